@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.engines.llama_cpp import setting
+from weighbridge.engines.llama_cpp import effective
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
 from weighbridge.workload import Infer
@@ -14,13 +14,13 @@ from weighbridge.workload import Infer
 OWN = LlamaCppRules()  # slots share one cache; no layer on a GPU unless it is said
 APART = replace(OWN, unified=False, server_unified=False)
 FOUR = replace(OWN, server_slots=4, few_outputs=True)
-MODEL = setting.ModelTraits(layers=32, causal=True, embeds=False, flash=True)
+MODEL = effective.ModelTraits(layers=32, causal=True, embeds=False, flash=True)
 VECTORS = replace(MODEL, causal=False, embeds=True)
 
 
 def launched(rules=OWN, m=MODEL, context=1000, cards=1, **asked):
     budget = SimpleNamespace(choice=SimpleNamespace(count=cards)) if cards else None
-    return setting.launch(SimpleNamespace(context=context), Infer(**asked), budget, rules, m)
+    return effective.launch(SimpleNamespace(context=context), Infer(**asked), budget, rules, m)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from weighbridge.engines.format_choice import kept_packed
 from weighbridge.engines.llama_cpp import answers
 from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.dialect import read
+from weighbridge.engines.ollama.effective import _automatic, predicted
 from weighbridge.engines.ollama.infer import human, processor
 from weighbridge.engines.ollama.layer_formula import Reckoned, place
 from weighbridge.engines.ollama.rules import (
@@ -26,7 +27,6 @@ from weighbridge.engines.ollama.rules import (
     own_runner,
     usual_context,
 )
-from weighbridge.engines.ollama.setting import _automatic, predicted
 from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.quantization.ggml import by_ollama

@@ -8,7 +8,7 @@ from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.engines.ollama.rules import ollama_rules
 from weighbridge.engines.servers.communication import BESIDE_SYMMETRIC, SYMMETRIC
 from weighbridge.engines.sglang.rules import rules as sglang
-from weighbridge.engines.vllm import setting
+from weighbridge.engines.vllm import effective
 from weighbridge.engines.vllm.rules import rules as vllm
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
@@ -130,9 +130,9 @@ def test_defaults_of_vllm():
     ],
 )
 def test_a_batch_of_vllm_by_the_memory_of_a_card(monkeypatch, gib, release, usual):
-    monkeypatch.setattr(setting.hardware, "total", lambda budget: gib * GIB)
-    monkeypatch.setattr(setting.hardware, "small_for_its_memory", lambda budget: False)
-    assert setting.tier(None if gib is None else object(), vllm(release)) == usual
+    monkeypatch.setattr(effective.hardware, "total", lambda budget: gib * GIB)
+    monkeypatch.setattr(effective.hardware, "small_for_its_memory", lambda budget: False)
+    assert effective.tier(None if gib is None else object(), vllm(release)) == usual
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_a_batch_of_vllm_by_the_memory_of_a_card(monkeypatch, gib, release, usua
 def test_the_largest_graph_of_vllm(
     monkeypatch, release, blackwell, tokens, sequences, wide, largest
 ):
-    monkeypatch.setattr(setting.hardware, "blackwell", lambda budget: blackwell)
+    monkeypatch.setattr(effective.hardware, "blackwell", lambda budget: blackwell)
     w, at = Infer(), (tokens, sequences)
-    assert setting.captures(at, 1, w, None, vllm(release), wide=wide)[-1] == largest
+    assert effective.captures(at, 1, w, None, vllm(release), wide=wide)[-1] == largest
 
 
 def test_buffers_of_symmetric_memory():

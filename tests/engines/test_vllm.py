@@ -10,9 +10,9 @@ from weighbridge.accelerators.budget import budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.engines.vllm import forward, graphs, hardware, profile, sampling
+from weighbridge.engines.vllm.effective import captures
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
-from weighbridge.engines.vllm.setting import captures
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB, KIB, MIB

@@ -7,7 +7,7 @@ import pytest
 from weighbridge.arch.body import Dense, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.vllm import graphs, outside_torch, setting, sleep_mode, weights
+from weighbridge.engines.vllm import effective, graphs, outside_torch, sleep_mode, weights
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.units import MIB
 
@@ -51,7 +51,7 @@ def test_slices_live_through_all_layers():
 
 def test_a_whole_video_of_gemma_4():
     """32 frames of 70 soft tokens, two marks and a time of six (gemma4_mm.py)."""
-    assert setting.VIDEO == 2496
+    assert effective.VIDEO == 2496
 
 
 def test_matrices_that_are_unpacked():

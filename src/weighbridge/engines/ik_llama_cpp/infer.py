@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.ik_llama_cpp import ENGINE
+from weighbridge.engines.ik_llama_cpp.effective import ik_launch
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
-from weighbridge.engines.ik_llama_cpp.setting import ik_launch
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
 from weighbridge.engines.llama_cpp import search
 from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model

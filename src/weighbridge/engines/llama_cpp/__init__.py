@@ -1,6 +1,6 @@
 """llama.cpp: buffers that are allocated before the first token, on each GPU and on the host.
 
-rules.py            what changed between builds      setting.py     flags and their defaults
+rules.py            what changed between builds      effective.py   flags and their defaults
 formats.py          weights that it reads            classes.py     architectures that it knows
 tensors.py          the file's tensors, by name      networks.py    what graphs are built of
 latent_matrices.py  latent attention's matrices      caches.py      what layers remember

@@ -19,6 +19,7 @@ from weighbridge.engines.llama_cpp import components, launching
 from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.components import CONTEXT, projector
 from weighbridge.engines.llama_cpp.compute import PAIRS
+from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits
 from weighbridge.engines.llama_cpp.graphs import architectures
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
@@ -29,7 +30,6 @@ from weighbridge.engines.llama_cpp.rules import (
     rules,
     rules_on_metal,
 )
-from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
 from weighbridge.report.keys import DerivedFacts

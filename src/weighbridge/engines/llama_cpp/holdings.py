@@ -31,11 +31,11 @@ from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
+from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.ggml.graph import F32
 from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import ROW, LayerPlacement, Product
-from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import MIB, align_up

@@ -8,10 +8,10 @@ from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
 from weighbridge.engines.llama_cpp import ENGINE, search, speculation
 from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model, on_device
+from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.latent_matrices import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
-from weighbridge.engines.llama_cpp.setting import launch
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

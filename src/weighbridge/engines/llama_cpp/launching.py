@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
+from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.settings.setting import Setting

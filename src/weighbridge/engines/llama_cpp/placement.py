@@ -25,8 +25,8 @@ from itertools import accumulate
 
 from weighbridge.arch.mixers import Mixer
 from weighbridge.dtypes import DType
+from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
-from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.memo import memo
 from weighbridge.units import align_up
 

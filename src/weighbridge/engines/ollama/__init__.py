@@ -1,6 +1,6 @@
 """Ollama: llama.cpp with flags of Ollama's choosing, by its llama-server since 0.30.
 
-rules.py    builds by release, and defaults      setting.py        from a question to that launch
+rules.py    builds by release, and defaults      effective.py      from a question to that launch
 formats.py  weights that it reads                classes.py        architectures that it knows
 library.py  tags of its library                  layer_formula.py  placement to 0.12.10
 infer.py    the answer, and what `ollama ps` shows

@@ -24,13 +24,13 @@ from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
 from weighbridge.engines.llama_cpp import answers, search
+from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.latent_matrices import as_heads
-from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.ollama import ENGINE, launching, rules
+from weighbridge.engines.ollama.effective import Asked, asked, by_formula
 from weighbridge.engines.ollama.layer_formula import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
-from weighbridge.engines.ollama.setting import Asked, asked, by_formula
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

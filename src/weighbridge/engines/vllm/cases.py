@@ -17,6 +17,7 @@ from weighbridge.engines.servers.communication import communication, received
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
+    effective,
     forward,
     graphs,
     hardware,
@@ -24,13 +25,12 @@ from weighbridge.engines.vllm import (
     outside_torch,
     pool,
     profile,
-    setting,
     sleep_mode,
     weights,
 )
+from weighbridge.engines.vllm.effective import Batch, VllmLaunch, has_experts
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.engines.vllm.setting import Batch, VllmLaunch, has_experts
 from weighbridge.memo import memo
 from weighbridge.memory import Component
 from weighbridge.units import ceil_div
@@ -74,7 +74,7 @@ class VllmLaunched:
     @cached_property
     def w(self) -> "Infer":
         """Return the request with what differs from vLLM's defaults."""
-        if self.share is None and self.batch == setting.said(self.asked):
+        if self.share is None and self.batch == effective.said(self.asked):
             return self.asked
         utilization = self.asked.gpu_memory_utilization
         return self.asked.but(
@@ -100,8 +100,8 @@ class VllmCase:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first
         requests = ceil_div(point.batch_size, first.data)
-        chunked = setting.in_pieces(self.made_of[0], w, point.context, first.rules)
-        tokens, sequences = setting.batch(
+        chunked = effective.in_pieces(self.made_of[0], w, point.context, first.rules)
+        tokens, sequences = effective.batch(
             point.context, requests, batch, self.usual, first.rules, chunked=chunked
         )
         requests = min(requests, sequences)
@@ -124,7 +124,7 @@ def case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) 
 
 
 def _case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmCase:
-    first = setting.launch(subject, w, budget, rules)
+    first = effective.launch(subject, w, budget, rules)
 
     @lru_cache(maxsize=2)
     def residents(eager: bool) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
@@ -132,7 +132,7 @@ def _case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules)
 
     @lru_cache(maxsize=STEPS)
     def standing(tokens: int, sequences: int, eager: bool, chunked: bool) -> tuple[Standing, ...]:
-        captures = setting.captured(subject, (tokens, sequences), w, budget, rules, eager=eager)
+        captures = effective.captured(subject, (tokens, sequences), w, budget, rules, eager=eager)
         launch = replace(
             first,
             tokens=tokens,
@@ -143,7 +143,7 @@ def _case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules)
         )
         return tuple(standing_of(subject, r, launch, w, budget) for r in residents(eager)[0])
 
-    usual, kind_of = setting.by_default(subject, budget, rules), residents(first.eager)[1]
+    usual, kind_of = effective.by_default(subject, budget, rules), residents(first.eager)[1]
     return VllmCase(first, usual, standing, kind_of, made_of=(subject, budget))
 
 

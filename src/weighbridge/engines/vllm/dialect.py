@@ -6,9 +6,9 @@ from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
+from weighbridge.engines.vllm.effective import PLAIN_AWQ
 from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.engines.vllm.rules import Version, rules
-from weighbridge.engines.vllm.setting import PLAIN_AWQ
 
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")

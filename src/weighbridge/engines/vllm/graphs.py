@@ -35,8 +35,8 @@ from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
-from weighbridge.engines.vllm import forward, hardware, setting, weights
-from weighbridge.engines.vllm.setting import VllmLaunch
+from weighbridge.engines.vllm import effective, forward, hardware, weights
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import KIB, MIB, ceil_div
 
@@ -173,7 +173,7 @@ def captured(
     if (
         full
         and hardware.splits_contexts(budget)
-        and launch.backend in ("", setting.FLASH_ATTN)
+        and launch.backend in ("", effective.FLASH_ATTN)
         and not facts(_outer(subject)).vllm.other_kernels
     ):
         decoded = min(largest, launch.sequences * (1 + launch.speculative))

@@ -37,8 +37,9 @@ from weighbridge.engines.interface import (
 )
 from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
-from weighbridge.engines.vllm import ENGINE, caches, components, launching, serving, setting
+from weighbridge.engines.vllm import ENGINE, caches, components, effective, launching, serving
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
+from weighbridge.engines.vllm.effective import attends
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.rules import (
     ENCODER_DECODERS,
@@ -48,7 +49,6 @@ from weighbridge.engines.vllm.rules import (
     registered,
     rules,
 )
-from weighbridge.engines.vllm.setting import attends
 from weighbridge.errors import NotServedError, UsageError
 from weighbridge.memory import Device
 from weighbridge.report.keys import DerivedFacts, FirstRank
@@ -73,8 +73,8 @@ NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that the engine refuses."""
     subject, case_of = _met(subject, w, budget)
-    point = SearchPoint(subject.context, w.prompt_len, setting.positive(w.batch_size, BATCH) or 1)
-    asked = case_of.launched(w, point, setting.said(w))
+    point = SearchPoint(subject.context, w.prompt_len, effective.positive(w.batch_size, BATCH) or 1)
+    asked = case_of.launched(w, point, effective.said(w))
     able = asked if budget is None else serving.able(case_of, asked, point, budget)
     sized = asked if w.engine_defaults or able is None else able  # a command is taken as it is
     return EngineAnswer(
@@ -97,7 +97,7 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     subject, case_of = _met(subject, w, budget)
 
     def ask(point: SearchPoint) -> HeldBytes | None:
-        launched: VllmLaunched | None = case_of.launched(w, point, setting.said(w))
+        launched: VllmLaunched | None = case_of.launched(w, point, effective.said(w))
         assert launched is not None
         if not w.engine_defaults:
             launched = serving.surest(case_of, launched, point, budget)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE
-from weighbridge.engines.vllm.setting import VllmLaunch
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.setting import Setting
 from weighbridge.units import GIB

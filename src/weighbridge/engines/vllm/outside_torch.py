@@ -43,9 +43,9 @@ from weighbridge.accelerators.parts import chip_of
 from weighbridge.engines.servers.communication import Collectives, linked
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import ENGINE, hardware
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.sampling import FEW
-from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB, MIB
 

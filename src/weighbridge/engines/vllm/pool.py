@@ -21,7 +21,7 @@ from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import blocks
 from weighbridge.engines.vllm import caches as vllm
-from weighbridge.engines.vllm.setting import VllmLaunch, has_states
+from weighbridge.engines.vllm.effective import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly
 
 if TYPE_CHECKING:

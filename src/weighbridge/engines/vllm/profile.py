@@ -39,8 +39,8 @@ from weighbridge.arch.stacks import sort
 from weighbridge.arch.towers import of_stacks
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import forward, hardware, sampling
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.forward import RankShare
-from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB, ceil_div

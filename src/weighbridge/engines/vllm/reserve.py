@@ -26,17 +26,17 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.communication import RECEIVED, STAGES
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
+    effective,
     forward,
     graphs,
     hardware,
     pool,
     profile,
     sampling,
-    setting,
     weights,
 )
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB, ceil_div
 
@@ -344,6 +344,6 @@ def _late(reserve: RankReserve) -> int:
     rows = latent and latent * forward.expanded_rows(reserve.context, launch.sequences)
     decoding = launch.rules.latent_late * weights.LATENT_BUFFER if rows else 0
     usual = hardware.blackwell(reserve.standing.budget)
-    flashinfer = launch.backend == setting.FLASHINFER if launch.backend else usual
+    flashinfer = launch.backend == effective.FLASHINFER if launch.backend else usual
     scratch = FLASHINFER * flashinfer + decoding * usual
     return rows * int(reserve.standing.subject.choice.dtype.nbytes) + scratch

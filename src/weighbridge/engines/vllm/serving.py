@@ -20,8 +20,8 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
+from weighbridge.engines.vllm.effective import Batch
 from weighbridge.engines.vllm.reserve import RankReserve, share
-from weighbridge.engines.vllm.setting import Batch
 from weighbridge.memory import total
 from weighbridge.units import human
 

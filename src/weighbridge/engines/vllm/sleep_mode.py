@@ -27,8 +27,8 @@ from weighbridge.arch.roles import VOCAB, role_of
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import weights
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.sampling import padded
-from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.weights import of_layers
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import GIB, MIB, ceil_div

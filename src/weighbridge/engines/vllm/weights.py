@@ -46,8 +46,8 @@ from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import shards
 from weighbridge.engines.vllm import ENGINE, hardware
+from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import Arrives, Version, rules
-from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import Defaults
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits, launch
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits, launch
 from weighbridge.errors import UsageError
 
 if TYPE_CHECKING:
