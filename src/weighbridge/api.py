@@ -72,7 +72,7 @@ def load(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """What the weights of `model` take, in every format, and what loading them allocates.
+    """Return what the weights of `model` take, in every format, and what loading them allocates.
 
     Args:
         model: a reference as the command line takes it (catalogue name, Hub id, path, URL), a
@@ -122,7 +122,7 @@ def infer(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
-    """What serving `model` takes, per device and phase, by the rules of one engine.
+    """Return what serving `model` takes, per device and phase, by the rules of one engine.
 
     Args:
         model: as for `load`; may be left out where the command names one.
@@ -157,7 +157,7 @@ def train(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
-    """What fine-tuning or training `model` takes, per device and phase.
+    """Return what fine-tuning or training `model` takes, per device and phase.
 
     Args:
         model: as for `load`.
@@ -187,7 +187,7 @@ def fit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> "Fit":
-    """Whether `model` fits an accelerator, and what to change where it does not.
+    """Tell whether `model` fits an accelerator, and what to change where it does not.
 
     Five questions at once: loading, inference, LoRA, QLoRA and full training.
 

@@ -17,8 +17,8 @@ _PLACE = "_memos"
 
 
 class _Memos(dict[tuple[Hashable, ...], Any]):
-    """What is kept of one record. A copy of the record, or one that another process gets, has
-    none of it."""
+    """Results that are kept of one record. A copy of the record, or one that another process gets,
+    has none of it."""
 
     def __reduce__(self) -> tuple[type["_Memos"], tuple[()]]:
         return _Memos, ()

@@ -46,7 +46,8 @@ def when(phase: str) -> str:
 
 
 class Bytes(NamedTuple):
-    """What we expect, and what we would be surprised to see it leave."""
+    """A number of bytes that we expect, and the bounds that we would be surprised to see it
+    leave."""
 
     low: int
     expected: int

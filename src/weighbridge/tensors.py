@@ -88,7 +88,7 @@ class _Expert(NamedTuple):
 
 
 def _stand_for_each_other(experts: Sequence[_Expert]) -> bool:
-    """Whether each has the same tensors, once."""
+    """Tell whether each has the same tensors, once."""
     first = experts[0]
     return all(e.kinds == first.kinds and len(e.names) == len(e.kinds) for e in experts)
 

@@ -152,7 +152,8 @@ def diagnosis(*, torch: bool = False) -> Diagnosis:
 
 
 def of_output(text: str) -> Diagnosis:
-    """What a program printed elsewhere. Raises BadFileError of an output that we do not know."""
+    """Return what a program printed elsewhere. Raises BadFileError of an output that we do not
+    know."""
     seen = outputs.read(text)
     found = gathered((seen,))
     return Diagnosis(

@@ -59,7 +59,7 @@ class Answers:
         self._tools = {tool.name: tool for tool in tools()}
 
     def call(self, name: str, arguments: Arguments | None) -> AgentAnswer:
-        """What a tool answers; an error is an answer."""
+        """Return what a tool answers; an error is an answer."""
         found = settled(lambda: {"answer": self._called(name, arguments or {})})
         if "error" in found:
             return AgentAnswer(safe_json(f"error: {printable(found['error']['message'])}"))

@@ -53,8 +53,8 @@ def gather(text: str, options: GatherOptions) -> Inventory:
 
 
 def _resolved(text: str, options: GatherOptions) -> "Reference":
-    """What was typed. Raises UsageError for what is not read where strangers ask: whether such a
-    file is there is not told, either."""
+    """Return what was typed. Raises UsageError for what is not read where strangers ask: whether
+    such a file is there is not told, either."""
     if options.ours:
         return resolve(text, catalogue=has_name, revision=options.revision)
     try:
@@ -70,7 +70,7 @@ def _resolved(text: str, options: GatherOptions) -> "Reference":
 
 
 def has_name(text: str) -> bool:
-    """Whether the built-in catalogue has it, as it is or by an everyday name."""
+    """Tell whether the built-in catalogue has it, as it is or by an everyday name."""
     if catalogue.has(text):
         return True
     # here and below: what a name of ours does without
@@ -161,8 +161,8 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:
-    """What the built-in catalogue has of a repository: its config, those of its parts, or the
-    shapes of a base of the same owner."""
+    """Return what the built-in catalogue has of a repository: its config, those of its parts, or
+    the shapes of a base of the same owner."""
     from weighbridge.catalogue import everyday, pipelines
 
     entry, pipeline = catalogue.of_repository(ref.repo_id), pipelines.of_repository(ref.repo_id)
@@ -200,7 +200,7 @@ def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _whole(ref: HubRef) -> bool:
-    """Whether a repository is meant as it is now: a catalogue has no files and no history."""
+    """Tell whether a repository is meant as it is now: a catalogue has no files and no history."""
     return ref.revision in (None, "main") and not (ref.filename or ref.subfolder or ref.quant)
 
 

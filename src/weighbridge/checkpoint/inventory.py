@@ -33,7 +33,7 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """What was read, of one model or of the parts of a pipeline."""
+    """The files that were read, of one model or of the parts of a pipeline."""
 
     reference: str
     name: str

@@ -56,7 +56,7 @@ def folder(entries: Iterable[SourceFile], path: str = "") -> Folder:
 
 
 def weights(files: Folder) -> Weights:
-    """What the library would load from this folder; no files where it holds no weights."""
+    """Return what the library would load from this folder; no files where it holds no weights."""
     for endings, index in (
         (".safetensors", ".safetensors.index.json"),
         (PICKLES, ".bin.index.json"),

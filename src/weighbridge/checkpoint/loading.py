@@ -62,7 +62,7 @@ class LoadSplit(NamedTuple):
 
 
 def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
-    """What the class loads of the files; a note on what the files lack."""
+    """Return what the class loads of the files; a note on what the files lack."""
     one = counted(part.tensors) if _alike(part) else one_by_one(part.tensors)
     stored = logical(one.first, part.quantization)
     distinct = plan.distinct()  # the experts of a layer are spelled alike
@@ -86,7 +86,7 @@ def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
 
 
 def _alike(part: StoredModel) -> bool:
-    """Whether all experts are packed alike: MLX's configs may name one of them."""
+    """Tell whether all experts are packed alike: MLX's configs may name one of them."""
     settings = flat(part.quantization or {})
     return not any(EXPERTS in name for name in settings)
 
@@ -118,8 +118,8 @@ def _lacking(
 
 
 def _key(wanted: set[str], stored: set[str]) -> Key | None:
-    """What two spellings of one parameter have in common: the first rule that makes most stored
-    names the blueprint's own."""
+    """Return what two spellings of one parameter have in common: the first rule that makes most
+    stored names the blueprint's own."""
     heads = {name.partition(".")[0] for name in wanted | stored}
     for dropped in (CONTAINERS, CONTAINERS | heads):
         key = cache(_speller(dropped))

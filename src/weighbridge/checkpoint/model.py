@@ -61,7 +61,7 @@ class ModelPart:
 
     @property
     def packed(self) -> bool:
-        """Whether the checkpoint is in a format of its own, which the loader keeps."""
+        """Tell whether the checkpoint is in a format of its own, which the loader keeps."""
         return self.quantization is not None or self.library == "gguf"
 
     @property
@@ -96,7 +96,7 @@ class Model:
 
     @property
     def loads_as(self) -> str:
-        """What an engine is told to load."""
+        """Return what an engine is told to load."""
         return self.repo_id or self.reference
 
     @property
@@ -287,8 +287,8 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
 
 def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
-    """What the config leaves open or says twice, after it was read. Raises BadFileError for what no
-    model can be, and for a config without any size, which is a class and no model."""
+    """Return what the config leaves open or says twice, after it was read. Raises BadFileError for
+    what no model can be, and for a config without any size, which is a class and no model."""
     if not part.tensors and not part.vouched:
         if not has_sizes(config.raw):
             raise BadFileError(

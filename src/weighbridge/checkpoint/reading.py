@@ -63,8 +63,8 @@ BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
 
 @dataclass
 class Bound:
-    """What the headers of all files held until now: no model has more than our limits, where each
-    file alone may be within those of its format."""
+    """Limits on what the headers of all files hold together: no model has more than our limits,
+    where each file alone may be within those of its format."""
 
     header_bytes: int = 0
     tensors: int = 0
@@ -229,7 +229,7 @@ class Reader:
         )
 
     def _listed(self, chosen: Weights) -> dict[str, Any]:
-        """What an index says of shards that are not here."""
+        """Return what an index says of shards that are not here."""
         index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
         if index is None:
             return {}
@@ -379,7 +379,7 @@ class Reader:
 
 
 def _instead(name: str, raw: Raw) -> str:
-    """What to give in the place of a file that says nothing without others."""
+    """Return what to give in the place of a file that says nothing without others."""
     if name == "adapter_config.json":
         base = raw.get("base_model_name_or_path")
         named = f", or its base, {shown(base)}" if isinstance(base, str) and base else ""

@@ -87,7 +87,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serves:
-    """Whether an engine starts and holds all requests at once, by the flags that were sized."""
+    """The answer whether an engine starts and holds all requests at once, by the flags that were
+    sized."""
 
     surely: Surely
     lacks: str = ""  # what the flags as they were asked lack, in a sentence
@@ -99,8 +100,8 @@ class Serves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAnswer:
-    """What an engine holds on each device, the host last. Settings are the effective ones, defaults
-    included."""
+    """Bytes that an engine holds on each device, the host last. Settings are the effective ones,
+    defaults included."""
 
     devices: tuple[Device, ...]
     settings: EffectiveSettings
@@ -113,7 +114,7 @@ Kinds = Sequence[Sequence[Sequence[NamedBytes]]]
 
 
 class HeldBytes(NamedTuple):
-    """What an answer says in numbers alone, for searches: no text is written for it.
+    """The numbers of an answer alone, for searches: no text is written for it.
 
     `kinds` are the accelerators that differ, each as its phases, each of those as its components'
     names and bytes; components of one name may be summed.
@@ -126,14 +127,14 @@ class HeldBytes(NamedTuple):
 
 
 class HeldBounds(NamedTuple):
-    """What is at least held, and how to reckon it, where it lies between two bounds."""
+    """Bytes that are at least held, and how to reckon them, where it lies between two bounds."""
 
     least: Kinds
     exactly: Callable[[], HeldBytes]
 
 
 class SearchPoint(NamedTuple):
-    """What a search changes of a workload."""
+    """The settings of a workload that a search changes."""
 
     context: int  # tokens of one request
     prompt_len: int | None

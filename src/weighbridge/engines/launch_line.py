@@ -32,8 +32,8 @@ DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32
 
 
 class LoadTarget(NamedTuple):
-    """What an engine is told to load: a repository or a folder, and a GGUF file in it; or why
-    there is nothing to tell it."""
+    """The place that an engine is told to load from: a repository or a folder, and a GGUF file in
+    it; or why there is nothing to tell it."""
 
     model: str = ""
     revision: str | None = None

@@ -28,7 +28,7 @@ MOST_ASKED = 12  # answers until one says the same: most take two
 
 
 def is_echo(workload: Mapping[str, Any]) -> bool:
-    """Whether these are the settings of a report, not those of a person."""
+    """Tell whether these are the settings of a report, not those of a person."""
     return workload.keys() >= OF_REPORTS
 
 
@@ -62,7 +62,7 @@ def _first_section(task: str, names: list[str]) -> str:
 
 
 def _takes(task: str, name: str, value: Any, asked: Settings) -> bool:
-    """Whether it is a setting that was not asked yet, and this one of its values."""
+    """Tell whether it is a setting that was not asked yet, and this one of its values."""
     setting = TABLES[task].get(name)
     if setting is None or value is None or name in asked:
         return False

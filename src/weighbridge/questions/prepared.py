@@ -242,12 +242,12 @@ class Prepared:
         return replace(report, remedies=search(case))
 
     def _names(self) -> tuple[str | None, ...]:
-        """What a launch command may call it: a config at hand has no name of its own."""
+        """Return what a launch command may call it: a config at hand has no name of its own."""
         known = self.source.repo_id, self.source.reference
         return self.reference, *known
 
     def _loads(self) -> str:
-        """What a line of Python is told to load; "" of a config that is at hand."""
+        """Return what a line of Python is told to load; "" of a config that is at hand."""
         named = self.source.repo_id or self.source.reference
         return named if isinstance(self.given, str | os.PathLike) else ""
 
@@ -282,7 +282,8 @@ class Prepared:
         return (prepared or opened(name, self.options)).model()
 
     def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
-        """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
+        """Tell whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full
+        training.
 
         Args:
             remedies: whether to look for what would make it fit, where it does not.
@@ -348,8 +349,8 @@ class Prepared:
 
 
 def _published(form: str, engine: str) -> bool:
-    """Whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF tell
-    apart."""
+    """Tell whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF
+    tell apart."""
     from weighbridge.catalogue.everyday import FLOATS
 
     return form in FLOATS.values() and record(engine).reads != "gguf"

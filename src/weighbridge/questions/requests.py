@@ -114,7 +114,7 @@ class Requests:
         return replace(prepared, options=options._replace(token=None))
 
     def _mark(self, token: str | None) -> str | None:
-        """What tells tokens apart, and cannot be turned back into one."""
+        """Return what tells tokens apart, and cannot be turned back into one."""
         if token is None:
             return None
         from hashlib import blake2b  # few requests bring a token
@@ -122,8 +122,8 @@ class Requests:
         return blake2b(token.encode(errors="surrogatepass"), key=self._salt).hexdigest()
 
     def _collected(self) -> None:
-        """What is made of a model leads back to it, so that only Python's collector frees what is
-        let go; the command line lets that one wait, for speed."""
+        """Return what is made of a model leads back to it, so that only Python's collector frees
+        what is let go; the command line lets that one wait, for speed."""
         self._answered += 1
         if self._answered % COLLECT_AFTER == 0:
             gc.collect()
@@ -147,7 +147,7 @@ def _answered(
 
 
 class _SaidOfServing(NamedTuple):
-    """What a request for serving says."""
+    """The parts of a request for serving."""
 
     model: Any
     revision: str | None
@@ -176,7 +176,7 @@ def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:
-    """What takes the place of a report."""
+    """Return what takes the place of a report."""
     return {"error": {"code": code, "message": message}}
 
 
@@ -248,7 +248,8 @@ def _checked(request: dict[str, Any]) -> None:
 
 
 def _remedies(request: dict[str, Any]) -> bool:
-    """Whether a request wants to know what would make it fit; it does where it does not say."""
+    """Tell whether a request wants to know what would make it fit; it does where it does not
+    say."""
     wanted = request.get("remedies", True)
     if not isinstance(wanted, bool):
         raise UsageError(f"remedies is true or false, not {shown(wanted)}")

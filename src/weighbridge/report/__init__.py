@@ -17,7 +17,7 @@ SCHEMA = "weighbridge.report/1"
 
 
 class ModelFacts(NamedTuple):  # not a frozen dataclass, here and below: every start makes it
-    """What was weighed. Counts are of the class that the config names, ties once."""
+    """The model that was weighed. Counts are of the class that the config names, ties once."""
 
     reference: str
     revision: str | None
@@ -48,7 +48,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report(Shown):
-    """What was asked, of which model, and what it takes on every device."""
+    """The answer to a question: what was asked, of which model, and what it takes on every
+    device."""
 
     task: str
     model: ModelFacts

@@ -36,7 +36,7 @@ Answer = Literal["yes", "no", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """What the verdicts are about: `count` devices, each with so many bytes for a process."""
+    """The cards that verdicts are about: `count` devices, each with so many bytes for a process."""
 
     name: str
     id: str
@@ -83,7 +83,7 @@ class Question:
 
     @property
     def helped(self) -> bool:
-        """Whether a change is enough that leaves the method and the cards as they are."""
+        """Tell whether a change is enough that leaves the method and the cards as they are."""
         bought = (r.price is not None and r.price.money for r in self.remedies)
         return any(
             r.fits == "yes" and "method" not in r.change and not dear
@@ -160,7 +160,8 @@ class Solved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit(Shown):
-    """Whether one model fits one kind of accelerator: for loading, inference and training."""
+    """The answer whether one model fits one kind of accelerator: for loading, inference and
+    training."""
 
     model: ModelFacts
     accelerator: Accelerator

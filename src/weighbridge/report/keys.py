@@ -32,7 +32,7 @@ OTHERS = frozenset(  # that follow from several settings, or are what an engine 
 
 
 class FirstRank(TypedDict):
-    """What vLLM's log of a rank prints, in bytes."""
+    """Bytes as vLLM's log of a rank prints them."""
 
     profile_peak_bytes: int
     profile_peak_interval: Interval

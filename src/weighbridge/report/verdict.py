@@ -13,7 +13,8 @@ SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostVerdict:
-    """Whether the memory of one machine is enough (host_fit.py). None: nobody said what it has."""
+    """The verdict whether the memory of one machine is enough (verdict/on_host.py). None: nobody
+    said what it has."""
 
     needed: Bytes  # of the fullest phase; pages of files are no need
     phase: str
@@ -27,7 +28,8 @@ class HostVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether it fits, on each of `count` devices: never on their sum (verdicts.py)."""
+    """The verdict whether it fits, on each of `count` devices: never on their sum
+    (verdict/on_devices.py)."""
 
     accelerator: str
     accelerator_id: str
@@ -76,7 +78,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a change costs, by kind. Each is in points that compare: about one for each percent
+    """The cost of a change, by kind. Each is in points that compare: about one for each percent
     that most people would mind as much (remedies/prices.py). 0 is nothing."""
 
     quality: float = 0  # answers, or what training learns, may be worse
@@ -96,7 +98,7 @@ class Price:
         return self.speed * A_POINT
 
     def no_less(self, other: "Price") -> bool:
-        """Whether it costs as much or more than `other`, in every kind."""
+        """Tell whether it costs as much or more than `other`, in every kind."""
         return (
             self.quality >= other.quality
             and self.speed >= other.speed

@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # names of types alone: a start makes no more than it reads
     from typing import TypedDict, Unpack
 
     class SettingFacts(TypedDict, total=False):
-        """What may be said of a setting beside its kind and its bounds."""
+        """Facts of a setting beside its kind and its bounds."""
 
         name: str  # where Python reserves it
         flags: tuple[str, ...]  # spellings besides --its-name
@@ -282,7 +282,8 @@ def split(**facts: "Unpack[SettingFacts]") -> Shares:
 
 @dataclass_transform(kw_only_default=True)
 class Settings:
-    """What was said. Subclasses declare settings; each is a section of a form, or has several."""
+    """The settings that were said. Subclasses declare settings; each is a section of a form, or has
+    several."""
 
     TITLE: ClassVar[str] = ""
     TITLE_ZH: ClassVar[str] = ""  # where it is another in Chinese

@@ -27,7 +27,7 @@ COMPUTES = frozenset({"bfloat16", "float16", "float32", "float64"})  # dtypes of
 
 
 class RequestSettings(Settings):
-    """What is asked of a server."""
+    """Settings of the requests to a server."""
 
     TITLE = "Requests"
     TITLE_ZH = "请求"
@@ -137,7 +137,7 @@ class DeviceSettings(Settings):
 
 
 class Weighed(WeightSettings, DeviceSettings):
-    """What every question may say: the format of the weights, and the device."""
+    """Settings that every question may have: the format of the weights, and the device."""
 
     def budget(self) -> "Budget | None":
         """The device that was named, resolved. The catalogue is read only where one was."""
@@ -186,7 +186,7 @@ def _is_local(gpu: str) -> bool:
 
 
 class CacheSettings(Settings):
-    """What is kept of tokens."""
+    """Settings of what is kept of tokens."""
 
     TITLE = "Caches and attention"
     TITLE_ZH = "缓存与注意力"
@@ -198,7 +198,7 @@ class CacheSettings(Settings):
 
 
 class ServingSettings(RequestSettings, Weighed, CacheSettings):
-    """What every engine takes."""
+    """Settings that every engine takes."""
 
 
 class SightSettings(Settings):
@@ -217,7 +217,7 @@ class SightSettings(Settings):
 
 
 class PrefixSettings(Settings):
-    """What requests have in common."""
+    """Settings of what requests have in common."""
 
     TITLE = "Prefixes"
     TITLE_ZH = "共同前缀"
@@ -319,7 +319,7 @@ class CardSettings(Settings):
 
 
 class TorchSettings(Settings):
-    """What an engine runs on."""
+    """Settings of the torch that an engine runs on."""
 
     TITLE = "Torch"
     TITLE_ZH = "torch"

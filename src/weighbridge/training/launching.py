@@ -103,12 +103,12 @@ def line(run: TrainerRun) -> TrainingLine:
 
 
 def start(count: int) -> str:
-    """What starts a line's script on several devices; "" of one."""
+    """Return what starts a line's script on several devices; "" of one."""
     return f"start it with torchrun --nproc-per-node {count}" if count > 1 else ""
 
 
 def unwritten(run: TrainerRun) -> str:
-    """What the framework cannot be asked for in a line; "" where it can."""
+    """Return what the framework cannot be asked for in a line; "" where it can."""
     t = run.told
     if run.framework not in WRITES:
         return f"{run.framework} is told by files of its own; lines are for {' and '.join(WRITES)}"

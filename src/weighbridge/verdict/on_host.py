@@ -105,8 +105,8 @@ def _close(host: Device, needed: Bytes, ram: "Ram | None", answer: Answer | None
 
 
 def _needs(host: Device, inside: Sequence[Device]) -> dict[str, Bytes]:
-    """What one machine needs in every phase of the host and of the device inside it. Where the host
-    has no phase of that name, it is in the worst of those after loading."""
+    """Return what one machine needs in every phase of the host and of the device inside it. Where
+    the host has no phase of that name, it is in the worst of those after loading."""
     own = {p.name: _of_one(p.needed, max(1, len(inside))) for p in host.phases}
     rest = _worst([b for n, b in own.items() if n != "load"] or own.values())
     held: dict[str, list[Bytes]] = {}

@@ -67,7 +67,7 @@ def _of_zero(w: Train) -> None:
 
 
 def _given(w: Train, name: str) -> bool:
-    """Whether the user named it: 0 is a value, and equal to False."""
+    """Tell whether the user named it: 0 is a value, and equal to False."""
     value = getattr(w, name)
     return value is not None and value is not False
 

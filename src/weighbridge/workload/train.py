@@ -24,7 +24,7 @@ from weighbridge.settings.shared import DeviceSettings, Weighed, WeightSettings
 
 
 class RunSettings(Settings):
-    """What is trained, by what, and with which kernels."""
+    """Settings of what is trained, by what, and with which kernels."""
 
     TITLE = "Run"
     TITLE_ZH = "训练过程"
@@ -257,7 +257,7 @@ class BaseSettings(Settings):
 
 
 class AdapterSettings(Settings):
-    """What is trained beside a frozen base."""
+    """Settings of what is trained beside a frozen base."""
 
     TITLE = "Adapters"
     TITLE_ZH = "适配器"

@@ -6,7 +6,7 @@ from weighbridge.settings.shared import DraftSettings, ServingSettings, SightSet
 
 
 class IkLlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):
-    """What ik_llama.cpp takes."""
+    """Settings of ik_llama.cpp."""
 
     TITLE = "ik_llama.cpp"
     mla_attn: Int = whole(

@@ -89,7 +89,7 @@ def find(name: str, dialect: Dialect) -> Flag | None:
 
 
 def _truth(name: str, flag: Flag, glued: str | None) -> bool:
-    """Whether a switch is on. vLLM's old ones took =true and =false too."""
+    """Tell whether a switch is on. vLLM's old ones took =true and =false too."""
     on = name in flag.names or any(n.startswith(name) for n in flag.names)
     off = glued is not None and glued.lower() in ("false", "0", "no")
     return on is not off

@@ -163,7 +163,7 @@ class HostSettings(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTraits:
-    """What of the model the settings depend on."""
+    """Traits of a model that settings depend on."""
 
     layers: int
     causal: bool
@@ -216,7 +216,7 @@ def _attention(w: "Infer", rules: LlamaCppRules, traits: ModelTraits) -> Attenti
 
 
 def _places(w: "Infer", gpus: int, rules: LlamaCppRules, traits: ModelTraits) -> PlaceSettings:
-    """What is on the GPUs: every layer and the output, where nothing is said."""
+    """Return what is on the GPUs: every layer and the output, where nothing is said."""
     layers, asked = traits.layers + 1, _gpu_layers(w, rules)
     on_gpus = layers if asked is None else min(asked, layers)
     return PlaceSettings(
@@ -271,8 +271,8 @@ def _slots(w: "Infer", rules: LlamaCppRules) -> tuple[int, bool]:
 
 
 def shares(w: "Infer", *, unified: bool) -> bool:
-    """Whether a request may have all cells. A server that is told how many slots there are gives
-    each its part of the context, in builds with one cache as well."""
+    """Tell whether a request may have all cells. A server that is told how many slots there are
+    gives each its part of the context, in builds with one cache as well."""
     told = bool(w.parallel and w.parallel > 0) and w.program != "cli" and not w.kv_unified
     return unified and not told
 

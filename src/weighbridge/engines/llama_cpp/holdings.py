@@ -1,4 +1,4 @@
-"""What each device holds once the server is up: tensors, caches, states, compute buffers.
+"""Bytes that each device holds once the server is up: tensors, caches, states, compute buffers.
 
 All of it is allocated before the first token, and nothing after: prefill and decode hold the same.
 

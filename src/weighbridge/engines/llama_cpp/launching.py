@@ -43,7 +43,7 @@ def facts(subject: Subject, at: LlamaCppLaunch, w: "Infer") -> DerivedFacts:
 
 
 def _source(subject: Subject) -> str:
-    """What the converter is given: a folder, or a repository that it reads from afar."""
+    """Return what the converter is given: a folder, or a repository that it reads from afar."""
     name = shlex.quote(launch_line.place(subject).model or subject.model.name)
     return f"--remote {name}" if isinstance(subject.model.origin, HubRef | CatalogueRef) else name
 

@@ -19,7 +19,7 @@ from weighbridge.settings.shared import CardSettings, DraftSettings, ServingSett
 
 
 class Ggml(Settings):
-    """What llama.cpp takes, and what was made of it."""
+    """Settings of llama.cpp, and of programs that are made of it."""
 
     TITLE = "llama.cpp"
     program: Str = word(
@@ -172,7 +172,7 @@ class Ggml(Settings):
 
 
 class LlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):
-    """What llama.cpp takes."""
+    """Settings of llama.cpp."""
 
     speculative_method: Str = CardSettings.speculative_method.but(
         launch=spelled("--spec-type", reads="code")

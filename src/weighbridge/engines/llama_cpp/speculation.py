@@ -44,7 +44,7 @@ PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modu
 
 @dataclass(frozen=True, kw_only=True)
 class DraftHoldings:
-    """What the proposing context holds beside the model, by device, the host last."""
+    """Bytes that the proposing context holds beside the model, by device, the host last."""
 
     held: DeviceHoldings
     weights: tuple[int, ...]

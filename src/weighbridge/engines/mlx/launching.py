@@ -40,7 +40,7 @@ def unwritten(subject: Subject, w: "Infer") -> str:
 
 
 def converted(subject: Subject) -> str:
-    """What mlx_lm.convert is to make of the checkpoint; "" where it is loaded as it is."""
+    """Return what mlx_lm.convert is to make of the checkpoint; "" where it is loaded as it is."""
     form = subject.choice.scheme
     if form is None or subject.choice.as_stored or subject.part.packed:
         return ""

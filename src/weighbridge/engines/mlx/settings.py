@@ -5,7 +5,7 @@ from weighbridge.settings.shared import ServingSettings
 
 
 class Mlx(ServingSettings):
-    """What mlx-lm takes."""
+    """Settings of mlx-lm."""
 
     TITLE = "MLX"
     max_kv_size: Int = count(

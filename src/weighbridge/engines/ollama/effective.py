@@ -122,7 +122,7 @@ def _flash_asked(w: "Infer", budget: Budget | None) -> str | None:
 
 
 def reckoned(w: "Infer", net: Network, slots: int) -> Reckoned:
-    """What the formula of old releases goes by."""
+    """Return what the formula of old releases goes by."""
     return Reckoned(
         net=net,
         context=(w.context or 0) * slots,

@@ -98,7 +98,7 @@ class Reckoned:
 
 @dataclass(slots=True)
 class Placed:
-    """What each card is given, and what is left over."""
+    """Layers that each card is given, and those that are left over."""
 
     cards: list[int]
     layers: list[int]

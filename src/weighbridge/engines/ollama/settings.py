@@ -6,7 +6,7 @@ from weighbridge.settings.shared import ServingSettings, SightSettings
 
 
 class Ollama(ServingSettings, SightSettings):
-    """What Ollama takes."""
+    """Settings of Ollama."""
 
     images: Int = SightSettings.images.but(idle="the tag's own tower decides")
     n_gpu_layers: Int = Ggml.n_gpu_layers

@@ -65,7 +65,8 @@ NEVER = ("norm", "router")  # kinds that every rank has whole
 
 
 class CutUnit(NamedTuple):
-    """What cannot be cut in pieces: a `number` of heads, rows or columns; errors call it `what`."""
+    """A unit that cannot be cut in pieces: a `number` of heads, rows or columns; errors call it
+    `what`."""
 
     number: int
     what: str

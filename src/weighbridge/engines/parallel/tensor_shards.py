@@ -194,7 +194,7 @@ def _part(subject: Subject, part: ModelPart, rules: SplitRules, *, spread: bool)
 
 
 class _ShardReader:
-    """What is asked of every parameter of one part: where it stands and how it is cut."""
+    """Questions to every parameter of one part: where it stands and how it is cut."""
 
     def __init__(
         self,

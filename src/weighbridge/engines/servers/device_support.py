@@ -34,7 +34,7 @@ NEAREST = {"Apple": "nearest is --engine llama.cpp, which runs on Metal"}
 
 
 class Needs(NamedTuple):
-    """What an engine needs of a card, and does on one without bfloat16."""
+    """Needs of an engine in a card, and what it does on one without bfloat16."""
 
     engine: str
     oldest: tuple[int, int] = (0, 0)  # compute capability that it starts on

@@ -94,8 +94,8 @@ def _facts(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Hashab
 
 
 class _Shares(NamedTuple):
-    """What ranks of each stage hold: most of them, and the first `more`, where those have one
-    expert more."""
+    """Shares that ranks of each stage hold: most of them, and the first `more`, where those have
+    one expert more."""
 
     usual: tuple[tuple[PlacedTensor, ...], ...]
     larger: tuple[tuple[PlacedTensor, ...], ...]

@@ -64,7 +64,7 @@ BACKENDS = frozenset(_BACKENDS.split())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendCriteria:
-    """What a default depends on."""
+    """Facts of a launch that a default of attention depends on."""
 
     version: Version
     compute: tuple[int, int] | None  # capability of the card

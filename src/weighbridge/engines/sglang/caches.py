@@ -85,8 +85,8 @@ Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortCon
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangCacheSetting:
-    """What SGLang's pools depend on; None is the engine's default. `model_type` "" has a second
-    pool for whatever has windows."""
+    """Settings that SGLang's pools depend on; None is the engine's default. `model_type` "" has a
+    second pool for whatever has windows."""
 
     context: int
     model_type: str = ""

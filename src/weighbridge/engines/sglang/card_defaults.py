@@ -26,7 +26,7 @@ NO_CARD = Size(ANY, 4096, 160, 160)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareCriteria:
-    """What the share depends on."""
+    """Facts of a launch that the share of the card depends on."""
 
     version: Version
     card: float  # MiB

@@ -44,7 +44,7 @@ LAUNCHES = 16  # settings of steps that are kept of a case
 
 
 class StepLimits(NamedTuple):
-    """What was said of steps; None where it is SGLang's to choose."""
+    """Limits of a step that were given; None where it is SGLang's to choose."""
 
     running: int | None  # --max-running-requests
     chunk: int | None  # --chunked-prefill-size
@@ -66,7 +66,7 @@ def saying(w: "Infer", limits: StepLimits) -> "Infer":
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what was made of it
 class RankResidents:
-    """What ranks of one kind hold whatever is asked of them."""
+    """Bytes that ranks of one kind hold whatever is asked of them."""
 
     rank: shards.Rank
     weights: tuple[Component, ...]

@@ -61,7 +61,7 @@ def _torchao(reading: CommandReading) -> None:
 
 
 def _copies(reading: CommandReading) -> bool:
-    """Whether --dp-size multiplies the devices: with attention apart, it shares those of
+    """Tell whether --dp-size multiplies the devices: with attention apart, it shares those of
     --tp-size (srt/arg_groups/parallel_hook.py)."""
     copies, apart, attention = (
         reading.last(name) for name in ("copies", "dp_attention", "attention_copies")

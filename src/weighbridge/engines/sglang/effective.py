@@ -171,7 +171,7 @@ def _copies(w: "Infer") -> tuple[int, int]:
 
 
 class _Sized(NamedTuple):
-    """What follows from the card."""
+    """Settings that follow from the card."""
 
     chunk: int
     captured: tuple[int, ...]

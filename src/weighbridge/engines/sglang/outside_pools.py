@@ -49,7 +49,7 @@ IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # what encoded images are kept in: SGLAN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaLoad:
-    """What one replica serves at once."""
+    """Requests that one replica serves at once."""
 
     requests: int
     images: int = 1

@@ -130,7 +130,7 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFit:
-    """What one card holds beside the weights."""
+    """Bytes that one card holds beside the weights."""
 
     pools: Mapping[int, caches.Pools]  # of each first rank
     rooms: tuple[Room, ...]

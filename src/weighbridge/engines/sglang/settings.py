@@ -24,7 +24,7 @@ from weighbridge.settings.shared import (
 
 
 class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSettings):
-    """What SGLang takes."""
+    """Settings of SGLang."""
 
     TITLE = "SGLang"
     mem_fraction_static: Float = number(

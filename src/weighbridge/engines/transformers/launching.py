@@ -65,7 +65,7 @@ def line(subject: Subject, w: "Infer", plan: GenerationPlan) -> LaunchLine:
 
 
 def unwritten(subject: Subject, w: "Infer", plan: GenerationPlan) -> str:
-    """What transformers cannot be asked for in a line; "" where it can."""
+    """Return what transformers cannot be asked for in a line; "" where it can."""
     own, scheme = subject.choice, subject.choice.scheme
     if own.dtype.name not in FLOATS:
         return f"no loader holds every weight in {own.dtype.name} alike"
@@ -86,7 +86,7 @@ def unwritten(subject: Subject, w: "Infer", plan: GenerationPlan) -> str:
 
 
 def _packs(subject: Subject) -> bool:
-    """Whether the loader is asked for a format that the checkpoint does not have."""
+    """Tell whether the loader is asked for a format that the checkpoint does not have."""
     return not subject.part.packed or subject.why.startswith(ASKED)
 
 

@@ -5,7 +5,7 @@ from weighbridge.settings.shared import DraftSettings, ServingSettings, SightSet
 
 
 class Transformers(ServingSettings, SightSettings, TorchSettings, DraftSettings):
-    """What transformers takes."""
+    """Settings of transformers."""
 
     TITLE = "transformers"
     device_map: Str = word(

@@ -47,7 +47,8 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLoad:
-    """What decides a request's blocks: its length, tokens on their way, states kept a request."""
+    """Facts that decide a request's blocks: its length, tokens on their way, states kept a
+    request."""
 
     context: int
     in_flight: int

@@ -41,7 +41,7 @@ def _shown(every: Iterable[Component]) -> Iterator[Component]:
 
 
 class _Standing(NamedTuple):
-    """What is there whatever the requests, in the order in which it is told."""
+    """Components that are there whatever the requests, in the order in which it is told."""
 
     held: tuple[Component, ...]
     driver: tuple[Component, ...]

@@ -182,8 +182,8 @@ def _backend(said: str | None) -> str:
 
 
 def in_pieces(subject: Subject, w: "Infer", context: int, rules: VllmRules) -> bool:
-    """Whether prompts are read in pieces: not by models that see all tokens at once, nor by the
-    first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
+    """Tell whether prompts are read in pieces: not by models that see all tokens at once, nor by
+    the first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
     if not subject.body.causal or subject.body.encoder is not None:
         return False
     lets = not (subject.body.towers or _speculative(w) or w.max_loras or _slides(subject))
@@ -195,7 +195,7 @@ def _slides(subject: Subject) -> bool:
 
 
 def pools(subject: Subject) -> bool:
-    """Whether it answers with embeddings or labels: encoders, whatever head they have."""
+    """Tell whether it answers with embeddings or labels: encoders, whatever head they have."""
     b = subject.body
     return b.vocab == 0 or b.embeds or bool(b.labels) or not (b.causal or b.encoder is not None)
 
@@ -273,7 +273,7 @@ def tier(budget: Budget | None, rules: VllmRules) -> tuple[int, int]:
 
 
 class Batch(NamedTuple):
-    """What was said of steps; None where it is vLLM's to choose."""
+    """Limits of a step that were given; None where it is vLLM's to choose."""
 
     sequences: int | None  # --max-num-seqs
     tokens: int | None  # --max-num-batched-tokens
@@ -356,7 +356,7 @@ def captures(
 
 
 def second_runner(subject: Subject, rules: VllmRules) -> bool:
-    """Whether vLLM takes its newer model runner for this class."""
+    """Tell whether vLLM takes its newer model runner for this class."""
     if rules.second_any or subject.part.blueprint.cls in rules.second_runner - _not_plain(
         subject, rules
     ):

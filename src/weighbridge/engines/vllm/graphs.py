@@ -58,7 +58,7 @@ UNPACKED_FROM = 256  # tokens: model_executor/layers/quantization/awq.py
 
 
 class CapturedGraphs(NamedTuple):
-    """What they take, and what vLLM expects of them."""
+    """Bytes of CUDA graphs: those that they take, and those that vLLM expects."""
 
     taken: Bytes
     charged: Bytes
@@ -110,7 +110,7 @@ class GraphPool(NamedTuple):
 
 
 class GraphKind(NamedTuple):
-    """What decides what a kernel takes."""
+    """Facts that decide how many bytes a captured kernel takes."""
 
     ranks: int = 1
     sparse: Bytes = SPARSE  # bytes of a kernel of layers with experts

@@ -133,7 +133,7 @@ class ProfiledMoment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What passes through one rank at once."""
+    """Tokens and requests that pass through one rank at once."""
 
     tokens: int
     sequences: int
@@ -197,7 +197,7 @@ def _expert_width(launch: VllmLaunch) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Constant:
-    """What more than one moment has."""
+    """Components that more than one moment has."""
 
     cublas: int
     seen: Encoded

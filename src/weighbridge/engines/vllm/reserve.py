@@ -53,7 +53,7 @@ TABLE = 4  # bytes of a block's number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """What one rank holds whatever is asked of it."""
+    """Bytes that one rank holds whatever is asked of it."""
 
     rank: Rank
     loaded: weights.RankWeights

@@ -26,7 +26,7 @@ from weighbridge.settings.shared import (
 
 
 class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSettings):
-    """What vLLM takes."""
+    """Settings of vLLM."""
 
     TITLE = "vLLM"
     gpu_memory_utilization: Float = number(

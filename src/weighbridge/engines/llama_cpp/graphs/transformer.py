@@ -44,7 +44,7 @@ Scanned = Mamba1 | Mamba2 | GatedDelta | ShortConv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphStyle:
-    """What the tensors of an architecture do not say."""
+    """Traits of an architecture that its tensors do not say."""
 
     norm: str = "rms_norm"
     rope: str = "all"  # layers: all, near (through a window), none
