@@ -12,6 +12,7 @@ from tests.engines.answers import answer, of_config
 from weighbridge import catalogue
 from weighbridge.accelerators.names import find
 from weighbridge.engines import weight_formats
+from weighbridge.engines.format_choice import not_of_gguf
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.weight_formats import (
     Loader,
@@ -479,3 +480,18 @@ def test_a_long_error_is_cut_between_words():
     assert head.split(", ")[-1].rstrip(",") in names
     assert tail.split(",")[0] in names
     assert "..." in one_line("x" * 400)  # one long word has no better place
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("awq-4bit-g128", "Q4_K_M"),  # the group is no number of bits
+        ("gptq-4bit-g64", "Q4_K_M"),
+        ("gptq-8bit-g128", "Q8_0"),
+        ("gptq-3bit-g64", "Q3_K_M"),
+        ("int8-wo", "Q8_0"),
+        ("nf4", "Q4_K_M"),
+    ],
+)
+def test_a_format_that_gguf_has_not_names_those_of_as_many_bits(name, near):
+    assert not_of_gguf(name).split("near are ")[1].startswith(near)

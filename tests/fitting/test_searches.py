@@ -97,7 +97,7 @@ def asked(draw, name, engine):
     if draw.random() < 0.2:
         w = w.but(engine_defaults=True)
     try:
-        s = infer.subject(model, w, kind, version(kind, w.engine_version)[0])
+        s = infer.subject_of(model, w, kind, version(kind, w.engine_version)[0])
         kind.infer(s, w, budget)
     except WeighbridgeError:
         return None
@@ -112,7 +112,7 @@ def both(s, w, kind, budget):
         there = infer.replace(s, context=point.context)
         if kind.holds is not None and not kind.holds(there, moved, budget):
             return False
-        answer = infer._answer(there, moved, kind, budget)
+        answer = limits.answered(there, moved, kind, budget)
         found = infer.widened(answer, limits.runs(s, kind))
         return served.verdict(found, w, kind.name, budget).fits == "yes"
 
@@ -135,7 +135,7 @@ def compare(draw, name, engine, points=POINTS):
     for _ in range(points):
         context = int(2 ** draw.uniform(0, 17))
         prompt = max(1, context // 2) if draw.random() < 0.3 else None
-        point = infer.SearchPoint(context, prompt, int(2 ** draw.uniform(0, 12)))
+        point = limits.SearchPoint(context, prompt, int(2 ** draw.uniform(0, 12)))
         assert said(full, point) == said(quick, point), (name, w, point)
     return points
 
@@ -178,10 +178,10 @@ def test_limits_are_those_of_a_search_over_full_answers(engine, name):
     most = s.longest or limits.UNBOUNDED
 
     def longer(holds):
-        return lambda n: holds(infer.SearchPoint(n, None, w.batch_size or 1))
+        return lambda n: holds(limits.SearchPoint(n, None, w.batch_size or 1))
 
     def more(holds):
-        return lambda n: holds(infer.SearchPoint(s.context, None, n))
+        return lambda n: holds(limits.SearchPoint(s.context, None, n))
 
     for way, end, near in ((longer, most, s.context), (more, 4096, w.batch_size or 1)):
         assert largest(way(quick), end, near=near) == largest(way(full), end, near=near)

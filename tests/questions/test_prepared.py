@@ -20,7 +20,8 @@ import pytest
 import weighbridge
 from weighbridge import Infer, Load, Train, prepare
 from weighbridge.components.activations import Heap
-from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
+from weighbridge.errors import NotFoundError, NotServedError, UnsupportedError, UsageError
+from weighbridge.estimate import train as training
 from weighbridge.questions import jobs, requests
 from weighbridge.questions.jobs import Worker, answers
 from weighbridge.questions.requests import Requests
@@ -395,3 +396,16 @@ def test_models_that_are_let_go_are_freed(monkeypatch):
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def test_a_training_run_that_nothing_serves_is_refused_as_it_is(monkeypatch):
+    """Only questions of serving are told which other engine answers them."""
+    refusal = NotServedError("no class here", "ask --engine vllm")
+
+    def refused(*arguments, **more):
+        raise refusal
+
+    monkeypatch.setattr(training, "train", refused)
+    with pytest.raises(NotServedError) as error:
+        weighbridge.train("qwen3-0.6b", gpu="4090")
+    assert error.value is refusal or error.value.__cause__ is refusal

@@ -14,6 +14,7 @@ Source: vllm 0.33 config/quantization.py, model_executor/layers/quantization/{fp
 sglang 0.5.23 srt/arg_groups/choices.py, srt/layers/quantization/.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -257,8 +258,14 @@ def converted(decision: Decision, *, packed: bool) -> Decision:
     return Decision(FormatChoice(dtype=dtype, scheme=scheme(kind)), why)
 
 
+def _bits(name: str) -> str:
+    """A format's name without the size of its groups, which is no number of bits."""
+    return re.sub(r"(?<=-)g\d+", "", name)
+
+
 def not_of_gguf(name: str) -> str:
-    bits = next((bits for bits in NEAR if str(bits) in name), 4)
+    """Refuse a format that GGUF has not, and name those of as many bits."""
+    bits = next((bits for bits in NEAR if re.search(rf"(?<!\d){bits}(?!\d)", _bits(name))), 4)
     return (
         f"--quantization {name}: llama.cpp loads GGUF alone, which has no such type; near are "
         f"{NEAR[bits]}"
