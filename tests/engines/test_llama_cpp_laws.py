@@ -101,7 +101,7 @@ def test_more_context_never_takes_less(name, w):
     host: the best fit of one step leaves other gaps."""
     assume(knows(name, w))
     one, two = held(name, **w), held(name, **w | {"context": w["context"] + 8_192})
-    devices = range(one.placed.gpus + 1)
+    devices = range(one.launch.gpus + 1)
     assert all(two.kv(d) + two.state(d) >= one.kv(d) + one.state(d) for d in devices)
     if w["n_gpu_layers"] is None and w["n_cpu_moe"] is None:
         assert sum(two.compute) >= 0.98 * sum(one.compute) - 4 * MIB  # of a context of one token
