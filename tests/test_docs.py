@@ -1,6 +1,7 @@
 """The documentation names what there is; its generated pages are current (tools/docs.py --check)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,31 @@ def test_the_readme_tree_names_every_module():
         "tensors.py",
         "units.py",
     ]
+
+
+def named(text):
+    """Modules and folders that a list of them names, a line or a column each."""
+    return re.findall(r"(?:^|\s{2,})([a-z_]\w*(?:\.py|/))(?=\s)", text, re.M)
+
+
+def test_the_readme_tree_names_rooms_that_are_there():
+    source = ROOT / "src" / "weighbridge"
+    tree = README[README.index("src/weighbridge/\n") :].partition("```")[0]
+    rooms = re.findall(r"^  ([a-z_]+(?:\.py|/))", tree, re.M)
+    assert len(rooms) > 30
+    assert [room for room in rooms if not (source / room).exists()] == []
+
+
+def test_the_docstring_of_a_package_names_modules_that_are_there():
+    gone = []
+    for path in (ROOT / "src" / "weighbridge").rglob("__init__.py"):
+        listed = named(ast.get_docstring(ast.parse(path.read_text())) or "")
+        gone += [f"{path.parent.name}: {one}" for one in listed if not (path.parent / one).exists()]
+    assert gone == []
+
+
+def test_a_list_of_modules_is_read_in_columns():
+    assert named("What.\n\na.py   what it is   b/   more\nsee c.py") == ["a.py", "b/"]
 
 
 @pytest.mark.house

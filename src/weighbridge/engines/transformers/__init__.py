@@ -1,13 +1,16 @@
 """transformers: one process that calls `generate`.
 
-plan.py        what is loaded, and how it runs     rules.py       what changed between releases
-loading.py     moments of loading                  holding.py     what stays
-forward.py     tensors of one pass                 step.py        one step of generation
-attending.py   kernels of attention                kernels.py     ... and their workspaces
-feeding.py     feed-forwards                       scanning.py    recurrences
-latent.py      latent attention                    towers.py      images and sounds
-phases.py      moments in order                    infer.py       the answer
-derived.py     what follows from it                launching.py   lines of Python
+plan.py          what is loaded, and how it runs   rules.py        what changed between releases
+formats.py       weights that it reads             classes.py      model types that it knows
+loading.py       moments of loading                placement.py    what stays on a device
+forward.py       tensors of one pass               step.py         one step, as layers see it
+stage.py         the layers of one device          caches.py       what they keep between steps
+attention.py     attention                         kernels.py      ... with its scores written out
+latent.py        latent attention                  feed_forward.py feed-forwards and experts
+recurrence.py    recurrences                       hardware.py     cards without a format's units
+workspaces.py    what libraries keep               infer.py        the answer
+derived.py       what follows from it              launching.py    lines of Python
+settings.py      its settings                      dialect.py      how such a line is read
 """
 
 from weighbridge.engines.engine import Engine

@@ -1,7 +1,6 @@
 """The server edition: a Gradio app that strangers use, on a Space or on this machine.
 
-admission.py    what a stranger may ask                        no gradio
-answering.py    a request in, report and screen out            no gradio
+answering.py    what a stranger may ask; report and screen out no gradio
 clerk.py        the process that answers, without secrets      no gradio
 office.py       several of them, each answer with a deadline   no gradio
 discussion.py   the answer as a discussion on the model's page no gradio
