@@ -258,14 +258,10 @@ def converted(decision: Decision, *, packed: bool) -> Decision:
     return Decision(FormatChoice(dtype=dtype, scheme=scheme(kind)), why)
 
 
-def _bits(name: str) -> str:
-    """A format's name without the size of its groups, which is no number of bits."""
-    return re.sub(r"(?<=-)g\d+", "", name)
-
-
 def not_of_gguf(name: str) -> str:
     """Refuse a format that GGUF has not, and name those of as many bits."""
-    bits = next((bits for bits in NEAR if re.search(rf"(?<!\d){bits}(?!\d)", _bits(name))), 4)
+    # g64 is the size of a group, no number of bits
+    bits = next((bits for bits in NEAR if re.search(rf"(?<![\dg]){bits}(?!\d)", name)), 4)
     return (
         f"--quantization {name}: llama.cpp loads GGUF alone, which has no such type; near are "
         f"{NEAR[bits]}"
