@@ -273,7 +273,7 @@ def test_a_new_version_is_taken_up(browser, engine, hub, tmp_path):
 
 def test_a_browser_that_cannot_take_up_the_snapshot(browser, engine, hub, tmp_path):
     parts = [
-        build.EngineFile("snapshot", "bin", build.packed.gzipped(bytes(24 << 20)))
+        build.EngineFile("snapshot", "bin", build.gzipped(bytes(24 << 20)))
         if p.name == "snapshot"
         else p
         for p in engine.parts
