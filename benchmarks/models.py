@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.sparse import as_tensors, write_repo
 
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.catalogue import find
 from weighbridge.units import ceil_div
 

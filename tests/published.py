@@ -14,8 +14,8 @@ from itertools import islice
 from math import prod
 
 from tests.corpus import MODELS, ROOT, configs, manifest
+from weighbridge.arch.builder import blueprint, known
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, known
 from weighbridge.checkpoint.inventory import declared_quantization
 from weighbridge.errors import WeighbridgeError
 

@@ -20,8 +20,8 @@ from weighbridge import catalogue, prepare
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.accelerators.rules import KEPT, METAL, RULES
 from weighbridge.agents import skill as skill_text
+from weighbridge.arch.builder import blueprint, family
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.model_types import all_types
 from weighbridge.catalogue import pipelines
 from weighbridge.cli.menu import COMMANDS, menu

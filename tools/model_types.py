@@ -1,4 +1,4 @@
-"""Write src/weighbridge/arch/types.json: which file below arch has which model types.
+"""Write src/weighbridge/arch/types.json: which file below arch/families has which model types.
 
     python -m tools.model_types            # part of `make fix`
     python -m tools.model_types --check    # part of `make check`
@@ -14,18 +14,18 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from weighbridge import arch
+from weighbridge.arch import families
 from weighbridge.arch.model_types import ModelType
 
-TARGET = Path(arch.__file__).parent / "types.json"
+TARGET = Path(families.__file__).parent.parent / "types.json"
 
 
-def families() -> Iterator[tuple[str, Mapping[str, ModelType]]]:
-    """Yield each module that has TYPES, as a name below arch, with them."""
-    for module in pkgutil.walk_packages(arch.__path__, f"{arch.__name__}."):
+def with_types() -> Iterator[tuple[str, Mapping[str, ModelType]]]:
+    """Yield each module that has TYPES, as a name below arch/families, with them."""
+    for module in pkgutil.walk_packages(families.__path__, f"{families.__name__}."):
         types = getattr(import_module(module.name), "TYPES", None)
         if types:
-            yield module.name.removeprefix(f"{arch.__name__}."), types
+            yield module.name.removeprefix(f"{families.__name__}."), types
 
 
 def written() -> str:
@@ -33,7 +33,7 @@ def written() -> str:
     modules: dict[str, str] = {}
     trained: dict[str, str] = {}
     converted = set()
-    for module, types in sorted(families()):
+    for module, types in sorted(with_types()):
         for model_type, facts in types.items():
             if model_type in modules:
                 raise ValueError(f"{model_type}: in {modules[model_type]} and in {module}")

@@ -15,9 +15,9 @@ from tests.torch import cases_encoders, cases_moe, cases_multimodal
 from weighbridge.arch import encoders
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Dense, Experts, LayerBlock
+from weighbridge.arch.builder import blueprint, known
 from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, known
 from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mamba2, Shared
 from weighbridge.arch.model_types import all_types
 from weighbridge.arch.roles import role
@@ -223,7 +223,7 @@ LM = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
 @all_of("model_type", sorted(t for t, known in all_types().items() if known.family))
 def test_a_head_that_writes_has_a_vocabulary(model_type):
     """And no other class has one."""
-    from weighbridge.arch.families import family, stems
+    from weighbridge.arch.builder import family, stems
 
     kind, seen = family(model_type), 0
     for suffix in (*kind.heads, *kind.classes):

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.corpus import configs
+from weighbridge.arch.builder import known
 from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import known
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,

@@ -8,8 +8,8 @@ total includes stored masks, the entry says so.
 import pytest
 
 from tests.cases import all_of
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.errors import BadFileError, UnsupportedError
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests import corpus
 from tests.arch.test_dense import TIED, UNTIED
+from weighbridge.arch.builder import blueprint, family
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.model_types import index
 from weighbridge.errors import WeighbridgeError
 

@@ -18,8 +18,8 @@ from tests.torch.cases_encoders import (
     T5,
     WAV2VEC2,
 )
+from weighbridge.arch.builder import blueprint, family, stems
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, family, stems
 from weighbridge.dtypes import TORCH
 from weighbridge.errors import BadFileError, UnsupportedError
 

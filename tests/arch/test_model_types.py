@@ -52,13 +52,13 @@ def test_the_index_is_as_the_families_say():
 
 def test_a_type_stands_in_one_file(monkeypatch):
     twice = [("llama", {"llama": NOTHING}), ("other", {"llama": NOTHING})]
-    monkeypatch.setattr(writer, "families", lambda: iter(twice))
+    monkeypatch.setattr(writer, "with_types", lambda: iter(twice))
     with pytest.raises(ValueError, match="llama: in llama and in other"):
         writer.written()
 
 
 def test_one_question_imports_one_family():
-    assert facts("llama").family is import_module("weighbridge.arch.llama").LLAMA
+    assert facts("llama").family is import_module("weighbridge.arch.families.llama").LLAMA
     assert facts("of no row") is NOTHING
     assert index()["modules"]["llama"] == "llama"
 

@@ -8,9 +8,9 @@ decisive keys of the published ones.
 
 import pytest
 
-from weighbridge.arch import families
+from weighbridge.arch import builder
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.checkpoint.model import active
 from weighbridge.errors import BadFileError, UnsupportedError
 
@@ -322,6 +322,6 @@ def test_kimi_k3_is_not_taken_for_kimi_linear():
 
 def test_a_hostile_number_of_experts_is_refused_before_they_are_built(monkeypatch):
     """10^6 experts in 1024 layers: bodies are lazy, so the bound is what it costs."""
-    monkeypatch.setattr(families, "MAX_TENSORS", 1000)
+    monkeypatch.setattr(builder, "MAX_TENSORS", 1000)
     with pytest.raises(BadFileError, match="more than 1,000 tensors"):
         weigh({**MIXTRAL, "num_hidden_layers": 1024, "num_local_experts": 1_000_000})

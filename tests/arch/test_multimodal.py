@@ -16,8 +16,8 @@ from tests.corpus import MODELS
 from tests.torch.cases_multimodal import CASES
 from tests.torch.cases_towers import VIT
 from tests.torch.cases_vision import CLIP_IN, LLAMA, LLAVA, QWEN_TEXT, QWEN_TOWER
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.errors import BadFileError, UnsupportedError
 
 LABELS = {"language model", "vision tower", "audio tower", "projector", "mask decoder"}

@@ -5,8 +5,8 @@ import pytest
 from tests.cases import all_of
 from weighbridge.arch import roles
 from weighbridge.arch.blueprint import Param
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.catalogue import find, names
 
 

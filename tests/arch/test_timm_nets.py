@@ -7,9 +7,9 @@ import pytest
 
 from tests.cases import all_of
 from weighbridge import catalogue
-from weighbridge.arch import timm_nets
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
+from weighbridge.arch.families import timm_nets
 from weighbridge.errors import BadFileError, UnsupportedError
 
 # Counted of the class itself, timm 1.0.31 on the meta device: parameters, those of the largest

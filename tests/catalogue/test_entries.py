@@ -9,8 +9,8 @@ import pytest
 
 from tests.cases import all_of
 from weighbridge import catalogue
+from weighbridge.arch.builder import blueprint, known
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, known
 
 pytestmark = pytest.mark.slow
 

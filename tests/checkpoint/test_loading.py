@@ -6,8 +6,8 @@ import weighbridge
 from tests import packings
 from tests.packings import CONFIG, HIDDEN, PARAMETERS, VOCAB
 from tests.sparse import as_tensors, write_repo
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 
 BERT = {
     "model_type": "bert",

@@ -8,8 +8,8 @@ import weighbridge
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_repo, write_safetensors
 from weighbridge.arch import torch_modules
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.checkpoint.model import resolve
 from weighbridge.errors import UnsupportedError

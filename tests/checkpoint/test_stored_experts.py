@@ -6,8 +6,8 @@ from math import prod
 
 import pytest
 
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.checkpoint import loading
 from weighbridge.checkpoint.inventory import StoredModel
 from weighbridge.checkpoint.model import Model, ModelPart

@@ -9,8 +9,8 @@ import pytest
 
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 
 TINY = {
     "model_type": "llama",

@@ -304,8 +304,8 @@ def converted(**changes):
 
 
 def parameters(raw):
+    from weighbridge.arch.builder import blueprint
     from weighbridge.arch.config import Config
-    from weighbridge.arch.families import blueprint
 
     return blueprint(Config(raw)).parameters
 

@@ -25,8 +25,8 @@ from tests.peers.conftest import (
     size_of,
 )
 from weighbridge import catalogue
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.cli.menu import run
 
 

@@ -3,8 +3,8 @@
 from functools import cache
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.schemes import scheme, stored
 

@@ -5,8 +5,8 @@ import pytest
 import weighbridge
 from tests import packings
 from tests.sparse import write_repo
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import BadFileError
 from weighbridge.quantization.declared import declared

@@ -8,8 +8,8 @@ import pytest
 import weighbridge
 from tests.packings import CONFIG
 from weighbridge import catalogue
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.quantization.declared import _named, declared, untold

@@ -12,8 +12,8 @@ import pytest
 import weighbridge
 from tests.hub import Fault
 from tests.sparse import as_tensors, write_repo
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.sources import cache
 from weighbridge.sources.base import SourceOptions
 from weighbridge.sources.hub import HubSource

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.sparse import INDEX, as_tensors, write_repo, write_safetensors
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.checkpoint.layouts import shards
 from weighbridge.checkpoint.reading import Reader
 from weighbridge.errors import WeighbridgeError

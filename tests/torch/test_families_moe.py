@@ -114,8 +114,8 @@ INSIDE_CASES = [
 @pytest.mark.parametrize(("outer", "change"), INSIDE_CASES)
 def test_text_inside_a_larger_class(outer, change):
     from weighbridge.arch.blueprint import told
+    from weighbridge.arch.builder import family
     from weighbridge.arch.config import Config
-    from weighbridge.arch.families import family
 
     cls, inner, small, _, at = INSIDE[outer]
     text = {**small, **change, "model_type": inner}

@@ -10,8 +10,8 @@ import pytest
 
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.errors import GatedError, HubError, NotFoundError
 from weighbridge.formats import ByteRange

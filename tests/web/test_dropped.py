@@ -8,8 +8,8 @@ import pytest
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_safetensors
 from weighbridge import catalogue
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.questions.requests import Requests
 from weighbridge.web.protocol import AskDesk
 

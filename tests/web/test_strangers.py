@@ -7,8 +7,8 @@ import pytest
 
 from tests.sparse import write_repo
 from weighbridge import catalogue
+from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint
 from weighbridge.web.protocol import AskDesk
 
 TOKEN = "hf_oauth_a.secret-that-no-pattern-knows"

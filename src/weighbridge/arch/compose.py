@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict, Unpack
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, linear
+from weighbridge.arch.builder import family, tied
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family, tied
 
 Label = Literal["language model", "vision tower", "audio tower", "projector"]
 

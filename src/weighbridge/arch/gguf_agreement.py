@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from weighbridge.arch.families import known
+from weighbridge.arch.builder import known
 from weighbridge.arch.gguf_layers import (
     DELTA,
     FEED_OF_WIDTH,

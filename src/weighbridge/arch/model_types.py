@@ -251,7 +251,7 @@ NOTHING = ModelType()
 
 @cache
 def index() -> Mapping[str, Mapping[str, Any]]:
-    """Return types.json: model type -> module below arch, and two indexes of GGUF architectures."""
+    """Return types.json: model type -> file of families, and two indexes of GGUF architectures."""
     with open(os.path.join(os.path.dirname(__file__), "types.json"), encoding="utf-8") as file:
         read: Mapping[str, Mapping[str, Any]] = json.load(file)
     return read
@@ -263,7 +263,7 @@ def facts(model_type: str) -> ModelType:
     module = index()["modules"].get(model_type)
     if module is None:
         return NOTHING
-    found: ModelType = import_module(f"weighbridge.arch.{module}").TYPES[model_type]
+    found: ModelType = import_module(f"weighbridge.arch.families.{module}").TYPES[model_type]
     return found
 
 

@@ -18,8 +18,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.builder import blueprint, family, known, stems
 from weighbridge.arch.config import Config, has_sizes
-from weighbridge.arch.families import blueprint, family, known, stems
 from weighbridge.arch.possible import contradictions, doubts, impossible
 from weighbridge.checkpoint.inventory import Inventory, StoredModel
 from weighbridge.errors import BadFileError, UnsupportedError
@@ -262,7 +262,7 @@ def _with_headers(
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """The family's blueprint; None where the model type or its class is not in our tables."""
     if part.library == "timm" and part.config is not None:
-        from weighbridge.arch import timm_nets  # rules, which language models do without
+        from weighbridge.arch.families import timm_nets  # rules, which language models do without
 
         return timm_nets.of_config(part.config)
     if part.library == "diffusers" and part.config is not None and not part.tensors:

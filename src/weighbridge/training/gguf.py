@@ -16,8 +16,8 @@ from math import prod
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
+from weighbridge.arch.builder import blueprint, family
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.model_types import index
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError

@@ -1,0 +1,227 @@
+"""Recurrent models without a state-space layer: RWKV and RecurrentGemma.
+
+RWKV: token and channel mixing without attention. Version 4, and 5 (remote code).
+
+    time mixing: key, value, receptance A x D, output D x A; decays and mixes are vectors
+    version 5 adds a gate A x D, a norm over A, and decays a head
+    channel mixing: key F x D, receptance D x D, value D x F
+
+Source: transformers 5.23 models/rwkv/modeling_rwkv.py; modeling_rwkv5.py of RWKV/rwkv-5-world-3b.
+
+RecurrentGemma (Griffin): two layers of a gated linear recurrence to one of local attention.
+
+    recurrence of width R in N blocks: linear_x and linear_y R x D, convolution R x k, two gates of
+    N (R/N)^2 weights, R decays, linear_out D x R; the MLP is F/2 wide
+
+Source: transformers 5.23 models/recurrent_gemma/modeling_recurrent_gemma.py.
+"""
+
+from collections.abc import Callable, Iterator
+
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import DecoderNames, tree
+from weighbridge.arch.families.llama import kv_heads
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.mixers import GatedRecurrence, Rwkv
+from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    gqa,
+    normed,
+    submodule,
+)
+from weighbridge.arch.parts import Attention, Dense
+from weighbridge.arch.rotary import frequencies, share
+
+
+def mixes(prefix: str, width: int, names: tuple[str, ...]) -> Iterator[Param]:
+    for name in names:
+        yield Param(f"{prefix}time_mix_{name}", (1, 1, width), "other")
+
+
+def projections(prefix: str, width: int, inner: int, names: tuple[str, ...]) -> Iterator[Param]:
+    for name in names:
+        yield from linear(f"{prefix}{name}", inner, width)
+    yield from linear(f"{prefix}output", width, inner)
+
+
+def attention_size(c: Config) -> int:
+    return c.num("attention_hidden_size", default=c.num("hidden_size"))
+
+
+def time_mixing(c: Config) -> Submodule:
+    width, inner, prefix = c.num("hidden_size"), attention_size(c), "attention."
+    return submodule(
+        [
+            Param(f"{prefix}time_decay", (inner,), "other"),
+            Param(f"{prefix}time_first", (inner,), "other"),
+        ],
+        mixes(prefix, width, ("key", "value", "receptance")),
+        projections(prefix, width, inner, ("key", "value", "receptance")),
+        mixer=Rwkv(width=width, inner=inner, head_dim=0),
+    )
+
+
+def time_mixing5(c: Config) -> Submodule:
+    width, inner, prefix = c.num("hidden_size"), attention_size(c), "attention."
+    size, names = max(1, c.num("head_size")), ("key", "value", "receptance", "gate")
+    heads = (inner // size, size)
+    return submodule(
+        [
+            Param(f"{prefix}time_decay", heads, "other"),
+            Param(f"{prefix}time_faaaa", heads, "other"),
+        ],
+        mixes(prefix, width, names),
+        projections(prefix, width, inner, names),
+        norm(f"{prefix}ln_x", inner, bias=True),
+        mixer=Rwkv(width=width, inner=inner, head_dim=c.num("head_size")),
+    )
+
+
+def channel_mixing(width: int, inner: int) -> Submodule:
+    prefix = "feed_forward."
+    return submodule(
+        mixes(prefix, width, ("key", "receptance")),
+        linear(f"{prefix}key", inner, width),
+        linear(f"{prefix}receptance", width, width),
+        linear(f"{prefix}value", width, inner),
+        feed=Dense(width=inner, gated=False),
+    )
+
+
+NAMES = DecoderNames(embed="embeddings", layers="blocks", final="ln_out", norm_bias=True)
+
+
+def mixed(c: Config, time: Callable[[Config], Submodule], usual: int) -> Decoder:
+    """Layers of both mixings; the first has a norm more. `usual` is the width without a word."""
+
+    def layer(is_first: bool) -> Submodules:
+        width, names = c.num("hidden_size"), ("pre_ln", "ln1", "ln2")
+        norms = normed(width, *names[0 if is_first else 1 :], bias=True)
+        return (norms, time(c), channel_mixing(width, c.num("intermediate_size", default=usual)))
+
+    return tree(c, by_kind([i == 0 for i in range(c.layers("num_hidden_layers"))], layer), NAMES)
+
+
+def rwkv(c: Config) -> Decoder:
+    return mixed(c, time_mixing, 4 * c.num("hidden_size"))
+
+
+def rwkv5(c: Config) -> Decoder:
+    """The feed-forward is 3.5 times as wide as the model, a multiple of 32."""
+    return mixed(c, time_mixing5, c.num("hidden_size") * 7 // 64 * 32)
+
+
+def head(c: Config, prefix: str) -> Iterator[Param]:
+    owner = f"{prefix}rwkv.embeddings.weight" if c.flag("tie_word_embeddings") else ""
+    shape = (c.num("vocab_size"), c.num("hidden_size"))
+    yield Param(f"{prefix}head.weight", shape, tied=owner)
+
+
+RWKV = Family(
+    tree=rwkv,
+    base="rwkv",
+    cls="RwkvForCausalLM",
+    heads={"ForCausalLM": head},
+    blocks=("blocks.*",),
+)
+RWKV_5 = Family(
+    tree=rwkv5,
+    base="rwkv",
+    cls="RwkvForCausalLM",
+    heads={"ForCausalLM": head},
+    blocks=("blocks.*",),
+)
+
+
+def recurrence(c: Config) -> Submodule:
+    width, heads, prefix = c.num("hidden_size"), c.num("num_attention_heads"), "temporal_block."
+    own = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
+    wide, size = own.width, own.width // max(1, heads)
+    return submodule(
+        linear(f"{prefix}linear_y", wide, width, bias=True),
+        linear(f"{prefix}linear_x", wide, width, bias=True),
+        linear(f"{prefix}linear_out", width, wide, bias=True),
+        conv(f"{prefix}conv_1d", (wide, 1, own.kernel)),
+        [Param(f"{prefix}rg_lru.recurrent_param", (wide,), "other")],
+        (
+            Param(f"{prefix}rg_lru.{gate}_gate_{name}", shape, "other")
+            for gate in ("input", "recurrent")
+            for name, shape in (("weight", (heads, size, size)), ("bias", (heads, size)))
+        ),
+        mixer=own,
+    )
+
+
+def head_size(c: Config) -> int:
+    return c.num("hidden_size") // max(1, c.num("num_attention_heads"))
+
+
+def attention(c: Config) -> Submodule:
+    """Attention is always local."""
+    heads, bias = c.num("num_attention_heads"), c.flag("attention_bias")
+    a = Attention(
+        heads=heads,
+        kv_heads=kv_heads(c),
+        key_dim=head_size(c),
+        value_dim=head_size(c),
+        window=c.num("attention_window_size"),
+    )
+    return gqa("temporal_block.", c.num("hidden_size"), a, bias=(bias, True))
+
+
+def pattern(c: Config) -> list[str]:
+    """block_types, over and over."""
+    found = [str(kind) for kind in c.many("block_types")] or ["recurrent", "recurrent", "attention"]
+    return [found[i % len(found)] for i in range(c.layers("num_hidden_layers"))]
+
+
+def recurrent_gemma(c: Config) -> Decoder:
+    def layer(kind: str) -> Submodules:
+        width, inner = c.num("hidden_size"), c.num("intermediate_size") // 2
+        mixer = recurrence(c) if kind == "recurrent" else attention(c)
+        mlp = gated("mlp_block", width, inner, bias=True)
+        return (mixer, mlp, normed(width, "temporal_pre_norm", "channel_pre_norm"))
+
+    return tree(c, by_kind(pattern(c), layer), DecoderNames(final="final_norm"))
+
+
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    """A rotary module in each layer that attends, and the scale of the embedding."""
+    yield Buffer(f"{prefix}normalizer", (), "bfloat16")
+    rotated = int(head_size(c) * share(c, "partial_rotary_factor", default=0.5))
+    for i, kind in enumerate(pattern(c)):
+        if kind != "recurrent":
+            yield from frequencies(f"{prefix}layers.{i}.temporal_block.rotary_emb.", rotated)
+
+
+RECURRENT_GEMMA = Family(
+    tree=recurrent_gemma,
+    cls="RecurrentGemmaForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=buffers,
+)
+
+
+TYPES = {
+    "rwkv": ModelType(
+        RWKV,
+        positions="endless",
+        gguf="none",
+        training=TrainingFacts(lora=("key", "value", "receptance", "output")),
+        transformers=TransformersFacts(last_logits=(5, 0)),
+    ),
+    "rwkv5": ModelType(RWKV_5, positions="endless"),
+    "recurrent_gemma": ModelType(
+        RECURRENT_GEMMA,
+        gguf="none",
+        training=TrainingFacts(net="griffin.griffin"),
+        transformers=TransformersFacts(last_logits=(5, 0), sdpa=(5, 1), wide_loss=(5, 0)),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}
