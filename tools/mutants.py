@@ -2,7 +2,7 @@
 
     python -m tools.mutants components              60 mutants, by the tests of the room
     python -m tools.mutants engines/mlx --count 8 --seed 3
-    python -m tools.mutants fitting remedies --suite    by the whole fast suite
+    python -m tools.mutants questions remedies --suite    by the whole fast suite
     python -m tools.mutants --from sample.jsonl     those that an earlier --write listed
 
 A survivor is a line of code that no test holds. All mutants are written into one copy of the

@@ -1,6 +1,6 @@
 """Write tests/accuracy.json: how near predictions come today, by source, engine and quantity; with
 --trace re-run programs first and keep their peaks in tests/traced.jsonl (all, or of --source NAME).
-The page has the same rows from src/weighbridge/lab/evidence/rows.json.
+The page has the same rows from src/weighbridge/bounds/accuracy.json.
 
 tests/evidence/test_accuracy.py fails when a row gets worse than it is there. Look at the difference
 before it is committed: a row that got worse needs a reason.
@@ -11,7 +11,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge.lab.evidence import pinned, traced
+from weighbridge.bounds import accuracy
+from weighbridge.lab.evidence import traced
 from weighbridge.lab.evidence.accuracy import rows
 from weighbridge.lab.evidence.predict import outcomes
 from weighbridge.lab.evidence.records import Outcome, chosen, records
@@ -45,7 +46,7 @@ def write_rows(told: Sequence[Outcome]) -> None:
     """Rows of all sources, then those of each."""
     every = [row.to_dict() for each in (False, True) for row in rows(told, by_source=each)]
     plain = [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in every]
-    Path(pinned.FILE).write_text("[\n" + ",\n".join(map(json.dumps, plain)) + "\n]\n")
+    Path(accuracy.FILE).write_text("[\n" + ",\n".join(map(json.dumps, plain)) + "\n]\n")
 
 
 def trace(source: str | None) -> None:

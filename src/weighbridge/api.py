@@ -205,7 +205,7 @@ def fit(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    from weighbridge.fitting.request import asked as read_fit
+    from weighbridge.questions.fit.request import asked as read_fit
 
     given = {"gpu": gpu, **settings}
     read_fit(given)  # before anything is fetched
@@ -242,4 +242,9 @@ def explain_oom(
     """
     from weighbridge.oom import explained
 
-    return explained(text, model, _options(locals()), settings)
+    options = _options(locals())
+
+    def prepared() -> Prepared:
+        return model if isinstance(model, Prepared) else opened(model, options)
+
+    return explained(text, None if model is None else prepared, settings)

@@ -9,8 +9,8 @@ import pytest
 
 from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import tools
-from weighbridge.agents.whole import MOST
 from weighbridge.cli.mcp import mcp
+from weighbridge.render.bounded import MOST
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "agents.md").read_text(encoding="utf-8")
 SAID = re.findall(r"^\| .* \| .* \| (.*) \|$", PAGE, re.MULTILINE)

@@ -9,10 +9,10 @@ import pytest
 from weighbridge import explain_oom
 from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import SLOW, tools
-from weighbridge.agents.whole import MOST
 from weighbridge.cli.mcp import TOOLS, _line
 from weighbridge.cli.menu import run
 from weighbridge.questions.requests import BESIDE, Requests
+from weighbridge.render.bounded import MOST
 from weighbridge.settings.setting import MOST as UNBOUNDED
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 

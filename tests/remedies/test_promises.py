@@ -516,8 +516,8 @@ def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
 
 @pytest.mark.slow
 def test_models_for_a_mac_are_ranked_in_files_of_llama_cpp():
-    from weighbridge.fitting.ranking import models
-    from weighbridge.fitting.request import asked as read
+    from weighbridge.questions.fit.ranking import models
+    from weighbridge.questions.fit.request import asked as read
 
     rows = models(["llama-3.1-70b"], prepared, read({"gpu": "m3 max 64gb"})).rows
     assert rows[0]["engine"] == "llama.cpp"

@@ -217,7 +217,7 @@ def test_archives_tell_no_time():
     """The header of gzip (RFC 1952): bytes 4 to 7 are the time, byte 8 is 2 of the best packing."""
     found = build.gzipped(b"abc" * 100)
     assert found[4:9] == bytes((0, 0, 0, 0, 2))
-    assert build.wanted("lab/trace/levels.py")
+    assert build.wanted("bounds/accuracy.json")
     assert not build.wanted("lab/trace/gpu.py")
     assert not build.wanted("cli/menu.py")
     assert not build.wanted("questions/jobs.py")
@@ -241,8 +241,8 @@ def test_60_models_are_ranked(monkeypatch):
     rank = SimpleNamespace(to_dict=lambda: "told")
     asked = []
     monkeypatch.setattr(
-        "weighbridge.fitting.ranking.models_for",
-        lambda names, opened, own: (asked.append(own), rank)[1],
+        "weighbridge.questions.fit.ranking.models_for",
+        lambda names, own: (asked.append(own), rank)[1],
     )
     monkeypatch.setattr("weighbridge.view.lists.ranking", lambda *a, **k: "screen")
     given = {"gpu": "4090", "pattern": "x"}

@@ -14,8 +14,8 @@ from weighbridge.api import prepare
 from weighbridge.catalogue import pipelines
 from weighbridge.checkpoint.gather import has_name
 from weighbridge.engines.table import ENGINES
-from weighbridge.fitting.request import MAX
 from weighbridge.memory import LEVEL_OF
+from weighbridge.questions.fit.request import MAX
 from weighbridge.web.form import form, label, section
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from weighbridge.agents import brief, whole
+from weighbridge.agents import brief
 from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions.requests import MAX_LINE, Requests, settled
+from weighbridge.render import bounded
 from weighbridge.wording import printable, safe_json, shown
 from weighbridge.workload import FIT, TABLES, Table
 
@@ -81,7 +82,7 @@ class Answers:
         request = _request(name, given)
         found = self._requests.report(request)
         if detail == "full":
-            write = whole.as_json if form == "json" else whole.as_markdown
+            write = bounded.as_json if form == "json" else bounded.as_markdown
             line = "" if self._line is None else self._line(request)
             return AgentAnswer(write(found, line), _brief(found)[1])
         return _told(*_brief(found), form)
@@ -170,7 +171,7 @@ def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
 
 
 def _told(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
-    return AgentAnswer(whole.dumped(numbers) if form == "json" else text, numbers)
+    return AgentAnswer(bounded.dumped(numbers) if form == "json" else text, numbers)
 
 
 def _gpus(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -196,12 +197,11 @@ def _models(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _ranking(names: list[str], given: dict[str, Any]) -> Any:
-    from weighbridge import api
-    from weighbridge.fitting.ranking import models_for
+    from weighbridge.questions.fit.ranking import models_for
 
     if "gpu" not in given and "gpu_memory" not in given:
         raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
-    return models_for(names, api.prepare, given)
+    return models_for(names, given)
 
 
 def _text(name: str, given: dict[str, Any]) -> str:

@@ -1,15 +1,17 @@
 """Out of memory: `fit` with the message that was printed, in place of a question."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from weighbridge.agents.brief import numbers_told, text
-from weighbridge.agents.whole import MOST, dumped
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import UsageError
 from weighbridge.oom import Oom, explained
 from weighbridge.oom.screen import view
+from weighbridge.questions.prepared import opened
 from weighbridge.render import RenderOptions, draw
+from weighbridge.render.bounded import MOST, dumped
 from weighbridge.report.fit import NAMES
 from weighbridge.view.records import Headline
 from weighbridge.wording import one_line, printable
@@ -28,7 +30,8 @@ def explain(given: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom
     log = given[ARGUMENT]
     if not isinstance(log, str):
         raise UsageError(f"{ARGUMENT} is the text of the message, not {type(log).__name__}")
-    return explained(log, model, options, {**_task(given.get("for")), **settings})
+    opening = None if model is None else partial(opened, model, options)
+    return explained(log, opening, {**_task(given.get("for")), **settings})
 
 
 def _task(about: str | None) -> dict[str, str]:

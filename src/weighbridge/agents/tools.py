@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from weighbridge.accelerators.listing import SORTS, TYPES
-from weighbridge.fitting.request import MAX
+from weighbridge.questions.fit.request import MAX
 from weighbridge.questions.requests import BESIDE
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import MOST, Setting

@@ -8,6 +8,7 @@ it.
 
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
 phases.py      where it stands in an answer
+accuracy.py    how near predictions come, as it was found for this version   accuracy.json
 
 An engine's own interval says what its rules leave open. A margin says how far nearly all published
 runs of the kind were above that, and most below: `tools/fit_intervals.py` reads it off the

@@ -118,10 +118,9 @@ def ranked(
     names: list[str], card: dict[str, Any], form: str, look: "RenderOptions", output: str | None
 ) -> "Ranking":
     """Prints the rank of models for a card, or writes it to a file."""
-    from weighbridge import api
-    from weighbridge.fitting.ranking import models_for
+    from weighbridge.questions.fit.ranking import models_for
 
-    ranking = models_for(names, api.prepare, card)
+    ranking = models_for(names, card)
     told(ranking, form, look, output)
     return ranking
 

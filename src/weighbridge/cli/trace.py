@@ -214,7 +214,7 @@ def _assumption(text: str) -> tuple[str, float]:
 
 def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
     """Return what writes the timeline that a file's name asks for, before the script runs."""
-    from weighbridge.render.timeline import FORMS as KINDS
+    from weighbridge.lab.trace.timeline import FORMS as KINDS
 
     if path is None:
         return None

@@ -1,12 +1,11 @@
 """From a pasted message to its cause and what to change, beside the estimate of a model."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.catalogue import everyday
-from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.oom.causes import judge
 from weighbridge.oom.changes import changes
@@ -14,10 +13,12 @@ from weighbridge.oom.figures import contradictions
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
-from weighbridge.questions.prepared import Prepared, opened
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy
 from weighbridge.workload import INFER, TRAIN
+
+if TYPE_CHECKING:
+    from weighbridge.questions.prepared import Prepared
 
 SEARCHED = 3  # changes that were computed; rows of the table come behind them
 TOLD = 5
@@ -41,19 +42,21 @@ DEVICE = ("gpu", "gpu_memory")
 TASKS = ("load", "infer", "train")
 
 
-def explained(text: Text, model: Any, options: GatherOptions, settings: Mapping[str, Any]) -> Oom:
-    """The answer about a log, as text, as bytes or in a file; with a model or without."""
+def explained(
+    text: Text, model: "Callable[[], Prepared] | None", settings: Mapping[str, Any]
+) -> Oom:
+    """Tell why memory ran out, by a log as text, as bytes or in a file. `model` opens what ran,
+    once the log was read; None where nobody names it."""
     reading = read(_text(text), _name(text))
     judged = judge(reading, settings)
     if model is None:
         rows = changes(reading, judged, settings)
         return Oom(reading=reading, judged=judged, remedies=rows, warnings=contradictions(reading))
-    prepared = model if isinstance(model, Prepared) else opened(model, options)
-    return _beside(prepared, reading, judged, settings)
+    return _beside(model(), reading, judged, settings)
 
 
 def _beside(
-    model: Prepared, reading: OomReading, judged: Judged, settings: Mapping[str, Any]
+    model: "Prepared", reading: OomReading, judged: Judged, settings: Mapping[str, Any]
 ) -> Oom:
     """The answer with the estimate of the model."""
     from weighbridge.oom.reconcile import matches, mismatch, rejudged
@@ -198,7 +201,7 @@ def _share(engine: str) -> str:
     return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
 
 
-def other_model(named: str, model: Prepared) -> tuple[str, ...]:
+def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
     """Say that a log names another model than the one that was asked about: of both the shapes, or
     the last word of the name, are known to differ."""
     asked = model.source.repo_id or model.reference
@@ -215,7 +218,7 @@ def _model(name: str) -> str:
     return known.entry.name if known is not None else last
 
 
-def answered(model: Prepared, asked: OomQuestion) -> tuple[Report, tuple[str, ...]]:
+def answered(model: "Prepared", asked: OomQuestion) -> tuple[Report, tuple[str, ...]]:
     """The estimate; without the settings of the log where they do not go together."""
     settings = dict(asked.settings)
     ask = getattr(model, asked.task)

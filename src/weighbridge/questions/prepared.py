@@ -297,8 +297,8 @@ class Prepared:
         Raises:
             weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
         """
-        from weighbridge.fitting.answers import fit
-        from weighbridge.fitting.request import asked as read_fit
+        from weighbridge.questions.fit.answers import fit
+        from weighbridge.questions.fit.request import asked as read_fit
 
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
@@ -311,8 +311,8 @@ class Prepared:
         Args:
             settings: as for `weighbridge.fit`, without a card.
         """
-        from weighbridge.fitting.ranking import gpus
-        from weighbridge.fitting.request import asked as read_fit
+        from weighbridge.questions.fit.ranking import gpus
+        from weighbridge.questions.fit.request import asked as read_fit
 
         return gpus(self, read_fit(settings, named=False))
 
@@ -380,7 +380,7 @@ def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None
 
 
 def opened(model: Any, options: GatherOptions) -> Prepared:
-    """A model whose files were read, and whose class was not looked for yet."""
+    """Read the files of a model, whose class is not looked for yet."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return Prepared(model, options, live(model))

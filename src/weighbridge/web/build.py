@@ -44,17 +44,12 @@ SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3
 PACKAGE = Path(__file__).parent.parent
 OUT = (
-    *("cli", "lab/golden", "lab/measure", "lab/exact", "measure.py", "questions/jobs.py"),
-    *("__main__.py", "py.typed"),
-    "render/timeline.html",
+    *("cli", "lab", "measure.py", "questions/jobs.py", "__main__.py", "py.typed"),
+    "render/bounded.py",
     *("web/page", "web/server.py", "web/build.py", "web/pyodide.py", "web/space"),
     *("web/snapshot.mjs", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
 )
-ONLY = {  # of these folders nothing but this
-    "lab/trace": ("__init__.py", "levels.py"),
-    "lab/evidence": ("__init__.py", "pinned.py", "rows.json"),
-}
 
 
 class EngineFile(NamedTuple):
@@ -329,9 +324,6 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
 
 def wanted(name: str) -> bool:
     """Tell whether a page needs a file; `name` is its path in the package."""
-    for folder, names in ONLY.items():
-        if name.startswith(f"{folder}/"):
-            return name.removeprefix(f"{folder}/") in names
     return not any(name == out or name.startswith(f"{out}/") for out in OUT)
 
 

@@ -2,7 +2,7 @@
 
 from weighbridge.accelerators import listing
 from weighbridge.engines.table import ENGINES
-from weighbridge.fitting.request import MAX
+from weighbridge.questions.fit.request import MAX
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import Settings, Str, Switch, switch, word
 

@@ -15,7 +15,7 @@ from weighbridge.accelerators.names import spellings
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
 from weighbridge.engines.table import ENGINES, written
-from weighbridge.fitting.request import OF_PACKED
+from weighbridge.questions.fit.request import OF_PACKED
 from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
 from weighbridge.settings.setting import MOST, Setting, Settings, fields
 from weighbridge.view.parts import NAMES as PARTS
@@ -238,9 +238,9 @@ def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
     elif setting.name == "vendor":
         yield from sorted({part.vendor for part in parts().values()})
     elif tab == "accuracy" and setting.name in ("engine", "source"):
-        from weighbridge.lab.evidence import pinned
+        from weighbridge.bounds import accuracy
 
-        yield from pinned.names(setting.name)
+        yield from accuracy.names(setting.name)
 
 
 def _models() -> Iterator[dict[str, Any]]:

@@ -93,23 +93,22 @@ def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
             f"{len(names)} models match: name some of them (qwen3), so that at most {MOST_RANKED} "
             "are ranked, or use `weighbridge models --gpu`"
         )
-    from weighbridge.api import prepare
-    from weighbridge.fitting.ranking import models_for
+    from weighbridge.questions.fit.ranking import models_for
     from weighbridge.view.lists import ranking as rank_screen
 
     own = {name: value for name, value in given.items() if name != "pattern"}
-    ranking = models_for(names, prepare, own)
+    ranking = models_for(names, own)
     return ranking.to_dict(), rank_screen(
         ranking, lang=view.lang, unit=view.unit, full=True, page=True
     )
 
 
 def _accuracy(given: Given, view: AnswerView) -> Answer:
-    from weighbridge.lab.evidence import pinned
+    from weighbridge.bounds.accuracy import rows
     from weighbridge.view.lists import accuracy
 
-    rows = pinned.rows(**given)
-    return {"schema": SCHEMA, "version": __version__, "rows": rows}, accuracy(rows, view.lang)
+    found = rows(**given)
+    return {"schema": SCHEMA, "version": __version__, "rows": found}, accuracy(found, view.lang)
 
 
 TASKS: Mapping[str, Callable[[Given, AnswerView], Answer]] = {

@@ -5,8 +5,10 @@ most POINTS equal stretches it has the fullest moment, so that no peak is lost (
 `weighbridge.timeline/1`).
 """
 
+import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,10 +16,12 @@ from weighbridge.allocator.snapshot import RequestOrigin, pickled
 from weighbridge.lab.trace.report import TraceReport
 from weighbridge.lab.trace.tape import Tape
 from weighbridge.units import ceil_div
+from weighbridge.wording import safe_json
 
 SCHEMA = "weighbridge.timeline/1"
 POINTS = 2000
 ROUNDING = "rounding"
+PLACE = "{{timeline}}"  # of the page, where its data goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,24 @@ def _bands(tape: Tape) -> Iterator[PhaseBand]:
             name, first = phase, event
     if tape.events:
         yield PhaseBand(phase=name, first=first, last=len(tape.events) - 1)
+
+
+def as_json(timeline: Mapping[str, Any]) -> str:
+    """Write a timeline as JSON."""
+    return safe_json(json.dumps(timeline, ensure_ascii=False)) + "\n"
+
+
+def html(timeline: Mapping[str, Any]) -> str:
+    """Write a timeline as one page that needs nothing else. Names come from strangers' code: none
+    of them may end the script they stand in."""
+    path = os.path.join(os.path.dirname(__file__), "timeline.html")
+    with open(path, encoding="utf-8") as file:
+        page = file.read()
+    data = json.dumps(timeline, ensure_ascii=True).replace("<", "\\u003c")
+    return page.replace(PLACE, data)
+
+
+FORMS = {".html": html, ".json": as_json}
 
 
 def snapshot(tape: Tape) -> bytes:

@@ -2,7 +2,7 @@
 
     {"task": "infer", "model": ..., "workload": {...}, "view": {"lang": "zh"}, "token": "hf_..."}
     -> {"report": {...}, "html": "...", "markdown": "...", "command": "...", "draft": {...}}
-    {..., "short": true} -> the report within 40,000 characters, for agents (agents.whole)
+    {..., "short": true} -> the report within 40,000 characters, for agents (render.bounded)
     {"task": "post", "draft": {...}, "token": "hf_..."} -> {"posted": {"url", "already"}}
 
 or {"error": {"code", "message"}}. Without a view the answer is the report itself, as `weighbridge
@@ -91,7 +91,7 @@ def _told(requests: Requests, asked: dict[str, Any], how: AnswerForm) -> dict[st
 
 
 def _within(answer: "Report | Fit", line: str) -> dict[str, Any]:
-    from weighbridge.agents.whole import as_json
+    from weighbridge.render.bounded import as_json
 
     told: dict[str, Any] = json.loads(as_json(answer, line))
     return told
@@ -123,7 +123,7 @@ def _table(asked: Mapping[str, Any], how: AnswerForm) -> dict[str, Any]:
 
 def _few(report: dict[str, Any]) -> dict[str, Any]:
     """The first rows of each list, and how many were left out."""
-    from weighbridge.agents.whole import MOST, dumped
+    from weighbridge.render.bounded import MOST, dumped
 
     told, most = report, MANY
     while len(dumped(told)) > MOST:

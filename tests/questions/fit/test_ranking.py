@@ -10,9 +10,9 @@ import weighbridge
 from weighbridge import catalogue
 from weighbridge.accelerators.parts import parts
 from weighbridge.cli.menu import run
-from weighbridge.fitting.hardware import cards
-from weighbridge.fitting.ranking import STEP, models, purpose
-from weighbridge.fitting.request import asked
+from weighbridge.questions.fit.hardware import cards
+from weighbridge.questions.fit.ranking import STEP, models, purpose
+from weighbridge.questions.fit.request import asked
 
 SOME = ["qwen3-0.6b", "llama-3.1-8b", "gemma-3-27b", "bert-base-uncased", "deepseek-v3"]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import weighbridge
 from tests.cases import each, examples
 from weighbridge.errors import UsageError
-from weighbridge.fitting.search import SearchBounds, bare, largest
+from weighbridge.questions.fit.search import SearchBounds, bare, largest
 
 # A plain cache, windows beside it, chunks, latents, states: shapes that are small or known
 MODELS = ("qwen3-0.6b", "gemma-3-4b", "gpt-oss-20b", "llama-3.1-8b", "mamba-130m")
@@ -186,7 +186,7 @@ def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
 )
 def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
     from weighbridge.accelerators.parts import parts
-    from weighbridge.fitting.hardware import cards
+    from weighbridge.questions.fit.hardware import cards
 
     model = prepared(name)
     found = model.fit(**asked, smallest="gpu")

@@ -14,8 +14,8 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.fitting.request import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
 from weighbridge.report.verdict import Remedy
@@ -66,7 +66,7 @@ def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> F
     Raises where the one that the exit code is about was asked wrongly, or where none has an answer.
     """
     if request.smallest is not None:
-        from weighbridge.fitting.hardware import smallest
+        from weighbridge.questions.fit.hardware import smallest
 
         chosen = smallest(asker, request)
         gpu = chosen.settings["gpu"]
@@ -75,7 +75,7 @@ def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> F
     answer = _answered(asker, request)
     if request.most is None:
         return answer
-    from weighbridge.fitting.search import solved
+    from weighbridge.questions.fit.search import solved
 
     return replace(answer, solved=solved(asker, request, answer, sized))
 

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.fitting import hardware, ranking
-from weighbridge.fitting.answers import SHARED, _change, _enough, _guess, _sums, sharded
-from weighbridge.fitting.hardware import COUNTS, ranks, weights
-from weighbridge.fitting.ranking import purpose
-from weighbridge.fitting.request import FitRequest
-from weighbridge.fitting.search import (
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.questions.fit import hardware, ranking
+from weighbridge.questions.fit.answers import SHARED, _change, _enough, _guess, _sums, sharded
+from weighbridge.questions.fit.hardware import COUNTS, ranks, weights
+from weighbridge.questions.fit.ranking import purpose
+from weighbridge.questions.fit.request import FitRequest
+from weighbridge.questions.fit.search import (
     LARGEST,
     SearchBounds,
     _between,
@@ -21,7 +22,6 @@ from weighbridge.fitting.search import (
     largest,
     margin_of,
 )
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB
 
 
@@ -148,9 +148,10 @@ def test_bare_sizes(tenths, name):
 def test_sizes_are_found_to_a_tenth_of_a_billion(monkeypatch):
     """Up to 10,000 B; what fits is asked of by its name."""
     margin = lambda report: up_to(83)(report)  # noqa: E731
-    monkeypatch.setattr("weighbridge.fitting.search.margin_of", margin)
+    monkeypatch.setattr("weighbridge.questions.fit.search.margin_of", margin)
     monkeypatch.setattr(
-        "weighbridge.fitting.search._asked", lambda asker, *rest: round(float(asker[:-1]) * 10)
+        "weighbridge.questions.fit.search._asked",
+        lambda asker, *rest: round(float(asker[:-1]) * 10),
     )
     found = _size(request(), lambda name: name)
     assert (found.value, found.searched_to) == (8_300_000_000, 10**13)
@@ -357,8 +358,10 @@ def test_more_than_1024_cards_are_not_asked():
 
 @pytest.mark.parametrize(("guess", "asked"), [(1024, [1024]), (1025, []), (1, [1]), (0, [])])
 def test_from_one_card_to_1024(monkeypatch, guess, asked):
-    monkeypatch.setattr("weighbridge.fitting.answers._guess", lambda report, room: guess)
-    monkeypatch.setattr("weighbridge.fitting.answers._enough", lambda report, room, number: None)
+    monkeypatch.setattr("weighbridge.questions.fit.answers._guess", lambda report, room: guess)
+    monkeypatch.setattr(
+        "weighbridge.questions.fit.answers._enough", lambda report, room, number: None
+    )
     asker, _ = large(1000, 10)
     assert asker.asked == asked
 
@@ -485,7 +488,7 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
 
 
 def test_each_workload_is_asked_its_own_way():
-    from weighbridge.fitting.answers import answered, judged
+    from weighbridge.questions.fit.answers import answered, judged
     from weighbridge.workload import read
 
     class Asker:
@@ -519,7 +522,7 @@ def test_each_workload_is_asked_its_own_way():
 )
 def test_whether_settings_are_wrong_or_the_model(monkeypatch, settings, refused, plainly, asked):
     from weighbridge.errors import UnsupportedError
-    from weighbridge.fitting import answers
+    from weighbridge.questions.fit import answers
 
     found = []
 

@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
-from weighbridge.fitting.answers import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.fitting.hardware import cards, weights
-from weighbridge.fitting.request import FitRequest, asked, workload
-from weighbridge.fitting.search import UNBOUNDED, SearchBounds, largest, margin_of
+from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
+from weighbridge.questions.fit.hardware import cards, weights
+from weighbridge.questions.fit.request import FitRequest, asked, workload
+from weighbridge.questions.fit.search import UNBOUNDED, SearchBounds, largest, margin_of
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.units import ceil_div, parse_count
@@ -123,14 +124,18 @@ def _context(asker: Asker, request: FitRequest, report: Report) -> int | None:
     return given + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
 
 
-def models_for(
-    names: list[str], opened: Callable[[str], Asker], given: Mapping[str, Any]
-) -> Ranking:
-    """Rank models for a card, by settings as they were given: `min_context` and those of `fit`."""
+def models_for(names: list[str], given: Mapping[str, Any]) -> Ranking:
+    """Rank models of the catalogue for a card, by settings as they were given: `min_context` and
+    those of `fit`."""
+    from weighbridge.questions.prepared import opened
+
     least = given.get("min_context")
     settings = {name: value for name, value in given.items() if name != "min_context"}
     return models(
-        names, opened, asked(settings), least=None if least is None else parse_count(str(least))
+        names,
+        lambda name: opened(name, GatherOptions()),
+        asked(settings),
+        least=None if least is None else parse_count(str(least)),
     )
 
 

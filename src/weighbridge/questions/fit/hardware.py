@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
-from weighbridge.fitting.answers import REFUSED, Asker, inference, judged
-from weighbridge.fitting.request import DEVICE, FitRequest, workload
+from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged
+from weighbridge.questions.fit.request import DEVICE, FitRequest, workload
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Solved
 from weighbridge.workload import SPREAD

@@ -1,8 +1,8 @@
 """Accuracy of predictions as it was found when this version was made: for who has no time to
 predict every figure again, which takes half a minute here and minutes in a browser.
 
-rows.json is written by tools/pin_accuracy.py, programs that were traced included; a test holds it
-to the evidence.
+accuracy.json is written by tools/pin_accuracy.py, programs that were traced included; a test holds
+it to the evidence.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.errors import NotFoundError
 
-FILE = os.path.join(os.path.dirname(__file__), "rows.json")
+FILE = os.path.join(os.path.dirname(__file__), "accuracy.json")
 
 
 @cache

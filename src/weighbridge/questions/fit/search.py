@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, Literal
 
 from weighbridge.errors import UsageError
-from weighbridge.fitting.answers import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.fitting.request import MAX, FitRequest, workload
+from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
+from weighbridge.questions.fit.request import MAX, FitRequest, workload
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.workload import TRAIN
