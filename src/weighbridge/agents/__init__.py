@@ -3,7 +3,6 @@
 tools.py     the tools: names, sentences, and input schemas from the settings tables    no SDK
 answering.py arguments in, an Answer out; models are kept between two questions         no SDK
 brief.py     a report or a list, in few words and few numbers                           no SDK
-whole.py     the whole of it, within a bound                                            no SDK
 server.py    the protocol, by the official SDK (extra `mcp`), of either generation
 SKILL.md     what an agent with a shell is told (skills/ at the root has a copy)
 """

@@ -2,6 +2,7 @@
 
     json, quiet             of the answer itself (data.py)
     human, markdown, html   of its screen (weighbridge.view), which holds all words
+    bounded.py              the whole answer within so many characters, for agents
 
 `RENDERERS` names the module of each format; a renderer is imported when it is asked for.
 """
