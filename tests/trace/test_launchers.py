@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge.lab.trace import program
-from weighbridge.lab.trace.distributed.world import launched, world
+from weighbridge.lab.trace.distributed import launched, world
 from weighbridge.lab.trace.launchers import EVERY_CARD, TraceLaunch, read
 
 

@@ -46,7 +46,7 @@ def ready(engine: str, asked: str | None) -> str:
 
 def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
     """Raises UnsupportedError for what is not traced."""
-    from weighbridge.lab.exact.compare import beside
+    from weighbridge.lab.exact import beside
     from weighbridge.lab.exact.inference import traced
 
     return beside(closed, *traced(subject, workload))
@@ -56,7 +56,7 @@ def trained(
     subject: "Subject", workload: "Train", plan: "TrainingPlan", closed: "Trained"
 ) -> "Trained":
     """The same of `train`."""
-    from weighbridge.lab.exact.compare import beside
+    from weighbridge.lab.exact import beside
     from weighbridge.lab.exact.training import traced
 
     return beside(closed, *traced(subject, workload, plan))

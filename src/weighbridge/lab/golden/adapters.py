@@ -8,7 +8,7 @@ from torch import nn
 
 from weighbridge.lab.golden import phase, steps
 from weighbridge.lab.golden.language import causal_model
-from weighbridge.lab.golden.optimizers import OPTIMIZERS
+from weighbridge.lab.golden.nets import OPTIMIZERS
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from weighbridge.lab.golden import phase, steps
-from weighbridge.lab.golden.optimizers import OPTIMIZERS
+from weighbridge.lab.golden.nets import OPTIMIZERS
 
 # Generation
 

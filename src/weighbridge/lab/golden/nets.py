@@ -1,16 +1,41 @@
-"""Small networks in plain PyTorch, where every block of memory can be counted by hand."""
+"""Small networks in plain PyTorch, where every block of memory can be counted by hand, and the
+optimizers of all golden programs.
+"""
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import nn
+from torch import nn, optim
 from torch.nn import functional
 
 from weighbridge.lab.golden import phase, steps
-from weighbridge.lab.golden.optimizers import OPTIMIZERS
 
 SIZES = (784, 8192, 4096, 2048, 1024, 512, 10)  # of a published measurement: 204.03 MB on load
 ROWS = 128
+
+
+def _bitsandbytes(weights: Iterable[Any]) -> Any:
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(weights, lr=1e-4)
+
+
+# State for a weight: sgd none, momentum 1 copy; adam, adamw 2 copies; adam8bit 2 bytes; adafactor a
+# row and a column
+OPTIMIZERS: dict[str, Callable[[Iterable[Any]], Any]] = {
+    "sgd": lambda weights: optim.SGD(weights, lr=1e-3),
+    "momentum": lambda weights: optim.SGD(weights, lr=1e-3, momentum=0.9),
+    "adam": lambda weights: optim.Adam(weights, lr=1e-4),
+    "adamw": lambda weights: optim.AdamW(weights, lr=1e-4),  # foreach, on CUDA
+    "adamw-fused": lambda weights: optim.AdamW(weights, lr=1e-4, fused=True),
+    "adamw-for-loop": lambda weights: optim.AdamW(weights, lr=1e-4, foreach=False),
+    "adamw8bit": _bitsandbytes,
+    "adafactor": lambda weights: optim.Adafactor(weights, lr=1e-3),
+    "adagrad": lambda weights: optim.Adagrad(weights, lr=1e-3),
+    "rmsprop": lambda weights: optim.RMSprop(weights, lr=1e-4),
+}
 
 
 def _perceptron() -> nn.Module:

@@ -9,7 +9,7 @@ import transformers
 from torch.nn import functional
 
 from weighbridge.lab.golden import phase, steps
-from weighbridge.lab.golden.optimizers import OPTIMIZERS
+from weighbridge.lab.golden.nets import OPTIMIZERS
 
 CLASSES = 1000
 MODELS: dict[str, Callable[[], Any]] = {

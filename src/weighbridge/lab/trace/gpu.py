@@ -28,9 +28,9 @@ from weighbridge.lab.trace import guard
 from weighbridge.lab.trace.attention import Chooser
 from weighbridge.lab.trace.card import card
 from weighbridge.lab.trace.carriers import carried
+from weighbridge.lab.trace.distributed import launched, world
 from weighbridge.lab.trace.distributed.groups import Groups, collectives
 from weighbridge.lab.trace.distributed.parallel import replicas, sharding
-from weighbridge.lab.trace.distributed.world import launched, world
 from weighbridge.lab.trace.hidden import Hidden
 from weighbridge.lab.trace.kernels import registered
 from weighbridge.lab.trace.patches import Notes, Patch, arriving, libraries, patched, put

@@ -21,7 +21,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from weighbridge.lab.trace.distributed.world import World, world
+from weighbridge.lab.trace.distributed import World, world
 from weighbridge.lab.trace.patches import Notes, Patch
 from weighbridge.lab.trace.shadows import cast, lost, shadow
 
