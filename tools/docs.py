@@ -137,7 +137,7 @@ weighbridge gpus --fp4 --format markdown
 
 *computes in* follows from the architecture by rule: NVIDIA's compute capability (bf16 from 8.0, fp8
 from 8.9, fp4 from 10.0, int8 from 6.1), AMD's gfx name, the generation of the others; the pages are
-named in `src/weighbridge/accelerators/abilities.py`. A blank is "not known"; a filter leaves such
+named in `src/weighbridge/accelerators/listing.py`. A blank is "not known"; a filter leaves such
 parts out. Bandwidth stands only where a page that we read prints it. NVLink is what the board has:
 through switches, by a bridge, or wired directly. Years of release are unverified: they order the
 list (`--sort year`) and are no figure.

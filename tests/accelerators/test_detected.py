@@ -17,7 +17,6 @@ from weighbridge.accelerators.detected import (
     others,
     outputs,
     programs,
-    windows,
 )
 from weighbridge.accelerators.detected.device import DetectedDevice, hidden, named, size
 from weighbridge.accelerators.detected.here import look
@@ -172,11 +171,11 @@ def test_the_registry_of_windows_has_sizes_above_4_gib():
         {"DriverDesc": "Intel(R) UHD Graphics 770", "HardwareInformation.qwMemorySize": 134217728},
         {"DriverDesc": None, "HardwareInformation.qwMemorySize": None},
     ]
-    card, beside = windows.registry(json.dumps(told)).devices
+    card, beside = others.registry(json.dumps(told)).devices
     assert (card.kind, card.total, card.integrated) == ("rocm", 25753026560, False)
     assert (beside.kind, beside.integrated) == ("xpu", True)
-    assert windows.registry(json.dumps(told[0])).devices == (card,)
-    assert windows.registry("Get-ItemProperty : Cannot find path").why
+    assert others.registry(json.dumps(told[0])).devices == (card,)
+    assert others.registry("Get-ItemProperty : Cannot find path").why
 
 
 def test_xpu_smi_dumps_one_line_a_card():

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from weighbridge.accelerators.abilities import TYPES, abilities
-from weighbridge.accelerators.listing import ORDERS, Wanted, ordered
+from weighbridge.accelerators.listing import ORDERS, TYPES, Wanted, abilities, ordered
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.cli.gpus import gpus
 from weighbridge.render import RenderOptions, draw

@@ -13,7 +13,7 @@ from tests.code import parsed
 from weighbridge import train
 from weighbridge.accelerators.chips import CAPABILITIES, Chip
 from weighbridge.accelerators.names import find
-from weighbridge.kernels import attention, convolution, cublas, reductions
+from weighbridge.kernels import attention, reductions, workspaces
 from weighbridge.units import MIB
 
 SOURCE = Path(__file__).parents[2] / "src" / "weighbridge"
@@ -119,17 +119,17 @@ def test_an_embedding_gradient():
     ],
 )
 def test_workspaces_of_cublas(major, torch, nbytes):
-    assert cublas.workspace(major, torch) == nbytes
+    assert workspaces.product(major, torch) == nbytes
 
 
 def test_a_rearranged_convolution():
     """x 2 x 3 x 32 x 32, w 8 x 3 x 3 x 3 in float16: both, the output, and 512 bytes."""
     read, output = 2 * (2 * 3 * 32 * 32 + 8 * 27), 2 * 2 * 8 * 30 * 30
-    assert convolution.workspace(read, output, half=True) == read + output + 512
-    assert convolution.workspace(2 * read, 2 * output, half=False) == 2 * read + 512
+    assert workspaces.convolution(read, output, half=True) == read + output + 512
+    assert workspaces.convolution(2 * read, 2 * output, half=False) == 2 * read + 512
     turing = find("t4").part.chip
-    assert convolution.tensor_cores(turing, half=True, float16=True)
-    assert not convolution.tensor_cores(turing, half=True, float16=False)
+    assert workspaces.tensor_cores(turing, half=True, float16=True)
+    assert not workspaces.tensor_cores(turing, half=True, float16=False)
 
 
 @pytest.mark.slow

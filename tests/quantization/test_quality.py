@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from weighbridge.quantization import quality
-from weighbridge.quantization.quality import published, records
+from weighbridge.quantization.quality import published
 from weighbridge.quantization.schemes import scheme
 
 SCOREBOARD = "c392e5094deaf2d1a7c18683214f007fad3fe42b/examples/perplexity/README.md"
@@ -15,7 +15,7 @@ SCOREBOARD = "c392e5094deaf2d1a7c18683214f007fad3fe42b/examples/perplexity/READM
 def rows(page, model, metric="perplexity", under=None):
     return {
         row.label: (table, row)
-        for table in records.tables()
+        for table in quality.tables()
         for row in table.rows
         if page in table.page and model in table.model and table.metric == metric
         if under is None or table.under == under
@@ -69,25 +69,25 @@ def test_figures_of_other_pages(name, billions, form, value, baseline, page):
 
 
 def test_every_row_has_a_page_and_every_format_is_ours():
-    for table in records.tables():
+    for table in quality.tables():
         assert table.page.startswith("https://")
         assert table.rows
         for form in {form for row in table.rows for form in row.formats}:
             assert table.of == "kv cache" or scheme(form).name == form
-        assert table.metric in records.METRICS
+        assert table.metric in quality.METRICS
         if table.metric in ("perplexity", "word", "accuracy"):
             assert table.baseline
 
 
 def test_the_file_stays_small():
-    file = Path(quality.__file__).parent / "figures.jsonl"
+    file = Path(quality.__file__).parent / "quality.jsonl"
     assert file.stat().st_size < 120_000
     assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
 def everything():
     """All that may answer."""
-    for family in records.families():
+    for family in quality.families():
         for found in quality.entries(family).values():
             yield from found
 
@@ -110,8 +110,8 @@ def test_a_name_is_no_recipe_files_of_several_makers_are_a_range():
 
 
 def test_pure_files_without_a_baseline_are_left_out():
-    assert not any("pull_requests/295" in t.page for t in records.tables())
-    assert not any("pull_requests/302" in t.page for t in records.tables())
+    assert not any("pull_requests/295" in t.page for t in quality.tables())
+    assert not any("pull_requests/302" in t.page for t in quality.tables())
 
 
 def test_files_with_and_without_an_importance_matrix_are_apart():
@@ -126,7 +126,7 @@ def test_files_with_and_without_an_importance_matrix_are_apart():
 def test_a_result_below_its_baseline_is_no_gain():
     below = [
         (table, row)
-        for table in records.tables()
+        for table in quality.tables()
         for row in table.rows
         if table.baseline and table.metric == "perplexity" and row.value < table.baseline
     ]
@@ -145,15 +145,15 @@ def test_words_and_tokens_are_two_scales():
     """lm-eval's perplexity is by word: 7.33 for a model whose tokens have 6.24."""
     found = published("llama-3.1-8b", int(8.03e9), "nvfp4")
     assert found.metric == "word_perplexity"
-    for table in records.tables():
+    for table in quality.tables():
         assert (table.metric == "perplexity") <= ("word perplexity" not in table.text)
 
 
 def test_what_only_simulates_a_format_does_not_speak_for_it():
     """Nor what was trained further, nor what contradicts itself."""
     for entry in everything():
-        assert entry.table.caution not in records.NEVER
-    assert {t.caution for t in records.tables()} >= {"simulated", "trained further"}
+        assert entry.table.caution not in quality.NEVER
+    assert {t.caution for t in quality.tables()} >= {"simulated", "trained further"}
 
 
 def test_what_was_measured_against_a_quantized_file_says_nothing():
@@ -181,7 +181,7 @@ def test_a_finding_never_crosses_sources():
     """Value and baseline of every answer stand in one table of one page."""
     known = {
         (table.source(row), row.value, table.baseline, table.model.rpartition("/")[2])
-        for table in records.tables()
+        for table in quality.tables()
         for row in table.rows
     }
     for name in ("llama-3.1-8b", "qwen3-32b", "llama-2-70b", "mixtral-8x7b", "glm-4.6", "qwen-7b"):

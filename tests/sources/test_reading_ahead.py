@@ -14,9 +14,8 @@ from weighbridge.checkpoint.layouts import shards
 from weighbridge.checkpoint.reading import Reader
 from weighbridge.errors import WeighbridgeError
 from weighbridge.sources import base
-from weighbridge.sources.base import SourceFile
+from weighbridge.sources.base import SourceFile, Together
 from weighbridge.sources.local import LocalSource
-from weighbridge.sources.together import Together
 
 TINY = {
     "model_type": "llama",

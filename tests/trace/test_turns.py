@@ -6,9 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.lab.trace.places import ValuePlace, ValueQuestion, assumed
+from weighbridge.lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed
 from weighbridge.lab.trace.program import Request, execute
-from weighbridge.lab.trace.turns import Turns
 
 
 def ran(tmp_path, text, *lines):

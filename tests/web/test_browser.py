@@ -15,7 +15,7 @@ from weighbridge.arch.config import Config
 from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.errors import GatedError, HubError, NotFoundError
 from weighbridge.formats import ByteRange
-from weighbridge.sources import answers, browser, http, surroundings, together, wire
+from weighbridge.sources import answers, browser, http, surroundings, wire
 
 TINY = {
     "architectures": ["LlamaForCausalLM"],
@@ -126,7 +126,7 @@ def hub(running, monkeypatch):
     monkeypatch.setitem(sys.modules, "js", js)
     monkeypatch.setattr(surroundings, "IN_BROWSER", True)
     alone = SimpleNamespace(Lock=threading.Lock)  # and no threads
-    for module in (answers, together):
+    for module in (answers, base):
         monkeypatch.setattr(module, "threading", alone)
     monkeypatch.setattr(wire, "get", lambda *a: pytest.fail("a socket"))
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -8,7 +8,7 @@ agent nothing but the numbers.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.accelerators.abilities import abilities
+from weighbridge.accelerators.listing import abilities
 from weighbridge.accelerators.parts import Instance, Part
 from weighbridge.catalogue import CatalogueEntry
 from weighbridge.render.markdown import MARKS, drawn

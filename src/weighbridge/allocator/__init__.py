@@ -10,8 +10,8 @@
     full     oversize blocks go back, then all that is wholly free, then out of memory
 
 `options` says what PYTORCH_ALLOC_CONF changes of that, `settings` reads it, `reserve` has segments
-and pages, `private` the pools of CUDA graphs, `sequence` makes many requests in one go, `filling`
-only takes, `journal` counts, and `snapshot` writes torch's own records.
+and pages, `blocks` the pools, those of CUDA graphs too, `sequence` makes many requests in one go,
+`filling` only takes, `journal` counts, and `snapshot` writes torch's own records.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
 PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs

@@ -7,7 +7,7 @@ c10/cuda/CUDACachingAllocator.cpp.
 
 from collections import defaultdict
 
-from weighbridge.allocator.blocks import Block, Pool, PoolId, cut
+from weighbridge.allocator.blocks import Block, Captures, Pool, PoolId, cut
 from weighbridge.allocator.journal import Journal, OutOfMemory
 from weighbridge.allocator.options import (
     DEFAULT,
@@ -17,7 +17,6 @@ from weighbridge.allocator.options import (
     UNLIMITED,
     AllocatorOptions,
 )
-from weighbridge.allocator.private import Captures
 from weighbridge.allocator.reserve import (
     UNKNOWN_CARD,
     DeviceReserve,

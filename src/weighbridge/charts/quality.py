@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.charts import scale
 from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization.quality import scoreboards
-from weighbridge.quantization.quality.records import QualityRow, QualityTable
+from weighbridge.quantization.quality import QualityRow, QualityTable, scoreboards
 from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
 
 
 def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
-    from weighbridge.sources.together import Together
+    from weighbridge.sources.base import Together
 
     source = open_source(ref, options.source())
     listed = Together([source.list]) if source.waits else None

@@ -27,11 +27,11 @@ from weighbridge.sources.base import (
     Progress,
     Source,
     SourceFile,
+    Together,
     read_plan,
     read_plans,
     together,
 )
-from weighbridge.sources.together import Together
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.wording import redacted, shown
 

@@ -2,8 +2,7 @@
 
 attention.py    which kernel scaled_dot_product_attention takes, and what each accumulates in memory
 reductions.py   sums whose blocks of threads meet in a buffer, gradients of embeddings
-cublas.py       workspaces of products
-convolution.py  workspaces in which cuDNN puts channels last
+workspaces.py   what cuBLAS takes for products, and cuDNN to put channels last
 nccl.py         buffers of a communicator
 
 Sizes go in, bytes come out: no tensors, so that the closed form of training (forward/ops), the

@@ -15,13 +15,11 @@ from weighbridge.arch.blueprint import Blueprint, Param, held
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization import (
-    bitsandbytes,
     floats,
     ggml,
-    hqq_quanto,
     integers,
     mlx,
-    torchao,
+    torch_libraries,
 )
 from weighbridge.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme
 
@@ -140,18 +138,15 @@ def describe(scheme: Scheme) -> str:
 GGUF = frozenset(ggml.NAMES)
 PLAIN = frozenset(("float32", "float16", "bfloat16", "fp8", "int8", "int4"))
 TABLE: dict[str, Scheme] = {
-    **bitsandbytes.SCHEMES,
+    **torch_libraries.SCHEMES,
     **floats.SCHEMES,
     **integers.SCHEMES,
-    **hqq_quanto.SCHEMES,
-    **torchao.SCHEMES,
     **ggml.SCHEMES,
 }
 PATTERNS = {
     **floats.PATTERNS,
     **integers.PATTERNS,
-    **hqq_quanto.PATTERNS,
-    **torchao.PATTERNS,
+    **torch_libraries.PATTERNS,
     **mlx.PATTERNS,
 }
 # The names that the report's table is about: contract of the report.

@@ -4,7 +4,7 @@ predictions beside measurements."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.accelerators.abilities import abilities
+from weighbridge.accelerators.listing import abilities
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, parts
 from weighbridge.catalogue import CatalogueEntry
 from weighbridge.report.fit import Ranking

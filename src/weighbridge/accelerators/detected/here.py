@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from weighbridge.accelerators.detected import amd, apple, nvidia, nvml, others, windows
+from weighbridge.accelerators.detected import amd, apple, nvidia, nvml, others
 from weighbridge.accelerators.detected.device import DetectedDevice, DeviceApi, ToolOutput
 from weighbridge.accelerators.detected.programs import Ask, say
 
@@ -108,8 +108,8 @@ def _told(ask: Ask, platform: str) -> Iterator[ToolOutput | None]:
     of_nvidia = (nvml.seen() if ask is say else None) or _nvidia(ask)
     yield of_nvidia
     if platform == "win32":
-        command = ("powershell", "-NoProfile", "-NonInteractive", "-Command", windows.REGISTRY)
-        yield _beside(_first(ask, (command, windows.registry)), of_nvidia)
+        command = ("powershell", "-NoProfile", "-NonInteractive", "-Command", others.REGISTRY)
+        yield _beside(_first(ask, (command, others.registry)), of_nvidia)
         return
     yield _amd(ask)
     yield _intel(ask)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from weighbridge.accelerators.detected import amd, apple, nvidia, others, windows
+from weighbridge.accelerators.detected import amd, apple, nvidia, others
 from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named, size
 from weighbridge.accelerators.detected.nvidia import HOST
 from weighbridge.errors import BadFileError
@@ -159,10 +159,10 @@ KNOWN: tuple[tuple[str, Callable[[str], ToolOutput]], ...] = (  # the first that
     (r"^(?:iogpu\.wired_limit_mb|hw\.memsize):", apple.sysctl),
     (r"Chipset Model:|Hardware Overview:", apple.profiler),
     (r'"platformApi"|"result": \[', apple.fastfetch),
-    (r"Card name:", windows.dxdiag),
-    (r"^AdapterRAM +\S", windows.wmic),
-    (r"^AdapterRAM", windows.adapter_ram),
-    (r"qwMemorySize", windows.registry),
+    (r"Card name:", others.dxdiag),
+    (r"^AdapterRAM +\S", others.wmic),
+    (r"^AdapterRAM", others.adapter_ram),
+    (r"qwMemorySize", others.registry),
     (r"DeviceProperties\(", others.torch_properties),
     (r"^\[\(\d+, \d+\)", others.pairs),
 )

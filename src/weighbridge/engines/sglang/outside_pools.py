@@ -1,7 +1,7 @@
 """What a rank of SGLang holds beside weights and pools: the part that no fraction accounts for.
 
     attention    its workspace, and rows of contexts for captured batches
-    cuBLAS       kernels/cublas.py
+    cuBLAS       kernels/workspaces.py
     captured     logits in float32 and activations of the largest batch, in the graphs' own pool
     graphs       what the driver keeps: about 60 MiB, and 0.12 MiB a layer and captured batch (0.25
                  where ranks talk, 0.4 where they talk by NCCL); 10 MiB a captured length of prefill
@@ -31,7 +31,7 @@ from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, tower
-from weighbridge.kernels import cublas
+from weighbridge.kernels import workspaces
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB
@@ -186,8 +186,8 @@ def _workspaces(
     workspace = attention_backends.workspace(settings.backend, classes(subject))
     if workspace:
         yield _part("workspaces", exactly(workspace), f"of {settings.backend}", detail="attention")
-    size = cublas.workspace(attention_backends.major(compute))
-    unsure = Bytes(cublas.USUAL, size, cublas.LARGE) if compute is None else exactly(size)
+    size = workspaces.product(attention_backends.major(compute))
+    unsure = Bytes(workspaces.USUAL, size, workspaces.LARGE) if compute is None else exactly(size)
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
     if subject.body.towers and rank.first:
         yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")

@@ -1,6 +1,6 @@
 """Workspaces that libraries keep beside tensors: cuBLAS, and kernels of packed weights.
 
-    cuBLAS    kernels/cublas.py; taken at the first product and kept, up to torch 2.13
+    cuBLAS    kernels/workspaces.py; taken at the first product and kept, up to torch 2.13
     GPTQ      exllama of AutoGPTQ unpacks into one buffer of the largest matrix in float16; its
               second version also has float32 rows for 8 x 2,048 tokens of the widest output. Which
               of them runs is the checkpoint's to say, or the loader's: transformers takes the first
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from weighbridge.arch.blueprint import Param
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.engines.transformers.rules import has_auto_gptq
-from weighbridge.kernels import cublas as kernels
+from weighbridge.kernels import workspaces as kernels
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component
 
@@ -55,7 +55,7 @@ def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) ->
     """Estimate the cuBLAS workspaces of one process; `capability` is None where no CUDA device was
     named."""
     version = torch or kernels.NEWEST
-    size = kernels.workspace(capability[0] if capability else None, version)
+    size = kernels.product(capability[0] if capability else None, version)
     low = 0 if version >= kernels.TRANSIENT_SINCE else size
     high = size if capability else kernels.LARGE
     return Component(

@@ -9,7 +9,7 @@ vllm v1/sample/ops/topk_topp_triton.py.
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.parts import chip_of
-from weighbridge.kernels.cublas import workspace
+from weighbridge.kernels.workspaces import product
 
 HOPPER = 9, 0
 CACHE = 48  # MiB of L2, assumed where it is not known
@@ -28,7 +28,7 @@ def cache(budget: Budget | None) -> int:
 
 def cublas(budget: Budget | None) -> int:
     """Bytes of the workspace; the larger where the architecture is not known."""
-    return workspace(capability(budget)[0])
+    return product(capability(budget)[0])
 
 
 def capability(budget: Budget | None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ Convolutions. `rearranged`: cuDNN puts channels last in a workspace, for tensor 
 
     saves       input and weight
     backward    the gradient in one piece, then those of input, weight and bias
-    workspace   kernels/convolution.py
+    workspace   kernels/workspaces.py
 
 Depthwise ones run in torch's own kernels, without a workspace.
 Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
@@ -26,7 +26,7 @@ from weighbridge.forward.machine import Grads, Machine, Needs, ahead, lower, rec
 from weighbridge.forward.ops.pointwise import summed
 from weighbridge.forward.ops.shaping import over_rows
 from weighbridge.forward.tensors import Shape, Tensor, TensorView
-from weighbridge.kernels.convolution import tensor_cores, workspace
+from weighbridge.kernels.workspaces import convolution, tensor_cores
 
 
 def linear(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -118,7 +118,7 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
     half = x.dtype.nbytes == 2
     read, held, output = x.nbytes, weight.nbytes, out.nbytes
     if rearranged:
-        m.hidden(workspace(read + held, output, half=half))
+        m.hidden(convolution(read + held, output, half=half))
     reads, holds, count = x.shape, weight.shape, shape[1]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -126,10 +126,10 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
         dense = m.new(shape, dtype) if turned else grads[0]
         of_input = m.new(reads, dtype) if needs[0] else None
         if of_input is not None and rearranged:
-            m.hidden(workspace(output + held, read, half=half))
+            m.hidden(convolution(output + held, read, half=half))
         of_weight = m.new(holds, dtype) if needs[1] else None
         if of_weight is not None and rearranged:
-            m.hidden(workspace(output + read, held, half=half))
+            m.hidden(convolution(output + read, held, half=half))
         of_bias = m.new((count,), dtype) if needs[2] else None
         del dense
         return [of_input, of_weight, of_bias]

@@ -19,7 +19,8 @@ Needs torch, and no GPU.
     standins.py   kernels of other libraries, which fake tensors cannot enter
     distributed/  one process of many: groups, replicas, shards
     program.py    somebody's script or module, as Python runs it; launchers.py reads their lines
-    steady.py     loops that train end when they repeat; turns.py: where the course hung on a value
+    steady.py     loops that train end when they repeat
+    places.py     where a program looks at a value, and where its course hung on one
     script.py     a whole script; report.py what was found, timeline.py over time
     screen.py     the report on a screen; render.py in all forms
 """

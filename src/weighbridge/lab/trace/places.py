@@ -1,16 +1,22 @@
 """Places where a program looks at a value that is not known, and what the user says that it is.
 
 A look is at an expression, of the innermost function that is neither torch's nor ours; its place is
-the program's own line, where there is one. Torch-free.
+the program's own line, where there is one.
+
+A turn is where the course of a script hung on such a value: each way out of a loop, of a function
+or of the script that stands under an `if` or in a loop's condition says that it was taken.
+Afterwards it is found out which of them hang on a look: names that were given what was looked at,
+or were given anything where that decided. Torch-free.
 """
 
+import ast
 import linecache
 import operator
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import FrameType, TracebackType
@@ -132,3 +138,155 @@ def assumed(assume: Assume, place: ValuePlace, look: ValueQuestion) -> float | N
         if ":" not in name and any(re.search(word, text) for text in place.expressions):
             return value
     return None
+
+
+# ---- turns
+
+SAID = "__weighbridge_turned__"
+ENDS = ("exit", "quit", "_exit")
+WAYS = (
+    "{place}: `{code}` was told {told}, so the run left {what} at line {line}; "
+    "--assume NAME=VALUE sets it"
+)
+Branch = ast.If | ast.While
+
+
+class Turns:
+    """The turns of one script: `prepared` is its tree with the calls, `taken` what they said."""
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.tree = ast.Module(body=[], type_ignores=[])
+        self.taken: dict[tuple[int, int], str] = {}  # lines of a condition and of the way out
+
+    def prepared(self, source: bytes, path: str) -> ast.Module:
+        self.path, self.tree = path, ast.parse(source)
+        marked: ast.Module = _Marker().visit(ast.parse(source))
+        return ast.fix_missing_locations(marked)
+
+    def say(self, condition: int, line: int, what: str) -> None:
+        self.taken.setdefault((condition, line), what)
+
+    def lines(self, looks: Iterable[tuple[ValuePlace, ValueQuestion]]) -> Iterator[str]:
+        """Yield a line for each way out that a look decided."""
+        questions = {
+            place.line: look
+            for place, look in looks
+            if place.path == self.path and not look.assumed
+        }
+        decided = _decided(self.tree, questions) if self.taken and questions else {}
+        for (condition, line), what in self.taken.items():
+            look = decided.get(condition)
+            if look is not None:
+                yield WAYS.format(
+                    place=look.place, code=look.code, told=look.told, what=what, line=line
+                )
+
+
+class _Marker(ast.NodeTransformer):
+    """Puts a call before each way out under a condition."""
+
+    def __init__(self) -> None:
+        self.conditions: list[int] = []
+
+    def visit_If(self, node: ast.If) -> ast.If:
+        self.conditions.append(node.lineno)
+        node.body = self._block(node.body)
+        node.orelse = self._block(node.orelse)
+        self.conditions.pop()
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        before, self.conditions = self.conditions, []
+        self.generic_visit(node)
+        self.conditions = before
+        return node
+
+    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        marked: list[ast.stmt] = []
+        for statement in body:
+            what = _way(statement)
+            if what:
+                arguments = ", ".join(map(repr, (self.conditions[-1], statement.lineno, what)))
+                call = ast.parse(f"{SAID}({arguments})").body[0]
+                marked.append(ast.copy_location(call, statement))
+            marked.append(self.visit(statement))
+        return marked
+
+
+def _way(statement: ast.stmt) -> str:
+    """Name what a statement leaves; "" where it does not."""
+    if isinstance(statement, ast.Break):
+        return "a loop"
+    if isinstance(statement, ast.Return):
+        return "a function"
+    if isinstance(statement, ast.Raise):
+        return "with an error"
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        return "the script" if called_name(statement.value) in ENDS else ""
+    return ""
+
+
+def called_name(call: ast.Call) -> str:
+    """Return the last word of what is called: `sys.exit(1)` calls "exit"."""
+    called = call.func
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+
+
+def _decided(tree: ast.Module, questions: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
+    """Return conditions by line, with the look that they hang on. Names are taken as they are
+    written, whatever function they are in."""
+    names: dict[str, ValueQuestion] = {}
+    while True:
+        before = len(names)
+        conditions = {n.lineno: look for n, look in _hanging(tree, questions, names)}
+        _given(tree, questions, names)
+        for node, look in _hanging(tree, questions, names):
+            for inner in (*node.body, *node.orelse):
+                for name in _targets(ast.walk(inner)):
+                    names.setdefault(name, look)
+        if len(names) == before:
+            return conditions
+
+
+def _hanging(
+    tree: ast.Module, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> Iterator[tuple[Branch, ValueQuestion]]:
+    for node in ast.walk(tree):
+        if isinstance(node, Branch):
+            look = _of(node.test, questions, names)
+            if look is not None:
+                yield node, look
+
+
+def _given(
+    tree: ast.Module, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
+            look = _of(node.value, questions, names)
+            if look is not None:
+                names |= dict.fromkeys(_targets([node]), look) | names
+
+
+def _of(
+    value: ast.expr, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> ValueQuestion | None:
+    """Return the look that an expression makes, or has the result of."""
+    for line in range(value.lineno, (value.end_lineno or value.lineno) + 1):
+        if line in questions:
+            return questions[line]
+    for node in ast.walk(value):
+        if isinstance(node, ast.Name | ast.Attribute):
+            look = names.get(ast.unparse(node))
+            if look is not None:
+                return look
+    return None
+
+
+def _targets(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield names and attributes that are given a value."""
+    for node in nodes:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name | ast.Attribute) and isinstance(part.ctx, ast.Store):
+                yield ast.unparse(part)

@@ -28,9 +28,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.lab.trace.places import is_own
+from weighbridge.lab.trace.places import SAID, Turns, called_name, is_own
 from weighbridge.lab.trace.steady import FUNCTIONS, NAME, Loops
-from weighbridge.lab.trace.turns import SAID, Turns, called_name
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
 

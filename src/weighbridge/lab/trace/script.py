@@ -18,11 +18,11 @@ from weighbridge.accelerators.budget import budget
 from weighbridge.allocator import OutOfMemory, parse
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.lab.trace import places, program
+from weighbridge.lab.trace.places import Turns
 from weighbridge.lab.trace.program import Request
 from weighbridge.lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
 from weighbridge.lab.trace.steady import ALIKE, LeftLoop, Loops
 from weighbridge.lab.trace.tape import Tape
-from weighbridge.lab.trace.turns import Turns
 
 SHOWN = 4  # lines of a loop that were not run
 WENT_ON = "{place}: {message} The run goes on as if the card were larger"

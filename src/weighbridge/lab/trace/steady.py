@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from weighbridge.lab.trace.places import ScriptLine
+from weighbridge.lab.trace.places import SAID, ScriptLine
 from weighbridge.lab.trace.tape import Tape
-from weighbridge.lab.trace.turns import SAID
 
 NAME = "__weighbridge_loops__"
 ALIKE = 5  # rounds in a row

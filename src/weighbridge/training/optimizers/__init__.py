@@ -3,10 +3,9 @@
 optimizer("adamw_torch_fused") -> Optimizer
 
 row.py        the record of one, and the optimizer of a rank at work
-plain.py      torch.optim
+plain.py      torch.optim; schedule-free, StableAdamW, GrokAdamW, SOAP, Shampoo
 bits.py       states in 8 and 4 bits: bitsandbytes, torchao
 lowrank.py    rows and columns, or nothing: Adafactor, LOMO; projected gradients: GaLore, APOLLO
-others.py     schedule-free, StableAdamW, GrokAdamW, SOAP, Shampoo
 
 Arguments change what Adam and AdamW keep or what a step takes, and the rank of GaLore and APOLLO:
 
@@ -28,13 +27,13 @@ from dataclasses import replace
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.tensors import LeafTensor
-from weighbridge.training.optimizers import bits, lowrank, others, plain
+from weighbridge.training.optimizers import bits, lowrank, plain
 from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State
 
 __all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "said", "tuned"]
 
-TABLE = (*plain.ROWS, *bits.ROWS, *lowrank.FACTORED_ROWS, *lowrank.ROWS, *others.ROWS)
+TABLE = (*plain.ROWS, *bits.ROWS, *lowrank.FACTORED_ROWS, *lowrank.ROWS, *plain.LIBRARY_ROWS)
 ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
 # Other spellings: torch's own class, and what people type.
 ALIASES: Mapping[str, str] = {

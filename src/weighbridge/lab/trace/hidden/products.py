@@ -1,10 +1,10 @@
 """Kernels that multiply: what they hold besides their outputs, and copies of what they cannot read.
 
-cuBLAS       a workspace of each thread. Sizes and versions are in kernels/cublas.py;
+cuBLAS       a workspace of each thread. Sizes and versions are in kernels/workspaces.py;
              CUBLAS_WORKSPACE_CONFIG=:KiB:count:... replaces them. Backward runs in a thread of
              its own, so training has two
 attention    what accumulates outside registers (kernels/attention.py)
-cuDNN        convolutions, which rearrange what they read (kernels/convolution.py)
+cuDNN        convolutions, which rearrange what they read (kernels/workspaces.py)
 """
 
 import os
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from weighbridge.kernels import attention, convolution, cublas
+from weighbridge.kernels import attention
+from weighbridge.kernels import workspaces as kernels
 from weighbridge.lab.trace.card import Card
 from weighbridge.lab.trace.hidden.rule import HALF, HiddenRule, Op, Version, size
 from weighbridge.units import KIB
@@ -28,16 +29,16 @@ def workspace(card: Card, version: Version) -> int:
     sizes = re.findall(r":(\d+):(\d+)", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
     if sizes:
         return sum(int(kib) * KIB * int(count) for kib, count in sizes)
-    return cublas.workspace(card.capability[0], version)
+    return kernels.product(card.capability[0], version)
 
 
 def workspaces(name: str, op: Op) -> Iterator[tuple[str, int]]:
     """Yield name and bytes of the workspaces that a product finds, or takes and leaves, in its
     thread."""
-    if op.version < cublas.TRANSIENT_SINCE:
+    if op.version < kernels.TRANSIENT_SINCE:
         yield BLAS, workspace(op.card, op.version)
-    if cublas.LIGHT_KEPT_SINCE <= op.version < cublas.UNIFIED_SINCE and _light(name, op):
-        yield LT, cublas.LIGHT
+    if kernels.LIGHT_KEPT_SINCE <= op.version < kernels.UNIFIED_SINCE and _light(name, op):
+        yield LT, kernels.LIGHT
 
 
 def _light(name: str, op: Op) -> bool:
@@ -55,7 +56,7 @@ def _transient(op: Op) -> list[int]:
 
 
 def _transient_light(op: Op) -> list[int]:
-    return [cublas.LIGHT] if _light("addmm", op) else []
+    return [kernels.LIGHT] if _light("addmm", op) else []
 
 
 def _matrices(first: int) -> HiddenRule:
@@ -83,10 +84,10 @@ CUBLAS = (
     _matrices(0),
     _matrices(1),
     HiddenRule(
-        ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=cublas.TRANSIENT_SINCE
+        ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=kernels.TRANSIENT_SINCE
     ),
     HiddenRule(
-        ops="addmm", nbytes=_transient_light, source=SOURCE, what=LT, until=cublas.LIGHT_KEPT_SINCE
+        ops="addmm", nbytes=_transient_light, source=SOURCE, what=LT, until=kernels.LIGHT_KEPT_SINCE
     ),
 )
 
@@ -204,7 +205,7 @@ ATTENTION = (
 )
 
 
-# cuDNN convolutions, which rearrange what they read (kernels/convolution.py).
+# cuDNN convolutions, which rearrange what they read (kernels/workspaces.py).
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 CUDNN = "published workspaces of cuDNN 9.10 to 9.20 engines; algorithm choice is cuDNN's"
@@ -221,7 +222,7 @@ def _rearranged(inputs: torch.Tensor, weight: torch.Tensor, groups: int, op: Op)
     half = inputs.dtype in HALF
     if not half and not (inputs.dtype == torch.float32 and torch.backends.cudnn.allow_tf32):
         return False
-    return convolution.tensor_cores(op.card.chip, half=half, float16=inputs.dtype == torch.float16)
+    return kernels.tensor_cores(op.card.chip, half=half, float16=inputs.dtype == torch.float16)
 
 
 def _own_depthwise(inputs: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
@@ -232,21 +233,21 @@ def _forward(op: Op) -> list[int]:
     x, weight = op.args[:2]
     if not _rearranged(x, weight, op.args[8], op):
         return []
-    return [convolution.workspace(size(x) + size(weight), size(op.out), half=x.dtype in HALF)]
+    return [kernels.convolution(size(x) + size(weight), size(op.out), half=x.dtype in HALF)]
 
 
 def _of_input(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][0] or not _rearranged(x, weight, op.args[9], op):
         return []
-    return [convolution.workspace(size(grad) + size(weight), size(x), half=x.dtype in HALF)]
+    return [kernels.convolution(size(grad) + size(weight), size(x), half=x.dtype in HALF)]
 
 
 def _of_weight(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][1] or not _rearranged(x, weight, op.args[9], op):
         return []
-    return [convolution.workspace(size(grad) + size(x), size(weight), half=x.dtype in HALF)]
+    return [kernels.convolution(size(grad) + size(x), size(weight), half=x.dtype in HALF)]
 
 
 CONVOLUTIONS = (
