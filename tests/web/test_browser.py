@@ -15,7 +15,7 @@ from weighbridge.arch.config import Config
 from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.errors import GatedError, HubError, NotFoundError
 from weighbridge.formats import ByteRange
-from weighbridge.sources import answers, browser, http, surroundings, wire
+from weighbridge.sources import answers, base, browser, http, surroundings, wire
 
 TINY = {
     "architectures": ["LlamaForCausalLM"],
