@@ -24,7 +24,7 @@ FOLDER = Path(os.environ["MUTANTS"])
 NOTES = FOLDER / "notes.txt"
 SPENT = FOLDER / "spent.json"  # seconds of each test that passes
 SECONDS = float(os.environ["MUTANT_SECONDS"])
-PATIENCE = 1200  # seconds for one mutant: what never ends is noticed
+PATIENCE = min(1200.0, 60 + 4 * SECONDS)  # for one mutant: what never ends is noticed
 
 _spent: dict[str, float] = {}
 _broken: set[str] = set()
@@ -80,7 +80,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     for number, (file, _, line, was, becomes) in enumerate(chosen):
         tests = passed.get(number, [])
         if "" in tests:
-            code, asked = _alone(session, number, _near(file, items), broken), len(items)
+            near = _near(file, spent)
+            asked = sum(one.partition("::")[0] in near for one in spent)
+            code = _alone(session, number, near, broken)
         else:
             order = _order(tests, spent)
             asked = len(order)
@@ -146,7 +148,7 @@ def _judged(session: pytest.Session, number: int, items: list[pytest.Item]) -> i
 
     os.environ["MUTANT"], _switches.ACTIVE = str(number), number
     _forget()
-    signal.alarm(PATIENCE)
+    signal.alarm(round(PATIENCE))
     session.items[:] = items
     session.config.option.maxfail = 1
     _quiet(session)
@@ -155,11 +157,25 @@ def _judged(session: pytest.Session, number: int, items: list[pytest.Item]) -> i
     return 1 if session.testsfailed else 0
 
 
-def _near(file: str, items: dict[str, pytest.Item]) -> list[str]:
-    """Files of tests, those first that speak of the module."""
-    stem = Path(file).stem
-    files = dict.fromkeys(one.partition("::")[0] for one in items)
-    return sorted(files, key=lambda one: stem not in Path(one).read_text())
+def _near(file: str, spent: dict[str, float]) -> list[str]:
+    """Files of tests within the seconds of a mutant, those first that name the module."""
+    cost: dict[str, float] = {}
+    for test, seconds in spent.items():
+        name = test.partition("::")[0]
+        cost[name] = cost.get(name, 0.0) + seconds
+    path = Path(file.removesuffix("/__init__.py"))
+
+    def distance(name: str) -> tuple[int, float]:
+        text = f"{name} {Path(name).read_text()}"
+        return (path.stem not in text) + (path.parent.name not in text), cost[name]
+
+    total, kept = 0.0, []
+    for one in sorted(cost, key=distance):
+        total += cost[one]
+        if kept and total > SECONDS:
+            break
+        kept.append(one)
+    return kept
 
 
 def _alone(session: pytest.Session, number: int, files: list[str], broken: list[str]) -> int:

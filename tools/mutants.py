@@ -2,6 +2,7 @@
 
     python -m tools.mutants components              60 mutants, by the tests of the room
     python -m tools.mutants engines/mlx --count 8 --seed 3
+    python -m tools.mutants verdict --fast          by the fast tests of the room alone
     python -m tools.mutants questions remedies --suite    by the whole fast suite
     python -m tools.mutants --from sample.jsonl     those that an earlier --write listed
 
@@ -189,7 +190,7 @@ def copied(chosen: Sequence[Mutant], folder: Path) -> None:
         (package / file).write_text(with_switches(PACKAGE / file, switches))
 
 
-def judged(chosen: Sequence[Mutant], tests: Sequence[str], seconds: float) -> int:
+def judged(chosen: Sequence[Mutant], tests: Sequence[str], seconds: float, fast: bool) -> int:
     """How many survive; each is told when it is known."""
     with tempfile.TemporaryDirectory() as folder:
         copied(chosen, Path(folder))
@@ -203,7 +204,8 @@ def judged(chosen: Sequence[Mutant], tests: Sequence[str], seconds: float) -> in
             "MUTANT_NOTES": f"{folder}/notes.txt",
             "MUTANT_SECONDS": str(seconds),
         }
-        marks = [] if tests == ["tests"] else ["-m", "not house and not nightly"]
+        default = fast or tests == ["tests"]  # as pyproject.toml marks them: none that is slow
+        marks = [] if default else ["-m", "not house and not nightly"]
         judge = [*line, *marks, "-p", "tools.mutant_judge", *tests]
         subprocess.run(judge, cwd=ROOT, env=env, check=True)
         return int((Path(folder) / "survivors").read_text())
@@ -218,6 +220,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="list the mutants there, and ask no test")
     parser.add_argument("--tests", nargs="*", help="files and folders of tests/; else the rooms'")
     parser.add_argument("--suite", action="store_true", help="ask the whole fast suite")
+    parser.add_argument("--fast", action="store_true", help="ask no slow test of the rooms")
     parser.add_argument("--seconds", type=float, default=600, help="of tests a mutant at most")
     parser.add_argument("--allowed", type=int, default=0, help="survivors without exit code 1")
     asked = parser.parse_args()
@@ -229,7 +232,7 @@ def main() -> None:
         return
     rooms = dict.fromkeys(Path(one.file).parts[0].removesuffix(".py") for one in chosen)
     tests = asked.tests or [f"tests/{t}" for room in rooms for t in TESTS.get(room, (room,))]
-    left = judged(chosen, ["tests"] if asked.suite else tests, asked.seconds)
+    left = judged(chosen, ["tests"] if asked.suite else tests, asked.seconds, asked.fast)
     print(f"{len(chosen) - left} of {len(chosen)} noticed")
     sys.exit(left > asked.allowed)
 

@@ -27,6 +27,8 @@ intervals = st.lists(st.integers(0, 1000), min_size=3, max_size=3).map(lambda b:
         (Bytes(10, 20, 40), exactly(20), 0.5),  # as often above what is expected as below it
         (Bytes(10, 20, 40), exactly(15), 0.25),
         (Bytes(10, 20, 40), exactly(30), 0.75),
+        (Bytes(10, 10, 30), exactly(10), 0.5),  # as low as expected
+        (Bytes(10, 10, 30), exactly(20), 0.75),
         (exactly(20), Bytes(10, 20, 40), 0.5),  # half of such cards have that much
         (Bytes(10, 20, 30), Bytes(10, 20, 30), 0.5),
     ],
@@ -53,8 +55,8 @@ def test_more_room_is_never_a_smaller_share(needed, usable, more):
 
 
 def test_amber_is_under_a_tenth():
-    assert tight(9, 100)
-    assert not tight(10, 100)
+    assert tight(999, 10_000)
+    assert not tight(1000, 10_000)
     wide = weighbridge.load(LLAMA, gpu="4090").verdict
     close = weighbridge.load(LLAMA, gpu_memory="16GiB").verdict
     assert (wide.fits, wide.tight) == ("yes", False)

@@ -1,6 +1,7 @@
 """The verdict: by hand, against runs that are known to fit or not, and as laws."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from weighbridge.components.table import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
-from weighbridge.verdict.on_devices import fits, serving, verdict
+from weighbridge.verdict.on_devices import _worse, cited, fits, serving, verdict
 from weighbridge.verdict.shares import even
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
@@ -295,3 +296,28 @@ def test_the_margin_has_the_sign_of_the_answer(weights, context, memory, headroo
     assert found.fits != "no" or found.margin_bytes < 0
     assert found.margin_bytes == found.usable_bytes - found.per_device.expected
     assert "\n" not in found.reason
+
+
+@pytest.mark.parametrize(
+    ("median", "much"),
+    [
+        (0.12, "12.0 % more than expected"),
+        (-0.003, "0.3 % less than expected"),
+        (0.0005, "0.1 % more than expected"),  # a tenth of a percent, rounded
+        (0.0004, "what was expected"),
+        (0, "what was expected"),
+    ],
+)
+def test_published_runs_beside_what_was_expected(median, much):
+    told = {"median": median, "runs": 31}
+    reason = cited(said(weights=10, memory=13), told).reason
+    assert reason.endswith(f"; runs like this took {much} at the median (31 published)")
+
+
+def test_of_cards_that_differ_the_worst_off_is_named():
+    """First one that lacks bytes, then the one with the smallest share left."""
+    cards = [
+        SimpleNamespace(fits=fits, margin_bytes=margin, usable_bytes=100)
+        for fits, margin in (("yes", 3), ("unknown", -1), ("no", -5), ("no", -9), ("yes", 2))
+    ]
+    assert [cards.index(one) for one in sorted(cards, key=_worse)] == [3, 2, 1, 4, 0]

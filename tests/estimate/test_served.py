@@ -1,0 +1,323 @@
+"""What an engine's own share of a card makes of the verdict, and the pieces of a question: by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import weighbridge
+from weighbridge import bounds
+from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.names import DeviceChoice, sized
+from weighbridge.components.device import OPEN
+from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves
+from weighbridge.engines.table import engine
+from weighbridge.errors import UnsupportedError
+from weighbridge.estimate import exact, infer, limits, served, train
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.report.verdict import Remedy
+from weighbridge.workload import read
+
+INFER = read("infer", {})
+COMMAND = INFER.but(engine_defaults=True)
+
+
+def phase(**components):
+    parts = (Component(name=n, bytes=b, basis="computed") for n, b in components.items())
+    return Phase("decode", tuple(parts))
+
+
+def device(kind="gpu", **components):
+    return Device(index=0, kind=kind, phases=(phase(**components),))
+
+
+def room(nbytes, count=1):
+    return Budget(choice=DeviceChoice(part=sized(f"{nbytes}B"), count=count), headroom=0)
+
+
+# 11 to 13 bytes: they fit in 13, may in 12 and 11, and do not in 10
+NEED = device(weights=exactly(10), context=Bytes(1, 2, 3))
+
+
+def answer(surely=None, *, flags="", settings=None, derived=None, changed=(), change=None, **more):
+    serves = surely and Serves(
+        surely=surely,
+        lacks="no room for one request",
+        flags=flags,
+        changed=changed,
+        change=change or {},
+        **more,
+    )
+    return EngineAnswer(
+        devices=(NEED,), settings=settings or {}, derived=derived or {}, serves=serves
+    )
+
+
+@pytest.mark.parametrize(
+    ("surely", "memory", "fits", "lacks"),
+    [
+        (None, 13, "yes", False),
+        ("yes", 13, "yes", False),
+        ("yes", 12, "unknown", False),
+        ("unknown", 13, "unknown", True),
+        ("unknown", 12, "unknown", False),  # what the card lacks is the reason
+        ("no", 13, "no", True),
+        ("no", 12, "no", True),
+        ("no", 10, "no", False),
+    ],
+)
+def test_a_card_and_an_engines_share_of_it_both_decide(surely, memory, fits, lacks):
+    verdict = served.verdict(answer(surely), INFER, "vllm", room(memory))
+    assert verdict.fits == fits
+    assert (verdict.reason == "no room for one request") == lacks
+
+
+@pytest.mark.parametrize(
+    ("workload", "memory", "derived", "begins"),
+    [
+        (INFER, 13, {}, "with its defaults vllm would not serve this; it does, with --eager: "),
+        (INFER, 12, {}, "with its defaults vllm would not serve this; it may, with --eager: "),
+        (
+            INFER,
+            13,
+            {"serves_as_asked": True, "launch": "vllm serve"},
+            "with its defaults vllm may not serve this; the line below does, with --eager: ",
+        ),
+        (COMMAND, 13, {}, ""),
+    ],
+)
+def test_flags_that_a_launch_needs_are_said(workload, memory, derived, begins):
+    found = answer("yes", flags="--eager", derived=derived)
+    verdict = served.verdict(found, workload, "vllm", room(memory))
+    plain = served.verdict(answer(), workload, "vllm", room(memory))
+    assert verdict.reason == begins + plain.reason
+
+
+@pytest.mark.parametrize(
+    ("share", "short"),
+    [({"gpu_memory_utilization": 0.59}, "weights"), ({"mem_fraction_static": 0.6}, "kv_cache")],
+)
+def test_what_a_share_is_too_small_for(share, short):
+    """60 bytes of weights and 30 of a cache, of a card with 100."""
+    found = EngineAnswer(
+        devices=(device(weights=exactly(60), kv_cache=exactly(30)),), settings=share
+    )
+    assert served._short_of(found, room(100)) == short
+    assert served._short_of(EngineAnswer(devices=(NEED,), settings=share), room(100)) == "kv_cache"
+
+
+@pytest.mark.parametrize(
+    ("launches", "fits", "serves"),
+    [(True, "yes", True), (True, "unknown", True), (True, "no", False), (False, "yes", False)],
+)
+def test_what_serves_as_asked_is_the_line_that_is_written(launches, fits, serves):
+    facts = {"serves_as_asked": False, "launch_serves": launches}
+    found = served.as_asked(facts, INFER, SimpleNamespace(fits=fits))
+    assert (found["serves_as_asked"], found["serves_by_default"]) == (serves, False)
+    assert served.as_asked(facts, COMMAND, None) is facts
+    assert served.as_asked({}, INFER, None) == {}
+    assert served.as_asked(facts, INFER, None)["serves_as_asked"] == launches
+
+
+@pytest.mark.parametrize(
+    ("room_says", "then", "fits"),
+    [("yes", "yes", "yes"), ("yes", "unknown", "unknown"), ("unknown", "yes", "unknown")],
+)
+def test_flags_that_serve_are_a_remedy(room_says, then, fits):
+    changed = (device(weights=exactly(10)), device(weights=exactly(14)), device("host"))
+    change = {"max_num_seqs": 1, "max_running_requests": 1, "enforce_eager": True, "other": 1}
+    found = answer("no", flags="--eager", changed=changed, change=change, then=then)
+    (remedy,) = served.remedies(found, lambda devices: room_says)
+    assert (remedy.change, remedy.peak_bytes, remedy.fits) == (change, 14, fits)
+    assert remedy.cost == (
+        "fewer requests may run at once; no CUDA graphs: tokens are written more slowly"
+    )
+    assert list(served.remedies(answer("no"), lambda devices: "yes")) == []
+    assert list(served.remedies(answer(), lambda devices: "yes")) == []
+
+
+@pytest.mark.parametrize(
+    ("workload", "fits", "of_flags", "does"),
+    [
+        (INFER, "yes", "no", True),
+        (INFER, "no", "yes", False),
+        (COMMAND, "no", "yes", True),
+        (COMMAND, "no", "unknown", False),
+    ],
+)
+def test_a_warning_promises_no_more_than_the_verdict(workload, fits, of_flags, does):
+    promise, hope = (f"flags which {served.WOULD[surely]} do" for surely in served.SURE)
+    found = answer("no", flags="--eager")
+    object.__setattr__(found, "warnings", (promise,))
+    others = [("--eager", of_flags), ("--other", "yes")]
+    remedies = tuple(
+        Remedy(change={}, peak_bytes=1, fits=fits_, cost="", flags=flags) for flags, fits_ in others
+    )
+    said = served.softened(found, workload, SimpleNamespace(fits=fits), remedies)
+    assert said == (promise if does else hope,)
+
+
+# How a server is spread over cards
+
+
+@pytest.mark.parametrize(
+    ("asked", "spread"),
+    [
+        ({"gpu": "h100"}, [(None, None)]),
+        ({"gpu": "h100:2"}, [(2, None), (None, 2), (None, None)]),
+        ({"gpu": "h100:16"}, [(8, 2), (16, None), (None, 16), (None, None)]),
+        ({"gpu": "h100:2", "pipeline_parallel_size": 2}, [(None, 2)]),
+        ({"gpu": "h100:2", "engine_defaults": True}, [(None, None)]),
+        ({}, [(None, None)]),
+    ],
+)
+def test_the_ways_in_which_a_server_is_spread(asked, spread):
+    def ways(name):
+        workload = INFER.but(engine=name, **asked)
+        found = list(infer._spread(workload, engine(name)))
+        return [(one.tensor_parallel_size, one.pipeline_parallel_size) for one in found]
+
+    assert ways("vllm") == spread
+    assert ways("transformers") == spread[-1:]  # no server
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "says"),
+    [
+        ("vllm", None, "not vllm: leave it out"),
+        ("transformers", "0.1", "--exact (needs|runs transformers)"),
+    ],
+)
+def test_only_installed_classes_of_transformers_run(name, version, says):
+    with pytest.raises(UnsupportedError, match=says):
+        exact.ready(name, version)
+
+
+LIKE = bounds.RunForm("serve", "vllm")
+
+
+def test_a_quick_verdict_is_that_of_the_fullest_device_with_margins():
+    """On one card and on two, whose margins differ; on fewer cards than ranks it is no."""
+    parts = [[[("weights", exactly(10**9)), ("activations", exactly(10**8))]]]
+    for gpus in (1, 2):
+        high = bounds.highest(parts, LIKE, several=gpus > 1)
+        held = HeldBytes(gpus=gpus, kinds=parts)
+        assert limits._surely(held, LIKE, room(high, gpus))
+        assert not limits._surely(held, LIKE, room(high - 1, gpus))
+        assert not limits._surely(held._replace(surely="unknown"), LIKE, room(high, gpus))
+    assert not limits._surely(HeldBytes(gpus=2, kinds=parts), LIKE, room(high, 1))
+    assert bounds.highest(parts, LIKE, several=True) != bounds.highest(parts, LIKE, several=False)
+
+
+def test_figures_beside_devices_have_the_margins_of_as_many():
+    told = [10**9, 2 * 10**9, 3 * 10**9]
+    quantity, level = infer.TOLD["serving_interval"]
+    for devices in ((NEED,), (NEED, NEED), (NEED, device("host"))):
+        several = len([one for one in devices if one.kind == "gpu"]) > 1
+        found = EngineAnswer(devices=devices, settings={}, derived={"serving_interval": told})
+        around = bounds.around(Bytes(*told), LIKE, quantity, level, several=several)
+        assert infer.widened(found, LIKE).derived["serving_interval"] == list(around)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 100])
+@pytest.mark.parametrize("near", [1, 3, 50, 100])
+def test_a_search_ends_at_the_last_number_that_holds(most, near):
+    for last in range(most + 1):
+        assert limits.largest(lambda n, last=last: n <= last, most, near) == last
+        wrong = [1, last, last + 1, most]  # a quick way that is wrong is not trusted
+        for other in wrong:
+            found = limits.largest(
+                lambda n, last=last: n <= last, most, near, quick=lambda n, other=other: n <= other
+            )
+            assert found == last
+
+
+@pytest.mark.parametrize(
+    ("asked", "context", "prompt"),
+    [
+        ({}, 100, None),
+        ({"prompt_len": 50, "max_new_tokens": 20}, 100, 80),
+        ({"prompt_len": 50}, 100, 100),
+        ({"prompt_len": 50, "max_new_tokens": 20}, 20, 1),
+    ],
+)
+def test_a_longer_context_is_a_longer_prompt(asked, context, prompt):
+    workload = limits._of_length(read("infer", asked), context)
+    assert (workload.context, workload.prompt_len) == (context, prompt)
+
+
+def test_a_bare_size_by_hand():
+    """7 billion are (7e9 / 12 / 128^2)^(1/3) = 33 layers, 33 x 128 wide: 2 x 33 x 4,224 x 2 bytes a
+    token in 16 bits, where models of today keep a quarter, or a sixteenth."""
+    report = weighbridge.infer("7B", context=1000, batch_size=2)
+    held = {c.name: c.bytes for c in report.devices[0].phases[-1].components}
+    token = 2 * 33 * (33 * 128) * 2
+    assert held["kv_cache"] == Bytes(2000 * token // 16, 2000 * token // 4, 2000 * token)
+    assert held["activations"] == Bytes(0, 14 * 10**9 // 50, 14 * 10**9 // 10)
+    assert report.derived["kv_cache_bytes_per_token"] == token // 4
+
+
+# Training: what a run has beside tensors, where it is open whether it fits
+
+
+def test_bytes_that_may_be_beside_expected_tensors():
+    """Weights may be 3 more than expected, a context 6; the free room of segments is torch's to
+    give back."""
+    one = phase(weights=Bytes(10, 12, 15), fragmentation=Bytes(1, 2, 4), context=Bytes(3, 5, 6))
+    assert train._beside_tensors(one) == 3 + 6 + OPEN
+
+
+@pytest.mark.parametrize(
+    ("fits", "beside", "again", "asked"),
+    [
+        ("yes", 30, "yes", None),
+        ("no", 30, "yes", None),
+        ("unknown", 30, "yes", 70),  # of 100, the fuller device leaves 70
+        ("unknown", 30, "unknown", 70),
+        ("unknown", 100, "yes", None),  # nothing is left for tensors
+    ],
+)
+def test_a_run_that_is_open_is_run_again_in_what_is_left(monkeypatch, fits, beside, again, asked):
+    first, second = (EngineAnswer(devices=(NEED, device("host")), settings={}) for _ in range(2))
+    verdicts, rooms = [fits, again], []
+
+    def answered(plan, budget, most, stages):
+        rooms.append(most)
+        return second
+
+    monkeypatch.setattr(train, "answer", answered)
+    monkeypatch.setattr(train, "_beside_tensors", lambda phase: beside)
+    monkeypatch.setattr(train, "_widened", lambda found, *more: found.devices)
+    monkeypatch.setattr(
+        train.on_devices, "serving", lambda *more: SimpleNamespace(fits=verdicts.pop(0))
+    )
+    found = train._given_back(first, None, room(100), LIKE, ())
+    assert rooms == ([] if asked is None else [asked])
+    assert found is first if asked is None or again != "yes" else found == second
+
+
+@pytest.mark.parametrize(
+    ("tensor", "pipeline", "context", "sharing"),
+    [
+        (1, 1, 1, "fsdp2"),
+        (2, 1, 1, "layers in parts"),
+        (1, 2, 1, "layers in parts"),
+        (1, 1, 2, "layers in parts"),
+    ],
+)
+def test_layers_in_parts_are_runs_of_another_kind(tensor, pipeline, context, sharing):
+    sharding = SimpleNamespace(tensor=tensor, pipeline=pipeline, context=context, kind="fsdp2")
+    assert train._sharing(SimpleNamespace(sharding=sharding)) == sharing
+
+
+def test_an_engine_of_a_share_holds_no_tokens_where_loading_is_too_much():
+    taking = Device(index=0, kind="gpu", phases=NEED.phases, taken=9)
+    found = EngineAnswer(devices=(taking,), settings={}, derived={"kv_cache_tokens": 7})
+    assert infer._unloaded(found, room(11)) is found
+    assert infer._unloaded(found, None) is found
+    none = infer._unloaded(found, room(10)).derived
+    assert none == {
+        "kv_cache_tokens": 0,
+        "max_concurrency": 0.0,
+        "serves_as_asked": False,
+        "launch_serves": False,
+    }

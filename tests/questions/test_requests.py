@@ -1,0 +1,149 @@
+"""Requests and the processes that answer them: edges of what is read, and what each limit lets by."""
+
+import json
+from concurrent.futures import Future
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge import prepare
+from weighbridge.engines.engine import Engine
+from weighbridge.engines.table import record
+from weighbridge.errors import BadFileError, UsageError
+from weighbridge.questions import jobs, prepared, requests
+from weighbridge.questions.echoes import OF_REPORTS, is_echo
+from weighbridge.questions.opening import following
+from weighbridge.questions.question import serving
+from weighbridge.questions.requests import Requests, parsed
+
+REQUEST = b'{"model":"gpt2"}'
+
+
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer():
+    assert parsed(REQUEST, most=len(REQUEST)) == {"model": "gpt2"}
+    with pytest.raises(BadFileError, match="longer than"):
+        parsed(REQUEST, most=len(REQUEST) - 1)
+
+
+def test_a_model_is_looked_for_in_lines_of_64_kib_and_less():
+    room = 65536 - len(REQUEST)
+    assert jobs._model(REQUEST + b" " * room) == "gpt2"
+    assert jobs._model(REQUEST + b" " * (room + 1)) == ""
+    assert [jobs._model(one) for one in (b"[]", b"{", b'{"task":"load"}')] == ["", "", ""]
+
+
+@pytest.mark.parametrize(("behind", "home"), [(7, 0), (8, 0), (9, 1)])
+def test_a_model_leaves_its_process_when_more_than_eight_requests_wait_there(behind, home):
+    class Busy:
+        waiting = 0
+
+        def ask(self, line):
+            return Future()
+
+    workers = [Busy(), Busy()]
+    office = jobs._Office(workers)
+    assert office.ask(REQUEST).worker is workers[0]
+    workers[0].waiting, workers[1].waiting = 3 + behind, 3
+    assert office.ask(REQUEST).worker is workers[home]
+
+
+def test_homes_are_forgotten_when_there_are_too_many(monkeypatch):
+    class Idle:
+        waiting = 0
+
+    monkeypatch.setattr(jobs, "HOMES", 2)
+    office = jobs._Office([Idle()])
+    for name, known in (("a", "a"), ("b", "ab"), ("c", "c"), ("c", "c"), ("d", "cd")):
+        office._worker(name)
+        assert "".join(office._homes) == known
+
+
+def test_only_training_runs_follow_tensors_one_by_one(monkeypatch):
+    monkeypatch.setattr("weighbridge.estimate.train.followed", lambda model, workload: 7)
+    asked = [SimpleNamespace(task=task, workload=None) for task in ("load", "infer", "train")]
+    followed = [prepared._followed(SimpleNamespace(question=one, model=None)) for one in asked]
+    assert followed == [0, 0, 7]
+
+
+@pytest.mark.parametrize(
+    ("form", "engine", "format_"),
+    [
+        ("", "vllm", ""),  # no usual format of its own
+        ("", "ollama", ""),  # what it downloads is what it takes by itself
+        ("tagged", "ollama", "Q8_0"),  # a tag of another format
+        ("F16", "vllm", ""),  # which plain checkpoints are in
+        ("F16", "llama.cpp", "F16"),
+        ("nf4", "vllm", "nf4"),
+    ],
+)
+def test_the_format_that_a_name_alone_means(monkeypatch, form, engine, format_):
+    tagged = "Q8_0" if form == "tagged" else record("ollama").usual
+    monkeypatch.setattr(Engine, "tagged", lambda kind, name: tagged if kind.usual else "")
+    model = prepare("gpt2")
+    source = replace(model.source, form="" if form == "tagged" else form)
+    assert replace(model, source=source)._named_form(engine) == format_
+
+
+def test_settings_of_a_report_are_an_echo_with_or_without_more():
+    assert is_echo(dict.fromkeys(OF_REPORTS))
+    assert is_echo(dict.fromkeys((*OF_REPORTS, "context")))
+    assert not is_echo(dict.fromkeys(sorted(OF_REPORTS)[1:]))
+
+
+def test_what_contradicts_itself_names_the_line_that_gave_up():
+    def inner():
+        raise ZeroDivisionError("no heads")
+
+    with pytest.raises(BadFileError) as error, following({"model_type": "llama"}):
+        inner()
+    line = inner.__code__.co_firstlineno + 1
+    assert f"(ZeroDivisionError: no heads at test_requests.py:{line})" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "engine", "fits"),
+    [
+        ("vllm serve gpt2", "vllm", True),
+        ("vllm serve gpt2", "sglang", False),
+        ("llama-server -m a.gguf", "llama.cpp", True),
+        ("llama-server -m a.gguf", "ik_llama.cpp", True),  # the fork has the parent's programs
+        ("ollama run gemma3", "llama.cpp", False),
+    ],
+)
+def test_a_command_is_of_the_engine_that_was_asked_or_of_its_parent(command, engine, fits):
+    if fits:
+        assert serving(None, command, {"engine": engine}).workload.engine == engine
+    else:
+        with pytest.raises(UsageError, match="the command launches"):
+            serving(None, command, {"engine": engine})
+
+
+def test_what_is_kept_is_collected_after_so_many_answers(monkeypatch):
+    collected = []
+    monkeypatch.setattr(requests, "COLLECT_AFTER", 3)
+    monkeypatch.setattr(requests.gc, "collect", lambda: collected.append(desk._answered))
+    desk = Requests(offline=True)
+    for _ in range(7):
+        desk.answer(b'{"task":"none"}')
+    assert collected == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({"task": "load", "model": "gpt2", "batch_size": 2}, 'write it under "workload"'),
+        ({"task": "load", "model": "gpt2", "colour": 1}, "a request has no 'colour'"),
+        ({"task": "chat", "model": "gpt2"}, "task 'chat' is not known"),
+        ({"task": "load", "model": ""}, "model is a reference"),
+        ({"task": "load", "model": "gpt2", "remedies": 1}, "remedies is true or false"),
+        ({"task": "load", "model": "gpt2", "workload": []}, "workload is an object"),
+        ({"task": "load", "model": "gpt2", "workload": {"revision": 1}}, "revision is text"),
+        ({"task": "load", "model": "gpt2", "workload": {"gpu": "4090,h100"}}, "lists 2 cards"),
+        ({"task": "load", "model": "gpt2", "workload": {"engine": "vllm"}}, "loads such files"),
+    ],
+)
+def test_what_a_request_cannot_say_is_named(request_, says):
+    error = Requests(offline=True).answer(json.dumps(request_))["error"]
+    assert error["code"] == 2
+    assert says in error["message"]
