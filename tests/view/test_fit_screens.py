@@ -1,6 +1,6 @@
 """Screens of `fit`, of answers side by side and of ranks, sign by sign: tests/screens/*.txt.
 
-WRITE_SCREENS=1 pytest tests/cli/test_fit_screens.py     writes them anew: read the difference
+WRITE_SCREENS=1 pytest tests/view/test_fit_screens.py     writes them anew: read the difference
 """
 
 import os

@@ -1,6 +1,6 @@
 """What people see, sign by sign: tests/screens/*.txt, at several widths, in every form.
 
-WRITE_SCREENS=1 pytest tests/cli/test_golden_screens.py     writes them anew: read the difference
+WRITE_SCREENS=1 pytest tests/view/test_golden_screens.py     writes them anew: read the difference
 """
 
 import os
