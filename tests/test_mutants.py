@@ -70,3 +70,19 @@ def test_the_same_seed_draws_the_same(source: Path) -> None:
     assert len(set(drawn)) == 3
     assert drawn == mutants.drawn(["room"], 3, 5) == mutants.drawn(["room/one"], 3, 5)
     assert len(mutants.drawn(["room"], 99, 5)) == 7
+
+
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [
+        ("verdict/shares.py", ["tests/verdict"]),
+        ("engines/vllm/rules.py", ["tests/engines"]),
+        ("questions/fit/search.py", ["tests/questions/fit"]),
+        ("questions/jobs.py", ["tests/questions"]),
+        ("forward/ops/norm.py", ["tests/forward", "tests/training"]),
+    ],
+)
+def test_a_mutant_is_asked_of_the_innermost_room_that_has_tests(
+    file: str, tests: list[str]
+) -> None:
+    assert mutants.near(mutants.Mutant(file, 0, 1, "1", "2")) == tests

@@ -180,6 +180,14 @@ def drawn(rooms: Sequence[str], count: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
+def near(mutant: Mutant) -> list[str]:
+    """The folders of tests that hold a mutant: of the innermost room around it that has one."""
+    path = Path(mutant.file).with_suffix("")
+    rooms = [one for one in path.parents if one.name] or [path]
+    room = str(next((one for one in rooms if (ROOT / "tests" / one).is_dir()), rooms[-1]))
+    return [f"tests/{one}" for one in TESTS.get(room, (room,))]
+
+
 def copied(chosen: Sequence[Mutant], folder: Path) -> None:
     """Writes the package with all switches."""
     package = folder / "weighbridge"
@@ -230,8 +238,7 @@ def main() -> None:
     if asked.write:
         asked.write.write_text("".join(f"{json.dumps(one)}\n" for one in chosen))
         return
-    rooms = dict.fromkeys(Path(one.file).parts[0].removesuffix(".py") for one in chosen)
-    tests = asked.tests or [f"tests/{t}" for room in rooms for t in TESTS.get(room, (room,))]
+    tests = asked.tests or list(dict.fromkeys(t for one in chosen for t in near(one)))
     left = judged(chosen, ["tests"] if asked.suite else tests, asked.seconds, asked.fast)
     print(f"{len(chosen) - left} of {len(chosen)} noticed")
     sys.exit(left > asked.allowed)
