@@ -1,27 +1,48 @@
-"""GPT-2 and GPT-BigCode (StarCoder, SantaCoder), which is GPT-2 with one key-value head.
+"""GPT-2 and its neighbours: GPT-BigCode (StarCoder, SantaCoder), GPT (2018) and CTRL (2019).
 
-    wte V x D, wpe P x D, L layers of (c_attn, c_proj; c_fc, c_proj; two LayerNorms), ln_f
+    GPT-2        wte V x D, wpe P x D, L layers of (c_attn, c_proj; c_fc, c_proj; two LayerNorms),
+                 ln_f; its weights are Conv1D: [in, out]
+    GPT-BigCode  GPT-2 with one key-value head
+    GPT          GPT-2 without its last norm; a float mask P x P in every layer
+    CTRL         Wq, Wk, Wv, dense; ffn.0, ffn.2; positions are computed (P x D); biased head
 
-GPT-2's weights are Conv1D: [in, out]. transformers 4 kept a causal mask of P x P booleans in every
-layer (models/gpt2/modeling_gpt2.py @ 4.57.1: `bias`, `masked_bias`); 5 keeps none. GPT-BigCode has
-one mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode}/modeling_*.py.
+transformers 4 kept a causal mask of P x P booleans in every layer of GPT-2
+(models/gpt2/modeling_gpt2.py @ 4.57.1: `bias`, `masked_bias`); 5 keeps none. GPT-BigCode has one
+mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode,openai,ctrl}/modeling_*.py.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, conv1d, embedding, linear, norm
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    conv1d,
+    embedding,
+    linear,
+    norm,
+)
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
-from weighbridge.arch.heads import LEGACY_HEADS, causal_lm
+from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, causal_lm, labels
 from weighbridge.arch.model_types import (
+    NEVER,
     MlxFacts,
     ModelType,
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
 )
-from weighbridge.arch.modules import Decoder, Submodule, Submodules, multi_head, normed, submodule
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    multi_head,
+    normed,
+    submodule,
+    ungated,
+)
 from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.windows import layer_kinds
 
@@ -132,6 +153,84 @@ GPT_BIGCODE = Family(
     blocks=("h.*",),
 )
 
+
+# GPT and CTRL
+
+
+def gpt(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("n_embd")
+    yield from embedding(f"{prefix}tokens_embed", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}positions_embed", c.num("n_positions"), width)
+    for i in range(c.layers("n_layer")):
+        here = f"{prefix}h.{i}."
+        yield from conv1d(f"{here}attn.c_attn", 3 * width, width)
+        yield from conv1d(f"{here}attn.c_proj", width, width)
+        yield from norm(f"{here}ln_1", width, bias=True)
+        yield from conv1d(f"{here}mlp.c_fc", 4 * width, width)
+        yield from conv1d(f"{here}mlp.c_proj", width, 4 * width)
+        yield from norm(f"{here}ln_2", width, bias=True)
+
+
+def gpt_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    side = c.num("n_positions")
+    yield Buffer(f"{prefix}position_ids", (side,), "int64")
+    for i in range(c.layers("n_layer")):
+        yield Buffer(f"{prefix}h.{i}.attn.bias", (1, 1, side, side), "")
+
+
+def ctrl_layer(c: Config) -> Submodules:
+    width, here = c.num("n_embd"), "multi_head_attention."
+    return (
+        submodule(
+            *(linear(here + n, width, width, bias=True) for n in ("Wq", "Wk", "Wv", "dense")),
+            mixer=multi_head(c.num("n_head"), width),
+        ),
+        ungated("ffn", width, c.num("dff"), names=("0", "2"), bias=True),
+        normed(width, "layernorm1", "layernorm2", bias=True),
+    )
+
+
+def ctrl(c: Config) -> Decoder:
+    width = c.num("n_embd")
+    return Decoder(
+        width=width,
+        first=tuple(embedding("w", c.num("vocab_size"), width)),
+        layers=alike(c, lambda: ctrl_layer(c), "n_layer"),
+        last=tuple(norm("layernorm", width, bias=True)),
+        path="h.",
+        kinds=layer_kinds,
+    )
+
+
+def ctrl_positions(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}pos_encoding", (c.num("n_positions"), c.num("n_embd")), "float32")
+
+
+def ctrl_lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
+
+
+def ctrl_classes(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier", labels(c), c.num("n_embd"))
+
+
+OPENAI_GPT = Family(
+    body=gpt,
+    base="transformer",
+    cls="OpenAIGPTLMHeadModel",
+    heads={**DECODER_HEADS, "DoubleHeadsModel": double_heads},
+    buffers=gpt_buffers,
+    blocks=(),
+)
+CTRL = Family(
+    tree=ctrl,
+    base="transformer",
+    cls="CTRLLMHeadModel",
+    heads={"LMHeadModel": ctrl_lm, "ForSequenceClassification": ctrl_classes},
+    buffers=ctrl_positions,
+    blocks=(),
+)
+
 TYPES = {
     "gpt2": ModelType(
         GPT2,
@@ -150,5 +249,19 @@ TYPES = {
         training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
         transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), plain_loss=(4, 48)),
         mlx=MlxFacts(has_class=True),
+    ),
+    "ctrl": ModelType(
+        CTRL,
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=(5, 1)),
+    ),
+    "openai-gpt": ModelType(
+        OPENAI_GPT,
+        no_cache="without",
+        encodes="writes",
+        computes=("not_rotary", "norms_behind"),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=NEVER),
     ),
 }

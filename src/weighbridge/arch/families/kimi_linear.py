@@ -1,18 +1,28 @@
-"""Kimi Linear and Bailing's hybrids: delta attention in most layers, latent attention in the rest.
+"""Kimi Linear, Bailing's hybrids, and Ling and Ring (BailingMoE), which these hybrids came from.
+
+Kimi Linear and the hybrids have delta attention in most layers and latent attention in the rest:
 
     delta attention, M heads of size H: q, k, v MH x D and a convolution of kernel k for each,
     b M x D, a forget gate, an output gate, norm H, o D x MH; Kimi's two gates have rank H
 
-Source: transformers 5.23 models/{kimi_linear,bailing_hybrid}/modeling_*.py, conversion_mapping.py.
+Ling and Ring have softmax attention alone: query_key_value (N + 2K)H x D and dense D x NH; experts
+as DeepSeek names them, with one shared MLP as wide as all shared experts. Their second generation
+has norms on queries and keys, and a correction bias in its router.
+
+Sources: transformers 5.23 models/{kimi_linear,bailing_hybrid}/modeling_*.py, conversion_mapping.py;
+modeling_bailing_moe.py of inclusionAI/Ling-lite, modeling_bailing_moe_v2.py of
+inclusionAI/Ling-mini-2.0 (remote code).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, kinds, tree
 from weighbridge.arch.families.deepseek import latent, latent_rotary
+from weighbridge.arch.families.llama import grouped
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import KimiDelta
 from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts
@@ -21,18 +31,22 @@ from weighbridge.arch.modules import (
     Submodule,
     Submodules,
     by_kind,
+    fused_gqa,
     gated,
     normed,
     submodule,
 )
+from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.sparse import (
     NUMBERED,
     RoutedExperts,
+    after_first,
     by_kinds,
     correction,
     moe,
     routed,
 )
+from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 
 LINEAR = "linear_attention"
@@ -126,7 +140,7 @@ def kimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, kimi_sparse(c), name, choice(c).count, dtype="")
 
 
-# Bailing
+# Bailing's hybrids
 
 
 def bailing_kinds(c: Config) -> list[str]:
@@ -215,6 +229,57 @@ BAILING_HYBRID = Family(
     ties=never,
 )
 
+
+# Ling and Ring
+
+
+def bailing_attention(c: Config, *, normalised: bool) -> Submodules:
+    width, a, path = c.num("hidden_size"), grouped(c), "attention."
+    names = ("query_layernorm", "key_layernorm") if normalised else ()
+    bias = (c.flag("use_qkv_bias"), c.flag("use_bias"))
+    has = normalised and c.flag("use_qk_norm", default=True)
+    norms = submodule(*(norm(path + name, a.key_dim) for name in names if has))
+    return (fused_gqa(path, width, a, bias=bias), norms)
+
+
+def bailing_choice(c: Config) -> RoutedExperts:
+    return routed(c, "num_experts", "moe_intermediate_size")
+
+
+def bailing_moe(c: Config, *, normalised: bool) -> Decoder:
+    e, width = bailing_choice(c), c.num("hidden_size")
+    shared = c.num("num_shared_experts", default=0) * e.inner
+
+    def feed(sparse: bool) -> Submodule:
+        if sparse:
+            return moe("mlp.", width, e, shared=shared or None)
+        return gated("mlp", width, c.num("intermediate_size"))
+
+    def layer(sparse: bool) -> Submodules:
+        return (*bailing_attention(c, normalised=normalised), feed(sparse), normed(width, *BEFORE))
+
+    found = by_kind(after_first(c), layer)
+    return tree(c, found, DecoderNames(embed="word_embeddings"), kinds=layer_kinds)
+
+
+def balanced(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from partly_rotary(1.0)(c, prefix)
+    yield from correction(prefix, after_first(c), "mlp.gate.expert_bias", bailing_choice(c).count)
+
+
+BAILING_MOE = Family(
+    tree=partial(bailing_moe, normalised=False),
+    cls="BailingMoeForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=partly_rotary(1.0),
+)
+BAILING_MOE_V2 = Family(
+    tree=partial(bailing_moe, normalised=True),
+    cls="BailingMoeV2ForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=balanced,
+)
+
 TYPES = {
     "kimi_linear": ModelType(
         KIMI_LINEAR,
@@ -223,5 +288,15 @@ TYPES = {
     ),
     "bailing_hybrid": ModelType(
         BAILING_HYBRID, sglang=SglangFacts(tracked_states=True, prefill_graphs="0.5.15")
+    ),
+    "bailing_moe": ModelType(
+        BAILING_MOE,
+        computes=("float_routes",),
+        gguf="bailingmoe",
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "bailing_moe_v2": ModelType(
+        BAILING_MOE_V2, gguf="bailingmoe2", sglang=SglangFacts(every_stage="head")
     ),
 }

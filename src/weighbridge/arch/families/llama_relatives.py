@@ -1,40 +1,28 @@
 """Llama's relatives whose norms, activations or layers need more than a switch.
 
-Llama's relatives with something more inside: Apertus, BitNet, DiffLlama, nanochat.
+    Apertus      no gate; xIELU with two learnt numbers; queries and keys normalised
+    BitNet       a norm before o_proj and before down_proj
+    DiffLlama    four vectors of head size that weigh two attentions against each other
+    nanochat     fc1, fc2, and norms without weights
+    EXAONE       3 and 3.5, by GPT-Neo's names: attn.attention.{q,k,v,out}_proj; mlp.c_fc_0, c_fc_1
+                 F x D, c_proj D x F; two RMSNorms
+    MiMo-7B      Qwen2 and, behind it, layers that predict the token after next: Qwen2's layer,
+                 norms of token and hidden state, input_proj D x 2 D, a last norm
+    StableLM     2 and 3B (`stablelm_epoch` while its code was remote): LayerNorms, biases on q, k,
+                 v by choice, one norm when blocks run side by side, and (12B) one LayerNorm
+                 without bias for every head of queries and keys
+    DeciLM       Nemotron NAS, whose layers were searched one by one. A block that is left out takes
+                 its norm with it.
+                 block_configs[i].attention   no_op, or one Linear, or N / n_heads_in_group KV heads
+                 block_configs[i].ffn         no_op, or one Linear, or F = 2/3 ffn_mult D, to a
+                                              multiple of 256
+    Command R    and Aya: one norm a layer, attention and MLP side by side after it; Command R+
+                 normalises queries and keys, each head with weights of its own
 
-    Apertus    no gate; xIELU with two learnt numbers; queries and keys normalised
-    BitNet     a norm before o_proj and before down_proj
-    DiffLlama  four vectors of head size that weigh two attentions against each other
-    nanochat   fc1, fc2, and norms without weights
-
-Source: transformers 5.23 models/{apertus,bitnet,diffllama,nanochat}/modeling_*.py.
-
-EXAONE 3 and 3.5 (remote code): GPT-Neo's names around Llama's layer.
-
-    attn.attention.{q,k,v,out}_proj; mlp.c_fc_0, c_fc_1 F x D, c_proj D x F; two RMSNorms
-
-Source: LGAI-EXAONE/EXAONE-3.5-* modeling_exaone.py (remote code).
-
-MiMo-7B: Qwen2 and, behind it, layers that predict the token after next.
-
-    mtp layer: Qwen2's layer, and norms of token and hidden state, input_proj D x 2 D, a last norm
-
-Source: XiaomiMiMo/MiMo-7B-* modeling_mimo.py (remote code), as their weight maps show it.
-
-StableLM 2 and 3B, and `stablelm_epoch`, the same while its code was remote.
-
-    Llama with LayerNorms, biases on q, k, v by choice, one norm when blocks run side by side, and
-    (12B) one LayerNorm without bias for every head of queries and keys
-
-Source: transformers 5.23 models/stablelm/modeling_stablelm.py.
-
-Nemotron NAS (DeciLM, remote code): Llama whose layers were searched one by one.
-
-    block_configs[i].attention   no_op, or one Linear, or N / n_heads_in_group key-value heads
-    block_configs[i].ffn         no_op, or one Linear, or F = 2/3 ffn_mult D, to a multiple of 256
-
-A block that is left out takes its norm with it. Source: nvidia/Llama-3_3-Nemotron-Super-49B-v1
-configuration_decilm.py and modeling_decilm.py (remote code).
+Sources: transformers 5.23 models/{apertus,bitnet,diffllama,nanochat,stablelm,cohere,cohere2}/
+modeling_*.py; remote code: LGAI-EXAONE/EXAONE-3.5-* modeling_exaone.py, XiaomiMiMo/MiMo-7B-*
+modeling_mimo.py (as their weight maps show it), nvidia/Llama-3_3-Nemotron-Super-49B-v1
+configuration_decilm.py and modeling_decilm.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,6 +42,7 @@ from weighbridge.arch.families.llama import (
 )
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
+    LlamaCppFacts,
     MlxFacts,
     ModelType,
     SglangFacts,
@@ -154,6 +143,8 @@ NANOCHAT = Family(
 )
 
 
+# EXAONE
+
 HERE = "attn.attention."
 
 
@@ -181,6 +172,8 @@ EXAONE = Family(
 )
 
 
+# MiMo
+
 QWEN2 = LlamaSwitches(qkv_bias=True)
 
 
@@ -201,6 +194,9 @@ def mimo(c: Config) -> Decoder:
 
 
 MIMO = Family(tree=mimo, cls="MiMoForCausalLM", heads=DECODER_HEADS)
+
+
+# StableLM
 
 
 def one(c: Config) -> Submodules:
@@ -228,6 +224,8 @@ STABLELM = Family(
     buffers=partly_rotary(0.25),
 )
 
+
+# DeciLM
 
 QUANTUM = 256
 
@@ -285,6 +283,31 @@ def deci(c: Config) -> Decoder:
 DECI = Family(tree=deci, cls="DeciLMForCausalLM", heads=DECODER_HEADS)
 
 
+# Command R
+
+
+def normalised_layer(c: Config) -> Submodules:
+    bias, a = c.flag("attention_bias"), grouped(c)
+    usual = layer(c, LlamaSwitches(qkv_bias=bias, o_bias=bias, norms=("input_layernorm",)))
+    if not c.flag("use_qk_norm"):
+        return usual
+    shapes = {"q_norm": (a.heads, a.key_dim), "k_norm": (a.kv_heads, a.key_dim)}
+    norms = (Param(f"self_attn.{n}.weight", shape, "norm") for n, shape in shapes.items())
+    return (*usual, submodule(norms))
+
+
+def cohere(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: normalised_layer(c)), kinds=layer_kinds)
+
+
+COHERE = Family(tree=cohere, cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+COHERE2 = Family(
+    tree=cohere,
+    cls="Cohere2ForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
+)
+
 TYPES = {
     "apertus": ModelType(
         APERTUS,
@@ -321,5 +344,23 @@ TYPES = {
         vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
         sglang=SglangFacts(every_stage="head"),
         mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "cohere": ModelType(
+        COHERE,
+        computes=("parallel", "scaled_logits", "float_rotary"),
+        gguf="command-r",
+        training=TrainingFacts(net="decoders.cohere"),
+        transformers=TransformersFacts(sdpa=(4, 40)),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "cohere2": ModelType(
+        COHERE2,
+        windows=windows.period(4, "sliding_window_pattern"),
+        computes=("parallel", "scaled_logits", "whole_layers_unrotated", "float_rotary"),
+        training=TrainingFacts(net="decoders.cohere"),
+        vllm=VllmFacts(every_stage="both"),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
 }

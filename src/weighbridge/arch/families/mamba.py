@@ -1,4 +1,4 @@
-"""State-space layers: the mixers of Mamba 1 and 2, and the models that are nothing but them.
+"""State-space layers: the mixers of Mamba 1 and 2, the models that are nothing but them, and Zamba.
 
     Mamba 1, inner size I, state N, rank R, kernel k:
     in_proj 2I x D, conv1d I x k, x_proj (R + 2N) x I, dt_proj I x R, A_log I x N, D I, out D x I
@@ -6,15 +6,19 @@
     Mamba 2, heads M, groups G: channels of the convolution C = I + 2GN
     in_proj (I + C + M) x D, conv1d C x k, A_log, D and dt_bias M each, norm I, out_proj D x I
 
-Source: transformers 5.23 models/{mamba,mamba2,falcon_mamba}/modeling_*.py.
+    Zamba, a hybrid layer: one or two transformer blocks that many layers share (its tensors owned
+    by the first layer that uses it), linear D x D, and a Mamba layer; the block attends over the
+    state beside the embedding, 2D wide. Zamba 2: low-rank adapters of the block for each use of it
+
+Source: transformers 5.23 models/{mamba,mamba2,falcon_mamba,zamba,zamba2}/modeling_*.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.model_types import (
@@ -24,7 +28,19 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
 )
-from weighbridge.arch.modules import Decoder, Submodule, Submodules, normed, submodule
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    below,
+    by_kind,
+    fused_gated,
+    gated,
+    normed,
+    submodule,
+)
+from weighbridge.arch.parts import Attention
+from weighbridge.arch.rotary import frequencies
 from weighbridge.units import ceil_div
 
 
@@ -133,6 +149,184 @@ FALCON_MAMBA = Family(
     buffers=falcon_buffers,
 )
 
+
+ZAMBA_NAMES = DecoderNames(final="final_layernorm")
+
+
+def shared(params: Params, owner: int | None) -> Iterator[Param]:
+    """Yield the tensors of a block whose storage layer `owner` holds; None is this one."""
+    for p in params:
+        yield p if owner is None else p._replace(tied=f"layers.{owner}.{p.name}")
+
+
+def ties(c: Config) -> bool:
+    """The blocks are shared as words are: untied, the class holds a copy for each layer."""
+    return c.flag("tie_word_embeddings", default=True)
+
+
+def wide_attention(c: Config, path: str, wide: int, size: int) -> Submodule:
+    """Attention over `wide` numbers a token; what it gives is as wide as the model."""
+    heads = c.num("num_attention_heads")
+    kv = c.num("num_key_value_heads", default=heads)
+    return submodule(
+        linear(f"{path}q_proj", heads * size, wide),
+        linear(f"{path}k_proj", kv * size, wide),
+        linear(f"{path}v_proj", kv * size, wide),
+        linear(f"{path}o_proj", c.num("hidden_size"), heads * size),
+        mixer=Attention(heads=heads, kv_heads=kv, key_dim=size, value_dim=size),
+    )
+
+
+def hybrid(c: Config, block: Submodules, mamba: Submodules, owner: int | None) -> Submodules:
+    """Put the block before a linear and a Mamba layer; the cache of Mamba is the first."""
+    width = c.num("hidden_size")
+    held = submodule(*(shared(part.params, owner) for part in block))
+    feeds = (submodule(feed=part.feed) for part in block if part.feed)
+    mixers = (submodule(mixer=part.mixer) for part in block if part.mixer)
+    inside = (part._replace(params=tuple(below("mamba_decoder.", part))) for part in mamba)
+    return (held, submodule(linear("linear", width, width)), *inside, *mixers, *feeds)
+
+
+# Zamba
+
+
+def zamba_mamba(c: Config) -> Submodule:
+    """Mamba 1 in heads of equal size."""
+    width, heads, prefix = c.num("hidden_size"), c.num("n_mamba_heads"), "mamba."
+    m = Mamba1(
+        inner=c.num("mamba_expand") * width,
+        state=c.num("mamba_d_state"),
+        kernel=c.num("mamba_d_conv"),
+    )
+    size, rank = m.inner // max(1, heads), step_rank(c, "mamba_dt_rank")
+    bias = c.flag("mamba_proj_bias")
+    return submodule(
+        conv(f"{prefix}conv1d", (m.inner, 1, m.kernel), bias=c.flag("mamba_conv_bias")),
+        linear(f"{prefix}in_proj", 2 * m.inner, width, bias=bias),
+        [Param(f"{prefix}x_proj_weight", (heads, rank + 2 * m.state, size), "other")],
+        [Param(f"{prefix}dt_proj_weight", (heads, size, rank), "other")],
+        [Param(f"{prefix}dt_proj_bias", (heads, size), "other")],
+        [Param(f"{prefix}A_log", (heads, size, m.state), "other", "float32")],
+        [Param(f"{prefix}D", (heads, size), "other")],
+        linear(f"{prefix}out_proj", width, m.inner, bias=bias),
+        mixer=m,
+    )
+
+
+def zamba_block(c: Config) -> Submodules:
+    width, heads, prefix = c.num("hidden_size"), c.num("num_attention_heads"), "shared_transf."
+    wide = c.num("attention_hidden_size", default=2 * width)
+    size = c.num("attention_head_dim", default=2 * width // max(1, heads))
+    return (
+        wide_attention(c, f"{prefix}self_attn.", wide, size),
+        gated(f"{prefix}feed_forward", width, c.num("intermediate_size")),
+        normed(wide, f"{prefix}input_layernorm"),
+        normed(width, f"{prefix}pre_ff_layernorm"),
+    )
+
+
+def zamba_kinds(c: Config) -> list[str]:
+    period, offset = max(1, c.num("attn_layer_period")), c.num("attn_layer_offset")
+
+    def rule(i: int) -> str:
+        hybrid = i == 2 if i < 3 else (i - 3) % period == offset
+        return "hybrid" if hybrid else "linear_attention"
+
+    return kinds(c, "layers_block_type", rule)
+
+
+def zamba(c: Config) -> Decoder:
+    found, width = zamba_kinds(c), c.num("hidden_size")
+    first = found.index("hybrid") if "hybrid" in found else 0
+
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        mamba = (zamba_mamba(c), normed(width, "input_layernorm"))
+        if kind[0] != "hybrid":
+            return mamba
+        return hybrid(c, zamba_block(c), mamba, first if kind[1] and ties(c) else None)
+
+    keys = [(kind, i != first) for i, kind in enumerate(found)]
+    return tree(c, by_kind(keys, layer), ZAMBA_NAMES)
+
+
+# Zamba 2
+
+
+def zamba2_mamba(c: Config) -> Submodules:
+    width, bias = c.num("hidden_size"), c.flag("add_bias_linear")
+    m = Mamba2(
+        inner=expanded(c, "mamba_expand"),
+        heads=c.num("n_mamba_heads"),
+        groups=c.num("mamba_ngroups"),
+        state=c.num("mamba_d_state"),
+        kernel=c.num("mamba_d_conv"),
+    )
+    one = mamba2("mamba.", width, m, Biases(conv=True, inner=bias, out=bias))
+    return (one, normed(width, "input_layernorm"))
+
+
+def adapter(path: str, inputs: int, rank: int, outputs: int) -> Iterator[Param]:
+    yield from linear(f"{path}.0", rank, inputs)
+    yield from linear(f"{path}.1", outputs, rank)
+
+
+def zamba2_adapters(c: Config, prefix: str, inner: int, uses: Sequence[int]) -> Iterator[Param]:
+    """`uses`: the hybrid layers, counted among themselves, that this block is for."""
+    width, rank = c.num("hidden_size"), c.num("adapter_rank")
+    for i in uses:
+        path = f"{prefix}feed_forward.gate_up_proj_adapter_list.{i}"
+        yield from adapter(path, width, rank, 2 * inner)
+        for name in "qkv" if c.flag("use_shared_attention_adapter") else "":
+            path = f"{prefix}self_attn.linear_{name}_adapter_list.{i}"
+            yield from adapter(path, 2 * width, rank, 2 * width)
+
+
+def zamba2_block(c: Config, uses: Sequence[int]) -> Submodules:
+    width, wide, prefix = c.num("hidden_size"), 2 * c.num("hidden_size"), "shared_transformer."
+    inner, bias = c.num("intermediate_size", default=4 * width), c.flag("add_bias_linear")
+    size = wide // max(1, c.num("num_attention_heads"))
+    return (
+        wide_attention(c, f"{prefix}self_attn.", wide, size),
+        fused_gated(f"{prefix}feed_forward", width, inner, bias=bias),
+        submodule(zamba2_adapters(c, prefix, inner, uses)),
+        normed(wide, f"{prefix}input_layernorm"),
+        normed(width, f"{prefix}pre_ff_layernorm"),
+    )
+
+
+def zamba2_kinds(c: Config) -> list[str]:
+    """The published pattern of 54 layers; a hybrid layer after each five of Mamba, then fewer."""
+    hybrids = frozenset((6, 12, 18, 24, 30, 36, 42, 47, 51))
+    return kinds(c, "layers_block_type", lambda i: "hybrid" if i in hybrids else "linear_attention")
+
+
+def zamba2(c: Config) -> Decoder:
+    """Blocks take turns; the first layer that uses one holds it for all others."""
+    blocks, found = max(1, c.num("num_mem_blocks")), zamba2_kinds(c)
+    hybrids = [i for i, kind in enumerate(found) if kind == "hybrid"]
+
+    def layer(kind: tuple[int, bool] | None) -> Submodules:
+        if kind is None:
+            return zamba2_mamba(c)
+        turn, again = kind
+        block = zamba2_block(c, range(turn, len(hybrids), blocks))
+        owner = hybrids[turn] if again and ties(c) else None
+        return hybrid(c, block, zamba2_mamba(c), owner)
+
+    turns = {i: (n % blocks, n >= blocks) for n, i in enumerate(hybrids)}
+    return tree(c, by_kind([turns.get(i) for i in range(len(found))], layer), ZAMBA_NAMES)
+
+
+def zamba2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    if c.flag("use_mem_rope"):
+        size = 2 * c.num("hidden_size") // max(1, c.num("num_attention_heads"))
+        yield from frequencies(f"{prefix}rotary_emb.", size)
+
+
+HEADS = {name: DECODER_HEADS[name] for name in ("ForCausalLM", "ForSequenceClassification")}
+ZAMBA = Family(tree=zamba, cls="ZambaForCausalLM", heads=HEADS)
+ZAMBA_2 = Family(tree=zamba2, cls="Zamba2ForCausalLM", heads=HEADS, buffers=zamba2_buffers)
+
 TYPES = {
     "mamba": ModelType(
         MAMBA,
@@ -161,4 +355,6 @@ TYPES = {
         transformers=TransformersFacts(last_logits=(5, 0)),
         mlx=MlxFacts(has_class=True, own_caches=True),
     ),
+    "zamba": ModelType(ZAMBA, gguf="none", transformers=TransformersFacts(sdpa=(5, 1))),
+    "zamba2": ModelType(ZAMBA_2, gguf="none", vllm=VllmFacts(tied_head="freed")),
 }

@@ -1,9 +1,10 @@
-"""OPT and XGLM: decoders of fairseq, with learned or computed positions.
+"""OPT, XGLM and BioGPT: decoders of fairseq, with learned or computed positions.
 
-    OPT   positions (P + 2) x D, learned; 350M has a narrow embedding W and project_in, project_out
-    XGLM  positions computed into a buffer (P + 2) x D
+    OPT     positions (P + 2) x D, learned; 350M has a narrow embedding W, project_in, project_out
+    XGLM    positions computed into a buffer (P + 2) x D
+    BioGPT  OPT with a norm after all layers; `output_projection` V x D
 
-Source: transformers 5.23 models/{opt,xglm}/modeling_*.py.
+Source: transformers 5.23 models/{opt,xglm,biogpt}/modeling_*.py.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
-from weighbridge.arch.heads import DECODER_HEADS, labels
+from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.arch.model_types import (
     NEVER,
     ModelType,
@@ -118,6 +119,23 @@ def xglm_positions(c: Config, prefix: str) -> Iterator[Buffer]:
     yield Buffer(f"{prefix}embed_positions.weights", (rows, c.num("hidden_size")), "")
 
 
+def biogpt_layer(c: Config) -> Submodules:
+    width = c.num("hidden_size")
+    return (
+        attention(width, c.num("num_attention_heads"), bias=True),
+        normed(width, "self_attn_layer_norm", bias=True),
+        ungated("", width, c.num("intermediate_size"), names=("fc1", "fc2"), bias=True),
+        normed(width, "final_layer_norm", bias=True),
+    )
+
+
+def biogpt(c: Config) -> Decoder:
+    width, rows = c.num("hidden_size"), c.num("max_position_embeddings") + OFFSET
+    names = DecoderNames(final="layer_norm", norm_bias=True)
+    decoder = tree(c, alike(c, lambda: biogpt_layer(c)), names, kinds=layer_kinds)
+    return decoder._replace(first=(*decoder.first, *embedding("embed_positions", rows, width)))
+
+
 OPT = Family(
     tree=opt,
     cls="OPTForCausalLM",
@@ -129,8 +147,20 @@ OPT = Family(
     blocks=("decoder.layers.*",),
 )
 XGLM = Family(tree=xglm, cls="XGLMForCausalLM", heads=DECODER_HEADS, buffers=xglm_positions)
+BIOGPT = Family(
+    tree=biogpt,
+    base="biogpt",
+    cls="BioGptForCausalLM",
+    heads={**LEGACY_HEADS, "ForCausalLM": lm_called("output_projection", "biogpt.embed_tokens")},
+    blocks=(),
+)
 
 TYPES = {
+    "biogpt": ModelType(
+        BIOGPT,
+        computes=("not_rotary", "own_softmax"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
+    ),
     "opt": ModelType(
         OPT,
         computes=("not_rotary", "frees_fed"),

@@ -1,10 +1,13 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5: towers that merge 2 x 2 patches at their end.
+"""Qwen2-VL to Qwen3.5 and GLM-4.1V to 4.6V: towers that merge 2 x 2 patches at their end.
 
-    tower: patches of t x p x p, L blocks of (qkv, proj; MLP; two norms), merger 4W -> 4W -> D;
-    Qwen3-VL adds learned positions and a merger for each layer that feeds the decoder early
+    Qwen  patches of t x p x p, L blocks of (qkv, proj; MLP; two norms), merger 4W -> 4W -> D;
+          Qwen3-VL adds learned positions and a merger for each layer that feeds the decoder early
+    GLM   no biases: blocks of (qkv, proj; gate, up, down; two RMSNorms), a convolution
+          D x W x 2 x 2, a merger of a D x D Linear and a gated MLP
 
-Checkpoints of the 2 and 2.5 series have `visual.` beside `model.`, later ones inside it.
-Sources: transformers 5.23 models/{qwen2_vl,qwen2_5_vl,qwen3_vl,qwen3_5}/modeling_*.py.
+Checkpoints of Qwen's 2 and 2.5 series have `visual.` beside `model.`, later ones inside it.
+Sources: transformers 5.23 models/{qwen2_vl,qwen2_5_vl,qwen3_vl,qwen3_5,glm4v,glm4v_moe,glm46v}/
+modeling_*.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +25,11 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.families.llama import QWEN2, QWEN3
+from weighbridge.arch.families.clip import side
+from weighbridge.arch.families.glm import FOUR
+from weighbridge.arch.families.glm4_moe import GLM4_MOE
+from weighbridge.arch.families.llama import QWEN2, QWEN3, LlamaSwitches, decoder
+from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import (
     MlxFacts,
@@ -33,6 +40,8 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
 )
+from weighbridge.arch.modules import Decoder, fused_gated
+from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm, scaled
 
 MERGER = ("visual.merger.", "visual.deepstack_merger_list.")
@@ -186,6 +195,65 @@ QWEN3_VL_MOE = family_of("Qwen3VLMoe")
 QWEN3_5 = family_of("Qwen3_5")
 QWEN3_5_MOE = family_of("Qwen3_5Moe")
 
+
+# GLM
+
+
+def glm_block(c: Config, prefix: str) -> Iterator[Param]:
+    width, out = c.num("hidden_size"), c.num("out_hidden_size")
+    yield from norm(f"{prefix}norm1", width)
+    yield from norm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.flag("attention_bias"))
+    yield from linear(f"{prefix}attn.proj", width, width)
+    yield from gated_mlp(f"{prefix}mlp", width, out)
+
+
+def glm_tower(c: Config, prefix: str) -> Iterator[Param]:
+    """A block's MLP is as wide as the output; `intermediate_size` is that of the merger."""
+    width, out, fold = c.num("hidden_size"), c.num("out_hidden_size"), c.num("spatial_merge_size")
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2, width)
+    yield from patch_embed(c, prefix, width, bias=True)
+    for i in range(c.layers("depth")):
+        yield from glm_block(c, f"{prefix}blocks.{i}.")
+    yield from linear(f"{prefix}merger.proj", out, out)
+    yield from layernorm(f"{prefix}merger.post_projection_norm", out)
+    yield from gated_mlp(f"{prefix}merger", out, c.num("intermediate_size"))
+    yield from norm(f"{prefix}post_conv_layernorm", width)
+    yield from conv(f"{prefix}downsample", (out, width, fold, fold))
+    yield from norm(f"{prefix}post_layernorm", width)
+
+
+def glm_text(c: Config) -> Decoder:
+    return decoder(c, LlamaSwitches(qkv_bias=True, mlp=fused_gated, norms=FOUR))
+
+
+def glm_family(name: str) -> Family:
+    language = Inner(
+        path="language_model.",
+        config="text_config",
+        label="language model",
+    )
+    vision_part = Inner(path="visual.", config="vision_config", label="vision tower")
+    return composite(
+        language,
+        vision_part,
+        projectors=("visual.merger.", "visual.downsample."),
+        cls=f"{name}ForConditionalGeneration",
+        heads={"ForConditionalGeneration": text_head(language)},
+        ties=either(language),
+    )
+
+
+GLM4V_TEXT = Family(
+    tree=glm_text, cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
+)
+GLM4V_VISION = Family(
+    body=glm_tower, cls="Glm4vVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
+)
+GLM4V = glm_family("Glm4v")
+GLM4V_MOE = glm_family("Glm4vMoe")
+GLM46V = glm_family("Glm46V")
+
 TYPES = {
     "qwen2_vl": ModelType(
         QWEN2_VL,
@@ -257,4 +325,16 @@ TYPES = {
         mlx=MlxFacts(has_class=True, own_caches=True),
     ),
     "qwen3_5_moe_vision": ModelType(VISION3_5, no_cache="image"),
+    "glm4v": ModelType(GLM4V, language="text_config", sees=Sight(images.two_frames)),
+    "glm4v_moe": ModelType(
+        GLM4V_MOE,
+        language="text_config",
+        sees=Sight(images.two_frames),
+        training=TrainingFacts(experts_were="gate_up"),
+    ),
+    "glm4v_moe_text": ModelType(GLM4_MOE, gguf="glm4moe"),
+    "glm4v_moe_vision": ModelType(GLM4V_VISION, no_cache="image"),
+    "glm4v_text": ModelType(GLM4V_TEXT, gguf="glm4"),
+    "glm4v_vision": ModelType(GLM4V_VISION, no_cache="image"),
+    "glm46v": ModelType(GLM46V, language="text_config", sees=Sight(images.two_frames)),
 }

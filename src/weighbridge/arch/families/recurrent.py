@@ -1,30 +1,41 @@
-"""Recurrent models without a state-space layer: RWKV and RecurrentGemma.
+"""Recurrent models without a state-space layer: RWKV, RecurrentGemma (Griffin) and LFM2.
 
-RWKV: token and channel mixing without attention. Version 4, and 5 (remote code).
+RWKV, version 4, and 5 (remote code), mixes tokens and channels without attention:
 
     time mixing: key, value, receptance A x D, output D x A; decays and mixes are vectors
     version 5 adds a gate A x D, a norm over A, and decays a head
     channel mixing: key F x D, receptance D x D, value D x F
 
-Source: transformers 5.23 models/rwkv/modeling_rwkv.py; modeling_rwkv5.py of RWKV/rwkv-5-world-3b.
-
-RecurrentGemma (Griffin): two layers of a gated linear recurrence to one of local attention.
+RecurrentGemma has two layers of a gated linear recurrence to one of local attention:
 
     recurrence of width R in N blocks: linear_x and linear_y R x D, convolution R x k, two gates of
     N (R/N)^2 weights, R decays, linear_out D x R; the MLP is F/2 wide
 
-Source: transformers 5.23 models/recurrent_gemma/modeling_recurrent_gemma.py.
+LFM2, dense or with experts, has short gated convolutions and a few layers of attention:
+
+    convolution layer: in_proj 3D x D, conv D x k, out_proj D x D
+    feed-forward w1, w3 F x D and w2 D x F; F of the dense models is adjusted as Llama 1's was
+
+Sources: transformers 5.23 models/{rwkv,recurrent_gemma}/modeling_*.py and
+models/{lfm2,lfm2_moe}/{modeling,configuration}_*.py; modeling_rwkv5.py of RWKV/rwkv-5-world-3b.
 """
 
 from collections.abc import Callable, Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, tree
-from weighbridge.arch.families.llama import kv_heads
+from weighbridge.arch.decoder import DecoderNames, kinds, tree
+from weighbridge.arch.families.llama import grouped, kv_heads
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.mixers import GatedRecurrence, Rwkv
-from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.arch.mixers import GatedRecurrence, Rwkv, ShortConv
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -32,11 +43,14 @@ from weighbridge.arch.modules import (
     by_kind,
     gated,
     gqa,
+    named_gated,
     normed,
     submodule,
 )
 from weighbridge.arch.parts import Attention, Dense
-from weighbridge.arch.rotary import frequencies, share
+from weighbridge.arch.rotary import frequencies, head_dim, rotary, share
+from weighbridge.arch.sparse import NUMBERED, correction, each, fed, routed, router
+from weighbridge.units import ceil_div
 
 
 def mixes(prefix: str, width: int, names: tuple[str, ...]) -> Iterator[Param]:
@@ -139,6 +153,9 @@ RWKV_5 = Family(
 )
 
 
+# RecurrentGemma
+
+
 def recurrence(c: Config) -> Submodule:
     width, heads, prefix = c.num("hidden_size"), c.num("num_attention_heads"), "temporal_block."
     own = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
@@ -208,6 +225,109 @@ RECURRENT_GEMMA = Family(
 )
 
 
+# LFM2
+
+LFM2_NAMES = DecoderNames(final="embedding_norm")
+
+
+def short_conv(c: Config) -> Submodule:
+    width, bias = c.num("hidden_size"), c.flag("conv_bias")
+    own = ShortConv(width=width, kernel=c.num("conv_L_cache"))
+    return submodule(
+        conv("conv.conv", (width, 1, own.kernel), bias=bias),
+        linear("conv.in_proj", 3 * width, width, bias=bias),
+        linear("conv.out_proj", width, width, bias=bias),
+        mixer=own,
+    )
+
+
+def mixer(c: Config, kind: str) -> Submodules:
+    width = c.num("hidden_size")
+    names, norms = ("q_proj", "k_proj", "v_proj", "out_proj"), ("q_layernorm", "k_layernorm")
+    if kind == "conv":
+        found = short_conv(c)
+    else:
+        found = gqa("self_attn.", width, grouped(c), names=names, norms=norms)
+    return (found, normed(width, "operator_norm", "ffn_norm"))
+
+
+def numbered_mlp(width: int, inner: int) -> Submodule:
+    return named_gated("feed_forward.", width, inner, NUMBERED)
+
+
+def adjusted(c: Config) -> int:
+    """Two thirds, times a factor, rounded up to a multiple."""
+    inner = c.num("block_ff_dim", "intermediate_size")
+    if not c.flag("block_auto_adjust_ff_dim"):
+        return inner
+    inner = 2 * inner // 3
+    if c.null("block_ffn_dim_multiplier"):
+        return inner
+    multiple = max(1, c.num("block_multiple_of"))
+    return multiple * ceil_div(
+        int(c.ratio("block_ffn_dim_multiplier", default=1.0) * inner), multiple
+    )
+
+
+def lfm2_kinds(c: Config) -> list[str]:
+    attends = frozenset(c.nums("full_attn_idxs"))
+    everywhere = c.get("full_attn_idxs") is None
+    return kinds(
+        c, "layer_types", lambda i: "full_attention" if everywhere or i in attends else "conv"
+    )
+
+
+def lfm2(c: Config) -> Decoder:
+    inner = adjusted(c)
+    c.skip("block_dim", "conv_dim", "conv_dim_out", "num_heads")  # repeat hidden size and heads
+
+    def layer(kind: str) -> Submodules:
+        return (*mixer(c, kind), numbered_mlp(c.num("hidden_size"), inner))
+
+    return tree(c, by_kind(lfm2_kinds(c), layer), LFM2_NAMES)
+
+
+def lfm2_moe(c: Config) -> Decoder:
+    found, dense = lfm2_kinds(c), c.num("num_dense_layers")
+    e, width = routed(c, "num_experts", "moe_intermediate_size"), c.num("hidden_size")
+
+    def feed(sparse: bool) -> Submodule:
+        if not sparse:
+            return numbered_mlp(width, c.num("intermediate_size"))
+        return submodule(
+            router("feed_forward.gate", e.count, width),
+            each("feed_forward.experts", width, e, NUMBERED),
+            feed=fed(e),
+        )
+
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        return (*mixer(c, kind[0]), feed(kind[1]))
+
+    return tree(c, by_kind([(kind, i >= dense) for i, kind in enumerate(found)], layer), LFM2_NAMES)
+
+
+def lfm2_moe_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from frequencies(f"{prefix}pos_emb.", head_dim(c))
+    if c.flag("use_expert_bias"):
+        dense, layers = c.num("num_dense_layers"), range(c.layers("num_hidden_layers"))
+        sparse = [i >= dense for i in layers]
+        yield from correction(prefix, sparse, "feed_forward.expert_bias", c.num("num_experts"))
+
+
+def ties(c: Config) -> bool:
+    """`tie_embedding` is the published spelling, and wins."""
+    return c.flag("tie_embedding", default=c.flag("tie_word_embeddings", default=True))
+
+
+LFM2 = Family(tree=lfm2, cls="Lfm2ForCausalLM", heads=DECODER_HEADS, buffers=rotary, ties=ties)
+LFM2_MOE = Family(
+    tree=lfm2_moe,
+    cls="Lfm2MoeForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=lfm2_moe_buffers,
+    ties=ties,
+)
+
 TYPES = {
     "rwkv": ModelType(
         RWKV,
@@ -223,5 +343,20 @@ TYPES = {
         training=TrainingFacts(net="griffin.griffin"),
         transformers=TransformersFacts(last_logits=(5, 0), sdpa=(5, 1), wide_loss=(5, 0)),
         mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "lfm2": ModelType(
+        LFM2,
+        training=TrainingFacts(net="hybrids.lfm2"),
+        vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "lfm2_moe": ModelType(
+        LFM2_MOE,
+        gguf="lfm2moe",
+        training=TrainingFacts(net="hybrids.lfm2"),
+        vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
     ),
 }
