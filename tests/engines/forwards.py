@@ -1,7 +1,7 @@
 """One forward without gradients, told twice: by the programs that training steps are made of, and by
 those of inference. What a model keeps between tokens is left out of both.
 
-`python -m tests.engines.forwards [NAME ...] [--eager]` prints both, model by model.
+`python -m tests.engines.forwards [NAME ...] [--eager] [4.57]` prints both, model by model.
 """
 
 import sys
@@ -18,7 +18,7 @@ from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.components.activations import Heap
 from weighbridge.engines.subject import subject
-from weighbridge.engines.table import engine
+from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers import forward, infer
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.engines.transformers.stage import ForwardStage
@@ -199,10 +199,11 @@ def length(raw):
     return min(TOKENS, most // 64 * 64)
 
 
-def trained(raw, attention):
+def trained(raw, attention, release=None):
     """Bytes that a forward of the training programs takes at most, beside the weights."""
     tokens = length(raw)
     said = {"precision": "bf16", "framework": "plain", "seq_len": tokens, "attention": attention}
+    said |= {"engine_version": release}
     p = settled(raw, **said)
     m = training.Machine(Heap())
     around = training.surrounding(p)
@@ -217,12 +218,12 @@ def trained(raw, attention):
     return sum(n for name, n in found.live.items() if name not in ("weights", "buffers"))
 
 
-def served(raw, attention):
+def served(raw, attention, release=None):
     """The same of the programs of inference."""
     tokens = length(raw)
-    w = Infer(dtype="bfloat16", context=tokens, attention=attention)
+    w = Infer(dtype="bfloat16", context=tokens, attention=attention, engine_version=release)
     found = engine("transformers")
-    s = subject(resolve(gather_config(raw)), w, found, found.newest)
+    s = subject(resolve(gather_config(raw)), w, found, version(found, release)[0])
     p = plan(s, w, None)
     if s.body.causal:
         p = replace(p, prompt=replace(p.prompt, tokens=tokens))
@@ -254,11 +255,11 @@ def _forgetful():
         yield
 
 
-def main(names, attention):
+def main(names, attention, release):
     for name, raw in models().items():
         if not names or name in names or kind(raw) in names:
             try:
-                a, b = trained(raw, attention), served(raw, attention)
+                a, b = trained(raw, attention, release), served(raw, attention, release)
             except Exception as error:
                 print(f"{name}: {error!r:.150}")
                 continue
@@ -267,4 +268,6 @@ def main(names, attention):
 
 if __name__ == "__main__":
     eager = "eager" if "--eager" in sys.argv else None
-    main([n for n in sys.argv[1:] if not n.startswith("--")], eager)
+    releases = [n for n in sys.argv[1:] if n[0].isdigit()]
+    names = [n for n in sys.argv[1:] if not n.startswith("--") and n not in releases]
+    main(names, eager, *(releases or [None]))

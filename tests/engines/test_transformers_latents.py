@@ -35,14 +35,15 @@ def sdpa(*version, **more):
         # Scores of 2 heads with all tokens in float32 (32) twice; queries and keys of the indexer
         # (2 and 1), and turned
         (sdpa(), PICKED, SMALL + 12 + 16 + 12 + 2 * 3 + 2 * 32, 8 + 5),
-        # Keys (12) and values (8) twice while they come into the cache
-        (sdpa(5, 14), M, 12 + 5 + 12 + 2 * (12 + 8), 8 + 12 + 8),
+        # What was expanded (16) stays beside the keys (12) and values (8) in the cache; then the
+        # output (8) and what the layer makes of it (8)
+        (sdpa(5, 14), M, 12 + 5 + 12 + 16 + (12 + 8) + 8 + 8, 8 + 12 + 8),
         # They are kept as they are, with what a value is a view of (8); for the kernel queries, keys
-        # and values are made contiguous (12, 12, 8)
-        (sdpa(4, 50), M, 12 + 5 + 12 + 12 + 8 + 8 + 32 + 9, 8 + 12 + 8 + 8),
+        # and values are made contiguous (12, 12, 8), and so is the output (8 and 8)
+        (sdpa(4, 50), M, 12 + 5 + 12 + 12 + 8 + 8 + 32 + 8 + 8, 8 + 12 + 8 + 8),
         # Of one token all is half a KiB but what is expanded for all 64
         (sdpa(tokens=1, past=63), M, 3 * 0.5 + 5 + 0.5 + 16 + 12 + 2 * 0.5, 0.5 + 5),
-        (sdpa(5, 14, tokens=1, past=63), M, 5 * 0.5 + 12 + 8, 0.5 + 12 + 8),
+        (sdpa(5, 14, tokens=1, past=63), M, 7 * 0.5 + 12 + 8, 0.5 + 12 + 8),
     ],
 )
 def test_a_layer(s, m, peak, left):

@@ -18,9 +18,9 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.parts import Dense, Experts
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from weighbridge.engines.transformers.attention import disentangled
+from weighbridge.engines.transformers.attention import by_experts, disentangled
 from weighbridge.engines.transformers.feed_forward import feed
-from weighbridge.engines.transformers.kernels import KERNELS, KernelHeads, attend, eager
+from weighbridge.engines.transformers.kernels import KERNELS, KernelHeads, _fused, attend, eager
 from weighbridge.engines.transformers.recurrence import scan
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.engines.transformers.stage import MixerCache, stored
@@ -146,7 +146,7 @@ def test_the_fused_kernel(how, peak):
     [
         # two heads of keys and values (4 each) for four queries', in KiB
         ((4, 47), 64, 16 + 9),  # repeated for all
-        ((4, 50), 64, 16 + 8 + 9),  # and queries are copied
+        ((4, 50), 64, 16 + 8 + 8 + 8),  # and queries are copied, and so the output
         ((5, 23), 64, 9),  # enable_gqa tells of them
     ],
 )
@@ -155,6 +155,25 @@ def test_heads_that_share_keys(version, tokens, peak):
     s = replace(step(version, tokens=tokens), kernel="sdpa")
     shared = KernelHeads(count=4, groups=2, key_dim=16, value_dim=16, seen=TOKENS)
     assert most(attend, s, shared, 4 * KIB, 4 * KIB)[0] == peak * KIB
+
+
+@pytest.mark.parametrize(
+    ("version", "how", "kernel"),
+    [
+        ((5, 12), {"dtype": FLOAT32, "counts_groups": True}, "math"),  # only flash knows of groups
+        ((5, 12), {"counts_groups": True}, "sdpa"),
+        ((5, 12), {"dtype": FLOAT32}, "sdpa"),  # the class says nothing of groups
+        ((4, 47), {"dtype": FLOAT32, "counts_groups": True}, "sdpa"),  # not told yet
+        ((5, 13), {"dtype": FLOAT32, "counts_groups": True}, "sdpa"),  # told of several alone
+    ],
+)
+def test_heads_of_their_own_that_sdpa_is_told_are_groups(version, how, kernel):
+    """use_gqa_in_sdpa from 4.55 to 5.12: `enable_gqa` without a mask, of one head a group too."""
+    s = replace(step(version, **how), kernel="sdpa")
+    runs = KERNELS.get(kernel, _fused)
+    assert most(attend, s, HEADS, OUT, OUT) == most(runs, s, HEADS)
+    masked = replace(HEADS, mask=TOKENS * TOKENS)
+    assert most(attend, s, masked, OUT, OUT) == most(_fused, s, masked)
 
 
 # Feed-forwards: 64 tokens, 64 numbers in and out (8 KiB), 256 inside (32 KiB)
@@ -198,10 +217,34 @@ def test_experts_of_one_token_by_copies_of_matrices():
 
 
 def test_experts_before_5_one_after_another():
-    """The output (8), a mask in int64 (8); one expert's 16 tokens: their states (2), the gate's
-    activation, up and their product (8 each)."""
-    peak = ROUTED + 8 + 8 + 2 + 3 * 8
+    """The output (8), a mask in int64 (8); one expert's 16 tokens: their states (2), what the expert
+    before gave (2), the gate's activation, up and their product (8 each)."""
+    peak = ROUTED + 8 + 8 + 2 + 2 + 3 * 8
     assert most(feed, step((4, 57)), MIXED) == (peak * KIB, 8 * KIB)
+    wide = most(feed, step((4, 57), float_routes=True), MIXED)  # what is summed is in float32
+    assert wide == ((peak + 8 + 2) * KIB, 8 * KIB)
+
+
+def test_experts_whose_tokens_are_sorted():
+    """Granite before 5: tokens twice (16) and three numbers of each (2.5), gate and up of all (128),
+    the activation and the product (64 each); JetMoE in 5 too, which keeps what down gave (16)."""
+    peak = ROUTED + 16 + 2.5 + 128 + 64 + 64
+    assert most(feed, step((4, 57), sorted_experts=True), MIXED) == (peak * KIB, 8 * KIB)
+    assert most(feed, step(sorted_experts=True), MIXED) == most(feed, step(), MIXED)
+    narrow = replace(MIXED, width=32)  # both (16 twice), then product (8) beside 16 and 16 of down
+    behind = ROUTED + 16 + 2.5 + 8 + 16 + 16 + 8 + 8
+    assert most(feed, step(expert_attention=True), narrow) == (behind * KIB, 8 * KIB)
+
+
+def test_attention_by_experts():
+    """JetMoE, 64 tokens, 2 of 8 experts, 2 heads of 16 numbers each: three numbers of 128 pairs (2.5)
+    and scores (2) through all of it. Keys and values (8) and a copy for each expert (8 and 8),
+    queries (8), the output (8); its rows in order (8), twice their linear (16) and its weights'
+    products (16), zeros and the sum (8 each)."""
+    mixer = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=16, causal=False)
+    peak = 2.5 + 2 + 4 + 8 + 8 + 8 + 8 + 8 + 16 + 16 + 8 + 8
+    found = most(by_experts, replace(step(), kernel="sdpa"), mixer, MixerCache(), 0, MIXED)
+    assert found == (peak * KIB, 8 * KIB)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ Difference = Literal[
     "narrow_routes",  # weights of experts are cast back, in spite of a correction: ERNIE 4.5
     "every_expert",  # every expert works on every token, times 0 where it was not picked: Llama 4
     "looped_experts",  # experts run one after the other in transformers 5, too: DBRX, LongCat
+    "sorted_experts",  # tokens are sorted by expert before transformers 5, too: Granite, JetMoE
+    "expert_attention",  # each expert of a token has queries of its own: JetMoE
+    "scaled_latents",  # queries and latents are multiplied before attention: LongCat
+    "two_halves",  # a layer is two attentions and two MLPs beside one mixture: LongCat
     "repeated_experts",  # the same in inference before transformers 5: tokens once for each expert
     "shared_picks",  # layers without an indexer attend to what the last one picked
     "unweighted_norms",  # the norms inside a mixer have no weights

@@ -382,7 +382,7 @@ TYPES = {
     "mistral4": ModelType(MISTRAL_4, gguf="deepseek2"),
     "longcat_flash": ModelType(
         LONGCAT,
-        computes=("looped_experts",),
+        computes=("looped_experts", "scaled_latents", "two_halves"),
         gguf="none",
         training=TrainingFacts(
             net="latent.longcat", router="by_longcat_rule", experts_were="gate_up"

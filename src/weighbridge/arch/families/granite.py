@@ -145,7 +145,7 @@ TYPES = {
     ),
     "granitemoe": ModelType(
         GRANITEMOE,
-        computes=("scaled_logits", "multipliers"),
+        computes=("scaled_logits", "sorted_experts", "multipliers"),
         training=TrainingFacts(net="sparse.granite", router="by_granite_rule"),
         transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 53), wide_loss=(5, 0)),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
@@ -153,7 +153,7 @@ TYPES = {
     ),
     "granitemoeshared": ModelType(
         GRANITEMOESHARED,
-        computes=("scaled_logits", "multipliers"),
+        computes=("scaled_logits", "sorted_experts", "multipliers"),
         gguf="granitemoe",
         training=TrainingFacts(net="hybrids.granite_shared", router="by_granite_rule"),
         transformers=TransformersFacts(wide_loss=(5, 0)),
@@ -161,7 +161,7 @@ TYPES = {
     ),
     "granitemoehybrid": ModelType(
         GRANITEMOEHYBRID,
-        computes=("scaled_logits", "multipliers"),
+        computes=("scaled_logits", "sorted_experts", "multipliers"),
         gguf="granitehybrid",
         training=TrainingFacts(net="hybrids.granite_hybrid", router="by_granite_rule"),
         transformers=TransformersFacts(wide_loss=(5, 0)),

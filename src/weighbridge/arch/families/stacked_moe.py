@@ -232,6 +232,7 @@ TYPES = {
     ),
     "jetmoe": ModelType(
         JETMOE,
+        computes=("expert_attention", "sorted_experts"),
         training=TrainingFacts(net="jetmoe.jetmoe"),
         transformers=TransformersFacts(sdpa=(4, 41), own_sdpa=True, wide_loss=(4, 55)),
     ),

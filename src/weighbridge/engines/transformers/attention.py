@@ -16,14 +16,17 @@ Attention of contents and positions apart: DeBERTa, whose scores have three part
 N sequences times heads, L tokens. Queries, keys and values are copied to have heads before tokens;
 all that a function names lives to its end. The encoder returns the states of all its layers.
 
+Attention by experts: JetMoE's, where each expert of a token has queries of its own, over the same
+keys and values, which are copied for all of them; the same experts take what attention gives.
+
 Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py (DisentangledSelfAttention,
-DebertaV2Encoder.forward).
+DebertaV2Encoder.forward); models/jetmoe/modeling_jetmoe.py (JetMoeAttention.forward, JetMoeMoA).
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from weighbridge.arch.body import LayerBlock
+from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, CrossAttention
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
@@ -204,6 +207,70 @@ def queries_alone(
     output = heap.take(queries.nbytes)
     out = linear(heap, step, width, step.hidden)
     heap.drop(queries, turned, output)
+    return out
+
+
+# ---- by experts
+
+
+def by_experts(
+    heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int, experts: Experts
+) -> LiveTensor:
+    """The output of one layer of JetMoE's; what its functions name lives to their end."""
+    pairs, inner = step.rows * mixer.heads // mixer.kv_heads, mixer.key_elements
+    routes = heap.all((8 * pairs, 8 * pairs, pairs * step.size), "activations")
+    logits = heap.take(4 * step.rows * experts.count)
+    plain = _summed(heap, step, pairs, pairs, (step.hidden, inner))
+    both = heap.take(step.wide(mixer.key_elements + mixer.value_elements))  # keys, values: views
+    sizes = step.wide(mixer.key_elements), step.wide(mixer.value_elements)
+    queries, keys = (rotated(heap, nbytes) for nbytes in (plain.nbytes, sizes[0]))
+    heap.drop(plain)
+    if mixer.causal and step.cache != "none":
+        sizes = _remembered(heap, step, cache, mixer, keys, sizes[1])
+        keys = heap.take(0)
+    copies = heap.all((experts.top_k * nbytes for nbytes in sizes), "activations")
+    heads = replace(mixer, kv_heads=mixer.heads)
+    output, *cache.scores = attend(
+        heap,
+        step,
+        _heads(heads, reached(step, mixer.reach), mask),
+        copies[0].nbytes,
+        copies[1].nbytes,
+    )
+    if mixer.causal and step.cache != "none":
+        attended(heap, step, cache, mixer)
+    heap.drop(both)
+    out = _summed(heap, step, pairs, step.rows, (inner, step.hidden))
+    heap.drop(output, queries, keys, *copies, *routes, logits)
+    return out
+
+
+def _remembered(
+    heap: Heap,
+    step: ForwardStep,
+    cache: MixerCache,
+    mixer: Attention,
+    keys: LiveTensor,
+    values: int,
+) -> tuple[int, int]:
+    """Bytes of the keys and values that are attended to, once the cache has the new ones."""
+    sizes = remember(heap, step, cache, (keys, heap.take(values)), reach=mixer.reach)
+    return sizes[0], sizes[1]
+
+
+def _summed(
+    heap: Heap, step: ForwardStep, pairs: int, rows: int, widths: tuple[int, int]
+) -> LiveTensor:
+    """Inputs of `pairs` of a token and an expert through one linear of each expert, whose results
+    are joined; added to zeros of so many `rows`."""
+    inputs, outputs = (pairs * width * step.size for width in widths)
+    gathered = heap.take(inputs)
+    held = [gathered, heap.into(outputs, heap.take(outputs))]
+    if rows < pairs:  # back in tokens: each by its weight, beside what the caller names
+        held.append(heap.take(outputs))
+    zeros = heap.take(rows * widths[1] * step.size)
+    out = heap.take(zeros.nbytes)
+    heap.drop(*held, zeros)
     return out
 
 

@@ -84,6 +84,8 @@ def experts(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     chosen = _routed(heap, step, experts)
     stacked = step.rules.stacked_experts and not step.style.looped_experts
     run = _grouped if stacked else _looped
+    if step.style.expert_attention or (step.style.sorted_experts and not stacked):
+        return _sorted(heap, step, experts, chosen)
     if step.style.repeated_experts and not step.rules.stacked_experts and step.packed is None:
         run = _repeated
     if step.rules.batched_experts and stacked and not step.prompt and step.packed is None:
@@ -199,18 +201,44 @@ def _repeated(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     return out
 
 
-def _looped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """One expert after another; its share is that of even routing."""
+def _sorted(
+    heap: Heap, step: ForwardStep, experts: Experts, chosen: Sequence[LiveTensor]
+) -> LiveTensor:
+    """Tokens in the order of their experts through one linear of all experts after the other, whose
+    results are joined; local variables live to the end."""
+    pairs = step.rows * experts.top_k
+    hidden, wide = pairs * _inputs(step, experts) * step.size, pairs * experts.width * step.size
+    inputs = heap.take(hidden)
+    order = heap.all((8 * pairs, 8 * pairs, pairs * step.size), "activations")
+    both = heap.into(2 * wide, heap.take(2 * wide))
+    product = heap.into(wide, activated(heap, step, wide))
+    heap.drop(both)
+    down = heap.into(hidden, heap.take(hidden))
+    weighted = heap.take(hidden)
+    if not step.style.expert_attention:  # JetMoE adds them in a function of its own
+        heap.drop(down)
+    zeros = heap.take(step.wide(step.hidden))
     out = heap.take(step.wide(step.hidden))
-    mask = heap.take(8 * step.rows * experts.top_k * experts.count)
-    share = min(step.rows, ceil_div(step.rows * experts.top_k, experts.count)) * step.size
-    state = heap.take(share * step.hidden)
-    gate = heap.take(share * experts.width)
-    active = heap.into(share * experts.width, gate)
-    if experts.gated:
-        up = heap.take(share * experts.width)
-        active = heap.into(share * experts.width, active, up)
-    down = heap.into(share * step.hidden, active)
-    weighted = heap.into(share * step.hidden, down)
-    heap.drop(state, weighted, mask)
+    if step.style.expert_attention:
+        heap.drop(down)
+    heap.drop(inputs, *order, product, weighted, zeros, *chosen)
     return out
+
+
+def _looped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
+    """One expert after another; its share is that of even routing. What the expert before it read
+    and gave lives until it has the same of its own. Weights in float32 make the sum so."""
+    wider = 4 if step.style.float_routes else step.size
+    out = heap.take(wider * step.rows * step.hidden)
+    mask = heap.take(8 * step.rows * experts.top_k * experts.count)
+    share = min(step.rows, ceil_div(step.rows * experts.top_k, experts.count))
+    wide, hidden = share * experts.width * step.size, share * step.hidden * step.size
+    before = heap.all((hidden, wider * share * step.hidden), "activations")
+    state = heap.into(hidden, before[0])
+    active = heap.into(wide, heap.take(wide))
+    if experts.gated:
+        active = heap.into(wide, active, heap.take(wide))
+    down = heap.into(hidden, active)
+    weighted = heap.into(wider * share * step.hidden, before[1])
+    heap.drop(state, down, weighted, mask)
+    return heap.into(step.wide(step.hidden), out) if wider > step.size else out

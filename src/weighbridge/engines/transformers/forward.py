@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from weighbridge.arch.body import Body, Dense, LayerBlock, Tower
+from weighbridge.arch.body import Body, Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -28,7 +28,13 @@ from weighbridge.arch.mixers import (
     Shared,
 )
 from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.engines.transformers.attention import attention, cross, disentangled, queries_alone
+from weighbridge.engines.transformers.attention import (
+    attention,
+    by_experts,
+    cross,
+    disentangled,
+    queries_alone,
+)
 from weighbridge.engines.transformers.feed_forward import dense, feed
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.recurrence import scan
@@ -164,6 +170,8 @@ def layer(
 ) -> LiveTensor:
     """The caller has the input, and drops it."""
     run = _side_by_side if step.style.parallel else _one_by_one
+    if step.style.two_halves:
+        run = _in_halves
     out = run(heap, step, block, caches, masks)
     for k in caches if not step.style.lingering else ():
         heap.drop(*k.scores)
@@ -190,6 +198,23 @@ def _one_by_one(
             x = [_added(heap, step, x, [feed(heap, step, f)], normed)]
     heap.drop(*held)
     return x[0] if x else heap.take(step.wide(step.hidden))
+
+
+def _in_halves(
+    heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
+) -> LiveTensor:
+    """LongcatFlashDecoderLayer.forward: experts read what the first half's MLP reads, and what they
+    give is added at the layer's end."""
+    shortcut, *dense_feeds = block.feeds
+    x: list[LiveTensor] = []
+    beside: list[LiveTensor] = []
+    for m, k, f in zip(block.mixers, caches, dense_feeds, strict=True):
+        normed = _before(heap, step)
+        x = [_added(heap, step, x, [mixed(heap, step, m, k, masks, block)], normed)]
+        normed = _before(heap, step)
+        beside = beside or [feed(heap, step, shortcut)]
+        x = [_added(heap, step, x, [feed(heap, step, f)], normed)]
+    return heap.into(step.wide(step.hidden), *x, *beside)
 
 
 def _before(heap: Heap, step: ForwardStep) -> list[LiveTensor]:
@@ -258,10 +283,8 @@ def mixed(
 ) -> LiveTensor:
     """The output of one mixer, of the model's width."""
     match mixer:
-        case Attention() if step.style.distances is not None:
-            return disentangled(heap, step, mixer, step.style.distances)
         case Attention():
-            return attention(heap, step, mixer, cache, masks[mixer.reach])
+            return _plain(heap, step, mixer, cache, masks[mixer.reach], block)
         case Latent():
             return latent(heap, step, mixer, cache, masks[None], block.query_rank)
         case Compressed():
@@ -274,6 +297,18 @@ def mixed(
             return scan(heap, step, mixer, cache)
         case _:
             assert_never(mixer)
+
+
+def _plain(
+    heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int, block: LayerBlock
+) -> LiveTensor:
+    """Attention to keys and values of the layer's own, as its class writes it."""
+    if step.style.distances is not None:
+        return disentangled(heap, step, mixer, step.style.distances)
+    if step.style.expert_attention:
+        experts = next(f for f in block.feeds if isinstance(f, Experts))
+        return by_experts(heap, step, mixer, cache, mask, experts)
+    return attention(heap, step, mixer, cache, mask)
 
 
 def head(

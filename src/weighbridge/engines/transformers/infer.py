@@ -347,7 +347,14 @@ def _encoders(heap: Heap, subject: Subject, plan: GenerationPlan) -> None:
             encode(heap, plan.prompt, tower, plan.prompt.batch * plan.items[tower.kind])
     encoder = subject.body.encoder
     if encoder is not None:
-        s = replace(plan.prompt, tokens=plan.prompt.encoder, past=0, hidden=encoder.hidden)
+        s = replace(
+            plan.prompt,
+            tokens=plan.prompt.encoder,
+            past=0,
+            hidden=encoder.hidden,
+            # Llama 3.2's encoder gives sdpa a mask, which tells of no groups; others count none
+            style=replace(plan.prompt.style, counts_groups=False),
+        )
         states = run(heap, s, ForwardStage.of(encoder, 0, len(encoder.blocks)))
         heap.take(s.wide(encoder.hidden))
         heap.drop(*states)

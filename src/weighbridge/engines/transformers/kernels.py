@@ -145,21 +145,27 @@ def attend(
 
 
 def _kernel(step: ForwardStep, heads: KernelHeads) -> str:
-    """Choose the kernel. With `enable_gqa`, SDPA has a kernel besides math only in 16 bits; without
-    it, keys and values are repeated first."""
-    if step.kernel != "sdpa" or heads.groups == 1:
+    """Choose the kernel. With `enable_gqa`, SDPA has one besides math only in 16 bits, where keys
+    and values have one size; without it, keys and values are repeated first."""
+    if step.kernel != "sdpa":
         return step.kernel
-    return "math" if step.style.ungrouped or (step.size == 4 and _told(step, heads)) else "sdpa"
+    if heads.groups > 1 and step.style.ungrouped:
+        return "math"
+    return "math" if _told(step, heads) and (step.size == 4 or not _alike(heads)) else "sdpa"
+
+
+def _alike(heads: KernelHeads) -> bool:
+    return heads.key_dim == heads.value_dim <= FLASH_MOST
 
 
 def _told(step: ForwardStep, heads: KernelHeads) -> bool:
-    """Tell whether the kernel is given fewer heads of keys and values, and told so (enable_gqa)."""
-    alike = heads.key_dim == heads.value_dim <= FLASH_MOST
-    return (
-        heads.groups > 1
-        and alike
-        and not (heads.mask or step.rules.sdpa_repeats or step.style.ungrouped)
-    )
+    """Tell whether the kernel is told of groups (enable_gqa): of fewer heads of keys and values; in
+    some releases also where each head has its own, if the class counts groups."""
+    if heads.mask or step.rules.sdpa_repeats or step.style.ungrouped:
+        return False
+    if heads.groups == 1:
+        return heads.own and step.style.counts_groups and step.rules.groups_told
+    return _alike(heads)
 
 
 def _repeated(
@@ -199,9 +205,8 @@ def _fused(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTenso
     out = heap.take(step.wide(heads.count * heads.value_dim))
     heap.passing(*_accumulated(step, heads, masked=bool(mask.nbytes)))
     heap.drop(sums, mask)
-    if (
-        step.style.turned and step.tokens > 1
-    ):  # joined queries have heads first, and so has the output
+    first = step.style.turned or (step.kernel == "sdpa" and step.rules.sdpa_copies)
+    if first and step.tokens > 1:  # queries with heads first, joined or copied: so is the output
         out = heap.into(out.nbytes, out)
     return (out,)
 
@@ -236,7 +241,8 @@ def _math(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor
     values = 4 * step.batch * heads.seen * heads.count * heads.value_dim
     small = (queries, keys // inner, values // inner) if step.size < 4 else ()
     causal = 4 * step.tokens * heads.seen if heads.own and step.tokens > 1 else 0
-    beside = heap.all((*small, causal, *((keys, values) if told else ()), queries), "activations")
+    repeated = (keys, values) if told and heads.groups > 1 else ()
+    beside = heap.all((*small, causal, *repeated, queries), "activations")
     shared = (
         heads.groups if step.style.ungrouped and step.batch == 1 else 1
     )  # broadcast by the product

@@ -28,12 +28,13 @@ def latent(
     queries = _queries(heap, step, mixer, query_rank)
     both = linear(heap, step, step.hidden, mixer.rank + mixer.rotary)
     normed = norm(heap, step, mixer.rank)
+    factored = heap.take(step.wide(mixer.heads * mixer.nope) if step.style.scaled_latents else 0)
     turned = rotated(heap, step.wide(mixer.heads * mixer.rotary))
     shared = rotated(heap, step.wide(mixer.rotary))
     small = Small(normed, shared, turned)
     run = _from_latent if step.rules.latent_cache else _expanded_first
     out = run(heap, step, mixer, cache, mask, small)
-    heap.drop(queries, both)
+    heap.drop(queries, both, factored)
     return out
 
 
@@ -116,20 +117,24 @@ def _from_latent(
 def _expanded_first(
     heap: Heap, step: ForwardStep, mixer: Latent, cache: MixerCache, mask: int, small: Small
 ) -> LiveTensor:
-    """Values are a view of what the latent was expanded to, keys are made of two parts."""
-    expanded = linear(heap, step, mixer.rank, mixer.heads * (mixer.nope + mixer.value_dim))
+    """Values are a view of what the latent was expanded to, keys are made of two parts. What was
+    expanded stays: its part without positions has a name."""
+    whole = linear(heap, step, mixer.rank, mixer.heads * (mixer.nope + mixer.value_dim))
     heap.drop(small.latent)
     queries = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
     keys = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
-    heap.drop(small.turned, small.key)
+    heap.drop(small.turned, small.key, whole)
+    nope = heap.take(step.wide(mixer.heads * mixer.nope))
     values = heap.take(step.wide(mixer.heads * mixer.value_dim))
-    heap.drop(expanded)
     sizes = remember(heap, step, cache, (keys, values))
+    stays: tuple[LiveTensor, ...] = ()
     if step.prompt and not step.rules.copied_prompt:
-        cache.behind = [heap.take(step.wide(mixer.heads * mixer.nope), KV)]
+        cache.behind = [heap.rename(nope, KV)]
+    else:
+        stays = (nope, heap.take(step.wide(mixer.heads * mixer.value_dim)))
     out = _attended(heap, step, mixer, cache, mask, (sizes[0], sizes[1]))
     attended(heap, step, cache, mixer.expanded)
-    heap.drop(queries)
+    heap.drop(queries, *stays)
     return out
 
 
