@@ -1,0 +1,270 @@
+"""Both sides of every share and figure by which a cause is told, and sums of a message: by hand."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.memory import Component, Device, Phase, exactly
+from weighbridge.oom import explain, figures, reconcile
+from weighbridge.oom.causes import conclusions, judge
+from weighbridge.oom.record import Judged, OomReading
+from weighbridge.units import GIB, MIB
+
+CARD = 100 * GIB
+TORCH = "torch-2.4.."
+
+
+def reading(wording=TORCH, tool="torch", message="", place="", engine="", **parsed):
+    sizes = {f"{name}_bytes" if isinstance(v, int) else name: v for name, v in parsed.items()}
+    return OomReading(
+        wording=wording, tool=tool, parsed=sizes, message=message, place=place, engine=engine
+    )
+
+
+def named(judged):
+    """The conclusion's name."""
+    plain = replace(judged, figures={})
+    return next((name for name, one in conclusions().items() if one == plain), judged.why)
+
+
+def full(**other):
+    """A card of 100 GiB that is this program's own: 95 GiB allocated, 1 cached, 4 free."""
+    return {"capacity": CARD, "allocated": 95 * GIB, "unallocated": GIB, "free": 4 * GIB, **other}
+
+
+@pytest.mark.parametrize(
+    ("found", "settings", "why"),
+    [
+        # a tenth of the card, and as much as was asked for, is cached
+        (reading(**full(allocated=86 * GIB, unallocated=10 * GIB, requested=10 * GIB)), {}, "fragmentation"),
+        (reading(**full(allocated=86 * GIB, unallocated=10 * GIB, requested=10 * GIB + 1)), {}, "full"),
+        (reading(**full(allocated=86 * GIB, unallocated=10 * GIB - 1, requested=5 * GIB)), {}, "full"),
+        # a quarter is held by others, who are what is neither free nor ours
+        (reading(**full(allocated=70 * GIB, requested=5 * GIB)), {}, "others"),
+        (reading(**full(allocated=70 * GIB + 1, requested=5 * GIB)), {}, "full"),
+        (reading(**full(allocated=70 * GIB, requested=CARD + 1)), {}, "one_tensor"),
+        (reading(**full(allocated=70 * GIB, requested=CARD)), {}, "others"),
+        # and of a small card more than a context
+        (reading(capacity=2 * GIB, allocated=GIB, unallocated=0, free=0, requested=GIB), {}, "others"),
+        (reading(capacity=2 * GIB, allocated=GIB + 1, unallocated=0, free=0, requested=GIB), {}, "full"),
+        # one tensor is larger than the card
+        (reading(**full(requested=CARD + 1)), {}, "one_tensor"),
+        (reading(**full(requested=CARD)), {}, "full"),
+        (reading(**full(requested=CARD + 1), place="attention"), {}, "one_tensor.attention_matrix"),
+        (reading(**full(allocated=0, unallocated=0, free=CARD, requested=CARD + 1)), {}, "first_allocation"),
+        (reading(**full(allocated=0, unallocated=0, free=CARD, requested=GIB)), {}, "first_allocation"),
+        # there is room, and it is refused
+        (reading(**full(requested=4 * GIB)), {}, "refused"),
+        (reading(**full(requested=4 * GIB + 1)), {}, "full"),
+        (reading(**full(allocated=49 * GIB, free=50 * GIB, requested=5 * GIB)), {}, "cap.share"),
+        (reading(**full(requested=5 * GIB, allowed=100 * GIB)), {}, "cap.said"),
+        (reading(**full(requested=4 * GIB, allowed=CARD)), {}, "cap.said"),
+        (reading(**full(requested=5 * GIB, allowed=102 * GIB)), {}, "full"),
+        # the card is full of what was never freed, and one weight more is asked for
+        (reading(**full(unallocated=GIB // 2, allocated=89 * GIB + GIB // 2, free=GIB, requested=2 * GIB)), {}, "only_grew"),
+        (reading(**full(unallocated=GIB // 2, allocated=89 * GIB + GIB // 2 - 1, free=GIB, requested=2 * GIB)), {}, "full"),
+        (reading(**full(unallocated=GIB // 2 + 1, free=GIB, requested=2 * GIB)), {}, "full"),
+        (reading(**full(unallocated=GIB // 2, free=GIB, requested=2 * GIB + 1)), {}, "full"),
+        # Windows moves what is too much to host memory
+        (reading(**full(allocated=101 * GIB, free=0, requested=GIB)), {}, "only_grew"),
+        # servers: a share above vLLM's own default was asked for
+        (reading(**full(requested=5 * GIB)), {"gpu_memory_utilization": 0.93}, "outside_share.card"),
+        (reading(**full(requested=5 * GIB)), {"gpu_memory_utilization": 0.92}, "full"),
+        (reading(**full(requested=5 * GIB)), {"mem_fraction_static": 0.93}, "outside_share.card"),
+        (reading(**full(requested=5 * GIB)), {"engine": "sglang"}, "outside_share.card"),
+        (reading("vllm-sampler", "vllm"), {"gpu_memory_utilization": 0.92}, "sampler"),
+        (reading("vllm-sampler", "vllm"), {"gpu_memory_utilization": 0.921}, "sampler.share"),
+        (reading("vllm-no-blocks", "vllm"), {"gpu_memory_utilization": 0.8}, "no_blocks"),
+        (reading("vllm-no-blocks", "vllm"), {"gpu_memory_utilization": 0.79}, "share.low"),
+        (reading("vllm-no-blocks", "vllm", utilization=0.5), {"gpu_memory_utilization": 0.9}, "share.low"),
+        (reading("vllm-no-blocks", "vllm"), {}, "no_blocks"),
+        # 15 % of the card were held before it started
+        (reading("vllm-startup", "vllm", capacity=CARD, free=85 * GIB), {}, "startup.share"),
+        (reading("vllm-startup", "vllm", capacity=CARD, free=85 * GIB - 1), {}, "startup.others"),
+        (reading("vllm-startup", "vllm", capacity=CARD), {}, "unknown"),
+    ],
+)  # fmt: skip
+def test_both_sides_of_every_share(found, settings, why):
+    assert named(judge(found, settings)) == why
+
+
+@pytest.mark.parametrize(
+    ("parsed", "why"),
+    [
+        ({"total": GIB, "requested": 100 * MIB, "temp": 100 * MIB}, "xla.temp"),
+        ({"total": GIB, "requested": 101 * MIB, "temp": 100 * MIB}, "xla.temp"),
+        ({"total": GIB, "requested": 101 * MIB + 1, "temp": 100 * MIB}, "xla.live"),
+        ({"total": GIB, "requested": MIB, "parameter": GIB // 2}, "xla.live"),
+        ({"total": GIB, "requested": MIB, "parameter": GIB // 2 + 1}, "xla.parameters"),
+        ({"total": 64 * MIB, "requested": MIB}, "xla.live"),
+        ({"total": 64 * MIB - 1, "requested": MIB}, "unknown"),
+    ],
+)
+def test_parts_of_a_program_of_xla(parsed, why):
+    assert judge(reading("jax", "jax", **parsed), {}).why == why
+
+
+@pytest.mark.parametrize(
+    ("capacity", "loaded", "context", "why"),
+    [
+        (100, 49, 16_384, "metal.context"),
+        (100, 50, 16_384, "unknown"),
+        (100, 49, 16_383, "unknown"),
+    ],
+)
+def test_a_long_context_on_a_mac(capacity, loaded, context, why):
+    found = OomReading(
+        "ggml-metal",
+        "llama.cpp",
+        {"capacity_bytes": capacity, "allocated_bytes": loaded, "n_ctx": context},
+    )
+    assert judge(found, {}).why == why
+
+
+@pytest.mark.parametrize(("asked", "there", "why"), [(7, 7, "pool.room"), (8, 7, "pool")])
+def test_a_pool_of_sglang_that_has_room(asked, there, why):
+    found = OomReading("sglang", "sglang", {"requested_tokens": asked, "available_tokens": there})
+    assert named(judge(found, {})) == why
+
+
+# Sums of figures
+
+
+@pytest.mark.parametrize(
+    ("parsed", "unallocated", "held"),
+    [
+        ({"allocated": 20, "unallocated": 3, "reserved": 99}, 3, 23),
+        ({"allocated": 20, "reserved": 24}, 4, 24),
+        ({"allocated": 20, "reserved": 19}, 0, 20),
+        ({"allocated": 20, "private_pool": 5}, None, 25),
+        ({"allocated": 20, "unallocated": 3, "private_pool": 5}, 3, 23),  # which is within
+        ({"reserved": 24}, None, None),
+    ],
+)
+def test_what_torch_holds(parsed, unallocated, held):
+    found = reading(**parsed)
+    assert (figures.unallocated(found), figures.held(found)) == (unallocated, held)
+
+
+@pytest.mark.parametrize(
+    ("parsed", "listed", "own", "others"),
+    [
+        ({"process": 30}, (), 30, 60),
+        ({}, (19, 20, 25), 20, 70),  # the least that holds what torch does
+        ({}, (19,), None, 70),  # then torch's own
+        ({"process": 0}, (25,), None, 70),
+        ({"process": 95}, (), 95, 0),
+    ],
+)
+def test_what_is_ours_and_what_is_others(parsed, listed, own, others):
+    """100 in all, 10 free, torch holds 20."""
+    found = reading(capacity=100, free=10, allocated=20, **parsed)
+    rows = [{"bytes": n} for n in listed]
+    object.__setattr__(found, "parsed", {**found.parsed, "listed_processes": rows})
+    assert (figures.own_process(found), figures.others(found)) == (own, others)
+
+
+@pytest.mark.parametrize(
+    ("free", "allocated", "said"),
+    [(100, 5, False), (101, 0, True), (50, 55, False), (50, 56, True), (50, 101, False)],
+)
+def test_figures_that_cannot_both_be_true(free, allocated, said):
+    """Of 100: rounded as they are they may come to 105; Windows moves what is held beyond it."""
+    assert (
+        bool(figures.contradictions(reading(capacity=100, free=free, allocated=allocated))) is said
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "requested", "share"),
+    [(49, 2, 50), (50, 1, 50), (49, 1, None), (46, 3, None), (94, 2, 95), (95, 10, 95), (4, 2, 5)],
+)
+def test_a_round_share_that_a_request_would_cross(held, requested, share):
+    found = reading(capacity=100, allocated=held, requested=requested)
+    assert figures.share_between(found) == share
+
+
+# Beside a model
+
+
+@pytest.mark.parametrize(
+    ("printed", "nbytes", "agrees"),
+    [
+        (2 * GIB, 2 * GIB + GIB // 200 + 1, True),  # half of the last of two decimals
+        (2 * GIB, 2 * GIB + GIB // 200 + 2, False),
+        (GIB, GIB - GIB // 200 - 1, True),
+        (GIB - 1, GIB - 1 - MIB // 200 - 2, False),
+        (MIB, MIB + MIB // 200 + 1, True),
+        (MIB - 1, MIB - 1 + 6, True),
+        (MIB - 1, MIB - 1 + 7, False),
+    ],
+)
+def test_figures_agree_to_half_of_their_last_digit(printed, nbytes, agrees):
+    assert reconcile._agree(printed, nbytes) is agrees
+
+
+def report(fits="no", usable=100, context=None, **components):
+    parts = tuple(
+        Component(name=n, bytes=exactly(b), basis="computed") for n, b in components.items()
+    )
+    return SimpleNamespace(
+        devices=(Device(index=0, kind="gpu", phases=(Phase("step", parts),)),),
+        verdict=SimpleNamespace(fits=fits, usable_bytes=usable),
+        workload={"context": context},
+        derived={},
+    )
+
+
+OPEN = Judged("activations", "full", "likely", ("logits",))
+
+
+@pytest.mark.parametrize(
+    ("found", "judged", "cause"),
+    [
+        (report(weights=91, logits=5), OPEN, "weights_too_big"),  # nine tenths of it
+        (report(weights=90, logits=5), OPEN, "weights_too_big"),  # the largest of what does not fit
+        (report(weights=40, logits=50), OPEN, "logits"),
+        (report("yes", weights=90, logits=5), OPEN, "activations"),
+        (report("yes", weights=91), OPEN, "weights_too_big"),
+        (report(weights=91), Judged("logits", "place.logits", "likely"), "logits"),
+        (report(weights=40, workspaces=50), OPEN, "activations"),  # of no cause
+    ],
+)
+def test_what_fills_a_device(found, judged, cause):
+    told = reconcile._by_filling(reading(place="logits"), judged, found)
+    assert told.cause == cause
+    if told is not judged:
+        beside = tuple(one for one in ("activations", "logits") if one != cause)
+        assert (told.sure, told.others) == ("computed", beside)
+
+
+def test_what_has_the_size_of_a_request():
+    """2 sequences of 100 tokens and 32,000 words in 4 bytes, and less the last token of each."""
+    config = {"vocab_size": 32_000, "num_attention_heads": 1000}
+    part = SimpleNamespace(config=config, blueprint=SimpleNamespace(distinct=lambda: ()))
+    model = SimpleNamespace(parts=(part,))
+    found = report(weights=1)
+    found.workload.update(batch_size=2, seq_len=100)
+
+    def of(nbytes):
+        asked = OomReading("vllm", "vllm", {"requested_bytes": nbytes})
+        return [m.component for m in reconcile._of_request(asked, found, model)]
+
+    assert of(2 * 100 * 32_000 * 4) == of(2 * 99 * 32_000 * 4) == ["logits"]
+    assert of(2 * 1000 * 100 * 100 * 2) == ["attention_matrix"]
+    assert of(2 * 101 * 32_000 * 4) == []
+    assert of(20 * MIB) == []  # requests up to 10 MiB get so many
+
+
+def test_of_a_long_log_the_end_is_read(tmp_path, monkeypatch):
+    """The last ten bytes, from the first whole line in them on."""
+    monkeypatch.setattr(explain, "MOST", 10)
+    log = tmp_path / "a.log"
+    for text, end in (
+        (b"0123456789", b"0123456789"),
+        (b"head\n2345\nend", b"2345\nend"),
+        (b"0123456789ab", b"23456789ab"),
+    ):
+        log.write_bytes(text)
+        assert explain.from_file(log) == end
