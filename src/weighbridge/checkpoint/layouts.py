@@ -1,4 +1,4 @@
-"""Which files of a folder hold the weights that its library would load? Nothing is read here.
+"""Files of a folder that its library would load, by their names alone: nothing is read here.
 
 transformers and diffusers look, in this order, for one safetensors file, an index of safetensors
 shards, one pickle, an index of pickles (transformers 5.23 modeling_utils.py,
@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from weighbridge.checkpoint.inventory import CONFIGS
 from weighbridge.formats import PICKLES
+from weighbridge.formats.strict_json import MAX_CONFIG
 from weighbridge.sources.base import SourceFile
 
 WEIGHTS = (".safetensors", *PICKLES, ".gguf")
@@ -20,6 +22,7 @@ INDEX = re.compile(r"(.*)(\.safetensors|\.bin)\.index\.json")
 VARIANT = re.compile(r"\.(fp16|fp32|bf16|float16|non_ema|ema|8bit|4bit)[.-]")
 # Pickles that hold no weights of the model: transformers trainer.py, accelerate checkpointing.py
 NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|rng_state|scaler|random_states)")
+MOST_SOON = 16  # small files that are read at once: a pipeline has some seven parts
 SIDE = re.compile(r"\.(json|txt|model|jinja|tiktoken)$|^tokenizer")
 
 
@@ -65,6 +68,20 @@ def weights(files: Folder) -> Weights:
         if chosen.files or chosen.listed_in:
             return chosen
     return Weights()
+
+
+def soon(entries: Sequence[SourceFile]) -> list[SourceFile]:
+    """Return the small files that a reader of `entries` will ask for, whatever they hold."""
+    root = folder(entries)
+    index = root.get("model_index.json")
+    if index is not None:
+        inner = [e for e in entries if e.path.count("/") == 1]
+        whole = [index, *(e for e in inner if e.path.endswith("/config.json"))]
+    else:
+        configs = [root.get(name) for name in CONFIGS]
+        config = next((e for e in configs if e is not None), None)
+        whole = [e for e in (config, weights(root).listed_in, root.get("modules.json")) if e]
+    return [e for e in whole if e.size is not None and e.size <= MAX_CONFIG][:MOST_SOON]
 
 
 def _of_kind(files: Folder, endings: str | tuple[str, ...], index: str) -> Weights:

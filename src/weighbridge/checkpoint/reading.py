@@ -17,7 +17,7 @@ from weighbridge.checkpoint.inventory import (
     declared_quantization,
     library_of,
 )
-from weighbridge.checkpoint.layouts import WEIGHTS, Folder, Weights, folder, shards, weights
+from weighbridge.checkpoint.layouts import WEIGHTS, Folder, Weights, folder, shards, soon, weights
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import PICKLES, Plan, weights_file, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Raw = Mapping[str, Any]
+Tensors = tuple[CheckpointTensor, ...]
 
 # Files that hold the same beside the config: AutoGPTQ, AutoAWQ, NVIDIA's modelopt.
 QUANTIZATION_FILES = {
@@ -49,7 +50,6 @@ QUANTIZATION_FILES = {
     "hf_quant_config.json": "modelopt",
 }
 
-MOST_SOON = 16  # small files that are read at once: a pipeline has some seven parts
 MAX_TENSORS = 250_000  # a mixture of 384 experts in packed layers has 207,000
 MAX_HEADERS = 96_000_000  # and 27 MB of headers
 OF_ALL = "the headers of its files"
@@ -70,7 +70,7 @@ class Bound:
     tensors: int = 0
 
     def keep(self, plan: Plan[T], count: Callable[[T], int]) -> Plan[T]:
-        """`plan`, refused where it passes a limit."""
+        """Run `plan` within the limits: BadFileError where what it reads passes one."""
         wanted = next(plan)
         while True:
             data = yield wanted
@@ -80,19 +80,19 @@ class Bound:
             try:
                 wanted = plan.send(data)
             except StopIteration as done:
-                found: T = done.value
+                parsed: T = done.value
                 break
-        self.tensors += count(found)
+        self.tensors += count(parsed)
         if self.tensors > MAX_TENSORS:
             raise BadFileError(f"{OF_ALL} name more than {MAX_TENSORS:,} tensors, our limit")
-        return found
+        return parsed
 
 
 class Begun(NamedTuple):
     """Files whose headers are being read, and what they add to those before."""
 
     files: tuple[SourceFile, ...]
-    headers: Together[tuple[CheckpointTensor, ...]]
+    headers: Together[Tensors]
     bound: Bound
 
 
@@ -102,25 +102,12 @@ class Reader:
     def __init__(self, text: str, source: Source, progress: Progress | None) -> None:
         self._text, self._progress = redacted(text), progress
         self._entries = source.list()
-        self._source = Ahead(source, self._soon()) if source.waits else source
+        self._source = Ahead(source, soon(self._entries)) if source.waits else source
         self._read: list[str] = []
         self._notes: list[str] = []
         self._download = 0
         self._bound = Bound()
         self._indexes: dict[str, Index] = {}  # by path
-
-    def _soon(self) -> list[SourceFile]:
-        """Small files that will be read whatever they hold."""
-        root = folder(self._entries)
-        index = root.get("model_index.json")
-        if index is not None:
-            inner = [e for e in self._entries if e.path.count("/") == 1]
-            whole = [index, *(e for e in inner if e.path.endswith("/config.json"))]
-        else:
-            configs = [root.get(name) for name in CONFIGS]
-            config = next((e for e in configs if e is not None), None)
-            whole = [e for e in (config, weights(root).listed_in, root.get("modules.json")) if e]
-        return [e for e in whole if e.size is not None and e.size <= MAX_CONFIG][:MOST_SOON]
 
     def inventory(self) -> Inventory:
         parts = tuple(self._parts())
@@ -149,7 +136,7 @@ class Reader:
 
     def _parts(self) -> Iterator[StoredModel]:
         root = folder(self._entries)
-        if self._one_file() or self._one_split_file():
+        if self._is_one_file():
             yield self._file()
         elif root.get("model_index.json"):
             yield from self._pipeline(root)
@@ -159,17 +146,16 @@ class Reader:
         else:
             yield from self._gguf_repository(root)
 
-    def _one_file(self) -> bool:
-        return len(self._entries) == 1 and self._entries[0].path.lower().endswith(FILES)
-
-    def _one_split_file(self) -> bool:
+    def _is_one_file(self) -> bool:
+        """Tell whether the user named one file, which may be split into several."""
+        paths = {entry.path for entry in self._entries}
         first = self._entries[0].path if self._entries else ""
-        return first.endswith(".gguf") and {e.path for e in self._entries} == set(
-            select.parts(first)
-        )
+        if len(self._entries) == 1 and first.lower().endswith(FILES):
+            return True
+        return first.endswith(".gguf") and paths == set(select.parts(first))
 
     def _file(self) -> StoredModel:
-        """One file that the user named: weights, or a config."""
+        """Read the one file that the user named: weights, or a config."""
         path = self._entries[0].path
         if path.lower().endswith(".gguf"):
             return self._gguf(path)
@@ -198,7 +184,7 @@ class Reader:
         )
 
     def _beside(self, path: str) -> Raw | None:
-        """The config.json in the folder of a file that was named."""
+        """Read the config.json in the folder of a file that was named; None where there is none."""
         head = path.rpartition("/")[0]
         place = f"{head}/config.json" if head else "config.json"
         try:
@@ -207,7 +193,7 @@ class Reader:
             return None
 
     def _model(self, files: Folder, name: str = "", library: str = "transformers") -> StoredModel:
-        """A folder with a config, weights, or both."""
+        """Read a folder with a config, weights, or both."""
         chosen = weights(files)
         begun = self._begun(chosen)  # headers are on their way while the config is read
         try:
@@ -261,7 +247,8 @@ class Reader:
                 yield replace(part, cls=component.cls)
 
     def _modules(self, root: Folder) -> Iterator[StoredModel]:
-        """The layers that sentence-transformers puts behind the transformer: Dense and others."""
+        """Yield the layers that sentence-transformers puts behind the transformer: Dense and
+        others."""
         entry = root.get("modules.json")
         if entry is None:
             return
@@ -274,7 +261,8 @@ class Reader:
                 yield replace(part, cls=module.cls)
 
     def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
-        """A repository of GGUF files: llama.cpp takes Q4_K_M when none is named (arg.cpp)."""
+        """Read one file of a repository of GGUF files: llama.cpp takes Q4_K_M when none is named
+        (arg.cpp)."""
         names = sorted({select.parts(e.path)[0] for e in self._entries if _is_gguf(e)})
         if not names:
             return
@@ -288,13 +276,11 @@ class Reader:
         yield self._gguf(chosen[0])
 
     def _gguf(self, path: str) -> StoredModel:
-        """One GGUF file, with all its parts where it is split."""
+        """Read one GGUF file, with all its parts where it is split."""
         from weighbridge.formats.gguf import gguf
 
         def plan(file: SourceFile) -> "Plan[Gguf]":
-            return self._bound.keep(
-                gguf(file.size, file=file.path), lambda found: len(found.tensors)
-            )
+            return self._bound.keep(gguf(file.size, file=file.path), lambda file: len(file.tensors))
 
         entries = select.file(self._entries, path, self._source.name)
         files = read_plans(plan, self._source, entries, progress=self._progress)
@@ -308,9 +294,7 @@ class Reader:
             tensors=tuple(t for f in files for t in f.tensors),
         )
 
-    def _tensors(
-        self, chosen: Weights, begun: "Begun | None" = None
-    ) -> tuple[CheckpointTensor, ...]:
+    def _tensors(self, chosen: Weights, begun: "Begun | None" = None) -> Tensors:
         files, first = chosen.files, None
         if chosen.listed_in is not None:
             files = self._named(chosen.listed_in, self._shards(chosen.listed_in))
@@ -331,7 +315,7 @@ class Reader:
         return tuple(t for tensors in headers for t in tensors)
 
     def _begun(self, chosen: Weights) -> "Begun | None":
-        """Headers that are read before the index says which: of shards that are all there."""
+        """Begin to read headers before the index says which: of shards that are all there."""
         if not self._source.waits:
             return None
         listed = chosen.listed_in
@@ -344,7 +328,7 @@ class Reader:
         return Begun(files, jobs, bound)
 
     def _shards(self, entry: SourceFile) -> tuple[str, ...]:
-        """The shards that an index names."""
+        """Read an index, and return the paths of the shards that it names."""
         self._download += entry.size or 0
         head = entry.path.rpartition("/")[0]
         from weighbridge.formats.index import MAX_INDEX, parse_index
@@ -372,7 +356,7 @@ class Reader:
         return value
 
     def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
-        """A whole small file through its parser."""
+        """Read a whole small file, and return what its parser makes of it."""
         value = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
         return value
@@ -389,9 +373,7 @@ def _instead(name: str, raw: Raw) -> str:
     return "give its folder, or the config.json of a model"
 
 
-def _plan(
-    bound: Bound, first_read: int | None, file: SourceFile
-) -> Plan[tuple[CheckpointTensor, ...]]:
+def _plan(bound: Bound, first_read: int | None, file: SourceFile) -> Plan[Tensors]:
     return bound.keep(weights_file(file.path, file.size, first_read), len)
 
 
@@ -402,7 +384,7 @@ def _first_read(index: SourceFile, shards: int) -> int | None:
 
 
 def _short(name: str) -> str:
-    """A repository's id as it is; of a path, the folder or the file that says most."""
+    """Return a repository's id as it is; of a path, the folder or the file that says most."""
     if "/" not in name and "\\" not in name:
         return name
     path = PurePath(name)

@@ -86,7 +86,7 @@ def parse(
     catalogue: Callable[[str], bool],
     endpoint: str = ENDPOINT,
 ) -> Reference:
-    """The record of `text`. `endpoint` is the configured Hub. Raises UsageError."""
+    """Return the record of `text`. `endpoint` is the configured Hub. Raises UsageError."""
     typed = _Typed(
         text=text.strip(),
         revision=None if revision is None else _revision(revision),
@@ -224,14 +224,10 @@ def _file_uri(typed: _Typed, rest: str) -> Reference:
     return LocalRef(path=path, revision=typed.revision)
 
 
-def _url(typed: _Typed, rest: str) -> Reference:
-    return _web(typed, typed.text, typed.text)
-
-
 SCHEMES: dict[str, Callable[[_Typed, str], Reference]] = {
     "hf": _hf_uri,
-    "https": _url,
-    "http": _url,
+    "https": lambda typed, _: _web(typed, typed.text, typed.text),
+    "http": lambda typed, _: _web(typed, typed.text, typed.text),
     "file": _file_uri,
 }
 
@@ -266,7 +262,8 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
 
 
 def _hub_path(typed: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
-    """(endpoint, path below it) of a URL of a Hub; the endpoint is None for the configured one."""
+    """Return (endpoint, path below it) of a URL of a Hub, else None; the endpoint is None for the
+    configured one."""
     from urllib.parse import urlsplit
 
     ours = urlsplit(typed.endpoint)
@@ -290,7 +287,7 @@ def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
 
 
 def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
-    """A page of the Hub's site, from the segments of its path."""
+    """Read a page of the Hub's site, from the segments of its path."""
     for prefix in (["api", "models"], ["models"]):
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
@@ -314,14 +311,8 @@ def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference
 
 # The pages of a repository that name a revision, and what the path behind it is.
 PAGES = {
-    "tree": "subfolder",
-    "blob": "filename",
-    "resolve": "filename",
-    "raw": "filename",
-    "blame": "filename",
-    "commit": "subfolder",
-    "commits": "subfolder",
-    "revision": "subfolder",
+    **dict.fromkeys(("tree", "commit", "commits", "revision"), "subfolder"),
+    **dict.fromkeys(("blob", "resolve", "raw", "blame"), "filename"),
 }
 
 
@@ -329,7 +320,7 @@ PAGES = {
 
 
 def _hub(typed: _Typed, text: str) -> HubRef:
-    """org/name[@REV][/FILE][:QUANT]"""
+    """Read what is written as org/name[@REV][/FILE][:QUANT]."""
     from urllib.parse import unquote
 
     text, colon, quant = text.partition(":")
@@ -366,7 +357,7 @@ def _hub_ref(
 
 
 def check_repo_id(repo_id: str) -> str:
-    """The id itself, where it obeys the Hub's rules for names."""
+    """Return the id, where it obeys the Hub's rules for names. Raises UsageError."""
     name = r"\b[\w.-]{1,96}\b"
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
@@ -378,7 +369,8 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def _split_revision(segments: list[str]) -> tuple[str, list[str]]:
-    """(revision, path): refs/pr/1 and refs/convert/x are one revision; other slashes are %2F."""
+    """Split into (revision, path): refs/pr/1 and refs/convert/x are one revision; other slashes are
+    %2F."""
     if segments[0] == "refs" and len(segments) >= 3 and segments[1] in ("pr", "convert"):
         return "/".join(segments[:3]), segments[3:]
     return segments[0], segments[1:]
@@ -395,13 +387,9 @@ def _revision(text: str) -> str:
 
 
 def _path(segments: list[str], shown: str) -> str:
-    if _unsafe(segments):
+    if any(s in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", s) for s in segments):
         raise UsageError(f"{_shown(shown)} holds a path that leaves its folder")
     return "/".join(segments)
-
-
-def _unsafe(segments: list[str]) -> bool:
-    return any(s in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", s) for s in segments)
 
 
 def _unversioned(typed: _Typed, kind: str) -> None:

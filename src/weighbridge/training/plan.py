@@ -15,13 +15,7 @@ from weighbridge.training import kbit
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
-from weighbridge.training.sharding.numbers import (
-    Held,
-    PackedRun,
-    Sharding,
-    held_codes,
-    sharding,
-)
+from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
 from weighbridge.versions import dated, numbers, release
 from weighbridge.workload import Train
 
@@ -119,8 +113,8 @@ class TrainingPlan:
 def plan(
     subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]
 ) -> TrainingPlan:
-    """The plan of one run; `version` is that of transformers. Raises UsageError where settings
-    contradict each other or the card."""
+    """Return the plan of one run; `version` is that of transformers. Raises UsageError where
+    settings contradict each other or the card."""
     made, chosen = held(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     shares = sharding(w.but(shard=w.shard or made.shard), count, made.spreads)
@@ -133,7 +127,8 @@ def plan(
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=_unpacked_dtype(base, loaded),
+        # PEFT prepares what is not packed for training (prepare_model_for_kbit_training)
+        dtype=FLOAT32 if base.upcast == "peft" else loaded,
         loaded=loaded,
         base=base,
         autocast=chosen.autocast,
@@ -145,7 +140,7 @@ def plan(
         items={"image": _images(w), "audio": int(bool(w.audio_seconds))},
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, made),
-        optim_args=_optim_args(w),
+        optim_args=w.optim_args or (),
         checkpointing=w.checkpointing or _usual_checkpointing(w, made, shares),
         loss=_loss(w, made),
         attention=_attention(subject, w, made, version),
@@ -203,8 +198,8 @@ def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) 
 
 
 def _usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
-    """The framework's, which may be another where it shards. litgpt's pretraining has none
-    (pretrain.py: activation_checkpointing_policy=None)."""
+    """Return the framework's checkpointing, which may be another where it shards. litgpt's
+    pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     tuned = _loss(w, framework) == framework.loss
     return (
         framework.sharded_checkpointing
@@ -248,7 +243,8 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
 def _base(
     subject: Subject, w: Train, framework: Framework, chosen: Precision, shares: Sharding
 ) -> kbit.Base:
-    """Unsloth, whose loss comes with its loader, never calls PEFT's preparation."""
+    """Return how a packed base is held. Unsloth, whose loss comes with its loader, never calls
+    PEFT's preparation."""
     upcast = kbit.chosen(
         w.kbit_upcast,
         subject.choice.scheme,
@@ -285,12 +281,6 @@ def _deepspeed(w: Train, framework: Framework) -> Deepspeed:
     )
 
 
-def _unpacked_dtype(base: kbit.Base, loaded: DType) -> DType:
-    """Weights that are not packed: as they were loaded, unless PEFT prepares them for training
-    (prepare_model_for_kbit_training)."""
-    return FLOAT32 if base.upcast == "peft" else loaded
-
-
 def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
     return PackedRun(
         framework=framework.name,
@@ -302,7 +292,7 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
 
 
 def _loss(w: Train, framework: Framework) -> str:
-    """The loss that was asked for, or the framework's, by the framework's name of it."""
+    """Return the loss that was asked for, or the framework's, by the framework's name of it."""
     said = w.loss or framework.loss
     return framework.losses.get(said, said)
 
@@ -310,8 +300,8 @@ def _loss(w: Train, framework: Framework) -> str:
 def _attention(
     subject: Subject, w: Train, framework: Framework, version: tuple[int, int]
 ) -> str | None:
-    """The attention that was asked for, or the framework's; eager where the class had nothing else
-    in that version."""
+    """Return the attention that was asked for, or the framework's; eager where the class had
+    nothing else in that version."""
     class_rules = rules(version, subject.model_type)
     if framework.attention is None:
         attends(w.attention, class_rules, subject.model_type)
@@ -338,15 +328,11 @@ def _images(w: Train) -> int:
     return 0 if w.image_size is None else 1
 
 
-def _optim_args(w: Train) -> tuple[str, ...]:
-    return w.optim_args or ()
-
-
 def _stepping(w: Train, framework: Framework) -> Optimizer:
-    """The optimizer that was asked for, or the framework's, tuned to its arguments and torch
+    """Return the optimizer that was asked for, or the framework's, tuned to its arguments and torch
     version; `in_backward` steps each parameter alone."""
     chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, framework)), _torch(w)
-    chosen = tuned(argued(chosen, _optim_args(w), torch), torch)
+    chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
 
@@ -355,7 +341,7 @@ def _torch(w: Train) -> tuple[int, int]:
 
 
 def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
-    """None is the newest."""
+    """Read the framework's version, a date where its versions are dates; None is the newest."""
     return _dated(w) if framework.dated else _release(w.framework_version)
 
 
@@ -381,7 +367,8 @@ def _dated(w: Train) -> tuple[int, ...] | None:
 
 
 def _usual_optimizer(w: Train, framework: Framework) -> str:
-    """torchtitan steps in one kernel since 6e498855; before, foreach."""
+    """Name the framework's optimizer: torchtitan steps in one kernel since 6e498855; before,
+    foreach."""
     if framework.dated and (_dated(w) or FUSES) < FUSES:
         return USUAL_OPTIMIZER
     return framework.optimizer or USUAL_OPTIMIZER
@@ -390,14 +377,14 @@ def _usual_optimizer(w: Train, framework: Framework) -> str:
 def _adapters(
     subject: Subject, w: Train, framework: Framework, chosen: Precision
 ) -> Adapters | None:
-    """The framework's own defaults, or PEFT's; all linears where it has none for the model type."""
+    """Return the adapters with the framework's own defaults, or PEFT's: all linears where it has
+    none for the model type. None of a training of all parameters."""
     if (w.method or METHOD) == METHOD:
         return None
     lowered = framework.lowers_packed and subject.choice.scheme is not None
-    stage = (w.shard or framework.shard or "").startswith(
-        "zero"
-    )  # the engine casts the whole module
-    wide = framework.wide_adapters and not lowered and not stage
+    # DeepSpeed's engine casts the whole module
+    casts = (w.shard or framework.shard or "").startswith("zero")
+    wide = framework.wide_adapters and not lowered and not casts
     return Adapters(
         r=w.lora_r or framework.rank,
         alpha=w.lora_alpha or framework.rank,
