@@ -31,13 +31,13 @@ _TURN = Lock()  # of a thread that changes what is kept; what two threads want i
 def memo(owner: object, facts: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
     """Return what was made of this record with these facts before, or make it. `make` must depend
     on nothing else. The owner is a record without slots."""
-    found: _Memos = vars(owner).setdefault(_PLACE, _Memos())
-    made: Any = found.get(facts, _NOTHING)
-    if made is _NOTHING:
-        made = make()
+    memos: _Memos = vars(owner).setdefault(_PLACE, _Memos())
+    value: Any = memos.get(facts, _NOTHING)
+    if value is _NOTHING:
+        value = make()
     with _TURN:
-        found.pop(facts, None)
-        found[facts] = made  # the last in order: asked for just now
-        if len(found) > MOST:
-            del found[next(iter(found))]
-    return made  # type: ignore[no-any-return]
+        memos.pop(facts, None)
+        memos[facts] = value  # the last in order: asked for just now
+        if len(memos) > MOST:
+            del memos[next(iter(memos))]
+    return value  # type: ignore[no-any-return]

@@ -111,13 +111,13 @@ class Phase:
 
     @cached_property
     def _sums(self) -> dict[Level, Bytes]:
-        own: dict[Level, list[Bytes]] = {level: [] for level in LEVELS}
+        by_level: dict[Level, list[Bytes]] = {level: [] for level in LEVELS}
         for c in self.components:
-            own[c.level].append(c.bytes)
-        below, found = exactly(0), {}
+            by_level[c.level].append(c.bytes)
+        below, sums = exactly(0), {}
         for level in LEVELS:
-            below = found[level] = total((below, *own[level]))
-        return found
+            below = sums[level] = total((below, *by_level[level]))
+        return sums
 
     @property
     def needed(self) -> Bytes:
@@ -141,12 +141,12 @@ def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
     """(component, expected bytes in one phase and in the other), in the order of levels."""
     sums: list[dict[str, int]] = []
     for phase in (one, other):
-        found: dict[str, int] = {}
+        by_name: dict[str, int] = {}
         for c in phase.components:
-            found[c.name] = found.get(c.name, 0) + c.bytes.expected
-        sums.append(found)
+            by_name[c.name] = by_name.get(c.name, 0) + c.bytes.expected
+        sums.append(by_name)
     for name in LEVEL_OF:
-        a, b = (found.get(name, 0) for found in sums)
+        a, b = (by_name.get(name, 0) for by_name in sums)
         if a or b:
             yield name, a, b
 

@@ -36,13 +36,13 @@ class Counted(NamedTuple):
     ordered: tuple[bool, ...]
     stands: tuple[int, ...]
 
-    def only(self, held: Sequence[bool]) -> "Counted":
+    def only(self, chosen: Sequence[bool]) -> "Counted":
         """Keep the tensors of `first` that are held, and what they stand for."""
-        place = {at: new for new, at in enumerate(compress(range(len(held)), held))}
+        place = {at: new for new, at in enumerate(compress(range(len(chosen)), chosen))}
         return Counted(
-            tuple(compress(self.first, held)),
-            tuple(compress(self.copies, held)),
-            tuple(compress(self.ordered, held)),
+            tuple(compress(self.first, chosen)),
+            tuple(compress(self.copies, chosen)),
+            tuple(compress(self.ordered, chosen)),
             tuple(place[at] for at in self.stands if at in place),
         )
 
@@ -60,14 +60,14 @@ def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
         head, word, tail = t.name.partition(EXPERTS)
         if not word:
             continue
-        number, _, rest = tail.partition(".")
+        number, _, suffix = tail.partition(".")
         if not number.isdecimal():
             others.add(head)
             continue
         experts = layers.setdefault(head, {})
         expert = experts.get(number) or experts.setdefault(number, _Expert({}, [], []))
-        expert.kinds[rest] = (t.dtype, t.shape, t.nbytes)
-        expert.names.append(rest)
+        expert.kinds[suffix] = (t.dtype, t.shape, t.nbytes)
+        expert.names.append(suffix)
         expert.places.append(index)
     stands_for, apart = list(range(len(tensors))), set[int]()
     for head, experts in layers.items():
@@ -99,10 +99,10 @@ def _in_one_order(experts: Sequence[_Expert]) -> bool:
 
 
 def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
+    by_module: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(name.rpartition(".")[0], []).append(name)
-    return list(found.items())
+        by_module.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(by_module.items())
 
 
 def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
@@ -116,13 +116,13 @@ def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
 def _gathered(
     tensors: Sequence[CheckpointTensor], stands_for: Sequence[int], apart: set[int]
 ) -> Counted:
-    own = [index for index, other in enumerate(stands_for) if index == other]
-    place = {index: at for at, index in enumerate(own)}
+    firsts = [index for index, other in enumerate(stands_for) if index == other]
+    place = {index: at for at, index in enumerate(firsts)}
     stands = tuple(map(place.__getitem__, stands_for))
     copies = Counter(stands)
     return Counted(
-        tuple(tensors[index] for index in own),
-        tuple(copies[at] for at in range(len(own))),
-        tuple(index not in apart for index in own),
+        tuple(tensors[index] for index in firsts),
+        tuple(copies[at] for at in range(len(firsts))),
+        tuple(index not in apart for index in firsts),
         stands,
     )

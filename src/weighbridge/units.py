@@ -45,10 +45,10 @@ def human(nbytes: int, unit: str | None = None) -> str:
 
 def parse_size(text: str) -> int:
     """Bytes of "24GiB", "24 GB", "512M" (a bare letter is binary, as in ulimit and torch)."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
-    if not found:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
+    if not match:
         raise UsageError(f"{text!r} is not a size; write it as 24GiB, 24GB or 24576MiB")
-    number, unit = found.groups()
+    number, unit = match.groups()
     if not unit and 0 < float(number) < MIB:  # bytes are meant by programs, GiB by people
         raise UsageError(f"{text!r} has no unit; write it as {text.strip()}GiB or {text.strip()}GB")
     if unit and not unit.endswith("B"):
@@ -58,10 +58,10 @@ def parse_size(text: str) -> int:
 
 def parse_count(text: str) -> int:
     """Numbers as "8192", "8k" (8,000), "8K" (8,192), by the suffix rule of vLLM, or "5e8"."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\d{1,2})?)\s*([kKmM]?)\s*", text)
-    if not found:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\d{1,2})?)\s*([kKmM]?)\s*", text)
+    if not match:
         raise UsageError(f"{text!r} is not a number of tokens; write it as 8192, 8k or 8K")
-    number, suffix = found.groups()
+    number, suffix = match.groups()
     scale = {"": 1, "k": 1000, "K": KIB, "m": 10**6, "M": MIB}[suffix]
     return round(float(number) * scale)
 

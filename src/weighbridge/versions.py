@@ -5,14 +5,14 @@ import re
 
 def numbers(text: str | None) -> tuple[int, ...] | None:
     """(0, 43, 1) of "0.43.1.dev0", at most three numbers; None of None and of what is none."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
-    return tuple(int(n) for n in found.groups() if n) if found else None
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
+    return tuple(int(n) for n in match.groups() if n) if match else None
 
 
 def release(text: str) -> tuple[int, int] | None:
     """(2, 5) of "2.5.1+cu124"; None where it is no version."""
-    found = re.match(r"(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else None
+    match = re.match(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 DATES = {(0, 1): (2025, 6, 17), (0, 2): (2025, 10, 17)}  # torchtitan's tags
@@ -20,8 +20,8 @@ DATES = {(0, 1): (2025, 6, 17), (0, 2): (2025, 10, 17)}  # torchtitan's tags
 
 def dated(text: str) -> tuple[int, ...] | None:
     """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; a tag of torchtitan by its date."""
-    found = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
-    if found:
-        return tuple(int(n) for n in found.groups() if n is not None)
+    match = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
+    if match:
+        return tuple(int(n) for n in match.groups() if n is not None)
     tag = release(text)
     return DATES.get(tag) if tag else None

@@ -83,9 +83,9 @@ def safe_json(text: str) -> str:
     """JSON with what a terminal would obey written as escapes: the same values."""
     if text.isascii() and "\x7f" not in text:
         return text
-    return re.sub(OBEYED, lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(OBEYED, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def safe_markdown(text: str) -> str:
     """`text` as Markdown that shows it, without markup, links, images or HTML of its own."""
-    return re.sub(MARKS, lambda found: INSTEAD.get(found[0], f"\\{found[0]}"), printable(text))
+    return re.sub(MARKS, lambda match: INSTEAD.get(match[0], f"\\{match[0]}"), printable(text))

@@ -104,10 +104,10 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
     if gpu is not None and gpu_memory is not None:
         if choice.cards:
             raise UsageError("--gpu-memory is one size, and the cards differ: leave it out")
-        given = sized(gpu_memory)
-        name = f"{choice.part.name} with {human(given.visible.bytes.expected)}"
-        part = replace(choice.part, name=name, visible=given.visible)
-        note = _more_than_sold(choice.part, given.visible.bytes.expected)
+        visible = sized(gpu_memory)
+        name = f"{choice.part.name} with {human(visible.visible.bytes.expected)}"
+        part = replace(choice.part, name=name, visible=visible.visible)
+        note = _more_than_sold(choice.part, visible.visible.bytes.expected)
         choice = DeviceChoice(part=part, count=choice.count, note=note)
     return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
 
@@ -131,20 +131,20 @@ def _here(memory: str | None) -> DeviceChoice:
     word = (memory or FREE).strip().lower()
     if word in (FREE, TOTAL):
         return local.now(idle=word == TOTAL)
-    choice, given = local.now(), sized(str(memory)).visible
+    choice, visible = local.now(), sized(str(memory)).visible
     cards = tuple(
-        replace(card, part=replace(card.part, visible=given), room=given.bytes, free=None)
+        replace(card, part=replace(card.part, visible=visible), room=visible.bytes, free=None)
         for card in choice.cards
     )
-    return replace(choice, part=replace(choice.part, visible=given), cards=cards, note="")
+    return replace(choice, part=replace(choice.part, visible=visible), cards=cards, note="")
 
 
-def _more_than_sold(part: Part, given: int) -> str:
+def _more_than_sold(part: Part, nbytes: int) -> str:
     """Tell how much such a part is sold with; "" where no more memory was named than that."""
     most = max((part.marketed_gb, *part.also_sold_as))
-    if given <= max(part.total.bytes.high, most * GIB):
+    if nbytes <= max(part.total.bytes.high, most * GIB):
         return ""
-    return f"{part.name} has {most} GB; {human(given)} were taken, as you said"
+    return f"{part.name} has {most} GB; {human(nbytes)} were taken, as you said"
 
 
 def _headroom(text: str | None, room: Bytes) -> int:

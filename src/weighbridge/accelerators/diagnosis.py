@@ -132,20 +132,18 @@ def _asked(seen: ToolOutput) -> dict[str, Any]:
 
 def diagnosis(*, torch: bool = False) -> Diagnosis:
     """Asks this machine. `torch` wakes torch and asks it too, which takes memory of each card."""
-    found = _with_torch(here()) if torch else here()
+    seen = _with_torch(here()) if torch else here()
     memory = host()
     machine = local.HostMemory(memory.total, memory.available)
     return Diagnosis(
         here=True,
-        missing=tuple(name for name in PROGRAMS if where(name) is None)
-        if not found.devices
-        else (),
-        accelerators=_accelerators(found, machine),
-        seen=found.seen,
-        notes=found.notes,
-        why="" if found.devices else local.silent(found),
+        missing=tuple(name for name in PROGRAMS if where(name) is None) if not seen.devices else (),
+        accelerators=_accelerators(seen, machine),
+        seen=seen.seen,
+        notes=seen.notes,
+        why="" if seen.devices else local.silent(seen),
         host=memory,
-        versions=dict(_versions(found)),
+        versions=dict(_versions(seen)),
         packages={name: version(name) for name in PACKAGES},
         extras=tuple(extras()),
     )
@@ -155,13 +153,13 @@ def of_output(text: str) -> Diagnosis:
     """Return what a program printed elsewhere. Raises BadFileError of an output that we do not
     know."""
     seen = outputs.read(text)
-    found = gathered((seen,))
+    devices = gathered((seen,))
     return Diagnosis(
         here=False,
         missing=(),
-        accelerators=_accelerators(found, local.HostMemory(seen.ram, None)),
+        accelerators=_accelerators(devices, local.HostMemory(seen.ram, None)),
         seen=(seen,),
-        notes=found.notes,
+        notes=devices.notes,
         why=seen.why,
         host=Memory(total=seen.ram, available=None, source=seen.source, limits=()),
         versions=seen.versions,
@@ -170,11 +168,11 @@ def of_output(text: str) -> Diagnosis:
     )
 
 
-def _accelerators(found: Here, machine: local.HostMemory) -> tuple[DiagnosedDevice, ...]:
-    return tuple(DiagnosedDevice(device=d, card=c) for d, c in local.told(found, machine))
+def _accelerators(machine_devices: Here, machine: local.HostMemory) -> tuple[DiagnosedDevice, ...]:
+    return tuple(DiagnosedDevice(device=d, card=c) for d, c in local.told(machine_devices, machine))
 
 
-def _with_torch(found: Here) -> Here:
+def _with_torch(others: Here) -> Here:
     """Add what torch itself says to what drivers said."""
     try:
         import torch
@@ -183,8 +181,8 @@ def _with_torch(found: Here) -> Here:
     except Exception as error:  # it is another's: anything can be wrong with an installation
         kind = type(error).__name__
         seen = ToolOutput(source="torch", why=f"it cannot be imported or has no GPU ({kind})")
-    devices = found.devices or seen.devices
-    return Here(seen=(*found.seen, seen), devices=devices, notes=found.notes)
+    devices = others.devices or seen.devices
+    return Here(seen=(*others.seen, seen), devices=devices, notes=others.notes)
 
 
 def host() -> Memory:
@@ -197,14 +195,14 @@ def host() -> Memory:
     )
 
 
-def _versions(found: Here) -> Iterator[tuple[str, str]]:
+def _versions(devices: Here) -> Iterator[tuple[str, str]]:
     yield OWN, __version__
     yield "python", platform.python_version()
     yield "system", f"{platform.system()} {platform.release()}"
     if sys.platform == "linux" and "microsoft" in platform.release().lower():
         yield "wsl", "2" if "WSL2" in platform.release() else "1"
     names = {"cuda": "cuda", "libtpu": "libtpu"}
-    for seen in found.seen:
+    for seen in devices.seen:
         if "driver" in seen.versions:
             yield f"driver ({seen.source})", seen.versions["driver"]
         yield from ((names[k], v) for k, v in seen.versions.items() if k in names)
@@ -228,10 +226,10 @@ def version(name: str) -> str | None:
     from importlib import metadata
 
     try:
-        found = metadata.version(name)
+        installed = metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-    return found if found and found.isprintable() else None
+    return installed if installed and installed.isprintable() else None
 
 
 def extras() -> Iterator[Extra]:
@@ -247,17 +245,17 @@ def required() -> dict[str, list[str]]:
     import re
     from importlib import metadata
 
-    found: dict[str, list[str]] = {}
+    extras: dict[str, list[str]] = {}
     try:
         lines = metadata.requires(OWN) or []
     except metadata.PackageNotFoundError:
-        return found
+        return extras
     for line in lines:
-        told = re.match(r"([\w.-]+)(\[[\w,-]+\])?.*;.*extra\s*==\s*['\"]([\w-]+)", line)
-        if told:
-            name = told[1] + (told[2] or "")
-            found.setdefault(told[3], []).append(name)
-    return found
+        requirement = re.match(r"([\w.-]+)(\[[\w,-]+\])?.*;.*extra\s*==\s*['\"]([\w-]+)", line)
+        if requirement:
+            name = requirement[1] + (requirement[2] or "")
+            extras.setdefault(requirement[3], []).append(name)
+    return extras
 
 
 def _of(name: str, needs: Mapping[str, list[str]]) -> Iterator[str]:

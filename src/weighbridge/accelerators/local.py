@@ -100,8 +100,8 @@ def none(found: Here) -> str:
         )
         return f"{why}. --gpu NAME or --gpu-memory SIZE says it"
     why = silent(found)
-    said = f" ({why})" if why else ""
-    return f"no accelerator was found here{said}; name one: --gpu 4090"
+    reason = f" ({why})" if why else ""
+    return f"no accelerator was found here{reason}; name one: --gpu 4090"
 
 
 def silent(found: Here) -> str:
@@ -118,8 +118,8 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
         sums[card.part.vendor] = sums.get(card.part.vendor, 0) + card.part.visible.bytes.low
     most = max(sums, key=lambda vendor: sums[vendor])
     others = [card.part.name for _, card in cards if card.part.vendor != most]
-    kept = [(device, card) for device, card in cards if card.part.vendor == most]
-    return kept, [f"{name} is left out: no program runs on both" for name in others]
+    same_vendor = [(device, card) for device, card in cards if card.part.vendor == most]
+    return same_vendor, [f"{name} is left out: no program runs on both" for name in others]
 
 
 def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
@@ -199,10 +199,10 @@ def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
     """Find the part of the catalogue that a device is; None of what is not in it, and of cut
     names."""
     size = machine.total if device.unified and device.total is None else device.total
-    found = {p.id: p for p in _named(device.name, size)}
-    if len(found) != 1:
+    parts = {p.id: p for p in _named(device.name, size)}
+    if len(parts) != 1:
         return None
-    part = next(iter(found.values()))
+    part = next(iter(parts.values()))
     if device.capability is not None and part.compute_capability not in (None, device.capability):
         return None
     if device.mig:
@@ -217,8 +217,8 @@ def _slice(part: Part, profile: str) -> Part:
     short = re.sub(r"^\d+c\.", "", profile)
     if short in part.mig:
         return slice_of(part, short)
-    said = "a MIG slice" if profile == "?" else f"MIG {profile}"
-    return replace(part, name=f"{part.name}, {said}", chip=None, context=None, marketed_gb=0)
+    words = "a MIG slice" if profile == "?" else f"MIG {profile}"
+    return replace(part, name=f"{part.name}, {words}", chip=None, context=None, marketed_gb=0)
 
 
 def _named(name: str, size: int | None) -> Iterator[Part]:
@@ -241,10 +241,10 @@ def _alternatives(name: str) -> Iterator[str]:
     if inside is None:
         yield name
         return
-    first, *rest = (one.strip() for one in inside[1].split("/"))
+    first, *others = (one.strip() for one in inside[1].split("/"))
     series = re.match(r"\D*", first)
     yield first
-    yield from ((series[0] if series else "") + one for one in rest)
+    yield from ((series[0] if series else "") + one for one in others)
 
 
 def _found(text: str) -> Part | None:

@@ -88,9 +88,9 @@ def find(text: str) -> DeviceChoice:
         if len(pieces) <= MIXED and all(map(_is_one, pieces)):
             return _mixed(text, pieces)
     typed = normal(text)
-    found = _device(typed)
-    if found is not None:
-        return _whole(text, found)
+    choice = _device(typed)
+    if choice is not None:
+        return _whole(text, choice)
     for pattern in COUNTS:
         match = pattern.fullmatch(typed)
         inner = _device(match["name"]) if match else None
@@ -101,14 +101,14 @@ def find(text: str) -> DeviceChoice:
     raise _unknown(text, typed)
 
 
-def _whole(text: str, found: DeviceChoice) -> DeviceChoice:
+def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
     """Pass a device on; raise UsageError where a plus joins it to nothing. Some names end with
     one."""
     plus = text.strip()
     if not plus.startswith("+") and not plus.endswith("+"):
-        return found
-    if any(name.casefold().endswith("+") for name in (found.part.name, *found.part.aliases)):
-        return found
+        return choice
+    if any(name.casefold().endswith("+") for name in (choice.part.name, *choice.part.aliases)):
+        return choice
     raise UsageError(f"--gpu {text!r:.80}: + joins two cards, and here it joins one: 4090+3090")
 
 
@@ -187,21 +187,21 @@ def search(pattern: str) -> tuple[list[Part], list[Instance]]:
     """Find parts and instances of which a name holds `pattern`, or which have that size or name."""
     typed = normal(pattern)
     size = re.fullmatch(r"(\d+)g", compact(typed))
-    found = [
+    matching = [
         p
         for p in parts().values()
         if (size and int(size[1]) in (p.marketed_gb, *p.also_sold_as)) or _within(typed, _said(p))
     ]
-    if not found:
+    if not matching:
         named = _named(pattern)
-        found = [named] if named else []
-    ids = {p.id for p in found} if typed else set()
+        matching = [named] if named else []
+    ids = {p.id for p in matching} if typed else set()
     machines = [
         i
         for i in instances().values()
         if i.part in ids or _within(typed, (i.id, i.name, i.provider))
     ]
-    return found, machines
+    return matching, machines
 
 
 def _said(part: Part) -> tuple[str, ...]:
@@ -240,8 +240,8 @@ def _device(typed: str) -> DeviceChoice | None:
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
-    found = (_ordered(text) for text in orders(typed))
-    usual = next((one for one in found if one is not None), None)
+    choices = (_ordered(text) for text in orders(typed))
+    usual = next((one for one in choices if one is not None), None)
     size = FILLER.sub("", typed).strip()
     return _of_size(size) if usual is None and MEMORY.fullmatch(size) else usual
 
@@ -249,9 +249,9 @@ def _device(typed: str) -> DeviceChoice | None:
 def _ordered(typed: str) -> DeviceChoice | None:
     key = essence(typed)
     for spelling in (compact(typed), key, key + "g"):
-        found = _listed().get(spelling)
-        if found is not None:
-            return replace(found, note=_others(found.part, key))
+        names = _listed().get(spelling)
+        if names is not None:
+            return replace(names, note=_others(names.part, key))
         part = _derived(spelling, typed)
         if part is not None:
             return DeviceChoice(part=part)
@@ -270,19 +270,19 @@ def _of_size(typed: str) -> DeviceChoice:
 
 def _sold_as(typed: str) -> str:
     """Name the cards that are sold with so many gigabytes; "" where there is none."""
-    found = re.match(r"(\d+) ?g", typed)
+    match = re.match(r"(\d+) ?g", typed)
     sold = [
         p
         for p in parts().values()
-        if found and p.kind == "gpu" and p.stack != "own" and p.marketed_gb == int(found[1])
+        if match and p.kind == "gpu" and p.stack != "own" and p.marketed_gb == int(match[1])
     ]
-    if not found or not sold:
+    if not match or not sold:
         return ""
     known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
     low = human(min(p.visible.bytes.low for p in sold))
     high = human(max(p.visible.bytes.high for p in sold))
     return (
-        f"cards sold with {found[1]} GB give it {low} to {high} ({known.name}: "
+        f"cards sold with {match[1]} GB give it {low} to {high} ({known.name}: "
         f"{human(known.visible.bytes.low)}): name the card"
     )
 
@@ -337,10 +337,10 @@ def _others(part: Part, key: str) -> str:
 
 def _derived(key: str, typed: str) -> Part | None:
     """Return the part that a derived name fits. Raises UsageError where it fits several alike."""
-    found = _by_derived_key().get(key, {})
-    if len(found) <= 1:
-        return next(iter(found.values()), None)
-    names = ", ".join(part.name for part in found.values())
+    spelled = _by_derived_key().get(key, {})
+    if len(spelled) <= 1:
+        return next(iter(spelled.values()), None)
+    names = ", ".join(part.name for part in spelled.values())
     raise UsageError(f"--gpu {typed!r} is not one device; there are {names}")
 
 
@@ -371,15 +371,15 @@ def spellings() -> dict[str, list[str]]:
     """Map the id of a part or a machine to keys by which `find` knows it, without blanks, hyphens,
     case and the maker's words: 4090, a10080g, p548xlarge."""
     machines = {key: i for i in instances().values() for key in _keys_of(i)}
-    found: dict[str, list[str]] = {i.id: [] for i in instances().values()}
+    by_id: dict[str, list[str]] = {i.id: [] for i in instances().values()}
     for key, choice in _listed().items():
         machine = machines.get(key)
         rented = machine is not None and machine.part == choice.part.id
-        found.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
+        by_id.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
     for key, fitting in sorted(_by_derived_key().items()):  # it is made of sets, in no order
         if len(fitting) == 1 and key not in _listed():
-            found.setdefault(next(iter(fitting)), []).append(key)
-    return found
+            by_id.setdefault(next(iter(fitting)), []).append(key)
+    return by_id
 
 
 def _keys_of(machine: Instance) -> set[str]:

@@ -90,8 +90,8 @@ class Part:
     def capability(self) -> tuple[int, int] | None:
         """CUDA's compute capability as numbers; None of parts that have none: AMD's architectures
         have names (gfx942)."""
-        found = re.fullmatch(r"(\d+)\.(\d+)", self.compute_capability or "")
-        return (int(found[1]), int(found[2])) if found else None
+        match = re.fullmatch(r"(\d+)\.(\d+)", self.compute_capability or "")
+        return (int(match[1]), int(match[2])) if match else None
 
     def to_dict(self) -> dict[str, Any]:
         context = None
@@ -199,25 +199,27 @@ def chip_of(part: Part | None) -> Chip:
 def _total(record: Mapping[str, Any]) -> MemoryFigure:
     """Return the memory that the driver reports, in bytes: at least what a process was seen to
     have."""
-    found = _figure(record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"])
+    figure = _figure(
+        record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"]
+    )
     seen = record.get("visible", {"mib": (0, 0, 0)})["mib"]
-    at_least = (max(b, mib * MIB) for b, mib in zip(found.bytes, seen, strict=True))
-    return replace(found, bytes=Bytes(*at_least))
+    at_least = (max(b, mib * MIB) for b, mib in zip(figure.bytes, seen, strict=True))
+    return replace(figure, bytes=Bytes(*at_least))
 
 
-def _figure(given: Mapping[str, Any] | None, interval: Bytes, rule: str) -> MemoryFigure:
+def _figure(reading: Mapping[str, Any] | None, interval: Bytes, rule: str) -> MemoryFigure:
     """Return the figure that the record has, else the interval of its rule."""
-    if given is None:
+    if reading is None:
         return MemoryFigure(interval, "assumed", rules.RULES[rule].source)
-    low, expected, high = (mib * MIB for mib in given["mib"])
-    return MemoryFigure(Bytes(low, expected, high), given["basis"], given["source"])
+    low, expected, high = (mib * MIB for mib in reading["mib"])
+    return MemoryFigure(Bytes(low, expected, high), reading["basis"], reading["source"])
 
 
 def slice_of(part: Part, profile: str) -> Part:
     """Make a MIG slice a device of its own; `profile` is one of `part.mig`."""
-    found = PROFILE.fullmatch(profile)
-    assert found is not None
-    gb = int(found[1])
+    match = PROFILE.fullmatch(profile)
+    assert match is not None
+    gb = int(match[1])
     total = visible = MemoryFigure(rules.total("mig", gb), "assumed", rules.RULES["mig"].source)
     if profile in part.slices:
         seen = part.slices[profile] * MIB

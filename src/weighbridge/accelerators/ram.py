@@ -44,20 +44,20 @@ def ram(text: str | None) -> Ram | None:
 def here(root: Path = Path("/")) -> Ram:
     """Host memory that a process of this machine can have now. Raises UnsupportedError where
     nothing tells."""
-    found = _available(root)
-    if found is None:
+    memory = _available(root)
+    if memory is None:
         raise UnsupportedError(
             "--ram local: this system does not tell its memory; write --ram 64GiB"
         )
-    least = min((found, *limits(root)), key=lambda ram: ram.nbytes)
+    least = min((memory, *limits(root)), key=lambda ram: ram.nbytes)
     return Ram(max(0, least.nbytes), least.source)
 
 
 def installed(root: Path = Path("/")) -> int | None:
     """Bytes of memory that the machine has; None where nothing tells."""
-    told = meminfo("\n".join(_lines(root / "proc/meminfo"))).get("MemTotal")
-    if told is not None or root != Path("/"):
-        return told
+    nbytes = meminfo("\n".join(_lines(root / "proc/meminfo"))).get("MemTotal")
+    if nbytes is not None or root != Path("/"):
+        return nbytes
     if sys.platform == "win32":
         return (_windows() or (None,))[0]
     return _pages("SC_PHYS_PAGES")
@@ -65,16 +65,16 @@ def installed(root: Path = Path("/")) -> int | None:
 
 def meminfo(text: str) -> Mapping[str, int]:
     """Read bytes by name, of /proc/meminfo."""
-    found = re.findall(r"^(\w+): +(\d{1,15}) kB", text, re.M)
-    return {name: 1024 * int(kib) for name, kib in found}
+    fields = re.findall(r"^(\w+): +(\d{1,15}) kB", text, re.M)
+    return {name: 1024 * int(kib) for name, kib in fields}
 
 
 def _available(root: Path) -> Ram | None:
-    told = meminfo("\n".join(_lines(root / "proc/meminfo")))
-    if "MemAvailable" in told:
-        return Ram(told["MemAvailable"], "MemAvailable of /proc/meminfo")
-    if "MemFree" in told:
-        freed = sum(told.get(name, 0) for name in ("MemFree", "Buffers", "Cached"))
+    fields = meminfo("\n".join(_lines(root / "proc/meminfo")))
+    if "MemAvailable" in fields:
+        return Ram(fields["MemAvailable"], "MemAvailable of /proc/meminfo")
+    if "MemFree" in fields:
+        freed = sum(fields.get(name, 0) for name in ("MemFree", "Buffers", "Cached"))
         return Ram(freed, "free memory and pages of files of /proc/meminfo")
     return _elsewhere() if root == Path("/") else None
 
@@ -82,8 +82,8 @@ def _available(root: Path) -> Ram | None:
 def _elsewhere() -> Ram | None:
     """Read the host's memory on systems without /proc."""
     if sys.platform == "win32":
-        found = _windows()
-        return Ram(found[1], "available memory of GlobalMemoryStatusEx") if found else None
+        memory = _windows()
+        return Ram(memory[1], "available memory of GlobalMemoryStatusEx") if memory else None
     if sys.platform == "darwin":
         from weighbridge.accelerators.detected.programs import say
 
@@ -125,8 +125,8 @@ def _windows() -> tuple[int, int] | None:
             return None
     except (AttributeError, OSError):
         return None
-    found = struct.unpack(form, status.raw[: struct.calcsize(form)])
-    return found[2], found[3]
+    figures = struct.unpack(form, status.raw[: struct.calcsize(form)])
+    return figures[2], figures[3]
 
 
 def limits(root: Path = Path("/")) -> Iterator[Ram]:
@@ -143,8 +143,8 @@ def limits(root: Path = Path("/")) -> Iterator[Ram]:
 def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
     """Yield the limits of a control group and of those above it. Inside a container the path may be
     the host's: what is missing tells nothing."""
-    own = base / path.strip("/")
-    for folder in (own, *own.parents):
+    group = base / path.strip("/")
+    for folder in (group, *group.parents):
         most, used = _most(folder, limit), _number(folder / usage)
         if most is not None and used is not None:
             yield Ram(most - used + _cached(folder), "the limit of its control group")
@@ -155,10 +155,10 @@ def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
 def _most(folder: Path, limit: str) -> int | None:
     """Read a group's own limit, or in version 1 the least of those above it; None where it has
     none."""
-    own = _number(folder / limit)
+    here = _number(folder / limit)
     above = _stat(folder, "hierarchical_memory_limit")
-    found = [n for n in (own, above) if n is not None and n < UNLIMITED]
-    return min(found, default=None)
+    limits = [n for n in (here, above) if n is not None and n < UNLIMITED]
+    return min(limits, default=None)
 
 
 def _cached(folder: Path) -> int:

@@ -58,9 +58,9 @@ def several(allocator: Allocator, count: int, nbytes: int) -> AlikeBlocks:
     return AlikeBlocks(spare, blocks)
 
 
-def give_back(allocator: Allocator, held: AlikeBlocks) -> None:
-    allocator.allocated += held.spare
-    for block in held.blocks:
+def give_back(allocator: Allocator, blocks: AlikeBlocks) -> None:
+    allocator.allocated += blocks.spare
+    for block in blocks.blocks:
         allocator.free(block)
 
 
@@ -117,10 +117,10 @@ def follow(
     return most, fullest
 
 
-def _of_several(allocator: Allocator, held: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
-    """Ask for `count` tensors alike of `nbytes` each; of zero bytes, give back what is `held`."""
+def _of_several(allocator: Allocator, blocks: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
+    """Ask for `count` tensors alike of `nbytes` each; of zero bytes, give back `blocks`."""
     if nbytes:
         return several(allocator, count, nbytes)
-    assert isinstance(held, AlikeBlocks)
-    give_back(allocator, held)
+    assert isinstance(blocks, AlikeBlocks)
+    give_back(allocator, blocks)
     return None

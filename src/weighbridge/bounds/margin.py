@@ -73,8 +73,8 @@ class RunGroup(NamedTuple):
         who = NAMES.get(self.engine, self.engine)
         shared = "" if self.devices == ANY else f" that share by {self.devices}"
         where = {ONE: " on one device", SEVERAL: " on several devices"}.get(self.devices, shared)
-        own = {ANY: "", CONVOLUTIONS: " with convolutions", COMPILED: ", compiled"}
-        form = own.get(self.form, f", {self.form} weights")
+        kinds = {ANY: "", CONVOLUTIONS: " with convolutions", COMPILED: ", compiled"}
+        form = kinds.get(self.form, f", {self.form} weights")
         layers = "" if self.layers in (ANY, DENSE) else f", {self.layers}"
         return f"{'training ' if self.task == 'train' else ''}runs of {who}{where}{form}{layers}"
 
@@ -170,8 +170,8 @@ class MarginTable(Mapping[RunGroup, Margin]):
             return NONE
         for one in kin(asked):
             if one in self._rows:
-                found = self._rows[one]._replace(of=one, near=one == asked)
-                return found if found.near else found.wider
+                margin = self._rows[one]._replace(of=one, near=one == asked)
+                return margin if margin.near else margin.wider
         if asked.level in KNOWN.get(asked.task, ()):
             return NONE
         return REPLAYED if asked.task in KNOWN else LEAST
@@ -197,20 +197,20 @@ def _named(line: str) -> RunGroup:
 
 
 def _margin(line: str) -> Margin:
-    told = {name: value for name, value in json.loads(line).items() if name not in RunGroup._fields}
-    return Margin(**{**told, "sources": tuple(told["sources"])})
+    row = {name: value for name, value in json.loads(line).items() if name not in RunGroup._fields}
+    return Margin(**{**row, "sources": tuple(row["sources"])})
 
 
 def written(table: MarginTable) -> Iterator[str]:
     """A line a row, in a fixed order."""
     for one in sorted(table):
-        found = table[one]
-        told: dict[str, Any] = {
+        margin = table[one]
+        fields: dict[str, Any] = {
             **one._asdict(),
-            "low": found.low,
-            "high": found.high,
-            "middle": found.middle,
-            "runs": found.runs,
-            "sources": list(found.sources),
+            "low": margin.low,
+            "high": margin.high,
+            "middle": margin.middle,
+            "runs": margin.runs,
+            "sources": list(margin.sources),
         }
-        yield json.dumps(told) + "\n"
+        yield json.dumps(fields) + "\n"

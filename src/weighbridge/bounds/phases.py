@@ -72,9 +72,9 @@ def widened(
     )
 
 
-def phase(found: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
+def phase(rules_phase: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
     """Give one moment of one device the margins of `runs`."""
-    return _phase(found, runs, _widths(runs, table, several=False))
+    return _phase(rules_phase, runs, _widths(runs, table, several=False))
 
 
 def highest(
@@ -201,20 +201,22 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
     """Widen one phase, level by level: levels nest, so what one adds is in all above it."""
     components = whole.components
     for names, margin in widths.parts.items():
-        own = frozenset(n for n, c in enumerate(components) if c.name in names)
-        if own:
-            size = sum(components[n].bytes.expected for n in own)
-            components = _margined(components, margin, Widening(names[0], size, own, own, own))
+        places = frozenset(n for n, c in enumerate(components) if c.name in names)
+        if places:
+            size = sum(components[n].bytes.expected for n in places)
+            components = _margined(
+                components, margin, Widening(names[0], size, places, places, places)
+            )
     loose: tuple[Level, ...] = ()  # levels below whose own runs say nothing of their ends
     for level in LEVELS:
         margin, size = widths.levels[level], base(whole.at(level).expected, level)
         below = LEVELS[: LEVELS.index(level) + 1]
-        own = _places(components, (level,))
-        free = own | (_places(components, loose) if margin.near else frozenset())
+        places = _places(components, (level,))
+        free = places | (_places(components, loose) if margin.near else frozenset())
         wide = Widening(
             name=NAMES[level],
             size=size,
-            own=own,
+            own=places,
             loose=frozenset(n for n in free if components[n].name not in widths.settled),
             counted=_places(components, below),
             deep=margin.near,
@@ -356,8 +358,8 @@ def _component(name: str, high: int, margin: Margin) -> Component:
 def formula(margin: Margin) -> str:
     """Say in words what a width is made of."""
     high, low = 100 * margin.high, 100 * margin.low
-    told = f"up to {high:.1f} % more and {low:.1f} % less than the rules say"
+    text = f"up to {high:.1f} % more and {low:.1f} % less than the rules say"
     if margin.of is None:
-        return f"{told}: none was published at this level"
+        return f"{text}: none was published at this level"
     kin = "" if margin.near else "none was published like this; the nearest are "
-    return f"{told}: {kin}{margin.runs:,} {margin.of.words}"
+    return f"{text}: {kin}{margin.runs:,} {margin.of.words}"

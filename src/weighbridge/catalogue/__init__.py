@@ -74,13 +74,13 @@ def search(pattern: str) -> list[CatalogueEntry]:
 def parameters() -> dict[str, int]:
     """Parameters of every name, pipelines included; written by tools/docs.py."""
     with open(os.path.join(os.path.dirname(__file__), "parameters.json"), encoding="utf-8") as file:
-        found: dict[str, int] = json.load(file)
-        return found
+        counts: dict[str, int] = json.load(file)
+        return counts
 
 
-def to_dict(found: Iterable[CatalogueEntry]) -> dict[str, Any]:
+def to_dict(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
     """The JSON of `weighbridge models`: docs/models.md."""
-    return {"schema": SCHEMA, "models": [entry.to_dict() for entry in found]}
+    return {"schema": SCHEMA, "models": [entry.to_dict() for entry in entries]}
 
 
 def of_repository(repo_id: str) -> CatalogueEntry | None:

@@ -225,14 +225,14 @@ def meaning(text: str) -> Meaning | None:
     entry, tune = _entry(typed, name, form)
     if entry is None:
         return None
-    kept = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
+    stored = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
     instructed = tune or _instructed(typed, entry)
-    made = _of_tune(_padded(entry, form), instructed)
-    said = _said(text.strip(), named or entry.name, entry, form)
+    tuned = _of_tune(_padded(entry, form), instructed)
+    note = _said(text.strip(), named or entry.name, entry, form)
     if tune or instructed.positions:
-        said = f"{said or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
-    return Meaning(made, kept, said, named)
+        note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
+    return Meaning(tuned, stored, note, named)
 
 
 def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
@@ -297,9 +297,9 @@ def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tun
         moved = tunes.TUNES[tunes.TAGS[typed]]
         return catalogue.find(moved.base), moved
     for shorter in _shorter(name):
-        found = _spelled(shorter)
-        if found is not None:
-            return found, None
+        spelled = _spelled(shorter)
+        if spelled is not None:
+            return spelled, None
         tune = _tune(shorter)
         if tune is not None:
             return catalogue.find(tune.base), tune
@@ -325,12 +325,12 @@ def _shorter(name: str) -> Iterator[str]:
 
 def _spelled(name: str) -> CatalogueEntry | None:
     key = _key(name)
-    found = NAMES.get(name) or (_keys().get(key) if key else None)
-    if found is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
+    spelled = NAMES.get(name) or (_keys().get(key) if key else None)
+    if spelled is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
         mixtures = [n for k, n in _keys().items() if re.fullmatch(rf"{re.escape(key)}a\d.*", k)]
         plain = [n for n in mixtures if not _without_form(n)[1]]  # of -fp8 and the same in 16 bits
-        found = plain[0] if len(plain) == 1 else None
-    return None if found is None else catalogue.find(found)
+        spelled = plain[0] if len(plain) == 1 else None
+    return None if spelled is None else catalogue.find(spelled)
 
 
 def _key(name: str) -> str:
@@ -427,9 +427,9 @@ def of_owner(repo_id: str) -> Meaning | None:
     packed = OF_OWNERS.get(owner, {}).get(meant.quantization) or USUALLY.get(meant.quantization)
     if packed is None or "quantization_config" in meant.entry.config:
         return None
-    said = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
+    note = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
     config = {**meant.entry.config, "quantization_config": packed}
-    return Meaning(meant.entry._replace(config=config), said=said, tune=meant.tune)
+    return Meaning(meant.entry._replace(config=config), said=note, tune=meant.tune)
 
 
 # What comes near

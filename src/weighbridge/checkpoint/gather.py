@@ -147,17 +147,17 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
-        held = _held(text, ref) if _whole(ref) else None
-        if held is None:
+        inventory = _held(text, ref) if _whole(ref) else None
+        if inventory is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
-        base = _base(held.name)
-        shapes = "" if held.repo_id == _own_id(base) else "the shapes of "
+        base = _base(inventory.name)
+        shapes = "" if inventory.repo_id == _own_id(base) else "the shapes of "
         note = (
             f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
             f"Hub: no file was read ({why})"
         )
-        return replace(held, notes=_joined(note, held.notes))
+        return replace(inventory, notes=_joined(note, inventory.notes))
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:

@@ -96,10 +96,10 @@ def _lacking(
 ) -> Iterator[str]:
     """Parameters of the class that the files hold with fewer values, or not at all: such a model
     loads with random weights there, or does not load. A plain tensor must have all and no more."""
-    held, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
+    there, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
     packed = set[str]()
     for tensor, copies in stored:
-        held[key(tensor.name)] += tensor.numel * copies
+        there[key(tensor.name)] += tensor.numel * copies
         if len(tensor.stored) > 1:
             packed.add(key(tensor.name))
     for p, count in distinct:
@@ -109,7 +109,7 @@ def _lacking(
     others = {key(p.tied): key(p.name) for p in plan.counted if p.tied}
     short = []
     for spelling, count in wanted.items():
-        have = held[spelling] or held[others.get(spelling, spelling)]
+        have = there[spelling] or there[others.get(spelling, spelling)]
         if have < count or (have > count and spelling not in packed):
             short.append(f"{named[spelling]} ({have:,} of {count:,} values)")
     if short:
@@ -139,7 +139,7 @@ def _speller(dropped: frozenset[str]) -> Key:
 
     def spelled(name: str) -> str:
         if name.endswith(LEGACY_ENDS):
-            name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
+            name = LEGACY.sub(lambda match: RENAMED[match[0]], name)
         head, expert, tail = name.partition("experts.")
         if expert:  # 90,000 names have a few hundred heads and tails
             return block(head) + expert + stack(tail)

@@ -55,9 +55,9 @@ class LiveTensor(NamedTuple):
         return AlikeBlocks(self.spare, (self.block, *self.others))
 
     @classmethod
-    def of(cls, name: str, nbytes: int, alike: int, held: AlikeBlocks) -> "LiveTensor":
-        block, *others = held.blocks
-        return cls(name, nbytes, block, alike, held.spare, tuple(others))
+    def of(cls, name: str, nbytes: int, alike: int, blocks: AlikeBlocks) -> "LiveTensor":
+        block, *others = blocks.blocks
+        return cls(name, nbytes, block, alike, blocks.spare, tuple(others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +80,11 @@ class LivePeak:
 class TensorWatch(Protocol):
     """An observer of each tensor that comes and goes."""
 
-    def taken(self, held: LiveTensor, stream: int) -> None: ...
+    def taken(self, tensor: LiveTensor, stream: int) -> None: ...
 
-    def dropped(self, held: LiveTensor) -> None: ...
+    def dropped(self, tensor: LiveTensor) -> None: ...
 
-    def renamed(self, held: LiveTensor, made: LiveTensor) -> None: ...
+    def renamed(self, tensor: LiveTensor, renamed: LiveTensor) -> None: ...
 
 
 class Heap:
@@ -102,10 +102,10 @@ class Heap:
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         block = self.allocator.malloc(nbytes, stream)
         self._count(name, nbytes)
-        held = LiveTensor(name, nbytes, block)
+        tensor = LiveTensor(name, nbytes, block)
         if self.watch is not None:
-            self.watch.taken(held, stream)
-        return held
+            self.watch.taken(tensor, stream)
+        return tensor
 
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
@@ -115,12 +115,12 @@ class Heap:
 
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         """Take `count` tensors of `nbytes` each, that come and go together."""
-        made = several(self.allocator, count, nbytes)
+        blocks = several(self.allocator, count, nbytes)
         self._count(name, nbytes * count)
-        held = LiveTensor.of(name, nbytes, count, made)
+        tensors = LiveTensor.of(name, nbytes, count, blocks)
         if self.watch is not None:
-            self.watch.taken(held, 0)
-        return held
+            self.watch.taken(tensors, 0)
+        return tensors
 
     def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
         """Take once more what was taken before."""
@@ -135,14 +135,14 @@ class Heap:
             self.watch = before
 
     def drop(self, *gone: LiveTensor) -> None:
-        for held in gone:
+        for tensor in gone:
             if self.watch is not None:
-                self.watch.dropped(held)
-            if held.others or held.spare:
-                give_back(self.allocator, held.together)
+                self.watch.dropped(tensor)
+            if tensor.others or tensor.spare:
+                give_back(self.allocator, tensor.together)
             else:
-                self.allocator.free(held.block)
-            self._live[held.name] -= held.total
+                self.allocator.free(tensor.block)
+            self._live[tensor.name] -= tensor.total
 
     def close(self) -> None:
         """Stop following: nobody asks what is given back from here on."""
@@ -150,22 +150,22 @@ class Heap:
 
     def into(self, nbytes: int, *inputs: LiveTensor, name: str = "activations") -> LiveTensor:
         """Take the result of an operation whose inputs nobody needs any more, and drop these."""
-        made = self.take(nbytes, name)
+        tensor = self.take(nbytes, name)
         self.drop(*inputs)
-        return made
+        return tensor
 
     def passing(self, *sizes: int, name: str = "activations") -> None:
         """Take tensors that live together for one moment, and drop them."""
         self.drop(*[self.take(nbytes, name) for nbytes in sizes])
 
-    def rename(self, held: LiveTensor, name: str) -> LiveTensor:
+    def rename(self, tensor: LiveTensor, name: str) -> LiveTensor:
         """Let a tensor count as another component from now on."""
-        self._live[held.name] -= held.total
-        self._live[name] = self._live.get(name, 0) + held.total
-        made = held._replace(name=name)
+        self._live[tensor.name] -= tensor.total
+        self._live[name] = self._live.get(name, 0) + tensor.total
+        renamed = tensor._replace(name=name)
         if self.watch is not None:
-            self.watch.renamed(held, made)
-        return made
+            self.watch.renamed(tensor, renamed)
+        return renamed
 
     def all(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
         return tuple(self.take(nbytes, name) for nbytes in sizes)
@@ -241,7 +241,7 @@ class HeapCourse:
             self._asked = ready(
                 a, [(slot, max(0, n), stream) for slot, n, stream, _ in moves], self._alike
             )
-        blocks = [_blocks(held) for held in slots]
+        blocks = [_blocks(tensor) for tensor in slots]
         most, slot = follow(a, self._asked, blocks, heap.most)
         if slot is not None:
             if slot not in self._fullest:
@@ -254,10 +254,10 @@ class HeapCourse:
             slots[slot] = _live(name, nbytes, self._alike.get(slot, 1), blocks[slot])
         return True
 
-    def _is(self, held: LiveTensor, slot: int) -> bool:
+    def _is(self, tensor: LiveTensor, slot: int) -> bool:
         """Tell whether the tensor at the beginning is the one that this was made for."""
-        named = held.name, held.nbytes
-        return named == self.names[slot] and held.alike == self._alike.get(slot, 1)
+        named = tensor.name, tensor.nbytes
+        return named == self.names[slot] and tensor.alike == self._alike.get(slot, 1)
 
     def _until(self, taken: int | None) -> tuple[dict[int, tuple[str, int]], Live]:
         """Return what is there when that slot is taken, or in the end; and by how much components
@@ -278,13 +278,13 @@ class HeapCourse:
         return there, live
 
 
-def _blocks(held: Any) -> Slot:
-    if type(held) is not LiveTensor:
+def _blocks(block: Any) -> Slot:
+    if type(block) is not LiveTensor:
         return None
-    return held.block if held.alike == 1 else held.together
+    return block.block if block.alike == 1 else block.together
 
 
-def _live(name: str, nbytes: int, alike: int, held: Slot) -> LiveTensor:
-    if isinstance(held, AlikeBlocks):
-        return LiveTensor.of(name, nbytes, alike, held)
-    return LiveTensor(name, nbytes, held)
+def _live(name: str, nbytes: int, alike: int, block: Slot) -> LiveTensor:
+    if isinstance(block, AlikeBlocks):
+        return LiveTensor.of(name, nbytes, alike, block)
+    return LiveTensor(name, nbytes, block)

@@ -80,33 +80,33 @@ def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
     )
 
 
-def loaded(held: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
+def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
     """Return the load phase: the tensors, the allocator's share, the context."""
     components = (
         Component(
             name="weights",
-            bytes=exactly(held.weights),
+            bytes=exactly(settled.weights),
             basis=basis,
             formula=formula,
             source="file headers" if basis == "read" else "the class's tensors",
         ),
         Component(
             name="buffers",
-            bytes=exactly(held.buffers),
+            bytes=exactly(settled.buffers),
             basis="computed",
             formula="tensors that modules hold and do not train",
             source="the class's register_buffer calls",
         ),
         Component(
             name="rounding",
-            bytes=exactly(held.rounding),
+            bytes=exactly(settled.rounding),
             basis="computed",
             formula="blocks of 512 bytes, and remainders too small to split off",
             source=REPLAY,
         ),
         Component(
             name="fragmentation",
-            bytes=exactly(held.free),
+            bytes=exactly(settled.free),
             basis="computed",
             formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
             source=REPLAY,
@@ -139,12 +139,14 @@ def context(part: "Part | None" = None) -> Component:
         return _context(_around(mib * MIB, 5), "measured", f"{mib} MiB were read", source)
     reckoned = None if part is None else _reckoned(part)
     if reckoned is None:
-        told = "published readings are 226 to 616 MiB"
+        formula = "published readings are 226 to 616 MiB"
         hip = part is not None and part.stack == "hip"
-        made = "GPU, driver and versions decide"
-        return _context(CONTEXT, "assumed", told, made, library="HIP" if hip else "CUDA")
-    told = "a stack of 1 KiB for every resident thread, and what the driver takes beside"
-    return _context(_around(reckoned, 4), "assumed", told, "four published readings agree in 3 %")
+        decided = "GPU, driver and versions decide"
+        return _context(CONTEXT, "assumed", formula, decided, library="HIP" if hip else "CUDA")
+    formula = "a stack of 1 KiB for every resident thread, and what the driver takes beside"
+    return _context(
+        _around(reckoned, 4), "assumed", formula, "four published readings agree in 3 %"
+    )
 
 
 def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
@@ -176,13 +178,13 @@ def _around(nbytes: int, share: int) -> Bytes:
 
 
 def _context(
-    nbytes: Bytes, basis: Basis, told: str, source: str, *, library: str = "CUDA"
+    nbytes: Bytes, basis: Basis, formula: str, source: str, *, library: str = "CUDA"
 ) -> Component:
     return Component(
         name="context",
         bytes=nbytes,
         basis=basis,
-        formula=f"{library} context and kernels: {told}; other drivers differ",
+        formula=f"{library} context and kernels: {formula}; other drivers differ",
         source=source,
     )
 
@@ -215,14 +217,14 @@ def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
 def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
     """Return the load phase of llama.cpp, which asks the driver for one buffer a device: nothing is
     rounded or fragmented."""
-    held = Component(
+    buffer = Component(
         name="weights",
         bytes=exactly(weights),
         basis=basis,
         formula=formula,
         source="file headers" if basis == "read" else "the class's tensors",
     )
-    return Phase("load", (held, context(part)))
+    return Phase("load", (buffer, context(part)))
 
 
 def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:

@@ -54,13 +54,13 @@ class LoadedPart(NamedTuple):
 
 def processes(count: int, each: Bytes = PROCESS) -> Component:
     """Estimate the host memory of `count` processes of torch."""
-    told = "a process" if count == 1 else f"{count} processes"
+    who = "a process" if count == 1 else f"{count} processes"
     return Component(
         name="other",
         detail="processes",
         bytes=Bytes(*(count * nbytes for nbytes in each)),
         basis="assumed",
-        formula=f"{told} of Python, torch and CUDA's libraries",
+        formula=f"{who} of Python, torch and CUDA's libraries",
         source="imports alone were read: 0.42 GiB; no rule is published",
     )
 

@@ -48,10 +48,10 @@ def _heads(attention: "Attention", layers: int, tokens: int, dtype: DType) -> tu
     text = f"2 x {attention.kv_heads:,} heads x {attention.key_dim:,}"
     if attention.key_dim != attention.value_dim:
         text = f"{attention.kv_heads:,} heads x ({attention.key_dim:,} + {attention.value_dim:,})"
-    held = tokens if attention.reach is None else min(tokens, attention.reach)
-    window = " of the window" if held < tokens else ""
+    reach = tokens if attention.reach is None else min(tokens, attention.reach)
+    window = " of the window" if reach < tokens else ""
     return _spelled(
-        layers, text, attention.key_elements + attention.value_elements, dtype, held, window
+        layers, text, attention.key_elements + attention.value_elements, dtype, reach, window
     )
 
 
@@ -59,14 +59,14 @@ def _spelled(
     layers: int, text: str, elements: int, dtype: DType, tokens: int, window: str
 ) -> tuple[str, int]:
     each = dtype.nbytes // dtype.block if dtype.nbytes % dtype.block == 0 else 0
-    told = f"{layers:,} layer{'s' * (layers != 1)} x {text} x {each} B x {tokens:,} tokens{window}"
-    return told, layers * elements * each * tokens
+    words = f"{layers:,} layer{'s' * (layers != 1)} x {text} x {each} B x {tokens:,} tokens{window}"
+    return words, layers * elements * each * tokens
 
 
 def parameters(count: int, form: str, nbytes: int) -> str:
     """Spell weights: how many of them, and what each takes where all are alike."""
-    told = f"{count:,} parameters in {form}"
-    return f"{told} x {nbytes // count} B" if count and nbytes % count == 0 else told
+    formula = f"{count:,} parameters in {form}"
+    return f"{formula} x {nbytes // count} B" if count and nbytes % count == 0 else formula
 
 
 def each(nbytes: int, count: int, of: str) -> str:

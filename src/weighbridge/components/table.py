@@ -54,8 +54,8 @@ class LayerIndex:
         for parent in parents:
             _add_ancestors(parent, inner)
         once: dict[str, str] = {}  # one text for all tensors of a layer
-        found = ((name, self._find(name, inner)) for name in names)
-        self._layer = {name: at and once.setdefault(at, at) for name, at in found}
+        layers = ((name, self._find(name, inner)) for name in names)
+        self._layer = {name: at and once.setdefault(at, at) for name, at in layers}
 
     def _find(self, name: str, inner: set[str]) -> str | None:
         block = self._block(name)
@@ -75,11 +75,11 @@ class LayerIndex:
                 sums[layer] += nbytes
         return max(sums.items(), key=lambda item: item[1], default=("", 0))
 
-    def kinds(self, held: Iterable[tuple[str, str, int]]) -> tuple[Composition, ...]:
-        """Return the first layer of each composition; `held` are (tensor name, what it is like,
-        count)."""
+    def kinds(self, parameters: Iterable[tuple[str, str, int]]) -> tuple[Composition, ...]:
+        """Return the first layer of each composition; `parameters` are (tensor name, what it is
+        like, count)."""
         layers: dict[str, dict[str, int]] = defaultdict(dict)
-        for name, like, count in held:
+        for name, like, count in parameters:
             layer = self._layer.get(name)
             if layer is not None:
                 layers[layer][like] = layers[layer].get(like, 0) + count
@@ -98,14 +98,14 @@ def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
     return re.compile(f"(?:{'|'.join(texts)})(?=\\.)").match
 
 
-def _add_ancestors(path: str, found: set[str]) -> None:
+def _add_ancestors(path: str, ancestors: set[str]) -> None:
     """Add the proper ancestors of a module path, the root aside, up to one that is there
     already."""
     while "." in path:
         path = path.rpartition(".")[0]
-        if path in found:
+        if path in ancestors:
             return
-        found.add(path)
+        ancestors.add(path)
 
 
 def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
@@ -116,8 +116,8 @@ def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
     """
     sums: dict[str, int] = defaultdict(int)
     for path, nbytes in modules:
-        found = re.match(BLOCK, path)
-        sums[found[0] if found else path] += nbytes
+        match = re.match(BLOCK, path)
+        sums[match[0] if match else path] += nbytes
     return max(sums.values(), default=0)
 
 
@@ -140,7 +140,7 @@ class _Counted(NamedTuple):
 
     def largest(self, sizes: Mapping[str, int]) -> tuple[str, int]:
         """Return the largest layer, from the sizes of `firsts`."""
-        sums = ((layer, sum([sizes[name] * n for name, n in held])) for layer, held in self.kinds)
+        sums = ((layer, sum([sizes[name] * n for name, n in names])) for layer, names in self.kinds)
         return _larger(sums)
 
     def price(self, form: Scheme, major: int) -> tuple[int, tuple[str, int]]:
@@ -226,8 +226,8 @@ def _alike(params: Iterable[Param]) -> dict[str, str]:
     return {p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p in params}
 
 
-def _larger(found: Iterable[tuple[str, int]]) -> tuple[str, int]:
-    return max(found, key=lambda item: item[1], default=("", 0))
+def _larger(sums: Iterable[tuple[str, int]]) -> tuple[str, int]:
+    return max(sums, key=lambda item: item[1], default=("", 0))
 
 
 def _division(parts: list[_Counted], name: str, dtype: DType) -> Row:

@@ -95,7 +95,7 @@ def _infer(
         return _weights_alone(model, workload, kind, beside)
     if workload.exact:
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
-    number, said = version(kind, workload.engine_version)
+    number, note = version(kind, workload.engine_version)
     budget = workload.budget()
     asked = _subject(model, workload, kind, number, draft, projector)
     if workload.images and kind.server:
@@ -130,7 +130,7 @@ def _infer(
         verdict=verdict,
         remedies=remedies,
         warnings=(
-            *([said] if said else ()),
+            *([note] if note else ()),
             *_warnings(model, asked, answer, kind, budget),
             *filter(None, (_experts(asked, kind),)),
             *uncounted.warnings(missing),
@@ -179,9 +179,9 @@ def _remedies(
     missing = () if workload.exact else uncounted.of_subject(subject, workload)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
-        found = uncounted.judged(on_devices.serving(devices, budget), missing)
-        both = on_host.both(found, devices, workload.host_memory(), shared=budget.shares_host)
-        return found.fits if both is None else both.fits
+        verdict = uncounted.judged(on_devices.serving(devices, budget), missing)
+        both = on_host.both(verdict, devices, workload.host_memory(), shared=budget.shares_host)
+        return verdict.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
 
@@ -193,25 +193,27 @@ def widened(
     from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
 
-    def around(name: IntervalName, own: Interval) -> Interval:
-        return list(bounds.around(Bytes(*own), like, *TOLD[name], several=several, table=table))
+    def around(name: IntervalName, interval: Interval) -> Interval:
+        return list(
+            bounds.around(Bytes(*interval), like, *TOLD[name], several=several, table=table)
+        )
 
-    told = answer.derived.copy()
+    facts = answer.derived.copy()
     for name in TOLD:
-        own = told.get(name)
-        if own is not None:
-            told[name] = around(name, own)
-    first = told.get("first_rank")
+        margin = facts.get(name)
+        if margin is not None:
+            facts[name] = around(name, margin)
+    first = facts.get("first_rank")
     if first is not None:
         interval = around("profile_peak_interval", first["profile_peak_interval"])
-        told["first_rank"] = {**first, "profile_peak_interval": interval}
+        facts["first_rank"] = {**first, "profile_peak_interval": interval}
     serves = answer.serves
     if serves is not None and serves.changed:
         serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
     return replace(
         answer,
         devices=bounds.widened(answer.devices, like, table),
-        derived=told,
+        derived=facts,
         serves=serves,
     )
 
@@ -232,17 +234,17 @@ def _subject(
     draft: Model | None,
     projector: Model | None,
 ) -> Subject:
-    found = subject_of(model, workload, kind, number)
+    subject = subject_of(model, workload, kind, number)
     if draft is not None:
-        own = workload.but(
+        drafted = workload.but(
             dtype=None,
             quantization=None,
-            context=found.context,
+            context=subject.context,
             prompt_len=None,
             max_new_tokens=None,
         )
-        found = replace(found, draft=subject_of(draft, own, kind, number))
-    return replace(found, projector=projector) if projector is not None else found
+        subject = replace(subject, draft=subject_of(draft, drafted, kind, number))
+    return replace(subject, projector=projector) if projector is not None else subject
 
 
 def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> EffectiveSettings:
@@ -279,11 +281,11 @@ def _derived(subject: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -
 def _warnings(
     model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, budget: "Budget | None"
 ) -> list[str]:
-    found = [*model.notes, *subject.notes, *answer.warnings]
+    lines = [*model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
         needs = f"; {kind.title} needs {kind.longer}=1 for them" if kind.longer else ""
-        found.append(
+        lines.append(
             f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
             f"made for{needs}"
         )
-    return [*found, *(cautions(budget, metal=kind.metal) if budget is not None else ())]
+    return [*lines, *(cautions(budget, metal=kind.metal) if budget is not None else ())]

@@ -39,14 +39,14 @@ def limits(
     where something is not counted."""
     if budget is None:
         return {}
-    own = any(d.taken is not None for d in answer.devices)  # an engine's share decides
+    shared = any(d.taken is not None for d in answer.devices)  # an engine's share decides
     if uncounted.of_subject(subject, workload):
         unknown: DerivedFacts = {
             "largest_context": None,
             "largest_batch_size": None,
             "searched_to": None,
         }
-        return unknown if own else unknown | {"kv_cache_tokens": None, "max_concurrency": None}
+        return unknown if shared else unknown | {"kv_cache_tokens": None, "max_concurrency": None}
 
     def longer(n: int) -> bool:
         return _holds(replace(subject, context=n), _of_length(workload, n), kind, budget)
@@ -65,18 +65,18 @@ def limits(
         if quick is None
         else lambda n: quick(SearchPoint(subject.context, workload.prompt_len, n))
     )
-    found: DerivedFacts = {}
+    facts: DerivedFacts = {}
     if "context" in wanted:
         length = largest(longer, tokens, near=subject.context, quick=by_length)
-        found["largest_context"] = length
-        found |= _flags(subject, workload, length, kind, budget) if own else {}
+        facts["largest_context"] = length
+        facts |= _flags(subject, workload, length, kind, budget) if shared else {}
     if "batch_size" in wanted:
-        found["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
-    found["searched_to"] = {"context": tokens, "batch_size": most}
-    held = found.get("largest_batch_size")
-    if not own and held is not None:
-        found |= {"kv_cache_tokens": held * subject.context, "max_concurrency": float(held)}
-    return found
+        facts["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
+    facts["searched_to"] = {"context": tokens, "batch_size": most}
+    requests = facts.get("largest_batch_size")
+    if not shared and requests is not None:
+        facts |= {"kv_cache_tokens": requests * subject.context, "max_concurrency": float(requests)}
+    return facts
 
 
 def _flags(
@@ -107,14 +107,14 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
         and not kind.holds(subject, workload, budget)
     ):
         return False  # nor does it with the margins of published runs
-    found = answered(subject, workload, kind, budget)
-    phases = {id(d.phases): d.phases for d in found.devices if d.kind == "gpu"}
-    told = HeldBytes(
-        gpus=sum(d.kind == "gpu" for d in found.devices),
+    answer = answered(subject, workload, kind, budget)
+    phases = {id(d.phases): d.phases for d in answer.devices if d.kind == "gpu"}
+    nbytes = HeldBytes(
+        gpus=sum(d.kind == "gpu" for d in answer.devices),
         kinds=[[p.parts for p in own] for own in phases.values()],
-        surely="yes" if found.serves is None else found.serves.surely,
+        surely="yes" if answer.serves is None else answer.serves.surely,
     )
-    return _surely(told, runs(subject, kind), budget)
+    return _surely(nbytes, runs(subject, kind), budget)
 
 
 def _quick(
@@ -127,27 +127,27 @@ def _quick(
 
     @cache
     def holds(at: SearchPoint) -> bool:
-        found = probe(at)
-        if found is None:
+        probed = probe(at)
+        if probed is None:
             return False
-        if _surely(found, like, budget):
+        if _surely(probed, like, budget):
             return True
-        between = found.bounds
-        if between is None or not _surely(found._replace(kinds=between.least), like, budget):
+        between = probed.bounds
+        if between is None or not _surely(probed._replace(kinds=between.least), like, budget):
             return False
         return _surely(between.exactly(), like, budget)
 
     return holds
 
 
-def _surely(found: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
+def _surely(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
     """Tell whether the verdict is yes, with the margins of such runs."""
-    if budget.mixed and len(found.kinds) == found.gpus == budget.choice.count:
-        each = enumerate(bounds.highest([k], like, several=found.gpus > 1) for k in found.kinds)
+    if budget.mixed and len(nbytes.kinds) == nbytes.gpus == budget.choice.count:
+        each = enumerate(bounds.highest([k], like, several=nbytes.gpus > 1) for k in nbytes.kinds)
         rooms = all(on_devices.surely(high, 1, budget.alone(i)) for i, high in each)
-        return found.surely == "yes" and rooms
-    high = bounds.highest(found.kinds, like, several=found.gpus > 1)
-    return found.surely == "yes" and on_devices.surely(high, found.gpus, budget)
+        return nbytes.surely == "yes" and rooms
+    high = bounds.highest(nbytes.kinds, like, several=nbytes.gpus > 1)
+    return nbytes.surely == "yes" and on_devices.surely(high, nbytes.gpus, budget)
 
 
 def answered(
@@ -177,9 +177,9 @@ def largest(holds: Holds, most: int, near: int = 1, *, quick: Holds | None = Non
     found and the number above it; where they do not agree, `holds` is searched from the start.
     """
     if quick is not None:
-        found = _searched(quick, most, near)
-        if (not found or holds(found)) and (found == most or not holds(found + 1)):
-            return found
+        most_sure = _searched(quick, most, near)
+        if (not most_sure or holds(most_sure)) and (most_sure == most or not holds(most_sure + 1)):
+            return most_sure
     return _searched(holds, most, near)
 
 

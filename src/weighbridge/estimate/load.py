@@ -128,8 +128,8 @@ def _verdict(
         return on_host.both(None, devices, ram)
     largest = _largest(model, choices, major) if budget.choice.count > 1 else None
     loader = engine(model, choices[model.parts[0].name].scheme)
-    found = on_devices.verdict(devices[0], budget, engine=loader, largest_layer=largest)
-    return on_host.both(found, devices, ram, shared=budget.shares_host)
+    verdict = on_devices.verdict(devices[0], budget, engine=loader, largest_layer=largest)
+    return on_host.both(verdict, devices, ram, shared=budget.shares_host)
 
 
 def _largest(model: Model, choices: Choices, major: int) -> int | None:
@@ -149,8 +149,8 @@ def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> devic
     them."""
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
-    held = tensors if warm else by_module
-    return memo(model, facts, lambda: device.settled(held(model, choices, major=major), order))
+    loading = tensors if warm else by_module
+    return memo(model, facts, lambda: device.settled(loading(model, choices, major=major), order))
 
 
 def _on_card(
@@ -275,9 +275,12 @@ def _download(
         return None
     nbytes = 0
     for part in model.parts:
-        own, chosen = decide(part, Load(), by_transformers(5)).choice, decisions[part.name].choice
-        same = major >= 5 and (own.name, own.dtype) == (chosen.name, chosen.dtype)
-        stored = weights[part.name] if same else weight_bytes(part, own, major=5)
+        plain, chosen = (
+            decide(part, Load(), by_transformers(5)).choice,
+            decisions[part.name].choice,
+        )
+        same = major >= 5 and (plain.name, plain.dtype) == (chosen.name, chosen.dtype)
+        stored = weights[part.name] if same else weight_bytes(part, plain, major=5)
         nbytes += stored
     return nbytes
 

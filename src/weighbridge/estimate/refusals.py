@@ -65,8 +65,8 @@ def longest(report: Report, workload: Infer, launched: "Launch") -> int | None:
 
 def told_longest(report: Report, length: int) -> Report:
     """Add a warning that names the context that was sized: the longest that surely serves."""
-    said = f"{length:,} tokens is the longest context that surely serves, and what was sized"
-    return replace(report, warnings=(*report.warnings, said))
+    lead = f"{length:,} tokens is the longest context that surely serves, and what was sized"
+    return replace(report, warnings=(*report.warnings, lead))
 
 
 def judged(report: Report, launched: "Launch", model: Model) -> Report:
@@ -81,8 +81,8 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     if was is None or was.fits == "no":  # whose reason is another, if it has one
         report = replace(report, warnings=(*report.warnings, *(text for _, text in unread)))
     if was is not None and stops:
-        told = _stopped(was, name, stops)
-        report = replace(report, verdict=told, remedies=_left(report.remedies, stops))
+        stopped = _stopped(was, name, stops)
+        report = replace(report, verdict=stopped, remedies=_left(report.remedies, stops))
     if not beyond:
         return report
     helps = was is not None and was.fits != "no" and len(stops) == 1
@@ -94,8 +94,8 @@ def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdic
     answer: Stop = "no" if any(a == "no" for a, _ in stops) else "unknown"
     if was.fits == "no":
         return was
-    said = "; ".join(text for a, text in stops if a == answer)
-    reason = f"{name} {STARTS[answer]}: {said}"
+    reasons = "; ".join(text for a, text in stops if a == answer)
+    reason = f"{name} {STARTS[answer]}: {reasons}"
     if answer == was.fits:
         reason += f"; {was.reason}"
     return was.turned(answer, reason)
@@ -130,8 +130,8 @@ def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
     variable = f"{ENGINES[engine].longer}=1"
     line = report.derived.get("launch")
     if line:
-        told = report.derived | {"launch": line.removeprefix(f"{variable} ")}
-        report = replace(report, derived=told)
+        facts = report.derived | {"launch": line.removeprefix(f"{variable} ")}
+        report = replace(report, derived=facts)
     if then is None:
         return report
     remedy = Remedy(
@@ -146,7 +146,7 @@ def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
 
 def named(report: Report, launched: "Launch") -> Report:
     """Add what was read of the engine's own command line, and what it decides itself."""
-    told = {
+    settings = {
         "engine": launched.engine,
         "program": launched.program,
         "ignored": launched.ignored,
@@ -157,7 +157,7 @@ def named(report: Report, launched: "Launch") -> Report:
     }
     return replace(
         report,
-        derived={**report.derived, "command": told},
+        derived={**report.derived, "command": settings},
         warnings=(*launched.warnings, *report.warnings),
     )
 

@@ -59,8 +59,8 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
 def _short_of(answer: EngineAnswer, budget: "Budget") -> str:
     """Name the component that the engine's own share of the card has no room for: the cache, which
     is made last, unless what comes before it is too much."""
-    given = (answer.settings.get(name) for name in SHARES)
-    share = next((s for s in given if s is not None), 1.0)
+    shares = (answer.settings.get(name) for name in SHARES)
+    share = next((s for s in shares if s is not None), 1.0)
     room = round(share * budget.choice.part.total.bytes.high)
     gpus = (device for device in answer.devices if device.kind == "gpu")
     tipped = (closeness.tipped_by(device.phases, exactly(room), surely=True) for device in gpus)

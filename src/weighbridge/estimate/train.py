@@ -39,39 +39,39 @@ def train(model: Model, workload: Train) -> Report:
     kind = usual()
     if workload.exact:
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
-    number, said = version(kind, workload.engine_version)
+    number, note = version(kind, workload.engine_version)
     budget = workload.budget()
     asked, training = _planned(model, workload, number, budget)
     stages = runs_of(training)
-    found = answer(training, budget, runs=stages)
+    answered = answer(training, budget, runs=stages)
     if workload.exact:
-        found = exact.trained(asked, workload, training, found)
+        answered = exact.trained(asked, workload, training, answered)
     like = bounds.TRACED if workload.exact else _runs(asked, training)
-    found = replace(found, devices=_widened(found, training, budget, like))
+    answered = replace(answered, devices=_widened(answered, training, budget, like))
     if budget is not None and not workload.exact:
-        found = _given_back(found, training, budget, like, stages)
+        answered = _given_back(answered, training, budget, like, stages)
     missing = () if workload.exact else uncounted.of_training(asked)
     judged = None
     if budget is not None:
-        judged = uncounted.judged(on_devices.serving(found.devices, budget), missing)
+        judged = uncounted.judged(on_devices.serving(answered.devices, budget), missing)
     said_no = refused(training)
     if judged is not None and said_no:
         judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
-    judged = on_devices.cited(judged, bounds.published(found.devices, _runs(asked, training)))
+    judged = on_devices.cited(judged, bounds.published(answered.devices, _runs(asked, training)))
     return Report(
         task="train",
         model=facts(model),
-        workload=_effective(asked, workload, training, written(number)) | found.settings,
-        devices=found.devices,
-        derived=_derived(asked, missing) | found.derived | _condition(said_no),
+        workload=_effective(asked, workload, training, written(number)) | answered.settings,
+        devices=answered.devices,
+        derived=_derived(asked, missing) | answered.derived | _condition(said_no),
         verdict=on_host.both(
             judged,
-            found.devices,
+            answered.devices,
             workload.host_memory(),
             shared=budget is not None and budget.shares_host,
         ),
         warnings=(
-            *_warnings(asked, found, said, budget),
+            *_warnings(asked, answered, note, budget),
             *remarks(training),
             *uncounted.warnings(missing),
         ),
@@ -88,13 +88,13 @@ def followed(model: Model, workload: Train) -> int:
     )
 
 
-def _condition(said: str) -> DerivedFacts:
+def _condition(condition: str) -> DerivedFacts:
     """Return what the verdict rests on where the launch is refused as asked."""
-    return {"runs_only": said} if said else {}
+    return {"runs_only": condition} if condition else {}
 
 
 def _given_back(
-    found: TrainingAnswer,
+    trained: TrainingAnswer,
     training: TrainingPlan,
     budget: "Budget",
     like: bounds.RunForm,
@@ -104,19 +104,19 @@ def _given_back(
     to the driver before it gives up, so the second run has only what all else surely leaves of the
     card: if it comes to its end there, it fits."""
     usable = budget.usable.low
-    if on_devices.serving(found.devices, budget).fits != "unknown":
-        return found
+    if on_devices.serving(trained.devices, budget).fits != "unknown":
+        return trained
     most = usable - max(
         _beside_tensors(phase)
-        for device in found.devices
+        for device in trained.devices
         if device.kind == "gpu"
         for phase in device.phases
     )
     if most <= 0:
-        return found
+        return trained
     again = answer(training, budget, most, stages)
     again = replace(again, devices=_widened(again, training, budget, like))
-    return again if on_devices.serving(again.devices, budget).fits == "yes" else found
+    return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
 
 
 def _beside_tensors(phase: Phase) -> int:
@@ -148,7 +148,7 @@ def run(model: Model, workload: Train) -> Alone:
 
 
 def _widened(
-    found: TrainingAnswer,
+    answer: TrainingAnswer,
     training: TrainingPlan,
     budget: "Budget | None",
     like: bounds.RunForm,
@@ -157,8 +157,8 @@ def _widened(
     """Devices with margins, and then with states that the driver pages: they have what room all
     else surely leaves."""
     usable = None if budget is None else budget.usable
-    devices = bounds.widened(found.devices, like, table)
-    return host.with_paged_states(devices, found.managed, training.optimizer, usable)
+    devices = bounds.widened(answer.devices, like, table)
+    return host.with_paged_states(devices, answer.managed, training.optimizer, usable)
 
 
 def _planned(
@@ -195,10 +195,10 @@ def _subject(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: {beside} is not followed, so training it is not answered; "
             "`weighbridge trace` runs the script that does"
         )
-    made, chosen = frameworks.held(workload)
+    framework, chosen = frameworks.held(workload)
     full = (workload.method or "full") == "full"
     dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
-    form, note = _packed_as(model, workload, made)
+    form, note = _packed_as(model, workload, framework)
     asked = Infer(
         dtype=dtype,
         quantization=form,
@@ -210,31 +210,38 @@ def _subject(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
         images=workload.images,
         audio_seconds=workload.audio_seconds,
     )
-    found = _dequantized(subject_of(model, asked, usual(), number), form)
-    found = replace(found, notes=(*found.notes, note)) if note else found
-    if workload.base_model and found.body.causal:
+    subject = _dequantized(subject_of(model, asked, usual(), number), form)
+    subject = replace(subject, notes=(*subject.notes, note)) if note else subject
+    if workload.base_model and subject.body.causal:
         raise UsageError(
             "--base-model: the headless class has no logits, and so no loss to train by; leave it "
             "out"
         )
-    if full and found.choice.scheme is not None:
+    if full and subject.choice.scheme is not None:
         raise UsageError(
-            f"{model.reference}: its weights are in {found.choice.scheme.name}, and a quantized "
+            f"{model.reference}: its weights are in {subject.choice.scheme.name}, and a quantized "
             "model is not trained in full: use --method lora"
         )
     if workload.seq_len is None:
-        length = min(USUAL_LENGTH, found.longest or USUAL_LENGTH)
-        found = replace(found, context=length, context_from="the usual default")
-    return found
+        length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
+        subject = replace(subject, context=length, context_from="the usual default")
+    return subject
 
 
-def _packed_as(model: Model, workload: Train, made: frameworks.Framework) -> tuple[str | None, str]:
+def _packed_as(
+    model: Model, workload: Train, trainer: frameworks.Framework
+) -> tuple[str | None, str]:
     """Return (the format that the frozen base is asked for in, what is to be said of it). Adapters
     are trained beside most packed formats as they are stored; FP8 and MXFP4 are unpacked to be
     trained, and no loader of transformers packs a packed checkpoint another way."""
-    form = workload.quantization or (made.packs if workload.method == "qlora" else None)
+    form = workload.quantization or (trainer.packs if workload.method == "qlora" else None)
     stored = declared_name(model.parts[0])
-    if form in (None, stored) or not stored or made.own_copies or made.loads != "transformers":
+    if (
+        form in (None, stored)
+        or not stored
+        or trainer.own_copies
+        or trainer.loads != "transformers"
+    ):
         return form, ""
     unpacked_first = stored.startswith(DEQUANTIZED)
     if workload.quantization is None and not unpacked_first:
@@ -328,9 +335,9 @@ def _derived(subject: Subject, missing: tuple[str, ...]) -> DerivedFacts:
 
 
 def _warnings(
-    subject: Subject, found: TrainingAnswer, said: str, budget: "Budget | None"
+    subject: Subject, answer: TrainingAnswer, note: str, budget: "Budget | None"
 ) -> list[str]:
-    warnings = [*filter(None, (said,)), *subject.model.notes, *subject.notes, *found.warnings]
+    warnings = [*filter(None, (note,)), *subject.model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
         warnings.append(
             f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "

@@ -289,9 +289,9 @@ Test = Callable[[str], bool]
 def _named(patterns: list[str]) -> Test:
     """Return a test for modules that one of `patterns` names. Experts are alike but for their
     number, so unless a pattern names one, the first is asked about in the place of all."""
-    given = list(dict.fromkeys(patterns))
-    within = _within([_needle(text) for text in given if not _searched(text)])
-    tests = [within, *(_test(text) for text in given if _searched(text))]
+    names = list(dict.fromkeys(patterns))
+    within = _within([_needle(text) for text in names if not _searched(text)])
+    tests = [within, *(_test(text) for text in names if _searched(text))]
 
     @cache
     def named(path: str) -> bool:

@@ -81,10 +81,10 @@ def block_name(rows: int, columns: int) -> str:
 
 def block_of(name: str) -> tuple[int, int] | None:
     """Rows and columns of a block that has one scale, of formats that have such."""
-    found = match(r"fp8-block(?:-(\d+)x(\d+))?(?![\w-])", name)
-    if found is None:
+    sizes = match(r"fp8-block(?:-(\d+)x(\d+))?(?![\w-])", name)
+    if sizes is None:
         return None
-    return (int(found[1]), int(found[2])) if found[1] else (BLOCK, BLOCK)
+    return (int(sizes[1]), int(sizes[2])) if sizes[1] else (BLOCK, BLOCK)
 
 
 def mxfp4(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
@@ -152,8 +152,8 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def _blocks(found: Match[str]) -> Scheme:
-    rows, columns = int(found["rows"]), int(found["columns"])
+def _blocks(match: Match[str]) -> Scheme:
+    rows, columns = int(match["rows"]), int(match["columns"])
     return _scheme(block_name(rows, columns), in_blocks(rows, columns))
 
 

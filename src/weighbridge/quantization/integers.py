@@ -60,8 +60,8 @@ GROUPED = re.compile(r"(?:gptq|awq)-\d+bit-g(?P<group>\d+)|w\d+a16-g(?P<of_words
 
 def group_of(name: str) -> int | None:
     """Inputs that have one scale, of formats in groups along the inputs."""
-    found = GROUPED.fullmatch(name)
-    return int(found["group"] or found["of_words"]) if found else None
+    match = GROUPED.fullmatch(name)
+    return int(match["group"] or match["of_words"]) if match else None
 
 
 def in_layers(facts: LoaderFacts) -> Takes:
@@ -143,18 +143,18 @@ LEFT = (
 )
 
 
-def gptq(found: Match[str]) -> Scheme:
-    pieces = _gptq(int(found["bits"]), int(found["group"] or -1))
+def gptq(match: Match[str]) -> Scheme:
+    pieces = _gptq(int(match["bits"]), int(match["group"] or -1))
 
     def loader(facts: LoaderFacts) -> Pack:
         return packing(in_layers(facts), pieces, facts)
 
     source = "GPTQModel 7.7 nn_modules/qlinear/__init__.py:_register_gptq_buffers"
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=source)
+    return Scheme(name=match[0], loader=loader, left=LEFT, source=source)
 
 
-def awq(found: Match[str]) -> Scheme:
-    return _awq_scheme(found[0], int(found["bits"]), int(found["group"] or -1))
+def awq(match: Match[str]) -> Scheme:
+    return _awq_scheme(match[0], int(match["bits"]), int(match["group"] or -1))
 
 
 def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
@@ -182,8 +182,8 @@ def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
 SOURCE = "compressed-tensors 0.20 compressors/{pack,naive}_quantized"
 
 
-def words(found: Match[str]) -> Scheme:
-    bits, group = int(found["bits"]), int(found["group"] or -1)
+def words(match: Match[str]) -> Scheme:
+    bits, group = int(match["bits"]), int(match["group"] or -1)
 
     def loader(facts: LoaderFacts) -> Pack:
         def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
@@ -197,7 +197,7 @@ def words(found: Match[str]) -> Scheme:
 
         return packing(published(facts), pieces, facts)
 
-    return Scheme(name=found[0], loader=loader, left=PUBLISHED_LEFT, source=SOURCE)
+    return Scheme(name=match[0], loader=loader, left=PUBLISHED_LEFT, source=SOURCE)
 
 
 def _w8a8(facts: LoaderFacts) -> Pack:

@@ -76,8 +76,8 @@ def _pieces(
     yield PackedPiece(sibling(param, "biases"), facts.dtype, scales)
 
 
-def affine(found: Match[str]) -> Scheme:
-    bits, group = int(found["bits"]), int(found["group"])
+def affine(match: Match[str]) -> Scheme:
+    bits, group = int(match["bits"]), int(match["group"])
 
     def loader(facts: LoaderFacts) -> Pack:
         eight = facts.plan.cls.startswith(EIGHT_BIT_ROUTERS)
@@ -90,11 +90,11 @@ def affine(found: Match[str]) -> Scheme:
 
         return packing(_takes(facts), pieces, facts, group=group)
 
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
+    return Scheme(name=match[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
 
 
-def mode(found: Match[str]) -> Scheme:
-    bits, group = MODES[found["mode"]]
+def mode(match: Match[str]) -> Scheme:
+    bits, group = MODES[match["mode"]]
 
     def loader(facts: LoaderFacts) -> Pack:
         def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
@@ -103,7 +103,7 @@ def mode(found: Match[str]) -> Scheme:
 
         return packing(_takes(facts), pieces, facts, group=group)
 
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
+    return Scheme(name=match[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
 
 
 LEFT = "norms, biases, convolutions, and matrices that the group does not divide stay in 16 bit"

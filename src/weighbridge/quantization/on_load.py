@@ -44,30 +44,30 @@ def dequantizing(method: str) -> ConfigCall | None:
     return None if name is None else ConfigCall(name=name, given={"dequantize": True})
 
 
-def named(name: str, given: Mapping[str, Any], inner: str = "") -> str | None:
+def named(name: str, arguments: Mapping[str, Any], inner: str = "") -> str | None:
     """Return the format that a config makes; None where we have none of its kind."""
     reader = READS.get(name)
-    return None if reader is None else reader(given, inner)
+    return None if reader is None else reader(arguments, inner)
 
 
 def _bits4(match: re.Match[str], computes: str) -> ConfigCall:
-    given: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": match[1]}
+    arguments: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": match[1]}
     if match[2]:
-        given["bnb_4bit_use_double_quant"] = True
-    return ConfigCall(name=BNB, given=given, dtypes={"bnb_4bit_compute_dtype": computes})
+        arguments["bnb_4bit_use_double_quant"] = True
+    return ConfigCall(name=BNB, given=arguments, dtypes={"bnb_4bit_compute_dtype": computes})
 
 
 def _torchao(inner: str) -> Callable[[re.Match[str], str], ConfigCall]:
-    def make(found: re.Match[str], computes: str) -> ConfigCall:
-        given = {"group_size": int(found[1])} if found.groups() else {}
-        return ConfigCall(name=AO, inner=ConfigCall(name=inner, given=given), since=(4, 53))
+    def make(match: re.Match[str], computes: str) -> ConfigCall:
+        arguments = {"group_size": int(match[1])} if match.groups() else {}
+        return ConfigCall(name=AO, inner=ConfigCall(name=inner, given=arguments), since=(4, 53))
 
     return make
 
 
 def _hqq(match: re.Match[str], computes: str) -> ConfigCall:
-    given = {"nbits": int(match[1]), "group_size": int(match[2])}
-    return ConfigCall(name="HqqConfig", given=given)
+    arguments = {"nbits": int(match[1]), "group_size": int(match[2])}
+    return ConfigCall(name="HqqConfig", given=arguments)
 
 
 # Methods whose config has `dequantize` among its loading attributes
@@ -79,34 +79,34 @@ DEQUANTIZES: Mapping[str, str] = {
 BNB, AO = "BitsAndBytesConfig", "TorchAoConfig"
 MAKES: tuple[tuple[str, Callable[[re.Match[str], str], ConfigCall]], ...] = (
     ("(nf4|fp4)(-dq)?", _bits4),
-    ("bnb-int8", lambda found, computes: ConfigCall(name=BNB, given={"load_in_8bit": True})),
+    ("bnb-int8", lambda match, computes: ConfigCall(name=BNB, given={"load_in_8bit": True})),
     (r"hqq-(\d)bit-g(\d+)", _hqq),
     ("torchao-int8", _torchao("Int8WeightOnlyConfig")),
     ("torchao-fp8", _torchao("Float8WeightOnlyConfig")),
     (r"torchao-int4-g(\d+)", _torchao("Int4WeightOnlyConfig")),
     (
         "quanto-(int8|float8|int4|int2)",
-        lambda found, computes: ConfigCall(name="QuantoConfig", given={"weights": found[1]}),
+        lambda match, computes: ConfigCall(name="QuantoConfig", given={"weights": match[1]}),
     ),
     (
         "eetq",
-        lambda found, computes: ConfigCall(name="EetqConfig", given={"weights": "int8"}),
+        lambda match, computes: ConfigCall(name="EetqConfig", given={"weights": "int8"}),
     ),
-    ("fp8-block", lambda found, computes: ConfigCall(name="FineGrainedFP8Config")),
+    ("fp8-block", lambda match, computes: ConfigCall(name="FineGrainedFP8Config")),
 )
 
 
-def _of_bnb(given: Mapping[str, Any], inner: str) -> str | None:
-    if given.get("load_in_8bit"):
+def _of_bnb(arguments: Mapping[str, Any], inner: str) -> str | None:
+    if arguments.get("load_in_8bit"):
         return "bnb-int8"
-    if not given.get("load_in_4bit"):
+    if not arguments.get("load_in_4bit"):
         return None
-    double = "-dq" if given.get("bnb_4bit_use_double_quant") else ""
-    return f"{given.get('bnb_4bit_quant_type', 'fp4')}{double}"
+    double = "-dq" if arguments.get("bnb_4bit_use_double_quant") else ""
+    return f"{arguments.get('bnb_4bit_quant_type', 'fp4')}{double}"
 
 
-def _of_torchao(given: Mapping[str, Any], inner: str) -> str | None:
-    group = given.get("group_size", 128)
+def _of_torchao(arguments: Mapping[str, Any], inner: str) -> str | None:
+    group = arguments.get("group_size", 128)
     return {
         "Int8WeightOnlyConfig": "torchao-int8",
         "Float8WeightOnlyConfig": "torchao-fp8",

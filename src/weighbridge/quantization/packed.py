@@ -61,13 +61,13 @@ def logical(
     helpers = {
         name for main, parameter in packed.items() for name in parameter.stored if name != main
     }
-    kept = [tensor for tensor in index.values() if tensor.name not in helpers]
+    whole = [tensor for tensor in index.values() if tensor.name not in helpers]
     plain = [
-        tensor for tensor in kept if tensor.name not in packed and not tensor.name.endswith(ALONE)
+        tensor for tensor in whole if tensor.name not in packed and not tensor.name.endswith(ALONE)
     ]
     params = packed | {tensor.name: _plain(tensor) for tensor in plain}
     notes = (*_unsure(params.values(), raw), *_odd(plain))
-    return Unpacked(tuple(params[tensor.name] for tensor in kept if tensor.name in params), notes)
+    return Unpacked(tuple(params[tensor.name] for tensor in whole if tensor.name in params), notes)
 
 
 def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:

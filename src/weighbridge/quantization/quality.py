@@ -197,11 +197,11 @@ def family(name: str) -> tuple[str, str] | None:
 
 def named(name: str, billions: float | None, *, experts: bool) -> NamedModel | None:
     """Read a model's name; None where it is of no family that has figures."""
-    found = family(name)
-    if found is None:
+    known = family(name)
+    if known is None:
         return None
     parts = re.split(r"[^a-z]+", name.lower())
-    return NamedModel(bare(name), *found, billions, experts, KINDS.intersection(parts))
+    return NamedModel(bare(name), *known, billions, experts, KINDS.intersection(parts))
 
 
 def distance(a: NamedModel, b: NamedModel) -> float | None:
@@ -289,8 +289,8 @@ class Finding(NamedTuple):
         return self.text.partition(" (")[0]
 
     def to_dict(self) -> dict[str, Any]:
-        found = self._asdict()
-        return {**found, "unit": UNITS[self.metric]}
+        fields = self._asdict()
+        return {**fields, "unit": UNITS[self.metric]}
 
 
 class _TableEntry(NamedTuple):

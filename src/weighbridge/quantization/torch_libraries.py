@@ -129,8 +129,8 @@ def torchao_float8(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
     yield PackedPiece(f"{module(param)}._weight_scale", FLOAT32, (weight.outputs, 1))
 
 
-def torchao_int4(found: Match[str]) -> Scheme:
-    group = int(found["group"])
+def torchao_int4(match: Match[str]) -> Scheme:
+    group = int(match["group"])
 
     def loader(facts: LoaderFacts) -> Pack:
         def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
@@ -143,7 +143,7 @@ def torchao_int4(found: Match[str]) -> Scheme:
 
         return packing(linears(facts), pieces, facts, group=group)
 
-    return Scheme(name=found[0], loader=loader, left=AO_LEFT, source=AO)
+    return Scheme(name=match[0], loader=loader, left=AO_LEFT, source=AO)
 
 
 def _rows(pieces: Pieces) -> Callable[[LoaderFacts], Pack]:
@@ -187,15 +187,15 @@ def _hqq_linears(facts: LoaderFacts) -> Takes:
     return lambda p: p.kind in kinds and tag(module(p)) != "lm_head"
 
 
-def hqq(found: Match[str]) -> Scheme:
-    bits, group = int(found["bits"]), int(found["group"])
+def hqq(match: Match[str]) -> Scheme:
+    bits, group = int(match["bits"]), int(match["group"])
     dtype, values = PACKED[bits]
 
     def loader(facts: LoaderFacts) -> Pack:
         def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
             if weight.numel % group:
                 raise UnsupportedError(
-                    f"{found[0]}: {param.name} has {weight.numel:,} values, which are not whole "
+                    f"{match[0]}: {param.name} has {weight.numel:,} values, which are not whole "
                     f"groups of {group}; HQQ refuses the model"
                 )
             prefix, groups = module(param), weight.numel // group
@@ -206,7 +206,7 @@ def hqq(found: Match[str]) -> Scheme:
         return packing(_hqq_linears(facts), pieces, facts)
 
     source = "hqq 0.2.8 core/quantize.py; transformers 5.23 integrations/hqq.py"
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=source)
+    return Scheme(name=match[0], loader=loader, left=LEFT, source=source)
 
 
 def quanto_group(inputs: int) -> int | None:

@@ -23,98 +23,98 @@ class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it
     says: str  # "a whole number", for errors
 
 
-def _word(given: Any) -> str:
-    if not isinstance(given, str) or not given:
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not value:
         raise TypeError
-    return given
+    return value
 
 
-def _version(given: Any) -> str:
-    if release(_word(given)) is None:
+def _version(value: Any) -> str:
+    if release(_word(value)) is None:
         raise ValueError
-    return str(given)
+    return str(value)
 
 
-def _release(given: Any) -> str:
+def _release(value: Any) -> str:
     """A version, or the date of a library that has few releases."""
-    return str(given) if dated(_word(given)) is not None else _version(given)
+    return str(value) if dated(_word(value)) is not None else _version(value)
 
 
-def _plain(given: Any) -> int | float:
-    if isinstance(given, bool) or not isinstance(given, int | float):
+def _plain(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
-    return given
+    return value
 
 
-def _count(given: Any) -> int:
-    if isinstance(given, str):
-        if re.fullmatch(r"\s*-\d+\s*", given):
-            return int(given)  # its bound is what is wrong with it
+def _count(value: Any) -> int:
+    if isinstance(value, str):
+        if re.fullmatch(r"\s*-\d+\s*", value):
+            return int(value)  # its bound is what is wrong with it
         try:
-            return parse_count(given)
+            return parse_count(value)
         except UsageError:
             raise ValueError from None
-    return _whole(given)
+    return _whole(value)
 
 
-def _whole(given: Any) -> int:
-    if isinstance(given, str):
-        return int(given)
-    number = _plain(given)
+def _whole(value: Any) -> int:
+    if isinstance(value, str):
+        return int(value)
+    number = _plain(value)
     if number != int(number):
         raise ValueError
     return int(number)
 
 
-def _number(given: Any) -> float:
-    return float(given) if isinstance(given, str) else float(_plain(given))
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, str) else float(_plain(value))
 
 
-def _size(given: Any) -> int:
-    return parse_size(given) if isinstance(given, str) else _whole(given)
+def _size(value: Any) -> int:
+    return parse_size(value) if isinstance(value, str) else _whole(value)
 
 
-def _text_size(given: Any) -> str:
+def _text_size(value: Any) -> str:
     """A size that may be relative: kept as it was written."""
-    return str(_whole(given)) if not isinstance(given, str) else _word(given)
+    return str(_whole(value)) if not isinstance(value, str) else _word(value)
 
 
-def _flag(given: Any) -> bool:
-    if not isinstance(given, bool):
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
         raise TypeError
-    return given
+    return value
 
 
-def _image(given: Any) -> tuple[int, int]:
+def _image(value: Any) -> tuple[int, int]:
     """ "1024", "1280x720" (width x height), 1024 or [height, width] -> (height, width)."""
-    if isinstance(given, str):
-        found = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+)\s*)?", given.lower())
-        if not found:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+)\s*)?", value.lower())
+        if not match:
             raise ValueError
-        width, height = int(found[1]), int(found[2] or found[1])
-    elif isinstance(given, list | tuple):
-        height, width = map(_whole, given)
+        width, height = int(match[1]), int(match[2] or match[1])
+    elif isinstance(value, list | tuple):
+        height, width = map(_whole, value)
     else:
-        height = width = _whole(given)
+        height = width = _whole(value)
     if not 1 <= min(height, width) <= max(height, width) <= 65_536:
         raise ValueError
     return height, width
 
 
-def _split(given: Any) -> tuple[float, ...]:
-    parts = re.split(r"[,/]", given) if isinstance(given, str) else given
-    found = tuple(_number(p) for p in parts)
-    if not found or min(found) < 0 or not sum(found):
+def _split(value: Any) -> tuple[float, ...]:
+    parts = re.split(r"[,/]", value) if isinstance(value, str) else value
+    numbers = tuple(_number(p) for p in parts)
+    if not numbers or min(numbers) < 0 or not sum(numbers):
         raise ValueError
-    return found
+    return numbers
 
 
-def _words(given: Any) -> tuple[str, ...]:
-    parts = given.split(",") if isinstance(given, str) else given
-    found = tuple(_word(p).strip() for p in parts)
-    if not all(found) or not found:
+def _words(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    words = tuple(_word(p).strip() for p in parts)
+    if not all(words) or not words:
         raise ValueError
-    return found
+    return words
 
 
 WORD = ValueKind(name="word", metavar="NAME", read=_word, says="text")

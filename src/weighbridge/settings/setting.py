@@ -140,28 +140,28 @@ class Setting(Generic[T]):
         """Title of the section that it is listed in."""
         return self.owner.TITLE
 
-    def value(self, given: Any) -> T:
+    def value(self, written: Any) -> T:
         """Read what was given. Raises UsageError with the setting's name where it is no value."""
         try:
-            read = self.kind.read(given)
+            read = self.kind.read(written)
         except (TypeError, ValueError, OverflowError):
-            raise UsageError(f"{self.flag} is {self.kind.says}, not {given!r:.80}") from None
+            raise UsageError(f"{self.flag} is {self.kind.says}, not {written!r:.80}") from None
         if self.choices:
-            read = self._choice(read, given)
+            read = self._choice(read, written)
         elif isinstance(read, int | float) and not self.least <= read <= self.most:
             low = read < self.least
             bound = f"at least {_plainly(self.least)}" if low else f"at most {_plainly(self.most)}"
             if read != read:
                 bound = self.kind.says
-            raise UsageError(f"{self.flag} is {bound}, not {given!r:.80}")
+            raise UsageError(f"{self.flag} is {bound}, not {written!r:.80}")
         value: T = read
         return value
 
-    def _choice(self, read: str, given: Any) -> str:
+    def _choice(self, read: str, value: Any) -> str:
         """Return the choice as it is declared, however it was written."""
         spelled = {choice.lower(): choice for choice in self.choices}
         if read.lower() not in spelled:
-            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
+            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {value!r:.80}")
         return spelled[read.lower()]
 
 
@@ -292,9 +292,9 @@ class Settings:
         if "TITLE" in vars(cls) and "TITLE_ZH" not in vars(cls):
             cls.TITLE_ZH = cls.TITLE
 
-    def __init__(self, **said: Any) -> None:
+    def __init__(self, **values: Any) -> None:
         known = fields(type(self))
-        for name, value in said.items():
+        for name, value in values.items():
             if name not in known:
                 raise TypeError(f"{type(self).__name__} has no setting {name!r}")
             if value is not known[name].unset:

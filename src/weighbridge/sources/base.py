@@ -115,11 +115,11 @@ class Together(Generic[T]):
 def _outcome(job: Callable[[], T]) -> Callable[[], T]:
     """Run `job`, and return a function that returns its result, or raises its error."""
     try:
-        found = job()
+        result = job()
     except BaseException as error:
         failure = error
     else:
-        return lambda: found
+        return lambda: result
 
     def fail() -> T:
         raise failure

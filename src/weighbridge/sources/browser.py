@@ -35,9 +35,9 @@ class BrowserResponse:
         self._length = int(self._body.byteLength)
         self.status_code = int(request.status)
         self.url = str(request.responseURL or url)
-        found = _parsed(str(request.getAllResponseHeaders() or ""))
+        headers = _parsed(str(request.getAllResponseHeaders() or ""))
         self.headers: ResponseHeaders = _Headers(
-            _filled(found, self.status_code, wanted, self._length)
+            _filled(headers, self.status_code, wanted, self._length)
         )
 
     def chunks(self, size: int) -> Iterator[bytes]:
@@ -51,8 +51,8 @@ class BrowserResponse:
 
 
 class _Headers:
-    def __init__(self, found: Mapping[str, str]) -> None:
-        self._found = found
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._found = headers
 
     def get(self, name: str, default: str = "", /) -> str:
         return self._found.get(name.lower(), default)
@@ -93,18 +93,18 @@ def allowed(url: str) -> bool:
 
 
 def _hub() -> str:
-    found: str = constants().ENDPOINT
-    return found
+    address: str = constants().ENDPOINT
+    return address
 
 
 def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Keep the headers that a page may send; a token goes to the Hub itself and nowhere else."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     ours = (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc)
-    kept = {name: value for name, value in headers.items() if name.lower() not in FORBIDDEN}
+    allowed = {name: value for name, value in headers.items() if name.lower() not in FORBIDDEN}
     if not ours:
-        kept.pop("Authorization", None)
-    return kept
+        allowed.pop("Authorization", None)
+    return allowed
 
 
 def _failed(error: Exception) -> NoReturn:
@@ -126,13 +126,13 @@ def _parsed(text: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
-def _filled(found: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
+def _filled(headers: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
     """Fill in the headers that the client reads and the server did not let us see: the body has
     been unpacked, and 206 answers the range that was asked for."""
-    found.pop("content-encoding", None)
+    headers.pop("content-encoding", None)
     if status == 200:
-        found["content-length"] = str(length)
-    if status == 206 and "content-range" not in found:
+        headers["content-length"] = str(length)
+    if status == 206 and "content-range" not in headers:
         first = wanted.removeprefix("bytes=").partition("-")[0] or "0"
-        found["content-range"] = f"bytes {first}-{int(first) + length - 1}/*"
-    return found
+        headers["content-range"] = f"bytes {first}-{int(first) + length - 1}/*"
+    return headers

@@ -61,16 +61,16 @@ def snapshot(repo: Path, commit: str | None) -> Path | None:
 
 def chosen_snapshot(repo: Path, revision: str | None) -> Path:
     """Find the snapshot that a user means who names the folder of a repository in the cache."""
-    found = snapshot(repo, commit_of(repo, revision or "main"))
+    chosen = snapshot(repo, commit_of(repo, revision or "main"))
     snapshots = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
-    if found is None and revision is None and len(snapshots) == 1:
+    if chosen is None and revision is None and len(snapshots) == 1:
         return snapshots[0]
-    if found is None:
+    if chosen is None:
         commits = ", ".join(path.name for path in snapshots) or "none"
         raise NotFoundError(
             f"{repo}: no snapshot of revision {revision or 'main'!r}; it holds {commits}"
         )
-    return found
+    return chosen
 
 
 def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:
@@ -117,8 +117,8 @@ def _refer(repo: Path, revision: Revision) -> None:
     """Note which commit a branch or tag is. It stays what it was for a snapshot that holds more
     than small files: without a network, that is worth more than a newer config."""
     before = commit_of(repo, revision.name)
-    held = snapshot(repo, before)
-    if before == revision.commit or (held is not None and _holds_more(held)):
+    older = snapshot(repo, before)
+    if before == revision.commit or (older is not None and _holds_more(older)):
         return
     if not {"", ".", ".."} & set(revision.name.split("/")):
         _write(repo / "refs" / revision.name, revision.commit.encode())

@@ -141,8 +141,8 @@ def _stored_token() -> str | None:
     constants = surroundings.constants()
     exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
     if not exchanged:
-        given = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
-        if token := _cleaned(given):
+        environment = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
+        if token := _cleaned(environment):
             return token
         if "refresh_token" not in _file(constants.HF_STORED_TOKENS_PATH):
             return _cleaned(_file(constants.HF_TOKEN_PATH))
@@ -274,11 +274,11 @@ def _range_header(wanted: ByteRange) -> str:
 
 def _content_range(response: Response) -> tuple[int, int, int | None]:
     """Read (first, last, total) of "bytes 0-99/1234"; the total may be "*"."""
-    said = response.headers.get("Content-Range", "")
-    span, _, total = said.removeprefix("bytes ").partition("/")
+    header = response.headers.get("Content-Range", "")
+    span, _, total = header.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
     if _number(first) is None or _number(last) is None:
-        raise _TransientError(f"answered with the range {shown(said)}")
+        raise _TransientError(f"answered with the range {shown(header)}")
     return int(first), int(last), _number(total)
 
 

@@ -209,30 +209,30 @@ class HubSource:
         if commit is None:
             return None
         folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
-        found = next((p for folder in folders if (p := cache.snapshot(folder, commit))), None)
-        return None if found is None else LocalSource(found)
+        path = next((p for folder in folders if (p := cache.snapshot(folder, commit))), None)
+        return None if path is None else LocalSource(path)
 
     def _cache(self, repo_id: str) -> Path:
-        given = self._options.cache_dir
-        root = cache.default_dir() if given is None else Path(given).expanduser()
+        folder = self._options.cache_dir
+        root = cache.default_dir() if folder is None else Path(folder).expanduser()
         return cache.repository(root, repo_id)
 
     def _cached_listing(self, failure: UnreachableError | None = None) -> _Listing:
         folder = self._cache(self._ref.repo_id)
         commit = cache.commit_of(folder, self._ref.revision or "main")
-        found = cache.snapshot(folder, commit)
-        if found is None and failure is not None:
+        path = cache.snapshot(folder, commit)
+        if path is None and failure is not None:
             raise AwayError(
                 f"{self._where()}: {failure}, and the cache holds nothing of it; a folder or a "
                 "config.json needs no network"
             )
-        if found is None:
+        if path is None:
             raise AwayError(
                 f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "
                 f"`hf download {self._ref.repo_id}` once with a network, or leave out --offline"
             )
-        snapshot = LocalSource(found)
-        note = f"{failure}; read from the cache, commit {found.name[:12]}" if failure else ""
+        snapshot = LocalSource(path)
+        note = f"{failure}; read from the cache, commit {path.name[:12]}" if failure else ""
         return _Listing(
             repo_id=self._ref.repo_id,
             commit=commit,
@@ -332,9 +332,9 @@ def _no_repository(refused: RefusedAnswerError, asked: HubRequest) -> Weighbridg
 
 
 def _no_revision(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    held = f"; it has {', '.join(asked.revisions)}" if asked.revisions else ""
+    known = f"; it has {', '.join(asked.revisions)}" if asked.revisions else ""
     revision = "branch main" if asked.revision is None else f"revision {asked.revision!r}"
-    return NotFoundError(f"{asked.repo_id} has no {revision}{held}")
+    return NotFoundError(f"{asked.repo_id} has no {revision}{known}")
 
 
 def _no_file(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
@@ -344,10 +344,10 @@ def _no_file(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError
 def _denied(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.gated:
         return _gated(refused, asked)
-    said = f" ({refused.detail})" if refused.detail else ""
+    detail = f" ({refused.detail})" if refused.detail else ""
     return HubError(
-        f"{asked.endpoint} refuses access to {asked.repo_id} with {refused.status}{said}: if it is "
-        f"gated, accept its licence at {asked.page}; {login()} that may read it"
+        f"{asked.endpoint} refuses access to {asked.repo_id} with {refused.status}{detail}: if it "
+        f"is gated, accept its licence at {asked.page}; {login()} that may read it"
     )
 
 
@@ -359,8 +359,8 @@ def _absent(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
 
 
 def _other(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    said = f": {refused.detail}" if refused.detail else ""
-    return HubError(f"{asked.page}: the answer was {refused.status}{said}")
+    detail = f": {refused.detail}" if refused.detail else ""
+    return HubError(f"{asked.page}: the answer was {refused.status}{detail}")
 
 
 Reader = Callable[[RefusedAnswerError, HubRequest], WeighbridgeError]

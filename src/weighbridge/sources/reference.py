@@ -97,7 +97,7 @@ def parse(
     named = bool(typed.text) and typed.text.isprintable() and len(typed.text) <= MAX_LENGTH
     if not named and not exists(typed.text):
         raise UsageError(f"{_shown(text)} names no model; give a Hub id, a path or a URL")
-    return next(found for reader in READERS if (found := reader(typed)) is not None)
+    return next(reference for reader in READERS if (reference := reader(typed)) is not None)
 
 
 def _shown(text: str) -> str:
@@ -129,12 +129,12 @@ def _config_text(typed: _Typed) -> Reference | None:
 
 
 def _size(typed: _Typed) -> Reference | None:
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", typed.text, re.ASCII | re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", typed.text, re.ASCII | re.IGNORECASE)
+    if match is None:
         return None
     _unversioned(typed, "a size")
-    scale = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[found[2].upper()]
-    whole, _, tenths = found[1].partition(".")
+    scale = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[match[2].upper()]
+    whole, _, tenths = match[1].partition(".")
     parameters = int(whole + tenths) * scale // 10 ** len(tenths)
     if not parameters:
         raise UsageError(f"{_shown(typed.text)} is a model without parameters")
@@ -142,14 +142,14 @@ def _size(typed: _Typed) -> Reference | None:
 
 
 def _schemed(typed: _Typed) -> Reference | None:
-    scheme, separator, rest = typed.text.partition("://")
+    scheme, separator, address = typed.text.partition("://")
     if not separator:
         return None
     reader = SCHEMES.get(scheme.lower())
     if reader is None:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"{_shown(typed.text)}: {scheme}:// cannot be read; known: {known}")
-    return reader(typed, rest)
+    return reader(typed, address)
 
 
 def _bare_host(typed: _Typed) -> Reference | None:
@@ -186,11 +186,11 @@ def _missing_path(typed: _Typed) -> Reference | None:
 
 def _repository(typed: _Typed) -> Reference | None:
     """org/name and its suffixes, also behind timm's prefix for the Hub."""
-    found = _hub(typed, re.sub(r"^hf[-_]hub:", "", typed.text))
-    owner, _, name = found.repo_id.partition("/")
-    if owner == "timm" and not (found.filename or found.subfolder or found.quant):
-        return TimmRef(name=name, revision=found.revision)
-    return found
+    repository = _hub(typed, re.sub(r"^hf[-_]hub:", "", typed.text))
+    owner, _, name = repository.repo_id.partition("/")
+    if owner == "timm" and not (repository.filename or repository.subfolder or repository.quant):
+        return TimmRef(name=name, revision=repository.revision)
+    return repository
 
 
 READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
@@ -208,17 +208,17 @@ READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
 # Schemes.
 
 
-def _hf_uri(typed: _Typed, rest: str) -> Reference:
-    kind, _, place = rest.partition("/")
+def _hf_uri(typed: _Typed, address: str) -> Reference:
+    kind, _, place = address.partition("/")
     if kind in OTHER_KINDS:
         raise UsageError(f"{_shown(typed.text)} is {OTHER_KINDS[kind]}, not a model")
-    return _hub(typed, place if kind == "models" else rest)
+    return _hub(typed, place if kind == "models" else address)
 
 
-def _file_uri(typed: _Typed, rest: str) -> Reference:
+def _file_uri(typed: _Typed, place: str) -> Reference:
     from urllib.parse import unquote
 
-    path = unquote(rest.removeprefix("localhost"))
+    path = unquote(place.removeprefix("localhost"))
     if not typed.exists(path):
         raise NotFoundError(f"{_shown(path)}: no such file or folder")
     return LocalRef(path=path, revision=typed.revision)
@@ -254,10 +254,10 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
         raise UsageError(f"{_shown(shown)} is not a URL: {why}") from None
     if not parts.hostname:
         raise UsageError(f"{_shown(shown)} is not a URL: it names no host")
-    found = _hub_path(typed, parts)
-    if found is None:
+    place = _hub_path(typed, parts)
+    if place is None:
         return _plain_url(typed, url, parts)
-    endpoint, path = found
+    endpoint, path = place
     return _page(typed, endpoint, [unquote(part) for part in path.split("/") if part])
 
 
@@ -296,15 +296,15 @@ def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference
     if segments[0] in OTHER_KINDS:
         raise UsageError(f"{_shown(typed.text)} is {OTHER_KINDS[segments[0]]}, not a model")
     length = 1 if len(segments) == 1 or segments[1] in PAGES else 2  # gpt2 has no organization
-    repo_id, rest = "/".join(segments[:length]), segments[length:]
-    if not rest:
+    repo_id, below = "/".join(segments[:length]), segments[length:]
+    if not below:
         return _hub_ref(typed, repo_id, endpoint=endpoint)
-    place = PAGES.get(rest[0])
-    if place is None or len(rest) == 1:
+    place = PAGES.get(below[0])
+    if place is None or len(below) == 1:
         raise UsageError(
             f"{_shown(typed.text)} is no page of files; expected {ENDPOINT}/{repo_id}/tree/REVISION"
         )
-    revision, path = _split_revision(rest[1:])
+    revision, path = _split_revision(below[1:])
     where = {place: _path(path, typed.text)} if path else {}
     return _hub_ref(typed, repo_id, revision=revision, endpoint=endpoint, **where)
 
@@ -330,8 +330,8 @@ def _hub(typed: _Typed, text: str) -> HubRef:
         )
     name, at, after = text.partition("@")
     segments = name.split("/")
-    revision, rest = _split_revision(after.split("/")) if at else ("", [])
-    path = segments[2:] + rest
+    revision, below = _split_revision(after.split("/")) if at else ("", [])
+    path = segments[2:] + below
     last = path[-1].lower() if path else ""
     place = "filename" if last.endswith(FILES) else "subfolder"
     where = {place: _path(path, typed.text)} if path else {}

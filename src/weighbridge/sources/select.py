@@ -18,10 +18,10 @@ LOOKED_AT = 500  # characters and names: likeness takes their product
 def parts(path: str) -> tuple[str, ...]:
     """Name all parts of the split GGUF file that `path` belongs to; itself where it is not
     split."""
-    found = SPLIT.fullmatch(path)
-    if found is None:
+    match = SPLIT.fullmatch(path)
+    if match is None:
         return (path,)
-    stem, index, count, suffix = found.groups()
+    stem, index, count, suffix = match.groups()
     if not 1 <= int(index) <= int(count) <= MAX_PARTS:
         raise BadFileError(f"{path}: part {int(index)} of {int(count)} cannot be")
     return tuple(f"{stem}{i:05}-of-{count}{suffix}" for i in range(1, int(count) + 1))
@@ -39,15 +39,15 @@ def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFi
 def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
     """Return the entries below a folder, under their paths in it."""
     entries = tuple(entries)
-    found = tuple(
+    inner = tuple(
         SourceFile(entry.path.removeprefix(f"{path}/"), entry.size)
         for entry in entries
         if entry.path.startswith(f"{path}/")
     )
-    if not found:
+    if not inner:
         folders = sorted({e.path.rpartition("/")[0] for e in entries} - {""})
         raise NotFoundError(f"{where} has no folder {path!r}{_hint(path, folders)}")
-    return found
+    return inner
 
 
 def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple[SourceFile, ...]:

@@ -87,14 +87,14 @@ def _certificates() -> Mapping[str, str]:
 @cache
 def context() -> ssl.SSLContext:
     """Make TLS with the certificates that huggingface_hub's client trusts."""
-    given = _certificates()
-    if not given:
+    files = _certificates()
+    if not files:
         from truststore import SSLContext
 
         trusted: ssl.SSLContext = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return trusted
     try:
-        return ssl.create_default_context(cafile=given.get("cafile"), capath=given.get("capath"))
+        return ssl.create_default_context(cafile=files.get("cafile"), capath=files.get("capath"))
     except OSError as error:
         raise UsageError(f"SSL_CERT_FILE, SSL_CERT_DIR: no certificates ({error})") from None
 
@@ -126,11 +126,13 @@ class Idle:
         with self._lock:
             while self._held and self._held[0][0] < oldest:
                 self._held.popleft()[2].close()
-            found = next((held for held in reversed(self._held) if held[1] == origin), None)
-            if found is None:
+            idle = next(
+                (kept_one for kept_one in reversed(self._held) if kept_one[1] == origin), None
+            )
+            if idle is None:
                 return None
-            self._held.remove(found)
-            return found[2]
+            self._held.remove(idle)
+            return idle[2]
 
     def give(self, origin: UrlOrigin, connection: HTTPConnection) -> None:
         with self._lock:
@@ -313,13 +315,13 @@ def _asked(
 
 def _connected(origin: UrlOrigin, timeout: float) -> HTTPConnection:
     with _told():
-        found = (
+        addresses = (
             HTTPSConnection(*origin[1:], timeout=timeout, context=context())
             if origin.scheme == "https"
             else HTTPConnection(*origin[1:], timeout=timeout)
         )
-        found.connect()
-        return found
+        addresses.connect()
+        return addresses
 
 
 def _answered(
@@ -332,8 +334,8 @@ def _answered(
         with _told():
             connection.sock.settimeout(timeout)
             connection.request("GET", target, headers=headers)
-            found: _Response = way.getresponse()
-            return found
+            response: _Response = way.getresponse()
+            return response
     except BaseException:
         connection.close()
         raise

@@ -64,14 +64,14 @@ def matched(
     linears = [n for n in linears if not _within(n, whole)]
     if list(targets) == [ALL]:
         return [n for n in linears if not _head(n)]
-    found = [n for n in linears if _targeted(n, targets)]
-    if not found:
+    names = [n for n in linears if _targeted(n, targets)]
+    if not names:
         known = ", ".join(sorted({n.rpartition(".")[2] for n in linears}))
         raise UsageError(
             f"--lora-targets {','.join(targets)}: no linear of the model is called so; it has "
             f"{known}"
         )
-    return found
+    return names
 
 
 class ExpertTarget(NamedTuple):
@@ -97,17 +97,17 @@ def experts(
         raise UsageError(
             f"--lora-targets: {' and '.join(up)} of the experts are one parameter; name both"
         )
-    found = []
+    chosen = []
     for h in params:
         leaf = h.name.rpartition(".")[2]
         if leaf == "gate_up_proj" and up[0] in named:
-            found.append(ExpertTarget(h.name, 2))
+            chosen.append(ExpertTarget(h.name, 2))
         elif (leaf == "down_proj" and back in named) or (
             h.name.endswith(".gate.weight") and "gate" in named
         ):
-            found.append(ExpertTarget(h.name, 1))
-    rest = [ALL] if everything else [t for t in targets if t not in (*up, back, "gate")]
-    return found, rest
+            chosen.append(ExpertTarget(h.name, 1))
+    others = [ALL] if everything else [t for t in targets if t not in (*up, back, "gate")]
+    return chosen, others
 
 
 def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:

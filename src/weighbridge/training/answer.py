@@ -45,13 +45,13 @@ def answer(
     flights = [min(count - i, plan.accumulation) + 1 for i in range(count)]
     followed(plan.subject.body, plan.subject.model.reference, flights)
     stages = [run.within(most) for run in (runs or runs_of(plan))]
-    found = max(stages, key=lambda run: max(run.reserved.values()))
+    fullest = max(stages, key=lambda run: max(run.reserved.values()))
     return TrainingAnswer(
-        devices=(*_devices(plan, stages), on_host(plan, found)),
-        managed=found.elsewhere.get("managed", 0),
+        devices=(*_devices(plan, stages), on_host(plan, fullest)),
+        managed=fullest.elsewhere.get("managed", 0),
         settings=_settings(plan),
-        derived=_derived(plan, found),
-        warnings=tuple(_warnings(plan, found)),
+        derived=_derived(plan, fullest),
+        warnings=tuple(_warnings(plan, fullest)),
     )
 
 
@@ -63,8 +63,8 @@ def runs_of(plan: TrainingPlan) -> tuple[StageRuns, ...]:
 def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
     """Ranks of a stage are alike; the first has the largest shares."""
     alike = plan.sharding.ranks // plan.sharding.pipeline
-    for number, found in enumerate(stages):
-        shown = phases(plan, found)
+    for number, run in enumerate(stages):
+        shown = phases(plan, run)
         for i in range(min(alike, _listed(plan))):
             yield Device(index=number * alike + i, kind="gpu", phases=shown)
 

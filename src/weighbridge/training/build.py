@@ -241,10 +241,10 @@ def _pieces(
     dtype = INT8 if whole else plan.computing
     for source, sizes in packed.items():
         for number, nbytes in enumerate(sizes):
-            held = "whole" if number and plan.codes != "all" else plan.codes
-            if held in ("whole", "both"):
+            cut = "whole" if number and plan.codes != "all" else plan.codes
+            if cut in ("whole", "both"):
                 yield m.new((nbytes,), INT8, "weights")
-            if held == "whole":
+            if cut == "whole":
                 continue
             count, which = ceil_div(nbytes, dtype.size(1)), f" {number}" if number else ""
             codes = ParameterSpec(f"{source} (packed{which})", (count,), CODES)

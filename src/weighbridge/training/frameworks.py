@@ -116,11 +116,11 @@ class Framework:
 
     def at(self, release: tuple[int, ...] | None) -> "Framework":
         """The framework as it was in a release; None is the newest."""
-        found = self
+        framework = self
         for before, changed in self.older:
             if release is not None and release < before:
-                found = replace(found, **changed)
-        return found
+                framework = replace(framework, **changed)
+        return framework
 
 
 # SFT of TRL 0.7.1 to 1.16: trainer/sft_trainer.py, sft_config.py, utils.py, models/utils.py
@@ -296,30 +296,31 @@ STORAGE: Mapping[str, DType] = {  # of packed weights
 
 
 def framework(name: str | None, release: str | None = None) -> Framework:
-    found = FRAMEWORKS.get(name or "trainer")
-    if found is None and name is not None and name in NEAR:
+    known = FRAMEWORKS.get(name or "trainer")
+    if known is None and name is not None and name in NEAR:
         raise UsageError(f"--framework {name}: {NEAR[name]}")
-    if found is None:
+    if known is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
-    return found.at(numbers(release))
+    return known.at(numbers(release))
 
 
 def held(w: Train) -> tuple[Framework, Precision]:
     """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
     whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights that are
     stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has it."""
-    made = framework(w.framework, w.framework_version)
-    if w.shard is not None and made.shards and w.shard not in made.shards:
+    trainer = framework(w.framework, w.framework_version)
+    if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
         raise UsageError(
-            f"--shard {w.shard}: {made.name} has none of its kind; it has {', '.join(made.shards)}"
+            f"--shard {w.shard}: {trainer.name} has none of its kind; it has "
+            f"{', '.join(trainer.shards)}"
         )
-    chosen = precision(made, w.precision)
+    chosen = precision(trainer, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
         chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
-    floats = stored(w, made)
+    floats = stored(w, trainer)
     if floats is not None:  # one flat parameter has one dtype
         chosen = replace(chosen, frozen=floats)
-    return made, chosen
+    return trainer, chosen
 
 
 def stored(w: Train, framework: Framework) -> DType | None:
@@ -330,8 +331,8 @@ def stored(w: Train, framework: Framework) -> DType | None:
 
 
 def precision(framework: Framework, name: str | None) -> Precision:
-    found = framework.precisions.get(name or framework.precision)
-    if found is None or (found.float8 and not framework.float8):
+    named = framework.precisions.get(name or framework.precision)
+    if named is None or (named.float8 and not framework.float8):
         known = (n for n, x in framework.precisions.items() if framework.float8 or not x.float8)
         raise UsageError(f"--precision {name!r} is not one of {framework.name}: {', '.join(known)}")
-    return replace(found, name=name or framework.precision)
+    return replace(named, name=name or framework.precision)

@@ -61,8 +61,10 @@ def unpacked(model: Model, w: Train) -> Model:
     if config is None or plan is None or plan.parameters != _parameters(part):
         raise UnsupportedError(_refusal(model, part))
     note = f"a GGUF file is dequantized to be trained: as {plan.cls}, which its metadata make"
-    made = replace(part, library="transformers", blueprint=plan, config=config, quantization=None)
-    return replace(model, parts=(made,), notes=(*model.notes, note))
+    class_part = replace(
+        part, library="transformers", blueprint=plan, config=config, quantization=None
+    )
+    return replace(model, parts=(class_part,), notes=(*model.notes, note))
 
 
 def _config(part: ModelPart) -> dict[str, Any] | None:
@@ -71,7 +73,7 @@ def _config(part: ModelPart) -> dict[str, Any] | None:
     kind = index()["trained"].get(arch)
     if kind is None:
         return None
-    found = {
+    values = {
         ours: value
         for theirs, ours in KEYS.items()
         if isinstance(value := metadata.get(f"{arch}.{theirs}"), int | float)
@@ -79,11 +81,11 @@ def _config(part: ModelPart) -> dict[str, Any] | None:
     shapes = {t.name: t.shape for t in part.stored}
     words = shapes.get("token_embd.weight")
     if words:
-        found["vocab_size"] = words[0]
+        values["vocab_size"] = words[0]
     biased = "blk.0.attn_q.bias" in shapes
     tied = "output.weight" not in shapes
     named = {"model_type": kind, "architectures": [family(kind).cls], "tie_word_embeddings": tied}
-    return {**found, **named, "attention_bias": biased}
+    return {**values, **named, "attention_bias": biased}
 
 
 def _plan(config: Mapping[str, Any]) -> Blueprint | None:
@@ -96,8 +98,8 @@ def _plan(config: Mapping[str, Any]) -> Blueprint | None:
 
 
 def _parameters(part: ModelPart) -> int:
-    held = (t for t in part.stored if not t.name.startswith(DERIVED))
-    return sum(prod(t.shape) for t in held)
+    tensors = (t for t in part.stored if not t.name.startswith(DERIVED))
+    return sum(prod(t.shape) for t in tensors)
 
 
 def _refusal(model: Model, part: ModelPart) -> str:

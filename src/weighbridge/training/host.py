@@ -61,15 +61,15 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     """One machine, without states that the driver pages (paged.py)."""
     ranks = min(NODE, plan.sharding.ranks)
     process = host.processes(ranks)
-    kept = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
+    components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
     inputs = _inputs(plan, result, ranks)
     phases = [Phase("load", (process, *_loading(plan, ranks)))]
     if result.away:
-        phases.append(Phase("backward", (process, *kept, inputs)))
-    phases.append(Phase("step", (process, *kept)))
+        phases.append(Phase("backward", (process, *components, inputs)))
+    phases.append(Phase("step", (process, *components)))
     saved = _saved(plan, result)
     if saved is not None:
-        phases.append(Phase("save", (process, *kept, saved)))
+        phases.append(Phase("save", (process, *components, saved)))
     return Device(index=0, kind="host", phases=tuple(phases))
 
 
@@ -161,23 +161,23 @@ def _states(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Com
 
 
 def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
-    own = ceil_div(result.trainable, plan.sharding.shares)
+    elements = ceil_div(result.trainable, plan.sharding.shares)
     third = plan.sharding.kind == "zero3"
-    groups = _groups(plan, own) if third else [own]
+    groups = _groups(plan, elements) if third else [elements]
     yield _of(
         "master_weights",
-        exactly(ranks * (MASTER * own if third else power_of_two(MASTER * own))),
-        f"{own:,} numbers a rank in float32",
+        exactly(ranks * (MASTER * elements if third else power_of_two(MASTER * elements))),
+        f"{elements:,} numbers a rank in float32",
     )
     yield _of(
         "gradients",
-        _times(ranks, _unsure(GRADIENT * own, _pinned(GRADIENT, groups))),
+        _times(ranks, _unsure(GRADIENT * elements, _pinned(GRADIENT, groups))),
         "the part's gradients in float32",
     )
     waiting = not third and plan.accumulation > 1
     yield _of(
         "gradients",
-        _times(ranks * (1 + waiting), _unsure(LOW * own, power_of_two(LOW * own))),
+        _times(ranks * (1 + waiting), _unsure(LOW * elements, power_of_two(LOW * elements))),
         "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
     )
     if plan.sharding.offload == "params":
@@ -210,10 +210,10 @@ def _parameters(
     )
 
 
-def _groups(plan: TrainingPlan, own: int) -> list[int]:
+def _groups(plan: TrainingPlan, elements: int) -> list[int]:
     """Numbers of a rank that stage 3 keeps together."""
     each = plan.zero.sizes.get("sub_group", SUB_GROUP)
-    return [min(each, own - start) for start in range(0, own, each)]
+    return [min(each, elements - start) for start in range(0, elements, each)]
 
 
 def _pinned(width: int, groups: list[int]) -> int:
@@ -230,8 +230,8 @@ def _times(ranks: int, each: Bytes) -> Bytes:
 
 
 def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
-    own = ceil_div(result.trainable, plan.sharding.shares)
-    states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(plan, own), default=0))
+    elements = ceil_div(result.trainable, plan.sharding.shares)
+    states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(plan, elements), default=0))
     return _of(
         "temporaries",
         Bytes(*(ranks * b for b in (states, states, states + LOW * PARAMETER_BUFFERS))),
@@ -326,19 +326,19 @@ def _beside(
 ) -> Device:
     phases = []
     for phase in device.phases:
-        own = away
+        states = away
         if device.kind == "gpu":
             here = _here(phase.at("driver"), managed, usable)
-            own = _paged_states(here, optimizer, "paged optimizer states", name="other")
-        later = phase.name != BEFORE and own.bytes.high > 0
-        phases.append(Phase(phase.name, (*phase.components, own)) if later else phase)
+            states = _paged_states(here, optimizer, "paged optimizer states", name="other")
+        later = phase.name != BEFORE and states.bytes.high > 0
+        phases.append(Phase(phase.name, (*phase.components, states)) if later else phase)
     return replace(device, phases=tuple(phases))
 
 
-def _here(rest: Bytes, managed: int, usable: Bytes | None) -> Bytes:
+def _here(beside: Bytes, managed: int, usable: Bytes | None) -> Bytes:
     if usable is None:
         return Bytes(0, managed // 2, managed)
-    return exactly(min(managed, max(0, usable.low - rest.high)))
+    return exactly(min(managed, max(0, usable.low - beside.high)))
 
 
 def _paged_states(

@@ -46,20 +46,20 @@ class Base:
 
 
 def chosen(
-    given: str | None, form: Scheme | None, usual: str, *, lowered: bool, shared: bool
+    asked: str | None, form: Scheme | None, usual: str, *, lowered: bool, shared: bool
 ) -> str:
     """Choose how the base is cast: as the user says, or as the framework does with what
     bitsandbytes packs and no ranks share out. `lowered`: products are in bfloat16, 8 bits excepted
     by TRL. Raises UsageError where nothing is packed."""
-    if form is None and given is not None:
+    if form is None and asked is not None:
         raise UsageError(
-            f"--kbit-upcast {given}: the base is not packed, and nothing is cast; add "
+            f"--kbit-upcast {asked}: the base is not packed, and nothing is cast; add "
             "--method qlora, or leave it out"
         )
     if form is None or not form.name.startswith(CAST):
         return "none"
-    if given is not None:
-        return given
+    if asked is not None:
+        return asked
     if shared or not form.name.startswith(BITSANDBYTES):
         return "none"
     return "peft" if usual == "trl" and (form.name == "bnb-int8" or not lowered) else usual

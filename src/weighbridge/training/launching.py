@@ -98,8 +98,8 @@ def line(run: TrainerRun) -> TrainingLine:
     why = unwritten(run)
     if why:
         return TrainingLine(why=f"no line to paste: {why}")
-    made = _trl if run.framework == "trl" else _trainer
-    return TrainingLine("; ".join((*_imports(run), *_kernels(run), *made(run))))
+    script = _trl if run.framework == "trl" else _trainer
+    return TrainingLine("; ".join((*_imports(run), *_kernels(run), *script(run))))
 
 
 def start(count: int) -> str:
@@ -184,8 +184,8 @@ def _trainer(run: TrainerRun) -> Iterator[str]:
     yield f"model = {run.cls}.from_pretrained({loaded})"
     if t["kbit_upcast"] == "peft":
         checkpoints = CHECKPOINTS[t["checkpointing"]]
-        given = f"model, use_gradient_checkpointing={checkpoints}"
-        yield f"model = prepare_model_for_kbit_training({given})"
+        arguments = f"model, use_gradient_checkpointing={checkpoints}"
+        yield f"model = prepare_model_for_kbit_training({arguments})"
     if t["lora_r"]:
         yield f"model = get_peft_model(model, {_adapters(run)})"
     yield f"args = TrainingArguments({', '.join(_arguments(run))})"
@@ -198,8 +198,8 @@ def _trl(run: TrainerRun) -> Iterator[str]:
         yield f"peft_config = {_adapters(run)}"
     loading = ", ".join(_loading(run))
     length = f"max_length={run.told['seq_len']}"
-    given = ", ".join((*_arguments(run), length, f"model_init_kwargs=dict({loading})"))
-    yield f"args = SFTConfig({given})"
+    arguments = ", ".join((*_arguments(run), length, f"model_init_kwargs=dict({loading})"))
+    yield f"args = SFTConfig({arguments})"
 
 
 def _loading(run: TrainerRun) -> Iterator[str]:
@@ -214,22 +214,22 @@ def _loading(run: TrainerRun) -> Iterator[str]:
 
 def call(call: ConfigCall, storage: str | None = None) -> str:
     """A quantization_config; `storage` is the dtype that packed weights are stored in."""
-    given = [f"{name}={value!r}" for name, value in call.given.items()]
-    given += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
-    given += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
-    return f"{call.name}({', '.join(given)})"
+    arguments = [f"{name}={value!r}" for name, value in call.given.items()]
+    arguments += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
+    arguments += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
+    return f"{call.name}({', '.join(arguments)})"
 
 
 def _adapters(run: TrainerRun) -> str:
     t = run.told
-    given = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
+    lora = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
     targets = list(t["lora_targets"])
-    given.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
-    given += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
-    given += ["use_dora=True"] if t["method"] == "dora" else []
-    given += ["use_rslora=True"] if t["use_rslora"] else []
-    given += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
-    return f"LoraConfig({', '.join(given)})"
+    lora.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
+    lora += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
+    lora += ["use_dora=True"] if t["method"] == "dora" else []
+    lora += ["use_rslora=True"] if t["use_rslora"] else []
+    lora += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
+    return f"LoraConfig({', '.join(lora)})"
 
 
 def _arguments(run: TrainerRun) -> Iterator[str]:

@@ -174,10 +174,10 @@ class _Making:
             raise UsageError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
 
     def param(self, name: str, shape: Shape, kind: str) -> LeafTensor:
-        made = self.around.place(self.m, ParameterSpec(name, shape, kind), self.p.dtype)
-        made.trainable = self.p.adapters is None
-        self.params[name] = made
-        return made
+        parameter = self.around.place(self.m, ParameterSpec(name, shape, kind), self.p.dtype)
+        parameter.trainable = self.p.adapters is None
+        self.params[name] = parameter
+        return parameter
 
     def norm(self, path: str, sizes: LitgptSizes) -> None:
         self.param(f"{path}.weight", (sizes.hidden,), "norm")
@@ -214,12 +214,12 @@ class _Making:
     def _pair(
         self, path: str, adapters: Adapters, first: Shape, second: Shape
     ) -> tuple[LeafTensor, LeafTensor]:
-        made = []
+        pair = []
         for name, shape in ((f"{path}.lora_A", first), (f"{path}.lora_B", second)):
             spec = ParameterSpec(name, shape, "linear")
             self.params[name] = self.around.adapter(self.m, spec, self.p.dtype)
-            made.append(self.params[name])
-        return made[0], made[1]
+            pair.append(self.params[name])
+        return pair[0], pair[1]
 
     def _base(self, path: str, outside: int, inside: int, *, biased: bool) -> Wrap:
         name, shape = f"{path}.weight", (outside, inside)
@@ -308,8 +308,10 @@ class LoraQkv:
         parts = split(m, x, [rank] * count)
         weights = split(m, Computed((rank, self.b.shape[0]), x.dtype, self.b.storage), self.rows)
         del weights
-        made = [convolution(m, part, self.b, n) for part, n in zip(parts, self.rows, strict=True)]
-        return join(m, *made)
+        parts_out = [
+            convolution(m, part, self.b, n) for part, n in zip(parts, self.rows, strict=True)
+        ]
+        return join(m, *parts_out)
 
     def _padded(self, m: Machine, x: Tensor, outside: int) -> Tensor:
         """zero_pad(x) * scaling"""
@@ -318,9 +320,9 @@ class LoraQkv:
         if self.later:
             return filled(m, x, outside)
         result = m.new((*x.shape[:-1], outside), x.dtype)
-        made = filled(m, copied(m, x) if x.shape[0] > 1 else x, outside)
+        wide = filled(m, copied(m, x) if x.shape[0] > 1 else x, outside)
         del result
-        return scale(m, made)
+        return scale(m, wide)
 
 
 def convolution(m: Machine, x: Tensor, weight: LeafTensor, outside: int) -> Tensor:

@@ -42,23 +42,23 @@ def _spec(param: Param) -> ParameterSpec:
 
 def _members(plan: Blueprint, *, merged: bool) -> Members:
     params = plan.counted if merged else plan.params
-    own = (p for p in params if not p.tied)
-    found = tuple(_stacked(own) if merged else map(_spec, own))
-    modules = (h.name.rpartition(".")[0] for h in found)
+    untied = (p for p in params if not p.tied)
+    specs = tuple(_stacked(untied) if merged else map(_spec, untied))
+    modules = (h.name.rpartition(".")[0] for h in specs)
     return Members(
-        specs=found,
-        placed=tuple(placement_order(zip(modules, range(len(found)), strict=True))),
-        layers=_layers(plan, found),
+        specs=specs,
+        placed=tuple(placement_order(zip(modules, range(len(specs)), strict=True))),
+        layers=_layers(plan, specs),
     )
 
 
 def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, set[int]] = {}
+    numbers_by_path: dict[str, set[int]] = {}
     for name in (h.name for h in specs):
         at = below_number(name)
         if at is not None and plan.part(name) == LANGUAGE:
-            found.setdefault(at.path, set()).add(at.number)
-    return {path: tuple(sorted(numbers)) for path, numbers in found.items()}
+            numbers_by_path.setdefault(at.path, set()).add(at.number)
+    return {path: tuple(sorted(numbers)) for path, numbers in numbers_by_path.items()}
 
 
 def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:

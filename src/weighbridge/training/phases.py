@@ -244,7 +244,7 @@ def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) ->
     trained = spelled.each(nbytes, result.trainable, "trained parameters")
     outputs = spelled.each(nbytes, tokens * vocab, "numbers")
     rows = f"{plan.batch:,} x {plan.length:,} tokens"
-    told = {
+    formulas = {
         "weights": spelled.parameters(plan.subject.model.parameters, _form(plan), nbytes),
         "gradients": trained,
         "adapters": trained,
@@ -256,7 +256,7 @@ def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) ->
         "workspaces": f"{_library(plan)}, one for each thread that multiplies",
         "buffers": "tensors that modules hold and do not train",
     }
-    return told.get(what, "")
+    return formulas.get(what, "")
 
 
 def _form(plan: TrainingPlan) -> str:

@@ -115,17 +115,17 @@ def plan(
 ) -> TrainingPlan:
     """Return the plan of one run; `version` is that of transformers. Raises UsageError where
     settings contradict each other or the card."""
-    made, chosen = held(w)
+    framework, chosen = held(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
-    shares = sharding(w.but(shard=w.shard or made.shard), count, made.spreads)
-    _refuse(subject, w, made, shares)
+    shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
+    _refuse(subject, w, framework, shares)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
-    base = _base(subject, w, made, chosen, shares)
-    floats = stored(w, made) is not None
+    base = _base(subject, w, framework, chosen, shares)
+    floats = stored(w, framework) is not None
     return TrainingPlan(
         subject=subject,
-        framework=made,
+        framework=framework,
         precision=chosen,
         # PEFT prepares what is not packed for training (prepare_model_for_kbit_training)
         dtype=FLOAT32 if base.upcast == "peft" else loaded,
@@ -139,24 +139,24 @@ def plan(
         image_size=w.image_size,
         items={"image": _images(w), "audio": int(bool(w.audio_seconds))},
         accumulation=w.gradient_accumulation or ACCUMULATION,
-        optimizer=_stepping(w, made),
+        optimizer=_stepping(w, framework),
         optim_args=w.optim_args or (),
-        checkpointing=w.checkpointing or _usual_checkpointing(w, made, shares),
-        loss=_loss(w, made),
-        attention=_attention(subject, w, made, version),
+        checkpointing=w.checkpointing or _usual_checkpointing(w, framework, shares),
+        loss=_loss(w, framework),
+        attention=_attention(subject, w, framework, version),
         padded=w.padded,
-        reentrant=_reentrant(w, made, shares, version),
+        reentrant=_reentrant(w, framework, shares, version),
         version=version,
         loads_once=w.cpu_ram_efficient_loading,
-        adapters=_adapters(subject, w, made, chosen),
+        adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,
         chip=chip_of(part),
         torch=_torch(w),
-        release=_framework_release(w, made),
+        release=_framework_release(w, framework),
         accelerate=numbers(w.accelerate_version),
-        zero=_deepspeed(w, made),
-        codes=held_codes(subject.choice.scheme, shares, _of_packed(w, made, floats=floats)),
+        zero=_deepspeed(w, framework),
+        codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
     )
@@ -271,11 +271,11 @@ SIZES: Mapping[str, str] = {  # by our names
 
 
 def _deepspeed(w: Train, framework: Framework) -> Deepspeed:
-    own = w.framework_version if framework.name == "deepspeed" else None
-    said = {size: getattr(w, name) for name, size in SIZES.items()}
+    framework_version = w.framework_version if framework.name == "deepspeed" else None
+    sizes = {size: getattr(w, name) for name, size in SIZES.items()}
     return Deepspeed(
-        version=numbers(w.deepspeed_version or own),
-        sizes={size: n for size, n in said.items() if n is not None},
+        version=numbers(w.deepspeed_version or framework_version),
+        sizes={size: n for size, n in sizes.items() if n is not None},
         overlaps=w.zero_overlap_comm,
         whole_first=w.no_zero_init,
     )
@@ -293,8 +293,8 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
 
 def _loss(w: Train, framework: Framework) -> str:
     """Return the loss that was asked for, or the framework's, by the framework's name of it."""
-    said = w.loss or framework.loss
-    return framework.losses.get(said, said)
+    loss = w.loss or framework.loss
+    return framework.losses.get(loss, loss)
 
 
 def _attention(

@@ -15,21 +15,21 @@ OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is s
 
 
 def remarks(plan: TrainingPlan) -> list[str]:
-    return [said for said in (remark(plan) for remark in REMARKS) if said]
+    return [line for line in (remark(plan) for remark in REMARKS) if line]
 
 
 def _emulated(plan: TrainingPlan) -> str:
     """Say what becomes of bfloat16 on a card without units for it."""
-    said = hardware.emulated(plan.part, plan.computing)
-    if not said:
+    emulation = hardware.emulated(plan.part, plan.computing)
+    if not emulation:
         return ""
     if plan.framework.lowers and plan.part is not None:
         return (
             f"{hardware.told(plan.part, 'bfloat16')}: {plan.framework.name} takes float16 by itself"
         )
     if refused(plan):
-        return f"{said}, and the Trainer refuses it; use --precision fp16-mixed"
-    return f"{said}, which is slow; --precision fp16-mixed takes as much memory"
+        return f"{emulation}, and the Trainer refuses it; use --precision fp16-mixed"
+    return f"{emulation}, which is slow; --precision fp16-mixed takes as much memory"
 
 
 # torch.cuda.is_bf16_supported, which transformers' Trainer asks (utils/import_utils.py,
@@ -110,10 +110,10 @@ def _selective(plan: TrainingPlan) -> str:
 def _items(plan: TrainingPlan) -> str:
     """Say what a tower of the model is given."""
     kinds = {t.kind for t in plan.subject.body.towers}
-    given = {kind for kind, count in plan.items.items() if count}
+    asked = {kind for kind, count in plan.items.items() if count}
     if differs(plan.subject.model_type, "own_items"):
-        return _of_a_batch(plan, given)
-    without = sorted(kinds - given)
+        return _of_a_batch(plan, asked)
+    without = sorted(kinds - asked)
     if not without:
         return ""
     return (
@@ -122,12 +122,12 @@ def _items(plan: TrainingPlan) -> str:
     )
 
 
-def _of_a_batch(plan: TrainingPlan, given: set[str]) -> str:
+def _of_a_batch(plan: TrainingPlan, kinds: set[str]) -> str:
     sized = plan.image_size is not None and differs(plan.subject.model_type, "sized_images")
-    if not given or (sized and given == {"image"}):
+    if not kinds or (sized and kinds == {"image"}):
         return ""
     return (
-        f"{' and '.join(FLAGS[kind] for kind in sorted(given))} changes nothing: "
+        f"{' and '.join(FLAGS[kind] for kind in sorted(kinds))} changes nothing: "
         f"{plan.subject.model_type} is trained on batches of its own items, of its config's size; "
         "--batch-size counts them"
     )

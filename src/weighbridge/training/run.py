@@ -120,9 +120,9 @@ class StageRuns:
         """Run what does not fit on a card as small as it ends on, where cached blocks need not
         stay: what an allocator without an end keeps of them says little of the card that the run
         needs."""
-        kept = max(result.reserved.values())
+        reserved = max(result.reserved.values())
         for times in LEAST:
-            if kept <= LEAST[-1] * tensors:
+            if reserved <= LEAST[-1] * tensors:
                 break
             try:
                 return replace(self._run(int(times * tensors)), bounded=True)
@@ -170,9 +170,9 @@ def _run(
     if plan.optimizer.unsure is not None:
         result.unsure = max(map(plan.optimizer.unsure, optimization.params), default=0)
     if plan.optimizer.early or around.early:
-        given = around.starting(m)
+        states = around.starting(m)
         optimization.start(m)
-        del given
+        del states
     result.note("load", m.heap.phase(), first=True)
     batches = Batches(_step(m, plan, built, around, splices), plan, result, stage)
     if plan.framework.forgets_late and plan.torch >= (2, 0):
@@ -327,8 +327,8 @@ class Batches:
                 logits = cast(s.m, logits, FLOAT32)
         s.inputs.clear()
         self._compared(logits)
-        held = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
-        self.kept = held if p.framework.outputs else []
+        outputs = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
+        self.kept = outputs if p.framework.outputs else []
         s.outputs.clear()
         return end
 
@@ -341,8 +341,8 @@ class Batches:
     def _hidden(self, s: TrainingStep) -> Tensor:
         """Return the hidden states that come of the tokens, and of images and sounds at the first
         stage."""
-        given = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
-        return towers.joined(s, self.program.forward(s), given)
+        features = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
+        return towers.joined(s, self.program.forward(s), features)
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s

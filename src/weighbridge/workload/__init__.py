@@ -89,35 +89,35 @@ TABLES: Mapping[str, Table] = {  # by the task of a request
 }
 
 
-def read(task: str, given: Mapping[str, Any]) -> Any:
+def read(task: str, settings: Mapping[str, Any]) -> Any:
     """Return the settings of `task` that are given; None is the default. Raises UsageError."""
     table = TABLES[task]
-    unknown = sorted(given.keys() - table.keys())
+    unknown = sorted(settings.keys() - table.keys())
     if unknown:
         raise UsageError(f"{task} has no setting {unknown[0]!r}; {_near(unknown[0], table)}")
-    values = {name: table[name].value(v) for name, v in given.items() if v is not None}
+    values = {name: table[name].value(v) for name, v in settings.items() if v is not None}
     return _class(task)(**values)
 
 
-def checked(task: str, given: Any) -> Any:
+def checked(task: str, settings: Any) -> Any:
     """Return settings that were made by hand, each value read as `read` reads it. Raises
     UsageError."""
     declared, table = _class(task), TABLES[task]
-    if not isinstance(given, declared):
-        named = given.__name__ if isinstance(given, type) else type(given).__name__
+    if not isinstance(settings, declared):
+        named = settings.__name__ if isinstance(settings, type) else type(settings).__name__
         wanted = declared.__name__
         raise UsageError(f"{task} takes its settings by name or as a {wanted}, not as {named}")
-    said = {name: value for name, value in given.said.items() if name in table}
-    return given.but(**{name: table[name].value(value) for name, value in said.items()})
+    values = {name: value for name, value in settings.said.items() if name in table}
+    return settings.but(**{name: table[name].value(value) for name, value in values.items()})
 
 
-def besides(task: str, asked: Settings, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `asked` says and `told` does not, as JSON has them."""
-    said = {name: asked.said[name] for name in TABLES[task] if name in asked.said}
+def besides(task: str, asked: Settings, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that `asked` says and `named` does not, as JSON has them."""
+    values = {name: asked.said[name] for name in TABLES[task] if name in asked.said}
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in said.items()
-        if name not in told and value is not False
+        for name, value in values.items()
+        if name not in named and value is not False
     }
 
 
@@ -145,8 +145,8 @@ def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
 def foreign(w: "Infer", engine: str) -> None:
     """Raises UsageError where a setting of another engine was given."""
     for name, setting in INFER.items():
-        given = w.said.get(name)
-        if given is None or given is False:
+        value = w.said.get(name)
+        if value is None or value is False:
             continue
         having = engines_of(setting)
         if not having or engine in having:

@@ -30,40 +30,40 @@ UNTOLD = "it tells no memory of it"
 
 def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
     """Make a record of one of AMD's devices, with what follows from its name and its size."""
-    found = DetectedDevice(name=named(name), kind="rocm", source=source, index=index, **more)
-    small = found.total is not None and found.total < SMALLEST
-    shared = bool(SHARED.search(found.name))
-    free = found.free
-    if free is None and found.total is not None and found.used is not None:
-        free = max(0, found.total - found.used)
-    why = found.why or (UNTOLD if found.total is None else "")
-    return replace(found, integrated=small, unified=shared, free=free, why=why)
+    card = DetectedDevice(name=named(name), kind="rocm", source=source, index=index, **more)
+    small = card.total is not None and card.total < SMALLEST
+    shared = bool(SHARED.search(card.name))
+    free = card.free
+    if free is None and card.total is not None and card.used is not None:
+        free = max(0, card.total - card.used)
+    why = card.why or (UNTOLD if card.total is None else "")
+    return replace(card, integrated=small, unified=shared, free=free, why=why)
 
 
-def _of_record(index: int, told: Mapping[str, Any], source: str) -> DetectedDevice:
-    names = (str(told[key]) for key in NAMES if key in told)
+def _of_record(index: int, record: Mapping[str, Any], source: str) -> DetectedDevice:
+    names = (str(record[key]) for key in NAMES if key in record)
     name = next((n for n in names if n and n != "N/A" and not n.startswith("0x")), "")
-    part = told.get("GPU ID") or told.get("Device ID") or told.get("Card model") or ""
+    part = record.get("GPU ID") or record.get("Device ID") or record.get("Card model") or ""
     return device(
         index,
         name or f"AMD GPU {part}".strip(),
         source,
-        total=exact(told.get(TOTAL)),
-        used=exact(told.get(USED)),
-        uuid=str(told.get("Unique ID", "")),
-        raw={key: named(told[key]) for key in (TOTAL, USED) if key in told},
+        total=exact(record.get(TOTAL)),
+        used=exact(record.get(USED)),
+        uuid=str(record.get("Unique ID", "")),
+        raw={key: named(record[key]) for key in (TOTAL, USED) if key in record},
     )
 
 
 def rocm_json(text: str) -> ToolOutput:
     try:
-        told = json.loads(text[max(0, text.find("{")) :])  # warnings stand before it
+        document = json.loads(text[max(0, text.find("{")) :])  # warnings stand before it
     except (ValueError, RecursionError):
         return ToolOutput(source="rocm-smi --json", why="it is cut, or is no JSON")
     cards = {
-        k: v for k, v in told.items() if re.fullmatch(r"card\d{1,4}", k) and isinstance(v, dict)
+        k: v for k, v in document.items() if re.fullmatch(r"card\d{1,4}", k) and isinstance(v, dict)
     }
-    driver = told.get("system", {})
+    driver = document.get("system", {})
     version = driver.get("Driver version") if isinstance(driver, dict) else None
     return ToolOutput(
         source="rocm-smi --json",
@@ -79,23 +79,23 @@ def rocm_csv(text: str) -> ToolOutput:
     import csv
 
     lines = [line for line in text.splitlines() if "," in line][: MOST + 1]
-    found = [
+    devices = [
         _of_record(int(row["device"][4:]), row, "rocm-smi --csv")
         for row in csv.DictReader(lines)
         if re.fullmatch(r"card\d{1,4}", row.get("device") or "")
     ]
-    return ToolOutput(source="rocm-smi --csv", devices=tuple(found))
+    return ToolOutput(source="rocm-smi --csv", devices=tuple(devices))
 
 
 def rocm_text(text: str) -> ToolOutput:
     """Read `rocm-smi --showmeminfo vram`."""
-    told: dict[int, dict[str, str]] = {}
-    for found in re.finditer(r"GPU\[(\d{1,4})\]\s*: ([^:\n]+): (\d+)", text):
-        told.setdefault(int(found[1]), {})[found[2].strip()] = found[3]
+    fields: dict[int, dict[str, str]] = {}
+    for match in re.finditer(r"GPU\[(\d{1,4})\]\s*: ([^:\n]+): (\d+)", text):
+        fields.setdefault(int(match[1]), {})[match[2].strip()] = match[3]
     source = "rocm-smi --showmeminfo vram"
     return ToolOutput(
         source=source,
-        devices=tuple(_of_record(i, one, source) for i, one in [*told.items()][:MOST]),
+        devices=tuple(_of_record(i, one, source) for i, one in [*fields.items()][:MOST]),
     )
 
 
@@ -109,20 +109,22 @@ def rocm_short(text: str) -> ToolOutput:
 
 def static(text: str) -> ToolOutput:
     """Read `amd-smi static`: a block of `KEY: value` lines for each GPU."""
-    found = []
+    devices = []
     for block in re.split(r"^GPU: *(?=\d)", text, flags=re.M)[1 : MOST + 1]:
-        told = {m[1]: m[2] for m in re.finditer(r"^\s+(MARKET_NAME|SIZE|TYPE): (.+)$", block, re.M)}
+        told_fields = {
+            m[1]: m[2] for m in re.finditer(r"^\s+(MARKET_NAME|SIZE|TYPE): (.+)$", block, re.M)
+        }
         number = re.match(r"\d{1,4}", block)
-        found.append(
+        devices.append(
             device(
                 int(number[0]) if number else 0,
-                told.get("MARKET_NAME", "AMD GPU"),
+                told_fields.get("MARKET_NAME", "AMD GPU"),
                 "amd-smi static",
-                total=size(told.get("SIZE")),
-                raw={"VRAM SIZE": named(told.get("SIZE", ""))},
+                total=size(told_fields.get("SIZE")),
+                raw={"VRAM SIZE": named(told_fields.get("SIZE", ""))},
             )
         )
-    return ToolOutput(source="amd-smi static", devices=tuple(found))
+    return ToolOutput(source="amd-smi static", devices=tuple(devices))
 
 
 def monitor(text: str) -> ToolOutput:
@@ -130,7 +132,7 @@ def monitor(text: str) -> ToolOutput:
     lines = text.splitlines()
     head = next(line for line in lines if "VRAM_TOTAL" in line)
     ends = [re.search(rf"\b{name}\b", head) for name in ("VRAM_USED", "VRAM_TOTAL")]
-    found = []
+    devices = []
     for line in lines:
         number = re.match(r"\s*(\d{1,4})\s", line)
         cells = [line[: m.end()] for m in ends if m]
@@ -139,8 +141,8 @@ def monitor(text: str) -> ToolOutput:
             used, total = (m[0] if m else "" for m in sizes)
             raw = {"VRAM_USED": used, "VRAM_TOTAL": total}
             more = {"total": size(total), "used": size(used), "raw": raw}
-            found.append(device(int(number[1]), "AMD GPU", "amd-smi monitor", **more))
-    return ToolOutput(source="amd-smi monitor", devices=tuple(found[:MOST]))
+            devices.append(device(int(number[1]), "AMD GPU", "amd-smi monitor", **more))
+    return ToolOutput(source="amd-smi monitor", devices=tuple(devices[:MOST]))
 
 
 PAIR = re.compile(
@@ -150,7 +152,7 @@ PAIR = re.compile(
 
 def amd_table(text: str) -> ToolOutput:
     """Read plain `amd-smi`: two lines for each GPU."""
-    found = tuple(
+    devices = tuple(
         device(
             int(number),
             name,
@@ -162,7 +164,7 @@ def amd_table(text: str) -> ToolOutput:
         for name, number, used, total in PAIR.findall(text)[:MOST]
     )
     return ToolOutput(
-        source="amd-smi", devices=found, why="" if found else "it is cut before its rows"
+        source="amd-smi", devices=devices, why="" if devices else "it is cut before its rows"
     )
 
 
@@ -170,37 +172,37 @@ def metric(text: str, names: str = "") -> ToolOutput:
     """Read `amd-smi metric --mem-usage --json`, with the names of `amd-smi static --asic
     --json`."""
     known = {i: _at(one, "asic", "market_name") for i, one in _records(names)}
-    found = []
+    devices = []
     for index, one in _records(text):
-        told = {
+        fields = {
             key: _size(_at(one, "mem_usage", f"{key}_vram")) for key in ("total", "used", "free")
         }
-        raw = {f"{k}_vram": named(_at(one, "mem_usage", f"{k}_vram")) for k in told}
+        raw = {f"{k}_vram": named(_at(one, "mem_usage", f"{k}_vram")) for k in fields}
         name = str(known.get(index) or "AMD GPU")
-        found.append(device(index, name, "amd-smi metric --json", raw=raw, **told))
-    why = "" if found else "it is cut, or names no GPU"
-    return ToolOutput(source="amd-smi metric --json", devices=tuple(found), why=why)
+        devices.append(device(index, name, "amd-smi metric --json", raw=raw, **fields))
+    why = "" if devices else "it is cut, or names no GPU"
+    return ToolOutput(source="amd-smi metric --json", devices=tuple(devices), why=why)
 
 
 def _records(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
-        told = json.loads(text or "[]")
+        document = json.loads(text or "[]")
     except (ValueError, RecursionError):
         return
-    told = told.get("gpu_data", []) if isinstance(told, dict) else told
-    for one in told[:MOST] if isinstance(told, list) else ():
+    document = document.get("gpu_data", []) if isinstance(document, dict) else document
+    for one in document[:MOST] if isinstance(document, list) else ():
         if isinstance(one, dict) and isinstance(one.get("gpu"), int):
             yield one["gpu"], one
 
 
 def _at(one: Mapping[str, Any], *keys: str) -> Any:
-    found: Any = one
+    place: Any = one
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+        place = place.get(key) if isinstance(place, dict) else None
+    return place
 
 
-def _size(told: Any) -> int | None:
-    if isinstance(told, dict):
-        return size(f"{told.get('value')} {told.get('unit')}")
-    return size(told)
+def _size(field: Any) -> int | None:
+    if isinstance(field, dict):
+        return size(f"{field.get('value')} {field.get('unit')}")
+    return size(field)

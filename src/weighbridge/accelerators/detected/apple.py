@@ -41,19 +41,19 @@ def _chip(name: str, source: str, **more: int | None) -> DetectedDevice:
 
 def profiler(text: str) -> ToolOutput:
     """Read SPDisplaysDataType and SPHardwareDataType, one or both."""
-    source, told = "system_profiler", FIELD.findall(text)
-    chip = next((v for k, v in told if k == "Chip"), "")
-    memory = next((size(v) for k, v in told if k == "Memory"), None)
-    found = [_graphics(name, more, source) for name, more in _displays(told)]
+    source, fields = "system_profiler", FIELD.findall(text)
+    chip = next((v for k, v in fields if k == "Chip"), "")
+    memory = next((size(v) for k, v in fields if k == "Memory"), None)
+    devices = [_graphics(name, more, source) for name, more in _displays(fields)]
     if chip.startswith("Apple"):
-        found = [_chip(chip, source, total=memory)]
-    why = "" if found else "it names no GPU"
-    return ToolOutput(source=source, devices=tuple(found[:MOST]), ram=memory, why=why)
+        devices = [_chip(chip, source, total=memory)]
+    why = "" if devices else "it names no GPU"
+    return ToolOutput(source=source, devices=tuple(devices[:MOST]), ram=memory, why=why)
 
 
-def _displays(told: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str]]]:
+def _displays(fields: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str]]]:
     name, more = "", dict[str, str]()
-    for key, value in (*told, ("Chipset Model", "")):
+    for key, value in (*fields, ("Chipset Model", "")):
         if key == "Chipset Model":
             if name:
                 yield name, more
@@ -64,15 +64,15 @@ def _displays(told: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str]
 def _graphics(name: str, more: dict[str, str], source: str) -> DetectedDevice:
     if name.startswith("Apple"):
         return _chip(name, source)
-    own = next((v for k, v in more.items() if k.startswith("VRAM")), "")
+    memory = next((v for k, v in more.items() if k.startswith("VRAM")), "")
     return DetectedDevice(
         name=named(name),
         kind="mps",
         source=source,
-        total=size(own),
-        integrated="Dynamic" in " ".join(more) or not own,
-        raw={"VRAM": named(own)} if own else {},
-        why="" if size(own) else UNTOLD,
+        total=size(memory),
+        integrated="Dynamic" in " ".join(more) or not memory,
+        raw={"VRAM": named(memory)} if memory else {},
+        why="" if size(memory) else UNTOLD,
     )
 
 
@@ -80,8 +80,8 @@ def memory(text: str) -> ToolOutput:
     """Read `system_profiler SPMemoryDataType -json`."""
     source = "system_profiler SPMemoryDataType -json"
     try:
-        told = json.loads(text)["SPMemoryDataType"]
-        sizes = [size(one["SPMemoryDataType"]) for one in told]
+        entries = json.loads(text)["SPMemoryDataType"]
+        sizes = [size(one["SPMemoryDataType"]) for one in entries]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ToolOutput(source=source, why="it is cut, or another list")
     whole = sum(n for n in sizes if n)
@@ -90,26 +90,26 @@ def memory(text: str) -> ToolOutput:
 
 def sysctl(text: str) -> ToolOutput:
     """Read `hw.memsize` and `iogpu.wired_limit_mb`, as printed or as set."""
-    told = dict(re.findall(r"^([\w.]+): *(?:\d+ *-> *)?(\S.*)$", text, re.M))
-    limit = size(told.get("iogpu.wired_limit_mb"))
+    fields = dict(re.findall(r"^([\w.]+): *(?:\d+ *-> *)?(\S.*)$", text, re.M))
+    limit = size(fields.get("iogpu.wired_limit_mb"))
     share = ("iogpu.wired_limit_mb is 0: the system's own share",) if limit == 0 else ()
     return ToolOutput(
         source="sysctl",
-        ram=exact(told.get("hw.memsize")),
+        ram=exact(fields.get("hw.memsize")),
         limit=limit or None,
-        versions={"chip": named(c)} if (c := told.get("machdep.cpu.brand_string")) else {},
+        versions={"chip": named(c)} if (c := fields.get("machdep.cpu.brand_string")) else {},
         notes=share,
     )
 
 
 def chip(text: str) -> ToolOutput:
     """Read the GPU of a Mac from one call to sysctl. An Intel Mac's is no device that we know."""
-    told = sysctl(text)
-    name = told.versions.get("chip", "")
-    if not name.startswith("Apple") or told.ram is None:
-        return ToolOutput(source="sysctl", ram=told.ram, why="this Mac has no Apple chip")
-    found = _chip(name, "sysctl", total=told.ram, limit=told.limit)
-    return ToolOutput(source="sysctl", devices=(found,), ram=told.ram, limit=told.limit)
+    machine = sysctl(text)
+    name = machine.versions.get("chip", "")
+    if not name.startswith("Apple") or machine.ram is None:
+        return ToolOutput(source="sysctl", ram=machine.ram, why="this Mac has no Apple chip")
+    device = _chip(name, "sysctl", total=machine.ram, limit=machine.limit)
+    return ToolOutput(source="sysctl", devices=(device,), ram=machine.ram, limit=machine.limit)
 
 
 def metal(text: str) -> ToolOutput:
@@ -123,11 +123,11 @@ def metal(text: str) -> ToolOutput:
 
 def llama(text: str) -> ToolOutput:
     """Read `llama-server --list-devices`. For Metal, the size is the limit, not the memory."""
-    found = []
+    devices = []
     for backend, number, name, total, free in DEVICE.findall(text)[:MOST]:
         kind = KINDS.get(backend.upper(), "other")
         shared = kind == "mps"
-        found.append(
+        devices.append(
             DetectedDevice(
                 name=named(name),
                 kind=kind,  # type: ignore[arg-type]
@@ -141,19 +141,19 @@ def llama(text: str) -> ToolOutput:
                 raw={f"{backend}{number}": f"{total} MiB, {free} MiB free"},
             )
         )
-    return ToolOutput(source="llama.cpp --list-devices", devices=tuple(found))
+    return ToolOutput(source="llama.cpp --list-devices", devices=tuple(devices))
 
 
 def fastfetch(text: str) -> ToolOutput:
     """Read the `gpu` module of `fastfetch --json`. On a Mac the shared total is left out: it
     differs at every call."""
     try:
-        told = json.loads(text)
-        cards = [gpu for part in told if part["type"] == "GPU" for gpu in part["result"]][:MOST]
-        found = tuple(_fetched(i, card) for i, card in enumerate(cards))
+        modules = json.loads(text)
+        cards = [gpu for part in modules if part["type"] == "GPU" for gpu in part["result"]][:MOST]
+        devices = tuple(_fetched(i, card) for i, card in enumerate(cards))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ToolOutput(source="fastfetch", why="it is cut, or has no GPU module")
-    return ToolOutput(source="fastfetch", devices=found)
+    return ToolOutput(source="fastfetch", devices=devices)
 
 
 def _fetched(index: int, card: dict[str, Any]) -> DetectedDevice:

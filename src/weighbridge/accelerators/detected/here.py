@@ -83,13 +83,13 @@ def look(
 
 def gathered(seen: tuple[ToolOutput, ...]) -> Here:
     """Gather all devices of another machine, whichever of them a process there may see."""
-    told = [device for output in seen for device in output.devices]
+    devices = [device for output in seen for device in output.devices]
     notes = (
         *(note for output in seen for note in output.notes),
-        *map(_aside, filter(_integrated, told)),
+        *map(_aside, filter(_integrated, devices)),
     )
     return Here(
-        seen=seen, devices=tuple(device for device in told if not device.integrated), notes=notes
+        seen=seen, devices=tuple(device for device in devices if not device.integrated), notes=notes
     )
 
 
@@ -164,12 +164,12 @@ def _intel(ask: Ask) -> ToolOutput | None:
     return _first(ask, (dump, others.xpu_dump), (("xpu-smi",), others.xpu_table))
 
 
-def _beside(told: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutput | None:
+def _beside(output: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutput | None:
     """Drop the cards that NVIDIA's own program has told already."""
-    if told is None or of_nvidia is None or not of_nvidia.devices:
-        return told
-    others = tuple(device for device in told.devices if device.kind != "cuda")
-    return replace(told, devices=others) if others else None
+    if output is None or of_nvidia is None or not of_nvidia.devices:
+        return output
+    others = tuple(device for device in output.devices if device.kind != "cuda")
+    return replace(output, devices=others) if others else None
 
 
 def _of_torch() -> ToolOutput | None:
@@ -198,7 +198,7 @@ def _seen_by_process(
     devices: Sequence[DetectedDevice], environment: Mapping[str, str] | None
 ) -> tuple[tuple[DetectedDevice, ...], tuple[str, ...]]:
     """Keep the devices of each kind that the environment leaves; graphics of the CPU are none."""
-    kept: list[DetectedDevice] = []
+    visible: list[DetectedDevice] = []
     notes: list[str] = []
     kinds: dict[DeviceApi, list[DetectedDevice]] = {}
     for device in devices:
@@ -214,8 +214,8 @@ def _seen_by_process(
         parts = [device for device in usable if device.mig]
         if len(parts) > 1:
             notes.append("CUDA gives a process one MIG slice: the first one is taken")
-        kept += [device for device in usable if not device.mig] or parts[:1]
-    return tuple(kept), tuple(notes)
+        visible += [device for device in usable if not device.mig] or parts[:1]
+    return tuple(visible), tuple(notes)
 
 
 # ---- Devices that a process sees

@@ -63,22 +63,22 @@ class DeviceRow:
 
     @property
     def sizes(self) -> tuple[str, str] | None:
-        found = MEMORY.fullmatch(self.memory)
-        return (found[1], found[2]) if found else None
+        match = MEMORY.fullmatch(self.memory)
+        return (match[1], match[2]) if match else None
 
 
 def rows(text: str) -> list[DeviceRow]:
-    found: list[DeviceRow] = []
+    table: list[DeviceRow] = []
     for cells in _cells(text):
         head = HEAD.fullmatch(cells[0])
         if head and len(cells) == 3:
-            found.append(DeviceRow(int(head[1]), head[2], head[3]))
-        elif not found or len(cells) != 3 or SLICE_LINE.fullmatch(cells[0]):
-            if len(cells) != 3 and found:
+            table.append(DeviceRow(int(head[1]), head[2], head[3]))
+        elif not table or len(cells) != 3 or SLICE_LINE.fullmatch(cells[0]):
+            if len(cells) != 3 and table:
                 break
         else:
-            _below(found[-1], cells)
-    return found
+            _below(table[-1], cells)
+    return table
 
 
 def _below(row: DeviceRow, cells: list[str]) -> None:
@@ -115,18 +115,18 @@ def failed(text: str) -> ToolOutput:
     """Say why there is no table: nvidia-smi printed an error, or nothing."""
     if not text.strip():
         return ToolOutput(source="nvidia-smi", why="it did not answer in time, or printed nothing")
-    why = next((why for said, why in FAILS if said in text), "")
+    why = next((why for wording, why in FAILS if wording in text), "")
     return ToolOutput(source="nvidia-smi", why=why or f"nvidia-smi said: {named(text)}")
 
 
 def smi(text: str) -> ToolOutput:
-    found = rows(text)[:MOST]
-    if not found:
+    table = rows(text)[:MOST]
+    if not table:
         return failed(text)
     versions = {name: m[1] for name, pattern in VERSIONS if (m := pattern.search(text))}
-    parts = list(_slices(text, {row.index: row for row in found}))
+    parts = list(_slices(text, {row.index: row for row in table}))
     cut = {d.memory.split("/")[0] for d in parts}
-    cards = [_card(row) for row in found if str(row.index) not in cut]
+    cards = [_card(row) for row in table if str(row.index) not in cut]
     return ToolOutput(
         source="nvidia-smi",
         devices=tuple([*cards, *parts][:MOST]),
@@ -197,17 +197,17 @@ def together(parts: Sequence[DetectedDevice]) -> Iterator[str]:
 
 def listed(text: str) -> ToolOutput:
     """Read `nvidia-smi -L`: names and slices, without a size."""
-    found: list[DetectedDevice] = []
+    cards: list[DetectedDevice] = []
     card: re.Match[str] | None = None
     parts: dict[str, list[DetectedDevice]] = {}
     for line in text.splitlines()[: 4 * MOST]:
         head, inner = LIST.match(line), SLICE.match(line)
         if head:
             card = head
-            found.append(_named(head))
+            cards.append(_named(head))
         elif inner and card:
             parts.setdefault(card[1], []).append(_named(card, inner))
-    whole = [d for d in found if str(d.index) not in parts]
+    whole = [d for d in cards if str(d.index) not in parts]
     devices = (*whole, *(d for some in parts.values() for d in some))
     return ToolOutput(source="nvidia-smi -L", devices=devices[:MOST])
 
@@ -236,31 +236,31 @@ def queried(text: str) -> ToolOutput:
     if not lines:
         return failed(text)
     head = BARE if lines[0][0].isdigit() else tuple(c.split(" [")[0] for c in lines.pop(0))
-    found = [dict(zip(head, line, strict=False)) for line in lines[:MOST]]
-    driver = found[0].get("driver_version") if found else None
+    records = [dict(zip(head, line, strict=False)) for line in lines[:MOST]]
+    driver = records[0].get("driver_version") if records else None
     versions = {"driver": named(driver)} if driver else {}
     return ToolOutput(
         source="nvidia-smi --query-gpu",
-        devices=tuple(_queried(i, told) for i, told in enumerate(found)),
+        devices=tuple(_queried(i, fields) for i, fields in enumerate(records)),
         versions=versions,
     )
 
 
-def _queried(at: int, told: dict[str, str]) -> DetectedDevice:
-    mig = told.get("mig.mode.current") == "Enabled"
-    number = told.get("index", "")
-    figures = [None if mig else size(told.get(f"memory.{name}")) for name in FIGURES]
+def _queried(at: int, fields: dict[str, str]) -> DetectedDevice:
+    mig = fields.get("mig.mode.current") == "Enabled"
+    number = fields.get("index", "")
+    figures = [None if mig else size(fields.get(f"memory.{name}")) for name in FIGURES]
     total, reserved, used, free = figures
-    none = f"{_was(told)} is the whole card's: MIG is on, and this view has no slices"
+    none = f"{_was(fields)} is the whole card's: MIG is on, and this view has no slices"
     return _judged(
         DetectedDevice(
-            name=named(told.get("name", "NVIDIA GPU")),
+            name=named(fields.get("name", "NVIDIA GPU")),
             kind="cuda",
             source="nvidia-smi --query-gpu",
             index=int(number) if number.isdigit() and len(number) < 5 else at,
-            uuid=told.get("uuid", ""),
-            capability=told.get("compute_cap"),
-            raw={k: named(v) for k, v in told.items() if k.startswith("memory") or "model" in k},
+            uuid=fields.get("uuid", ""),
+            capability=fields.get("compute_cap"),
+            raw={k: named(v) for k, v in fields.items() if k.startswith("memory") or "model" in k},
             why=none if mig else "",
             total=total,
             reserved=reserved,
@@ -270,8 +270,8 @@ def _queried(at: int, told: dict[str, str]) -> DetectedDevice:
     )
 
 
-def _was(told: dict[str, str]) -> str:
-    return named(told.get("memory.total", "the total"))
+def _was(fields: dict[str, str]) -> str:
+    return named(fields.get("memory.total", "the total"))
 
 
 def xml(text: str) -> ToolOutput:
@@ -279,24 +279,24 @@ def xml(text: str) -> ToolOutput:
     root = _root(text)
     if root is None:
         return ToolOutput(source="nvidia-smi -q -x", why="it is cut, or is no XML of nvidia-smi")
-    found: list[DetectedDevice] = []
+    devices: list[DetectedDevice] = []
     for gpu in root.iter("gpu"):
-        found += _of_xml(gpu, len(found))
+        devices += _of_xml(gpu, len(devices))
     asked = (("driver", "driver_version"), ("cuda", "cuda_version"))
-    said = root.findtext("attached_gpus", "")
+    attached = root.findtext("attached_gpus", "")
     return ToolOutput(
         source="nvidia-smi -q -x",
-        devices=tuple(found[:MOST]),
+        devices=tuple(devices[:MOST]),
         versions={name: named(root.findtext(tag, "")) for name, tag in asked if root.findtext(tag)},
-        why="" if found else "the NVIDIA driver is loaded, and has no GPU",
-        notes=(*_fewer(root, said), *together(found)),
+        why="" if devices else "the NVIDIA driver is loaded, and has no GPU",
+        notes=(*_fewer(root, attached), *together(devices)),
     )
 
 
-def _fewer(root: "Element", said: str) -> Iterator[str]:
+def _fewer(root: "Element", attached: str) -> Iterator[str]:
     here = len(root.findall("gpu"))
-    if said.isdigit() and int(said[:6]) != here:
-        yield f"{int(said[:6])} GPUs are attached, {here} of them are described"
+    if attached.isdigit() and int(attached[:6]) != here:
+        yield f"{int(attached[:6])} GPUs are attached, {here} of them are described"
 
 
 def _root(text: str) -> "Element | None":
@@ -318,13 +318,13 @@ def _of_xml(gpu: "Element", at: int) -> Iterator[DetectedDevice]:
     for part in parts:
         inner = part.findtext("index", "0")
         instance = named(part.findtext("gpu_instance_id", "?"))
-        found = _told(part, gpu, int(inner) if inner.isdigit() and len(inner) < 5 else at)
-        yield replace(found, mig="?", memory=f"{card}/{instance}")
+        device = _told(part, gpu, int(inner) if inner.isdigit() and len(inner) < 5 else at)
+        yield replace(device, mig="?", memory=f"{card}/{instance}")
     if not parts:
         mig = gpu.findtext("mig_mode/current_mig") == "Enabled"
-        found = _told(gpu, gpu, card)
+        device = _told(gpu, gpu, card)
         none = "MIG is on, and the card has no slice"
-        yield replace(found, total=None, free=None, why=none) if mig else found
+        yield replace(device, total=None, free=None, why=none) if mig else device
 
 
 def _told(of: "Element", gpu: "Element", index: int) -> DetectedDevice:
@@ -352,9 +352,9 @@ def profiled(seen: ToolOutput, names: ToolOutput) -> ToolOutput:
     parts = [d for d in seen.devices if d.mig]
     if len(known) != len(parts):
         return seen
-    told = {id(d): k for d, k in zip(parts, known, strict=True)}
+    profiles = {id(d): k for d, k in zip(parts, known, strict=True)}
     devices = (
-        replace(d, mig=told[id(d)].mig, uuid=told[id(d)].uuid) if id(d) in told else d
+        replace(d, mig=profiles[id(d)].mig, uuid=profiles[id(d)].uuid) if id(d) in profiles else d
         for d in seen.devices
     )
     return replace(seen, devices=tuple(devices))

@@ -41,27 +41,29 @@ def seen() -> ToolOutput | None:
 def _all(nv: Any) -> ToolOutput:
     tell = _teller(nv)
     count = min(tell(nv.nvmlDeviceGetCount) or 0, MOST)
-    found: list[DetectedDevice] = []
+    devices: list[DetectedDevice] = []
     for index in range(count):
         handle = tell(nv.nvmlDeviceGetHandleByIndex, index)
         if handle is not None:
-            found += _devices(nv, handle, index)
+            devices += _devices(nv, handle, index)
     cuda = tell(nv.nvmlSystemGetCudaDriverVersion)
     driver = tell(nv.nvmlSystemGetDriverVersion)
     versions = {"driver": named(_text(driver))} if driver else {}
     if isinstance(cuda, int):  # 12020 is 12.2
         versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
-    why = "" if found else "the NVIDIA driver is loaded, and has no GPU"
-    notes = tuple(together(found))
-    return ToolOutput(source="NVML", devices=tuple(found), versions=versions, why=why, notes=notes)
+    why = "" if devices else "the NVIDIA driver is loaded, and has no GPU"
+    notes = tuple(together(devices))
+    return ToolOutput(
+        source="NVML", devices=tuple(devices), versions=versions, why=why, notes=notes
+    )
 
 
 def _teller(nv: Any) -> Callable[..., Any]:
     """Return a way to call NVML that gives None for what a card does not support."""
 
-    def tell(call: Callable[..., Any], *given: Any, **more: Any) -> Any:
+    def tell(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         try:
-            return call(*given, **more)
+            return call(*arguments, **more)
         except (nv.NVMLError, TypeError, AttributeError):
             return None
 
@@ -94,8 +96,8 @@ def _device(nv: Any, handle: Any, index: int) -> DetectedDevice:
     version = getattr(nv, "nvmlMemory_v2", None)
     memory = tell(nv.nvmlDeviceGetMemoryInfo, handle, version=version) if version else None
     memory = memory or tell(nv.nvmlDeviceGetMemoryInfo, handle)
-    told = {key: getattr(memory, key, None) for key in FIGURES}
-    total, reserved, used, free = (None if n is None else int(n) for n in told.values())
+    figures = {key: getattr(memory, key, None) for key in FIGURES}
+    total, reserved, used, free = (None if n is None else int(n) for n in figures.values())
     capability = tell(nv.nvmlDeviceGetCudaComputeCapability, handle)
     shared = bool(SHARED.search(name))
     return DetectedDevice(
@@ -107,7 +109,7 @@ def _device(nv: Any, handle: Any, index: int) -> DetectedDevice:
         capability=".".join(map(str, capability)) if capability else None,
         unified=shared,
         why="" if memory else HOST if shared else UNTOLD,
-        raw={key: str(value) for key, value in told.items() if value is not None},
+        raw={key: str(value) for key, value in figures.items() if value is not None},
         total=total,
         reserved=reserved,
         used=used,
@@ -116,11 +118,11 @@ def _device(nv: Any, handle: Any, index: int) -> DetectedDevice:
 
 
 def _slice(nv: Any, handle: Any, whole: DetectedDevice, index: int) -> DetectedDevice:
-    found = _device(nv, handle, index)
-    name, _, profile = found.name.partition(" MIG ")
+    device = _device(nv, handle, index)
+    name, _, profile = device.name.partition(" MIG ")
     instance = _teller(nv)(nv.nvmlDeviceGetGpuInstanceId, handle)
     return replace(
-        found,
+        device,
         name=name or whole.name,
         mig=profile or "?",
         memory=f"{whole.index}/{instance}",

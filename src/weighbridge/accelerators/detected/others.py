@@ -28,7 +28,7 @@ GAUDI = {"HL-205": "Gaudi (HL-205)", "HL-225": "Gaudi 2 (HL-225)", "HL-325": "Ga
 
 def xpu_discovery(text: str) -> ToolOutput:
     """Read `xpu-smi discovery -d N`. Max Mem Alloc Size is the limit of one allocation."""
-    found = []
+    devices = []
     for index, block in enumerate(re.split(r"(?=Device Name:)", text)[1 : MOST + 1]):
         name = re.match(r"Device Name: *([^|\n]+)", block)
         sizes = re.search(r"Memory Physical Size: *([\d.]+ [KMG]iB)", block)
@@ -36,8 +36,8 @@ def xpu_discovery(text: str) -> ToolOutput:
         why = "" if total else "this view tells no memory: xpu-smi discovery -d 0"
         raw = {"Memory Physical Size": sizes[1]} if sizes else {}
         shown = name[1] if name else "Intel GPU"
-        found.append(_xpu(index, shown, "xpu-smi discovery", total=total, why=why, raw=raw))
-    return ToolOutput(source="xpu-smi discovery", devices=tuple(found))
+        devices.append(_xpu(index, shown, "xpu-smi discovery", total=total, why=why, raw=raw))
+    return ToolOutput(source="xpu-smi discovery", devices=tuple(devices))
 
 
 def _xpu(
@@ -53,7 +53,7 @@ def xpu_dump(text: str) -> ToolOutput:
     import csv
 
     rows = csv.reader(text.splitlines()[: MOST + 1])
-    found = [
+    devices = [
         _xpu(
             int(row[0]),
             row[1],
@@ -64,8 +64,8 @@ def xpu_dump(text: str) -> ToolOutput:
         for row in rows
         if len(row) == 3 and re.fullmatch(r"\d{1,4}", row[0])
     ]
-    why = "" if found else "xpu-smi has no GPU"
-    return ToolOutput(source="xpu-smi discovery --dump", devices=tuple(found), why=why)
+    why = "" if devices else "xpu-smi has no GPU"
+    return ToolOutput(source="xpu-smi discovery --dump", devices=tuple(devices), why=why)
 
 
 def xpu_table(text: str) -> ToolOutput:
@@ -77,10 +77,10 @@ def hl_smi(text: str) -> ToolOutput:
 
 
 def _boxes(text: str, source: str, kind: DeviceApi) -> ToolOutput:
-    found = []
+    boxes = []
     for row in nvidia.rows(text)[:MOST]:
         used, total = (size(n) for n in row.sizes) if row.sizes else (None, None)
-        found.append(
+        boxes.append(
             DetectedDevice(
                 name=GAUDI.get(row.name[:6], named(row.name)),
                 kind=kind,
@@ -94,9 +94,9 @@ def _boxes(text: str, source: str, kind: DeviceApi) -> ToolOutput:
             )
         )
     driver = re.search(r"Driver(?: Version)?: *([\w.-]+)", text)
-    why = "" if found else f"this view of {source} has no row of a device"
+    why = "" if boxes else f"this view of {source} has no row of a device"
     versions = {"driver": named(driver[1])} if driver else {}
-    return ToolOutput(source=source, devices=tuple(found), versions=versions, why=why)
+    return ToolOutput(source=source, devices=tuple(boxes), versions=versions, why=why)
 
 
 NPU = re.compile(
@@ -110,7 +110,7 @@ def npu_smi(text: str) -> ToolOutput:
     """Read two lines for each chip; a card has one or two. HBM-Usage is the last pair of
     figures."""
     rows = NPU.findall(text)[:MOST]
-    found = tuple(
+    devices = tuple(
         DetectedDevice(
             name=named(name if name.startswith("Ascend") else f"Ascend {name}"),
             kind="npu",
@@ -127,10 +127,10 @@ def npu_smi(text: str) -> ToolOutput:
     cards = len({row[0] for row in rows})
     return ToolOutput(
         source="npu-smi",
-        devices=found,
+        devices=devices,
         versions={"driver": version[1]} if version else {},
-        why="" if found else "npu-smi shows no chip",
-        notes=(f"{len(found)} chips on {cards} cards",) if cards != len(found) else (),
+        why="" if devices else "npu-smi shows no chip",
+        notes=(f"{len(devices)} chips on {cards} cards",) if cards != len(devices) else (),
     )
 
 
@@ -140,12 +140,12 @@ HBM = re.compile(r"^\| *(\d{1,4}) *\| *([\d.]+ GiB) / ([\d.]+ GiB) *\|", re.M)
 def tpu_info(text: str) -> ToolOutput:
     kind = re.search(r"Accelerator type: *(\S+)", text) or re.search(r"\| TPU (v\w+) chip", text)
     name = f"TPU {kind[1]}" if kind else "TPU"
-    found = []
+    devices = []
     for number, used, total in HBM.findall(text)[:MOST]:
         most, has = size(total), size(used)
         free = max(0, (most or 0) - (has or 0))
         raw = {"HBM Usage": f"{used} / {total}"}
-        found.append(
+        devices.append(
             DetectedDevice(
                 name=named(name),
                 kind="tpu",
@@ -158,10 +158,10 @@ def tpu_info(text: str) -> ToolOutput:
             )
         )
     version = re.search(r"Libtpu version: *(\S+)", text)
-    why = "" if found else "tpu-info tells memory only while a program runs on the chips"
+    why = "" if devices else "tpu-info tells memory only while a program runs on the chips"
     return ToolOutput(
         source="tpu-info",
-        devices=tuple(found),
+        devices=tuple(devices),
         why=why,
         versions={"libtpu": named(version[1])} if version else {},
     )
@@ -169,16 +169,16 @@ def tpu_info(text: str) -> ToolOutput:
 
 def torch_properties(text: str) -> ToolOutput:
     """Read a printed `_XpuDeviceProperties(...)` or `_CudaDeviceProperties(...)`."""
-    found = re.search(r"name='([^']{1,200})'.*?total_memory=(\d+ ?[KMG]i?B)", text, re.S)
-    if not found:
+    match = re.search(r"name='([^']{1,200})'.*?total_memory=(\d+ ?[KMG]i?B)", text, re.S)
+    if not match:
         return ToolOutput(source="torch", why="the properties are cut before total_memory")
     kind: DeviceApi = "xpu" if "Xpu" in text else "cuda"
     device = DetectedDevice(
-        name=named(found[1]),
+        name=named(match[1]),
         kind=kind,
         source="torch",
-        total=size(found[2]),
-        raw={"total_memory": found[2]},
+        total=size(match[2]),
+        raw={"total_memory": match[2]},
     )
     return ToolOutput(source="torch", devices=(device,))
 
@@ -193,7 +193,7 @@ def mem_get_info(
     """Turn pairs of `torch.cuda.mem_get_info`, (free, total) in bytes, into devices. The total is
     what CUDA gives out of the card. `budgeted`: HIP on Windows tells a process its own budget as
     free, whatever others hold."""
-    found = tuple(
+    devices = tuple(
         DetectedDevice(
             name=named(names[i]) if i < len(names) else "GPU",
             kind=kind,
@@ -207,13 +207,13 @@ def mem_get_info(
         )
         for i, (free, total) in enumerate(pairs[:MOST])
     )
-    return ToolOutput(source="torch.cuda.mem_get_info", devices=found)
+    return ToolOutput(source="torch.cuda.mem_get_info", devices=devices)
 
 
 def pairs(text: str) -> ToolOutput:
     """Read a printed list of (free, total) pairs in bytes."""
-    found = re.findall(r"\((\d{1,15}), (\d{1,15})\)", text)
-    return mem_get_info([(exact(a) or 0, exact(b) or 0) for a, b in found])
+    figures = re.findall(r"\((\d{1,15}), (\d{1,15})\)", text)
+    return mem_get_info([(exact(a) or 0, exact(b) or 0) for a, b in figures])
 
 
 # ---- Windows
@@ -257,56 +257,56 @@ def _card(index: int, name: str, source: str, total: int | None, **more: Any) ->
 
 def dxdiag(text: str) -> ToolOutput:
     blocks = re.split(r"(?=Card name:)", text)[1 : MOST + 1]
-    found = []
+    devices = []
     for index, block in enumerate(blocks):
-        told = dict(re.findall(r"^\s*([A-Z][\w ]+): *(\S.*)$", block, re.M))
-        own = told.get("Dedicated Memory", "")
-        total = size(own)
-        raw = {k: named(told[k]) for k in ("Display Memory", "Dedicated Memory") if k in told}
+        fields = dict(re.findall(r"^\s*([A-Z][\w ]+): *(\S.*)$", block, re.M))
+        dedicated = fields.get("Dedicated Memory", "")
+        total = size(dedicated)
+        raw = {k: named(fields[k]) for k in ("Display Memory", "Dedicated Memory") if k in fields}
         why = "" if total is not None else "dxdiag tells no Dedicated Memory"
-        found.append(_card(index, told["Card name"], "dxdiag", total, raw=raw, why=why))
-    return ToolOutput(source="dxdiag", devices=tuple(found))
+        devices.append(_card(index, fields["Card name"], "dxdiag", total, raw=raw, why=why))
+    return ToolOutput(source="dxdiag", devices=tuple(devices))
 
 
 def wmic(text: str) -> ToolOutput:
     """Read columns under a header: `AdapterRAM  DeviceID  Name  VideoArchitecture`."""
     lines = [line for line in text.splitlines() if line.strip()][: MOST + 1]
     head = [(m[0], m.start()) for m in re.finditer(r"\S+", lines[0])]
-    found = []
+    devices = []
     for index, line in enumerate(lines[1:]):
         ends = [start for _, start in head[1:]] + [len(line)]
-        told = {
+        fields = {
             name.lower(): line[start:end].strip()
             for (name, start), end in zip(head, ends, strict=True)
         }
-        found.append(_adapter(index, told, "wmic"))
-    return ToolOutput(source="wmic", devices=tuple(found))
+        devices.append(_adapter(index, fields, "wmic"))
+    return ToolOutput(source="wmic", devices=tuple(devices))
 
 
 def adapter_ram(text: str) -> ToolOutput:
     """Read `Select AdapterRAM`: sizes without names."""
-    found = re.findall(r"^\s*(\d{4,20})\s*$", text, re.M)[:MOST]
-    devices = (_adapter(i, {"adapterram": n}, "Win32_VideoController") for i, n in enumerate(found))
+    sizes = re.findall(r"^\s*(\d{4,20})\s*$", text, re.M)[:MOST]
+    devices = (_adapter(i, {"adapterram": n}, "Win32_VideoController") for i, n in enumerate(sizes))
     return ToolOutput(source="Win32_VideoController", devices=tuple(devices))
 
 
-def _adapter(index: int, told: Mapping[str, str], source: str) -> DetectedDevice:
-    own = exact(told.get("adapterram"))
-    over = own is None or own >= CEILING
-    why = "" if not over else OVER if own else "AdapterRAM is not told"
-    name = told.get("name") or "a graphics adapter"
-    raw = {"AdapterRAM": named(told.get("adapterram", ""))}
-    return _card(index, name, source, None if over else own, raw=raw, why=why)
+def _adapter(index: int, fields: Mapping[str, str], source: str) -> DetectedDevice:
+    nbytes = exact(fields.get("adapterram"))
+    over = nbytes is None or nbytes >= CEILING
+    why = "" if not over else OVER if nbytes else "AdapterRAM is not told"
+    name = fields.get("name") or "a graphics adapter"
+    raw = {"AdapterRAM": named(fields.get("adapterram", ""))}
+    return _card(index, name, source, None if over else nbytes, raw=raw, why=why)
 
 
 def registry(text: str) -> ToolOutput:
     """Read the table that the command REGISTRY prints."""
     source = "registry (qwMemorySize)"
     try:
-        told = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         return ToolOutput(source=source, why="PowerShell printed no JSON")
-    records = told if isinstance(told, list) else [told]
+    records = document if isinstance(document, list) else [document]
     return ToolOutput(source=source, devices=tuple(_registered(records[:MOST], source)))
 
 
@@ -315,6 +315,6 @@ def _registered(records: list[Any], source: str) -> Iterator[DetectedDevice]:
         name = one.get("DriverDesc") if isinstance(one, dict) else None
         if not name:
             continue
-        own = exact(one.get("HardwareInformation.qwMemorySize"))
-        why = "" if own is not None else "the registry tells no memory of it"
-        yield _card(0, str(name), source, own, why=why)
+        nbytes = exact(one.get("HardwareInformation.qwMemorySize"))
+        why = "" if nbytes is not None else "the registry tells no memory of it"
+        yield _card(0, str(name), source, nbytes, why=why)

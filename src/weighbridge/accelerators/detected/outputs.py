@@ -15,26 +15,26 @@ UNSIZED = "a node's capacity tells no sizes"
 
 
 def kubernetes(text: str) -> ToolOutput:
-    told = dict(re.findall(r'nvidia\.com/([\w.-]+): *"?([^"\n]+)', text))
+    fields = dict(re.findall(r'nvidia\.com/([\w.-]+): *"?([^"\n]+)', text))
     memory = re.search(r"^\s*memory: *(\d+Ki)", text, re.M)
-    slices = [(k[4:], int(n)) for k, n in told.items() if k.startswith("mig-") and n.isdigit()]
+    slices = [(k[4:], int(n)) for k, n in fields.items() if k.startswith("mig-") and n.isdigit()]
     devices = [d for profile, n in slices for d in _slices(profile, min(n, MOST))]
-    if "gpu.product" in told:
-        count = told.get("gpu.count", "1")
-        total = size(told.get("gpu.memory"))
+    if "gpu.product" in fields:
+        count = fields.get("gpu.count", "1")
+        total = size(fields.get("gpu.memory"))
         card = DetectedDevice(
-            name=named(told["gpu.product"]),
+            name=named(fields["gpu.product"]),
             kind="cuda",
             source="Kubernetes labels",
             total=total,
             why="" if total else UNSIZED,
-            raw={"nvidia.com/gpu.memory": named(told.get("gpu.memory", ""))},
+            raw={"nvidia.com/gpu.memory": named(fields.get("gpu.memory", ""))},
         )
         number = min(int(count), MOST) if count.isdigit() and len(count) < 6 else 1
         devices += [replace(card, index=i) for i in range(number)]
     ram = size(memory[1]) if memory else None
     return ToolOutput(
-        source="Kubernetes", devices=tuple(devices[:MOST]), ram=ram, why=_why(told, devices)
+        source="Kubernetes", devices=tuple(devices[:MOST]), ram=ram, why=_why(fields, devices)
     )
 
 
@@ -45,8 +45,8 @@ def _slices(profile: str, count: int) -> list[DetectedDevice]:
     return [replace(one, index=i) for i in range(count)]
 
 
-def _why(told: dict[str, str], devices: list[DetectedDevice]) -> str:
-    shares = told.get("gpu.shared", "0")
+def _why(fields: dict[str, str], devices: list[DetectedDevice]) -> str:
+    shares = fields.get("gpu.shared", "0")
     if devices or shares == "0":
         return "" if devices else "it names no GPU"
     return (
@@ -57,17 +57,17 @@ def _why(told: dict[str, str], devices: list[DetectedDevice]) -> str:
 
 def ollama(text: str) -> ToolOutput:
     """Read Ollama's log: `[0] CUDA totalMem 84987740160`."""
-    told: dict[str, dict[str, str]] = {}
+    fields: dict[str, dict[str, str]] = {}
     for number, key, value in re.findall(
         r"\[(\d{1,4})\] CUDA (device name|totalMem|freeMem):? (\S.*)", text
     ):
-        told.setdefault(number, {})[key] = value
-    found = []
-    for number, one in [*told.items()][:MOST]:
+        fields.setdefault(number, {})[key] = value
+    devices = []
+    for number, one in [*fields.items()][:MOST]:
         name, _, profile = one.get("device name", "NVIDIA GPU").partition(" MIG ")
         total, free = (size(one.get(key), 1) for key in ("totalMem", "freeMem"))
         used = None if total is None or free is None else max(0, total - free)
-        found.append(
+        devices.append(
             DetectedDevice(
                 name=named(name),
                 kind="cuda",
@@ -82,7 +82,7 @@ def ollama(text: str) -> ToolOutput:
                 raw={key: named(one[key]) for key in ("totalMem", "freeMem") if key in one},
             )
         )
-    return ToolOutput(source="CUDA", devices=tuple(found))
+    return ToolOutput(source="CUDA", devices=tuple(devices))
 
 
 def gpud(text: str) -> ToolOutput:
@@ -99,10 +99,10 @@ REFUSED = re.compile(r"Free memory on device.*?\(([\d.]+)/([\d.]+) GiB\)")
 
 def vllm(text: str) -> ToolOutput:
     """Read the line with which vLLM refuses to start where others hold the card."""
-    found = REFUSED.search(text)
-    if found is None:
+    match = REFUSED.search(text)
+    if match is None:
         return ToolOutput(source="vLLM", why="it is cut before the sizes")
-    free, total = (size(f"{n} GiB") for n in found.groups())
+    free, total = (size(f"{n} GiB") for n in match.groups())
     assert free is not None
     assert total is not None
     device = DetectedDevice(
@@ -113,7 +113,7 @@ def vllm(text: str) -> ToolOutput:
         reserved=0,
         free=free,
         used=max(0, total - free),
-        raw={"free/total": f"{found[1]}/{found[2]} GiB"},
+        raw={"free/total": f"{match[1]}/{match[2]} GiB"},
     )
     return ToolOutput(source="vLLM", devices=(device,), notes=("other processes hold the card",))
 

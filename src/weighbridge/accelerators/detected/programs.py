@@ -82,8 +82,8 @@ def where(name: str) -> str | None:
 
     here = os.getcwd()
     folders = [f for f in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(f)]
-    kept = [f for f in (*folders, *PLACES) if os.path.normpath(f) != here]
-    found = shutil.which(name, path=os.pathsep.join(kept))
-    if found is None or os.path.dirname(os.path.abspath(found)) == here:
+    elsewhere = [f for f in (*folders, *PLACES) if os.path.normpath(f) != here]
+    path = shutil.which(name, path=os.pathsep.join(elsewhere))
+    if path is None or os.path.dirname(os.path.abspath(path)) == here:
         return None
-    return found
+    return path

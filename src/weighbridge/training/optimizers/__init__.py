@@ -96,22 +96,22 @@ FOREACH_SINCE = (2, 0)  # by default
 IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 
-def argued(optimizer: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
+def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
     """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
     if optimizer.name in PROJECTED:
-        return _ranked(optimizer, given)
+        return _ranked(optimizer, written)
     if optimizer.name not in ADAMS:
-        if given:
+        if written:
             raise UsageError(
-                f"--optim-args {','.join(given)}: they are known of {', '.join(ADAMS)}, GaLore and "
-                f"APOLLO, not of {optimizer.name}; leave them out"
+                f"--optim-args {','.join(written)}: they are known of {', '.join(ADAMS)}, GaLore "
+                f"and APOLLO, not of {optimizer.name}; leave them out"
             )
         return optimizer
-    found = _read(given)
-    fused = found.get("fused", optimizer.name.endswith("fused"))
-    if fused and found.get("foreach"):
+    switches = _read(written)
+    fused = switches.get("fused", optimizer.name.endswith("fused"))
+    if fused and switches.get("foreach"):
         raise UsageError("--optim-args: foreach and fused are two ways of one step; name one")
-    if found.get("amsgrad"):
+    if switches.get("amsgrad"):
         optimizer = replace(optimizer, states=_three, formula="three copies")
     if fused:
         states = (
@@ -120,15 +120,15 @@ def argued(optimizer: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -
             else optimizer.states
         )
         return replace(optimizer, states=states, step=plain.nothing)
-    step = _step(found.get("foreach", torch >= FOREACH_SINCE), torch)
+    step = _step(switches.get("foreach", torch >= FOREACH_SINCE), torch)
     return replace(
-        optimizer, step=_decayed(step) if found.get(DECAY) and optimizer.name == "adam" else step
+        optimizer, step=_decayed(step) if switches.get(DECAY) and optimizer.name == "adam" else step
     )
 
 
-def _ranked(optimizer: Optimizer, given: Sequence[str]) -> Optimizer:
+def _ranked(optimizer: Optimizer, arguments: Sequence[str]) -> Optimizer:
     """Take the rank that was given; what else the Trainer hands on takes no memory."""
-    for one in given:
+    for one in arguments:
         name, _, value = one.partition("=")
         name, value = name.strip(), value.strip()
         if name == "rank" and value.isdigit() and 1 <= int(value) <= MOST_RANK:
@@ -165,22 +165,22 @@ def _decayed(step: plain.Step) -> plain.Step:
     return decayed
 
 
-def _read(given: Sequence[str]) -> dict[str, bool]:
-    found = {}
-    for one in given:
+def _read(arguments: Sequence[str]) -> dict[str, bool]:
+    switches = {}
+    for one in arguments:
         name, _, value = one.partition("=")
         if name.strip() == DECAY:
-            found[DECAY] = _number(one, value)
+            switches[DECAY] = _number(one, value)
         elif name.strip() in FLAGS and value.strip().lower() in WORDS:
             meant = WORDS[value.strip().lower()]
             if meant is not None:
-                found[name.strip()] = meant
+                switches[name.strip()] = meant
         else:
             raise UsageError(
                 f"--optim-args {one!r:.80}: known are {', '.join(f'{x}=True' for x in FLAGS)} "
                 f"(or False) and {DECAY}=0.01"
             )
-    return found
+    return switches
 
 
 def _number(one: str, value: str) -> bool:

@@ -99,11 +99,11 @@ class Optimization:
     def _start(self, m: Machine, param: LeafTensor) -> None:
         if param.name in self._states:
             return
-        made = self._states[param.name] = []
+        states = self._states[param.name] = []
         for state in self.optimizer.states(param):
             nbytes = state.dtype.size(prod(state.shape))
             where = "host" if self.offloaded else state.where
             if where == "device":
-                made.append(TensorStorage(m.heap, nbytes, "optimizer_states"))
+                states.append(TensorStorage(m.heap, nbytes, "optimizer_states"))
             else:
                 self.elsewhere[where] = self.elsewhere.get(where, 0) + nbytes

@@ -91,8 +91,8 @@ def surrounding(plan: TrainingPlan) -> Around:
 
 def _zero(plan: TrainingPlan) -> zero.ZeroOptions:
     s = plan.sharding
-    own = plan.framework.name == "deepspeed"
-    sizes = zero.ZeroSizes() if own else zero.ZeroSizes.auto(plan.subject.body.hidden)
+    deepspeed = plan.framework.name == "deepspeed"
+    sizes = zero.ZeroSizes() if deepspeed else zero.ZeroSizes.auto(plan.subject.body.hidden)
     return zero.ZeroOptions(
         stage=int(s.kind[-1]),
         ranks=s.shares,
@@ -136,8 +136,10 @@ def _of_torchtune(plan: TrainingPlan) -> bool:
     """Tell whether recipes give embedding and head units of their own: those that train Llama 3
     whole (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
     whole = plan.framework.name == "torchtune" and plan.method == "full"
-    own = differs(plan.subject.model_type, "torchtune_units") and plan.subject.body.vocab == LLAMA_3
-    return whole and own
+    apart = (
+        differs(plan.subject.model_type, "torchtune_units") and plan.subject.body.vocab == LLAMA_3
+    )
+    return whole and apart
 
 
 def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:

@@ -51,14 +51,14 @@ def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpe
     if sharding.tensor == 1 or spec.kind in WHOLE:
         return spec
     what = spec.role or role(spec.name)
-    found = WAY_OF.get(what, "")
-    if found == "vocab" and not (vocab or what == "head"):
+    way = WAY_OF.get(what, "")
+    if way == "vocab" and not (vocab or what == "head"):
         return spec
-    if found in OUTPUTS or found == "vocab":
+    if way in OUTPUTS or way == "vocab":
         return spec._replace(
             shape=_divided(spec, sharding.tensor, 1 if spec.kind == "conv1d" else 0)
         )
-    if found == "row" and len(spec.shape) > 1:
+    if way == "row" and len(spec.shape) > 1:
         return spec._replace(
             shape=_divided(spec, sharding.tensor, 0 if spec.kind == "conv1d" else 1)
         )
@@ -163,19 +163,19 @@ def _check(heads: int, ranks: int) -> None:
 
 
 def elsewhere(
-    specs: Sequence[ParameterSpec], path: str, kept: range, *, first: bool, last: bool
+    specs: Sequence[ParameterSpec], path: str, stage: range, *, first: bool, last: bool
 ) -> list[ParameterSpec]:
-    """`specs` of one stage: layers below `path` with numbers in `kept`; what comes before the
+    """`specs` of one stage: layers below `path` with numbers in `stage`; what comes before the
     layers is the first stage's, what comes behind them the last's. An embedding that is the head,
     too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""
-    found = []
+    names = []
     headed = any(role(h.name) == "head" for h in specs)
     tied = "" if headed else next((h.name for h in specs if h.kind == "embedding"), "")
     for h in specs:
         if h.name.startswith(f"{path}."):
-            here = int(h.name[len(path) + 1 :].partition(".")[0]) in kept
+            here = int(h.name[len(path) + 1 :].partition(".")[0]) in stage
         else:
             here = first if h.kind == "embedding" else last
             here = here or (last and h.name == tied)
-        found.append(h if here else h._replace(kind=ELSEWHERE))
-    return found
+        names.append(h if here else h._replace(kind=ELSEWHERE))
+    return names

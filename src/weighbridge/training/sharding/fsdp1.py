@@ -125,19 +125,19 @@ class FlatShard(Around):
         """A unit comes to the device whole, and is copied into the flat parameter."""
         first = unit.params[0].name
         dtype = self._dtypes[first]
-        own = share(unit.numel, self.how.ranks)
+        elements = share(unit.numel, self.how.ranks)
         trained = any(p.trainable for p in unit.params)
-        kept = FLOAT32 if trained and self.how.widens else dtype
-        part = unit.part = LeafTensor(f"flat {first}", (own,), kept, None)
+        stored = FLOAT32 if trained and self.how.widens else dtype
+        part = unit.part = LeafTensor(f"flat {first}", (elements,), stored, None)
         part.trainable = trained
         unit.trained = part
         if self.how.one_flat:
             few = share(sum(p.numel for p in unit.params if p.trainable), self.how.ranks)
-            unit.trained = LeafTensor(f"of {part.name}", (few,), kept, None, trainable=trained)
+            unit.trained = LeafTensor(f"of {part.name}", (few,), stored, None, trainable=trained)
         if self.how.offload:
-            held = 2 if part.trainable else 1  # with its gradient
-            self.host += part.nbytes * held
-            self.pinned += power_of_two(part.nbytes) * held
+            copies = 2 if part.trainable else 1  # with its gradient
+            self.host += part.nbytes * copies
+            self.pinned += power_of_two(part.nbytes) * copies
             return
         sizes = [dtype.size(p.numel) for p in unit.params]
         m.hidden(*sizes, dtype.size(unit.numel), name="weights")
@@ -232,18 +232,20 @@ class FlatShard(Around):
     def _scatter(self, m: Machine, unit: Fsdp1Unit) -> None:
         how, part = self.how, unit.part
         assert part is not None
-        given = [unit.grad]
+        gradients = [unit.grad]
         if how.reduce != how.compute:
-            given.append(TensorStorage(m.heap, how.reduce.size(unit.numel), TEMPORARIES, SCATTER))
+            gradients.append(
+                TensorStorage(m.heap, how.reduce.size(unit.numel), TEMPORARIES, SCATTER)
+            )
         unit.grad = None
         if unit.numel % how.ranks:
             padded = how.reduce.size(part.numel * how.ranks)
-            given.append(TensorStorage(m.heap, padded, TEMPORARIES, SCATTER))
-        held = TensorStorage(m.heap, how.reduce.size(part.numel), "gradients", SCATTER)
+            gradients.append(TensorStorage(m.heap, padded, TEMPORARIES, SCATTER))
+        shard = TensorStorage(m.heap, how.reduce.size(part.numel), "gradients", SCATTER)
         if how.reduce != part.dtype:
-            held = TensorStorage(m.heap, part.nbytes, "gradients", SCATTER)
+            shard = TensorStorage(m.heap, part.nbytes, "gradients", SCATTER)
         if part.grad is None and not how.offload:
-            part.grad = Computed(part.shape, part.dtype, held)
+            part.grad = Computed(part.shape, part.dtype, shard)
             if unit.trained is not None and unit.trained is not part:
-                unit.trained.grad = Computed(unit.trained.shape, part.dtype, held)
-        given.clear()
+                unit.trained.grad = Computed(unit.trained.shape, part.dtype, shard)
+        gradients.clear()

@@ -121,8 +121,8 @@ class Fsdp2Rank(Around):
 
     def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
         """The rank's part takes memory when units are known; the parameter, when it is gathered."""
-        rows, rest = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
-        shape = (share(rows, self.how.ranks), *rest)
+        rows, others = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
+        shape = (share(rows, self.how.ranks), *others)
         self._part_of[spec.name] = LeafTensor(spec.name, shape, dtype, None, kind=spec.kind)
         return LeafTensor(spec.name, spec.shape, self.how.compute, None, kind=spec.kind)
 
@@ -160,9 +160,9 @@ class Fsdp2Rank(Around):
         for part in unit.parts:
             self._widen(m, part)
             if self.how.offload:
-                held = 2 if part.trainable else 1  # with its gradient
-                self.host += part.nbytes * held
-                self.pinned += power_of_two(part.nbytes) * held
+                copies = 2 if part.trainable else 1  # with its gradient
+                self.host += part.nbytes * copies
+                self.pinned += power_of_two(part.nbytes) * copies
 
     def _component(self, part: LeafTensor) -> str:
         return "adapters" if part.name in self._adapters else "weights"
@@ -275,9 +275,9 @@ class Fsdp2Rank(Around):
         if unit.whole or unit.gathered is not None or not unit.parts:
             return
         how = self.how
-        own = how.compute.size(unit.padded)
+        shard = how.compute.size(unit.padded)
         brought = list(self._brought(m, unit))
-        unit.gathered = TensorStorage(m.heap, own * how.ranks, TEMPORARIES, GATHER)
+        unit.gathered = TensorStorage(m.heap, shard * how.ranks, TEMPORARIES, GATHER)
         brought.clear()
 
     def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
@@ -339,17 +339,17 @@ class Fsdp2Rank(Around):
         for p, _ in pairs:
             p.grad = None
         unit.kept.clear()
-        held = TensorStorage(m.heap, how.reduce.size(count), "gradients", SCATTER)
+        shard = TensorStorage(m.heap, how.reduce.size(count), "gradients", SCATTER)
         dtype = pairs[0][1].dtype
         if dtype != how.reduce:
             stream = SCATTER
             if how.across:
-                self._across.append(held)
+                self._across.append(shard)
                 stream = ACROSS
-            held = TensorStorage(m.heap, dtype.size(count), "gradients", stream)
+            shard = TensorStorage(m.heap, dtype.size(count), "gradients", stream)
         for _, part in pairs:
             if part.grad is None and not how.offload:
-                part.grad = Computed(part.shape, dtype, held)
+                part.grad = Computed(part.shape, dtype, shard)
         self._scattered = sent
 
 

@@ -83,7 +83,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
     if w.data_parallel_size is None and count % model:
         raise UsageError(f"{count} devices are no multiple of {model}, which share a model")
     data = w.data_parallel_size or max(1, count // model)
-    found = Sharding(
+    shares = Sharding(
         kind=w.shard or (spreads if _shares(w, data, spreads) else "none"),
         data=data,
         tensor=w.tensor_parallel_size or 1,
@@ -92,10 +92,10 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         expert=w.expert_parallel_size or 1,
         offload=w.offload or "none",
     )
-    for wrong, why in _contradictions(found):
+    for wrong, why in _contradictions(shares):
         if wrong:
             raise UsageError(why)
-    return found
+    return shares
 
 
 def _shares(w: Train, data: int, spreads: str) -> bool:

@@ -122,14 +122,14 @@ class Zero(Around):
             return m.param(spec.name, spec.shape, dtype, component=component, kind=spec.kind)
         self._cut_up.add(spec.name)
         whole = LeafTensor(spec.name, spec.shape, dtype, None, kind=spec.kind)
-        own = ceil_div(whole.numel, how.ranks)
+        elements = ceil_div(whole.numel, how.ranks)
         if whole.numel <= how.sizes.persistent:
             self._kept.append(TensorStorage(m.heap, whole.nbytes, component))
         if how.offload not in ("params", "nvme"):
-            self._kept.append(TensorStorage(m.heap, dtype.size(own), component))
+            self._kept.append(TensorStorage(m.heap, dtype.size(elements), component))
         elif how.offload == "params":
-            self.host += dtype.size(own)
-            self.pinned += power_of_two(dtype.size(own))
+            self.host += dtype.size(elements)
+            self.pinned += power_of_two(dtype.size(elements))
         return whole
 
     def placed(self, m: Machine, built: "BuiltModel") -> None:
@@ -137,17 +137,17 @@ class Zero(Around):
         self._share(m, built, mine)
         if not mine:
             return
-        how, own = self.how, ceil_div(sum(p.numel for p in mine), self.how.ranks)
+        how, elements = self.how, ceil_div(sum(p.numel for p in mine), self.how.ranks)
         dtype = mine[0].dtype
-        self._trained = own
-        self._parts = list(self._cut(own))
+        self._trained = elements
+        self._parts = list(self._cut(elements))
         for part in self._parts:
             if how.offload == "none":
                 part.storage = TensorStorage(m.heap, part.nbytes, "master_weights")
             elif how.offload != "nvme":
                 self.host += part.nbytes
         if how.stage == 3:
-            self._kept.append(TensorStorage(m.heap, dtype.size(own), "gradients"))
+            self._kept.append(TensorStorage(m.heap, dtype.size(elements), "gradients"))
             self._kept.append(TensorStorage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
         for p in mine:
             p.hooks.append(self._reduced)
@@ -165,18 +165,18 @@ class Zero(Around):
         else:
             m.hidden(max(whole, default=0), name="weights")
 
-    def _cut(self, own: int) -> Iterator[LeafTensor]:
+    def _cut(self, elements: int) -> Iterator[LeafTensor]:
         """The part is stepped in groups."""
-        each = self.how.sizes.sub_group if self.how.stage == 3 else own
-        count = ceil_div(own, each)
+        each = self.how.sizes.sub_group if self.how.stage == 3 else elements
+        count = ceil_div(elements, each)
         if count > MOST_GROUPS:
             raise UsageError(
-                f"--zero-sub-group-size (sub_group_size) {each}: {own:,} numbers of a rank are "
-                f"stepped in {count:,} groups, {MOST_GROUPS:,} are followed at most; give at "
-                f"least {ceil_div(own, MOST_GROUPS):,}"
+                f"--zero-sub-group-size (sub_group_size) {each}: {elements:,} numbers of a rank "
+                f"are stepped in {count:,} groups, {MOST_GROUPS:,} are followed at most; give at "
+                f"least {ceil_div(elements, MOST_GROUPS):,}"
             )
-        for start in range(0, own, each):
-            yield LeafTensor(f"partition {start}", (min(each, own - start),), FLOAT32, None)
+        for start in range(0, elements, each):
+            yield LeafTensor(f"partition {start}", (min(each, elements - start),), FLOAT32, None)
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         return self._parts
@@ -244,11 +244,11 @@ class Zero(Around):
         def sized(nbytes: int) -> int:
             return nbytes if room is None else min(nbytes, room)
 
-        own = sized(self._largest.get(path, 0))
-        self._gather(m, path, own)
+        largest = sized(self._largest.get(path, 0))
+        self._gather(m, path, largest)
         out = run(passing(m, x, lambda: self._release(path)))
         self._release(path)
-        out = passing(m, out, lambda: self._gather(m, path, own))
+        out = passing(m, out, lambda: self._gather(m, path, largest))
         if path == self._last:
             self._gather(m, HEAD, sized(self._head))
             out = passing(m, out, lambda: self._release(HEAD))
