@@ -76,7 +76,7 @@ def test_the_same_seed_draws_the_same(source: Path) -> None:
     ("file", "tests"),
     [
         ("verdict/shares.py", ["tests/verdict"]),
-        ("engines/vllm/rules.py", ["tests/engines"]),
+        ("engines/vllm/rules.py", ["tests/engines", "tests/launch"]),
         ("questions/fit/search.py", ["tests/questions/fit"]),
         ("questions/jobs.py", ["tests/questions"]),
         ("forward/ops/norm.py", ["tests/forward", "tests/training"]),

@@ -31,6 +31,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "weighbridge"
 TESTS = {  # folders of tests/ that hold a room; else the one of its name
+    "engines": ("engines", "launch"),
     "forward": ("forward", "training"),
     "lab": ("trace", "evidence", "measure"),
     "web": ("web", "space"),

@@ -90,6 +90,39 @@ def test_parameters_largest_module_and_buffers(name):
     assert (plan.parameters, largest(plan), buffers) == FACTS[name]
 
 
+# Millions of parameters as timm's own table of results prints them (results/results-imagenet.csv)
+PRINTED = {
+    "convnext_atto": 3.70,
+    "convnext_femto": 5.22,
+    "convnext_pico": 9.05,
+    "convnext_xlarge": 350.20,
+    "regnetx_002": 2.68,
+    "regnetx_006": 6.20,
+    "regnetx_008": 7.26,
+    "regnetx_016": 9.19,
+    "regnetx_040": 22.12,
+    "regnetx_064": 26.21,
+    "regnetx_080": 39.57,
+    "regnetx_120": 46.11,
+    "regnetx_160": 54.28,
+    "regnetx_320": 107.81,
+    "regnety_002": 3.16,
+    "regnety_006": 6.06,
+    "regnety_008": 6.26,
+    "regnety_016": 11.20,
+    "regnety_040": 20.65,
+    "regnety_064": 30.58,
+    "regnety_080": 39.18,
+    "regnety_120": 51.82,
+    "regnety_320": 145.05,
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_parameters_are_those_that_timm_prints(name):
+    assert round(timm_nets.blueprint(name).parameters / 1e6, 2) == PRINTED[name]
+
+
 # What torchvision's own models differ in from timm's: its rounding of widths
 @pytest.mark.parametrize(
     ("name", "parameters"),
