@@ -34,8 +34,15 @@ def test_the_share_that_metal_gives_is_that_of_logs(gb, before, since):
 
 @pytest.mark.parametrize(
     ("gb", "least", "most"),
-    [(16, 100, 475), (17, 220, 510), (32, 220, 510), (33, 460, 770), (96, 460, 770)]
-    + [(97, 600, 930), (288, 600, 930)],
+    [
+        (16, 100, 475),
+        (17, 220, 510),
+        (32, 220, 510),
+        (33, 460, 770),
+        (96, 460, 770),
+        (97, 600, 930),
+        (288, 600, 930),
+    ],
 )
 def test_what_the_driver_of_nvidia_keeps(gb, least, most):
     of = Bytes(90 * GIB, 91 * GIB, 92 * GIB)
