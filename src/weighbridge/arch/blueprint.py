@@ -20,7 +20,7 @@ from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.tensors import EXPERTS
 
 if TYPE_CHECKING:
-    from weighbridge.arch.modules import Decoder
+    from weighbridge.arch.decoder import Decoder
 
 MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
 

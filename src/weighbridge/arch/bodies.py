@@ -19,9 +19,9 @@ from weighbridge.arch.body import Body, Dense, LayerBlock, Tower
 from weighbridge.arch.cache_layers import embeds
 from weighbridge.arch.cache_layers import layers as layers_of
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Decoder, Submodules
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.model_types import differs
-from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role_of
 from weighbridge.arch.stacks import Layer as Parameters
 from weighbridge.arch.stacks import LayerStack, feeds, joined, sort

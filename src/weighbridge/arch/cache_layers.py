@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from weighbridge.arch.compose import TEXT, nested
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Decoder, Submodules
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer, Shared, Source
 from weighbridge.arch.model_types import LayerReader, facts
-from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.windows import CHUNKED, FULL, SLIDING, layer_kinds, window
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.wording import shown

@@ -13,15 +13,17 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Param, experts, fused, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, kinds, tree
-from weighbridge.arch.modules import (
+from weighbridge.arch.decoder import (
+    BEFORE,
     Decoder,
     Submodule,
     Submodules,
     by_kind,
     gated,
+    kinds,
     normed,
     submodule,
+    tree,
 )
 from weighbridge.arch.parts import Dense, Experts, Feed
 from weighbridge.arch.windows import layer_kinds

@@ -17,19 +17,22 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
-from weighbridge.arch.families.llama import LlamaSwitches, decoder, grouped
-from weighbridge.arch.heads import DECODER_HEADS, labels, lm_called
-from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
-from weighbridge.arch.modules import (
+from weighbridge.arch.decoder import (
+    BEFORE,
     Decoder,
+    DecoderNames,
     Submodules,
+    alike,
     fused_gqa,
     gated,
     named_gated,
     normed,
     submodule,
+    tree,
 )
+from weighbridge.arch.families.llama import LlamaSwitches, decoder, grouped
+from weighbridge.arch.heads import DECODER_HEADS, labels, lm_called
+from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
 from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError

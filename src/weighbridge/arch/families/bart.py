@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import Buffers, dense_project, joined, project
-from weighbridge.arch.heads import causal_lm, labels
+from weighbridge.arch.heads import Buffers, causal_lm, dense_project, joined, labels, project
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 IDLE = (  # heads only split a projection; the encoder's keys are idle where it is not built

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import (
+from weighbridge.arch.heads import (
     dense_project,
     ids,
     joined,

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import ids, prediction_head, project
 from weighbridge.arch.families.bert import WORDS, attention_output, feed_forward
-from weighbridge.arch.heads import labels
+from weighbridge.arch.heads import ids, labels, prediction_head, project
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 

@@ -18,21 +18,24 @@ from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    gated,
+    kinds,
+    multi_head,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import LlamaSwitches, attention
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts, TrainingFacts, VllmFacts
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    multi_head,
-    normed,
-    submodule,
-)
 from weighbridge.arch.parts import Indexer
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import (

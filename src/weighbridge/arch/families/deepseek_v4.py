@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import MTP
+from weighbridge.arch.decoder import MTP, Decoder, Submodule, Submodules, by_kind, submodule
 from weighbridge.arch.families.deepseek import own_indexer
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Compressed
 from weighbridge.arch.model_types import NEVER, ModelType, SglangFacts, TransformersFacts
-from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, submodule
 from weighbridge.arch.rotary import frequencies
 from weighbridge.arch.sparse import NUMBERED, RoutedExperts, each, fed, routed, router
 

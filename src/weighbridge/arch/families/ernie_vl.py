@@ -31,14 +31,13 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.compose import Inner, composite, either, nested, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import stack, two_norms
+from weighbridge.arch.decoder import below, stack, two_norms
 from weighbridge.arch.families.clip import layers, patch_kernel, side
 from weighbridge.arch.families.llama import ERNIE4_5, LlamaSwitches, attention
 from weighbridge.arch.families.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight
-from weighbridge.arch.modules import below
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, each
 from weighbridge.arch.vision import layernorm, scaled

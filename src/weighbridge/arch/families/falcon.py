@@ -20,7 +20,18 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    Decoder,
+    DecoderNames,
+    Submodules,
+    alike,
+    multi_head,
+    normed,
+    packed,
+    submodule,
+    tree,
+    ungated,
+)
 from weighbridge.arch.heads import LEGACY_HEADS
 from weighbridge.arch.model_types import (
     NEVER,
@@ -29,15 +40,6 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
     differs,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodules,
-    multi_head,
-    normed,
-    packed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import rotary

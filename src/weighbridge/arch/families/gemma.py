@@ -21,7 +21,16 @@ from collections.abc import Callable, Iterator
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.decoder import tree as decoder_tree
 from weighbridge.arch.families.llama import LlamaSwitches, decoder, grouped
 from weighbridge.arch.heads import DECODER_HEADS
@@ -34,15 +43,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    normed,
-    submodule,
 )
 from weighbridge.arch.rotary import layered_rotary, rotary
 from weighbridge.arch.windows import layer_kinds

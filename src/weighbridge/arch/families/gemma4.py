@@ -15,11 +15,7 @@ from typing import NamedTuple
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import tree
-from weighbridge.arch.families.gemma import AROUND, per_layer_embedding, per_layer_input, scale
-from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.model_types import LlamaCppFacts, MlxFacts, ModelType, SglangFacts, VllmFacts
-from weighbridge.arch.modules import (
+from weighbridge.arch.decoder import (
     Decoder,
     Submodule,
     Submodules,
@@ -27,7 +23,11 @@ from weighbridge.arch.modules import (
     gated,
     normed,
     submodule,
+    tree,
 )
+from weighbridge.arch.families.gemma import AROUND, per_layer_embedding, per_layer_input, scale
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.model_types import LlamaCppFacts, MlxFacts, ModelType, SglangFacts, VllmFacts
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies, head_dim, layer_types
 from weighbridge.arch.sparse import fed, routed, router, stacked_pair

@@ -20,13 +20,11 @@ from collections.abc import Callable, Iterator
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike
-from weighbridge.arch.families.llama import LlamaSwitches, decoder
-from weighbridge.arch.heads import DECODER_HEADS, labels
-from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
-from weighbridge.arch.modules import (
+from weighbridge.arch.decoder import (
+    BEFORE,
     Decoder,
     Submodules,
+    alike,
     fused_gated,
     fused_gqa,
     normed,
@@ -34,6 +32,9 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
+from weighbridge.arch.families.llama import LlamaSwitches, decoder
+from weighbridge.arch.heads import DECODER_HEADS, labels
+from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
 from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import layer_kinds

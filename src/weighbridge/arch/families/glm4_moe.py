@@ -14,7 +14,17 @@ from functools import partial
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import LlamaSwitches, attention, shared_keys
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
@@ -24,15 +34,6 @@ from weighbridge.arch.model_types import (
     SglangFacts,
     TrainingFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    normed,
-    submodule,
 )
 from weighbridge.arch.rotary import head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (

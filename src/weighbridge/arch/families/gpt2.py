@@ -24,7 +24,16 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import alike
+from weighbridge.arch.decoder import (
+    Decoder,
+    Submodule,
+    Submodules,
+    alike,
+    multi_head,
+    normed,
+    submodule,
+    ungated,
+)
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, causal_lm, labels
 from weighbridge.arch.model_types import (
     NEVER,
@@ -33,15 +42,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    multi_head,
-    normed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.windows import layer_kinds

@@ -35,7 +35,18 @@ from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    Decoder,
+    DecoderNames,
+    Submodules,
+    alike,
+    multi_head,
+    normed,
+    packed,
+    submodule,
+    tree,
+    ungated,
+)
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import (
@@ -46,15 +57,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodules,
-    multi_head,
-    normed,
-    packed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, share
 from weighbridge.arch.windows import layer_kinds

@@ -14,7 +14,18 @@ from functools import partial
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    kinds,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import layer as llama_layer
 from weighbridge.arch.families.llama import llama
 from weighbridge.arch.families.mamba_hybrid import ATTENTION, MAMBA, all_bias, prefixed_mamba
@@ -27,14 +38,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    normed,
-    submodule,
 )
 from weighbridge.arch.parts import Dense
 from weighbridge.arch.rotary import frequencies, head_dim, rotary

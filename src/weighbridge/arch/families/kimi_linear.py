@@ -20,22 +20,25 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, kinds, tree
-from weighbridge.arch.families.deepseek import latent, latent_rotary
-from weighbridge.arch.families.llama import grouped
-from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.mixers import KimiDelta
-from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts
-from weighbridge.arch.modules import (
+from weighbridge.arch.decoder import (
+    BEFORE,
     Decoder,
+    DecoderNames,
     Submodule,
     Submodules,
     by_kind,
     fused_gqa,
     gated,
+    kinds,
     normed,
     submodule,
+    tree,
 )
+from weighbridge.arch.families.deepseek import latent, latent_rotary
+from weighbridge.arch.families.llama import grouped
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.mixers import KimiDelta
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.sparse import (
     NUMBERED,

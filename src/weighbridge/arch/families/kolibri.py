@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike, tree
+from weighbridge.arch.decoder import BEFORE, Decoder, Submodules, alike, normed, tree
 from weighbridge.arch.families.llama import LlamaSwitches, attention
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import ModelType, TrainingFacts
-from weighbridge.arch.modules import Decoder, Submodules, normed
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, correction, every, moe, routed
 from weighbridge.arch.windows import layer_kinds

@@ -14,7 +14,19 @@ from typing import NamedTuple
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    gated,
+    gqa,
+    normed,
+    tree,
+    ungated,
+)
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
     LlamaCppFacts,
@@ -24,15 +36,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    gated,
-    gqa,
-    normed,
-    ungated,
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import head_dim as head_dim

@@ -30,7 +30,22 @@ from collections.abc import Callable, Iterator
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    gated,
+    gqa,
+    named_gated,
+    normed,
+    submodule,
+    tree,
+    ungated,
+)
 from weighbridge.arch.families.llama import (
     SPANS,
     LlamaSwitches,
@@ -49,18 +64,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    gqa,
-    named_gated,
-    normed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import head_dim, partly_rotary, rotary

@@ -31,6 +31,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import below
 from weighbridge.arch.families.clip import patch_kernel, side
 from weighbridge.arch.families.llama import LlamaSwitches, attention, rotary
 from weighbridge.arch.heads import causal_lm
@@ -44,7 +45,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
 )
-from weighbridge.arch.modules import below
 from weighbridge.arch.vision import layernorm, nothing
 
 if TYPE_CHECKING:

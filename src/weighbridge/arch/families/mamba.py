@@ -18,7 +18,21 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, kinds, tree
+from weighbridge.arch.decoder import (
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    below,
+    by_kind,
+    fused_gated,
+    gated,
+    kinds,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.model_types import (
@@ -27,17 +41,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    below,
-    by_kind,
-    fused_gated,
-    gated,
-    normed,
-    submodule,
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies

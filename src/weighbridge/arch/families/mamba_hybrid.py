@@ -16,7 +16,21 @@ from dataclasses import replace
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, counted, kinds, tree
+from weighbridge.arch.decoder import (
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    counted,
+    gated,
+    kinds,
+    normed,
+    submodule,
+    tree,
+    ungated,
+)
 from weighbridge.arch.families.llama import LlamaSwitches, attention
 from weighbridge.arch.families.mamba import Biases, expanded, mamba1, mamba2, step_rank
 from weighbridge.arch.heads import DECODER_HEADS
@@ -28,16 +42,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    normed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.rotary import partly_rotary, rotary
 from weighbridge.arch.sparse import RoutedExperts, each, fed, routed, router

@@ -13,12 +13,21 @@ from functools import partial
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, gated_mlp
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    alike,
+    gated,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.deepseek import latent, latent_rotary
 from weighbridge.arch.families.llama import LlamaSwitches, attention
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
-from weighbridge.arch.modules import Decoder, Submodule, Submodules, gated, normed, submodule
 from weighbridge.arch.sparse import RoutedExperts, fed
 from weighbridge.arch.windows import layer_kinds
 

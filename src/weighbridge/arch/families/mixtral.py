@@ -25,7 +25,20 @@ from typing import Any
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, kinds, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    gated,
+    kinds,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import LlamaSwitches, attention, grouped
 from weighbridge.arch.families.olmo import wide_norms
 from weighbridge.arch.heads import DECODER_HEADS
@@ -37,15 +50,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    normed,
-    submodule,
 )
 from weighbridge.arch.parts import Indexer
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary, share

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import ids, joined, pooler, predictions, project, tied
+from weighbridge.arch.heads import ids, joined, pooler, predictions, project, tied
 from weighbridge.arch.model_types import ModelType, TrainingFacts, TransformersFacts
 
 if TYPE_CHECKING:

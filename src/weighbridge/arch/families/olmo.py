@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, tree
+from weighbridge.arch.decoder import Decoder, DecoderNames, Submodule, alike, submodule, tree
 from weighbridge.arch.families.llama import AFTER, LlamaSwitches, decoder, grouped, layer
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
@@ -22,7 +22,6 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
 )
-from weighbridge.arch.modules import Decoder, Submodule, submodule
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import layered_rotary, rotary
 from weighbridge.arch.windows import layer_kinds

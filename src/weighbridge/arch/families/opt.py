@@ -11,7 +11,18 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    multi_head,
+    normed,
+    submodule,
+    tree,
+    ungated,
+)
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.arch.model_types import (
     NEVER,
@@ -20,15 +31,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    multi_head,
-    normed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.windows import layer_kinds
 

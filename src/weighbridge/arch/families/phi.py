@@ -14,7 +14,20 @@ from collections.abc import Iterator
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodules,
+    alike,
+    fused_gated,
+    fused_gqa,
+    gqa,
+    normed,
+    submodule,
+    tree,
+    ungated,
+)
 from weighbridge.arch.families.llama import grouped
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
@@ -24,16 +37,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodules,
-    fused_gated,
-    fused_gqa,
-    gqa,
-    normed,
-    submodule,
-    ungated,
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import partly_rotary

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import joined
-from weighbridge.arch.heads import causal_lm
+from weighbridge.arch.heads import causal_lm, joined
 from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
 
 if TYPE_CHECKING:

@@ -25,7 +25,19 @@ from functools import partial
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    gated,
+    kinds,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import AFTER, SPANS, LlamaSwitches, attention, grouped
 from weighbridge.arch.families.olmo import wide_norms
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
@@ -37,15 +49,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    normed,
-    submodule,
 )
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (

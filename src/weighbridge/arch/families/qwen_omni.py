@@ -22,7 +22,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.compose import Inner, composite, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import two_norms
+from weighbridge.arch.decoder import below, gated, two_norms
 from weighbridge.arch.families.audio_lm import layer
 from weighbridge.arch.families.llama import QWEN2, LlamaSwitches, attention
 from weighbridge.arch.families.qwen_moe import QWEN3_MOE, moe_and_shared, qwen3_attention
@@ -30,7 +30,6 @@ from weighbridge.arch.families.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.families.qwen_vl import vision2_5, vision3
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.model_types import Hearing, ModelType, Sight, TrainingFacts
-from weighbridge.arch.modules import below, gated
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.vision import layernorm, nothing
 

@@ -25,6 +25,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import Decoder, fused_gated
 from weighbridge.arch.families.clip import side
 from weighbridge.arch.families.glm import FOUR
 from weighbridge.arch.families.glm4_moe import GLM4_MOE
@@ -40,7 +41,6 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
 )
-from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm, scaled
 

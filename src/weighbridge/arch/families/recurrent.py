@@ -24,7 +24,20 @@ from collections.abc import Callable, Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import DecoderNames, kinds, tree
+from weighbridge.arch.decoder import (
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    gqa,
+    kinds,
+    named_gated,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import grouped, kv_heads
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import GatedRecurrence, Rwkv, ShortConv
@@ -35,17 +48,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    gqa,
-    named_gated,
-    normed,
-    submodule,
 )
 from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.rotary import frequencies, head_dim, rotary, share

@@ -38,13 +38,12 @@ from weighbridge.arch.compose import (
     text_head,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, alike, tree
+from weighbridge.arch.decoder import BEFORE, Decoder, Submodules, alike, normed, submodule, tree
 from weighbridge.arch.families.clip import clip_vision, layers, patch_kernel, side
 from weighbridge.arch.families.llama import LlamaSwitches, attention
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
-from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, fed, router, stacked
 from weighbridge.arch.vision import layernorm, nothing

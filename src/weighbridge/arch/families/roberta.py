@@ -30,15 +30,6 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import (
-    Buffers,
-    dense_project,
-    ids,
-    joined,
-    pooler,
-    project,
-    roberta_lm_head,
-)
 from weighbridge.arch.families.bert import (
     WORDS,
     attention,
@@ -50,7 +41,16 @@ from weighbridge.arch.families.bert import (
     positions,
     words,
 )
-from weighbridge.arch.heads import labels
+from weighbridge.arch.heads import (
+    Buffers,
+    dense_project,
+    ids,
+    joined,
+    labels,
+    pooler,
+    project,
+    roberta_lm_head,
+)
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 IDS = ids("position_ids", "token_type_ids")

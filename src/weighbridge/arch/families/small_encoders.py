@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import (
+from weighbridge.arch.families.bert import WORDS
+from weighbridge.arch.heads import (
     decoder,
     ids,
     joined,
@@ -22,7 +23,6 @@ from weighbridge.arch.encoder_heads import (
     project,
     tied,
 )
-from weighbridge.arch.families.bert import WORDS
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 if TYPE_CHECKING:

@@ -31,10 +31,9 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import Buffers, joined
 from weighbridge.arch.families.bart import BLOCKS, BartVariant, sines, tower
 from weighbridge.arch.families.wav2vec2 import extractor, mask, position_convolution, projection
-from weighbridge.arch.heads import causal_lm, labels
+from weighbridge.arch.heads import Buffers, causal_lm, joined, labels
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import NEVER, Hearing, ModelType, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import batchnorm_buffers

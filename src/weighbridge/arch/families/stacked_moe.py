@@ -13,7 +13,20 @@ from dataclasses import replace
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodule,
+    Submodules,
+    alike,
+    by_kind,
+    gated,
+    multi_head,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import LlamaSwitches, attention
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
@@ -25,16 +38,6 @@ from weighbridge.arch.model_types import (
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    multi_head,
-    normed,
-    submodule,
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies, rotary

@@ -26,8 +26,7 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import dense_project, joined, project
-from weighbridge.arch.heads import causal_lm
+from weighbridge.arch.heads import causal_lm, dense_project, joined, project
 from weighbridge.arch.model_types import (
     NEVER,
     ModelType,

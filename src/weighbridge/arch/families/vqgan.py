@@ -26,14 +26,13 @@ from typing import NamedTuple
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, gated_mlp, linear
 from weighbridge.arch.compose import TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import stack, two_norms
+from weighbridge.arch.decoder import below, stack, two_norms
 from weighbridge.arch.families.clip import patch_kernel, side
 from weighbridge.arch.families.llama import LlamaSwitches
 from weighbridge.arch.families.llama import attention as llama_attention
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts, differs
-from weighbridge.arch.modules import below
 from weighbridge.arch.rotary import head_dim, rotary
 from weighbridge.arch.vision import layernorm, scaled, sizes
 

@@ -26,8 +26,7 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import project
-from weighbridge.arch.heads import labels
+from weighbridge.arch.heads import labels, project
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
 from weighbridge.arch.vision import batchnorm_buffers

@@ -14,7 +14,19 @@ from dataclasses import replace
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, kinds, tree
+from weighbridge.arch.decoder import (
+    BEFORE,
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    gqa,
+    kinds,
+    normed,
+    submodule,
+    tree,
+)
 from weighbridge.arch.families.llama import grouped
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
@@ -24,16 +36,6 @@ from weighbridge.arch.model_types import (
     ModelType,
     SglangFacts,
     TransformersFacts,
-)
-from weighbridge.arch.modules import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    gated,
-    gqa,
-    normed,
-    submodule,
 )
 from weighbridge.arch.rotary import frequencies, head_dim, rope_settings
 from weighbridge.arch.sparse import (

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.encoder_heads import (
+from weighbridge.arch.heads import (
     at_path,
     dense_project,
     ids,
     joined,
+    labels,
     project,
     summary,
     tied,
 )
-from weighbridge.arch.heads import labels
 from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
 from weighbridge.errors import UnsupportedError
 
