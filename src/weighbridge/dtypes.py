@@ -20,16 +20,16 @@ class DType(NamedTuple):
     head: int = 0
 
     def size(self, count: int) -> int:
-        """Bytes of `count` elements in one run."""
+        """Return the bytes of `count` elements in one run."""
         return ceil_div(count, self.block) * self.nbytes
 
     def rows(self, row: int, count: int) -> int:
-        """Bytes of `count` elements in rows of `row`."""
+        """Return the bytes of `count` elements in rows of `row`."""
         return self.size(count) + self.head * (count // max(1, row))
 
 
 def _plain(name: str, bits: int) -> DType:
-    """`bits` a value, packed without padding between values."""
+    """Make a dtype of `bits` a value, packed without padding between values."""
     elements = next(n for n in (1, 2, 4, 8) if bits * n % 8 == 0)
     return DType(name, elements, bits * elements // 8)
 
@@ -229,7 +229,7 @@ ALIASES = {
 
 
 def torch_dtype(name: str, where: str) -> DType:
-    """The dtype that a config or a user calls `name` ("torch.bfloat16", "bf16", "half")."""
+    """Return the dtype that a config or a user calls `name` ("torch.bfloat16", "bf16", "half")."""
     plain = name.removeprefix("torch.").lower()
     try:
         return TORCH[ALIASES.get(plain, plain)]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def named(package: str, homes: "Mapping[str, str]") -> "Callable[[str], object]":
-    """The `__getattr__` of `package`: `homes` are the modules of its names."""
+    """Return the `__getattr__` of `package`: `homes` are the modules of its names."""
 
     def find(name: str) -> object:
         if name not in homes:

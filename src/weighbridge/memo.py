@@ -1,4 +1,4 @@
-"""What was made of a record before, for the next question about it.
+"""Values that were made of a record before, for the next question about it.
 
     memo(model, ("host", dtype), make)    what `make()` gave for this very model and these facts
 

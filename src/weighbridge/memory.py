@@ -41,7 +41,7 @@ WHILE = {"load": "while loading", "save": "while saving", "step": "in a step"}
 
 
 def when(phase: str) -> str:
-    """A phase in words."""
+    """Say in words when a phase is."""
     return WHILE.get(phase, f"in {phase}")
 
 
@@ -106,7 +106,7 @@ class Phase:
         return [(c.name, c.bytes) for c in self.components]
 
     def at(self, level: Level) -> Bytes:
-        """The sum of all components that count at `level`."""
+        """Return the sum of all components that count at `level`."""
         return self._sums[level]
 
     @cached_property
@@ -121,12 +121,12 @@ class Phase:
 
     @property
     def needed(self) -> Bytes:
-        """All that the kernel cannot drop."""
+        """Return the sum of all that the kernel cannot drop."""
         return total(c.bytes for c in self.components if not c.droppable)
 
     @property
     def droppable(self) -> Bytes:
-        """Pages of files, which are no need."""
+        """Return the sum of pages of files, which the kernel drops where memory is short."""
         return total(c.bytes for c in self.components if c.droppable)
 
 
@@ -172,5 +172,5 @@ class Device:
 
     @property
     def peak_phase(self) -> str:
-        """The one whose bytes at driver level are the most; the first of equals."""
+        """Name the phase whose bytes at driver level are the most; the first of equals."""
         return max(self.phases, key=_fullness).name

@@ -53,7 +53,8 @@ def one_by_one(tensors: Sequence[CheckpointTensor]) -> Counted:
 
 
 def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
-    """A mixture of 90,000 tensors has some 2,000 that differ by more than an expert's number."""
+    """Return tensors with like experts once: a mixture of 90,000 has some 2,000 that differ by more
+    than an expert's number."""
     layers: dict[str, dict[str, _Expert]] = {}
     others = set()
     for index, t in enumerate(tensors):
@@ -88,7 +89,7 @@ class _Expert(NamedTuple):
 
 
 def _stand_for_each_other(experts: Sequence[_Expert]) -> bool:
-    """Tell whether each has the same tensors, once."""
+    """Tell whether every expert has the same tensors, each once."""
     first = experts[0]
     return all(e.kinds == first.kinds and len(e.names) == len(e.kinds) for e in experts)
 
@@ -106,7 +107,7 @@ def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
-    """Let the first expert stand for all."""
+    """Let the tensors of the first expert stand for those of all."""
     first = dict(zip(experts[0].names, experts[0].places, strict=True))
     for expert in experts:
         for name, index in zip(expert.names, expert.places, strict=True):

@@ -24,12 +24,12 @@ def ceil_div(count: int, size: int) -> int:
 
 
 def power_of_two(nbytes: int) -> int:
-    """The next power of two, or `nbytes` itself where it is one; 0 of nothing."""
+    """Return the next power of two, or `nbytes` itself where it is one; 0 of nothing."""
     return 1 << (nbytes - 1).bit_length() if nbytes > 0 else 0
 
 
 def align_up(nbytes: int, quantum: int) -> int:
-    """`nbytes` rounded up to a multiple of `quantum`."""
+    """Return `nbytes` rounded up to a multiple of `quantum`."""
     return ceil_div(nbytes, quantum) * quantum
 
 
@@ -44,7 +44,8 @@ def human(nbytes: int, unit: str | None = None) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "24GiB", "24 GB", "512M" (a bare letter is binary, as in ulimit and torch)."""
+    """Return the bytes of "24GiB", "24 GB", "512M" (a bare letter is binary, as in ulimit and
+    torch)."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
     if not match:
         raise UsageError(f"{text!r} is not a size; write it as 24GiB, 24GB or 24576MiB")
@@ -67,7 +68,7 @@ def parse_count(text: str) -> int:
 
 
 def human_count(count: int) -> str:
-    """8030261248 -> "8.03 B", as model cards write it."""
+    """Write a count as model cards do: 8030261248 -> "8.03 B"."""
     for scale, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
         if count >= scale:
             return f"{count / scale:.2f} {letter}"

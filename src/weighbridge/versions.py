@@ -10,7 +10,7 @@ def numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 def release(text: str) -> tuple[int, int] | None:
-    """(2, 5) of "2.5.1+cu124"; None where it is no version."""
+    """Read (2, 5) of "2.5.1+cu124"; None where it is no version."""
     match = re.match(r"(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
 

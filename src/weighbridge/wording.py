@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 
 def either(names: Iterable[str]) -> str:
-    """Names as a sentence has them: "a, b or c"."""
+    """Join names as a sentence has them: "a, b or c"."""
     *more, last = names
     return f"{', '.join(more)} or {last}" if more else last
 
@@ -62,7 +62,8 @@ def one_line(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value of a stranger's, within an error. No more of it is written out than is shown."""
+    """Return a value of a stranger's, within an error. No more of it is written out than is
+    shown."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**DIGITS:
         return f"a number of some {value.bit_length() * 1233 >> 12:,} digits"
     if isinstance(value, str):

@@ -43,7 +43,7 @@ class Budget:
 
     @cached_property
     def each(self) -> tuple[Bytes, ...]:
-        """Usable bytes of every device, in order."""
+        """Return the usable bytes of every device, in order."""
         if not self.choice.cards:
             return (self.usable,) * self.choice.count
         return tuple(self._left(card.room) for card in self.choice.cards)
@@ -65,15 +65,15 @@ class Budget:
 
     @property
     def others(self) -> int:
-        """Bytes of a device that others use now, where the verdict goes by what is free; 0 of what
-        is no matter beside it."""
+        """Return the bytes of a device that others use now, where the verdict goes by what is free;
+        0 of what is no matter beside it."""
         whole = self.choice.part.visible.bytes.expected
         used = whole - self.choice.room.expected
         return used if used * LITTLE > whole else 0
 
     @property
     def name(self) -> str:
-        """The devices in words, without their count where they are alike."""
+        """Return the devices in words, without their count where they are alike."""
         return " + ".join(name for name, _ in self._kinds) if self.mixed else self.choice.part.name
 
     @cached_property
@@ -148,7 +148,7 @@ def _more_than_sold(part: Part, nbytes: int) -> str:
 
 
 def _headroom(text: str | None, room: Bytes) -> int:
-    """Bytes of "1GiB", or of "10%" of what a process can have."""
+    """Return the bytes of "1GiB", or of "10%" of what a process can have."""
     if text is None:
         return 0
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)

@@ -81,7 +81,7 @@ class Chip:
 
     @property
     def shared_memory(self) -> int:
-        """Bytes of shared memory that one block of threads can opt in to."""
+        """Return the bytes of shared memory that one block of threads can opt in to."""
         return CAPABILITIES[self.capability].shared_memory
 
     @property

@@ -1,4 +1,4 @@
-"""What is here: accelerators and memory of this machine, and versions of what could run on them.
+"""The diagnosis of a machine: its accelerators and memory, and versions of what could run on them.
 The same of what a program printed on another one.
 
 Versions are read from what pip has written down: nothing is imported, and no GPU is woken.
@@ -259,7 +259,7 @@ def required() -> dict[str, list[str]]:
 
 
 def _of(name: str, needs: Mapping[str, list[str]]) -> Iterator[str]:
-    """An extra may name another of ours: weighbridge[gpu]."""
+    """Yield the packages that an extra brings, with those of other extras of ours that it names."""
     for one in needs.get(name, ()):
         inner = one.partition("[")[2].rstrip("]")
         if one.startswith(f"{OWN}[") and inner != name:

@@ -148,7 +148,7 @@ def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> ChosenCar
 
 
 def _idle(device: DetectedDevice, part: Part | None) -> Bytes:
-    """Bytes that processes can have of a device when nobody else is there."""
+    """Return the bytes that processes can have of a device when nobody else is there."""
     assert device.total is not None
     total = exactly(device.total)
     if device.reserved is not None:
@@ -282,7 +282,7 @@ def generic(device: DetectedDevice, total: int) -> Part:
 
 
 def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> Iterator[str]:
-    """Tell of each kind of card what it has and what others use."""
+    """Yield a sentence for each kind of card: what it has, and what others use of it."""
     sentences = [_sentence(device, card, idle=idle) for device, card in cards]
     for text in dict.fromkeys(sentences):
         count = sentences.count(text)

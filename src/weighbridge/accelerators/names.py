@@ -1,4 +1,4 @@
-"""What people type -> one part and a count.
+"""Names that people type -> one part and a count.
 
     4090   rtx4090   NVIDIA GeForce RTX 4090   4090 48G   A100 80G   a100-80gb:8   2x RTX 4090
     4张3090   8卡A800   A10*4   p5.48xlarge   m3 max 128gb   a100-80gb/1g.10gb   24GiB
@@ -76,8 +76,8 @@ class DeviceChoice:
 
     @property
     def room(self) -> Bytes:
-        """Bytes of each device that the verdict goes by; of cards that differ, those of the one
-        that has least."""
+        """Return the bytes of each device that the verdict goes by; of cards that differ, those of
+        the one that has least."""
         return least(self.cards).room if self.cards else self.part.visible.bytes
 
 

@@ -54,7 +54,7 @@ def here(root: Path = Path("/")) -> Ram:
 
 
 def installed(root: Path = Path("/")) -> int | None:
-    """Bytes of memory that the machine has; None where nothing tells."""
+    """Return the bytes of memory that the machine has; None where nothing tells."""
     nbytes = meminfo("\n".join(_lines(root / "proc/meminfo"))).get("MemTotal")
     if nbytes is not None or root != Path("/"):
         return nbytes
@@ -95,8 +95,8 @@ def _elsewhere() -> Ram | None:
 
 
 def vm_stat(text: str) -> int | None:
-    """Bytes that macOS can give without swapping, of vm_stat: free, inactive, speculative and
-    purgeable pages."""
+    """Return the bytes that macOS can give without swapping, of vm_stat: free, inactive,
+    speculative and purgeable pages."""
     page = re.search(r"page size of (\d{1,6}) bytes", text)
     kinds = ("free", "inactive", "speculative", "purgeable")
     counts = [re.search(rf"^Pages {kind}: +(\d{{1,12}})", text, re.M) for kind in kinds]
@@ -114,7 +114,7 @@ def _pages(name: str) -> int | None:
 
 
 def _windows() -> tuple[int, int] | None:
-    """Bytes that are installed and that are left. Source: Microsoft, MEMORYSTATUSEX."""
+    """Return the bytes that are installed and that are left. Source: Microsoft, MEMORYSTATUSEX."""
     import ctypes
     import struct
 
@@ -162,7 +162,7 @@ def _most(folder: Path, limit: str) -> int | None:
 
 
 def _cached(folder: Path) -> int:
-    """Bytes of pages of files that were not used of late."""
+    """Return the bytes of pages of files that were not used of late."""
     return _stat(folder, "inactive_file", "total_inactive_file") or 0
 
 

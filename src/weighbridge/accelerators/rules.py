@@ -69,7 +69,7 @@ def total(rule: str, gb: int) -> Bytes:
 
 
 def visible(rule: str, of: Bytes, gb: int) -> Bytes:
-    """Bytes that a process can have of a device whose driver shows `of`."""
+    """Return the bytes that a process can have of a device whose driver shows `of`."""
     share = _metal(gb) if rule == "apple" else RULES[rule].visible
     if share is not None:
         return _share(of, share)

@@ -252,7 +252,7 @@ class Pool:
 
     @property
     def cached(self) -> int:
-        """Bytes of all free blocks."""
+        """Return the bytes of all free blocks."""
         return sum(block.size for free in self.free.values() for block in free.blocks())
 
 

@@ -89,7 +89,7 @@ class Allocator:
             self.journal.max_split_size = self._limit
 
     def set_fraction(self, fraction: float) -> None:
-        """torch.cuda.set_per_process_memory_fraction"""
+        """Bound what may be reserved, as torch.cuda.set_per_process_memory_fraction does."""
         self.allowed = int(fraction * self.reserve.card) if fraction < 1 else None
 
     def unbounded(self) -> None:
@@ -177,7 +177,7 @@ class Allocator:
         self.captures.release(pool)
 
     def reset_peak(self) -> None:
-        """torch.cuda.reset_peak_memory_stats"""
+        """Begin peaks anew, as torch.cuda.reset_peak_memory_stats does."""
         self.peak_allocated, self.reserve.peak = self.allocated, self.reserved
         if self.journal is not None:
             self.journal.reset_peak()
@@ -193,7 +193,7 @@ class Allocator:
         return home.free[stream].take(size, least)
 
     def _splits(self, home: Pool, size: int, remainder: int) -> bool:
-        """should_split"""
+        """Tell whether a block is split for a request (should_split)."""
         if home.small or self.options.expandable_segments:
             return remainder >= MIN_BLOCK
         return remainder > SMALL_SIZE and size < self._limit
@@ -233,7 +233,7 @@ class Allocator:
         return block
 
     def _open(self, home: Pool, size: int, stream: int) -> Block | None:
-        """alloc_block"""
+        """Ask the driver for a segment, or pages (alloc_block); None where it may have no more."""
         segment_bytes = self.options.segment_size(size)
         if self.allowed is not None and self.reserve.nbytes + segment_bytes > self.allowed:
             return None
@@ -261,7 +261,7 @@ class Allocator:
 
 
 def _to_blocks(nbytes: int) -> int:
-    """round_size without divisions."""
+    """Round up to whole blocks: round_size without divisions."""
     return (nbytes + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK
 
 

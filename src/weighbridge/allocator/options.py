@@ -44,7 +44,8 @@ class AllocatorOptions(NamedTuple):
 
     @property
     def max_non_split_rounding(self) -> int:
-        """Bytes that an oversize block may have beyond the request that takes it whole."""
+        """Return the bytes that an oversize block may have beyond the request that takes it
+        whole."""
         megabytes = self.max_non_split_rounding_mb
         return (self.large_segment_size_mb if megabytes is None else megabytes) * MIB
 
@@ -64,7 +65,7 @@ class AllocatorOptions(NamedTuple):
         return align_up(nbytes, MIN_BLOCK)
 
     def segment_size(self, size: int) -> int:
-        """Bytes that the driver is asked for when no cached block serves `size`."""
+        """Return the bytes that the driver is asked for when no cached block serves `size`."""
         if size <= SMALL_SIZE:
             return SMALL_SEGMENT
         return self.large_segment if size < MIN_LARGE else align_up(size, ROUND_LARGE)

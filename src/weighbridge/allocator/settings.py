@@ -60,7 +60,7 @@ def parse(
 
 
 class _WordReader:
-    """The words, and a place among them."""
+    """The words of a PYTORCH_ALLOC_CONF, read one after another."""
 
     def __init__(self, words: list[str], torch: Version, name: str) -> None:
         self.words = words
@@ -86,7 +86,7 @@ class _WordReader:
         self.position += 1
 
     def value(self) -> str:
-        """The word behind a key and its colon."""
+        """Read the word behind a key and its colon."""
         self.word()
         return self.word()
 
@@ -104,7 +104,7 @@ class _WordReader:
         return word == "True"
 
     def size(self, word: str) -> int:
-        """std::stoull: negative numbers wrap."""
+        """Read a whole number as std::stoull does: negative ones wrap."""
         digits = INTEGER.match(word)
         if digits is None or abs(int(digits[0])) > SIZE_MAX:
             raise self.fail(f"stoull: {word!r} is not a number that it can hold")

@@ -28,7 +28,7 @@ State = Literal["active_allocated", "active_pending_free", "inactive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBlock:
-    """One block. Of an inactive one nothing is requested."""
+    """One block of a segment, in bytes; of an inactive one nothing is requested."""
 
     address: int
     size: int

@@ -69,7 +69,7 @@ class RunGroup(NamedTuple):
 
     @property
     def words(self) -> str:
-        """ "runs of vllm on one device, gptq weights, experts" """
+        """Say which runs are meant: "runs of vllm on one device, gptq weights, experts"."""
         who = NAMES.get(self.engine, self.engine)
         shared = "" if self.devices == ANY else f" that share by {self.devices}"
         where = {ONE: " on one device", SEVERAL: " on several devices"}.get(self.devices, shared)
@@ -94,8 +94,8 @@ class Margin(NamedTuple):
 
     @property
     def wider(self) -> "Margin":
-        """The same for a newcomer: ASSUMED more, and it narrows nothing that fewer than ENOUGH
-        sources say is too wide."""
+        """Return the margin of a newcomer: ASSUMED more, and it narrows nothing that fewer than
+        ENOUGH sources say is too wide."""
         least = -1.0 if len(self.sources) >= ENOUGH else ASSUMED
         return self._replace(
             low=max(least, self.low + ASSUMED), high=max(least, self.high + ASSUMED)
@@ -129,8 +129,8 @@ def form(name: str | None) -> str:
 
 
 def kin(asked: RunGroup) -> Iterator[RunGroup]:
-    """The nearest first, each once. A framework errs as its peers do that share a model the same
-    way, more than as itself does on one device."""
+    """Yield groups of runs that are like these, the nearest first, each once. A framework errs as
+    its peers do that share a model the same way, more than as itself does on one device."""
     yield from dict.fromkeys(_kin(asked))
 
 
@@ -202,7 +202,7 @@ def _margin(line: str) -> Margin:
 
 
 def written(table: MarginTable) -> Iterator[str]:
-    """A line a row, in a fixed order."""
+    """Yield a line of JSON for each row of margins, in a fixed order."""
     for one in sorted(table):
         margin = table[one]
         fields: dict[str, Any] = {

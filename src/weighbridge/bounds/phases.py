@@ -94,7 +94,7 @@ def highest(
 
 
 def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
-    """Sum the high ends as `_phase` does."""
+    """Return the sum of the high ends, in bytes, as `_phase` has it, without making components."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
     for name, nbytes in parts:
         sums[LEVEL_OF[name]] += nbytes.expected
@@ -158,8 +158,8 @@ def around(
 
 
 def base(expected: int, level: str) -> int:
-    """Bytes that a margin is a share of. Parts that logs print are exact to their last digit, or
-    wrong in proportion."""
+    """Return the bytes that a margin is a share of. Parts that logs print are exact to their last
+    digit, or wrong in proportion."""
     return abs(expected) + (0 if level == "component" else BASE)
 
 
@@ -171,7 +171,7 @@ class MarginSet(NamedTuple):
 
     @property
     def settled(self) -> frozenset[str]:
-        """Components whose ends are set by their own margin."""
+        """Name the components whose ends are set by a margin of their own."""
         return frozenset(n for names, margin in self.parts.items() if margin.runs for n in names)
 
 
@@ -267,19 +267,20 @@ def _margined(
 
 
 def _change(share: float, size: int, room: int, least: int) -> int:
-    """Bytes by which one end moves away from what is expected; towards it where negative, by `room`
-    at most. `least` is what the end lacks of the nearest that it may be."""
+    """Return the bytes by which one end moves away from what is expected; towards it where
+    negative, by `room` at most. `least` is what the end lacks of the nearest that it may be."""
     return max(ceil(share * size), least, -room)
 
 
 def _least(margin: Margin, runs: RunForm, level: Level, size: int) -> int:
-    """Bytes of half of the narrowest interval: no kind of runs was printed to more digits."""
+    """Return the bytes of half of the narrowest interval: no kind of runs was printed to more
+    digits."""
     known = level in KNOWN.get(runs.task, ()) or not margin.runs
     return 0 if known else ceil(FLOOR * size)
 
 
 def _open(components: Sequence[Component], places: Iterable[int]) -> tuple[int, int]:
-    """Bytes between what is expected of components and their two ends."""
+    """Return the bytes between what is expected of components and their two ends."""
     low, expected, most = total(components[n].bytes for n in places)
     return expected - low, most - expected
 

@@ -38,7 +38,7 @@ class CatalogueEntry(NamedTuple):
 
 @cache
 def _entries() -> Parsed[str, str, CatalogueEntry]:
-    """Entries by name, which is the first value of a line."""
+    """Map names, the first value of each line, to entries, which are parsed when asked for."""
     with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as file:
         return Parsed({line.split('"', 4)[3]: line for line in file}, _entry)
 
@@ -56,12 +56,12 @@ def has(name: str) -> bool:
 
 
 def find(name: str) -> CatalogueEntry:
-    """The entry of that name, in any case. Raises KeyError."""
+    """Return the entry of that name, in any case. Raises KeyError."""
     return _entries()[name.lower()]
 
 
 def search(pattern: str) -> list[CatalogueEntry]:
-    """Entries whose name, Hub id or model type contains `pattern`, in any case."""
+    """Return the entries whose name, Hub id or model type contains `pattern`, in any case."""
     wanted = pattern.lower()
     return [
         e
@@ -72,18 +72,18 @@ def search(pattern: str) -> list[CatalogueEntry]:
 
 @cache
 def parameters() -> dict[str, int]:
-    """Parameters of every name, pipelines included; written by tools/docs.py."""
+    """Return the parameters of every name, pipelines included; written by tools/docs.py."""
     with open(os.path.join(os.path.dirname(__file__), "parameters.json"), encoding="utf-8") as file:
         counts: dict[str, int] = json.load(file)
         return counts
 
 
 def to_dict(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
-    """The JSON of `weighbridge models`: docs/models.md."""
+    """Write the JSON of `weighbridge models`: docs/models.md."""
     return {"schema": SCHEMA, "models": [entry.to_dict() for entry in entries]}
 
 
 def of_repository(repo_id: str) -> CatalogueEntry | None:
-    """The entry whose config is that of a Hub repository, in any case."""
+    """Return the entry whose config is that of a Hub repository, in any case."""
     wanted = repo_id.lower()
     return next((e for e in _entries().values() if e.repo_id.lower() == wanted), None)

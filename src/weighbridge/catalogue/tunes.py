@@ -133,5 +133,5 @@ SHORT: Mapping[str, str] = {
 
 
 def find(name: str) -> Tune | None:
-    """The tune of a name in hyphens, as it is or by its everyday one."""
+    """Return the tune of a name in hyphens, as it is or by its everyday one."""
     return TUNES.get(SHORT.get(name, name))

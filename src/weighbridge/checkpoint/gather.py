@@ -23,7 +23,7 @@ MOST_NAMED = 120  # characters of what was typed, in an error
 
 
 class GatherOptions(NamedTuple):
-    """How to reach what was typed. None is what the environment says."""
+    """Options of reaching what was typed. None is what the environment says."""
 
     revision: str | None = None
     token: str | None = None
@@ -45,7 +45,8 @@ class GatherOptions(NamedTuple):
 
 
 def gather(text: str, options: GatherOptions) -> Inventory:
-    """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
+    """Return the inventory of a reference. Raises NotFoundError, BadFileError, UsageError,
+    HubError."""
     ref = _resolved(text, options)
     if isinstance(ref, HubRef) and "/" not in text:
         _may_be_an_id(text)
@@ -132,7 +133,8 @@ def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
 
 
 def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
-    """A config that is already at hand. Raises UsageError where keys are no text."""
+    """Return the inventory of a config that is at hand. Raises UsageError where keys are no
+    text."""
     keys: Iterable[Any] = config  # of a caller that mypy does not see
     odd = next((key for key in keys if not isinstance(key, str)), None)
     if odd is not None:
@@ -143,7 +145,8 @@ def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
 
 
 def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
-    """The Hub's files; where nobody answers, the config that the built-in catalogue has of it."""
+    """Return the Hub's files; where nobody answers, the config that the built-in catalogue has of
+    it."""
     try:
         return _read(text, ref, options)
     except AwayError as error:
@@ -179,14 +182,14 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
 
 
 def _base(name: str) -> str:
-    """The entry whose shapes a model has: a tune's base, else its own."""
+    """Return the entry whose shapes a model has: a tune's base, else its own."""
     from weighbridge.catalogue import tunes
 
     return tunes.TUNES[name].base if name in tunes.TUNES else name
 
 
 def _own_id(name: str) -> str | None:
-    """The repository of a name of the catalogue."""
+    """Return the repository of a name of the catalogue."""
     from weighbridge.catalogue import pipelines
 
     pipeline = pipelines.find(name)
@@ -267,7 +270,7 @@ def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
 
 
 def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
-    """The Hub's `timm/NAME`, whose headers are enough; else what the name says."""
+    """Return the Hub's `timm/NAME`, whose headers are enough; else what the name says."""
     try:
         return _read(text, ref, options)
     except (HubError, NotFoundError) as error:

@@ -50,7 +50,7 @@ class Inventory:
 
     @property
     def stored_bytes(self) -> int | None:
-        """Bytes of all tensors in the files; None when no header was read."""
+        """Return the bytes of all tensors in the files; None when no header was read."""
         if not any(part.tensors for part in self.parts):
             return None
         return sum(t.nbytes for part in self.parts for t in part.tensors)

@@ -109,7 +109,7 @@ def _by_ending(directory: Folder, endings: Sequence[str], index: str) -> Weights
 
 
 def shards(entries: Iterable[SourceFile], index: SourceFile) -> tuple[SourceFile, ...]:
-    """The shards that lie beside an index under its name, where all of them are there."""
+    """Return the shards that lie beside an index under its name, where all of them are there."""
     stem, ending = INDEX.sub(r"\1", index.path), INDEX.sub(r"\2", index.path)
     named = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-(\d{{5,6}}){re.escape(ending)}")
     numbered = [(e, match[1]) for e in entries if (match := named.fullmatch(e.path))]

@@ -163,7 +163,7 @@ def _stacked(tail: str) -> str:
 
 
 def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
-    """The parameters behind the stored tensors of a class that is not in our tables."""
+    """Return the parameters behind the stored tensors of a class that is not in our tables."""
     stored = logical(part.tensors, part.quantization)
     notes += stored.notes
     dtypes = {t.name: t.dtype.name for t in part.tensors}
@@ -206,7 +206,7 @@ def _routed(part: StoredModel) -> tuple[int, int] | None:
 
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:
-    """How many experts a layer has; no file says how many of them a token uses, so all."""
+    """Count the experts of a layer; no file says how many of them a token uses, so all."""
     experts = (expert(name) for name in names)
     count = 1 + max((one.number for one in experts if one is not None and not one.word), default=0)
     return count, count
@@ -221,7 +221,8 @@ def _blocks(names: Iterator[str]) -> Iterator[str]:
 
 
 def class_of(part: StoredModel) -> str:
-    """The class that the config or the pipeline names; what is known of the file otherwise."""
+    """Return the class that the config or the pipeline names; what is known of the file
+    otherwise."""
     config: Any = part.config or {}
     named = config.get("architectures") or config.get("_class_name")
     first = named[0] if isinstance(named, list | tuple) and named else named

@@ -1,4 +1,4 @@
-"""What the class holds: an inventory and a config become parameters, buffers and modules.
+"""The model of a class: an inventory and a config become parameters, buffers and modules.
 
 Four ways, in this order, and the report says which was taken:
 
@@ -56,7 +56,7 @@ class ModelPart:
 
     @property
     def counted(self) -> Counted:
-        """`stored`, with like experts told once."""
+        """Return the stored tensors, like experts once with a count."""
         return memo(self, COUNTED, lambda: counted(self.stored))
 
     @property
@@ -66,7 +66,7 @@ class ModelPart:
 
     @property
     def declared_dtype(self) -> str:
-        """The dtype that the config asks for; "" when it is silent."""
+        """Return the dtype that the config asks for; "" where it is silent."""
         text = self.config.get("text_config")
         for config in (self.config, text if isinstance(text, Mapping) else {}):
             for key in ("dtype", "torch_dtype"):
@@ -192,7 +192,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
 
 
 def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
-    """The format of the checkpoint, as far as its files agree with the config."""
+    """Return the format of the checkpoint, as far as its files agree with the config."""
     if part.quantization is None:
         if part.config is not None and part.library == "transformers":
             notes += undeclared(part.tensors)
@@ -216,7 +216,7 @@ SIZES = re.compile(rf"(?!.*({NO_SIZES}))(.*(size|dim|head|width|channel)|d_model
 
 
 def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """Keys of a config that are sizes by their names, and 0."""
+    """Yield the keys of a config that are sizes by their names, and are 0."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from zeros(value, f"{within}{key}.")
@@ -225,7 +225,7 @@ def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
 
 
 def _check_size(plan: Blueprint, part: StoredModel) -> None:
-    """Raises BadFileError for sizes that no model has."""
+    """Raise BadFileError for sizes that no model has."""
     empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
         keys = list(zeros(part.config or {}))
@@ -260,7 +260,8 @@ def _with_headers(
 
 
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
-    """The family's blueprint; None where the model type or its class is not in our tables."""
+    """Return the family's blueprint; None where the model type or its class is not in our
+    tables."""
     if part.library == "timm" and part.config is not None:
         from weighbridge.arch.families import timm_nets  # rules, which language models do without
 
@@ -323,8 +324,8 @@ def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
 
 
 def _encoder_alone(part: StoredModel) -> str:
-    """The class of an encoder whose decoder the files do not have, where the config names none:
-    the second text encoder of a pipeline, opened by itself. Else ""."""
+    """Return the class of an encoder whose decoder the files do not have, where the config names
+    none: the second text encoder of a pipeline, opened by itself. Else ""."""
     config = part.config or {}
     classes = family(str(config.get("model_type"))).classes
     if config.get("architectures") or "EncoderModel" not in classes:
@@ -338,7 +339,8 @@ def _encoder_alone(part: StoredModel) -> str:
 
 
 def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint:
-    """A class that nothing here can build, and whose shards were not read."""
+    """Return what an index says of a class that nothing here can build: parameters without
+    shapes."""
     from weighbridge.checkpoint.loading import class_of
 
     notes.append(
@@ -360,7 +362,7 @@ def _of_size(parameters: int) -> Blueprint:
 def _from_library(
     part: StoredModel, code: str | None, notes: list[str], *, base_model: bool
 ) -> Blueprint:
-    """The class as its library builds it; a refusal says first why our tables could not."""
+    """Return the class as its library builds it; a refusal says first why our tables could not."""
     try:
         return _built(part, code, base_model=base_model)
     except UnsupportedError as error:

@@ -51,7 +51,7 @@ class LiveTensor(NamedTuple):
 
     @property
     def together(self) -> AlikeBlocks:
-        """Blocks of all the tensors alike."""
+        """Return the blocks of all the tensors alike."""
         return AlikeBlocks(self.spare, (self.block, *self.others))
 
     @classmethod
@@ -123,7 +123,7 @@ class Heap:
         return tensors
 
     def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
-        """Take once more what was taken before."""
+        """Take once more, on a stream, what was taken before: one tensor, or several alike."""
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
 
     @contextmanager
@@ -172,7 +172,7 @@ class Heap:
 
     @property
     def most(self) -> int:
-        """Bytes that were allocated at most in this phase."""
+        """Return the bytes that were allocated at most in this phase."""
         return self._most
 
     def filled(self, most: int, by: dict[str, int]) -> None:
@@ -185,7 +185,7 @@ class Heap:
         self._live = _changed(self._live, by)
 
     def live(self, name: str) -> int:
-        """Bytes of one component now."""
+        """Return the bytes of one component now."""
         return self._live.get(name, 0)
 
     def phase(self) -> LivePeak:

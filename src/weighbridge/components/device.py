@@ -117,8 +117,8 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
 
 
 def cached(free: int) -> Bytes:
-    """Bytes of blocks that nothing lives in, `free` by the replay. They go back to the driver
-    before torch gives up; another order of the same blocks leaves another segment open."""
+    """Return the bytes of blocks that nothing lives in, `free` by the replay. They go back to the
+    driver before torch gives up; another order of the same blocks leaves another segment open."""
     return Bytes(0, free, free + OPEN) if free else exactly(0)
 
 
@@ -205,8 +205,8 @@ def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
 
 
 def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
-    """Bytes that a bare size takes more where its format leaves the embedding and the head alone:
-    at most two tables of the largest usual vocabulary, or half of the model."""
+    """Return the bytes that a bare size takes more where its format leaves the embedding and the
+    head alone: at most two tables of the largest usual vocabulary, or half of the model."""
     if choice.scheme is None or choice.scheme.engine:
         return 0
     layers: int = max(1, round((parameters / (12 * ASPECT**2)) ** (1 / 3)))

@@ -122,7 +122,7 @@ def while_loading(
 
 
 def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[int, str]:
-    """Bytes that one process holds beside pages of files, and why."""
+    """Return the bytes that one process holds beside pages of files, and why."""
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
     cast = any(dtype != to.dtype for dtype in _files(part).floating or [to.native])
@@ -136,7 +136,7 @@ def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[
 
 
 def _of_experts(plan: Blueprint) -> int:
-    """Count the parameters of experts that are stored apart."""
+    """Count the parameters of experts that are stored one by one."""
     return sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
 
 

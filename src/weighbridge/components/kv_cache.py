@@ -60,7 +60,7 @@ class Lengths:
     images: int = 1
 
     def crossed(self, cross: CrossAttention) -> int:
-        """Count the positions of the encoder that are kept."""
+        """Count the encoder's positions whose keys and values a layer keeps."""
         if cross.source == "image":
             return self.images * (self.encoder if cross.length is None else cross.length)
         return self.encoder if cross.length is None else cross.length
@@ -93,14 +93,15 @@ def mixers(layers: Iterable[Layer]) -> Iterator[Mixer]:
 
 
 def heads_token(attention: Attention | CrossAttention, formats: Formats) -> int:
-    """Bytes of one token: every head's key and value is a run of its own."""
+    """Return the bytes of one token: every head's key and value is a run of its own."""
     return attention.kv_heads * (
         formats.key.size(attention.key_dim) + formats.value.size(attention.value_dim)
     )
 
 
 def state(recurrent: Recurrent, formats: Formats, *, columns: int | None = None) -> int:
-    """Bytes of one sequence. `columns` of past inputs, one less than the kernel's by default."""
+    """Return the bytes of one sequence. `columns` of past inputs, one less than the kernel's by
+    default."""
     past = recurrent.kernel - 1 if columns is None else columns
     return formats.conv.size(recurrent.channels * past) + formats.state.size(
         recurrent.state_elements
@@ -112,7 +113,8 @@ def kept(context: int, reach: int | None) -> int:
 
 
 def least(layers: Iterable[Layer], lengths: Lengths, formats: Formats) -> CacheBytes:
-    """Bytes that one request must have in memory to go on from here, and not a byte more."""
+    """Return the bytes that one request must have in memory to go on from here, and not a byte
+    more."""
     return total(_least(m, lengths, formats) for m in mixers(layers))
 
 
@@ -141,8 +143,8 @@ def _least(mixer: Mixer, lengths: Lengths, formats: Formats) -> CacheBytes:
 
 
 def _compressed(compressed: Compressed, context: int, formats: Formats) -> int:
-    """Bytes of the window whole, and of one vector (and one key of the indexer) for each full
-    group."""
+    """Return the bytes of the window whole, and of one vector (and one key of the indexer) for each
+    full group."""
     groups = context // compressed.rate if compressed.rate > 1 else 0
     index = formats.key.size(compressed.indexer.dim) if compressed.indexer else 0
     return kept(context, compressed.window) * formats.key.size(compressed.dim) + groups * (

@@ -38,7 +38,7 @@ def cache(
 
 
 def _latent(latent: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """Spell layers of one kind, with their bytes."""
+    """Spell a formula for layers that keep one latent a token; return it with their bytes."""
     text = f"({latent.rank:,} + {latent.rotary:,})"
     return _spelled(layers, text, latent.latent_elements, dtype, tokens, "")
 

@@ -44,7 +44,7 @@ Composition = tuple[str, tuple[tuple[str, int], ...]]
 
 
 class LayerIndex:
-    """The layer of each tensor of a model."""
+    """The layer of each tensor of a model, by the tensor's name."""
 
     def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:
         self._block = _block(blocks)

@@ -69,7 +69,7 @@ Choices = Mapping[str, FormatChoice]  # of the parts of a model, by name
 
 
 def formats(choices: Choices) -> Hashable:
-    """Return what, with a model, says what is loaded."""
+    """Return a key for what is loaded of a model: the format of each part."""
     return tuple((name, *c.facts) for name, c in choices.items())
 
 
@@ -113,7 +113,7 @@ def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
 
 
 def weight_bytes(part: ModelPart, choice: FormatChoice, *, major: int) -> int:
-    """Bytes of a part's weights, without its buffers."""
+    """Return the bytes of a part's weights, without its buffers."""
     if choice.as_stored:
         return memo(part, ("stored",), lambda: sum(t.nbytes for t in part.stored))
     facts = ("weights", *choice.facts, major)
@@ -147,7 +147,7 @@ def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[Place
 
 
 def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:
-    """Yield every tensor by itself."""
+    """Yield every tensor by itself, the like ones of all experts too."""
     for count, group in together(tensors):
         paths = [(expert_path(tensor.module), tensor) for tensor in group]
         for number in range(count):
@@ -188,8 +188,8 @@ def buffer_size(buffer: Buffer, dtype: DType) -> int:
 
 
 def divided(plan: Blueprint, parameters: int, dtype: DType) -> int:
-    """Bytes of parameters and persistent buffers, every floating value in `dtype`: a plain
-    division."""
+    """Return the bytes of parameters and persistent buffers, every floating value in `dtype`: a
+    plain division."""
     buffers = [b for b in plan.buffers if b.persistent]
     floating = sum(prod(b.shape) for b in buffers if _follows(b))
     fixed = sum(buffer_size(b, dtype) for b in buffers if not _follows(b))
@@ -201,7 +201,7 @@ def persistent_bytes(part: ModelPart, dtype: DType) -> int:
 
 
 def volatile_bytes(part: ModelPart, major: int) -> int:
-    """Bytes of buffers that are made anew and never stored: positions, masks, rotary
+    """Return the bytes of buffers that are made anew and never stored: positions, masks, rotary
     frequencies."""
 
     def found() -> int:

@@ -22,7 +22,7 @@ NEEDED = ("torch", "transformers")
 
 
 def ready(engine: str, asked: str | None) -> str:
-    """The version of transformers that would run. Raises UnsupportedError."""
+    """Return the version of transformers that would run. Raises UnsupportedError."""
     if engine != ENGINE:
         raise UnsupportedError(
             f"--exact runs the classes of transformers, not {engine}: leave it out, or ask "
@@ -45,7 +45,8 @@ def ready(engine: str, asked: str | None) -> str:
 
 
 def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
-    """Raises UnsupportedError for what is not traced."""
+    """Trace the requests, and put the closed form beside them. Raises UnsupportedError for what is
+    not traced."""
     from weighbridge.lab.exact import beside
     from weighbridge.lab.exact.inference import traced
 
@@ -55,7 +56,7 @@ def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "En
 def trained(
     subject: "Subject", workload: "Train", plan: "TrainingPlan", closed: "Trained"
 ) -> "Trained":
-    """The same of `train`."""
+    """Trace the steps of a training run, and put the closed form beside them."""
     from weighbridge.lab.exact import beside
     from weighbridge.lab.exact.training import traced
 

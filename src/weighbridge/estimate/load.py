@@ -133,15 +133,15 @@ def _verdict(
 
 
 def _largest(model: Model, choices: Choices, major: int) -> int | None:
-    """Bytes of the largest layer, which goes to one device as a whole."""
+    """Return the bytes of the largest layer, which goes to one device as a whole."""
 
-    def found() -> int:
+    def nbytes() -> int:
         placed = tensors(model, choices, major=major)
         return largest_kept_whole(
             (tensor.module, tensor.nbytes * tensor.copies) for tensor in placed
         )
 
-    return None if model.rough else memo(model, ("largest", formats(choices), major), found)
+    return None if model.rough else memo(model, ("largest", formats(choices), major), nbytes)
 
 
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
@@ -267,7 +267,8 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
 def _download(
     model: Model, decisions: Mapping[str, Decision], weights: Mapping[str, int], major: int
 ) -> int | None:
-    """Bytes that the files would take, where none was read: weights as the model's config declares.
+    """Return the bytes that the files would take, where none was read: weights as the model's
+    config declares.
 
     `weights` are the bytes of each part as it is loaded, which mostly is how it is stored.
     """

@@ -120,7 +120,8 @@ def _given_back(
 
 
 def _beside_tensors(phase: Phase) -> int:
-    """Bytes that may be on the device beside expected tensors and the free room of segments."""
+    """Return the bytes that may be on the device beside expected tensors and the free room of
+    segments."""
     free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)
     return phase.at("driver").high - free - phase.at("allocated").expected + OPEN
 

@@ -36,7 +36,7 @@ class Index:
     total_parameters: int | None
 
     def names(self, file: str) -> tuple[str, ...]:
-        """Names of the tensors of one file."""
+        """Return the names of the tensors of one file."""
         return tuple(name for name, home in self.weight_map.items() if home == file)
 
 

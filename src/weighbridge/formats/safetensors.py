@@ -52,8 +52,8 @@ class Header:
 
 
 def expected(index_bytes: int, shards: int) -> int:
-    """Bytes of a first read that holds the header of a shard, and little more, where nothing is
-    known but the size of the index and how many shards there are."""
+    """Return the bytes of a first read that holds the header of a shard, and little more, where
+    nothing is known but the size of the index and how many shards there are."""
     return MORE + round(SHARE * index_bytes / max(1, shards))
 
 

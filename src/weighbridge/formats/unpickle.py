@@ -37,7 +37,7 @@ class Global(NamedTuple):
 
 
 class Sequence(list[Any]):
-    """A list or a set."""
+    """A list or a set of a pickle."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ Persistent = Callable[[Any], Any]
 
 
 def no_known(function: Global, arguments: Any) -> Any:
-    """Know no call, so that each is recorded."""
+    """Know no function: each call is recorded, and none is run."""
     return PickledCall(function, arguments)
 
 

@@ -86,7 +86,7 @@ class AttentionCall:
 
 
 def order(chip: Chip, torch: Version = NEWEST) -> tuple[str, ...]:
-    """Names of kernels in torch's order of preference."""
+    """Return the names of kernels in torch's order of preference."""
     first = torch >= CUDNN_FIRST_SINCE and chip.capability in CUDNN_FIRST
     return ("cudnn", *ORDER[:3]) if first else ORDER
 
@@ -161,7 +161,7 @@ def _supported(chip: Chip, lowest: Version, torch: Version) -> bool:
 
 
 def flash_forward(shape: KernelShape, dropout: float, chip: Chip) -> list[int]:
-    """Bytes of the splits' logsumexps and outputs; nothing where keys are not split."""
+    """Return the bytes of the splits' logsumexps and outputs; nothing where keys are not split."""
     if dropout > 0:
         return []
     queries, heads = shape.queries, shape.heads
@@ -193,12 +193,12 @@ def splits(blocks: int, processors: int, key_blocks: int) -> int:
 
 
 def rounded(dim: int) -> int:
-    """Head dimension that the flash kernel works with."""
+    """Return the head dimension that the flash kernel works with."""
     return align_up(dim, 32) if dim <= 192 else 256
 
 
 def flash_backward(shape: KernelShape, chip: Chip, *, deterministic: bool = False) -> list[int]:
-    """Bytes of softmax_d, of dQ in float32, and of dK and dV for all query heads."""
+    """Return the bytes of softmax_d, of dQ in float32, and of dK and dV for all query heads."""
     rows = shape.batch * shape.heads * align_up(shape.queries, ROWS) * FLOAT
     copies = ceil_div(chip.multiprocessors, shape.batch * shape.heads) if deterministic else 1
     taken = [rows, copies * rows * rounded(shape.key_dim)]
@@ -208,8 +208,8 @@ def flash_backward(shape: KernelShape, chip: Chip, *, deterministic: bool = Fals
 
 
 def flash3_backward(shape: KernelShape) -> list[int]:
-    """Bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums of dK and
-    dV in float32 where several query heads share a key head."""
+    """Return the bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums
+    of dK and dV in float32 where several query heads share a key head."""
     rows = shape.batch * shape.heads * align_up(shape.queries, ROWS) * FLOAT
     taken = [rows, rows, rows * rounded(shape.key_dim)]
     if shape.grouped:
@@ -219,7 +219,7 @@ def flash3_backward(shape: KernelShape) -> list[int]:
 
 
 def efficient_forward(shape: KernelShape) -> list[int]:
-    """Bytes of a float32 output (kNeedsOutputAccumulatorBuffer)."""
+    """Return the bytes of a float32 output (kNeedsOutputAccumulatorBuffer)."""
     if not shape.half or shape.value_dim <= 128:
         return []
     return [shape.batch * shape.queries * shape.heads * shape.value_dim * FLOAT]
@@ -254,7 +254,7 @@ def _tile(shape: KernelShape, dropout: float, chip: Chip) -> Tile:
 def efficient_backward(
     shape: KernelShape, dropout: float, chip: Chip, *, deterministic: bool = False
 ) -> list[int]:
-    """Bytes of delta and of the workspace (workspace_size)."""
+    """Return the bytes of delta and of the workspace (workspace_size)."""
     tile = _tile(shape, dropout, chip)
     of_queries = ceil_div(shape.queries, tile.queries) * ceil_div(shape.key_dim, tile.keys)
     taken = of_queries * (4 + tile.queries * tile.keys)
@@ -266,6 +266,6 @@ def efficient_backward(
 
 
 def cudnn_backward(shape: KernelShape) -> list[int]:
-    """Bytes of dQ in float32 and of delta."""
+    """Return the bytes of dQ in float32 and of delta."""
     rows = shape.batch * shape.heads * shape.queries * FLOAT
     return [rows * shape.key_dim, rows]

@@ -32,8 +32,9 @@ SHARP = (256 * MIB, 512 * MIB)  # usually, at most
 
 
 def communicator(links: Links | None, *, lazy: bool, sharp: bool = True) -> Bytes:
-    """Bytes of one communicator. `links` of None stands for any card; `lazy` for connections that
-    are made when an algorithm is first used; `sharp` for a chip that sums in the switch."""
+    """Return the bytes of one communicator. `links` of None stands for any card; `lazy` for
+    connections that are made when an algorithm is first used; `sharp` for a chip that sums in the
+    switch."""
     if links is None:
         known = [communicator(kind, lazy=lazy) for kind in CHANNELS]
         return Bytes(known[0].low, known[1].expected, known[-1].high)

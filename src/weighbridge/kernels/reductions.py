@@ -58,7 +58,8 @@ def together(*sizes: int) -> int:
 
 
 def buffers(reduction: Reduction, element: int, chip: Chip) -> list[int]:
-    """Bytes of the buffer and of its flags; nothing where one block is enough for an output."""
+    """Return the bytes of the buffer and of its flags; nothing where one block is enough for an
+    output."""
     across, down = (
         (reduction.inputs, reduction.outputs)
         if reduction.dense
@@ -89,7 +90,7 @@ def buffers(reduction: Reduction, element: int, chip: Chip) -> list[int]:
 
 
 def _block(across: int, down: int, threads: int) -> tuple[int, int]:
-    """Width and height of a block of threads."""
+    """Return the width and the height, in threads, of a block of threads."""
     across, down = (min(threads, 1 << max(size, 1).bit_length() - 1) for size in (across, down))
     wide = min(across, WARP)
     high = min(down, threads // wide)
@@ -108,13 +109,13 @@ def sorts(count: int) -> bool:
 
 
 def sorted_bytes(count: int, index: int) -> list[int]:
-    """Bytes of the sorted indices and of the order that sorted them, held to the end."""
+    """Return the bytes of the sorted indices and of the order that sorted them, held to the end."""
     return [index * count] * 2
 
 
 def segments(count: int, index: int, rows: int, row_bytes: int) -> list[int]:
-    """Bytes of offsets of segments and of partial sums, and of these; `row_bytes` are in the dtype
-    that sums are made in, float32 for half types."""
+    """Return the bytes of offsets of segments and of partial sums, and of these; `row_bytes` are in
+    the dtype that sums are made in, float32 for half types."""
     distinct = min(count, rows)
     partial = count // ROWS_OF_A_THREAD + distinct
     return [

@@ -167,7 +167,8 @@ def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
         return _divides(plan, bits, group) or not _divides(plan, bits, SMALLER)
 
     def fitted(plan: Blueprint) -> Scheme:
-        """The whole checkpoint has one group_size: where it does not divide, the next usual."""
+        """Return the scheme of a checkpoint, which has one group_size: where it does not divide,
+        the next usual."""
         if group <= SMALLER or memo(plan, ("awq", bits, group), lambda: fits(plan)):
             return wanted
         return _awq_scheme(f"awq-{bits}bit-g{SMALLER}", bits, SMALLER)

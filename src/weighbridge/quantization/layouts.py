@@ -27,7 +27,7 @@ MLX_BITS = (4, 8, 6, 5, 3, 2)
 
 
 def beside(name: str, other: str) -> str:
-    """Name of a companion of the parameter `name`."""
+    """Name a companion of the parameter `name`."""
     if other.startswith(("_", ".")):
         return name + other
     if other.startswith("/"):
@@ -127,7 +127,7 @@ def four_bit_float(packed: Packed) -> Shape | None:
 
 
 def bitnet(packed: Packed) -> Shape | None:
-    """Shape behind four ternary values a byte along the outputs."""
+    """Return the shape behind four ternary values a byte along the outputs."""
     outputs, inputs = packed.main.shape
     return (4 * outputs, inputs) if packed.raw.get("quant_method") == "bitnet" else None
 
@@ -183,7 +183,7 @@ def _hqq_bits(raw: Raw) -> int | None:
 
 
 def quanto_bits(packed: Packed) -> Shape:
-    """Shape as rows of one group each; the scale counts them."""
+    """Return the shape as rows of one group each; the scale counts them."""
     return (packed.shape("._scale")[0], packed.main.shape[-1])
 
 

@@ -217,7 +217,7 @@ def undeclared(tensors: Collection[CheckpointTensor]) -> Iterator[str]:
 
 
 def told(quantization: Mapping[str, Any]) -> str:
-    """Note that a config names a format which no tensor is in."""
+    """Return a note that a config names a format which no tensor is in; "" where none is due."""
     method = shown(quantization.get("quant_method") or "a format")
     return (
         f"the config declares {method} and no tensor of the files is packed: they are plain"

@@ -59,7 +59,7 @@ NEVER = ("simulated", "trained further", "contradicts itself", "quantized baseli
 
 
 class QualityRow(NamedTuple):
-    """One figure of a table."""
+    """One figure of a table: the page's label, our formats, the value and its line."""
 
     label: str
     formats: tuple[str, ...]
@@ -116,7 +116,7 @@ def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @cache
 def families() -> frozenset[str]:
-    """Families of the tables: the first value of each."""
+    """Return the families that tables have: the first value of each line."""
     return frozenset(filter(None, (line.split('"', 4)[3] for line in _lines()[1])))
 
 
@@ -217,7 +217,7 @@ def distance(a: NamedModel, b: NamedModel) -> float | None:
 
 
 def size(a: float, b: float) -> float:
-    """Count doublings from one size to the other."""
+    """Count the doublings of parameters from one size to the other."""
     doublings = abs(log2(a / b))
     return 0.0 if doublings < SAME else doublings
 

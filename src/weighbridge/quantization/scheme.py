@@ -85,7 +85,7 @@ def matrix(param: Param, width: int) -> Matrix:
 
 
 def width(plan: Blueprint) -> int:
-    """Size of the token embedding; 0 where there is none."""
+    """Return the width of the token embedding; 0 where there is none."""
     return next((p.shape[-1] for p in plan.counted if p.kind == "embedding"), 0)
 
 

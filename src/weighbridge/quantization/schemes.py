@@ -81,7 +81,7 @@ def stored(
 def weighed(
     params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
 ) -> dict[str, int]:
-    """Bytes of some of the parameters of `plan`, by name."""
+    """Return the bytes of some of the parameters of `plan` in a format, by name."""
     facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
     pack = _loader(scheme, facts)
     nbytes = {}

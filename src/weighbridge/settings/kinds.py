@@ -1,4 +1,4 @@
-"""How values are written, wherever they come from: a command line, a request, Python.
+"""Kinds of values, and how each is written on a command line, in a request and in Python.
 
     COUNT.read("8K") -> 8192;  IMAGE.read("1280x720") -> (720, 1280)
 
@@ -36,7 +36,7 @@ def _version(value: Any) -> str:
 
 
 def _release(value: Any) -> str:
-    """A version, or the date of a library that has few releases."""
+    """Read a version, or the date of a library that has few releases."""
     return str(value) if dated(_word(value)) is not None else _version(value)
 
 
@@ -75,7 +75,7 @@ def _size(value: Any) -> int:
 
 
 def _text_size(value: Any) -> str:
-    """A size that may be relative: kept as it was written."""
+    """Read a size that may be relative: it is kept as it was written."""
     return str(_whole(value)) if not isinstance(value, str) else _word(value)
 
 

@@ -78,7 +78,8 @@ class LaunchFlag:
 
 
 def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[LaunchFlag, ...]:
-    """Return the one way of these names; several are added up."""
+    """Return the one way of saying a setting by these flags, as a tuple that others are added
+    to."""
     return (LaunchFlag(*names, reads=reads, plain=plain),)
 
 
@@ -127,17 +128,17 @@ class Setting(Generic[T]):
 
     @property
     def flag(self) -> str:
-        """Our option, as a command line spells it."""
+        """Return our option, as a command line spells it."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def written(self) -> str:
-        """The flag by which a launch line says it."""
+        """Return the flag by which a launch line says it."""
         return self.launch[0].names[0] if self.launch else (*self.flags, self.flag)[0]
 
     @property
     def section(self) -> str:
-        """Title of the section that it is listed in."""
+        """Return the title of the section that it is listed in."""
         return self.owner.TITLE
 
     def value(self, written: Any) -> T:

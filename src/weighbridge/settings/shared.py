@@ -140,7 +140,7 @@ class Weighed(WeightSettings, DeviceSettings):
     """Settings that every question may have: the format of the weights, and the device."""
 
     def budget(self) -> "Budget | None":
-        """The device that was named, resolved. The catalogue is read only where one was."""
+        """Return the device that was named, resolved. The catalogue is read only where one was."""
         if self.gpu is None and self.gpu_memory is None and self.headroom is None:
             return None
         from weighbridge.accelerators.budget import budget
@@ -148,7 +148,8 @@ class Weighed(WeightSettings, DeviceSettings):
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
     def host_memory(self) -> "Ram | None":
-        """The host memory that was named, read. With the cards of this machine goes its memory."""
+        """Return the host memory that was named, read. With the cards of this machine goes its
+        memory."""
         if self.ram is None and self.gpu is not None and _is_local(self.gpu):
             from weighbridge.accelerators.local import memory
 
@@ -160,13 +161,14 @@ class Weighed(WeightSettings, DeviceSettings):
         return ram(self.ram)
 
     def check(self) -> None:
-        """Raises for a device or a machine that is not known, before anything is fetched."""
+        """Raise UsageError for a device or a machine that is not known, before anything is
+        fetched."""
         self._unpacked()
         self.budget()
         self.host_memory()
 
     def _unpacked(self) -> None:
-        """Raises UsageError for a dtype of what is not packed that nothing computes in."""
+        """Raise UsageError for a dtype of what is not packed that nothing computes in."""
         if self.dtype is None or self.quantization is None:
             return
         from weighbridge.dtypes import ALIASES, TORCH
@@ -229,7 +231,7 @@ class PrefixSettings(Settings):
 
 
 class CardSettings(Settings):
-    """How a server is spread over cards, and what stands beside the model."""
+    """Settings of how a server is spread over cards, and of what stands beside the model."""
 
     TITLE = "Cards"
     TITLE_ZH = "多卡"

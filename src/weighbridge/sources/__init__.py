@@ -38,7 +38,7 @@ def resolve(
 
 
 def endpoint() -> str:
-    """Address of the Hub that is configured."""
+    """Return the address of the Hub that is configured. Raises UsageError where it is none."""
     address = os.environ.get("HF_ENDPOINT")
     if not address:
         return ENDPOINT

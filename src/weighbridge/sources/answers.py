@@ -18,7 +18,7 @@ class UnreachableError(HubError):
 
 
 class ResponseHeaders(Protocol):
-    """Names are found however they are written."""
+    """Headers of an answer, whose names are found however they are written."""
 
     def get(self, name: str, default: str = "", /) -> str: ...
 

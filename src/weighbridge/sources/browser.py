@@ -26,7 +26,7 @@ FORBIDDEN = frozenset({"user-agent", "accept-encoding"})  # the browser's own (F
 
 
 class BrowserResponse:
-    """One answer, which is here as a whole."""
+    """One answer of a browser's request, which is here as a whole."""
 
     punctual = True
 

@@ -62,7 +62,7 @@ class TimmRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeRef:
-    """A bare number of parameters: rough by nature."""
+    """A bare number of parameters, whose answer is rough by nature."""
 
     parameters: int
 
@@ -153,7 +153,7 @@ def _schemed(typed: _Typed) -> Reference | None:
 
 
 def _bare_host(typed: _Typed) -> Reference | None:
-    """huggingface.co/org/name, as copied without its scheme."""
+    """Read huggingface.co/org/name, as copied without its scheme."""
     from urllib.parse import urlsplit  # here and below: a name of the catalogue does without
 
     host = typed.text.partition("/")[0].lower()

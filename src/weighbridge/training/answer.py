@@ -56,7 +56,7 @@ def answer(
 
 
 def runs_of(plan: TrainingPlan) -> tuple[StageRuns, ...]:
-    """One for each stage of a pipeline, not run yet."""
+    """Return a run for each stage of a pipeline; none of them has been run yet."""
     return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
 
 

@@ -193,7 +193,7 @@ def _stacked(
 def _factors(
     make: Maker, name: str, sides: tuple[int, int], rank: int
 ) -> tuple[LeafTensor, LeafTensor]:
-    """A [r, in] and B [out, r]."""
+    """Make the two matrices of an adapter, A [r, in] and B [out, r]."""
     inside, outside = sides
     a = make(ParameterSpec(f"{name}.lora_A.weight", (rank, inside), "linear"))
     return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, rank), "linear"))
@@ -213,7 +213,8 @@ def _packed(plan: TrainingPlan) -> Packed:
 
 
 def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
-    """Bytes of the tensors that a parameter becomes, by its name and how many are like it."""
+    """Return the bytes of the tensors that a parameter becomes, by its name and how many are like
+    it."""
     sizes: dict[tuple[str, int], list[int]] = {}
     plan = planned.subject.part.blueprint
     for t, count in counted(plan, form, dtype=planned.loaded, transformers=planned.major):
@@ -306,7 +307,8 @@ def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:
 
 
 def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
-    """(path, numbers) of the layers that the body's blocks are."""
+    """Return (path, numbers) of the layers of the class that are the blocks of the language model's
+    body. Raises UnsupportedError where no stack has as many."""
     plan, count = planned.subject.part.blueprint, len(planned.subject.body.blocks)
     if differs(planned.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
         ((path, groups),) = known.layers.items()
@@ -326,7 +328,7 @@ DECODER, ENCODER = "decoder", "encoder"
 
 
 def _encoder(root: Module, path: str, plan: TrainingPlan) -> list[Module]:
-    """The layers of what is attended to, whose path is like the decoder's."""
+    """Return the layers of what is attended to, whose path is like the decoder's."""
     inner = plan.subject.body.encoder
     if inner is None or DECODER not in path:
         return []

@@ -1,4 +1,5 @@
-"""What a framework does where the user says nothing, and in which dtypes it holds what.
+"""Defaults of frameworks: what each does where the user says nothing, and in which dtypes it holds
+what.
 
     precision       weights   autocast    of full fine-tuning with the Trainer or a plain loop
     bf16-mixed      float32   bfloat16
@@ -115,7 +116,7 @@ class Framework:
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
 
     def at(self, release: tuple[int, ...] | None) -> "Framework":
-        """The framework as it was in a release; None is the newest."""
+        """Return the framework as it was in a release; None is the newest."""
         framework = self
         for before, changed in self.older:
             if release is not None and release < before:
@@ -305,9 +306,10 @@ def framework(name: str | None, release: str | None = None) -> Framework:
 
 
 def held(w: Train) -> tuple[Framework, Precision]:
-    """The framework, and what weights are held in under it. DeepSpeed converts a model to 16 bits
-    whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights that are
-    stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has it."""
+    """Return the framework, and what weights are held in under it. DeepSpeed converts a model to 16
+    bits whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights
+    that are stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has
+    it."""
     trainer = framework(w.framework, w.framework_version)
     if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
         raise UsageError(
@@ -324,7 +326,7 @@ def held(w: Train) -> tuple[Framework, Precision]:
 
 
 def stored(w: Train, framework: Framework) -> DType | None:
-    """The float that bitsandbytes stores its 4 bits as; None where they are integers."""
+    """Return the float that bitsandbytes stores its 4 bits as; None where they are integers."""
     packs = w.method == "qlora" and (w.quantization or framework.packs).startswith(FOUR_BITS)
     usual = framework.stores if packs else ""
     return STORAGE.get(w.bnb_4bit_quant_storage or usual)

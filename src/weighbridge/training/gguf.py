@@ -46,7 +46,8 @@ ORIGINAL = ("general.base_model.0.repo_url", "general.source.huggingface.reposit
 
 
 def unpacked(model: Model, w: Train) -> Model:
-    """The model with its class instead of a file's tensors; itself where it is no GGUF file."""
+    """Return the model with its class instead of a file's tensors; itself where it is no GGUF
+    file."""
     part = model.parts[0]
     if part.library != LIBRARY:
         return model

@@ -211,7 +211,8 @@ def _parameters(
 
 
 def _groups(plan: TrainingPlan, elements: int) -> list[int]:
-    """Numbers of a rank that stage 3 keeps together."""
+    """Count the numbers in each of the groups (sub_group_size) in which stage 3 keeps a rank's
+    part."""
     each = plan.zero.sizes.get("sub_group", SUB_GROUP)
     return [min(each, elements - start) for start in range(0, elements, each)]
 
@@ -221,7 +222,8 @@ def _pinned(width: int, groups: list[int]) -> int:
 
 
 def _unsure(nbytes: int, most: int) -> Bytes:
-    """Pinned where the configuration says so."""
+    """Bound pages that are pinned, in powers of two, where the configuration says so: the middle is
+    expected."""
     return Bytes(nbytes, (nbytes + most) // 2, most)
 
 
@@ -241,7 +243,7 @@ def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
 
 
 def _inputs(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
-    """Tensors of one size: the inputs of layers."""
+    """Estimate the inputs of layers that save_on_cpu moves to the host; all are of one size."""
     each = plan.activations.size(plan.batch * plan.length * plan.subject.body.hidden)
     most = result.away * power_of_two(each) // max(1, each)
     return _of(

@@ -66,7 +66,7 @@ def chosen(
 
 
 def read(form: Scheme | None) -> bool:
-    """Tell whether it is known what its linears keep."""
+    """Tell whether our rules know what linears in this format keep for backward."""
     return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
 
 

@@ -79,8 +79,8 @@ class TrainerRun:
 
     @property
     def packs(self) -> ConfigCall | None:
-        """The config of bitsandbytes and others where the loader packs, or the one that unpacks
-        what is stored packed."""
+        """Return the config of bitsandbytes and others where the loader packs, or the one that
+        unpacks what is stored packed."""
         form = self.told["quantization"]
         if form is None:
             return dequantizing(self.method) if self.stored else None
@@ -143,7 +143,7 @@ def _beside(run: TrainerRun) -> str:
 
 
 def _packed(run: TrainerRun) -> str:
-    """Why no loader gives the format of a run; "" where one does. What is packed is not packed
+    """Say why no loader gives the format of a run; "" where one does. What is packed is not packed
     again: transformers raises ValueError since 4.56 (quantizers/auto.py,
     merge_quantization_configs), and kept the checkpoint's own format before."""
     form = run.told["quantization"]
@@ -213,7 +213,7 @@ def _loading(run: TrainerRun) -> Iterator[str]:
 
 
 def call(call: ConfigCall, storage: str | None = None) -> str:
-    """A quantization_config; `storage` is the dtype that packed weights are stored in."""
+    """Return a quantization_config; `storage` is the dtype that packed weights are stored in."""
     arguments = [f"{name}={value!r}" for name, value in call.given.items()]
     arguments += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
     arguments += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []

@@ -245,7 +245,8 @@ class _Making:
 
 
 def packed(shape: Shape, form: str) -> Iterator[int]:
-    """Bytes of a matrix in 4 bits: codes, a scale for every 64, or a byte and a scale of scales."""
+    """Yield the bytes of a matrix in 4 bits: codes, a scale for every 64, or a byte and a scale of
+    scales."""
     numel = shape[0] * shape[1]
     yield numel // 2
     if form.endswith("-dq"):
@@ -314,7 +315,7 @@ class LoraQkv:
         return join(m, *parts_out)
 
     def _padded(self, m: Machine, x: Tensor, outside: int) -> Tensor:
-        """zero_pad(x) * scaling"""
+        """Return zero_pad(x) * scaling, as that release of litgpt makes it."""
         if len(self.rows) == 3:
             return scale(m, x)
         if self.later:

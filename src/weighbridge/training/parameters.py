@@ -62,7 +62,8 @@ def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[
 
 
 def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
-    """The first expert of a layer stands for all; gate and up are joined."""
+    """Yield parameters with the experts of a layer in stacks: the first stands for all, and gate
+    and up are joined."""
     seen: dict[str, list[Param]] = {}
     for p in params:
         one = expert(p.name) if p.kind == "expert" else None

@@ -138,10 +138,10 @@ def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """A tied embedding may be there twice, for itself and for the head: published runs of adapters
-    under FSDP2 and of ZeRO 3 took 10 to 20 % more than what was followed, about its size. Why was
-    not found: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy the Trainer
-    gives to FSDP1 alone) and transformers both are one parameter."""
+    """Yield a tied embedding as it may be there twice, for itself and for the head: published runs
+    of adapters under FSDP2 and of ZeRO 3 took 10 to 20 % more than what was followed, about its
+    size. Why was not found: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy
+    the Trainer gives to FSDP1 alone) and transformers both are one parameter."""
     s = plan.sharding
     shared = s.kind == "zero3" or (s.kind in ("fsdp2", "hsdp") and plan.adapters is not None)
     tied = any(x.tied and x.kind == "linear" for x in plan.subject.part.blueprint.counted)

@@ -83,7 +83,7 @@ class TrainingPlan:
 
     @property
     def major(self) -> int:
-        """Version 4 or 5 of transformers."""
+        """Return the major version of transformers, 4 or 5."""
         return self.version[0]
 
     @property

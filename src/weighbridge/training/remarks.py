@@ -39,7 +39,7 @@ EMULATES = (2, 4)
 
 
 def refused(plan: TrainingPlan) -> str:
-    """Why the launch does not run as asked; "" where nothing is known against it."""
+    """Say why the launch does not run as asked; "" where nothing is known against it."""
     trainers = ("trainer", "trl", "axolotl")
     if plan.framework.name not in trainers or plan.precision.name not in ("bf16", "bf16-mixed"):
         return ""
@@ -108,7 +108,7 @@ def _selective(plan: TrainingPlan) -> str:
 
 
 def _items(plan: TrainingPlan) -> str:
-    """Say what a tower of the model is given."""
+    """Say that sequences without images or sounds leave their tower's step uncounted."""
     kinds = {t.kind for t in plan.subject.body.towers}
     asked = {kind for kind, count in plan.items.items() if count}
     if differs(plan.subject.model_type, "own_items"):
@@ -150,7 +150,7 @@ def _whole(plan: TrainingPlan) -> str:
 
 
 def _version(plan: TrainingPlan) -> str:
-    """Silence would say that it was heeded."""
+    """Say that a framework's version changes nothing: silence would say that it was heeded."""
     if plan.release is None or plan.framework.versioned or plan.framework.older:
         return ""
     libraries = "--engine-version (transformers), --torch-version, --accelerate-version"

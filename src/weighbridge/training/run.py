@@ -217,7 +217,7 @@ def _program(plan: TrainingPlan, built: BuiltModel) -> TrainingProgram:
 
 
 def _built(m: Machine, plan: TrainingPlan, around: Around, stage: int) -> BuiltModel:
-    """litgpt has classes of its own, with modules of other names."""
+    """Build the class of a stage; litgpt has classes of its own, with modules of other names."""
     if plan.framework.name == "litgpt":
         from weighbridge.training import litgpt
 
@@ -312,7 +312,7 @@ class Batches:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
-        """The loss, or what is sent to the next stage."""
+        """Run one micro-batch forward, and return its loss, or what is sent to the next stage."""
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
@@ -357,7 +357,8 @@ class Batches:
 
 
 def _count(plan: TrainingPlan) -> int:
-    """Micro-batches of a step that differ in what they find."""
+    """Count the micro-batches of a step that differ in what they find: later ones repeat the
+    second, but in a pipeline."""
     return plan.accumulation if plan.sharding.pipeline > 1 else min(2, plan.accumulation)
 
 

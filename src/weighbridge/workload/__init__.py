@@ -1,4 +1,4 @@
-"""What is asked of each task: its settings, read alike for the command line, requests and Python.
+"""Settings of each task, read alike for the command line, requests and Python.
 
     read("infer", {"context": "8K"}) -> Infer(context=8192)
 
@@ -133,7 +133,7 @@ def _near(name: str, known: Table) -> str:
 
 
 def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
-    """Names of the engines that have a setting; () is every engine."""
+    """Name the engines that have a setting; () is every engine."""
     from weighbridge.engines.table import ENGINES  # a start reads one record, or none
 
     if not any(setting.owner in engine.settings.__mro__ for engine in ENGINES.values()):
@@ -143,7 +143,7 @@ def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
 
 
 def foreign(w: "Infer", engine: str) -> None:
-    """Raises UsageError where a setting of another engine was given."""
+    """Raise UsageError where a setting of another engine was given."""
     for name, setting in INFER.items():
         value = w.said.get(name)
         if value is None or value is False:

@@ -94,7 +94,8 @@ def _in_full(w: Train) -> None:
 
 
 def _readable(targets: tuple[str, ...] | None) -> None:
-    """A single text may be a regular expression."""
+    """Raise UsageError for a single target that is no regular expression, or one that could search
+    for hours."""
     if targets is None or len(targets) != 1:
         return
     if intricate(targets[0], MAX_REPEATS):

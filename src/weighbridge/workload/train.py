@@ -319,7 +319,7 @@ class AdapterSettings(Settings):
 
 
 class RankSettings(Settings):
-    """How devices share a step."""
+    """Settings of how devices share a step."""
 
     TITLE = "Ranks"
     TITLE_ZH = "并行"

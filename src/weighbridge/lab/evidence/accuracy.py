@@ -139,7 +139,7 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 def skipped(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
-    """Figures that were not predicted, by source and reason."""
+    """Count the figures that were not predicted, by source and reason."""
     counts = Counter((o.record.source, o.reason) for o in outcomes if isinstance(o, Skip))
     result: dict[str, dict[str, int]] = {}
     for (source, reason), count in sorted(counts.items()):
@@ -180,7 +180,7 @@ def _coverages(outcomes: Sequence[Outcome], apart: Sequence[Outcome]) -> dict[st
 
 
 def record(outcome: Outcome) -> dict[str, Any]:
-    """Return one figure beside what we predict for it."""
+    """Write one figure beside what we predict for it, as JSON has it."""
     published = outcome.record
     facts = {
         "id": published.id,

@@ -103,7 +103,7 @@ class AnsweredCase:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A case that is not answered, with its reason."""
+    """A published case that is not answered, and why it is passed over."""
 
     case: PublishedCase
     reason: str
@@ -303,7 +303,7 @@ def to_dict(answers: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _record(answer: Judged) -> dict[str, Any]:
-    """Return one case beside our verdict on it."""
+    """Write one case beside our verdict on it, as JSON has it."""
     case = answer.case
     facts = {
         "id": case.id,

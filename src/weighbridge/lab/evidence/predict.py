@@ -67,7 +67,7 @@ def _shared_key(record: PublishedFigure) -> tuple[str, ...]:
 def _by_formula(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Predict by closed forms."""
+    """Predict figures by closed forms, without torch."""
     if not record.only_given:
         yield _outcome(record, {}, table)
     if record.given:
@@ -302,7 +302,7 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
 def _traced(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Predict by programs that were re-run."""
+    """Predict figures from programs that were re-run on a fake GPU."""
     if record.skip is not None:
         yield Skip(record, record.quantity, record.skip)
     elif peaks is None:

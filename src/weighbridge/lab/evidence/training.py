@@ -67,7 +67,7 @@ def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def kind(record: PublishedFigure) -> bounds.RunGroup:
-    """Return which published runs a record's run is like."""
+    """Name the published runs that a record's run is like."""
     run_ = _run(_asked(record))
     several = sum(device.kind == "gpu" for device in run_.answer.devices) > 1
     return bounds.kind(run_.like, bounds.PEAK, record.level, several=several)

@@ -100,7 +100,7 @@ def tensors(value_of: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str
 
 @dataclass(slots=True)
 class TracedCourse:
-    """A tape in phases: spans of events."""
+    """A tape, cut in phases: spans of its events."""
 
     tape: Tape
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class TracedCourse:
         self.phase, self.start = phase, now
 
     def extent(self, phase: str) -> str:
-        """Say what was run of a phase."""
+        """Say in words how much of a phase was run."""
         if phase != "decode" or not self.left_out:
             return "all of it was run"
         return f"the first and the last steps were run, {self.left_out:,} between them were not"
@@ -242,7 +242,7 @@ def _static(run: ExactRun) -> Any:
 
 @contextmanager
 def _encoded(model: Any) -> Iterator[list[Any]]:
-    """Give what the encoder gave, where there is one."""
+    """Yield a list that gets each output of the encoder; it stays empty where there is none."""
     outputs: list[Any] = []
     if not model.config.is_encoder_decoder:
         yield outputs

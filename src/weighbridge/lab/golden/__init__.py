@@ -41,7 +41,7 @@ class GoldenProgram:
 
     @property
     def missing(self) -> list[str]:
-        """Packages that are not installed."""
+        """Name the packages that it needs and that are not installed."""
         needed = ("torch", *NEEDS[self.home.partition(":")[0]], self.extra)
         return [name for name in needed if name and find_spec(name) is None]
 

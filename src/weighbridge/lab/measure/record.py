@@ -13,7 +13,7 @@ DONE, OOM = "done", "out of memory"
 
 
 class Levels(NamedTuple):
-    """Bytes at most, as each counts."""
+    """Bytes of a peak, as each of the three levels counts them."""
 
     allocated: int
     reserved: int

@@ -119,7 +119,7 @@ def rises(
 
 
 def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
-    """Yield the events of each step; none of what does not train."""
+    """Yield each step as (first event, end); nothing where no gradient was made."""
     if not any(s.phase == "backward" for s in tape.storages):
         return
     first, stepped = 0, False

@@ -99,7 +99,7 @@ def ended(trace: TracebackType | None) -> ScriptLine | None:
 
 
 def seen() -> ValuePlace:
-    """Find the line that asks now."""
+    """Find the line of the program that asks now."""
     frames = list(_outside(sys._getframe(1)))
     program_frames = [f for f in frames if not f.f_code.co_filename.startswith(LIBRARIES)]
     frame = (program_frames or frames or [sys._getframe(1)])[0]

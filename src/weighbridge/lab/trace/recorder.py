@@ -87,7 +87,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             tape.phase = name
 
     def mark(self, tensor: torch.Tensor, role: Role) -> None:
-        """Note what a tensor's storage is for."""
+        """Note the role of a tensor's storages: weight, gradient, cache."""
         for part in _parts(tensor):
             known = self._numbers.get(part.untyped_storage()._cdata)
             if known is not None:
@@ -105,7 +105,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return None if known is None else known[1]
 
     def used_on(self, tensor: torch.Tensor, stream: int) -> None:
-        """torch.Tensor.record_stream"""
+        """Note that a stream uses a tensor, as torch.Tensor.record_stream does."""
         known = self._numbers.get(tensor.untyped_storage()._cdata)
         if known is not None:
             known[0].record_stream(known[1], stream)
@@ -319,7 +319,7 @@ def _released(tape: Tape) -> Iterator[list[int]]:
 
 
 def _parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the tensors that have a tensor's storages."""
+    """Return the plain tensors, within wrappers, whose storages a tensor has."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # within vmap and grad
         tensor = torch._C._functorch.get_unwrapped(tensor)
     if is_traceable_wrapper_subclass(tensor):

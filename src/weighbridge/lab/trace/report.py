@@ -323,7 +323,7 @@ NOTHING = "the script put nothing on the card"
 
 
 def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
-    """Say how the course ended; "" where it did as it should."""
+    """Say how the course ended; "" where it ended as a script should."""
     refused, last = sum(len(d.refusals) for d in devices), last_refusal(devices)
     reason = ""
     if program.ending == "out of memory" and last is not None:

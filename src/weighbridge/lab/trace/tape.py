@@ -127,7 +127,7 @@ class Tape:
             self._malloc(new)
 
     def record_stream(self, number: int, stream: int) -> None:
-        """torch.Tensor.record_stream"""
+        """Note that a stream uses a storage, as torch.Tensor.record_stream does."""
         self.settle()
         block = self._blocks.get(number)
         if block is not None:

@@ -84,7 +84,7 @@ class ModuleWatch:
 
     @property
     def stack(self) -> list[nn.Module]:
-        """Modules that run in this thread, the outermost first."""
+        """Return the modules that run in this thread, the outermost first."""
         return self._running.modules
 
     def where(self, node: Any) -> str:

@@ -66,7 +66,7 @@ SPELLED: Mapping[str, str] = {**KEYS, **{_key(name): known for name, known in AL
 
 
 def optimizer(name: str) -> Optimizer:
-    """Raises UsageError with the nearest names."""
+    """Return the optimizer of that name. Raises UsageError with the nearest names."""
     plain_name = name.strip().lower()
     known = plain_name if plain_name in ROWS else SPELLED.get(_key(name), plain_name)
     if known in ROWS:

@@ -43,7 +43,7 @@ def _states(param: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterato
 
 
 def _ademamix(param: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
-    """state1 holds two averages in one tensor."""
+    """Yield the states of AdEMAMix; `state1` holds two averages in one tensor."""
     where: Where = "managed" if paged and param.numel >= PAGED else "device"
     wide = bits == 32 or param.numel < SMALL or param.kind == "embedding"
     if not wide:
@@ -78,7 +78,8 @@ PINNED_SINCE = (2, 7)  # torch: clones that would raise the peak go to pinned ho
 
 
 def clones(param: LeafTensor, bits: int) -> int:
-    """Bytes of what a compiled step changes: the parameter and the codes of both averages."""
+    """Return the bytes of what a compiled step changes: the parameter and the codes of both
+    averages."""
     if param.numel < SMALL or param.numel % BLOCK:
         return 0
     return param.nbytes + 2 * (param.numel * bits // 8)

@@ -92,7 +92,7 @@ States = Callable[[LeafTensor], Iterator[State]]
 
 
 def _low(param: LeafTensor, rank: int) -> tuple[int, ...]:
-    """The projected gradient."""
+    """Return the shape of the projected gradient: the shorter side is cut to the rank."""
     m, n = param.shape
     return (m, min(rank, n)) if m >= n else (min(rank, m), n)
 
@@ -173,7 +173,7 @@ LAYERWISE = "_layerwise"
 
 
 def row(name: str, rank: int) -> Optimizer:
-    """The optimizer of that name with matrices of this rank."""
+    """Return the optimizer of that name with projections of this rank."""
     galore, states = name.startswith("galore"), KINDS[name.removesuffix(LAYERWISE)](rank)
     return Optimizer(
         name=name,

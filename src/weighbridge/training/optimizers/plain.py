@@ -42,7 +42,7 @@ def two(param: LeafTensor) -> Iterator[State]:
 
 
 def with_step(states: States) -> States:
-    """Fused kernels count steps on the device."""
+    """Add the step's number to states: fused kernels count steps on the device."""
 
     def all_states(param: LeafTensor) -> Iterator[State]:
         yield State("step", (), FLOAT32)
@@ -105,7 +105,7 @@ def nothing(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def by_muon(param: LeafTensor) -> bool:
-    """Matrices between the embedding and the head."""
+    """Tell whether Muon steps a parameter: a matrix between the embedding and the head."""
     return len(param.shape) == 2 and param.kind not in EMBEDDED and not param.name.startswith(HEADS)
 
 

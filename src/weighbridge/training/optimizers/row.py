@@ -71,7 +71,7 @@ class Optimization:
                 p.hooks.append(self._at_once)
 
     def start(self, m: Machine) -> None:
-        """States of all parameters."""
+        """Make the states of all parameters, of those that have none yet."""
         for p in self.params:
             self._start(m, p)
 
@@ -87,7 +87,7 @@ class Optimization:
             self.forget()
 
     def forget(self) -> None:
-        """zero_grad(set_to_none=True)"""
+        """Drop all gradients: zero_grad(set_to_none=True)."""
         for p in self.params:
             p.grad = None
 

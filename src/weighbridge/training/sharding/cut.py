@@ -45,7 +45,7 @@ OUTPUTS = ("query", "keys", "fused", "column", "states")
 
 
 def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpec:
-    """The first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
+    """Return the first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
     if spec.kind == "experts" and len(spec.shape) == 3:
         return spec._replace(shape=_experts(spec, sharding))
     if sharding.tensor == 1 or spec.kind in WHOLE:
@@ -101,7 +101,7 @@ def body(whole: Body, sharding: Sharding, stage: int) -> Body:
 
 
 def layers(count: int, stages: int, stage: int) -> tuple[int, int]:
-    """[first, last) of a stage."""
+    """Return [first, last) of the layers that a stage of a pipeline has."""
     if stages > count:
         raise UsageError(f"--pipeline-parallel-size {stages}: the model has {count} layers")
     each, more = divmod(count, stages)
@@ -114,7 +114,7 @@ def _narrow(block: LayerBlock, ranks: int) -> LayerBlock:
 
 
 def _fewer(mixer: Mixer, ranks: int) -> Mixer:
-    """The heads of one rank."""
+    """Return the mixer with the heads that one tensor-parallel rank has."""
     match mixer:
         case Attention() | CrossAttention():
             _check(mixer.heads, ranks)

@@ -26,7 +26,7 @@ PIECE = 250 * MIB
 
 @final
 class Replicated(Around):
-    """`views`: gradients live in the buckets."""
+    """One rank of DistributedDataParallel; `views`: gradients live in the buckets."""
 
     def __init__(self, *, views: bool = False) -> None:
         self.views = views
@@ -55,13 +55,13 @@ class Replicated(Around):
 
 
 def _into_the_bucket(m: Machine, param: LeafTensor) -> None:
-    """The gradient is a view from now on."""
+    """Let a gradient have no memory of its own: from now on it is a view of its bucket."""
     assert param.grad is not None
     param.grad.storage = None
 
 
 def buckets(params: list[LeafTensor]) -> Iterator[int]:
-    """Bytes of each, gradients in the reverse order of their parameters."""
+    """Yield the bytes of each bucket, gradients in the reverse order of their parameters."""
     limit, size = FIRST, 0
     for p in reversed(params):
         size += p.nbytes

@@ -42,7 +42,7 @@ BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fsdp1Options:
-    """`compute` and `reduce` are the dtypes of MixedPrecision."""
+    """How FSDP1 shares out; `compute` and `reduce` are the dtypes of its MixedPrecision."""
 
     ranks: int
     compute: DType
@@ -80,7 +80,7 @@ class Fsdp1Unit:
 
 @final
 class FlatShard(Around):
-    """One rank of `how.ranks`."""
+    """One rank of `how.ranks` under FSDP1, which holds a share of each unit's flat parameter."""
 
     def __init__(self, options: Fsdp1Options) -> None:
         self.how = options

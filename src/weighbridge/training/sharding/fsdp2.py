@@ -87,7 +87,7 @@ class Fsdp2Unit:
 
 @final
 class Fsdp2Rank(Around):
-    """One rank of `how.ranks`."""
+    """One rank of `how.ranks` under FSDP2, which holds the first rows of each parameter."""
 
     saves = True
 
@@ -120,7 +120,8 @@ class Fsdp2Rank(Around):
     # Placing
 
     def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
-        """The rank's part takes memory when units are known; the parameter, when it is gathered."""
+        """Return the parameter, which takes memory when it is gathered; the rank's part does when
+        units are known."""
         rows, others = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
         shape = (share(rows, self.how.ranks), *others)
         self._part_of[spec.name] = LeafTensor(spec.name, shape, dtype, None, kind=spec.kind)
@@ -148,7 +149,7 @@ class Fsdp2Rank(Around):
             self._share(m, unit)
 
     def _share(self, m: Machine, unit: Fsdp2Unit) -> None:
-        """A unit comes to the device whole."""
+        """Bring a unit to the device whole, and keep this rank's parts of it."""
         pairs = zip(unit.params, unit.parts, strict=True)
         whole = [TensorStorage(m.heap, part.dtype.size(p.numel), "weights") for p, part in pairs]
         for part in unit.parts:
@@ -217,7 +218,7 @@ class Fsdp2Rank(Around):
         return out
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        """A head that is called for each chunk is there until the last of them."""
+        """Keep a head that is called for each chunk until the last of them."""
         if self.how.outside:
             self._copied = None
         if not self.last.params:

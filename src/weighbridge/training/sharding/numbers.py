@@ -42,7 +42,7 @@ NODE = 8  # devices of one node, within which HSDP shares out
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharding:
-    """`kind`: what the data-parallel ranks share out."""
+    """Ranks of each kind, by name; `kind` is what the data-parallel ones share out."""
 
     kind: str = "none"  # none, ddp, zero1, zero2, zero3, fsdp1, fsdp2, hsdp
     data: int = 1
@@ -166,7 +166,7 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
 
 
 def share(rows: int, ranks: int) -> int:
-    """Rows of the first rank, which has the largest part."""
+    """Count the rows of the first rank, which has the largest part."""
     return ceil_div(rows, ranks)
 
 

@@ -81,7 +81,7 @@ GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
 @final
 class Zero(Around):
-    """One rank of `how.ranks`."""
+    """One rank of `how.ranks` under a stage of DeepSpeed's ZeRO."""
 
     apart = True
 
@@ -166,7 +166,8 @@ class Zero(Around):
             m.hidden(max(whole, default=0), name="weights")
 
     def _cut(self, elements: int) -> Iterator[LeafTensor]:
-        """The part is stepped in groups."""
+        """Yield the groups, in float32, in which a rank's part of so many numbers is stepped.
+        Raises UsageError for more groups than are followed."""
         each = self.how.sizes.sub_group if self.how.stage == 3 else elements
         count = ceil_div(elements, each)
         if count > MOST_GROUPS:
@@ -217,8 +218,9 @@ class Zero(Around):
         self._last = next(reversed(stacks))
 
     def _live(self, built: "BuiltModel") -> int:
-        """Bytes that are there once modules fetch ahead, and with them a bucket that is copied
-        where several parameters are fetched at once. Sizes are in numbers of whatever dtype."""
+        """Return the bytes that are there once modules fetch ahead, and with them a bucket that is
+        copied where several parameters are fetched at once. Sizes are in numbers of whatever
+        dtype."""
         sizes, stacks = self.how.sizes, built.stacks
         gone = [p for p in built.own if self._large(p)]
         total, numel = sum(p.nbytes for p in gone), sum(p.numel for p in gone)
@@ -232,7 +234,7 @@ class Zero(Around):
         return ahead + (min(ahead, limited(sizes.prefetch)) if sizes.prefetch > largest else 0)
 
     def _large(self, param: LeafTensor) -> int:
-        """Bytes, of what is cut and not there all the time."""
+        """Return the bytes of a parameter that is cut and not there all the time; 0 of others."""
         there = param.kind == ELSEWHERE or param.numel <= self.how.sizes.persistent
         return 0 if there or param.name not in self._cut_up else param.nbytes
 

@@ -28,7 +28,7 @@ class EvidenceProgram:
 
     @property
     def missing(self) -> list[str]:
-        """Packages that are not installed."""
+        """Name the packages that it needs and that are not installed."""
         return [name for name in ("torch", *self.needs) if find_spec(name) is None]
 
     def convolves(self, setting: Mapping[str, Any]) -> bool:

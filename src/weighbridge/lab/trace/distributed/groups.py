@@ -216,7 +216,7 @@ def _answer(move: Callable[..., Any], returns: int) -> Answer:
 
 
 def _done(tensors: list[torch.Tensor]) -> Any:
-    """Work that is done, with its result."""
+    """Return a Work that is done, with these tensors as its result."""
     future: Any = torch.futures.Future()
     future.set_result(tensors)
     bindings: Any = torch._C._distributed_c10d
@@ -254,7 +254,8 @@ def _gathered(outs: Sequence[Tensors], ins: Tensors, *_: Any) -> Sequence[Tensor
 
 
 def _listed(outs: Sequence[Tensors], ins: Tensors, *_: Any) -> Sequence[Tensors]:
-    """gather: from one to one, without a buffer."""
+    """Answer gather for the one process that there is: results go where they belong, without a
+    buffer."""
     for t, one in ((t, one) for many, one in zip(outs, ins, strict=False) for t in many):
         _put(t, one)
     return outs

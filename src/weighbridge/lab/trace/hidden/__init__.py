@@ -60,5 +60,5 @@ class Hidden:
                 yield what, nbytes
 
     def forget(self) -> None:
-        """torch._C._cuda_clearCublasWorkspaces"""
+        """Drop all workspaces, as torch._C._cuda_clearCublasWorkspaces does."""
         self._workspaces.clear()

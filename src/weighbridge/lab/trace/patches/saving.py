@@ -193,7 +193,7 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
 
 
 def _worth(tensor: torch.Tensor) -> bool:
-    """Tell whether a program may look at the values of a tensor."""
+    """Tell whether values of a tensor are few enough that a program may look at them."""
     return bool(tensor.numel() <= (READ if tensor.dtype in WHOLE else FEW))
 
 
