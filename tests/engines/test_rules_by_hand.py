@@ -1,0 +1,275 @@
+"""Small rules of engines, both sides of each: releases of transformers, ranks, slots, placements."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.engines.launch import parse
+from weighbridge.engines.llama_cpp.graphs.build import thinned
+from weighbridge.engines.mlx import infer as mlx
+from weighbridge.engines.ollama import layer_formula
+from weighbridge.engines.parallel import cuts
+from weighbridge.engines.parallel.pieces import TensorPiece, sides
+from weighbridge.engines.parallel.rules import Spread
+from weighbridge.engines.servers import communication, flags
+from weighbridge.engines.transformers import rules as transformers
+from weighbridge.errors import UsageError
+from weighbridge.units import MIB
+
+# transformers: the last release without, the first with a rule, of a class as Llama's
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "since"),
+    [
+        ("scores_returned", (4, 47), (4, 48)),
+        ("second_head", (4, 48), (4, 49)),
+        ("warms_up", (4, 49), (4, 50)),
+        ("groups_told", (4, 54), (4, 55)),
+        ("sliding_cache", (4, 55), (4, 56)),
+        ("copied_prompt", (4, 55), (4, 56)),
+        ("says_dtype", (4, 55), (4, 56)),
+        ("stacked_experts", (4, 57), (5, 0)),
+        ("ties_at_once", (4, 57), (5, 0)),
+        ("batched_experts", (4, 57), (5, 0)),
+        ("packs_queries", (5, 13), (5, 14)),
+        ("latent_cache", (5, 14), (5, 15)),
+        ("towers_kept", (5, 18), (5, 19)),
+    ],
+)
+def test_what_came_with_a_release_of_transformers(rule, before, since):
+    assert not getattr(transformers.rules(before, "llama"), rule)
+    assert getattr(transformers.rules(since, "llama"), rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "last", "gone"),
+    [
+        ("outputs_kept", (4, 41), (4, 42)),
+        ("float_logits", (4, 45), (4, 46)),
+        ("sdpa_repeats", (4, 54), (4, 55)),
+        ("sdpa_copies", (4, 54), (4, 55)),
+        ("second_head", (4, 57), (5, 0)),
+        ("groups_told", (5, 12), (5, 13)),
+    ],
+)
+def test_what_went_with_a_release_of_transformers(rule, last, gone):
+    assert getattr(transformers.rules(last, "llama"), rule)
+    assert not getattr(transformers.rules(gone, "llama"), rule)
+
+
+def test_releases_of_other_rules_of_transformers():
+    assert not transformers.rules((4, 47), "llama").sdpa_copies
+    assert transformers.rules((4, 48), "llama").sdpa_copies
+    assert not transformers.rules((5, 13), "llama", inner=True).batched_experts
+    assert transformers.rules((5, 14), "llama", inner=True).batched_experts
+    assert transformers.has_auto_gptq((4, 47)) and not transformers.has_auto_gptq((4, 48))
+    assert transformers.unpacks_float8((5, 0)) and not transformers.unpacks_float8((4, 57))
+    assert transformers.kernel(None, "eager") == "eager"
+    assert transformers.kernel("flash", "eager") == "flash"
+    with pytest.raises(UsageError, match="is not known"):
+        transformers.kernel("fast", "sdpa")
+
+
+# Ranks
+
+
+@pytest.mark.parametrize(
+    ("spread", "attention", "shared", "group"),
+    [
+        (Spread(), 1, False, (1, 1)),
+        (Spread(tensor=4), 4, False, (4, 1)),
+        (Spread(tensor=4, groups=2), 2, False, (4, 1)),
+        (Spread(tensor=2, data=3), 2, False, (6, 1)),
+        (Spread(tensor=2, data=3, expert_parallel=True), 2, True, (1, 6)),
+        (Spread(tensor=2, expert_parallel=True), 2, False, (1, 2)),
+        (Spread(data=3, expert_parallel=True), 1, False, (1, 3)),
+    ],
+)
+def test_ranks_that_share_attention_tokens_and_experts(spread, attention, shared, group):
+    rules = SimpleNamespace(replicas_share=True, kernel=lambda major: None)
+    assert (spread.attention, spread.tokens_shared) == (attention, shared)
+    found = spread.group(rules)
+    assert (found.width, found.number) == group
+    own = spread.group(SimpleNamespace(replicas_share=False, kernel=lambda major: None))
+    assert own.width * own.number == spread.tensor
+
+
+@pytest.mark.parametrize("sizes", [{"tensor": 0}, {"pipeline": 0}, {"tensor": 4, "groups": 3}])
+def test_ranks_that_cannot_be(sizes):
+    with pytest.raises(UsageError):
+        Spread(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "shape", "has"),
+    [
+        ("bias", "weight", (8,), (True, False)),
+        ("conv", "weight", (8, 1, 4), (True, True)),
+        ("linear", "weight", (8, 4), (True, True)),
+        ("linear", "weight_scale", (8,), (True, False)),
+        ("linear", "weight_scale", (8, 1), (True, False)),  # of a row
+        ("linear", "weight_scale", (8, 2), (True, True)),  # of a group
+        ("linear", "weight_scale", (1,), (False, False)),  # of all
+        ("linear", "weight", (3,), (False, False)),  # a number for each of three experts
+    ],
+)
+def test_sides_of_a_matrix_that_a_tensor_has(kind, end, shape, has):
+    param = SimpleNamespace(kind=kind, routed=(1, 3), name="x.weight")
+    assert sides(TensorPiece(param, end, shape, 1, 1)) == has
+
+
+@pytest.mark.parametrize(
+    ("mixer", "heads"),
+    [
+        (Attention(heads=8, kv_heads=2, key_dim=64, value_dim=64), (8, 2)),
+        (Latent(heads=8, rank=512, rotary=64, nope=128, value_dim=128), (8, 8)),
+    ],
+)
+def test_heads_by_which_weights_are_split(mixer, heads):
+    assert cuts.heads_of(mixer) == heads
+
+
+@pytest.mark.parametrize(
+    ("ranks", "capability", "there"),
+    [
+        (1, (9, 0), False),
+        (2, (8, 6), True),
+        (3, (9, 0), False),
+        (4, (8, 6), False),  # more than two cards without a switch
+        (4, (9, 0), True),
+        (8, (8, 0), True),
+        (16, (9, 0), False),
+        (4, None, True),
+    ],
+)
+def test_ranks_of_an_engines_own_all_reduce(monkeypatch, ranks, capability, there):
+    monkeypatch.setattr(communication, "_buffer", lambda by, ranks, capability: 3 * MIB)
+    by = SimpleNamespace(engine="vllm", scatter=MIB, symmetric=False)
+    found = list(communication._custom(by, ranks, capability))
+    assert [c.bytes.expected for c in found] == ([6 * MIB, 8 * MIB] if there else [])
+    by.scatter = 5 * MIB
+    more = list(communication._custom(by, ranks, capability))
+    assert [c.bytes.expected for c in more] == ([8 * MIB, 8 * MIB] if there else [])
+
+
+def test_what_a_later_stage_keeps_of_what_it_is_sent():
+    """Hidden states and residuals of 7 tokens, 100 wide, in 16 bits."""
+    assert communication.received(7, 100).bytes.expected == 2 * 7 * 100 * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "all_", "alone"),
+    [
+        ({}, 1, 1),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 3}, 6, 6),
+        ({"tensor_parallel_size": 2, "data_parallel_size": 4}, 8, 2),
+        ({"tensor_parallel_size": 0, "data_parallel_size": 0}, 1, 1),
+    ],
+)
+def test_devices_of_all_ranks(settings, all_, alone):
+    reading = SimpleNamespace(settings=settings)
+    assert (flags.world(reading), flags.world(reading, copies=False)) == (all_, alone)
+
+
+# llama.cpp
+
+
+@pytest.mark.parametrize(
+    ("said", "context", "slots", "warned"),
+    [
+        ("", None, None, False),
+        ("-c 4096", 4096, None, False),
+        ("-c 4096 -np 1", 4096, 1, False),
+        ("-c 4096 -np 2", 2048, 2, False),
+        ("-c 3 -np 4", 1, 4, False),
+        ("-c 4096 -np -1", 4096, None, False),
+        ("-c 4096 -np 2 -kvu", 4096, 2, False),
+        ("-c 0 -np 2", None, 2, True),
+        ("-np 1", None, 1, False),
+        ("-np 2 -kvu", None, 2, False),
+        ("-c 1", 1, None, False),
+    ],
+)
+def test_context_and_slots_of_a_command(said, context, slots, warned):
+    found = parse(f"llama-server -m x.gguf {said}")
+    assert (found.settings.get("context"), found.settings.get("parallel")) == (context, slots)
+    assert any("slots share" in line for line in found.warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("kinds", "chosen"),
+    [
+        ("abc", [0, 1, 2]),
+        ("aaaaaa", [0, 1, 2, 3, 4, 5]),
+        ("aaaaaaa", [0, 1, 2, 3, 4, 5, 6]),
+        ("aaaaaaaa", [0, 1, 2, 3, 6, 7]),  # behind a start of four two are left out, then four
+        ("aaaaaaaaa", [0, 1, 2, 3, 8]),
+        ("ab" * 6, [0, 1, 2, 3, 8, 9, 10, 11]),
+        ("ba" + "a" * 8, [0, 1, 2, 3, 4, 9]),
+    ],
+)
+def test_layers_that_decide_the_buffers(kinds, chosen):
+    assert thinned(kinds) == chosen
+
+
+# mlx
+
+
+@pytest.mark.parametrize(
+    ("tokens", "whole", "large", "made"),
+    [
+        (1, False, True, (False, mlx.CHUNK, mlx.COMMITS)),
+        (2, False, True, (True, mlx.CHUNK, mlx.COMMITS)),
+        (7, True, False, (True, 7, mlx.COMMITS_OF_OTHERS)),
+    ],
+)
+def test_a_moment_of_a_prompt_and_of_one_token(monkeypatch, tokens, whole, large, made):
+    monkeypatch.setattr(mlx.Run, "_stored", True)
+    monkeypatch.setattr(mlx.Run, "bits", 4.5)
+    rules = SimpleNamespace(whole_scans=whole)
+    plan = SimpleNamespace(rules=rules, context=9, expanded=False, large=large)
+    found = mlx.Run(subject=None, plan=plan).moment(tokens)
+    assert (found.stored, found.scanned, found.most) == made
+    assert (found.tokens, found.cells, found.bits) == (tokens, 9, 4.5)
+
+
+# Ollama before 0.30
+
+
+def reckoned(layers=4, weight=10, cache=2, graphs=(3, 5), output=7):
+    net = SimpleNamespace(layers=[None] * layers)
+    return SimpleNamespace(
+        net=net, layer=lambda i: weight, caches=(cache,) * layers, graphs=graphs, output=output
+    )
+
+
+@pytest.fixture
+def least(monkeypatch):
+    monkeypatch.setattr(layer_formula, "MINIMUM", 100)
+    monkeypatch.setattr(layer_formula, "MINIMUM_ON_METAL", 200)
+
+
+@pytest.mark.parametrize(
+    ("free", "more", "layers", "cards", "overflow"),
+    [
+        # 100 kept free, a first layer of 12, four of 12, an output of 7, the graph of all layers: 5
+        ((1000,), {}, [5], [100 + 5 * 12 + 7 + 5], 0),
+        # a graph of 5, the least, and two first layers must have room
+        ((128,), {}, [0], [0], 4 * 12 + 7),
+        ((129,), {}, [0], [112], 4 * 12 + 7),
+        ((130,), {}, [1], [112 + 12 + 3], 3 * 12 + 7),
+        ((1000,), {"most": 2}, [2], [112 + 24 + 3], 2 * 12 + 7),
+        ((1000,), {"most": 0}, [0], [112], 4 * 12 + 7),
+        ((1000,), {"metal": True}, [5], [200 + 5 * 12 + 7 + 5], 0),
+        # several cards take layers in turn, each with the graph of some layers
+        ((1000, 1000), {}, [3, 2], None, 0),
+    ],
+)
+def test_layers_go_to_cards_that_have_room(least, free, more, layers, cards, overflow):
+    placed = layer_formula.place(reckoned(), free, **more)
+    assert (placed.layers, placed.overflow) == (layers, overflow)
+    assert cards is None or placed.cards == cards
+    assert placed.size == sum(placed.cards) + overflow
+    assert placed.on_cards == (sum(placed.cards) if sum(layers) else 0)
