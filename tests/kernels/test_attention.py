@@ -188,6 +188,8 @@ def test_values_wider_than_128_are_summed_in_float32():
         (A100, wide(32), 0.1, Tile(64, 64, 128)),
         (A100, wide(129), 0.1, Tile(128, 64, 65536)),
         (A100, wide(128) | FLOAT, 0.1, Tile(128, 64, 128)),
+        (L4, wide(32), 0, Tile(64, 64, 32)),
+        (L4, wide(64), 0, Tile(64, 64, 64)),
         (L4, wide(128), 0, Tile(64, 64, 128)),
         (L4, wide(129), 0, Tile(64, 64, 65536)),
     ],

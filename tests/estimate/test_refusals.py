@@ -1,0 +1,136 @@
+"""What a command that its engine refuses makes of the verdict: by hand, on one small report."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+import weighbridge
+from weighbridge.accelerators.budget import budget
+from weighbridge.bounds import RunForm, highest
+from weighbridge.engines.interface import HeldBytes
+from weighbridge.estimate import limits, refusals
+from weighbridge.memory import exactly
+from weighbridge.report.verdict import Remedy
+from weighbridge.units import GIB
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 1000,
+}
+REMEDY = Remedy(change={}, peak_bytes=1, fits="yes", cost="", flags="--eager")
+LAUNCH = "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 vllm serve config"
+
+
+def report(fits="yes", context=1024, longest=2048):
+    found = weighbridge.load(CONFIG, gpu="4090")
+    verdict = replace(found.verdict, fits=fits, reason="so it was")
+    return replace(
+        found,
+        verdict=verdict,
+        workload={**found.workload, "context": context},
+        derived={**found.derived, "longest_context": longest, "launch": LAUNCH},
+        remedies=(REMEDY,),
+    )
+
+
+def command(stops=(), stored_as="", env=None, given=(), engine="vllm"):
+    return SimpleNamespace(
+        stops=list(stops), stored_as=stored_as, env=env or {}, given=set(given), engine=engine
+    )
+
+
+PLAIN = SimpleNamespace(parts=(SimpleNamespace(packed=False, library="transformers"),))
+PACKED = SimpleNamespace(parts=(SimpleNamespace(packed=True, library="transformers"),))
+MAY, NO = ("unknown", "a flag"), ("no", "a card")
+
+
+@pytest.mark.parametrize(
+    ("was", "stops", "fits", "reason", "remedies"),
+    [
+        ("yes", [], "yes", "so it was", ["yes"]),
+        ("yes", [MAY], "unknown", "vLLM may not start: a flag", ["unknown"]),
+        ("unknown", [MAY], "unknown", "vLLM may not start: a flag; so it was", ["unknown"]),
+        ("yes", [MAY, NO], "no", "vLLM will not start: a card", []),
+        ("unknown", [NO], "no", "vLLM will not start: a card", []),
+        ("no", [NO], "no", "so it was", []),
+        ("no", [MAY], "no", "so it was", ["unknown"]),
+    ],
+)
+def test_what_stops_an_engine_turns_the_verdict(was, stops, fits, reason, remedies):
+    found = refusals.judged(report(was), command(stops), PLAIN)
+    assert (found.verdict.fits, found.verdict.reason) == (fits, reason)
+    assert [one.fits for one in found.remedies] == remedies
+
+
+@pytest.mark.parametrize(
+    ("was", "model", "fits", "warned"),
+    [("yes", PLAIN, "no", False), ("no", PLAIN, "no", True), ("yes", PACKED, "yes", False)],
+)
+def test_a_format_that_the_files_are_not_in_is_refused(was, model, fits, warned):
+    """Where the verdict has another reason, it is a warning."""
+    found = refusals.judged(report(was), command(stored_as="--quantization awq"), model)
+    said = "--quantization awq is of a checkpoint that is stored so, and this is not"
+    assert found.verdict.fits == fits
+    assert (said in found.warnings) is warned
+    assert (said in found.verdict.reason) is (fits != was)
+
+
+@pytest.mark.parametrize(
+    ("context", "asked", "refused"),
+    [
+        (2048, {}, False),
+        (2049, {}, True),
+        (2049, {"env": {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}}, False),
+        (2049, {"env": {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "0"}}, True),
+        (2049, {"given": ["--rope-scaling"]}, False),
+        (2049, {"engine": "llama.cpp"}, False),  # which refuses none
+        (None, {}, False),
+    ],
+)
+def test_a_context_beyond_the_models_maximum(context, asked, refused):
+    found = refusals.judged(report(context=context), command(**asked), PLAIN)
+    assert (found.verdict.fits == "no") is refused
+    if refused:
+        assert "2,049 tokens were asked for, and the model's maximum is 2,048" in (
+            found.verdict.reason
+        )
+        assert found.derived["launch"] == "vllm serve config"
+        (first, *rest) = found.remedies
+        assert (first.flags, first.fits, rest) == ("VLLM_ALLOW_LONG_MAX_MODEL_LEN=1", "yes", [])
+
+
+@pytest.mark.parametrize(("was", "stops"), [("no", []), ("yes", [MAY])])
+def test_a_variable_helps_only_where_nothing_else_is_in_the_way(was, stops):
+    found = refusals.judged(report(was, context=2049), command(stops), PLAIN)
+    assert all(one.flags == "--eager" for one in found.remedies)
+
+
+def test_cards_that_differ_each_have_room_for_their_own():
+    """A quick verdict: 3 GiB on one card and 5 on the other, of which each has its own margins."""
+    small, large = ([[("weights", exactly(n * GIB))]] for n in (3, 5))
+    like = RunForm("serve", "llama.cpp")
+    room = budget("3060+3090", None, None)
+    assert [round(one.low / GIB) for one in room.each] == [12, 24]
+    most = [one.low for one in room.each]
+
+    def holds(*kinds):
+        return limits._surely(HeldBytes(gpus=2, kinds=kinds), like, room)
+
+    def filled(nbytes):
+        """The most weights that have so much room, with the margin of several cards."""
+        low, high = 0, nbytes
+        while high - low > 1:
+            middle = (low + high) // 2
+            taken = highest([[[("weights", exactly(middle))]]], like, several=True)
+            low, high = (middle, high) if taken <= nbytes else (low, middle)
+        return [[("weights", exactly(low))]], [[("weights", exactly(low + 1))]]
+
+    (first, more), (second, most_of_second) = (filled(nbytes) for nbytes in most)
+    assert holds(small, large) and holds(first, second)
+    assert not holds(more, second) and not holds(first, most_of_second)
+    assert not holds(second, first)
