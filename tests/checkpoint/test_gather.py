@@ -27,9 +27,10 @@ def test_a_repository_of_the_catalogue_is_answered_by_its_config(away, offline, 
     ref = HubRef(repo_id="Qwen/Qwen3-0.6B")
     found = gather._repository("Qwen/Qwen3-0.6B", ref, GatherOptions(offline=offline))
     assert found.repo_id == "Qwen/Qwen3-0.6B"
-    assert found.notes == (
+    (note,) = found.notes
+    assert note == (
         "Qwen/Qwen3-0.6B: answered from the built-in catalogue's qwen3-0.6b, not from the Hub: no "
-        f"file was read ({why})",
+        f"file was read ({why})"
     )
 
 

@@ -16,6 +16,7 @@ from weighbridge.questions.echoes import OF_REPORTS, is_echo
 from weighbridge.questions.opening import following
 from weighbridge.questions.question import serving
 from weighbridge.questions.requests import Requests, parsed
+from weighbridge.units import MIB
 
 REQUEST = b'{"model":"gpt2"}'
 
@@ -24,6 +25,8 @@ def test_a_line_may_be_as_long_as_the_limit_and_no_longer():
     assert parsed(REQUEST, most=len(REQUEST)) == {"model": "gpt2"}
     with pytest.raises(BadFileError, match="longer than"):
         parsed(REQUEST, most=len(REQUEST) - 1)
+    with pytest.raises(BadFileError, match="longer than 16 MiB, our limit"):
+        parsed(b" " * (16 * MIB + 1))
 
 
 def test_a_model_is_looked_for_in_lines_of_64_kib_and_less():
