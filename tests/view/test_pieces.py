@@ -1,0 +1,205 @@
+"""Pieces of a screen: units, parts of a bar, what is compared and what is said: by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.memory import Bytes, Component, Phase, exactly
+from weighbridge.units import GIB, KIB, MIB
+from weighbridge.view import answer, beside, fit, infer, train
+from weighbridge.view.parts import parts
+from weighbridge.view.shown import SizeFormat, apart, sizes
+from weighbridge.words import words_in
+
+SAY = words_in("en")
+GIBS = SizeFormat("GiB")
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "shown"),
+    [
+        (0, "0 B"),
+        (KIB - 1, "1,023 B"),
+        (KIB, "1.0 KiB"),
+        (MIB - 1, "1,024.0 KiB"),
+        (MIB, "1.0 MiB"),
+        (10 * MIB - 1, "10.0 MiB"),
+        (10 * MIB, "10 MiB"),
+        (GIB - 1, "1,024 MiB"),
+        (GIB, "1.0 GiB"),
+        (1234 * GIB, "1,234.0 GiB"),
+    ],
+)
+def test_the_unit_of_a_size(nbytes, shown):
+    assert sizes(nbytes).of(nbytes) == shown
+
+
+def test_who_names_a_unit_has_two_decimals():
+    assert sizes(1, "GB").of(1_234_000_000) == "1.23 GB"
+    assert GIBS.bare(-1) == "0.0"  # no sign before nothing
+    assert GIBS.bare(-GIB) == "-1.0"
+
+
+@pytest.mark.parametrize(
+    ("difference", "decimals"),
+    [(0.0501, 1), (-0.0501, 1), (0.0499, 2), (0.005, 2), (0.001, 2), (0, 2)],
+)
+def test_decimals_by_which_two_numbers_are_told_apart(difference, decimals):
+    """One shows a twentieth of a GiB; two are the most."""
+    assert apart(GIBS, round(difference * GIB)).decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "signed"),
+    [(0, "+0.00 GiB"), (GIB, "+1.0 GiB"), (-GIB, "-1.0 GiB"), (-1, "-0.00 GiB")],
+)
+def test_a_margin_has_a_sign(nbytes, signed):
+    assert beside._signed(nbytes, GIBS) == signed
+
+
+def phase(**components):
+    return Phase(
+        "step",
+        tuple(Component(name=n, bytes=exactly(b), basis="computed") for n, b in components.items()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("components", "most", "shown"),
+    [
+        ({"weights": 60, "kv_cache": 40}, 5, [("weights", 60), ("kv_cache", 40)]),
+        ({"kv_cache": 40, "weights": 60}, 5, [("weights", 60), ("kv_cache", 40)]),
+        # the same name to a reader
+        ({"buffers": 20, "rounding": 10, "fragmentation": 30}, 5, [("allocator", 60)]),
+        # a hundredth of the whole has a part of its own, less has not
+        ({"weights": 99, "logits": 1}, 5, [("weights", 99), ("logits", 1)]),
+        ({"weights": 100, "logits": 1}, 5, [("weights", 100), ("other", 1)]),
+        ({"weights": 50, "other": 50}, 5, [("weights", 50), ("other", 50)]),
+        ({"weights": 50, "logits": 0}, 5, [("weights", 50)]),
+        # at most so many, the last of them all others
+        ({"weights": 4, "logits": 3, "context": 2, "gradients": 1}, 4, None),
+        ({"weights": 4, "logits": 3, "context": 2, "gradients": 1}, 3, [("weights", 4), ("logits", 3), ("other", 3)]),
+        ({"weights": 4, "logits": 3, "other": 2}, 3, [("weights", 4), ("logits", 3), ("other", 2)]),
+        ({"weights": 4, "logits": 3, "other": 2}, 2, [("weights", 4), ("other", 5)]),
+        ({"weights": 0}, 5, []),
+    ],
+)  # fmt: skip
+def test_parts_of_a_bar_add_up(components, most, shown):
+    found = [(p.key.removeprefix("part."), p.nbytes) for p in parts(phase(**components), most)]
+    assert sum(nbytes for _, nbytes in found) == sum(components.values())
+    assert len(found) <= most
+    assert shown is None or found == shown
+    assert shown is not None or [name for name, _ in found] == [*components]
+
+
+def verdict(fits="yes", each=(5, 6, 7), usable=10, margin=4, share=1.0, count=1, used=1):
+    return SimpleNamespace(
+        fits=fits,
+        per_device=Bytes(*(n * GIB for n in each)),
+        usable=exactly(usable * GIB),
+        usable_bytes=usable * GIB,
+        margin_bytes=round(margin * GIB),
+        share_that_fits=share,
+        count=count,
+        devices_used=used,
+        usable_each=(),
+    )
+
+
+def shown(v, **components):
+    report = SimpleNamespace(verdict=v)
+    return SimpleNamespace(report=report, say=SAY, sizes=GIBS, unit=None, phase=phase(**components))
+
+
+@pytest.mark.parametrize(
+    ("each", "usable", "compared"),
+    [((5, 6, 7), 7, "yes"), ((5, 6, 8), 7, "unknown"), ((7, 8, 9), 7, "unknown"), ((8, 9, 9), 7, "no")],
+)  # fmt: skip
+def test_what_numbers_alone_say(each, usable, compared):
+    assert answer.compared(verdict(each=each, usable=usable)) == compared
+
+
+@pytest.mark.parametrize(
+    ("v", "said"),
+    [
+        (verdict(), "4.0 GiB to spare"),
+        (verdict(margin=0), "0.00 GiB to spare"),
+        (verdict(margin=0.02), "0.02 GiB to spare"),
+        (verdict("no", (11, 12, 13), margin=-2), "short by 2.0 GiB"),
+        (verdict("unknown", (9, 10, 11), share=0.5), "50"),
+        (verdict("unknown", (9, 10, 11), share=0.999), "99"),  # it is not all
+        (verdict("unknown", (9, 10, 11), share=0.001), "1"),
+        (verdict(count=2, used=3), ""),
+        (verdict(count=0), ""),
+        (None, ""),
+    ],
+)
+def test_what_is_left_in_words(v, said):
+    told = answer.margin(shown(v))
+    assert said in told if said else told == ""
+
+
+@pytest.mark.parametrize(("held", "too_big"), [(10, False), (11, True)])
+def test_weights_alone_are_more_than_a_card_has(held, too_big):
+    assert answer.weights_too_big(shown(verdict(), weights=held * GIB, logits=9 * GIB)) is too_big
+    assert answer.weights_too_big(shown(None, weights=held * GIB)) is False
+
+
+@pytest.mark.parametrize(
+    ("used", "count", "margin", "few"), [(2, 2, 0, False), (3, 2, 0, True), (3, 2, -1, False)]
+)
+def test_fewer_devices_than_it_takes(used, count, margin, few):
+    assert answer._too_few(verdict(used=used, count=count, margin=margin)) is few
+
+
+@pytest.mark.parametrize(
+    ("asked", "slots", "cells", "own"),
+    [(1, 4, 400, 4), (4, 4, 400, 0), (1, 4, 399, 0), (1, 4, 100, 0), (1, None, 100, 0)],
+)
+def test_slots_that_each_have_a_cache_of_the_whole_context(asked, slots, cells, own):
+    report = SimpleNamespace(
+        workload={"batch_size": asked, "context": 100},
+        setting=lambda name: {"parallel": slots, "n_ctx": cells}[name],
+    )
+    assert infer._own_slots(report) == own
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("vllm serve x --max-model-len 9", "sh"),
+        ("import torch", "python"),
+        ("Model.load(x)", "python"),
+        ("trl sft --x (y)", "sh"),
+    ],
+)
+def test_a_line_to_paste_is_of_its_language(text, language):
+    way = SimpleNamespace(paste=text, flags="", change={})
+    asked = SimpleNamespace(ways=(way,), report=None)
+    answered = SimpleNamespace(asked=asked, solved=None, fits="no")
+    (pasted,) = fit._paste(answered, SAY)
+    assert (pasted.text, pasted.language) == (text, language)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sees", "typed"),
+    [
+        ({}, False, []),
+        ({"batch_size": 4}, False, ["--batch-size 4"]),
+        ({"batch_size": 4}, True, []),  # the images are said
+        ({"batch_size": 1}, False, []),
+        ({"seq_len": None}, False, []),
+    ],
+)
+def test_settings_that_are_not_a_plain_runs_are_typed(settings, sees, typed):
+    report = SimpleNamespace(
+        workload={"method": "full"},
+        derived={"as_stored": True},
+        setting=lambda name: (
+            settings.get(name, {**train.USUAL, "kbit_upcast": "none"}[name])
+            if name in {**train.USUAL, "kbit_upcast": ""}
+            else None
+        ),
+    )
+    found = list(train._given(SimpleNamespace(report=report, sees=sees)))
+    assert found == typed
