@@ -13,8 +13,11 @@ from weighbridge.engines.parallel import cuts
 from weighbridge.engines.parallel.pieces import TensorPiece, sides
 from weighbridge.engines.parallel.rules import Spread
 from weighbridge.engines.servers import communication, flags
+from weighbridge.engines.transformers import derived, placement
 from weighbridge.engines.transformers import rules as transformers
+from weighbridge.engines.vllm import cases
 from weighbridge.errors import UsageError
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB
 
 # transformers: the last release without, the first with a rule, of a class as Llama's
@@ -273,3 +276,42 @@ def test_layers_go_to_cards_that_have_room(least, free, more, layers, cards, ove
     assert cards is None or placed.cards == cards
     assert placed.size == sum(placed.cards) + overflow
     assert placed.on_cards == (sum(placed.cards) if sum(layers) else 0)
+
+
+# Tokens
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shared", "caching", "requests", "tokens"),
+    [
+        (100, None, True, 4, 400),
+        (100, 30, True, 4, 30 + 4 * 70),
+        (100, 30, False, 4, 400),
+        (100, 100, True, 4, 99 + 4),  # a token of each is its own
+        (None, 30, True, 1, 150),
+    ],
+)
+def test_tokens_that_requests_bring_at_once(prompt, shared, caching, requests, tokens):
+    """A shared prefix is computed once; without a prompt's length the context is one."""
+    launch = SimpleNamespace(prefix_caching=caching)
+    point = SimpleNamespace(prompt_len=prompt, context=150)
+    workload = SimpleNamespace(shared_prefix=shared)
+    assert cases.prompt_tokens(launch, workload, point, requests) == tokens
+
+
+@pytest.mark.parametrize(
+    ("usable", "tokens"), [(1000, 2220), (310, 150), (270, 30), (261, 3), (260, 0), (100, 0)]
+)
+def test_tokens_whose_cache_fits_beside_all_else(usable, tokens):
+    """Two requests of 75 tokens have 50 bytes of a cache, three tokens a byte; all else takes 260."""
+    parts = (("weights", 200), ("kv_cache", 30), ("kv_cache", 20), ("context", 60))
+    made = tuple(Component(name=n, bytes=exactly(b), basis="computed") for n, b in parts)
+    found = Device(index=0, kind="gpu", phases=(Phase("load", ()), Phase("decode", made)))
+    plan = SimpleNamespace(context=75, prompt=SimpleNamespace(batch=2))
+    room = Bytes(0, usable, 9999)
+    assert derived._tokens(found, plan, room) == tokens
+
+
+def test_what_is_largest_behind_each():
+    assert placement._to_come([3, 9, 4, 1]) == [9, 4, 1, 0]
+    assert placement._to_come([]) == []
