@@ -11,7 +11,7 @@ package, each behind a switch, and one run of the tests notes which test comes b
 each mutant is switched on in a child of a process that has collected the tests, slow ones too, and
 asked of those that come by it, cheap ones first (`tools/mutant_judge.py`); what runs on import, as
 tables do, gets a process of its own. The checkout stays as it is. Exit code 1 where more than
-`--allowed` survive.
+`--allowed` survive, which is one in ten.
 """
 
 import argparse
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--suite", action="store_true", help="ask the whole fast suite")
     parser.add_argument("--fast", action="store_true", help="ask no slow test of the rooms")
     parser.add_argument("--seconds", type=float, default=600, help="of tests a mutant at most")
-    parser.add_argument("--allowed", type=int, default=0, help="survivors without exit code 1")
+    parser.add_argument("--allowed", type=int, help="survivors without exit code 1; else a tenth")
     asked = parser.parse_args()
     chosen = drawn(asked.room, asked.count, asked.seed) if asked.room else []
     if asked.listed:
@@ -242,7 +242,7 @@ def main() -> None:
     tests = asked.tests or list(dict.fromkeys(t for one in chosen for t in near(one)))
     left = judged(chosen, ["tests"] if asked.suite else tests, asked.seconds, asked.fast)
     print(f"{len(chosen) - left} of {len(chosen)} noticed")
-    sys.exit(left > asked.allowed)
+    sys.exit(left > (len(chosen) // 10 if asked.allowed is None else asked.allowed))
 
 
 if __name__ == "__main__":
