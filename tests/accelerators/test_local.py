@@ -28,7 +28,7 @@ def machine(*names):
 
 
 def chosen(*names, idle=False, host=MACHINE):
-    return local.choice(idle=idle, found=machine(*names), machine=host)
+    return local.choice(idle=idle, seen=machine(*names), machine=host)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_slices_are_believed_by_their_size():
     assert 19 * GIB <= card.room.expected < 20 * GIB  # no size was told: that of the profile
     seen = outputs.read(text("nvidia_smi_h100_mig"))
     first = Here(seen=(seen,), devices=seen.devices[:1])
-    assert local.choice(found=first, machine=MACHINE).room.low == (40448 - 26) * MIB
+    assert local.choice(seen=first, machine=MACHINE).room.low == (40448 - 26) * MIB
 
 
 def test_a_chip_with_the_hosts_memory_has_what_the_host_has_left():
@@ -121,9 +121,9 @@ def test_the_limit_of_a_mac_is_what_its_gpu_may_take():
     limited = dataclasses.replace(chip, limit=60 * GIB)
     for device, low, high in ((chip, 48, 54), (limited, 60, 60)):
         found = Here(seen=(), devices=(device,))
-        one = local.choice(found=found, machine=local.HostMemory(64 * GIB, 62 * GIB))
+        one = local.choice(seen=found, machine=local.HostMemory(64 * GIB, 62 * GIB))
         assert low * GIB <= one.part.visible.bytes.low <= one.room.high <= high * GIB
-        busy = local.choice(found=found, machine=local.HostMemory(64 * GIB, 20 * GIB))
+        busy = local.choice(seen=found, machine=local.HostMemory(64 * GIB, 20 * GIB))
         assert busy.room.high == 20 * GIB
 
 

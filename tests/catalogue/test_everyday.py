@@ -126,7 +126,7 @@ def test_what_is_meant(name):
     found = everyday.meaning(name)
     assert found.entry.name == MEANT[name]
     same = everyday._key(name.lower()) == everyday._key(MEANT[name])
-    assert bool(found.said) is not same
+    assert bool(found.note) is not same
     assert found.quantization == ""
 
 
@@ -188,7 +188,7 @@ def test_a_tune_has_the_shapes_of_its_base_and_an_id_of_its_own(name):
     assert {k: v for k, v in found.entry.config.items() if k not in changed} == {
         k: v for k, v in base.config.items() if k not in changed
     }
-    assert f"it is {tune.repo_id}" in found.said
+    assert f"it is {tune.repo_id}" in found.note
     assert all(everyday.meaning(s).entry.repo_id == tune.repo_id for s in _short_of(name))
 
 

@@ -132,10 +132,10 @@ def test_bitsandbytes_takes_a_device_map_unasked(form, device_map, said):
 def test_what_is_made_on_the_host():
     choice = lambda form: FormatChoice(dtype=BFLOAT16, scheme=scheme(form) if form else None)  # noqa: E731
     plain = part(("a.safetensors", 2000))
-    assert loaded(plain, choice("torchao-int8"), 1000, BFLOAT16).made
-    assert loaded(plain, choice("hqq-4bit-g64"), 500, BFLOAT16).made
-    assert not loaded(plain, choice("nf4"), 500, BFLOAT16).made
-    assert not loaded(plain, choice(""), 2000, BFLOAT16).made
-    assert loaded(part(("a.gguf", 600)), choice(""), 2000, BFLOAT16).made, "it is unpacked"
+    assert loaded(plain, choice("torchao-int8"), 1000, BFLOAT16).converted
+    assert loaded(plain, choice("hqq-4bit-g64"), 500, BFLOAT16).converted
+    assert not loaded(plain, choice("nf4"), 500, BFLOAT16).converted
+    assert not loaded(plain, choice(""), 2000, BFLOAT16).converted
+    assert loaded(part(("a.gguf", 600)), choice(""), 2000, BFLOAT16).converted, "it is unpacked"
     stored = part(("a.safetensors", 1000), quantization={})
-    assert not loaded(stored, choice("torchao-int8"), 1000, BFLOAT16).made, "it is packed already"
+    assert not loaded(stored, choice("torchao-int8"), 1000, BFLOAT16).converted, "it is packed already"

@@ -19,7 +19,7 @@ from weighbridge.components.kv_cache import (
     Lengths,
     components,
     heads_token,
-    kept,
+    kept_tokens,
     least,
     state,
     total,
@@ -60,8 +60,8 @@ def test_a_state_is_past_inputs_and_what_recurs():
 
 
 def test_a_window_is_full_at_its_size():
-    assert [kept(n, 4) for n in (3, 4, 5)] == [3, 4, 4]
-    assert kept(5, None) == 5
+    assert [kept_tokens(n, 4) for n in (3, 4, 5)] == [3, 4, 4]
+    assert kept_tokens(5, None) == 5
 
 
 @pytest.mark.parametrize(

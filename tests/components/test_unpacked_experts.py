@@ -4,7 +4,7 @@ import pytest
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice, told
+from weighbridge.components.weights import FormatChoice, unpacked_experts
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.schemes import scheme
 
@@ -25,4 +25,4 @@ def test_it_is_said_of_experts_since_5(kind, form, major, said):
     plan = Blueprint(cls="AnyModel", params=(Param("a.w", (2, 2), kind=kind),))
     part = ModelPart(name="", blueprint=plan, config={})
     choice = FormatChoice(dtype=BFLOAT16, scheme=scheme(form) if form else None)
-    assert bool(told(part, choice, major)) is said
+    assert bool(unpacked_experts(part, choice, major)) is said

@@ -9,7 +9,7 @@ from weighbridge import catalogue
 from weighbridge.arch.model_types import NEVER, facts
 from weighbridge.errors import UsageError
 from weighbridge.remedies.formats import CAPPED
-from weighbridge.training.optimizers import NAMES, optimizer, said
+from weighbridge.training.optimizers import NAMES, optimizer, taken_as
 
 NO_SDPA = ("gemma-2-2b", "gpt-oss-20b", "bloom-560m", "mpt-7b", "deberta-v3-base")
 
@@ -70,13 +70,13 @@ def test_classes_that_cap_their_scores_have_no_sdpa():
     ],
 )
 def test_an_optimizer_by_another_name_is_said(typed, read):
-    assert said(typed) == f"--optimizer {typed} is taken as {read}"
+    assert taken_as(typed) == f"--optimizer {typed} is taken as {read}"
     report = weighbridge.train("qwen3-0.6b", optimizer=typed, seq_len=128)
     assert report.workload["optimizer"] == read
-    assert report.warnings[0] == said(typed)
+    assert report.warnings[0] == taken_as(typed)
 
 
 @pytest.mark.parametrize("typed", ["adamw-8bit", "AdamW 8bit", "lion8bit", "sgd_momentum"])
 def test_a_spelling_of_its_own_is_not(typed):
     assert optimizer(typed).name in NAMES
-    assert said(typed) == ""
+    assert taken_as(typed) == ""

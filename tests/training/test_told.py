@@ -38,7 +38,7 @@ from weighbridge.units import KIB, MIB
 )
 def test_how_a_line_shares_a_model_out(shard, offload, efficient, said):
     told = {"shard": shard, "offload": offload, "cpu_ram_efficient_loading": efficient}
-    assert list(launching._shards(SimpleNamespace(told=told, zero=False))) == said
+    assert list(launching._shards(SimpleNamespace(settings=told, zero=False))) == said
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_how_a_line_shares_a_model_out(shard, offload, efficient, said):
     ],
 )
 def test_a_configuration_of_deepspeed(shard, offload, share):
-    made = launching._deepspeed(SimpleNamespace(told={"shard": shard, "offload": offload}))
+    made = launching._deepspeed(SimpleNamespace(settings={"shard": shard, "offload": offload}))
     assert made["zero_optimization"] == {"reduce_bucket_size": "auto", **share}
     assert made["bf16"] == made["fp16"] == {"enabled": "auto"}
     assert made["train_batch_size"] == made["gradient_accumulation_steps"] == "auto"

@@ -169,7 +169,9 @@ def of_output(text: str) -> Diagnosis:
 
 
 def _accelerators(machine_devices: Here, machine: local.HostMemory) -> tuple[DiagnosedDevice, ...]:
-    return tuple(DiagnosedDevice(device=d, card=c) for d, c in local.told(machine_devices, machine))
+    return tuple(
+        DiagnosedDevice(device=d, card=c) for d, c in local.with_cards(machine_devices, machine)
+    )
 
 
 def _with_torch(others: Here) -> Here:

@@ -101,7 +101,7 @@ class Wanted:
         )
 
 
-def kept(
+def filtered(
     named: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
 ) -> tuple[list[Part], list[Instance]]:
     """Filter GPUs and rented machines by what is `wanted`: a machine stays if its GPU does. Raises
@@ -131,7 +131,7 @@ SCHEMA = "weighbridge.gpus/1"
 SORTS = ("memory", "name", "bandwidth", "year")
 
 
-def found(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
+def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
     """Find the parts and machines that are asked for. Raises NotFoundError where there is none."""
     least = chosen.get("min_memory")
     wanted = Wanted(
@@ -141,7 +141,7 @@ def found(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequ
         vendor=chosen.get("vendor") or "",
     )
     named, machines = search(pattern)
-    cards, rented = kept(named, machines, wanted)
+    cards, rented = filtered(named, machines, wanted)
     if cards or rented:
         return ordered(cards, chosen.get("sort")), rented
     if not named and not machines:

@@ -63,51 +63,51 @@ def now(*, idle: bool = False) -> DeviceChoice:
     """Choose the cards of this machine; the same ones as long as what is here is not asked anew."""
     seen, last = here(), _kept.get(idle)
     if last is None or last[0] is not seen:
-        _kept[idle] = last = (seen, choice(idle=idle, found=seen))
+        _kept[idle] = last = (seen, choice(idle=idle, seen=seen))
     return last[1]
 
 
 def choice(
-    *, idle: bool = False, found: Here | None = None, machine: HostMemory | None = None
+    *, idle: bool = False, seen: Here | None = None, machine: HostMemory | None = None
 ) -> DeviceChoice:
     """Choose all cards of this machine that one program can use. Raises UsageError where there is
     none."""
-    found = here() if found is None else found
+    seen = here() if seen is None else seen
     machine = host() if machine is None else machine
-    known = [(device, card) for device, card in told(found, machine) if card is not None]
+    known = [(device, card) for device, card in with_cards(seen, machine) if card is not None]
     if not known:
-        raise UsageError(f"--gpu local: {none(found)}; `weighbridge doctor` shows what was asked")
+        raise UsageError(f"--gpu local: {none(seen)}; `weighbridge doctor` shows what was asked")
     chosen, others = _largest(known)
     cards = tuple(
         replace(card, room=card.part.visible.bytes) if idle else card for _, card in chosen
     )
     taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
-    note = "; ".join([*_said(chosen, idle=idle), *others, *mixed, *found.notes])
+    note = "; ".join([*_said(chosen, idle=idle), *others, *mixed, *seen.notes])
     return replace(taken, note=note)
 
 
-def told(found: Here, machine: HostMemory) -> list[tuple[DetectedDevice, ChosenCard | None]]:
+def with_cards(seen: Here, machine: HostMemory) -> list[tuple[DetectedDevice, ChosenCard | None]]:
     """Pair each device with its card; None of those whose memory is not known."""
-    return [(device, card(device, machine)) for device in found.devices]
+    return [(device, card(device, machine)) for device in seen.devices]
 
 
-def none(found: Here) -> str:
+def none(seen: Here) -> str:
     """Say why there is no card to judge by."""
-    if found.devices:
+    if seen.devices:
         why = "; ".join(
-            dict.fromkeys(f"{d.name}: {d.why or 'its size is not known'}" for d in found.devices)
+            dict.fromkeys(f"{d.name}: {d.why or 'its size is not known'}" for d in seen.devices)
         )
         return f"{why}. --gpu NAME or --gpu-memory SIZE says it"
-    why = silent(found)
+    why = silent(seen)
     reason = f" ({why})" if why else ""
     return f"no accelerator was found here{reason}; name one: --gpu 4090"
 
 
-def silent(found: Here) -> str:
+def silent(seen: Here) -> str:
     """Collect what programs said that told no device, and what hid those that they told; "" where
     none is installed."""
-    return "; ".join((*(f"{s.source}: {s.why}" for s in found.seen if s.why), *found.notes))
+    return "; ".join((*(f"{s.source}: {s.why}" for s in seen.seen if s.why), *seen.notes))
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:

@@ -175,7 +175,7 @@ def _told(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
 
 
 def _gpus(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    from weighbridge.accelerators.listing import found as listed
+    from weighbridge.accelerators.listing import matching as listed
 
     pattern = _text("pattern", given)
     return brief.of_gpus(*listed(pattern, _checked("gpus", given)))

@@ -178,7 +178,7 @@ class MarginSet(NamedTuple):
 def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> MarginSet:
     known = fitted() if table is None else table
 
-    def found() -> MarginSet:
+    def widths() -> MarginSet:
         parts = {
             names: known.of(kind(runs, quantity, "component", several=several))
             for quantity, names in record(runs.engine).logged.items()
@@ -190,7 +190,7 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
         }
         return MarginSet(parts, levels)
 
-    return memo(known, ("widths", runs, several), found)
+    return memo(known, ("widths", runs, several), widths)
 
 
 def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ...]:

@@ -201,7 +201,7 @@ class Meaning(NamedTuple):
 
     entry: CatalogueEntry
     quantization: str = ""
-    said: str = ""
+    note: str = ""
     tune: str = ""  # the name of a tune, whose entry is its base's
 
     @property
@@ -429,7 +429,7 @@ def of_owner(repo_id: str) -> Meaning | None:
         return None
     note = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
     config = {**meant.entry.config, "quantization_config": packed}
-    return Meaning(meant.entry._replace(config=config), said=note, tune=meant.tune)
+    return Meaning(meant.entry._replace(config=config), note=note, tune=meant.tune)
 
 
 # What comes near

@@ -176,7 +176,7 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
     tuned = everyday.of_owner(ref.repo_id)
     if tuned is None:
         return None
-    notes = (tuned.said,) if tuned.said else ()
+    notes = (tuned.note,) if tuned.note else ()
     inventory = replace(_entry(text, tuned.entry), name=tuned.name)
     return replace(inventory, repo_id=ref.repo_id, notes=notes)
 
@@ -217,7 +217,7 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
         return _pipeline(text, pipeline)
     tag = everyday.meaning(ref.name)
     assert tag is not None  # or it were another kind of reference
-    notes = (tag.said,) if tag.said else ()
+    notes = (tag.note,) if tag.note else ()
     inventory = replace(_entry(text, tag.entry), name=tag.name)
     return replace(inventory, notes=notes, form=tag.quantization)
 

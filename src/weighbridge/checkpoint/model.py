@@ -24,7 +24,7 @@ from weighbridge.arch.possible import contradictions, doubts, impossible
 from weighbridge.checkpoint.inventory import Inventory, StoredModel
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memo import memo
-from weighbridge.quantization.packed import told, undeclared, unpacked
+from weighbridge.quantization.packed import undeclared, unpacked, unstored
 from weighbridge.sources.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
 from weighbridge.wording import UNLISTED, printable, shown
@@ -200,7 +200,7 @@ def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
     if not unpacked(part.tensors):
         notes += _untold(part.quantization)
         return part.quantization
-    notes.append(told(part.quantization))
+    notes.append(unstored(part.quantization))
     return None
 
 

@@ -50,7 +50,7 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     from weighbridge.accelerators import listing
 
     form = output_form(form, as_json=as_json, quiet=quiet)
-    found, machines = listing.found(pattern, chosen)
+    found, machines = listing.matching(pattern, chosen)
     if form == "json":
         click.echo(json_text(listing.to_dict(found, machines)), nl=False)
     elif form == "quiet":

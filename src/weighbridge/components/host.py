@@ -49,7 +49,7 @@ class LoadedPart(NamedTuple):
     dtype: DType
     weights: int
     native: DType
-    made: bool = False  # on the host: unpacked or quantized there
+    converted: bool = False  # on the host: unpacked or quantized there
 
 
 def processes(count: int, each: Bytes = PROCESS) -> Component:
@@ -126,7 +126,7 @@ def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
     cast = any(dtype != to.dtype for dtype in _files(part).floating or [to.native])
-    if to.made or (cast and not part.packed):
+    if to.converted or (cast and not part.packed):
         return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
     if version < (5, 0):
         return 0, ""

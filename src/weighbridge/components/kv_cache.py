@@ -108,7 +108,7 @@ def state(recurrent: Recurrent, formats: Formats, *, columns: int | None = None)
     )
 
 
-def kept(context: int, reach: int | None) -> int:
+def kept_tokens(context: int, reach: int | None) -> int:
     return context if reach is None else min(context, reach)
 
 
@@ -123,7 +123,7 @@ def _least(mixer: Mixer, lengths: Lengths, formats: Formats) -> CacheBytes:
         case Attention():
             index = formats.key.size(mixer.indexer.dim) * lengths.context if mixer.indexer else 0
             return CacheBytes(
-                kv=kept(lengths.context, mixer.reach) * heads_token(mixer, formats) + index
+                kv=kept_tokens(lengths.context, mixer.reach) * heads_token(mixer, formats) + index
             )
         case Latent():
             index = formats.key.size(mixer.indexer.dim) if mixer.indexer else 0
@@ -147,7 +147,7 @@ def _compressed(compressed: Compressed, context: int, formats: Formats) -> int:
     full group."""
     groups = context // compressed.rate if compressed.rate > 1 else 0
     index = formats.key.size(compressed.indexer.dim) if compressed.indexer else 0
-    return kept(context, compressed.window) * formats.key.size(compressed.dim) + groups * (
+    return kept_tokens(context, compressed.window) * formats.key.size(compressed.dim) + groups * (
         formats.key.size(compressed.dim) + index
     )
 

@@ -76,11 +76,11 @@ def formats(choices: Choices) -> Hashable:
 def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
     """Place every tensor of every part, whole: what one device would hold."""
 
-    def found() -> tuple[PlacedTensor, ...]:
+    def of_all_parts() -> tuple[PlacedTensor, ...]:
         parts = [placed(part, choices[part.name], major=major) for part in model.parts]
         return parts[0] if len(parts) == 1 else tuple(t for part in parts for t in part)
 
-    return memo(model, ("tensors", formats(choices), major), found)
+    return memo(model, ("tensors", formats(choices), major), of_all_parts)
 
 
 def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[PlacedTensor, ...]:
@@ -204,11 +204,11 @@ def volatile_bytes(part: ModelPart, major: int) -> int:
     """Return the bytes of buffers that are made anew and never stored: positions, masks, rotary
     frequencies."""
 
-    def found() -> int:
+    def nbytes() -> int:
         alone = (b for b in alive(part.blueprint, major) if not b.persistent)
         return sum(buffer_size(b, FLOAT32) for b in alone)
 
-    return memo(part, ("volatile", major), found)
+    return memo(part, ("volatile", major), nbytes)
 
 
 def _follows(buffer: Buffer) -> bool:
@@ -229,7 +229,7 @@ BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacks of experts alon
 EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
 
 
-def told(part: ModelPart, choice: FormatChoice, major: int) -> str:
+def unpacked_experts(part: ModelPart, choice: FormatChoice, major: int) -> str:
     """Note experts that stay as they are; "" where there are none, or where they are packed."""
     form = choice.scheme
     if major < MERGES or form is None or choice.as_stored:

@@ -10,6 +10,7 @@ from weighbridge.report import ModelFacts
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.interface import Subject
+    from weighbridge.report.keys import DerivedFacts
 
 
 def facts(model: Model) -> ModelFacts:
@@ -26,6 +27,17 @@ def facts(model: Model) -> ModelFacts:
         parts=model.part_sizes(),
         rough=model.rough,
     )
+
+
+def derived(subject: "Subject", missing: tuple[str, ...]) -> "DerivedFacts":
+    """Return what follows from the subject alone; `missing` is what an answer does not count."""
+    return {
+        "dtype_from": subject.why,
+        "as_stored": subject.choice.as_stored,
+        "context_from": subject.context_from,
+        "longest_context": subject.longest,
+        "not_counted": list(missing),
+    }
 
 
 def layers(subject: "Subject") -> str:

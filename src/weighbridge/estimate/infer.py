@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
-from weighbridge.components.weights import told
+from weighbridge.components.weights import unpacked_experts
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, served, uncounted
-from weighbridge.estimate.facts import cautions, facts
+from weighbridge.estimate.facts import cautions, derived, facts
 from weighbridge.estimate.limits import LIMITED, Setting, answered, runs
 from weighbridge.estimate.limits import limits as how_far
 from weighbridge.memory import Bytes, Device
@@ -126,7 +126,7 @@ def _infer(
         model=facts(model),
         workload=_effective(asked, workload, kind, written(number)) | answer.settings,
         devices=answer.devices,
-        derived=served.as_asked(_derived(asked, answer, missing), workload, verdict) | far,
+        derived=served.as_asked(derived(asked, missing) | answer.derived, workload, verdict) | far,
         verdict=verdict,
         remedies=remedies,
         warnings=(
@@ -148,7 +148,9 @@ def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) ->
 
 
 def _experts(subject: Subject, kind: Engine) -> str:
-    return told(subject.part, subject.choice, subject.major) if kind.reads == "any" else ""
+    return (
+        unpacked_experts(subject.part, subject.choice, subject.major) if kind.reads == "any" else ""
+    )
 
 
 def _verdict(
@@ -264,17 +266,6 @@ def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> 
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
-    }
-
-
-def _derived(subject: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -> DerivedFacts:
-    return {
-        "dtype_from": subject.why,
-        "as_stored": subject.choice.as_stored,
-        "context_from": subject.context_from,
-        "longest_context": subject.longest,
-        "not_counted": list(missing),
-        **answer.derived,
     }
 
 

@@ -13,7 +13,7 @@ from weighbridge.components.weights import (
     by_module,
     formats,
     tensors,
-    told,
+    unpacked_experts,
     volatile_bytes,
     weight_bytes,
 )
@@ -53,7 +53,9 @@ def load(
     if engine(model, decisions[model.parts[0].name].choice.scheme) == usual().name:
         _known(model, version)
         decisions, notes = _on_card(model, decisions, card, version)
-        experts = (told(part, decisions[part.name].choice, major) for part in model.parts)
+        experts = (
+            unpacked_experts(part, decisions[part.name].choice, major) for part in model.parts
+        )
         notes += dict.fromkeys(filter(None, experts))
     first = decisions[model.parts[0].name]
     choices = {name: decision.choice for name, decision in decisions.items()}

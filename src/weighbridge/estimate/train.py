@@ -14,7 +14,7 @@ from weighbridge.engines.table import usual, version, written
 from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, uncounted
-from weighbridge.estimate.facts import cautions, facts, layers
+from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.memory import Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
@@ -63,7 +63,7 @@ def train(model: Model, workload: Train) -> Report:
         model=facts(model),
         workload=_effective(asked, workload, training, written(number)) | answered.settings,
         devices=answered.devices,
-        derived=_derived(asked, missing) | answered.derived | _condition(said_no),
+        derived=derived(asked, missing) | answered.derived | _condition(said_no),
         verdict=on_host.both(
             judged,
             answered.devices,
@@ -196,7 +196,7 @@ def _subject(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: {beside} is not followed, so training it is not answered; "
             "`weighbridge trace` runs the script that does"
         )
-    framework, chosen = frameworks.held(workload)
+    framework, chosen = frameworks.framework_and_precision(workload)
     full = (workload.method or "full") == "full"
     dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
     form, note = _packed_as(model, workload, framework)
@@ -322,16 +322,6 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
         "lora_dropout": adapters.dropout,
         "use_rslora": adapters.rslora,
         "modules_to_save": list(adapters.modules_to_save),
-    }
-
-
-def _derived(subject: Subject, missing: tuple[str, ...]) -> DerivedFacts:
-    return {
-        "dtype_from": subject.why,
-        "as_stored": subject.choice.as_stored,
-        "context_from": subject.context_from,
-        "longest_context": subject.longest,
-        "not_counted": list(missing),
     }
 
 

@@ -119,7 +119,7 @@ class MixtureFacts(NamedTuple):
     experts: int
     tied: bool
     of_falcon: bool
-    kept: str = ""  # the type in which experts come and stay
+    expert_type: str = ""  # the type in which experts come and stay
     ollama: OllamaRules | None = None  # of a file that Ollama makes
 
     @property
@@ -175,7 +175,9 @@ def mixture_facts(
         experts=experts,
         tied="output" not in by_role,
         of_falcon=facts.plan.cls.startswith("Falcon"),
-        kept=next((kind for cls, kind in KEPT.items() if facts.plan.cls.startswith(cls)), ""),
+        expert_type=next(
+            (kind for cls, kind in KEPT.items() if facts.plan.cls.startswith(cls)), ""
+        ),
         ollama=ollama,
     )
 
@@ -220,8 +222,8 @@ def _chosen(
     param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts
 ) -> str:
     """Choose the type, before the length of the row is looked at."""
-    if known.kept and param.kind in EXPERTS:
-        return known.kept
+    if known.expert_type and param.kind in EXPERTS:
+        return known.expert_type
     by_ollama = None if known.ollama is None else known.ollama(param.name, param.kind, place.role)
     if by_ollama is not None:
         return by_ollama

@@ -22,7 +22,7 @@ class ConfigCall:
     values of `dtypes` are torch's own."""
 
     name: str
-    given: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     inner: "ConfigCall | None" = None
     since: Version = (4, 30)
@@ -41,7 +41,7 @@ def dequantizing(method: str) -> ConfigCall | None:
     """Return the config that unpacks a checkpoint of such a quant_method while it is loaded; None
     where there is none."""
     name = DEQUANTIZES.get(method)
-    return None if name is None else ConfigCall(name=name, given={"dequantize": True})
+    return None if name is None else ConfigCall(name=name, arguments={"dequantize": True})
 
 
 def named(name: str, arguments: Mapping[str, Any], inner: str = "") -> str | None:
@@ -54,20 +54,20 @@ def _bits4(match: re.Match[str], computes: str) -> ConfigCall:
     arguments: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": match[1]}
     if match[2]:
         arguments["bnb_4bit_use_double_quant"] = True
-    return ConfigCall(name=BNB, given=arguments, dtypes={"bnb_4bit_compute_dtype": computes})
+    return ConfigCall(name=BNB, arguments=arguments, dtypes={"bnb_4bit_compute_dtype": computes})
 
 
 def _torchao(inner: str) -> Callable[[re.Match[str], str], ConfigCall]:
     def make(match: re.Match[str], computes: str) -> ConfigCall:
         arguments = {"group_size": int(match[1])} if match.groups() else {}
-        return ConfigCall(name=AO, inner=ConfigCall(name=inner, given=arguments), since=(4, 53))
+        return ConfigCall(name=AO, inner=ConfigCall(name=inner, arguments=arguments), since=(4, 53))
 
     return make
 
 
 def _hqq(match: re.Match[str], computes: str) -> ConfigCall:
     arguments = {"nbits": int(match[1]), "group_size": int(match[2])}
-    return ConfigCall(name="HqqConfig", given=arguments)
+    return ConfigCall(name="HqqConfig", arguments=arguments)
 
 
 # Methods whose config has `dequantize` among its loading attributes
@@ -79,18 +79,18 @@ DEQUANTIZES: Mapping[str, str] = {
 BNB, AO = "BitsAndBytesConfig", "TorchAoConfig"
 MAKES: tuple[tuple[str, Callable[[re.Match[str], str], ConfigCall]], ...] = (
     ("(nf4|fp4)(-dq)?", _bits4),
-    ("bnb-int8", lambda match, computes: ConfigCall(name=BNB, given={"load_in_8bit": True})),
+    ("bnb-int8", lambda match, computes: ConfigCall(name=BNB, arguments={"load_in_8bit": True})),
     (r"hqq-(\d)bit-g(\d+)", _hqq),
     ("torchao-int8", _torchao("Int8WeightOnlyConfig")),
     ("torchao-fp8", _torchao("Float8WeightOnlyConfig")),
     (r"torchao-int4-g(\d+)", _torchao("Int4WeightOnlyConfig")),
     (
         "quanto-(int8|float8|int4|int2)",
-        lambda match, computes: ConfigCall(name="QuantoConfig", given={"weights": match[1]}),
+        lambda match, computes: ConfigCall(name="QuantoConfig", arguments={"weights": match[1]}),
     ),
     (
         "eetq",
-        lambda match, computes: ConfigCall(name="EetqConfig", given={"weights": "int8"}),
+        lambda match, computes: ConfigCall(name="EetqConfig", arguments={"weights": "int8"}),
     ),
     ("fp8-block", lambda match, computes: ConfigCall(name="FineGrainedFP8Config")),
 )

@@ -216,7 +216,7 @@ def undeclared(tensors: Collection[CheckpointTensor]) -> Iterator[str]:
         )
 
 
-def told(quantization: Mapping[str, Any]) -> str:
+def unstored(quantization: Mapping[str, Any]) -> str:
     """Return a note that a config names a format which no tensor is in; "" where none is due."""
     method = shown(quantization.get("quant_method") or "a format")
     return (

@@ -30,9 +30,9 @@ def _with_optimizer(report: Report, typed: Any) -> Report:
     """Add a word on the optimizer that a name was read as."""
     if typed.optimizer is None:
         return report
-    from weighbridge.training.optimizers import said
+    from weighbridge.training.optimizers import taken_as
 
-    return _warned(report, said(typed.optimizer))
+    return _warned(report, taken_as(typed.optimizer))
 
 
 def _warned(report: Report, line: str) -> Report:

@@ -79,9 +79,9 @@ def too_late(seconds: float) -> UnreachableError:
 
 
 def unreadable(why: object) -> UnreachableError:
-    return UnreachableError(f"the answer is no HTTP that can be read: {said(why)}")
+    return UnreachableError(f"the answer is no HTTP that can be read: {one_line(why)}")
 
 
-def said(error: object) -> str:
+def one_line(error: object) -> str:
     """Write one line of an exception, or of words about one."""
     return clipped(" ".join(str(error).split()) or type(error).__name__, 120)

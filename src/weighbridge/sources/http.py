@@ -23,7 +23,7 @@ from weighbridge.sources.answers import (
     Response,
     ResponseHeaders,
     UnreachableError,
-    said,
+    one_line,
     within,
 )
 from weighbridge.units import MIB
@@ -151,7 +151,7 @@ def _stored_token() -> str | None:
     try:
         stored: str | None = get_token()
     except Exception as error:  # an exchange that failed, a file that is not ours
-        raise UsageError(f"huggingface_hub has no token: {said(error)}; give --token") from None
+        raise UsageError(f"huggingface_hub has no token: {one_line(error)}; give --token") from None
     return stored
 
 
@@ -179,7 +179,7 @@ def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> I
         finally:
             response.close()
     except OSError as error:
-        raise _TransientError(f"cannot be reached{_through(url)} ({said(error)})") from None
+        raise _TransientError(f"cannot be reached{_through(url)} ({one_line(error)})") from None
 
 
 def _through(url: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.sources.answers import ResponseHeaders, said, unreadable, within
+from weighbridge.sources.answers import ResponseHeaders, one_line, unreadable, within
 
 
 class SessionResponse:
@@ -65,7 +65,7 @@ def _ours(error: Exception) -> Exception:
 
     http_error: type[Exception] = errors.HTTPError  # the client's; requests' own are OSErrors
     if isinstance(error, http_error) and not isinstance(error, OSError):
-        return ConnectionError(said(error))
+        return ConnectionError(one_line(error))
     if isinstance(error, WeighbridgeError | OSError):
         return error
     return unreadable(error)

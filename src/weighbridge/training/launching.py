@@ -60,9 +60,9 @@ class TrainingLine:
 
 @dataclass(frozen=True, slots=True)
 class TrainerRun:
-    """One run: `told` has every setting as it was used, `asked` what the user said."""
+    """One run: `settings` has every setting as it was used, `asked` what the user said."""
 
-    told: Mapping[str, Any]
+    settings: Mapping[str, Any]
     asked: Train
     model: str  # what from_pretrained is given
     cls: str
@@ -71,17 +71,17 @@ class TrainerRun:
 
     @property
     def framework(self) -> str:
-        return str(self.told["framework"])
+        return str(self.settings["framework"])
 
     @property
     def zero(self) -> bool:
-        return str(self.told["shard"]).startswith("zero")
+        return str(self.settings["shard"]).startswith("zero")
 
     @property
     def packs(self) -> ConfigCall | None:
         """Return the config of bitsandbytes and others where the loader packs, or the one that
         unpacks what is stored packed."""
-        form = self.told["quantization"]
+        form = self.settings["quantization"]
         if form is None:
             return dequantizing(self.method) if self.stored else None
         return None if form == self.stored else written(form, self._computes)
@@ -91,7 +91,7 @@ class TrainerRun:
         """Return the dtype of products with unpacked weights: autocast's, else the one they were
         loaded in."""
         mixed = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}
-        return mixed.get(str(self.told["precision"]), str(self.told["dtype"]))
+        return mixed.get(str(self.settings["precision"]), str(self.settings["dtype"]))
 
 
 def line(run: TrainerRun) -> TrainingLine:
@@ -109,7 +109,7 @@ def start(count: int) -> str:
 
 def unwritten(run: TrainerRun) -> str:
     """Return what the framework cannot be asked for in a line; "" where it can."""
-    t = run.told
+    t = run.settings
     if run.framework not in WRITES:
         return f"{run.framework} is told by files of its own; lines are for {' and '.join(WRITES)}"
     if not run.model:
@@ -135,9 +135,9 @@ def _beside(run: TrainerRun) -> str:
     for name in ELSEWHERE:
         if getattr(run.asked, name) not in (None, False):
             return f"--{name.replace('_', '-')} is said elsewhere"
-    if any(int(run.told[f"{name}_parallel_size"]) > 1 for name in RANKS):
+    if any(int(run.settings[f"{name}_parallel_size"]) > 1 for name in RANKS):
         return "ranks that share a layer or a sequence are accelerate's own settings"
-    if run.told["offload"] == "optimizer" and not run.zero:
+    if run.settings["offload"] == "optimizer" and not run.zero:
         return "only DeepSpeed keeps states alone on the host"
     return _packed(run)
 
@@ -146,7 +146,7 @@ def _packed(run: TrainerRun) -> str:
     """Say why no loader gives the format of a run; "" where one does. What is packed is not packed
     again: transformers raises ValueError since 4.56 (quantizers/auto.py,
     merge_quantization_configs), and kept the checkpoint's own format before."""
-    form = run.told["quantization"]
+    form = run.settings["quantization"]
     if form == (run.stored or None):
         return ""
     if form is None:
@@ -157,7 +157,7 @@ def _packed(run: TrainerRun) -> str:
 
 
 def _imports(run: TrainerRun) -> Iterator[str]:
-    config, t = run.packs, run.told
+    config, t = run.packs, run.settings
     names = [run.cls] if run.framework == "trainer" else []
     names += ["TrainingArguments"] if run.framework == "trainer" else []
     names += [config.name] if config is not None else []
@@ -174,12 +174,12 @@ def _imports(run: TrainerRun) -> Iterator[str]:
 
 
 def _kernels(run: TrainerRun) -> Iterator[str]:
-    for name in OFF.get(run.told["attention"] or "", ()):
+    for name in OFF.get(run.settings["attention"] or "", ()):
         yield f"torch.backends.cuda.enable_{name}_sdp(False)"
 
 
 def _trainer(run: TrainerRun) -> Iterator[str]:
-    t = run.told
+    t = run.settings
     loaded = ", ".join([json.dumps(run.model), *_loading(run)])
     yield f"model = {run.cls}.from_pretrained({loaded})"
     if t["kbit_upcast"] == "peft":
@@ -194,34 +194,34 @@ def _trainer(run: TrainerRun) -> Iterator[str]:
 
 def _trl(run: TrainerRun) -> Iterator[str]:
     yield f"model = {json.dumps(run.model)}"
-    if run.told["lora_r"]:
+    if run.settings["lora_r"]:
         yield f"peft_config = {_adapters(run)}"
     loading = ", ".join(_loading(run))
-    length = f"max_length={run.told['seq_len']}"
+    length = f"max_length={run.settings['seq_len']}"
     arguments = ", ".join((*_arguments(run), length, f"model_init_kwargs=dict({loading})"))
     yield f"args = SFTConfig({arguments})"
 
 
 def _loading(run: TrainerRun) -> Iterator[str]:
-    yield f"dtype=torch.{run.told['dtype']}"
+    yield f"dtype=torch.{run.settings['dtype']}"
     config = run.packs
     if config is not None:
         yield f"quantization_config={call(config, run.asked.bnb_4bit_quant_storage)}"
-    kernel = run.told["attention"] or ""
+    kernel = run.settings["attention"] or ""
     if kernel in IMPLEMENTATIONS:
         yield f'attn_implementation="{IMPLEMENTATIONS[kernel]}"'
 
 
 def call(call: ConfigCall, storage: str | None = None) -> str:
     """Return a quantization_config; `storage` is the dtype that packed weights are stored in."""
-    arguments = [f"{name}={value!r}" for name, value in call.given.items()]
+    arguments = [f"{name}={value!r}" for name, value in call.arguments.items()]
     arguments += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
     arguments += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
     return f"{call.name}({', '.join(arguments)})"
 
 
 def _adapters(run: TrainerRun) -> str:
-    t = run.told
+    t = run.settings
     lora = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
     targets = list(t["lora_targets"])
     lora.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
@@ -233,7 +233,7 @@ def _adapters(run: TrainerRun) -> str:
 
 
 def _arguments(run: TrainerRun) -> Iterator[str]:
-    t = run.told
+    t = run.settings
     yield '"out"'
     yield f"per_device_train_batch_size={t['batch_size']}"
     yield f"gradient_accumulation_steps={t['gradient_accumulation']}"
@@ -252,7 +252,7 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
 
 
 def _shards(run: TrainerRun) -> Iterator[str]:
-    t = run.told
+    t = run.settings
     if t["shard"] == "fsdp2":
         config: dict[str, Any] = {"version": 2}
         config |= {"cpu_offload": True} if t["offload"] == "params" else {}
@@ -264,7 +264,7 @@ def _shards(run: TrainerRun) -> Iterator[str]:
 
 def _deepspeed(run: TrainerRun) -> dict[str, Any]:
     """DeepSpeed's configuration; what is "auto" the Trainer fills in."""
-    away, stage = run.told["offload"], int(run.told["shard"][-1])
+    away, stage = run.settings["offload"], int(run.settings["shard"][-1])
     share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
     if stage == 3:
         share["stage3_prefetch_bucket_size"] = "auto"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from weighbridge.arch.model_types import differs
-from weighbridge.components.weights import BITSANDBYTES, told
+from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import hardware
 from weighbridge.training.kbit import four_bits
@@ -63,7 +63,9 @@ def _float32_base(plan: TrainingPlan) -> str:
 
 
 def _experts(plan: TrainingPlan) -> str:
-    return told(plan.subject.part, replace(plan.subject.choice, dtype=plan.dtype), plan.major)
+    return unpacked_experts(
+        plan.subject.part, replace(plan.subject.choice, dtype=plan.dtype), plan.major
+    )
 
 
 def _upcast(plan: TrainingPlan) -> str:

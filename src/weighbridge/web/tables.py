@@ -64,7 +64,7 @@ def _gpus(given: Given, view: AnswerView) -> Answer:
 
     if given.get("sort") not in (None, *listing.SORTS):
         raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(given['sort'])}")
-    cards, machines = listing.found(given.get("pattern", ""), given)
+    cards, machines = listing.matching(given.get("pattern", ""), given)
     report = listing.to_dict(cards, machines)
     return report, gpus(cards, machines, view.lang, full=view.details, page=True)
 

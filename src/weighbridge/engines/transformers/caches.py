@@ -44,7 +44,7 @@ from weighbridge.components.kv_cache import (
     Lengths,
     components,
     heads_token,
-    kept,
+    kept_tokens,
     mixers,
     state,
     total,
@@ -103,10 +103,10 @@ def _length(setting: TransformersCacheSetting) -> int:
 
 def _tokens(mixer: Attention, setting: TransformersCacheSetting) -> int:
     if setting.cache == "static":
-        return kept(_length(setting), mixer.reach)
+        return kept_tokens(_length(setting), mixer.reach)
     if setting.after == "prefill" or not keeps_windows(setting.version):
         return setting.lengths.context
-    return kept(setting.lengths.context, mixer.reach)
+    return kept_tokens(setting.lengths.context, mixer.reach)
 
 
 def _quantized(mixer: Attention, setting: TransformersCacheSetting) -> CacheBytes:
@@ -153,7 +153,7 @@ def _compressed(mixer: Compressed, setting: TransformersCacheSetting) -> CacheBy
     near = (
         setting.lengths.context
         if setting.after == "prefill"
-        else kept(setting.lengths.context, mixer.window)
+        else kept_tokens(setting.lengths.context, mixer.window)
     )
     if mixer.rate == 1:
         return CacheBytes(kv=setting.batch * setting.dtype.size(2 * near * mixer.dim))

@@ -134,7 +134,7 @@ def _loaded(subject: Subject, w: "Infer", plan: GenerationPlan, config: ConfigCa
 
 def _call(call: ConfigCall) -> str:
     given = [_call(call.inner)] if call.inner is not None else []
-    given += [f"{name}={_value(value)}" for name, value in call.given.items()]
+    given += [f"{name}={_value(value)}" for name, value in call.arguments.items()]
     given += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
     return f"{call.name}({', '.join(given)})"
 

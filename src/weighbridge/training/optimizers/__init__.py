@@ -31,7 +31,7 @@ from weighbridge.training.optimizers import bits, lowrank, plain
 from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State
 
-__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "said", "tuned"]
+__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "taken_as", "tuned"]
 
 TABLE = (*plain.ROWS, *bits.ROWS, *lowrank.FACTORED_ROWS, *lowrank.ROWS, *plain.LIBRARY_ROWS)
 ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
@@ -79,8 +79,8 @@ def optimizer(name: str) -> Optimizer:
     raise UsageError(f"--optimizer {name!r} is not known; near are {', '.join(close)}")
 
 
-def said(name: str) -> str:
-    """One sentence where a name is read as another one; "" for a spelling of its own."""
+def taken_as(name: str) -> str:
+    """Say in a sentence where a name is read as another one; "" for a spelling of its own."""
     known = optimizer(name).name
     return "" if _key(known) == _key(name) else f"--optimizer {name} is taken as {known}"
 

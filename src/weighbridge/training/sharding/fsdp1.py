@@ -67,7 +67,7 @@ class Fsdp1Unit:
     whole: TensorStorage | None = None
     grad: TensorStorage | None = None  # of all, where it waits
     done: bool = False
-    at: int = 0  # in the order in which forward last ran it
+    order: int = 0  # in the order in which forward last ran it
 
     @property
     def numel(self) -> int:
@@ -162,7 +162,7 @@ class FlatShard(Around):
         if unit is None:  # a tower's, which the root has
             return run(x)
         self._gather(m, unit)
-        unit.at = len(self._order)
+        unit.order = len(self._order)
         self._order.append(unit)
         if self.how.holds and unit.frozen:
             x = keeping(m, x, self._held)
@@ -183,8 +183,8 @@ class FlatShard(Around):
 
     def _pre_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         self._gather(m, unit)
-        if unit.at:
-            self._gather(m, self._order[unit.at - 1])
+        if unit.order:
+            self._gather(m, self._order[unit.order - 1])
 
     def _let_go(self, unit: Fsdp1Unit) -> None:
         unit.whole = None

@@ -72,12 +72,11 @@ class Fsdp2Unit:
     parts: list[LeafTensor] = field(default_factory=list)
     gathered: TensorStorage | None = None  # all parts in one buffer
     whole: list[TensorStorage] = field(default_factory=list)  # the parameters, while they are there
-    kept: list[TensorStorage] = field(
-        default_factory=list
-    )  # gradients that wait in the reduce dtype
+    # Gradients that wait in the reduce dtype
+    waiting: list[TensorStorage] = field(default_factory=list)
     used: bool = False  # in this forward
     done: bool = False  # with its backward
-    at: int = -1  # in the order in which forward ran
+    order: int = -1  # in the order in which forward ran
 
     @property
     def padded(self) -> int:
@@ -199,7 +198,7 @@ class Fsdp2Rank(Around):
         self._order.clear()
         for unit in self.units:
             unit.done = unit.used = False
-            unit.at = -1
+            unit.order = -1
         for unit in (self.root, self.last) if self._tied else (self.root, self.first):
             self._enter(m, unit)
 
@@ -236,8 +235,8 @@ class Fsdp2Rank(Around):
         return self._turned(m, unit, out)
 
     def _turned(self, m: Machine, unit: Fsdp2Unit, out: Tensor) -> Tensor:
-        if unit.at < 0:
-            unit.at = len(self._order)
+        if unit.order < 0:
+            unit.order = len(self._order)
             self._order.append(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
@@ -266,7 +265,7 @@ class Fsdp2Rank(Around):
     def _pre_backward(self, m: Machine, unit: Fsdp2Unit) -> None:
         self._gather(m, unit)
         self._copy_out(m, unit, forward=False)
-        self._ahead(m, unit.at)
+        self._ahead(m, unit.order)
 
     def _ahead(self, m: Machine, at: int) -> None:
         if at:
@@ -325,10 +324,10 @@ class Fsdp2Rank(Around):
         how = self.how
         if how.reduce == how.compute:
             return
-        first = not unit.kept
+        first = not unit.waiting
         for p in unit.params:
             if p.grad is not None and first:
-                unit.kept.append(TensorStorage(m.heap, how.reduce.size(p.numel), "gradients"))
+                unit.waiting.append(TensorStorage(m.heap, how.reduce.size(p.numel), "gradients"))
             p.grad = None
 
     def _scatter(
@@ -339,7 +338,7 @@ class Fsdp2Rank(Around):
         sent = TensorStorage(m.heap, how.reduce.size(count * how.ranks), TEMPORARIES)
         for p, _ in pairs:
             p.grad = None
-        unit.kept.clear()
+        unit.waiting.clear()
         shard = TensorStorage(m.heap, how.reduce.size(count), "gradients", SCATTER)
         dtype = pairs[0][1].dtype
         if dtype != how.reduce:

@@ -56,11 +56,11 @@ class New:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The course of one layer in memory. `events` are requests by their place in `made` (n + 1,
+    """The course of one layer in memory. `events` are requests by their place in `requests` (n + 1,
     released -(n + 1)), or the name of what is released of the cache's older state."""
 
     tape: Tape
-    made: tuple[LayerRequest, ...]
+    requests: tuple[LayerRequest, ...]
     events: tuple[int | str, ...]
     output: Any
     changes: State
@@ -163,7 +163,7 @@ class Repeats:
                 elif event < 0:
                     tape.free(numbers.pop(-event - 1))
                 else:
-                    request = pattern.made[event - 1]
+                    request = pattern.requests[event - 1]
                     numbers[event - 1] = tape.malloc(
                         request.nbytes,
                         op=request.op,
@@ -189,8 +189,8 @@ class _Reading:
         older: dict[str, int | None],
     ) -> None:
         self.recorder, self.tape, self.prefix = recorder, tape, prefix
-        self.slots: dict[int, int] = {}  # numbers of storages -> place in `made`
-        self.made: list[LayerRequest] = []
+        self.slots: dict[int, int] = {}  # numbers of storages -> place in `requests`
+        self.requests: list[LayerRequest] = []
         self.events: list[int | str] = []
         self.kept: set[int] = set()
         names = {number: name for name, number in older.items() if number is not None}
@@ -203,10 +203,10 @@ class _Reading:
             storage = self.tape.storages[number]
             if not storage.module.startswith(self.prefix):
                 raise NotRepeatedError
-            self.slots[number] = len(self.made)
+            self.slots[number] = len(self.requests)
             below = storage.module[len(self.prefix) :]
-            self.made.append(LayerRequest(storage.nbytes, storage.op, below, storage.role))
-            self.events.append(len(self.made))
+            self.requests.append(LayerRequest(storage.nbytes, storage.op, below, storage.role))
+            self.events.append(len(self.requests))
             self.kept.add(number)
         elif number in self.slots:
             self.events.append(-(self.slots[number] + 1))
@@ -258,7 +258,7 @@ class _Reading:
             raise NotRepeatedError
         if self.kept:  # a workspace, taken for the first time
             raise NotRepeatedError
-        return Pattern(self.tape, tuple(self.made), tuple(self.events), output, changes)
+        return Pattern(self.tape, tuple(self.requests), tuple(self.events), output, changes)
 
 
 @dataclass(frozen=True, slots=True)

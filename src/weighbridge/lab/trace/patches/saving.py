@@ -48,33 +48,33 @@ class Marks:
     def __init__(self) -> None:
         self.contents: list[Any] = []
         self.paths: dict[str, int] = {}
-        self.made: set[str] = set()  # files that are marks, and not real
+        self.marks: set[str] = set()  # files that are marks, and not real
 
     def put(self, path: Any, content: Any) -> None:
         where = os.path.abspath(path)
         self.paths[where] = len(self.contents)
         self.contents.append(content)
-        if where in self.made or not os.path.exists(where):
+        if where in self.marks or not os.path.exists(where):
             with open(where, "wb") as file:
                 file.write(archive(str(self.paths[where]).encode()))
-            self.made.add(where)
+            self.marks.add(where)
 
     def get(self, path: Any) -> Any:
         """Return what this run saved there; None if it saved nothing."""
         where = os.path.abspath(path)
-        if where in self.paths and where not in self.made:
+        if where in self.paths and where not in self.marks:
             return self.contents[self.paths[where]]
         number = _marked(where)
         return None if number is None else self.contents[number]
 
     def close(self) -> None:
         """Take the marks away, also those that got another name, or whose folder did."""
-        for folder in {os.path.dirname(path) for path in self.made}:
+        for folder in {os.path.dirname(path) for path in self.marks}:
             for place in [folder] if os.path.isdir(folder) else _beside(folder):
                 for entry in os.scandir(place):
                     if entry.is_file() and _marked(entry.path) is not None:
                         os.unlink(entry.path)
-        self.made.clear()
+        self.marks.clear()
 
 
 def _beside(folder: str) -> list[str]:
