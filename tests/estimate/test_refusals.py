@@ -113,7 +113,7 @@ def test_a_variable_helps_only_where_nothing_else_is_in_the_way(was, stops):
 def test_cards_that_differ_each_have_room_for_their_own():
     """A quick verdict: 3 GiB on one card and 5 on the other, of which each has its own margins."""
     small, large = ([[("weights", exactly(n * GIB))]] for n in (3, 5))
-    like = RunForm("serve", "llama.cpp")
+    like = RunForm("serve", "vllm")
     room = budget("3060+3090", None, None)
     assert [round(one.low / GIB) for one in room.each] == [12, 24]
     most = [one.low for one in room.each]

@@ -1,11 +1,13 @@
-"""What is left of a device for the tensors of a run: by hand."""
+"""What a device leaves for the tensors of a run, and what a trainer copies of logits: by hand."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from weighbridge.dtypes import BFLOAT16
 from weighbridge.memory import Bytes, exactly
 from weighbridge.training import answer
+from weighbridge.training.run import Batches
 from weighbridge.units import GIB, MIB
 
 
@@ -22,3 +24,18 @@ def test_the_allocator_has_what_a_context_and_libraries_leave(monkeypatch, usabl
     assert answer.capacity(plan, None) is None
     monkeypatch.setattr(answer, "beside", lambda plan: None)
     assert answer.capacity(plan, room) == max(0, usable - 500 * MIB)
+
+
+@pytest.mark.parametrize(("copies", "taken"), [(True, [2 * 3 * 100 * 2]), (False, [])])
+def test_all_logits_but_the_last_are_copied_for_the_accuracy_of_tokens(copies, taken):
+    """Of 2 sequences of 4 tokens and 100 words in 16 bits."""
+    found = []
+    machine = SimpleNamespace(hidden=lambda nbytes, name: found.append(nbytes))
+    run = SimpleNamespace(
+        p=SimpleNamespace(framework=SimpleNamespace(copies_logits=copies)),
+        s=SimpleNamespace(length=4, m=machine),
+    )
+    Batches._compared(run, SimpleNamespace(numel=2 * 4 * 100, dtype=BFLOAT16))
+    assert found == taken
+    Batches._compared(run, None)
+    assert found == taken
