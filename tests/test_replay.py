@@ -68,6 +68,8 @@ def test_a_corner_holds_words_and_is_told_as_it_was_asked() -> None:
     other = replace(one.kept, parts={**one.kept.parts, "words": ""})
     found = replay.changed({"gpt2": {one.question: other}}, replay.answers([one]))
     assert found == ["gpt2 | infer vllm max_num_seqs=3 | words"]
+    assert len(one.kept.sentences) > 20
+    assert one.kept.sentences <= replay.read_sentences()
 
 
 def test_a_change_is_told_by_its_component_and_the_peak() -> None:
@@ -78,6 +80,38 @@ def test_a_change_is_told_by_its_component_and_the_peak() -> None:
     assert "the rest" in replay.difference(before, replace(before, report="c"))
     refused = replay.Kept("refused", message="no such class")
     assert replay.difference(before, refused) == "answered -> no such class"
+
+
+def test_a_sentence_is_kept_behind_its_key_without_numbers() -> None:
+    phase = {"formula": "2 x 4,096 tokens\nin fp8", "source": "vllm 0.33 a.py", "bytes": 3}
+    report = {"version": "1", "phases": [phase], "reason": None, "warnings": ["1.5 of Q4_K"]}
+    assert [*replay.forms(report)] == [
+        "formula: # x # tokens in fp8",
+        "source: vllm 0.33 a.py",
+        "warnings: # of Q4_K",
+    ]
+
+
+def test_a_new_sentence_is_told_and_one_that_is_gone(tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    def told(*lines: str, every: bool = True, accept: bool = False) -> tuple[int, list[str]]:
+        corner = replay.Corner({}, replay.Kept("", sentences=frozenset(lines)))
+        changed = replay.told_sentences([corner], every=every, accept=accept)
+        return changed, capsys.readouterr().out.splitlines()[:-1]
+
+    monkeypatch.setattr(replay, "SENTENCES", tmp_path / "sentences.txt")
+    assert told("b", "a", accept=True) == (2, ["+ a", "+ b"])
+    assert replay.SENTENCES.read_text() == "a\nb\n"
+    assert told("b", "a") == (0, [])
+    assert told("a", every=False) == (0, []), "others were not asked"
+    assert told("a", "c", every=False) == (1, ["+ c"])
+    assert told("a", "c", accept=True) == (2, ["+ c", "- b"])
+    assert replay.SENTENCES.read_text() == "a\nc\n"
+
+
+def test_sentences_are_sorted_and_few() -> None:
+    lines = replay.SENTENCES.read_text().splitlines()
+    assert lines == sorted(set(lines))
+    assert 300 < len(lines) < 3000, "each is held once, without its numbers"
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Did any answer change? Asks the built-in catalogue a list of questions, and then the corners, and
 compares what comes with what is kept, answer by answer and component by component.
 
-    python -m tools.replay                     0 of N answers changed, or which did; exit 1 then
+    python -m tools.replay                     0 of N answers changed, or which did; exit 1 then,
+                                               and where a corner says another sentence
     python -m tools.replay --only 'infer vllm' questions whose name holds this text
     python -m tools.replay --models 'deepseek' models whose name holds this text
     python -m tools.replay --every 10          each tenth model
@@ -19,16 +20,20 @@ and devices in which that name stands. Sentences are left out (WORDS): numbers, 
 what is held. Of corners formulas, warnings and reasons are held, too, as a part named "words", and
 as one named "tensors" each size that a program over the model makes on the way, at the peak or not.
 An answer that is refused is kept as its message.
+
+tests/sentences.txt has every formula, source, reason and warning of the corners once, with # in
+place of numbers (a source keeps its own): a run prints those that are new, and those that are gone.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 
 KEPT = Path(__file__).parent.parent / "tests" / "replay.jsonl"
 CORNERS = KEPT.with_name("corners.jsonl")
+SENTENCES = KEPT.with_name("sentences.txt")
 MACS = {"4090": "m3-max-36gb", "h100": "m3-max-128gb", "h100:8": "m3-ultra-512gb"}  # MLX's cards
 CARDS = ((8 * 10**9, "4090"), (36 * 10**9, "h100"))  # parameters up to which one such card is asked
 LARGE = "h100:8"
@@ -73,6 +79,7 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
 PRINTED = 40  # changes that are told one by one
 WORDS = frozenset({"formula", "source", "reason", "warnings", "version"})
 HELD_WORDS = frozenset({"formula", "reason", "warnings"})  # of corners
+NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
 PROGRAMS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (  # what each call of theirs makes
     (Heap, "take", lambda made, heap, nbytes, *of: (nbytes, *of)),
     (Heap, "many", lambda made, heap, count, nbytes, *of: (count, nbytes, *of)),
@@ -90,6 +97,7 @@ class Kept:
     peak: int | None = None  # bytes
     parts: Mapping[str, str] | None = None  # a hash of each component
     message: str | None = None
+    sentences: frozenset[str] = field(default=frozenset(), compare=False)  # of a corner
 
     def to_list(self) -> list[Any]:
         if self.message is not None:
@@ -162,10 +170,12 @@ def kept(ask: Callable[[], "Report | Fit"]) -> Kept:
 def kept_whole(request: Mapping[str, Any]) -> Kept:
     """What is remembered of a corner: its words, and all tensors on the way, too."""
     told: list[Any] = []
+    said: set[str] = set()
 
     def ask() -> "Report | Fit":
         report = Requests(offline=True).report(dict(request))
         told.extend(sentences(report.to_dict()))
+        said.update(forms(report.to_dict()))
         return report
 
     with tensors() as made:
@@ -173,7 +183,7 @@ def kept_whole(request: Mapping[str, Any]) -> Kept:
     if found.parts is None:
         return found
     more = {"words": digest(told)[:4], "tensors": made.hexdigest()[:4]}
-    return replace(found, parts={**found.parts, **more})
+    return replace(found, parts={**found.parts, **more}, sentences=frozenset(said))
 
 
 @contextmanager
@@ -223,6 +233,26 @@ def sentences(told: Any) -> Iterator[Any]:
     elif isinstance(told, list | tuple):
         for one in told:
             yield from sentences(one)
+
+
+def forms(told: Any) -> Iterator[str]:
+    """Yield each sentence of a report behind its key, without its numbers."""
+    if isinstance(told, dict):
+        for key, value in told.items():
+            if key not in WORDS:
+                yield from forms(value)
+            elif key != "version" and value:
+                lines = [value] if isinstance(value, str) else value
+                yield from (f"{key}: {form(key, line)}" for line in lines)
+    elif isinstance(told, list | tuple):
+        for one in told:
+            yield from forms(one)
+
+
+def form(key: str, sentence: str) -> str:
+    """Return a sentence on one line, with # for each number; a source keeps its own."""
+    line = " ".join(sentence.split())
+    return line if key == "source" else NUMBER.sub("#", line)
 
 
 def digest(value: Any) -> str:
@@ -295,6 +325,26 @@ def write_corners(found: Iterable[Corner]) -> None:
                 file.write(json.dumps({"request": one.request, "answer": told}) + "\n")
 
 
+def read_sentences() -> set[str]:
+    return set(SENTENCES.read_text().splitlines()) if SENTENCES.exists() else set()
+
+
+def told_sentences(corners: Iterable[Corner], *, every: bool, accept: bool) -> int:
+    """Print the sentences that no corner said before; where every corner was asked, those that none
+    says any more, too. Return how many changed."""
+    before = read_sentences()
+    now = {line for one in corners if one.kept is not None for line in one.kept.sentences}
+    new, gone = sorted(now - before), sorted(before - now) if every else []
+    for sign, lines in (("+", new), ("-", gone)):
+        for line in lines[:PRINTED]:
+            print(sign, line)
+    if new or gone:
+        print(f"{len(new)} sentences are new, {len(gone)} are gone ({SENTENCES.name})")
+    if accept:
+        SENTENCES.write_text("".join(f"{line}\n" for line in sorted({*before, *new} - {*gone})))
+    return len(new) + len(gone)
+
+
 def difference(before: Kept | None, now: Kept) -> str:
     """What to say of an answer that is another one than before; "" where it is the same."""
     if before == now:
@@ -345,8 +395,10 @@ def main() -> int:
         *changed(before, {name: now[name] for name in names if name in now}),
         *changed(answers(corners), answers(came)),
     ]
+    every = not (typed.only or typed.models)
+    changed_words = told_sentences(came, every=every, accept=typed.accept)
     told(changes, sum(map(len, now.values())) + len(came))
-    return 1 if changes and not typed.accept else 0
+    return 1 if (changes or changed_words) and not typed.accept else 0
 
 
 def shown(names: list[str], question: str) -> int:

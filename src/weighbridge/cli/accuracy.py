@@ -1,16 +1,18 @@
 """weighbridge accuracy"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from weighbridge.cli.options import FORMS, output_form
 from weighbridge.cli.progress import progress
+from weighbridge.errors import UsageError
 from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.lab.evidence.accuracy import AccuracyRow, Coverage
+    from weighbridge.lab.evidence.outcomes import Judged
     from weighbridge.lab.evidence.records import Outcome
 
 HEAD = (
@@ -27,6 +29,13 @@ LEGEND = (
     "exact: share that the printed digits cannot tell from ours",
     "width: of our interval, median, as a share of what we expect",
 )
+
+# Of runs that ran or died
+OUTCOME_HEAD = ("it", "cases", "fits", "does not fit", "cannot say", "not answered")
+VERDICTS = ("yes", "no", "unknown", "skipped")  # in the order of the columns
+OF_FIGURES = ("source", "trace", "coverage", "by_source", "worst")  # options of no outcome
+DIED = {"runs": "ran", "out of memory": "died"}
+SAID = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 
 Laid = Callable[[Sequence[Sequence[str]], int], Iterator[str]]
 
@@ -61,9 +70,7 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
     from weighbridge.lab.evidence.accuracy import rows, to_dict
 
     if outcomes:
-        from weighbridge.cli.outcomes import told
-
-        told(output_form(form, as_json=as_json, quiet=quiet), asked)
+        _outcomes(output_form(form, as_json=as_json, quiet=quiet), asked)
         return
     found = _found(asked, apart=False)
     apart = _found(asked, apart=True) if asked["coverage"] else None
@@ -185,3 +192,77 @@ def _errors(outcomes: "Sequence[Outcome]") -> Iterator[str]:
     for o in outcomes:
         if isinstance(o, Prediction):
             yield f"{o.record.id} {o.quantity.replace(', ', '-')} {o.error:+.6f}"
+
+
+# Runs that ran or died, beside our verdicts: --outcomes
+
+
+def _outcomes(form: str, asked: Mapping[str, Any]) -> None:
+    """Print published outcomes beside our verdicts. Raises UsageError for options of figures."""
+    wrong = next((name for name in OF_FIGURES if asked[name]), None)
+    if wrong is not None:
+        flag = f"--{wrong.replace('_', '-')}"
+        raise UsageError(f"{flag} is of measured figures; leave it out, or --outcomes")
+    cases = _judged_cases(asked["engine"])
+    if form == "json":
+        from weighbridge.lab.evidence.outcomes import to_dict
+
+        click.echo(json_text(to_dict(cases)), nl=False)
+    elif form == "quiet":
+        click.echo("\n".join(_case_in_short(case) for case in cases))
+    else:
+        click.echo("\n".join(_outcomes_table(cases, form, records=asked["records"])))
+
+
+def _judged_cases(engine: str | None) -> "list[Judged]":
+    from weighbridge.lab.evidence.outcomes import chosen, judged
+
+    cases = chosen(engine)
+    with progress("the outcomes", "cases") as callback:
+        answers = []
+        for number, case in enumerate(cases, 1):
+            answers.append(judged(case))
+            callback(number, len(cases))
+    return answers
+
+
+def _outcomes_table(cases: "Sequence[Judged]", form: str, *, records: bool) -> Iterator[str]:
+    from weighbridge.lab.evidence.outcomes import counts, passed, wrong
+
+    table: list[Sequence[str]] = [OUTCOME_HEAD]
+    for outcome, row in counts(cases).items():
+        cells = (str(row[key]) for key in VERDICTS)
+        table.append((DIED[outcome], str(sum(row.values())), *cells))
+    yield from (markdown if form == "markdown" else columns)(table, 1)
+    against = list(wrong(cases))
+    if against:
+        yield "\nthe verdict is another"
+        yield from (f"  {_case_line(case)}" for case in against)
+    yield "\nnot answered"
+    yield from (f"  {count:>3} {reason}" for reason, count in passed(cases).items())
+    if records:
+        yield "\ncases"
+        yield from (f"  {_case_line(case)}" for case in cases)
+
+
+def _case_line(judged: "Judged") -> str:
+    """One case: what was tried, how it went, what we say."""
+    from weighbridge.lab.evidence.outcomes import AnsweredCase, cited
+
+    case = judged.case
+    card = case.accelerator or case.memory or " or ".join(case.between) or "a card without a name"
+    engine = f"{case.engine} {case.version or ''}".rstrip()
+    start = f"{case.id}  {case.model} on {case.count} x {card}, {engine}"
+    if not isinstance(judged, AnsweredCase):
+        why = f"{judged.reason}{f' ({judged.detail})' if judged.detail else ''}"
+        return f"{start}: {DIED[case.outcome]}; not answered: {why}  [{cited(case)}]"
+    because = f"; {case.because}" if case.because and judged.wrong else ""
+    said = f"{SAID[judged.fits]}: {judged.verdict.reason}{because}"
+    return f"{start}: {DIED[case.outcome]}; {said}  [{cited(case)}]"
+
+
+def _case_in_short(judged: "Judged") -> str:
+    from weighbridge.lab.evidence.outcomes import AnsweredCase
+
+    said = SAID[judged.fits] if isinstance(judged, AnsweredCase) else "not answered"
+    return f"{judged.case.id} {DIED[judged.case.outcome]}: {said}"

@@ -22,7 +22,7 @@ from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, I
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.verdict import on_devices, on_host
-from weighbridge.workload import SPREAD, Infer, foreign
+from weighbridge.workload import SPREAD, Infer, foreign, layouts
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -59,9 +59,8 @@ def infer(
 
 
 def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:
-    """Yield the ways in which a server is spread over the cards that were named, where nobody says:
-    each layer over all of them, or over those of one machine with a stage a machine, else layers in
-    stages, else one card. A command stands as it is."""
+    """Yield the ways in which a server is spread over the cards that were named, where nobody says,
+    and at last one card. A command stands as it is."""
     budget = workload.budget()
     count = 1 if budget is None else budget.choice.count
     open_ = (
@@ -69,14 +68,8 @@ def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:
         and not workload.engine_defaults
         and all(getattr(workload, n) is None for n in SPREAD)
     )
-    if open_ and count > 1:
-        from weighbridge.accelerators.machines import MACHINE, filled
-
-        stages = filled(count)
-        if stages:
-            yield workload.but(tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
-        yield workload.but(tensor_parallel_size=count)
-        yield workload.but(pipeline_parallel_size=count)
+    if open_:
+        yield from (workload.but(**settings) for settings in layouts(count))
     yield workload
 
 

@@ -2,8 +2,8 @@
 
 question.py    a task and its settings, read and checked
 opening.py     what was typed, opened; errors name its file
-estimator.py   the estimator of one question, asked as often as settings change
-remarks.py     what an answer says beside the estimate
+estimator.py   the estimator of one question, asked as often as settings change, and what an
+               answer says beside the estimate
 prepared.py    one model, read once: load, infer, train and fit are asked of it
 fit/           five questions at once about an accelerator, and what can be solved for
 requests.py    a line of JSON in, a report or an error out; models are kept between lines

@@ -1,15 +1,19 @@
 """One question about one model, answered by the estimator of its task as often as settings change.
 
 Estimator(question, model, beside)(workload)   a Report, as `weighbridge.estimate` makes it
+remarked(report, typed, meant)                 with settings in effect, and names as they were read
+with_launch_line(report, workload, ...)        with the line of Python that trains so
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from weighbridge.checkpoint.model import Model
-from weighbridge.questions.question import ModelQuestion
+from weighbridge.questions.question import Asked, ModelQuestion
 from weighbridge.report import Report
+from weighbridge.report.keys import EffectiveSettings
+from weighbridge.workload import besides
 
 if TYPE_CHECKING:
     from weighbridge.estimate.limits import Setting
@@ -65,3 +69,48 @@ class Estimator:
             longest = infer(self.model, w.but(context=length), **self.beside, limits=limits)
             report = refusals.told_longest(longest, length)
         return refusals.named(refusals.judged(report, launched, self.model), launched)
+
+
+# What an answer says of the question beside the estimate
+
+
+def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Report:
+    """Add all that was asked to the settings of a report, and a word on each name that was read as
+    another one. `meant` are the settings that were estimated."""
+    if typed.task == "train":
+        report = _with_optimizer(report, typed.workload)
+    more = besides(report.task, meant, report.workload)
+    if more:
+        report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
+    if meant.quantization in (None, typed.workload.quantization):
+        return report
+    from weighbridge.engines.format_names import said
+
+    return _warned(report, said(typed.workload.quantization, meant.quantization or ""))
+
+
+def _with_optimizer(report: Report, typed: Any) -> Report:
+    """Add a word on the optimizer that a name was read as."""
+    if typed.optimizer is None:
+        return report
+    from weighbridge.training.optimizers import taken_as
+
+    return _warned(report, taken_as(typed.optimizer))
+
+
+def _warned(report: Report, line: str) -> Report:
+    return replace(report, warnings=(line, *report.warnings)) if line else report
+
+
+def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[str, str]) -> Report:
+    """Add the line of Python that trains it so, unless it is known not to fit. `loads` is what
+    that line is told to load; `packed` the format of the files and their quant_method."""
+    verdict = report.verdict
+    if verdict is not None and verdict.fits == "no":
+        return report
+    from weighbridge.training.launching import TrainerRun, line, start
+
+    run = line(TrainerRun(report.workload, workload, loads, report.model.architecture, *packed))
+    note = run.why or start(1 if verdict is None else verdict.count)
+    derived = report.derived | {"launch": run.text or None, "launch_note": note or None}
+    return replace(report, derived=derived)

@@ -23,10 +23,9 @@ from weighbridge.checkpoint.inventory import Inventory
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.engines.table import record, usual
 from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
-from weighbridge.questions.estimator import Estimator
+from weighbridge.questions.estimator import Estimator, remarked, with_launch_line
 from weighbridge.questions.opening import following, inventory, live
 from weighbridge.questions.question import Asked, ModelQuestion, one_model, question, serving
-from weighbridge.questions.remarks import remarked, with_launch_line
 from weighbridge.report import Report
 
 if TYPE_CHECKING:

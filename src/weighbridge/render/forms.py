@@ -1,7 +1,7 @@
 """The forms that an answer has by itself: `print(report)`, and what a notebook shows of it.
 
 Records of answers import no renderer: they find these functions by name
-(`weighbridge.report.forms`).
+(`weighbridge.report.Shown`).
 """
 
 from weighbridge.render import draw, render

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge._version import __version__
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
-from weighbridge.report.forms import Shown
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import HostVerdict, Price, Remedy, Verdict
 
 SCHEMA = "weighbridge.report/1"
+RENDERER = "weighbridge.render.forms"  # is found by name: renderers read answers
 
 
 class ModelFacts(NamedTuple):  # not a frozen dataclass, here and below: every start makes it
@@ -44,6 +45,26 @@ class Row(NamedTuple):
     basis: str  # "division" of all parameters alike, or "format": scales and exceptions counted
     left_alone: str = ""  # what the format keeps in the model's own dtype
     quality: "Finding | None" = None  # None where no published figure is known
+
+
+class Shown:
+    """An answer that prints itself, and that a notebook shows."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return _drawn("text", self)
+
+    def _repr_markdown_(self) -> str:
+        return _drawn("markdown", self)
+
+    def _repr_html_(self) -> str:
+        return _drawn("html", self)
+
+
+def _drawn(form: str, answer: Any) -> str:
+    drawn: str = getattr(import_module(RENDERER), form)(answer)
+    return drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
-from weighbridge.report import ModelFacts, Report, as_dict
-from weighbridge.report.forms import Shown
+from weighbridge.report import ModelFacts, Report, Shown, as_dict
 
 if TYPE_CHECKING:
     from weighbridge.memory import Bytes

@@ -6,7 +6,7 @@ Unknown keys and wrong values are one line of UsageError. A setting that belongs
 refused with the others (`foreign`): silence would be a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "checked",
     "engines_of",
     "foreign",
+    "layouts",
     "read",
 ]
 
@@ -153,6 +154,21 @@ def foreign(w: "Infer", engine: str) -> None:
             continue
         theirs = " and ".join(having)
         raise UsageError(f"{setting.flag} is a setting of {theirs}, not of {engine}")
+
+
+def layouts(count: int) -> Iterator[dict[str, int]]:
+    """Yield the settings by which a server is spread over so many cards, the usual ones first: each
+    layer over all of them, or over those of one machine with a stage a machine; else layers in
+    stages. None for one card."""
+    if count < 2:
+        return
+    from weighbridge.accelerators.machines import MACHINE, filled  # of several cards
+
+    tensor, pipeline, _ = SPREAD
+    if stages := filled(count):
+        yield {tensor: MACHINE, pipeline: stages}
+    yield {tensor: count}
+    yield {pipeline: count}
 
 
 if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object

@@ -203,6 +203,7 @@ def test_weights_at_least_over_phases():
         ("infer", "vllm", 2, {"tensor_parallel_size": 2}),
         ("infer", "vllm", 8, {"tensor_parallel_size": 8}),
         ("infer", "vllm", 24, {"tensor_parallel_size": 8, "pipeline_parallel_size": 3}),
+        ("infer", "vllm", 12, {"tensor_parallel_size": 12}),
         ("infer", "transformers", 2, {}),
         ("load", "vllm", 2, {}),
         ("train", "transformers", 2, {"shard": "fsdp2"}),

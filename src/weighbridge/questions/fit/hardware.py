@@ -27,7 +27,7 @@ from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged
 from weighbridge.questions.fit.request import DEVICE, FitRequest, workload
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Solved
-from weighbridge.workload import SPREAD
+from weighbridge.workload import SPREAD, layouts
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
@@ -182,6 +182,5 @@ def ranks(asker: Asker, request: FitRequest, count: int) -> dict[str, Any]:
         packed = {"bnb_4bit_quant_storage": "bfloat16"} if method == "qlora" else {}
         return {"shard": "fsdp2", **packed}
     if task == "infer" and record(inference(asker, request)).server:
-        across = {"pipeline_parallel_size": count // MACHINE} if count > MACHINE else {}
-        return {"tensor_parallel_size": min(count, MACHINE), **across}
+        return next(layouts(count))
     return {}
