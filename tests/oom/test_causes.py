@@ -170,7 +170,7 @@ def test_what_is_ours_and_what_is_others(parsed, listed, own, others):
     [(100, 5, False), (101, 0, True), (50, 55, False), (50, 56, True), (50, 101, False)],
 )
 def test_figures_that_cannot_both_be_true(free, allocated, said):
-    """Of 100: rounded as they are they may come to 105; Windows moves what is held beyond it."""
+    """Parts of 100: rounded as they are they may come to 105; Windows moves what is held beyond it."""
     assert (
         bool(figures.contradictions(reading(capacity=100, free=free, allocated=allocated))) is said
     )
