@@ -1,13 +1,17 @@
 """Small rules of engines, both sides of each: releases of transformers, ranks, slots, placements."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.engines.launch import parse
+from weighbridge.engines.llama_cpp import answers
 from weighbridge.engines.llama_cpp.graphs.build import thinned
+from weighbridge.engines.llama_cpp.placement import LayerPlacement
 from weighbridge.engines.mlx import infer as mlx
+from weighbridge.engines.ollama import effective as ollama
 from weighbridge.engines.ollama import layer_formula
 from weighbridge.engines.parallel import cuts
 from weighbridge.engines.parallel.pieces import TensorPiece, sides
@@ -315,3 +319,119 @@ def test_tokens_whose_cache_fits_beside_all_else(usable, tokens):
 def test_what_is_largest_behind_each():
     assert placement._to_come([3, 9, 4, 1]) == [9, 4, 1, 0]
     assert placement._to_come([]) == []
+
+
+# llama.cpp: what fits, by GPU
+
+
+@dataclass
+class Held:
+    """Layers of 10 bytes with 2 of a cache, of which experts are 4; all else takes 5."""
+
+    launch: SimpleNamespace
+    net: SimpleNamespace
+
+    @property
+    def weights(self):
+        moved = min(self.launch.cpu_moe, self.launch.gpu_layers)
+        return [10 * self.launch.gpu_layers - 4 * moved] * self.launch.gpus
+
+    def kv(self, device):
+        return 2 * self.launch.gpu_layers
+
+
+@pytest.fixture
+def held(monkeypatch):
+    monkeypatch.setattr(answers, "fixed", lambda holdings, device: 5 + device)
+    monkeypatch.setattr(answers, "_proposed", lambda holdings, device: 0)
+    monkeypatch.setattr(
+        answers,
+        "replace",
+        lambda one, **changes: type(one)(**{**vars(one), **changes}),
+    )
+    tensor = SimpleNamespace(nbytes=3)
+    net = SimpleNamespace(layers=[None] * 4, weights={"blk.0.ffn_up_exps.weight": tensor})
+    launch = SimpleNamespace(gpus=1, gpu_layers=5, layers=5, cpu_moe=0, n_ctx=100)
+    return Held(launch, net)
+
+
+@pytest.mark.parametrize(
+    ("room", "count"), [(4, 0), (16, 0), (17, 1), (28, 1), (29, 2), (64, 4), (65, 5), (999, 5)]
+)
+def test_layers_that_a_gpu_has_room_for(held, room, count):
+    """12 bytes a layer, and 5 beside: the output is one."""
+    assert answers.layers(held, [room]) == count
+
+
+@pytest.mark.parametrize(
+    ("room", "count"), [(68, 0), (67, 1), (64, 1), (63, 2), (60, 2), (52, 4), (51, None)]
+)
+def test_layers_whose_experts_go_to_the_host(held, room, count):
+    """All 60 bytes of layers with caches, less 4 for the experts of each; 5 beside, and the largest
+    of their tensors, 3, which is brought to the GPU."""
+    assert answers.experts(held, [room]) == count
+
+
+@pytest.mark.parametrize(
+    ("rooms", "cells"), [([55 + 26], 256), ([55 + 51], 256), ([55 + 52], 512), ([54], 0)]
+)
+def test_cells_that_fit_in_whole_blocks_of_256(held, rooms, cells):
+    """A tenth of a byte each; weights take 50, all else 5."""
+    assert answers.tokens(held, rooms) == cells
+
+
+@pytest.mark.parametrize(
+    ("ends", "layers"),
+    [
+        ((0.5, 1.0), [0, 0, 0, 1, 1]),
+        ((0.4, 1.0), [0, 0, 1, 1, 1]),  # the third begins where the first GPU ends
+        ((0.4, 0.7), [0, 0, 1, 1, 1]),  # shares that were rounded leave none behind the last
+    ],
+)
+def test_layers_go_to_gpus_by_their_shares(ends, layers):
+    launch = SimpleNamespace(layers=6, gpu_layers=5, gpus=2, split_mode="layer", main_gpu=1)
+    placed = SimpleNamespace(launch=launch, ends=ends, host=2)
+    assert [LayerPlacement._layer(placed, i) for i in range(6)] == [2, *layers]
+    launch.split_mode = "row"
+    assert [LayerPlacement._layer(placed, i) for i in range(6)] == [2, 1, 1, 1, 1, 1]
+    launch.gpu_layers = 0
+    assert [LayerPlacement._layer(placed, i) for i in range(6)] == [2] * 6
+
+
+# Ollama's formula, where an architecture has none of its own
+
+
+@pytest.mark.parametrize(
+    ("known", "graphs"),
+    [
+        (None, (4 * 90 // 6, 4 * 90 // 6)),  # four query heads share one of keys
+        (lambda reckoned: (7, 9), (7, 9)),
+        (lambda reckoned: (7, 0), (7, 7)),
+        (lambda reckoned: (0, 9), (4 * 90 // 6, 9)),
+    ],
+)
+def test_graphs_of_some_layers_and_of_all(monkeypatch, known, graphs):
+    monkeypatch.setattr(layer_formula, "GRAPHS", {"a": known} if known else {})
+    found = SimpleNamespace(net=SimpleNamespace(arch="a"), heads=8, kv_heads=2, caches=(40, 50))
+    assert layer_formula.Reckoned.graphs.func(found) == graphs
+
+
+@pytest.mark.parametrize(
+    ("main_gpu", "cards", "split", "layers", "alone"),
+    [
+        (None, 2, None, [5], 0),
+        (None, 2, None, [4], None),  # without the output
+        (None, 2, "layer", [5], None),
+        (None, 1, None, [5], None),
+        (1, 2, None, [5], 1),
+        (1, 1, None, [5], 1),
+    ],
+)
+def test_the_one_card_that_holds_all(monkeypatch, main_gpu, cards, split, layers, alone):
+    placed = SimpleNamespace(layers=layers)
+    monkeypatch.setattr(ollama, "by_formula", lambda *more, **count: placed)
+    workload = SimpleNamespace(main_gpu=main_gpu, parallel=None, split_mode=split)
+    budget = SimpleNamespace(choice=SimpleNamespace(count=cards))
+    net = SimpleNamespace(layers=[None] * 4)
+    assert ollama._alone(workload, budget, net) == alone
+    assert ollama._alone(workload, None, net) == main_gpu
