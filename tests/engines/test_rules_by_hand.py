@@ -17,6 +17,7 @@ from weighbridge.engines.parallel import cuts
 from weighbridge.engines.parallel.pieces import TensorPiece, sides
 from weighbridge.engines.parallel.rules import Spread
 from weighbridge.engines.servers import communication, flags
+from weighbridge.engines.sglang import attention_backends
 from weighbridge.engines.transformers import derived, placement
 from weighbridge.engines.transformers import rules as transformers
 from weighbridge.engines.vllm import cases
@@ -435,3 +436,37 @@ def test_the_one_card_that_holds_all(monkeypatch, main_gpu, cards, split, layers
     net = SimpleNamespace(layers=[None] * 4)
     assert ollama._alone(workload, budget, net) == alone
     assert ollama._alone(workload, None, net) == main_gpu
+
+
+# SGLang: the attention that a launch has where nobody says
+
+NEW, BEFORE = (0, 5, 9), (0, 5, 8)  # TensorRT-LLM's is that of data-centre Blackwell since 0.5.9
+
+
+@pytest.mark.parametrize(
+    ("version", "compute", "more", "backend"),
+    [
+        (NEW, (9, 0), {}, "fa3"),
+        (NEW, (8, 0), {}, "flashinfer"),
+        (NEW, (10, 0), {}, "trtllm_mha"),
+        (BEFORE, (10, 0), {}, "flashinfer"),
+        (NEW, (12, 0), {}, "flashinfer"),
+        (NEW, None, {}, "flashinfer"),
+        (NEW, None, {"vendor": "AMD"}, "aiter"),
+        (NEW, (9, 0), {"latent": True}, "fa3"),
+        (NEW, (10, 0), {"latent": True}, "flashinfer"),
+        (NEW, (8, 9), {"latent": True}, "triton"),
+        (NEW, (9, 0), {"latent": True, "sparse": True}, "dsa"),
+        (NEW, (9, 0), {"latent": True, "compressed": True}, "dsv4"),
+        (NEW, (8, 0), {"model_type": "gpt_oss"}, "triton"),
+        (NEW, (9, 0), {"model_type": "gpt_oss"}, "fa3"),
+    ],
+)
+def test_attention_that_nobody_chose(version, compute, more, backend):
+    usual = {"vendor": "NVIDIA", "model_type": "llama", "latent": False, "sparse": False}
+    facts = usual | {"compressed": False} | more
+    criteria = attention_backends.BackendCriteria(version=version, compute=compute, **facts)
+    assert attention_backends.backend(None, criteria) == backend
+    assert attention_backends.backend("triton", criteria) == "triton"
+    with pytest.raises(UsageError, match="flashinfer"):
+        attention_backends.backend("flashinfr", criteria)
