@@ -7,9 +7,8 @@ import pytest
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.llama_cpp.compute import gpu_size
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.allocator import BufferPool, GraphAllocator
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, I32, same_layout, strides
-from weighbridge.engines.llama_cpp.ggml.scheduler import Scheduler
+from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool, GraphAllocator, Scheduler
 from weighbridge.engines.llama_cpp.graphs.build import thinned
 
 Q8 = GGML_BY_NAME["Q8_0"]

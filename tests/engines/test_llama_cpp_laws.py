@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from tests.cases import each
 from tests.engines.answers import answer, named
 from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
-from weighbridge.engines.llama_cpp.ggml.allocator import BufferPool
+from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.infer import hold
 from weighbridge.engines.model_classes import of_gguf, row_of

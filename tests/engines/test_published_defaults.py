@@ -3,14 +3,8 @@
 import pytest
 
 from weighbridge.engines.llama_cpp import speculation
-from weighbridge.engines.sglang import (
-    attention_backends,
-    dialect,
-    effective,
-    outside_pools,
-    replica,
-)
 from weighbridge.engines.sglang import caches as sglang_caches
+from weighbridge.engines.sglang import card_defaults, dialect, effective, outside_pools, replica
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import (
     components,
@@ -18,8 +12,8 @@ from weighbridge.engines.vllm import (
     graphs,
     infer,
     launching,
+    profile,
     reserve,
-    sampling,
     weights,
 )
 
@@ -32,7 +26,7 @@ MIB, GIB = 2**20, 2**30
         # vLLM: config/lora.py, layers/vocab_parallel_embedding.py, config/multimodal.py
         (weights.LORA_RANKS, (1, 8, 16, 32, 64, 128, 256, 320, 512)),
         (launching.LORA_RANK, 16),
-        (sampling.PADDED, 64),
+        (profile.PADDED, 64),
         (components.ITEMS, 4 * GIB),
         # v1/attention/backends/flashinfer.py, mla/; layers/quantization/awq.py (unpacks from there on)
         (reserve.FLASHINFER, 394 * MIB),
@@ -55,9 +49,9 @@ MIB, GIB = 2**20, 2**30
         # srt/mem_cache: pages and scales of an indexer's keys, int32 of a token in the table
         ((sglang_caches.PAGE_ALIGNMENT, sglang_caches.SCALED), (576, 128)),
         (sglang_caches.POSITION, 4),
-        (attention_backends.FLASHINFER, 384 * MIB),  # SGLANG_FLASHINFER_WORKSPACE_SIZE
+        (card_defaults.FLASHINFER, 384 * MIB),  # SGLANG_FLASHINFER_WORKSPACE_SIZE
         (
-            attention_backends.WORKSPACE,  # srt/layers/attention/*_backend.py
+            card_defaults.WORKSPACE,  # srt/layers/attention/*_backend.py
             {
                 "flashinfer": 384 * MIB,
                 "trtllm_mha": 512 * MIB,
@@ -89,8 +83,8 @@ def test_what_sources_say(ours, theirs):
 def test_pages_that_a_backend_takes(backend, pages, otherwise):
     """srt/arg_groups/overrides.py; others take any."""
     for page in (None, 1, 16, 32, 64, 128, 256):
-        assert attention_backends.page(backend, page) == (page if page in pages else otherwise)
-        assert attention_backends.page("triton", page) == (page or 1)
+        assert card_defaults.page(backend, page) == (page if page in pages else otherwise)
+        assert card_defaults.page("triton", page) == (page or 1)
 
 
 @pytest.mark.parametrize(
@@ -104,4 +98,4 @@ def test_pages_that_a_backend_takes(backend, pages, otherwise):
 )
 def test_rows_for_captured_batches(backend, tables, nbytes):
     """Eight requests of 1,000 tokens."""
-    assert attention_backends.rows(backend, 8, 1000, 64, tables) == nbytes
+    assert card_defaults.rows(backend, 8, 1000, 64, tables) == nbytes

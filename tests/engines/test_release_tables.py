@@ -143,7 +143,7 @@ def test_products_that_end_a_process_on_a_mac(build_, types, aborts):
     assert aborts_on_metal(types, build_) == aborts
 
 
-@pytest.mark.parametrize("kind", ["transformers", "sglang", "vllm", "mlx", "ollama"])
+@pytest.mark.parametrize("kind", ["transformers", "sglang", "vllm", "ollama"])
 def test_releases_with_a_class_follow_each_other(kind):
     """A row has the first release with its names, and the last that was read without them, which is
     not before the first of the row above; no name comes twice."""

@@ -11,7 +11,7 @@ from weighbridge.accelerators.parts import parts
 from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.launch import parse
-from weighbridge.engines.parallel.rotary_tables import rows
+from weighbridge.engines.parallel.pieces import rows
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError

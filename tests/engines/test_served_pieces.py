@@ -18,7 +18,7 @@ from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32
 from weighbridge.engines.llama_cpp.rules import products
 from weighbridge.engines.ollama import layer_formula
-from weighbridge.engines.parallel import cuts, rotary_tables
+from weighbridge.engines.parallel import cuts, pieces
 from weighbridge.engines.parallel.cuts import SIZES, Site
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
@@ -344,9 +344,9 @@ def test_positions_of_a_rotary_table(text, rope, rows):
     """vllm rotary_embedding/; of more than 2^28 positions no table is made."""
     if rows is None:
         with pytest.raises(BadFileError, match="268,435,456"):
-            rotary_tables.rows(text, rope)
+            pieces.rows(text, rope)
     else:
-        assert rotary_tables.rows(text, rope) == rows
+        assert pieces.rows(text, rope) == rows
 
 
 # Ollama's estimate of graphs (fs/ggml/ggml.go, GraphSize): of some layers, of all

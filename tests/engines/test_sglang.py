@@ -10,7 +10,7 @@ from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
-from weighbridge.engines.sglang import attention_backends, caches, card_defaults, effective
+from weighbridge.engines.sglang import caches, card_defaults, effective
 from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, chunk, tower
@@ -282,7 +282,7 @@ def test_outside_of_the_share():
     assert part(hopper, "workspaces", "attention") == 0
     assert part(hopper, "workspaces", "cuBLAS") == 32 * MIB
     assert part(hopper, "cuda_graphs") > part(bare, "cuda_graphs") == 0
-    assert attention_backends.workspace("flashinfer", ("Qwen2ForCausalLM",)) == 512 * MIB
+    assert card_defaults.workspace("flashinfer", ("Qwen2ForCausalLM",)) == 512 * MIB
 
 
 def test_chunks():
@@ -418,9 +418,9 @@ def test_the_table_of_a_long_context_is_what_a_run_died_of():
 def test_tables_of_pages_of_captured_batches(version, chunked, windows, count):
     """srt/layers/attention/flashattention_backend.py, init_cuda_graph_state, of each release."""
     asked = {"chunked": chunked, "windows": windows}
-    assert attention_backends.tables(rules(version), "fa3", **asked) == count
-    assert attention_backends.tables(rules(version), "flashinfer", **asked) == 1
-    assert attention_backends.rows("fa3", 160, 1001, 4, count) == count * 160 * 251 * 4
+    assert card_defaults.tables(rules(version), "fa3", **asked) == count
+    assert card_defaults.tables(rules(version), "flashinfer", **asked) == 1
+    assert card_defaults.rows("fa3", 160, 1001, 4, count) == count * 160 * 251 * 4
 
 
 def test_chunks_and_windows_have_tables_of_their_own():
@@ -488,13 +488,13 @@ def _declared(raw):
 
 
 def test_pages():
-    assert attention_backends.page("trtllm_mha", None) == 64
-    assert attention_backends.page("trtllm_mha", 32) == 32
-    assert attention_backends.page("flashmla", 1) == 64
-    assert attention_backends.page("fa3", 16) == 16
-    assert attention_backends.page("fa3", None) == 1
-    assert attention_backends.major((9, 0)) == 9
-    assert attention_backends.major(None) == 0
+    assert card_defaults.page("trtllm_mha", None) == 64
+    assert card_defaults.page("trtllm_mha", 32) == 32
+    assert card_defaults.page("flashmla", 1) == 64
+    assert card_defaults.page("fa3", 16) == 16
+    assert card_defaults.page("fa3", None) == 1
+    assert card_defaults.major((9, 0)) == 9
+    assert card_defaults.major(None) == 0
 
 
 def test_embedding_models():

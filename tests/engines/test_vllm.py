@@ -9,7 +9,7 @@ from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Mamba2
-from weighbridge.engines.vllm import forward, graphs, hardware, profile, sampling
+from weighbridge.engines.vllm import forward, graphs, hardware, profile
 from weighbridge.engines.vllm.effective import captures
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
@@ -329,7 +329,7 @@ def test_inputs_as_embeddings_are_kept_by_the_older_runner():
     ],
 )
 def test_bytes_of_a_logit(kind, itemsize, rows, nbytes):
-    assert sampling.entry(kind, itemsize, rows) == nbytes
+    assert profile.entry(kind, itemsize, rows) == nbytes
 
 
 def test_float32_has_a_tensor_more():
@@ -349,9 +349,9 @@ def test_float32_has_a_tensor_more():
 
 def test_the_buffer_of_top_k():
     """A row a program: as many as sequences to a power of two, and no more than processors."""
-    assert sampling.buffer("triton", 1024, 1000, 132) == 132 * 4000
-    assert sampling.buffer("triton", 100, 1000, 132) == 128 * 4000
-    assert sampling.buffer("triton", 7, 1000, 132) == sampling.buffer("sort", 99, 1000, 132) == 0
+    assert profile.buffer("triton", 1024, 1000, 132) == 132 * 4000
+    assert profile.buffer("triton", 100, 1000, 132) == 128 * 4000
+    assert profile.buffer("triton", 7, 1000, 132) == profile.buffer("sort", 99, 1000, 132) == 0
 
 
 # Steps

@@ -7,7 +7,7 @@ import pytest
 from weighbridge.arch.body import Dense, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.vllm import effective, graphs, outside_torch, sleep_mode, weights
+from weighbridge.engines.vllm import effective, graphs, outside_torch, weights
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.units import MIB
 
@@ -112,7 +112,7 @@ def test_sums_of_ranks_by_release():
     ],
 )
 def test_the_pool_of_sleep_mode_covers_what_was_measured(raw, towers, least, most_):
-    low, expected, high = sleep_mode._pool(subject(raw, towers=towers))
+    low, expected, high = outside_torch._pool(subject(raw, towers=towers))
     assert low <= least * MIB < most_ * MIB <= high
     assert low <= expected <= high
     assert high <= (most_ + 100) * MIB
@@ -127,8 +127,8 @@ def test_weights_that_are_packed_anew_leave_a_layers_at_most_five():
     packed = SimpleNamespace(
         choice=SimpleNamespace(scheme="awq"), part=SimpleNamespace(packed=False)
     )
-    assert sleep_mode._repacked(packed, rank) == (0, 200, 1000)
+    assert outside_torch._repacked(packed, rank) == (0, 200, 1000)
     plain = SimpleNamespace(choice=SimpleNamespace(scheme=None), part=SimpleNamespace(packed=False))
-    assert sleep_mode._repacked(plain, rank) == (0, 0, 0)
+    assert outside_torch._repacked(plain, rank) == (0, 0, 0)
     stored = SimpleNamespace(choice=SimpleNamespace(scheme=None), part=SimpleNamespace(packed=True))
-    assert sleep_mode._repacked(stored, rank) == (0, 200, 1000)
+    assert outside_torch._repacked(stored, rank) == (0, 200, 1000)

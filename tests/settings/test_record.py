@@ -8,7 +8,7 @@ import pytest
 
 from weighbridge.agents.tools import setting_schema
 from weighbridge.cli.questions import options
-from weighbridge.engines.launch.table import flags
+from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.vllm.settings import Vllm

@@ -43,6 +43,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     online: Mapping[str, str] = {}  # its own --quantization that packs while loading -> our format
     written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
     formats: tuple[str, ...] = ()  # ours that it makes or reads, best first: what remedies offer
+    registers: bool = True  # classes that came with its releases were read: its classes.py
     usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
 
     # What it is like
@@ -105,13 +106,15 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     @property
     def knowing(self) -> "tuple[Known, ...]":
         """Return the classes that came to it, by release: KNOWS of the folder's classes.py."""
-        rows: tuple[Known, ...] = self.home("classes").KNOWS if self.package else ()
+        if not self.package or not self.registers:
+            return ()
+        rows: tuple[Known, ...] = self.home("classes").KNOWS
         return rows
 
     @property
     def backend(self) -> "Backend | None":
         """Return how it runs classes of transformers; None: it does not."""
-        return getattr(self.home("classes"), "BACKEND", None)
+        return getattr(self.home("classes"), "BACKEND", None) if self.registers else None
 
     def context(self, w: "Infer", end: int) -> tuple[int, str]:
         """(tokens of one request, why) where a launch command leaves them to the engine: `context`

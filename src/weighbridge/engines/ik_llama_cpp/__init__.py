@@ -18,6 +18,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(3576,),
     newest=(4840,),
+    registers=False,
     spellings=("ik_llama",),
     reads="gguf",
     programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},

@@ -5,10 +5,9 @@ from dataclasses import replace
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.settings import IkLlamaCpp
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Value
-from weighbridge.engines.launch.table import flags
+from weighbridge.engines.launch.record import Value, flags
 from weighbridge.engines.llama_cpp import dialect as llama_cpp
-from weighbridge.engines.llama_cpp.flags import FLAGS
+from weighbridge.engines.llama_cpp.dialect import FLAGS
 
 TABLE = """
 [memory]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (
     Dialect,
@@ -14,7 +15,6 @@ from weighbridge.engines.launch.record import (
     Stop,
     Value,
 )
-from weighbridge.engines.launch.values import READERS, as_object, merged
 from weighbridge.errors import UsageError
 
 TOLD = 20  # unknown flags whose nearest is looked for

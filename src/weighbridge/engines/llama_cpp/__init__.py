@@ -3,12 +3,12 @@
 rules.py            what changed between builds      effective.py   flags and their defaults
 formats.py          weights that it reads            classes.py     architectures that it knows
 tensors.py          the file's tensors, by name      networks.py    what graphs are built of
-latent_matrices.py  latent attention's matrices      caches.py      what layers remember
-placement.py        which device has what            graphs/        a step's graph, by architecture
-ggml/               scheduler, graph allocator       compute.py     compute buffers
-holdings.py         what each device holds           speculation.py what proposes tokens
-components.py       the answer's components          search.py      numbers for searches
-answers.py          the answer, and what would fit   launching.py   the command line
+caches.py           what layers remember             placement.py   which device has what
+graphs/             a step's graph, by architecture  ggml/          scheduler, graph allocator
+compute.py          compute buffers                  holdings.py    what each device holds
+speculation.py      what proposes tokens             components.py  the answer's components
+search.py           numbers for searches             answers.py     the answer, and what would fit
+dialect.py          command lines that are read      launching.py   the command line to paste
 infer.py            the door of them all
 """
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
-from weighbridge.engines.llama_cpp.ggml.allocator import BufferPool, GraphAllocator
 from weighbridge.engines.llama_cpp.ggml.graph import F16, GgmlTensor, elements
-from weighbridge.engines.llama_cpp.ggml.scheduler import Scheduler
+from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool, GraphAllocator, Scheduler
 from weighbridge.engines.llama_cpp.graphs.architectures import build
 from weighbridge.engines.llama_cpp.graphs.build import Build, GraphStep, Placement
 from weighbridge.engines.llama_cpp.placement import (

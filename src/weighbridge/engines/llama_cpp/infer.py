@@ -10,7 +10,7 @@ from weighbridge.engines.llama_cpp import ENGINE, search, speculation
 from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model, on_device
 from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
-from weighbridge.engines.llama_cpp.latent_matrices import as_heads
+from weighbridge.engines.llama_cpp.networks import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 22),
     newest=(0, 32),
+    registers=False,
     spellings=("mlx-lm", "mlx_lm"),
     metal=True,
     programs={

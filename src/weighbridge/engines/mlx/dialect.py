@@ -4,8 +4,7 @@ Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, mai
 """
 
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Dialect, Value
-from weighbridge.engines.launch.table import flags
+from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.mlx.plan import GROUP
 from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
 from weighbridge.engines.mlx.settings import Mlx

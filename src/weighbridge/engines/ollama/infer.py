@@ -26,7 +26,7 @@ from weighbridge.engines.interface import HeldBytes as Numbers
 from weighbridge.engines.llama_cpp import answers, search
 from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
-from weighbridge.engines.llama_cpp.latent_matrices import as_heads
+from weighbridge.engines.llama_cpp.networks import as_heads
 from weighbridge.engines.ollama import ENGINE, launching, rules
 from weighbridge.engines.ollama.effective import Asked, asked, by_formula
 from weighbridge.engines.ollama.layer_formula import Placed

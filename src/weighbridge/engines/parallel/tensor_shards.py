@@ -13,10 +13,10 @@ from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.parallel import experts, rotary_tables
+from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.cuts import Cut, CutUnit, Site, cut, even, fits, in_blocks, share
 from weighbridge.engines.parallel.experts import ExpertWeight, What
-from weighbridge.engines.parallel.pieces import TensorPiece, merged, pieces, sides
+from weighbridge.engines.parallel.pieces import TensorPiece, merged, pieces, sides, tables
 from weighbridge.engines.parallel.rules import ExpertGroup, SplitRules
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.floats import block_of
@@ -185,7 +185,7 @@ def _part(subject: Subject, part: ModelPart, rules: SplitRules, *, spread: bool)
     yield from _copies(reader, choice)
     dtype = rules.rotary or choice.dtype
     latent = rules.rotary_latent or dtype
-    for path, nbytes in rotary_tables.tables(part.blueprint, part.config, dtype, latent):
+    for path, nbytes in tables(part.blueprint, part.config, dtype, latent):
         yield Shard(path, "cos_sin_cache", nbytes, 1, Where(everywhere=True), "buffers")
     for b in alive(part.blueprint, 5):
         if b.persistent:

@@ -3,8 +3,7 @@
 rules.py               what changed between releases
 formats.py             weights that it reads
 classes.py             models that it knows
-card_defaults.py       what it decides by the card: chunk, captured batches, share of memory
-attention_backends.py  which attention it runs, and what that sets aside
+card_defaults.py       what it decides by the card: chunk, batches, share of memory, attention
 effective.py           every setting with its default
 weights.py             how ranks split the model, and what stays in host memory
 caches.py              pools of tokens, slots of states

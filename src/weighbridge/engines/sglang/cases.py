@@ -16,9 +16,9 @@ from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
-from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
+from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
-from weighbridge.engines.sglang import ENGINE, attention_backends, caches, step, weights
+from weighbridge.engines.sglang import ENGINE, caches, card_defaults, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.weights import split_rules
@@ -143,9 +143,7 @@ class _Replica:
 
     @property
     def rules(self) -> shards.SplitRules:
-        major = attention_backends.major(
-            self.budget.choice.part.capability if self.budget else None
-        )
+        major = card_defaults.major(self.budget.choice.part.capability if self.budget else None)
         return split_rules(
             self.settings.version, towers=not self.w.language_model_only, major=major
         )
@@ -158,7 +156,7 @@ class _Replica:
             "pipeline": self.settings.pipeline,
             "expert_parallel": self.settings.experts,
             "groups": self.settings.groups,
-            "capability": attention_backends.major(compute) or HOPPER,
+            "capability": card_defaults.major(compute) or HOPPER,
         }
 
     @cached_property
@@ -170,12 +168,12 @@ class _Replica:
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
         """Estimate what each rank has beside its weights while it loads."""
-        plain, form = loading_peak.plain(self.subject, ENGINE), self.subject.choice.scheme
+        plain, form = shards.plain(self.subject, ENGINE), self.subject.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)
         pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
         at_once = partial(_at_once, form.name)
-        return tuple((loading_peak.arriving(*p, at_once),) for p in pairs)
+        return tuple((shards.arriving(*p, at_once),) for p in pairs)
 
     def beside(self) -> int:
         one = self.settings.pools(1)

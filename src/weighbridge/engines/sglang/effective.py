@@ -17,7 +17,7 @@ from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.sglang import attention_backends, card_defaults
+from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
@@ -108,7 +108,7 @@ class Effective:
 def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Version) -> Effective:
     memory = budget.choice.part.total.bytes.expected / MIB if budget else None
     k = _kind(subject, budget, version)
-    backend = attention_backends.backend(w.attention_backend, k)
+    backend = card_defaults.backend(w.attention_backend, k)
     algorithm = _algorithm(w)
     data, groups = _copies(w)
     sized = _sized(subject, w, k, memory, groups)
@@ -121,7 +121,7 @@ def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Ve
         captured=sized.captured,
         prefills=sized.prefills,
         backend=backend,
-        page=attention_backends.page(backend, w.page_size),
+        page=card_defaults.page(backend, w.page_size),
         kv=_kv(subject, w, k),
         ssm=_ssm(subject, w),
         swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, near, "swa-full-tokens-ratio"))),
@@ -146,9 +146,9 @@ def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Ve
 
 def _kind(
     subject: Subject, budget: "Budget | None", version: Version
-) -> attention_backends.BackendCriteria:
+) -> card_defaults.BackendCriteria:
     part = budget.choice.part if budget else None
-    return attention_backends.kind(
+    return card_defaults.kind(
         version,
         part.capability if part else None,
         part.vendor if part else "",
@@ -182,7 +182,7 @@ class _Sized(NamedTuple):
 def _sized(
     subject: Subject,
     w: "Infer",
-    criteria: attention_backends.BackendCriteria,
+    criteria: card_defaults.BackendCriteria,
     memory: float | None,
     groups: int,
 ) -> _Sized:
@@ -291,7 +291,7 @@ def _largest(w: "Infer", preset: int, running: int | None, subject: Subject) -> 
 def _captures(
     subject: Subject,
     w: "Infer",
-    criteria: attention_backends.BackendCriteria,
+    criteria: card_defaults.BackendCriteria,
     version: Version,
     algorithm: str | None,
 ) -> bool:
@@ -327,11 +327,11 @@ def _share(subject: Subject, w: "Infer", asked: card_defaults.ShareCriteria) -> 
     return card_defaults.with_towers(asked.version, share, layers or 24, hidden or 1024)
 
 
-def _kv(subject: Subject, w: "Infer", criteria: attention_backends.BackendCriteria) -> str:
+def _kv(subject: Subject, w: "Infer", criteria: card_defaults.BackendCriteria) -> str:
     if w.kv_cache_dtype not in (None, "auto"):
         return str(w.kv_cache_dtype)
     if criteria.sparse and criteria.latent:
-        return "fp8_e4m3" if attention_backends.major(criteria.compute) >= 10 else "bfloat16"
+        return "fp8_e4m3" if card_defaults.major(criteria.compute) >= 10 else "bfloat16"
     return "fp8_e4m3" if _declares_fp8(subject.part.quantization or {}) else "auto"
 
 

@@ -4,7 +4,7 @@ sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_a
 0.4.6 for flags that are gone.
 """
 
-from weighbridge.engines.launch.table import flags
+from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
 
 TABLE = """

@@ -26,7 +26,7 @@ from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.shards import Rank
-from weighbridge.engines.sglang import attention_backends
+from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.rules import rules
@@ -148,7 +148,7 @@ def standing(
 def _captured(subject: Subject, kind: RankResidents, settings: Effective) -> tuple[int, int, int]:
     tokens = settings.largest * max(1, settings.drafted)
     return (
-        attention_backends.rows(
+        card_defaults.rows(
             settings.backend,
             settings.largest,
             settings.context,
@@ -163,7 +163,7 @@ def _captured(subject: Subject, kind: RankResidents, settings: Effective) -> tup
 def _tables(subject: Subject, kind: RankResidents, settings: Effective) -> int:
     chunked = bool((subject.text or {}).get("attention_chunk_size"))
     windows = kind.cells.sliding > 0
-    return attention_backends.tables(
+    return card_defaults.tables(
         rules(settings.version), settings.backend, chunked=chunked, windows=windows
     )
 
@@ -183,10 +183,10 @@ def _batches(settings: Effective, amounts: Amounts) -> Iterator[Component]:
 def _workspaces(
     subject: Subject, rank: Rank, settings: Effective, compute: tuple[int, int] | None
 ) -> Iterator[Component]:
-    workspace = attention_backends.workspace(settings.backend, classes(subject))
+    workspace = card_defaults.workspace(settings.backend, classes(subject))
     if workspace:
         yield _part("workspaces", exactly(workspace), f"of {settings.backend}", detail="attention")
-    size = workspaces.product(attention_backends.major(compute))
+    size = workspaces.product(card_defaults.major(compute))
     unsure = Bytes(workspaces.USUAL, size, workspaces.LARGE) if compute is None else exactly(size)
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
     if subject.body.towers and rank.first:

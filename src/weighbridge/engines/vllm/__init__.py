@@ -4,9 +4,8 @@ rules.py          what changed between versions       effective.py   flags and t
 formats.py        weights that it reads               classes.py     models that it knows
 caches.py         what each layer remembers           blocks.py      layers that share block ids
 pool.py           blocks that a workload draws        weights.py     weights as they are held
-forward.py        widths of one step                  sampling.py    logits and samplers
-profile.py        the profile run's moments           graphs.py      CUDA graphs
-outside_torch.py  communicators, kernels              sleep_mode.py  what sleep mode frees
+forward.py        widths of one step                  profile.py     the profile run's moments
+graphs.py         CUDA graphs                         outside_torch.py  kernels, NCCL, sleep mode
 hardware.py       what of a GPU matters               cases.py       what is prepared for a model
 reserve.py        who counts what, and what is left   serving.py     flags that make it serve
 components.py     the answer's components             launching.py   the command line

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.device import context
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
-from weighbridge.engines.servers import loading_peak, lora_and_speculation
+from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.servers.communication import communication, received
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
@@ -25,7 +25,6 @@ from weighbridge.engines.vllm import (
     outside_torch,
     pool,
     profile,
-    sleep_mode,
     weights,
 )
 from weighbridge.engines.vllm.effective import Batch, VllmLaunch, has_experts
@@ -163,7 +162,7 @@ def resident_of(
         cached=pool.cached(subject, rank, launch, w),
         context=context(budget.choice.part if budget else None),
         talk_before=outside_torch.first_communicators(launch, budget, experts=has_experts(subject)),
-        asleep=sleep_mode.asleep(subject, rank, launch),
+        asleep=outside_torch.asleep(subject, rank, launch),
         arriving=(),
     )
 
@@ -302,13 +301,13 @@ def _unpacked(
 ) -> Sequence[tuple[Component, ...]]:
     """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
     packed ones that are laid out anew."""
-    plain, form = loading_peak.plain(subject, ENGINE), subject.choice.scheme
+    plain, form = shards.plain(subject, ENGINE), subject.choice.scheme
     if form is None:
         return [()] * len(packed)
     if plain is None:
         kernel = weights.split(launch).kernel(hardware.capability(budget)[0])
-        moved = (loading_peak.laid_out(form.name, kernel, rank) for rank in packed)
+        moved = (shards.laid_out(form.name, kernel, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
     pairs = zip(packed, weights.ranks(plain, launch, budget), strict=True)
     at_once = weights.AT_ONCE[launch.rules.arrives]
-    return [(loading_peak.arriving(*pair, at_once),) for pair in pairs]
+    return [(shards.arriving(*pair, at_once),) for pair in pairs]

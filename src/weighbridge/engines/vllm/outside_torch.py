@@ -1,4 +1,10 @@
-"""What grows outside torch from vLLM's first look at free memory to the end of profiling.
+"""Memory that vLLM's accounts of torch miss: kernels' own, NCCL's, and what sleep mode unmaps.
+
+    growth        outside torch, from vLLM's first look at free memory to the end of profiling
+    talking       communicators of NCCL, before that first look
+    sleep mode    what loading frees, and vLLM takes for used all the same
+
+Growth, by release:
 
     to 0.16      kernels of the model and of a sampler that sorts: 0.13 GiB on an H100, 0.16 before
                  0.11; 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB) and 0.34 (95 GB Blackwell)
@@ -20,18 +26,6 @@ to 0.27 GiB, and Granite's, whose vocabulary is odd, 0.46: seven eighths of that
 
 Source: vllm 0.17 to 0.23 v1/sample/ops/topk_topp_triton.py, topk_topp_sampler.py, v1/worker/
 gpu_worker.py; jgchn/llm-d-planner, accuracy/results; CUDA C++ programming guide (local memory).
-
-What NCCL takes before vLLM first looks at free memory: outside its share since 0.11.
-
-One communicator a group of ranks, and torch's own: 2 with tensor parallelism, and one more each
-with experts (a group of the same ranks), with a pipeline, with replicas. What the first collectives
-open later is in `engines/servers/communication.py`, and inside the share.
-
-No source gives a size, so it is assumed: vLLM 0.19 on 2 and 4 H100 held 1.02 and 1.04 GiB beside
-the context with dense models, 1.50 and 1.56 with experts (jgchn/llm-d-planner): 0.51 each. Cards of
-other generations by NCCL's own channels (kernels/nccl.py).
-
-Source: vllm 0.33 distributed/parallel_state.py (initialize_model_parallel).
 """
 
 from collections.abc import Mapping
@@ -40,14 +34,18 @@ from typing import NamedTuple
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.chips import SWITCHED as SWITCHED_CHIPS
 from weighbridge.accelerators.parts import chip_of
+from weighbridge.arch.model_types import facts
+from weighbridge.arch.roles import VOCAB, role_of
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.communication import Collectives, linked
 from weighbridge.engines.servers.shards import Rank
-from weighbridge.engines.vllm import ENGINE, hardware
+from weighbridge.engines.vllm import ENGINE, hardware, weights
 from weighbridge.engines.vllm.effective import VllmLaunch
+from weighbridge.engines.vllm.profile import FEW, padded
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.engines.vllm.sampling import FEW
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB, MIB
+from weighbridge.engines.vllm.weights import of_layers
+from weighbridge.memory import Bytes, Component, exactly, total
+from weighbridge.units import GIB, MIB, ceil_div
 
 SORTING = Bytes(40 * MIB, 130 * MIB, GIB // 4)
 MODEL = Bytes(40 * MIB, 75 * MIB, 128 * MIB)  # a rank that does not sample
@@ -112,7 +110,17 @@ def stack_bytes(vocabulary: int, capability: tuple[int, int]) -> Bytes:
     return aligned if vocabulary % ALIGNED == 0 else aligned._replace(high=odd)
 
 
-# Communicators
+# Communicators of NCCL, which are outside vLLM's share since 0.11
+#
+# One communicator a group of ranks, and torch's own: 2 with tensor parallelism, and one more each
+# with experts (a group of the same ranks), with a pipeline, with replicas. What the first
+# collectives open later is in `engines/servers/communication.py`, and inside the share.
+#
+# No source gives a size, so it is assumed: vLLM 0.19 on 2 and 4 H100 held 1.02 and 1.04 GiB beside
+# the context with dense models, 1.50 and 1.56 with experts (jgchn/llm-d-planner): 0.51 each. Cards
+# of other generations by NCCL's own channels (kernels/nccl.py).
+#
+# Source: vllm 0.33 distributed/parallel_state.py (initialize_model_parallel).
 
 
 def collectives(rules: VllmRules) -> Collectives:
@@ -141,3 +149,91 @@ def _communicator(budget: Budget | None) -> Bytes:
         return UNKNOWN
     part = budget.choice.part
     return COMMUNICATOR if part.capability in SWITCHED_CHIPS else linked(part)
+
+
+# Sleep mode: what loading frees, and what vLLM takes for used all the same.
+#
+# Weights are made in a pool of their own. When loading ends, vLLM unmaps every segment of that pool
+# in which nothing is left, and torch goes on counting it as reserved. Since 0.10 the profile
+# reckons
+#
+#     outside torch = used - reserved
+#
+# so that it comes out too small by what was unmapped, and the cache is made larger by as much. A
+# tensor that is made and freed whole while loading is thus beyond the share of the card:
+#
+#     tied heads    classes that make a head and tie it afterwards (FREED) free a whole one; others
+#                   (SHARED) take the embedding for it at once
+#     repacking     packed weights are replaced by the layout of their kernel. Replaced tensors
+#                   serve the next layer's, so one layer's are left; a 70B in AWQ had 2 GiB more of
+#                   cache with sleep mode than without (vllm-project/vllm issue 40256)
+#     pool          buffers that are made in the pool after weights were measured, and its segments.
+#                   No rule is known. Language models had up to 0.2 GiB that nothing else explains,
+#                   and Gemma 4 E2B and E4B, which see and hear, 610 to 690 MiB alike, by 35 layers
+#                   and by 42 (AgileRL/AgileRL, tools/memory_profiling)
+#
+# Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.py
+# (memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
+
+LAYERS = 5  # of packed weights at most: a 70B in four bits has 0.43 GiB a layer
+POOL, POOL_WITH_TOWERS = Bytes(0, 0, 200 * MIB), Bytes(0, GIB // 2, GIB)
+POOL_WITH_SLICES = Bytes(490 * MIB, 640 * MIB, 790 * MIB)  # Gemma 4 E2B and E4B
+NONE = exactly(0)
+SOURCE = "vllm device_allocator/cumem.py, utils/mem_utils.py"
+
+
+def asleep(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Component, ...]:
+    """Bytes of this rank that sleep mode puts beyond the share of the card."""
+    if not launch.sleeps:
+        return ()
+    pool = Component(
+        name="other",
+        bytes=_pool(subject),
+        basis="assumed",
+        detail="the pool of sleep mode",
+        formula="its segments, and buffers that are made in it after weights were measured",
+        source="NVML beside vLLM 0.23 and 0.26 (AgileRL/AgileRL, tools/memory_profiling)",
+    )
+    if not launch.rules.phantom:
+        return (pool,)
+    phantom = Component(
+        name="other",
+        bytes=total((_head(subject, rank, launch), _repacked(subject, rank))),
+        basis="computed" if facts(subject.model_type).vllm.tied_head else "assumed",
+        detail="freed while loading, and given to the cache",
+        formula="a head that is made and then tied, weights that are packed anew: vLLM takes free "
+        "memory of its pool for used by torch",
+        source=SOURCE,
+    )
+    return (pool, phantom) if phantom.bytes.high else (pool,)
+
+
+def _pool(subject: Subject) -> Bytes:
+    if not subject.body.towers:
+        return POOL
+    return POOL_WITH_SLICES if weights.elements_through(subject) else POOL_WITH_TOWERS
+
+
+def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:
+    """Return the bytes of an output layer that was made, then freed because it was tied. A class
+    that was not read does one or the other."""
+    head = facts(subject.model_type).vllm.tied_head
+    if not rank.last or head == "shared" or not _tied(subject):
+        return NONE
+    body = subject.body
+    rows = ceil_div(padded(body.vocab), launch.tensor)
+    nbytes = int(subject.choice.dtype.size(rows * body.hidden))
+    return exactly(nbytes) if head == "freed" else Bytes(0, nbytes // 2, nbytes)
+
+
+def _tied(subject: Subject) -> bool:
+    return any(p.tied and role_of(p) in VOCAB for p in subject.part.blueprint.counted)
+
+
+def _repacked(subject: Subject, rank: Rank) -> Bytes:
+    """Weights of layers that were replaced, where they are packed."""
+    if subject.choice.scheme is None and not subject.part.packed:
+        return NONE
+    layers = max(1, len(rank.layers))
+    each = sum(t.nbytes * t.copies for t in of_layers(rank)) // layers
+    return Bytes(0, each, LAYERS * each)

@@ -2,7 +2,7 @@
 
     encoding   inputs and outputs of the items, and the tower's widest layer
     step       the widest moment of a layer with all tokens of a batch, or the trial of latents
-    sampling   the step's hidden states, their last rows twice, and logits (`sampling.py`)
+    sampling   the step's hidden states, their last rows twice, and logits
 
 In float32 one tensor more is alive than the code shows: a copy of all logits, or a product of the
 feed-forward. Llama 3.1 8B with 8,192 tokens and 1,024 sequences took 2.21 GiB in 0.19, for which
@@ -13,20 +13,6 @@ workspace (before 0.14 it was freed). The peak is the largest moment, never a su
 
 Source: vllm 0.19 and 0.33 v1/worker/gpu_model_runner.py (profile_run, _dummy_run,
 _dummy_sampler_run), v1/worker/gpu/model_runner.py.
-
-Images and sounds while vLLM profiles: as many of the largest as one batch may bring, whatever
-requests bring later.
-
-    largest   of shapes that a processor takes whole, the one with the most tokens
-
-    items     max(1, min(tokens of a batch // tokens of an item, sequences x items of a prompt))
-    inputs    items x positions x numbers of one, kept while the language model runs
-    outputs   items x tokens x D (1 + levels of deepstack), kept until profiling ends
-    widest    3 D' and the feed-forward of the tower, all items at once
-
-Source: vllm 0.19 multimodal/encoder_budget.py, v1/core/encoder_cache_manager.py
-(compute_mm_encoder_budget), v1/worker/gpu_model_runner.py (profile_run). Gemma 3 4B with 8,192
-tokens: 147 MiB of inputs and 40 of outputs beside its logits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,18 +24,29 @@ from weighbridge.arch.body import Body, Dense, Tower
 from weighbridge.arch.stacks import sort
 from weighbridge.arch.towers import of_stacks
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.vllm import forward, hardware, sampling
+from weighbridge.engines.vllm import forward, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
-from weighbridge.units import MIB, ceil_div
+from weighbridge.units import MIB, align_up, ceil_div
 
 # Pixels, height and width: as large as processors take, in shapes that tiles may have
 HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (16, 1)))
 
 
-# Images and sounds
+# Images and sounds: as many of the largest as one batch may bring, whatever requests bring later
+#
+#     largest   of shapes that a processor takes whole, the one with the most tokens
+#
+#     items     max(1, min(tokens of a batch // tokens of an item, sequences x items of a prompt))
+#     inputs    items x positions x numbers of one, kept while the language model runs
+#     outputs   items x tokens x D (1 + levels of deepstack), kept until profiling ends
+#     widest    3 D' and the feed-forward of the tower, all items at once
+#
+# Source: vllm 0.19 multimodal/encoder_budget.py, v1/core/encoder_cache_manager.py
+# (compute_mm_encoder_budget), v1/worker/gpu_model_runner.py (profile_run). Gemma 3 4B with 8,192
+# tokens: 147 MiB of inputs and 40 of outputs beside its logits.
 
 
 class Encoded(NamedTuple):
@@ -238,7 +235,7 @@ def _stepping(
     trial = step.projected * work.tokens + tried if tried else 0
     nbytes = max(step.widest * work.tokens, trial) * work.itemsize + constant.encoder
     benchmark = 0 if launch.eager else hardware.cache(budget) * MIB
-    again = constant.again if constant.size == sampling.FLOAT32 else 0
+    again = constant.again if constant.size == FLOAT32 else 0
     return ProfiledMoment(
         name="step",
         activations=Bytes(nbytes, nbytes + benchmark, nbytes + benchmark + again),
@@ -256,7 +253,7 @@ def _answering(
     rows = min(work.sequences, work.tokens)
     hidden = work.tokens * body.hidden * work.itemsize + constant.encoder
     if launch.pooling:
-        pooled = rows * max(body.hidden, body.labels) * (work.itemsize + sampling.FLOAT32)
+        pooled = rows * max(body.hidden, body.labels) * (work.itemsize + FLOAT32)
         return ProfiledMoment(
             name="pooling",
             activations=_flat(hidden + pooled),
@@ -264,19 +261,84 @@ def _answering(
             formula=f"{work.tokens:,} tokens of {body.hidden:,}, {rows:,} answers",
         )
     kind = launch.rules.second if launch.second_runner else launch.rules.sampler
-    each = sampling.entry(kind, work.itemsize, rows)
+    each = entry(kind, work.itemsize, rows)
     copies = 1 if launch.second_runner else 2
-    workspaces += sampling.buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
+    workspaces += buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
     activations = hidden + copies * rows * body.hidden * work.itemsize
-    again = sampling.again(kind, work.itemsize) * rows * sampling.padded(body.vocab)
+    doubled = unexplained(kind, work.itemsize) * rows * padded(body.vocab)
     return ProfiledMoment(
         name="sampling",
-        activations=Bytes(activations, activations + again, activations + again),
-        logits=each * rows * sampling.padded(body.vocab),
+        activations=Bytes(activations, activations + doubled, activations + doubled),
+        logits=each * rows * padded(body.vocab),
         workspaces=workspaces,
-        formula=f"{rows:,} rows x {sampling.padded(body.vocab):,} x {each} bytes",
+        formula=f"{rows:,} rows x {padded(body.vocab):,} x {each} bytes",
     )
 
 
 def _flat(nbytes: int) -> Bytes:
     return Bytes(nbytes, nbytes, nbytes)
+
+
+# Logits while vLLM profiles: one row a sequence, of the whole vocabulary.
+#
+# Bytes an entry, e the model's own dtype; all of them are alive at once:
+#
+#     sort         e + 4, sorted values 4 and indices 8, then 8 + 12 of the sort (from 128 rows on),
+#                  or 8 + 8 + 4 + 12 (below): 36 + e and 48 + e
+#     triton       e + 4, probabilities 4, random numbers 4; and a row of float32 a processor, kept
+#     flashinfer   e + 4, masked 4, probabilities 4
+#     newer runner float32: e + 4; own: e; warm: as flashinfer
+#
+# The newer runner counts tokens a sequence besides: 4 bytes and a bit an entry, for every sequence.
+#
+# Source: vllm 0.11, 0.19, 0.23, 0.33 v1/worker/gpu_model_runner.py (_dummy_sampler_run),
+# v1/sample/sampler.py, v1/sample/ops/topk_topp_sampler.py, topk_topp_triton.py (buffer),
+# v1/worker/gpu/sample/ (sampler.py, penalties.py); ATen/native/cuda/Sort.cpp and
+# cuda/cub.cuh (segmented_sort_pairs, segmented_sort_pairs_by_full_sort). gpt-oss-20b with 1,024
+# rows took 7.38 GiB in 0.11 (38 bytes an entry), 2.87 in 0.19 (14).
+
+FLOAT32 = 4
+PADDED = 64  # rows of the head: vllm model_executor/layers/vocab_parallel_embedding.py
+SEGMENTS = 128  # rows from which sorting takes less
+FEW = 8  # rows below which the Triton kernel was not used
+BITS = 32
+AFTER_SORT = 36
+AFTER_FULL_SORT = 48
+
+
+def entry(kind: str, itemsize: int, rows: int) -> int:
+    """Bytes of one logit at the worst moment. `kind`: a sampler, or the newer runner's way."""
+    copied = FLOAT32 if itemsize != FLOAT32 else 0  # float32 logits are not copied again
+    if kind == "sort" or (kind == "triton" and rows < FEW):
+        spared = FLOAT32 - copied
+        return itemsize + (AFTER_SORT if rows >= SEGMENTS else AFTER_FULL_SORT) - spared
+    if kind == "own":
+        return itemsize
+    if kind == "float32":
+        return itemsize + FLOAT32
+    return itemsize + copied + 2 * FLOAT32
+
+
+def unexplained(kind: str, itemsize: int) -> int:
+    """Bytes of one logit that float32 takes beyond its entry, as published: the code shows none."""
+    return FLOAT32 if itemsize == FLOAT32 and kind in ("triton", "flashinfer", "warm") else 0
+
+
+def padded(vocabulary: int) -> int:
+    return align_up(vocabulary, PADDED)
+
+
+def buffer(kind: str, rows: int, vocabulary: int, processors: int) -> int:
+    """Return the bytes of the Triton kernel's buffer: a row of `vocabulary` numbers for each
+    program."""
+    if kind != "triton" or rows < FEW:
+        return 0
+    programs = min(processors, rows)
+    rows_held = min(1 << (programs - 1).bit_length(), processors)
+    return rows_held * vocabulary * FLOAT32
+
+
+def counts(sequences: int, vocabulary: int) -> int:
+    """Return the bytes of the newer runner's counts: how often each sequence has each token, and a
+    bit for those in its prompt."""
+    return sequences * FLOAT32 * (vocabulary + ceil_div(vocabulary, BITS))

@@ -25,16 +25,7 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.communication import RECEIVED, STAGES
 from weighbridge.engines.servers.shards import Rank
-from weighbridge.engines.vllm import (
-    effective,
-    forward,
-    graphs,
-    hardware,
-    pool,
-    profile,
-    sampling,
-    weights,
-)
+from weighbridge.engines.vllm import effective, forward, graphs, hardware, pool, profile, weights
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.memory import Bytes, Component, exactly, total
@@ -333,7 +324,7 @@ def _persistent(reserve: RankReserve) -> int:
     )
     tables = TABLE * launch.sequences * columns
     embedded = launch.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
-    counted = sampling.counts(launch.sequences, subject.body.vocab) if launch.second_runner else 0
+    counted = profile.counts(launch.sequences, subject.body.vocab) if launch.second_runner else 0
     return tables + counted + (embedded if subject.body.towers or not launch.second_runner else 0)
 
 

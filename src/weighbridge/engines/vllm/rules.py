@@ -67,7 +67,7 @@ class VllmRules:
     second_items: bool = False  # and images and sounds are profiled
     # Sleep mode: free memory counts torch's segments, also those that its pool has given back
     phantom: bool = False
-    # How weights that are packed while they load arrive: see `engines/servers/loading_peak.py`
+    # How weights that are packed while they load arrive: see `engines/servers/shards.py`
     arrives: Arrives = "whole"
     whole_items: bool = False  # batches have room for the largest video of some models
     # Numbers that attention keeps on the card (attention/layer.py): scales of queries, keys, values
