@@ -1,6 +1,6 @@
 """Operators: what each keeps for backward, and what it takes on the way, in KiB by hand.
 
-x is 64 rows of 256 numbers in float32, 64 KiB; a number a row takes 512 bytes, the least block.
+x is 128 rows of 128 numbers in float32, 64 KiB; a number a row takes 512 bytes, the least block.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from weighbridge.forward.backward import backward
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops import biases, experts, losses, norms, scans
 
-ROWS, WIDE = 64, 256
+ROWS, WIDE = 128, 128
 
 
 def ints(m, *shape):
@@ -47,72 +47,72 @@ def taken(operator, *, trains=True):
     ("operator", "kept", "back"),
     [
         (experts.softmax, 64, 64 + 64),
-        (lambda m, x: experts.topk(m, x, 4), 1 + 2, 1 + 64),
-        (lambda m, x: experts.gather(m, x, ints(m, 64, 4)), 1 + 2, 1 + 64),
+        (lambda m, x: experts.topk(m, x, 4), 2 + 4, 2 + 64),
+        (lambda m, x: experts.gather(m, x, ints(m, 128, 4)), 2 + 4, 2 + 64),
         # four lists of 128 numbers, and the pairs that are sorted
-        (lambda m, x: experts.gathered(m, x, ints(m, 128)), 128 + 1, 128 + 64 + 4 * 1 + 2),
+        (lambda m, x: experts.gathered(m, x, ints(m, 128)), 64 + 1, 64 + 64 + 4 * 1 + 2),
         (experts.divided_, 64 + 0.5, 64 + 2 * 64),  # in place
         (experts.divided, 64 + 2 * 0.5, 64 + 64),
         (experts.masked, 64 + 16, 64 + 64),
-        (lambda m, x: experts.summed_k(m, x, 16), 16, 16 + 64),
+        (lambda m, x: experts.summed_k(m, x, 16), 8, 8 + 64),
         (
-            lambda m, x: experts.grouped(m, x, weight(m, 4, 128, 256), ints(m, 4)),
-            512 + 0.5 + 32,
-            32 + 512 + 64,
+            lambda m, x: experts.grouped(m, x, weight(m, 4, 128, 128), ints(m, 4)),
+            256 + 0.5 + 64,
+            64 + 256 + 64,
         ),
         (
-            lambda m, x: experts.grouped(m, x, weight(m, 4, 256, 96), ints(m, 4), transposed=True),
-            384 + 0.5 + 24,
-            24 + 384 + 64,
+            lambda m, x: experts.grouped(m, x, weight(m, 4, 128, 96), ints(m, 4), transposed=True),
+            192 + 0.5 + 48,
+            48 + 192 + 64,
         ),
         (scans.cumulated, 64, 4 * 64),  # flipped, summed and flipped back
-        (lambda m, x: scans.masked(m, x, mask(m, 64, 256)), 64 + 16, 64 + 64),
+        (lambda m, x: scans.masked(m, x, mask(m, 128, 128)), 64 + 16, 64 + 64),
         (scans.clamped, 64, 64 + 2 * 16 + 64),
-        (lambda m, x: scans.filled(m, x, (96, 256)), 96, 96 + 64),
-        (lambda m, x: scans.interleaved(m, x, (128, 256)), 128, 128 + 64),
-        # a system of 64 x 64: another solution, the product and its negative
-        (lambda m, x: scans.solved(m, weight(m, 64, 64), x), 16 + 64, 64 + 64 + 2 * 16),
+        (lambda m, x: scans.filled(m, x, (192, 128)), 96, 96 + 64),
+        (lambda m, x: scans.interleaved(m, x, (256, 128)), 128, 128 + 64),
+        # a system of 128 x 128: another solution, the product and its negative
+        (lambda m, x: scans.solved(m, weight(m, 128, 128), x), 64 + 64, 64 + 64 + 2 * 64),
         (scans.triangle, 64, 64 + 64),
-        # 256 x 32: both copies are saved; the gradient is copied, too
+        # 128 x 32: both copies are saved; the gradient is copied, too
         (
-            lambda m, x: scans.contracted(m, x, weight(m, 256, 32), (64, 32)),
-            64 + 2 * 32 + 8,
-            2 * 8 + 32 + 64,
+            lambda m, x: scans.contracted(m, x, weight(m, 128, 32), (128, 32)),
+            64 + 2 * 16 + 16,
+            2 * 16 + 16 + 64,
         ),
         (
-            lambda m, x: scans.contracted(m, x, weight(m, 256, 32), (64, 32), copies=""),
-            32 + 8,
-            2 * 8 + 32 + 64,
+            lambda m, x: scans.contracted(m, x, weight(m, 128, 32), (128, 32), copies=""),
+            16 + 16,
+            2 * 16 + 16 + 64,
         ),
         (
-            lambda m, x: scans.contracted(m, x, weight(m, 256, 32), (64, 32), dense=True),
-            64 + 2 * 32 + 8,
-            8 + 32 + 64,
+            lambda m, x: scans.contracted(m, x, weight(m, 128, 32), (128, 32), dense=True),
+            64 + 2 * 16 + 16,
+            16 + 16 + 64,
         ),
-        (lambda m, x: biases.where(m, mask(m, 64, 256), x, x.shape), 64 + 16, 64 + 64),
+        (lambda m, x: biases.where(m, mask(m, 128, 128), x, x.shape), 64 + 16, 64 + 64),
         # each of four heads has the same: their gradients are summed
         (
-            lambda m, x: biases.where(m, mask(m, 4, 64, 256), x, (4, 64, 256)),
+            lambda m, x: biases.where(m, mask(m, 4, 128, 128), x, (4, 128, 128)),
             256 + 64,
             256 + 256 + 64,
         ),
-        (biases.most, 2 * 0.5, 0.5 + 64),
-        (lambda m, x: norms.layer_norm(m, x, weight(m, 256)), 1 + 64 + 2 * 0.5, 64 + 64 + 1),
+        (biases.most, 0.5 + 1, 0.5 + 64),
+        (lambda m, x: norms.layer_norm(m, x, weight(m, 128)), 64 + 3 * 0.5, 64 + 64 + 0.5),
         (
-            lambda m, x: norms.layer_norm(m, x, weight(m, 256), weight(m, 256)),
-            2 * 1 + 64 + 2 * 0.5,
-            64 + 64 + 2 * 1,
+            lambda m, x: norms.layer_norm(m, x, weight(m, 128), weight(m, 128)),
+            64 + 4 * 0.5,
+            64 + 64 + 2 * 0.5,
         ),
         # the inverse root, what was normed, the result
-        (lambda m, x: norms.rms_norm(m, x, weight(m, 256)), 1 + 0.5 + 2 * 64, None),
-        (lambda m, x: norms.wide_norm(m, x, weight(m, 256)), 1 + 0.5 + 2 * 64, None),
-        (lambda m, x: norms.gemma_norm(m, x, weight(m, 256)), 2 * 1 + 0.5 + 2 * 64, None),
+        (lambda m, x: norms.rms_norm(m, x, weight(m, 128)), 2 * 0.5 + 2 * 64, None),
+        (lambda m, x: norms.wide_norm(m, x, weight(m, 128)), 2 * 0.5 + 2 * 64, None),
+        (lambda m, x: norms.gemma_norm(m, x, weight(m, 128)), 3 * 0.5 + 2 * 64, None),
         (lambda m, x: norms.plain_norm(m, x), 0.5 + 64, None),
         # less the mean, for the variance and again for what is normed
-        (lambda m, x: norms.cohere_norm(m, x, weight(m, 256)), 1 + 0.5 + 4 * 64, None),
+        (lambda m, x: norms.cohere_norm(m, x, weight(m, 128)), 2 * 0.5 + 4 * 64, None),
         (norms.normalize, 2 * 0.5 + 64, None),
-        (lambda m, x: losses.embedding(m, ints(m, 64), x), 64 + 0.5, 64 + 64),
-        (lambda m, x: losses.cross_entropy(m, x, ints(m, 64)), 64 + 3 * 0.5, None),
+        (lambda m, x: losses.embedding(m, ints(m, 64), x), 32 + 0.5, 32 + 64),
+        (lambda m, x: losses.cross_entropy(m, x, ints(m, 128)), 64 + 1 + 2 * 0.5, None),
         (
             lambda m, x: losses.binary_cross_entropy(m, x, m.new(x.shape, FLOAT32)),
             64 + 0.5,
@@ -147,9 +147,9 @@ def test_rows_of_a_triangle_are_saved_one_by_one():
 
 
 def test_a_kernel_copies_what_does_not_lie_in_order():
-    kept = 1 + 64 + 2 * 0.5
-    found = taken(lambda m, x: norms.layer_norm(m, x, weight(m, 256), dense=False))
-    assert found == (kept, kept + 64, 64 + 64 + 1)
+    kept = 64 + 3 * 0.5
+    found = taken(lambda m, x: norms.layer_norm(m, x, weight(m, 128), dense=False))
+    assert found == (kept, kept + 64, 64 + 64 + 0.5)
 
 
 @pytest.mark.parametrize(("causal", "most"), [(True, 328), (False, 392)])

@@ -6,6 +6,7 @@ from weighbridge import api
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT16
 from weighbridge.errors import UsageError
+from weighbridge.forward.adapters import LoraLinear
 from weighbridge.forward.backward import backward
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Dequantized
@@ -101,3 +102,14 @@ def test_a_kernel_that_was_not_read_is_in_the_high_estimate():
 def test_a_kernel_of_gptqs_is_for_gptq():
     with pytest.raises(UsageError, match="not in GPTQ"):
         report("nf4", gptq_kernel="torch")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "packed"), [(AWQ, True), (HQQ, True), (GPTQ, False), (GPTQ_FUSED, False)]
+)
+def test_adapters_beside_a_kernel_that_keeps_its_input_are_of_a_packed_linear(kernel, packed):
+    """Kernels that make the weights again in backward; PEFT's own layer stands behind them."""
+    assert (kernel.keeps == "input") is packed
+    base = Dequantized(None, None, kernel)
+    assert LoraLinear(base, None, None, None, 0.0).packed is packed
+    assert LoraLinear(lambda m, x: x, None, None, None, 0.0).packed is False
