@@ -61,41 +61,45 @@ class Answers:
 
     def call(self, name: str, arguments: Arguments | None) -> AgentAnswer:
         """Return what a tool answers; an error is an answer."""
-        found = settled(lambda: {"answer": self._called(name, arguments or {})})
-        if "error" in found:
-            return AgentAnswer(safe_json(f"error: {printable(found['error']['message'])}"))
-        answer: AgentAnswer = found["answer"]
+        settled_call = settled(lambda: {"answer": self._called(name, arguments or {})})
+        if "error" in settled_call:
+            return AgentAnswer(safe_json(f"error: {printable(settled_call['error']['message'])}"))
+        answer: AgentAnswer = settled_call["answer"]
         return answer
 
     def _called(self, name: str, arguments: Arguments) -> AgentAnswer:
         tool = self._tools.get(name)
         if tool is None:
             raise UsageError(f"no tool {shown(name)}; known: {', '.join(self._tools)}")
-        given = _given(tool, arguments)
-        form = _choice("response_format", given.pop("response_format", FORMS[0]), FORMS)
-        detail = _choice("detail", given.pop("detail", DETAILS[0]), DETAILS)
+        settings = _given(tool, arguments)
+        form = _choice("response_format", settings.pop("response_format", FORMS[0]), FORMS)
+        detail = _choice("detail", settings.pop("detail", DETAILS[0]), DETAILS)
         if name in LISTS:
-            text, numbers = LISTS[name](given)
+            text, numbers = LISTS[name](settings)
             return _told(text, numbers, form)
-        if name == "fit" and "explain_oom" in given:
-            return self._explained(given, form, full=detail == "full")
-        request = _request(name, given)
-        found = self._requests.report(request)
+        if name == "fit" and "explain_oom" in settings:
+            return self._explained(settings, form, full=detail == "full")
+        request = _request(name, settings)
+        report = self._requests.report(request)
         if detail == "full":
             write = bounded.as_json if form == "json" else bounded.as_markdown
             line = "" if self._line is None else self._line(request)
-            return AgentAnswer(write(found, line), _brief(found)[1])
-        return _told(*_brief(found), form)
+            return AgentAnswer(write(report, line), _brief(report)[1])
+        return _told(*_brief(report), form)
 
-    def _explained(self, given: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+    def _explained(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
         """Why a run was out of memory."""
         from weighbridge.agents import oom
 
-        model, revision = _model(given.pop("model", None)), given.pop("revision", None)
+        model, revision = _model(settings.pop("model", None)), settings.pop("revision", None)
         config = model["config"] if isinstance(model, dict) else model
-        found = oom.explain(given, config, self._options._replace(revision=revision))
-        text, numbers = oom.brief(found)
-        return AgentAnswer(oom.whole(found, form), numbers) if full else _told(text, numbers, form)
+        oom_answer = oom.explain(settings, config, self._options._replace(revision=revision))
+        text, numbers = oom.brief(oom_answer)
+        return (
+            AgentAnswer(oom.whole(oom_answer, form), numbers)
+            if full
+            else _told(text, numbers, form)
+        )
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
@@ -111,8 +115,8 @@ def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
             near = _near(name, known, TABLES.get(tool.name, {}))
             raise UsageError(f"{tool.name} has no argument {shown(name)}; {near}")
         _bounded(name, arguments[name])
-    told = {name: value for name, value in arguments.items() if value not in (None, "")}
-    return {name: _as_text(known[name], value) for name, value in told.items()}
+    saying = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return {name: _as_text(known[name], value) for name, value in saying.items()}
 
 
 def _bounded(name: str, value: Any) -> None:
@@ -136,93 +140,93 @@ def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
     return str(value) if whole_number and schema["type"] == "string" else value
 
 
-def _choice(name: str, given: Any, known: Sequence[str]) -> str:
-    if given not in known:
-        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(given)}")
-    return str(given)
+def _choice(name: str, value: Any, known: Sequence[str]) -> str:
+    if value not in known:
+        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(value)}")
+    return str(value)
 
 
-def _request(task: str, given: dict[str, Any]) -> dict[str, Any]:
+def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The request of `weighbridge run` that the arguments are."""
-    model = given.pop("model", None)
-    if model is None and "command" not in given:
+    model = settings.pop("model", None)
+    if model is None and "command" not in settings:
         raise UsageError(
             "name a model: a catalogue name (llama-3.1-8b), a Hub id (org/name) or a path"
         )
-    return {"task": task, "model": _model(model), "workload": given}
+    return {"task": task, "model": _model(model), "workload": settings}
 
 
-def _model(given: Any) -> Any:
+def _model(model: Any) -> Any:
     """A reference; or a config, as text or as an object."""
-    if isinstance(given, str) and given.lstrip().startswith("{"):
+    if isinstance(model, str) and model.lstrip().startswith("{"):
         try:
-            given = strict_json(given.encode(errors="surrogatepass"), MAX_LINE, constants=True)
+            model = strict_json(model.encode(errors="surrogatepass"), MAX_LINE, constants=True)
         except BadFileError as error:
             raise BadFileError(f"model, read as the text of a config.json, {error}") from None
-    if isinstance(given, dict) and not isinstance(given.get("config"), dict):
-        return {"config": given}
-    return given
+    if isinstance(model, dict) and not isinstance(model.get("config"), dict):
+        return {"config": model}
+    return model
 
 
-def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
+def _brief(answer: "Report | Fit") -> tuple[str, dict[str, Any]]:
     from weighbridge.report.fit import Fit
 
-    return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
+    return brief.of_fit(answer) if isinstance(answer, Fit) else brief.of_report(answer)
 
 
 def _told(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
     return AgentAnswer(bounded.dumped(numbers) if form == "json" else text, numbers)
 
 
-def _gpus(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _gpus(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     from weighbridge.accelerators.listing import matching as listed
 
-    pattern = _text("pattern", given)
-    return brief.of_gpus(*listed(pattern, _checked("gpus", given)))
+    pattern = _text("pattern", filters)
+    return brief.of_gpus(*listed(pattern, _checked("gpus", filters)))
 
 
-def _models(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _models(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     from weighbridge.catalogue import search
 
-    pattern = _text("pattern", given)
-    found = search(pattern)
-    if not found:
+    pattern = _text("pattern", filters)
+    entries = search(pattern)
+    if not entries:
         raise NotFoundError(
             f"no model in the catalogue matches {shown(pattern)}; any Hub id (org/name) can be"
             " asked about instead"
         )
-    if not given:
-        return brief.of_models(found)
-    return brief.of_ranking(_ranking([entry.name for entry in found], given))
+    if not filters:
+        return brief.of_models(entries)
+    return brief.of_ranking(_ranking([entry.name for entry in entries], filters))
 
 
-def _ranking(names: list[str], given: dict[str, Any]) -> Any:
+def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
     from weighbridge.questions.fit.ranking import models_for
 
-    if "gpu" not in given and "gpu_memory" not in given:
+    if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
-    return models_for(names, given)
+    return models_for(names, filters)
 
 
-def _text(name: str, given: dict[str, Any]) -> str:
-    value = given.pop(name, "")
+def _text(name: str, filters: dict[str, Any]) -> str:
+    value = filters.pop(name, "")
     if not isinstance(value, str):
         raise UsageError(f"{name} is text, not {shown(value)}")
     return value
 
 
-def _checked(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
     """Filters of a list, each of the type that its schema says. Raises UsageError."""
     schema = next(tool.schema for tool in tools() if tool.name == name)
-    for key, value in given.items():
-        own = schema["properties"][key]
-        if own["type"] == "boolean" and not isinstance(value, bool):
+    for key, value in filters.items():
+        declared = schema["properties"][key]
+        if declared["type"] == "boolean" and not isinstance(value, bool):
             raise UsageError(f"{key} is true or false, not {shown(value)}")
-        if own["type"] == "string" and not isinstance(value, str):
+        if declared["type"] == "string" and not isinstance(value, str):
             raise UsageError(f"{key} is text, not {shown(value)}")
-        if "enum" in own:
-            _choice(key, value, own["enum"])
-    return given
+        if "enum" in declared:
+            _choice(key, value, declared["enum"])
+    return filters
 
 
 LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {

@@ -47,12 +47,14 @@ EN = words_in("en")
 def text(page: Screen) -> str:
     """The first screen as a few lines of Markdown."""
     head = f"**{_line(page.title)}**"
-    told = ["\n".join(line for block in part for line in _lines(block)) for part in page.sections]
+    sections = [
+        "\n".join(line for block in part for line in _lines(block)) for part in page.sections
+    ]
     foot = "\n".join(_line(line.removesuffix(EN("footer.more"))) for line in page.footer)
-    said = "\n".join(told)
-    new = [line for line in map(_line, page.warnings[:WARNINGS]) if line not in said]
+    shown = "\n".join(sections)
+    new = [line for line in map(_line, page.warnings[:WARNINGS]) if line not in shown]
     warned = "\n".join(f"- warning: {line}" for line in new)
-    return "\n\n".join(filter(None, (head, *told, foot, warned)))
+    return "\n\n".join(filter(None, (head, *sections, foot, warned)))
 
 
 def _line(words: str) -> str:
@@ -120,7 +122,7 @@ def _numbers(report: Report, page: Screen) -> Numbers:
     s = shown(report, EN)
     head = next(b for b in page.blocks if isinstance(b, Headline))
     d = report.derived
-    told: Numbers = {
+    numbers: Numbers = {
         "answer": _sentence(head),
         "task": report.task,
         "model": _name(report.model.name),
@@ -137,14 +139,14 @@ def _numbers(report: Report, page: Screen) -> Numbers:
         "warnings": [one_line(line) for line in report.warnings[:WARNINGS]],
     }
     if report.task == "load":
-        told["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
-        told["download_bytes"] = report.model.download_bytes
-    return numbers_told(told)
+        numbers["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
+        numbers["download_bytes"] = report.model.download_bytes
+    return numbers_told(numbers)
 
 
-def numbers_told(found: Numbers) -> Numbers:
+def numbers_told(numbers: Numbers) -> Numbers:
     """Numbers without the empty ones."""
-    return {name: value for name, value in found.items() if value not in (None, [], {})}
+    return {name: value for name, value in numbers.items() if value not in (None, [], {})}
 
 
 def _active(report: Report) -> int | None:
@@ -200,70 +202,70 @@ def _refused(report: Report) -> bool:
     return report.verdict is not None and report.verdict.fits == "no"
 
 
-def _changes(found: Sequence[Remedy]) -> list[Numbers]:
+def _changes(remedies: Sequence[Remedy]) -> list[Numbers]:
     """The cheapest first. The first of which there is a line to paste has it."""
-    pasted = next((r for r in found if r.paste), None)
-    return [_change(r, line=r is pasted) for r in found]
+    pasted = next((r for r in remedies if r.paste), None)
+    return [_change(r, line=r is pasted) for r in remedies]
 
 
 def _change(remedy: Remedy, *, line: bool) -> Numbers:
     """Arguments to ask again with, and what they cost."""
-    told: Numbers = {
+    numbers: Numbers = {
         "arguments": dict(remedy.change),
         "fits": remedy.fits,
         "peak_bytes": held(remedy),
     }
     cost = few(EN, remedy)
     if cost:
-        told["cost"] = cost
+        numbers["cost"] = cost
     if line and remedy.paste and len(remedy.paste) <= LONGEST_LINE:
-        told["paste"] = "\n".join(map(printable, remedy.paste.splitlines()))
-    return told
+        numbers["paste"] = "\n".join(map(printable, remedy.paste.splitlines()))
+    return numbers
 
 
-def of_fit(found: Fit) -> tuple[str, Numbers]:
-    page = fit_screen(found)
-    told = page._replace(sections=page.sections[:-1])  # the last says exit codes
-    return text(told), _fit_numbers(found, page)
+def of_fit(fit: Fit) -> tuple[str, Numbers]:
+    page = fit_screen(fit)
+    shown = page._replace(sections=page.sections[:-1])  # the last says exit codes
+    return text(shown), _fit_numbers(fit, page)
 
 
-def _fit_numbers(found: Fit, page: Screen) -> Numbers:
+def _fit_numbers(fit: Fit, page: Screen) -> Numbers:
     first = page.blocks[0]
-    told = [cell.text for cell in getattr(first, "lines", ())]
-    solved = found.solved
+    sentences = [cell.text for cell in getattr(first, "lines", ())]
+    solved = fit.solved
     numbers: Numbers = {
-        "answer": printable(one_line("; ".join(told))),
-        "model": _name(found.model.name),
-        "accelerator": found.accelerator.name,
-        "count": found.accelerator.count,
-        "usable_bytes": found.accelerator.free,
-        "for": found.about,
-        "fits": found.fits,
-        "questions": {q.name: _question(q, line=q is found.asked) for q in found.questions},
+        "answer": printable(one_line("; ".join(sentences))),
+        "model": _name(fit.model.name),
+        "accelerator": fit.accelerator.name,
+        "count": fit.accelerator.count,
+        "usable_bytes": fit.accelerator.free,
+        "for": fit.about,
+        "fits": fit.fits,
+        "questions": {q.name: _question(q, line=q is fit.asked) for q in fit.questions},
         "solved": None if solved is None else _solved(solved),
-        "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
+        "warnings": [one_line(line) for line in fit.warnings[:WARNINGS]],
     }
     return numbers_told(numbers)
 
 
-def _solved(found: Solved) -> Numbers:
+def _solved(solved: Solved) -> Numbers:
     """Say what was sought, and the arguments that fit when they are asked again."""
-    told: Numbers = {found.unknown: found.value}
-    return {**told, "arguments": dict(found.workload)} if found.workload else told
+    numbers: Numbers = {solved.unknown: solved.value}
+    return {**numbers, "arguments": dict(solved.workload)} if solved.workload else numbers
 
 
 def _question(question: Question, *, line: bool) -> Numbers:
     if question.report is None or question.verdict is None:
         return {"fits": question.fits, "reason": one_line(question.reason)}
-    told: Numbers = {
+    numbers: Numbers = {
         "fits": question.fits,
         "peak_bytes": question.verdict.per_device.expected,
         "margin_bytes": question.verdict.margin_bytes,
     }
     first = next(iter(cheapest(shown(question.report, EN))), None)
     if first is not None:
-        told["change"] = _change(first, line=line)
-    return told
+        numbers["change"] = _change(first, line=line)
+    return numbers
 
 
 def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
@@ -299,8 +301,8 @@ def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
     page = models(entries[:ROWS])
     title = EN.some("models.title.one", "models.title", len(entries))
     rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
-    told = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
-    return told, {"count": len(entries), "models": rows}
+    listed = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
+    return listed, {"count": len(entries), "models": rows}
 
 
 def of_ranking(found: Ranking) -> tuple[str, Numbers]:

@@ -21,17 +21,17 @@ NOT_OURS = ("max", "smallest")  # arguments of `fit` that look for a card
 CHANGES = 3
 
 
-def explain(given: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom:
+def explain(arguments: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom:
     """Answer about a message. Raises UsageError for arguments that are of another question."""
-    wrong = next((name for name in NOT_OURS if name in given), None)
+    wrong = next((name for name in NOT_OURS if name in arguments), None)
     if wrong is not None:
         raise UsageError(f"{ARGUMENT} is about a run that ended: leave {wrong} out")
-    settings = {name: value for name, value in given.items() if name not in (ARGUMENT, "for")}
-    log = given[ARGUMENT]
+    settings = {name: value for name, value in arguments.items() if name not in (ARGUMENT, "for")}
+    log = arguments[ARGUMENT]
     if not isinstance(log, str):
         raise UsageError(f"{ARGUMENT} is the text of the message, not {type(log).__name__}")
     opening = None if model is None else partial(opened, model, options)
-    return explained(log, opening, {**_task(given.get("for")), **settings})
+    return explained(log, opening, {**_task(arguments.get("for")), **settings})
 
 
 def _task(about: str | None) -> dict[str, str]:
@@ -44,20 +44,20 @@ def _task(about: str | None) -> dict[str, str]:
     return {"task": task} if method is None else {"method": method}
 
 
-def brief(found: Oom) -> tuple[str, dict[str, Any]]:
-    page = view(found, RenderOptions())
+def brief(oom: Oom) -> tuple[str, dict[str, Any]]:
+    page = view(oom, RenderOptions())
     head = next(b for b in page.blocks if isinstance(b, Headline))
-    body = found.to_dict()
-    told = "; ".join(filter(None, (head.figures, head.reason)))
+    body = oom.to_dict()
+    sentence = "; ".join(filter(None, (head.figures, head.reason)))
     return text(page), numbers_told(
         {
-            "answer": printable(one_line(f"{head.verdict}: {told}")),
-            "cause": found.cause,
+            "answer": printable(one_line(f"{head.verdict}: {sentence}")),
+            "cause": oom.cause,
             "sure": body["sure"],
             "causes": body["causes"],
             "parsed": {name: n for name, n in body["parsed"].items() if n is not None},
             "changes": [_change(change) for change in body["remedies"][:CHANGES]],
-            "warnings": [one_line(line) for line in found.warnings],
+            "warnings": [one_line(line) for line in oom.warnings],
         }
     )
 
@@ -67,11 +67,11 @@ def _change(remedy: Mapping[str, Any]) -> dict[str, Any]:
     return {name: remedy[name] for name in names if remedy[name] is not None}
 
 
-def whole(found: Oom, form: str) -> str:
+def whole(oom: Oom, form: str) -> str:
     """All that is known; without the estimate where there is no room for it."""
     if form != "json":
         look = RenderOptions(details=True, explain=True)
-        return draw(view(found, look), form, look)[:MOST]
-    body = found.to_dict()
-    told = dumped(body)
-    return told if len(told) <= MOST else dumped({**body, "estimate": None, "left_out": "estimate"})
+        return draw(view(oom, look), form, look)[:MOST]
+    body = oom.to_dict()
+    text = dumped(body)
+    return text if len(text) <= MOST else dumped({**body, "estimate": None, "left_out": "estimate"})

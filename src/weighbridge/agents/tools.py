@@ -43,16 +43,16 @@ class Tool(NamedTuple):
 
 def setting_schema(setting: Setting[Any]) -> Schema:
     """Describe the values that one setting takes: type, bounds, choices and its sentence."""
-    found = dict(PLAINEST[setting.kind.name])
+    schema = dict(PLAINEST[setting.kind.name])
     if setting.choices:
-        found["enum"] = list(setting.choices)
-    if found["type"] in ("integer", "number"):
-        found["minimum"] = int(setting.least)
+        schema["enum"] = list(setting.choices)
+    if schema["type"] in ("integer", "number"):
+        schema["minimum"] = int(setting.least)
         if setting.most != MOST:
-            found["maximum"] = int(setting.most)
+            schema["maximum"] = int(setting.most)
     having = engines_of(setting)
     theirs = f" ({', '.join(having)})" if having else ""
-    return {**found, "description": f"{setting.help}{theirs}"}
+    return {**schema, "description": f"{setting.help}{theirs}"}
 
 
 def _in_short(setting: Setting[Any]) -> Schema:
@@ -64,8 +64,8 @@ def _in_short(setting: Setting[Any]) -> Schema:
     return found
 
 
-def _one_of(choices: tuple[str, ...] | list[str], told: str) -> Schema:
-    return {**TEXT, "enum": list(choices), "description": told}
+def _one_of(choices: tuple[str, ...] | list[str], description: str) -> Schema:
+    return {**TEXT, "enum": list(choices), "description": description}
 
 
 def _said(text: str) -> Schema:
@@ -108,10 +108,10 @@ def _of_fit() -> dict[str, Schema]:
 
 
 def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
-    found: Schema = {"type": "object", "properties": properties}
+    schema: Schema = {"type": "object", "properties": properties}
     if required:
-        found["required"] = list(required)
-    return {**found, "additionalProperties": False}
+        schema["required"] = list(required)
+    return {**schema, "additionalProperties": False}
 
 
 def _task(name: str, own: Mapping[str, Schema], *required: str) -> Schema:

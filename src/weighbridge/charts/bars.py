@@ -142,14 +142,14 @@ def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, fl
     yield line + 2, x + wide - line - 2
 
 
-def _inside(canvas: Canvas, place: tuple[float, float, float], told: str, style: int) -> bool:
+def _inside(canvas: Canvas, place: tuple[float, float, float], text: str, style: int) -> bool:
     """Words upon a segment, on a plate without pattern; False where there is no room."""
     x, y, wide = place
-    taken = width(told, SMALL)
-    if not told or taken + 12 > wide:
+    taken = width(text, SMALL)
+    if not text or taken + 12 > wide:
         return False
     canvas.rect(x + 3, y + 3, (taken + 6, THICK - 6), f"s{style}")
-    canvas.text(x + 6, y + 15, told, size=SMALL, paint=f"t{style}")
+    canvas.text(x + 6, y + 15, text, size=SMALL, paint=f"t{style}")
     return True
 
 

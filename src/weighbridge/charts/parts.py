@@ -30,11 +30,11 @@ Sums = Counter[str]
 
 def sums(phase: Phase) -> Sums:
     """Bytes by part, as expected; pages of files that the kernel may drop are none."""
-    found: Sums = Counter()
+    parts: Sums = Counter()
     for c in phase.components:
         if not c.droppable:
-            found[NAMES[c.name]] += c.bytes.expected
-    return found
+            parts[NAMES[c.name]] += c.bytes.expected
+    return parts
 
 
 def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
@@ -56,25 +56,25 @@ def series(
     style that is taken."""
     used = set(taken)
     free = [s for s in range(MOST) if s not in {STYLES.get(n) for n in names} | used]
-    found = []
+    lines = []
     for name in names:
         style = STYLES.get(name, -1)
         if style < 0 or style in used:
             style = free.pop(0) if free else next(s for s in range(MOST) if s not in used)
         used.add(style)
-        found.append(Series(say(f"part.{otherwise.get(name, name)}"), style))
-    return (*found, Series(say("part.other"), OTHER))
+        lines.append(Series(say(f"part.{otherwise.get(name, name)}"), style))
+    return (*lines, Series(say("part.other"), OTHER))
 
 
 def otherwise(reports: "Sequence[Report]") -> dict[str, str]:
     """Parts that have another name in all of these answers."""
-    found = {}
+    renamed = {}
     if all(_adapted(r) for r in reports):
-        found["weights"] = "frozen_weights"
+        renamed["weights"] = "frozen_weights"
     cards = [r.verdict for r in reports if r.verdict is not None and r.verdict.marketed_gb]
     if cards and not any(v.accelerator_id.startswith("nvidia") for v in cards):
-        found["context"] = "driver"
-    return found
+        renamed["context"] = "driver"
+    return renamed
 
 
 def _adapted(report: "Report") -> bool:
@@ -83,10 +83,10 @@ def _adapted(report: "Report") -> bool:
 
 
 def segments(
-    found: Sums, names: Sequence[str], shown: Sequence[Series], unit: ByteUnit
+    parts: Sums, names: Sequence[str], shown: Sequence[Series], unit: ByteUnit
 ) -> tuple[FigureSegment, ...]:
-    values = [found[name] for name in names]
-    values.append(found.total() - sum(values))
+    values = [parts[name] for name in names]
+    values.append(parts.total() - sum(values))
     return tuple(
         FigureSegment(i, v, f"{shown[i].name} {unit.number(v)}")
         for i, v in enumerate(values)

@@ -32,15 +32,15 @@ CURVES = 6
 ENDS = ("head.total", "head.low", "head.high", "head.usable")
 
 
-def sides(found: Sequence["Report"], *, unit: str | None = None, lang: str = "en") -> Figure:
+def sides(answers: Sequence["Report"], *, unit: str | None = None, lang: str = "en") -> Figure:
     """A figure of at least one report."""
-    if len(found) == 1:
-        return reports.bars(found[0], unit=unit, lang=lang)
-    say, one = words_in(lang, "charts"), scale.unit(max(peak(r).expected for r in found), unit)
-    along = _along(found)
+    if len(answers) == 1:
+        return reports.bars(answers[0], unit=unit, lang=lang)
+    say, size = words_in(lang, "charts"), scale.unit(max(peak(r).expected for r in answers), unit)
+    along = _along(answers)
     if along is None:
-        return _beside(found, say, one)
-    return _versus(found, along, say, one)
+        return _beside(answers, say, size)
+    return _versus(answers, along, say, size)
 
 
 def peak(report: "Report") -> Bytes:
@@ -80,15 +80,15 @@ def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Repo
 
 def _label(report: "Report", reports: Sequence["Report"], *, skip: str = "") -> str:
     """Return the words that tell a report apart from the others."""
-    told = []
+    words = []
     if len({r.model.name for r in reports}) > 1:
-        told.append(report.model.name)
-    told += [
+        words.append(report.model.name)
+    words += [
         _told(name, report)
         for name in (*APART, *ALONG)
         if name != skip and name in report.workload and len(set(_values(reports, name))) > 1
     ]
-    return ", ".join(dict.fromkeys(told))
+    return ", ".join(dict.fromkeys(words))
 
 
 def _told(name: str, report: "Report") -> str:
@@ -139,16 +139,16 @@ def _cards(reports: Sequence["Report"]) -> list[str]:
 
 def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
     """Return the sentence on how far each line surely fits."""
-    told = []
+    sentences = []
     for label, some in lines.items():
         if any(r.verdict is None for r in some):
             return ""
         fits = [r.setting(along) for r in some if r.verdict is not None and r.verdict.fits == "yes"]
         name = str(label) or some[0].model.name
         key = "fits.to" if fits else "fits.none"
-        told.append(say(key, name=name, value=f"{max(fits):,}" if fits else ""))
+        sentences.append(say(key, name=name, value=f"{max(fits):,}" if fits else ""))
     cards = [c for r in lines.values() for c in _cards(r)]
-    return "; ".join(told) + f" ({', '.join(dict.fromkeys(cards))})"
+    return "; ".join(sentences) + f" ({', '.join(dict.fromkeys(cards))})"
 
 
 def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
@@ -157,13 +157,13 @@ def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
 
 
 def _limit(
-    report: "Report", found: Sequence["Report"], say: Words, unit: scale.ByteUnit
+    report: "Report", answers: Sequence["Report"], say: Words, unit: scale.ByteUnit
 ) -> Limit | None:
     """Make the line of the limit, named by its card where there are several."""
     known = reports.limit(report.verdict, say, unit)
     if known is None or report.verdict is None:
         return None
-    cards = {r.verdict.accelerator for r in found if r.verdict is not None}
+    cards = {r.verdict.accelerator for r in answers if r.verdict is not None}
     if len(cards) < 2:
         return known
     return known._replace(label=f"{report.verdict.accelerator}: {known.label}")
@@ -192,28 +192,28 @@ def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
     return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
 
 
-def _beside(found: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
+def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
-    phases = [peak_phase(r) for r in found]
+    phases = [peak_phase(r) for r in answers]
     names = parts.chosen(map(parts.sums, phases))
-    rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(found)))
-    shown = found[: reports.ROWS]
+    rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(answers)))
+    shown = answers[: reports.ROWS]
     together: dict[Limit | None, list[FigureBar]] = {}
     for report in shown:
-        one = _limit(report, found, say, unit)
-        together.setdefault(one, []).append(held_in(report, rows, _label(report, found)))
-    groups = tuple(BarGroup("", tuple(some), one) for one, some in together.items())
-    left = len(found) - len(shown)
+        limit = _limit(report, answers, say, unit)
+        together.setdefault(limit, []).append(held_in(report, rows, _label(report, answers)))
+    groups = tuple(BarGroup("", tuple(some), limit) for limit, some in together.items())
+    left = len(answers) - len(shown)
     axis = scale.memory(say("axis.card", unit=unit.name), reports.furthest(groups), unit)
     return Figure(
-        title=say("title.beside", model=_models(found)),
-        answer=", ".join(_cards(found)),
+        title=say("title.beside", model=_models(answers)),
+        answer=", ".join(_cards(answers)),
         notes=(say("thick"),),
         description=say("described.rows"),
         plots=(Bars(groups, rows.series, axis, f"+ {left}" if left else ""),),
         table=FigureTable(
             (say("head.what"), *say.each(*ENDS)),
-            tuple((_label(r, found), *cells(r, unit)) for r in found),
+            tuple((_label(r, answers), *cells(r, unit)) for r in answers),
             1,
             rows.caption,
         ),
@@ -224,15 +224,15 @@ def _beside(found: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figu
 def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
     """The fullest phase in parts; in one where a device holds a share of them."""
     phase = peak_phase(report)
-    one = reports.bar(phase, rows, label, strong=False)
-    held = peak(report)
-    if held.expected != phase.at("driver").expected:
-        share = one.segments[-1]._replace(
-            series=len(rows.series) - 1, value=held.expected, told=rows.say("share")
+    row = reports.bar(phase, rows, label, strong=False)
+    whole = peak(report)
+    if whole.expected != phase.at("driver").expected:
+        share = row.segments[-1]._replace(
+            series=len(rows.series) - 1, value=whole.expected, told=rows.say("share")
         )
-        one = one._replace(segments=(share,))
-    told = reports.span(held, rows.say, rows.unit)
-    return one._replace(low=held.low, high=held.high, told=told)
+        row = row._replace(segments=(share,))
+    sentence = reports.span(whole, rows.say, rows.unit)
+    return row._replace(low=whole.low, high=whole.high, told=sentence)
 
 
 def peak_phase(report: "Report") -> Phase:

@@ -122,24 +122,24 @@ def _values(name: str, given: Any, table: "Table") -> Iterator[Any]:
             yield from _pieces(name, each)
 
 
-def _pieces(name: str, given: str) -> list[str]:
-    pieces = [piece.strip() for piece in given.split(",")]
+def _pieces(name: str, text: str) -> list[str]:
+    pieces = [piece.strip() for piece in text.split(",")]
     if not all(pieces):
-        raise UsageError(f"{_flag(name)} {given!r:.80}: a value between commas is empty")
+        raise UsageError(f"{_flag(name)} {text!r:.80}: a value between commas is empty")
     return pieces
 
 
-def _cards(given: str) -> list[str]:
+def _cards(text: str) -> list[str]:
     """Cards that are listed; one name where a piece of it names no card."""
     from weighbridge.accelerators.names import find
     from weighbridge.errors import WeighbridgeError
 
-    pieces = _pieces("gpu", given)
+    pieces = _pieces("gpu", text)
     try:
         for piece in pieces:
             find(piece)
     except WeighbridgeError:
-        return [given]
+        return [text]
     return pieces
 
 

@@ -63,14 +63,14 @@ def _beside(
 
     asked = question(reading, settings)
     report, warnings = answered(model, asked)
-    told: tuple[Match, ...] = matches(reading, report, model.model())
-    final = rejudged(reading, judged, report, told)
+    compared: tuple[Match, ...] = matches(reading, report, model.model())
+    final = rejudged(reading, judged, report, compared)
     return Oom(
         reading=reading,
         judged=final,
         remedies=_together(report.remedies, changes(reading, final, settings), final),
         estimate=report,
-        explained=told,
+        explained=compared,
         warnings=(
             *contradictions(reading),
             *other_model(reading.model, model),
@@ -88,9 +88,9 @@ def _together(
     computed = tuple(_computed(r, rows) for r in searched[:SEARCHED])
     if judged.cause in OUTSIDE:
         return (*rows, *computed)[:TOLD]
-    own, rest = (rows[:1], rows[1:]) if judged.sure == "said" else ((), rows)
+    first, others = (rows[:1], rows[1:]) if judged.sure == "said" else ((), rows)
     named = {name for change in computed for name in change.change}
-    return (*own, *computed, *(row for row in rest if not named & row.change.keys()))[:TOLD]
+    return (*first, *computed, *(row for row in others if not named & row.change.keys()))[:TOLD]
 
 
 def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
@@ -143,9 +143,9 @@ class OomQuestion(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def question(reading: OomReading, given: Mapping[str, Any]) -> OomQuestion:
+def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
     """The question about the model of a log. Raises UsageError for a setting that no task has."""
-    own = {name: value for name, value in given.items() if value is not None}
+    own = {name: value for name, value in typed.items() if value is not None}
     task = own.pop("task", None) or _task(reading, own)
     if task not in TASKS:
         raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
@@ -204,10 +204,10 @@ def _share(engine: str) -> str:
 def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
     """Say that a log names another model than the one that was asked about: of both the shapes, or
     the last word of the name, are known to differ."""
-    asked = model.source.repo_id or model.reference
-    if not named or not asked or _model(named) == _model(asked):
+    about = model.source.repo_id or model.reference
+    if not named or not about or _model(named) == _model(about):
         return ()
-    return (f"the log is of {named}, and {asked} was asked about: the estimate is of the latter",)
+    return (f"the log is of {named}, and {about} was asked about: the estimate is of the latter",)
 
 
 def _model(name: str) -> str:
@@ -218,14 +218,16 @@ def _model(name: str) -> str:
     return known.entry.name if known is not None else last
 
 
-def answered(model: "Prepared", asked: OomQuestion) -> tuple[Report, tuple[str, ...]]:
+def answered(model: "Prepared", question: OomQuestion) -> tuple[Report, tuple[str, ...]]:
     """The estimate; without the settings of the log where they do not go together."""
-    settings = dict(asked.settings)
-    ask = getattr(model, asked.task)
+    settings = dict(question.settings)
+    ask = getattr(model, question.task)
     try:
-        return ask(pinned=asked.pinned, **settings), ()
+        return ask(pinned=question.pinned, **settings), ()
     except UsageError as error:
-        own = {k: v for k, v in settings.items() if k in asked.pinned}
-        if own == settings:
+        named = {k: v for k, v in settings.items() if k in question.pinned}
+        if named == settings:
             raise
-        return ask(pinned=asked.pinned, **own), (f"settings of the log were not used: {error}",)
+        return ask(pinned=question.pinned, **named), (
+            f"settings of the log were not used: {error}",
+        )

@@ -39,14 +39,14 @@ def view(oom: Oom, look: RenderOptions) -> Screen:
     most = None if look.details else SHOWN
     changes = tuple(b for change in oom.remedies[:most] for b in _change(change, words))
     heading = (Lines((), words("change.heading")),) if changes else ()
-    told: list[Section] = [answer, (*heading, *changes)]
+    sections: list[Section] = [answer, (*heading, *changes)]
     if look.explain:
-        told.append(tuple(_arithmetic(oom, words)))
+        sections.append(tuple(_arithmetic(oom, words)))
     if look.details:
-        told.append((_read(oom.reading, words),))
+        sections.append((_read(oom.reading, words),))
     return Screen(
         title=_title(oom.reading, words),
-        sections=tuple(section for section in told if section),
+        sections=tuple(section for section in sections if section),
         footer=(_footer(oom, words),),
         warnings=tuple(printable(redacted(line)) for line in oom.warnings),
         lang=look.lang,
@@ -134,8 +134,8 @@ def _figures(reading: OomReading, words: Words) -> str:
     for key, named in FIGURES:
         values = {name: reading.parsed.get(field) for name, field in named.items()}
         if all(isinstance(v, int) for v in values.values()):
-            told = {n: _told(named[n], v, words) for n, v in values.items() if isinstance(v, int)}
-            return words(key, **told)
+            shown = {n: _told(named[n], v, words) for n, v in values.items() if isinstance(v, int)}
+            return words(key, **shown)
     return words("figures.none")
 
 
@@ -181,19 +181,21 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
 
 def _beside(oom: Oom, words: Words) -> Iterator[Block]:
     """Yield the sentences on what the model tells, and on other causes that are possible."""
-    told: list[str] = []
+    sentences: list[str] = []
     for match in oom.explained:
-        told += _match(oom, match, words)
+        sentences += _match(oom, match, words)
     verdict = oom.estimate.verdict if oom.estimate is not None else None
     if verdict is not None and verdict.fits == "yes":
-        told.append(words("estimate.fits"))
+        sentences.append(words("estimate.fits"))
     elif verdict is not None:
-        told.append(words("estimate", reason=verdict.reason.partition("; runs like")[0]))
+        sentences.append(words("estimate", reason=verdict.reason.partition("; runs like")[0]))
     others = [c for c in oom.judged.others if oom.judged.sure in ("likely", "unknown")][:TOLD]
     if others:
-        told.append(words("others", causes=words("or").join(words(f"cause.{c}") for c in others)))
-    if told:
-        yield Lines(tuple(Cell(line) for line in told))
+        sentences.append(
+            words("others", causes=words("or").join(words(f"cause.{c}") for c in others))
+        )
+    if sentences:
+        yield Lines(tuple(Cell(line) for line in sentences))
 
 
 def _match(oom: Oom, match: Match, words: Words) -> list[str]:
@@ -204,26 +206,26 @@ def _match(oom: Oom, match: Match, words: Words) -> list[str]:
 
 def _change(change: Change, words: Words) -> Iterator[Block]:
     """Yield a change with what it costs, and the line to paste below."""
-    told = _does(change, words)
+    sentence = _does(change, words)
     if change.peak_bytes is not None:
-        told += f", {words('change.peak', size=words.size(change.peak_bytes))}"
-    told += words("change.add") if change.paste.startswith("-") else ""
+        sentence += f", {words('change.peak', size=words.size(change.peak_bytes))}"
+    sentence += words("change.add") if change.paste.startswith("-") else ""
     cost = words.translated(change.cost, "cost") or change.cost
-    told += words("change.costs", cost=printable(cost))
+    sentence += words("change.costs", cost=printable(cost))
     if change.paste:
-        yield Paste(told, printable_lines(change.paste), _language(change.paste))
+        yield Paste(sentence, printable_lines(change.paste), _language(change.paste))
     else:
-        yield Lines((Cell(told, None, "strong"),))
+        yield Lines((Cell(sentence, None, "strong"),))
 
 
 def _does(change: Change, words: Words) -> str:
     """The settings that it changes, in words."""
-    told = []
+    changes = []
     for name, value in change.change.items():
         key = f"do.{name}" if f"do.{name}" in words.sentences else "do.other"
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-        told.append(words(key, name=name.replace("_", "-"), value=printable(str(shown))))
-    return ", ".join(dict.fromkeys(told))
+        changes.append(words(key, name=name.replace("_", "-"), value=printable(str(shown))))
+    return ", ".join(dict.fromkeys(changes))
 
 
 def printable_lines(text: str) -> str:
@@ -251,13 +253,13 @@ def _program(oom: Oom, words: Words) -> str:
 
 
 def _footer(oom: Oom, words: Words) -> str:
-    told = [words("footer", program=_program(oom, words))]
+    sentences = [words("footer", program=_program(oom, words))]
     if oom.estimate is None:
-        told.append(words("footer.model"))
+        sentences.append(words("footer.model"))
     else:
-        told.append(
+        sentences.append(
             words(
                 "footer.estimate", name=printable(oom.estimate.model.name), task=oom.estimate.task
             )
         )
-    return " · ".join(told)
+    return " · ".join(sentences)

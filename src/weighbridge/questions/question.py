@@ -28,13 +28,13 @@ def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQues
     """Read the settings of a task, given as one record or by name. Raises UsageError."""
     if workload is not None and settings:
         raise UsageError("give the settings as one workload or by name, not both")
-    asked = read(task, settings) if workload is None else checked(task, workload)
+    meant = read(task, settings) if workload is None else checked(task, workload)
     if task == "train":
         from weighbridge.workload.consistency import consistent
 
-        consistent(asked)
-    asked.check()
-    return ModelQuestion(task, asked)
+        consistent(meant)
+    meant.check()
+    return ModelQuestion(task, meant)
 
 
 def serving(
@@ -48,10 +48,10 @@ def serving(
     if workload is not None:
         raise UsageError("give settings beside a command by name, not as a workload")
     _one_engine(launched, settings.get("engine"))
-    given = {"engine": launched.engine, **launched.settings, **settings}
-    asked: Infer = read("infer", given).but(engine_defaults=True)
-    asked.check()
-    return ModelQuestion("infer", asked, launched)
+    typed = {"engine": launched.engine, **launched.settings, **settings}
+    meant: Infer = read("infer", typed).but(engine_defaults=True)
+    meant.check()
+    return ModelQuestion("infer", meant, launched)
 
 
 def one_model(model: Any, launched: "Launch") -> None:
@@ -79,12 +79,12 @@ def _parsed(command: str) -> "Launch":
     return parse(command)
 
 
-def _one_engine(launched: "Launch", asked: Any) -> None:
+def _one_engine(launched: "Launch", named: Any) -> None:
     """Raises UsageError where a command launches another engine than the one that was asked for; a
     fork has its parent's programs."""
-    if not isinstance(asked, str):
+    if not isinstance(named, str):
         return
-    kind = engine(asked)
+    kind = engine(named)
     program = launched.program.partition(" ")[0]
     if kind.name != launched.engine and program not in kind.programs:
         raise UsageError(

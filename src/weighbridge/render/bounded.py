@@ -16,34 +16,34 @@ MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/
 Body = dict[str, Any]
 
 
-def as_markdown(found: Report | Fit, line: str = "") -> str:
+def as_markdown(answer: Report | Fit, line: str = "") -> str:
     """Every component, phase and device as tables. `line` is the command that asks the same."""
     look = RenderOptions(details=True)
-    told = render(found, "markdown", look)
-    if len(told) <= MOST:
-        return told
-    kept = told[: told.rfind("\n", 0, MOST)]
-    shown = f"{kept.count(chr(10)) + 1:,} of {told.count(chr(10)):,} lines"
-    told = f"; `{line} --details` in a shell prints all" if line else ""
-    return f"{kept}\n\n(cut here: {shown}{told})"
+    text = render(answer, "markdown", look)
+    if len(text) <= MOST:
+        return text
+    first = text[: text.rfind("\n", 0, MOST)]
+    shown = f"{first.count(chr(10)) + 1:,} of {text.count(chr(10)):,} lines"
+    where = f"; `{line} --details` in a shell prints all" if line else ""
+    return f"{first}\n\n(cut here: {shown}{where})"
 
 
-def as_json(found: Report | Fit, line: str = "") -> str:
+def as_json(answer: Report | Fit, line: str = "") -> str:
     """The JSON report (docs/report.md), or as much of it as there is room for, and the command that
     prints all where `line` is the one that asks the same."""
     whole = {"whole": f"{line} --json"} if line else {}
     left: list[str] = []
-    body = found.to_dict()
-    told = dumped(body)
+    body = answer.to_dict()
+    text = dumped(body)
     for name, without in LIGHTER:
-        if len(told) <= MOST:
-            return told
+        if len(text) <= MOST:
+            return text
         lighter = without(body)
         if lighter != body:
             left.append(name)
             body = {**lighter, "left_out": left, **whole}
-            told = dumped(body)
-    return told
+            text = dumped(body)
+    return text
 
 
 def dumped(body: Any) -> str:
@@ -54,17 +54,17 @@ def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
     """An answer with each report in it changed: itself, or the reports of its questions."""
     if "questions" not in body:
         return change(body)
-    asked = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
-    return {**body, "questions": asked}
+    questions = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
+    return {**body, "questions": questions}
 
 
 def _asked_alone(body: Body) -> Body:
     """An answer of `fit` with the report of its own question alone, and with all verdicts."""
     if "questions" not in body:
         return body
-    asked = NAMES[body["for"]]
+    about = NAMES[body["for"]]
     kept = [
-        q if (q["task"], q["method"]) == asked else {**q, "report": None} for q in body["questions"]
+        q if (q["task"], q["method"]) == about else {**q, "report": None} for q in body["questions"]
     ]
     return {**body, "questions": kept}
 

@@ -30,8 +30,8 @@ def screen(
     fitted = [answer for answer in answers if isinstance(answer, Fit)]
     if fitted:
         return fits(fitted, labels, lang=lang, unit=unit)
-    found = [answer for answer in answers if isinstance(answer, Report)]
-    return reports(found, labels, lang=lang, unit=unit)
+    reported = [answer for answer in answers if isinstance(answer, Report)]
+    return reports(reported, labels, lang=lang, unit=unit)
 
 
 def reports(
@@ -39,9 +39,9 @@ def reports(
 ) -> Screen:
     """Answers of one command."""
     words = words_in(lang)
-    told = [shown(report, words, unit) for report in answers]
-    size = sizes(max(s.peak.expected for s in told), unit)
-    rows = [*_measured(told, words, size), *_parts(told, size), *_reach(told, words)]
+    screens = [shown(report, words, unit) for report in answers]
+    size = sizes(max(s.peak.expected for s in screens), unit)
+    rows = [*_measured(screens, words, size), *_parts(screens, size), *_reach(screens, words)]
     return Screen(
         title=_title(answers, words),
         sections=((_grid(labels, rows),),),
@@ -58,8 +58,8 @@ def fits(
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
     for index in range(len(answers[0].questions)):
         asked = [f.questions[index] for f in answers]
-        told = max((name(q, words) for q in asked), key=len)
-        rows.append((told, [_question(f, index, unit) for f in answers]))
+        longest = max((name(q, words) for q in asked), key=len)
+        rows.append((longest, [_question(f, index, unit) for f in answers]))
     if any(f.solved is not None for f in answers):
         rows.append((_sought(answers, words), [_solved(f) for f in answers]))
     changes = tuple(
@@ -150,19 +150,19 @@ def _signed(nbytes: int, size: SizeFormat) -> str:
 
 def _parts(answers: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
     """Yield a row for each part that fills devices, by the order of the first that has it."""
-    found = [{} if s.split else _sums(s) for s in answers]
+    sums = [{} if s.split else _sums(s) for s in answers]
     large = (p.key for s in answers if not s.split for p in parts(s.phase))
     keys = [key for key in dict.fromkeys(large) if key != OTHER]
     for key in keys[:PARTS]:
-        yield answers[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
+        yield answers[0].say(key), [Cell(size.of(one[key]) if key in one else "") for one in sums]
 
 
 def _sums(answer: ShownAnswer) -> dict[str, int]:
     """The bytes of every part of the fullest phase."""
-    found: dict[str, int] = {}
+    sums: dict[str, int] = {}
     for c in answer.phase.components:
-        found[NAMES[c.name]] = found.get(NAMES[c.name], 0) + c.bytes.expected
-    return found
+        sums[NAMES[c.name]] = sums.get(NAMES[c.name], 0) + c.bytes.expected
+    return sums
 
 
 def _reach(answers: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
@@ -197,25 +197,27 @@ def _said(line: str) -> str:
 
 def column_head(model: str | None, chosen: Mapping[str, Any]) -> str:
     """A model, where it differs, and each setting that does."""
-    told = [str(v) if n in SPEAKING else f"{n.replace('_', '-')} {v}" for n, v in chosen.items()]
-    return " ".join([*([model] if model else []), *told])
+    settings = [
+        str(v) if n in SPEAKING else f"{n.replace('_', '-')} {v}" for n, v in chosen.items()
+    ]
+    return " ".join([*([model] if model else []), *settings])
 
 
 def column_heads(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """One for each answer, from what differs between them; numbers where nothing does."""
-    names = dict.fromkeys(name for one in settings for name in one)
-    apart = [n for n in names if len({repr(one.get(n)) for one in settings}) > 1]
+    names = dict.fromkeys(name for chosen in settings for name in chosen)
+    apart = [n for n in names if len({repr(chosen.get(n)) for chosen in settings}) > 1]
     several = len(set(models)) > 1
-    found = [
+    heads = [
         column_head(
-            model if several else None, {n: one[n] for n in apart if one.get(n) is not None}
+            model if several else None, {n: chosen[n] for n in apart if chosen.get(n) is not None}
         )
-        for model, one in zip(models, settings, strict=True)
+        for model, chosen in zip(models, settings, strict=True)
     ]
     seen: dict[str, int] = {}
-    for told in found:
-        seen[told] = seen.get(told, 0) + 1
+    for head in heads:
+        seen[head] = seen.get(head, 0) + 1
     return [
-        told if told and seen[told] == 1 else f"{told} ({at})".strip()
-        for at, told in enumerate(found, 1)
+        head if head and seen[head] == 1 else f"{head} ({number})".strip()
+        for number, head in enumerate(heads, 1)
     ]

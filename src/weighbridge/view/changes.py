@@ -56,26 +56,26 @@ def found(answer: ShownAnswer) -> "tuple[Remedy, ...]":
 
 
 def grid(answer: ShownAnswer, remedies: "Iterable[Remedy]") -> Grid | None:
-    told = tuple(remedies)
-    rows = tuple(_row(answer, r) for r in told)
-    key = "changes.fit" if any(r.fits == "yes" for r in told) else "changes.may"
+    changes = tuple(remedies)
+    rows = tuple(_row(answer, r) for r in changes)
+    key = "changes.fit" if any(r.fits == "yes" for r in changes) else "changes.may"
     if answer.report.verdict is not None and answer.report.verdict.fits == "yes":
         key = "changes.room"
     if not rows:
         return None
-    columns, actions = (Column(right=True), Column(folds=True)), tuple(r.change for r in told)
+    columns, actions = (Column(right=True), Column(folds=True)), tuple(r.change for r in changes)
     return Grid(columns, rows, answer.say(key), actions=actions)
 
 
 def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
-    told = printable(remedy.flags or settings(remedy))
+    flags = printable(remedy.flags or settings(remedy))
     cost = (
         short(printable(remedy.cost))
         if answer.full or remedy.price is None
         else few(answer.say, remedy)
     )
     return Cell(answer.sizes.of(held(remedy)), remedy.fits), Cell(
-        f"{told}  ({cost})" if cost else told
+        f"{flags}  ({cost})" if cost else flags
     )
 
 
@@ -119,10 +119,10 @@ def few(words: Words, remedy: "Remedy") -> str:
     """The dearest of it, "free" where it costs nothing; "" where no price is known."""
     if remedy.price is None:
         return ""
-    found = sorted(_priced(remedy.price, remedy), key=lambda part: -part[0])
-    told = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in found[:MOST_COSTS]]
+    priced = sorted(_priced(remedy.price, remedy), key=lambda part: -part[0])
+    costs = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in priced[:MOST_COSTS]]
     free = "cost.quality.least" if remedy.price.quality else "cost.free"
-    cost = words("cost.and").join(told) or words(free)
+    cost = words("cost.and").join(costs) or words(free)
     made = "quantization" in remedy.change and FIRST in remedy.note
     return words("cost.made", cost=cost) if made else cost
 
@@ -155,14 +155,16 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
     """Shorten a finding for a cell of a table. If it is about another model, it names that."""
     if finding is None:
         return say("quality.none")
-    told = say("quality.nothing")
+    sentence = say("quality.nothing")
     if finding.change:
-        told = say(f"quality.{finding.metric}", amount=finding.amount, task=printable(finding.task))
+        sentence = say(
+            f"quality.{finding.metric}", amount=finding.amount, task=printable(finding.task)
+        )
     if finding.least < finding.change:
-        told = say("quality.up_to", quality=told)
+        sentence = say("quality.up_to", quality=sentence)
     if finding.near == "model":
-        return told
-    return say("quality.of", quality=told, model=printable(finding.measured_on))
+        return sentence
+    return say("quality.of", quality=sentence, model=printable(finding.measured_on))
 
 
 # What to ask next

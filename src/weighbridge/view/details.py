@@ -30,20 +30,20 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         yield (every_phase(answer),)
     if answer.device.exact is not None:
         yield (exact(answer),)
-    told = facts.judged(answer)
-    if told:
-        yield (_facts(answer, told),)
+    named = facts.judged(answer)
+    if named:
+        yield (_facts(answer, named),)
     for basis in (DIVISIONS, FORMATS):
         rows = [r for r in answer.report.table if r.basis == basis]
         if rows:
             yield (_table(answer, rows, basis),)
-    told = facts.rest(answer)
-    if told:
-        yield (_facts(answer, told),)
+    named = facts.rest(answer)
+    if named:
+        yield (_facts(answer, named),)
 
 
-def _facts(answer: ShownAnswer, told: tuple[tuple[str, str], ...]) -> Grid:
-    rows = tuple(cells(name, text) for name, text in told)
+def _facts(answer: ShownAnswer, named: tuple[tuple[str, str], ...]) -> Grid:
+    rows = tuple(cells(name, text) for name, text in named)
     return Grid((Column(), Column(folds=True)), rows)
 
 
@@ -83,18 +83,18 @@ def every_phase(answer: ShownAnswer) -> Grid:
     rows: dict[str, list[int]] = {}
     for at, phase in enumerate(answer.device.phases):
         for c in phase.components:
-            found = rows.setdefault(name(c), [0] * len(answer.device.phases))
-            found[at] += c.bytes.expected
+            sums_of_name = rows.setdefault(name(c), [0] * len(answer.device.phases))
+            sums_of_name[at] += c.bytes.expected
     heads = [Column(phase_name(answer, p.name), right=True) for p in answer.device.phases]
-    told = [
+    lines = [
         cells(n, *(_or_blank(answer, b) for b in sums)) for n, sums in rows.items() if any(sums)
     ]
     for level in LEVELS:
         sums = [p.at(level).expected for p in answer.device.phases]
         label = f"= {answer.say(f'level.{level}')}"
-        told.append(cells(label, *(human(n, answer.unit) for n in sums), tone="strong"))
+        lines.append(cells(label, *(human(n, answer.unit) for n in sums), tone="strong"))
     heading = answer.say("details.phases")
-    return Grid((Column(answer.say("head.component")), *heads), tuple(told), heading, wide=True)
+    return Grid((Column(answer.say("head.component")), *heads), tuple(lines), heading, wide=True)
 
 
 def _or_blank(answer: ShownAnswer, nbytes: int) -> str:
@@ -128,8 +128,8 @@ def _table(answer: ShownAnswer, rows: list[Row], basis: str) -> Grid:
     heads = [Column(answer.say(k), right=bool(i)) for i, k in enumerate(keys)]
     if any(r.quality for r in rows):
         heads.append(Column(answer.say("head.quality")))
-    told = tuple(cells(*tuple(_row(answer, r))[: len(heads)]) for r in rows)
-    return Grid(tuple(heads), told, answer.say(key), wide=True)
+    lines = tuple(cells(*tuple(_row(answer, r))[: len(heads)]) for r in rows)
+    return Grid(tuple(heads), lines, answer.say(key), wide=True)
 
 
 def _row(answer: ShownAnswer, row: Row) -> Iterator[str]:
@@ -159,9 +159,9 @@ def _arithmetic(answer: ShownAnswer) -> Grid:
     rows: list[tuple[Cell, ...]] = []
     for c in ordered:
         size = human(c.bytes.expected if c.bytes.expected else c.bytes.high, answer.unit)
-        told = size if c.bytes.expected else answer.say("explain.up_to", size=size)
+        shown_size = size if c.bytes.expected else answer.say("explain.up_to", size=size)
         detail = f"{c.detail}: " if c.detail else ""
-        rows.append(cells(c.name, told, printable(detail + c.formula)))
+        rows.append(cells(c.name, shown_size, printable(detail + c.formula)))
     columns = (
         Column(answer.say("head.component")),
         Column(answer.say("head.memory"), right=True),
@@ -189,12 +189,12 @@ def left_alone(answer: ShownAnswer) -> Grid | None:
 
 def quality_sources(answer: ShownAnswer) -> Grid | None:
     """List the pages where the published figures of each format are printed."""
-    found = tuple(cells(r.dtype, _published(r.quality)) for r in answer.report.table if r.quality)
+    lines = tuple(cells(r.dtype, _published(r.quality)) for r in answer.report.table if r.quality)
     heads = (Column(answer.say("head.format")), Column(answer.say("head.source"), folds=True))
-    return Grid(heads, found, answer.say("explain.quality")) if found else None
+    return Grid(heads, lines, answer.say("explain.quality")) if lines else None
 
 
 def _published(finding: "Finding") -> str:
     """The text, the way of making and the page of a figure."""
-    told = (finding.text, finding.under, finding.caution, finding.source)
-    return printable(" · ".join(filter(None, told)))
+    pieces = (finding.text, finding.under, finding.caution, finding.source)
+    return printable(" · ".join(filter(None, pieces)))

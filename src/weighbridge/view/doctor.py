@@ -36,7 +36,7 @@ def screen(diagnosis: Diagnosis, lang: str = "en") -> Screen:
 
 
 def _next(diagnosis: Diagnosis, words: Words) -> str:
-    known = any(one.card for one in diagnosis.accelerators)
+    known = any(accelerator.card for accelerator in diagnosis.accelerators)
     return words("doctor.next" if known else "doctor.next.none")
 
 
@@ -59,7 +59,7 @@ def _headline(diagnosis: Diagnosis, words: Words) -> Headline:
 
 
 def _figures(diagnosis: Diagnosis, words: Words) -> str:
-    cards = [one.card for one in diagnosis.accelerators if one.card]
+    cards = [accelerator.card for accelerator in diagnosis.accelerators if accelerator.card]
     if not cards:
         return words("doctor.unknown")
     free = [c.free.low for c in cards if c.free is not None]
@@ -80,7 +80,7 @@ def _size(nbytes: int | None) -> str:
 
 
 def _devices(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
-    known = [one for one in diagnosis.accelerators if one.card][:MOST]
+    known = [accelerator for accelerator in diagnosis.accelerators if accelerator.card][:MOST]
     if known:
         columns = (
             Column(words("doctor.number")),
@@ -90,22 +90,28 @@ def _devices(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
             Column(words("doctor.used"), right=True, rank=1),
             Column(words("doctor.left"), right=True),
         )
-        yield Grid(columns, tuple(row(*_row(one, words)) for one in known))
-    for one in diagnosis.accelerators[:MOST]:
-        if one.card is None:
-            why = one.device.why
-            yield lines(words("doctor.unread", name=printable(one.name), why=printable(why)))
+        yield Grid(columns, tuple(row(*_row(accelerator, words)) for accelerator in known))
+    for accelerator in diagnosis.accelerators[:MOST]:
+        if accelerator.card is None:
+            why = accelerator.device.why
+            yield lines(
+                words("doctor.unread", name=printable(accelerator.name), why=printable(why))
+            )
     if diagnosis.missing:
         yield Note(words("doctor.asked", names=", ".join(diagnosis.missing)))
     yield from _printed(diagnosis, words)
 
 
-def _row(one: DiagnosedDevice, words: Words) -> Iterator[str]:
-    assert one.card is not None
-    card, device = one.card, one.device
+def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
+    assert accelerator.card is not None
+    card, device = accelerator.card, accelerator.device
     idle, total = card.part.visible.bytes.expected, card.part.total.bytes.expected
     kept = ("" if card.part.visible.bytes.exact else "~") + _size(total - idle)
-    name = f"{one.name} ({words('doctor.shared')})" if card.part.shares_host else one.name
+    name = (
+        f"{accelerator.name} ({words('doctor.shared')})"
+        if card.part.shares_host
+        else accelerator.name
+    )
     yield str(device.index)
     yield printable(name)
     yield _size(total)
@@ -117,10 +123,10 @@ def _row(one: DiagnosedDevice, words: Words) -> Iterator[str]:
 def _printed(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
     """Raw numbers, as each program told them; those of alike devices once."""
     for seen in diagnosis.seen:
-        told = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
-        if told:
+        outputs = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
+        if outputs:
             heading = words("doctor.printed", source=seen.source)
-            yield lines(*dict.fromkeys(told), heading=heading)
+            yield lines(*dict.fromkeys(outputs), heading=heading)
 
 
 def _raw(raw: object, index: int) -> str:
@@ -131,29 +137,31 @@ def _raw(raw: object, index: int) -> str:
 
 def _memory(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
     host = diagnosis.host
-    told = []
+    sentences = []
     if host.total is not None and host.available is not None:
         left, total = _size(host.available), _size(host.total)
-        told.append(words("doctor.ram.left", left=left, total=total, source=host.source))
+        sentences.append(words("doctor.ram.left", left=left, total=total, source=host.source))
     elif host.total is not None:
-        told.append(words("doctor.ram.total", total=_size(host.total)))
+        sentences.append(words("doctor.ram.total", total=_size(host.total)))
     elif diagnosis.here:
-        told.append(words("doctor.ram.unknown"))
-    told += [words("doctor.ram.limit", left=_size(r.nbytes), source=r.source) for r in host.limits]
-    if told:
-        yield lines(*told, heading=words("doctor.ram"))
+        sentences.append(words("doctor.ram.unknown"))
+    sentences += [
+        words("doctor.ram.limit", left=_size(r.nbytes), source=r.source) for r in host.limits
+    ]
+    if sentences:
+        yield lines(*sentences, heading=words("doctor.ram"))
 
 
 def _versions(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
-    told = [" · ".join(f"{name} {version}" for name, version in diagnosis.versions.items())]
+    sentences = [" · ".join(f"{name} {version}" for name, version in diagnosis.versions.items())]
     have = [f"{name} {version}" for name, version in diagnosis.packages.items() if version]
     lack = [name for name, version in diagnosis.packages.items() if not version]
     if have:
-        told.append(words("doctor.installed", names=" · ".join(have)))
+        sentences.append(words("doctor.installed", names=" · ".join(have)))
     if lack:
-        told.append(words("doctor.not_installed", names=", ".join(lack)))
-    if any(told):
-        yield lines(*map(printable, told), heading=words("doctor.versions"))
+        sentences.append(words("doctor.not_installed", names=", ".join(lack)))
+    if any(sentences):
+        yield lines(*map(printable, sentences), heading=words("doctor.versions"))
 
 
 def _extras(diagnosis: Diagnosis, words: Words) -> Iterator[Grid]:

@@ -40,11 +40,11 @@ def screen(
     table = _table(fit, words, unit)
     asides = [_reasons(fit, words), *([_costs(fit, words)] if details else [])]
     codes = () if page else (lines(_code(fit, words), _next(fit, words)),)
-    told = tuple(b for b in asides if b.lines)
+    remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
     paste = tuple(_paste(fit, words))
-    sections = [s for s in (first, (table,), told, paste, codes) if s]
+    sections = [s for s in (first, (table,), remarks, paste, codes) if s]
     return Screen(
         title=_title(fit, words, unit),
         sections=tuple(sections),
@@ -86,8 +86,8 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     verdict = words(f"verdict.{mark(v)}")
     needed = size.of(needs)
     key = "fit.answer.asked" if _aside(fit) else "fit.answer"
-    told = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
-    return Cell(told, mark(v))
+    sentence = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
+    return Cell(sentence, mark(v))
 
 
 def _table(fit: Fit, words: Words, unit: str | None) -> Grid:
@@ -141,12 +141,12 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
     """Yield changes that make it fit, the cheapest first, and one of another kind; how far it goes
     where it fits as asked."""
     if question.fits == "yes":
-        told = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
-        yield _Row((Cell(""), Cell(told)))
+        sentence = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
+        yield _Row((Cell(""), Cell(sentence)))
         return
     if question.elsewhere is not None and not question.helped:
-        told = _elsewhere(question, question.elsewhere, fit, words)
-        yield _Row((Cell(""), Cell(told)), _sets(question, question.elsewhere, fit))
+        sentence = _elsewhere(question, question.elsewhere, fit, words)
+        yield _Row((Cell(""), Cell(sentence)), _sets(question, question.elsewhere, fit))
         return
     if not question.sought:
         yield _Row((Cell(""), Cell("")))
@@ -156,8 +156,8 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
             question.report.derived.get("not_counted") if question.report is not None else None
         )
         what = words.told("; ".join(missing or ()))
-        told = words("reason.not_counted", what=what) if missing else ""
-        yield _Row((Cell(""), Cell(told or words("fit.none"))))
+        sentence = words("reason.not_counted", what=what) if missing else ""
+        yield _Row((Cell(""), Cell(sentence or words("fit.none"))))
     for r in _kinds(question):
         yield _Row(_change(question, r, fit, words, unit), _sets(question, r, fit))
 
@@ -179,9 +179,9 @@ def _change(
     if _is_row_below(question, remedy, fit):
         return size, Cell(words("fit.qlora.below"))
     tokens = question.longest if remedy is question.remedies[0] else None
-    told = [flags(remedy), few(words, remedy)]
-    told += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
-    return size, Cell(printable(" · ".join(filter(None, told))))
+    pieces = [flags(remedy), few(words, remedy)]
+    pieces += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
+    return size, Cell(printable(" · ".join(filter(None, pieces))))
 
 
 def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
@@ -196,8 +196,8 @@ def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> st
     count = fit.accelerator.count
     gpu, _, number = str(remedy.change["gpu"]).partition(":")
     key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
-    told = words(key, count=count, number=number or "1", card=gpu.partition("-")[0].upper())
-    return told + (
+    sentence = words(key, count=count, number=number or "1", card=gpu.partition("-")[0].upper())
+    return sentence + (
         words("fit.elsewhere.with", shard=remedy.change["shard"])
         if "shard" in remedy.change
         else ""
@@ -219,11 +219,11 @@ def flags(remedy: Remedy) -> str:
 
 def _reasons(fit: Fit, words: Words) -> Lines:
     """Why questions have no answer, each reason once."""
-    told: dict[str, list[str]] = {}
+    questions: dict[str, list[str]] = {}
     for q in fit.questions:
         if q.report is None:
-            told.setdefault(words.told(q.reason), []).append(name(q, words))
-    rows = (f"{', '.join(names)}: {reason}" for reason, names in told.items())
+            questions.setdefault(words.told(q.reason), []).append(name(q, words))
+    rows = (f"{', '.join(names)}: {reason}" for reason, names in questions.items())
     return lines(*rows, *_loaded_otherwise(fit, words))
 
 
@@ -248,11 +248,11 @@ def _form(about: Mapping[str, Any]) -> str:
 
 def _costs(fit: Fit, words: Words) -> Lines:
     """Return the costs of the changes of the table, each once."""
-    told: dict[str, None] = {}
+    costs: dict[str, None] = {}
     for q in fit.questions:
         for r in _kinds(q):
-            told.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
-    return lines(*told, heading=words("fit.costs") if told else "")
+            costs.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
+    return lines(*costs, heading=words("fit.costs") if costs else "")
 
 
 def name(question: Question, words: Words) -> str:
@@ -305,8 +305,8 @@ def _paste(fit: Fit, words: Words) -> Iterator[Paste]:
 def _code(fit: Fit, words: Words) -> str:
     """Return the sentence on the exit code."""
     others = "|".join(q.name for q in fit.questions)
-    told = words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
-    return told + words("fit.code.other", others=others)
+    sentence = words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
+    return sentence + words("fit.code.other", others=others)
 
 
 def _next(fit: Fit, words: Words) -> str:

@@ -59,19 +59,19 @@ def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
         key = NAMES[c.name]
         sums[key] = sums.get(key, 0) + c.bytes.expected
     whole = sum(sums.values())
-    rest = sums.pop(OTHER, 0)
+    others = sums.pop(OTHER, 0)
     ordered = sorted((ShownPart(*item) for item in sums.items()), key=lambda p: -p.nbytes)
     large = [p for p in ordered if p.nbytes * LEAST >= whole and p.nbytes]
-    rest += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
-    if len(large) + (rest > 0) > most:
+    others += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
+    if len(large) + (others > 0) > most:
         large, less = large[: most - 1], large[most - 1 :]
-        rest += sum(p.nbytes for p in less)
-    return (*large, *([ShownPart(OTHER, rest)] if rest else ()))
+        others += sum(p.nbytes for p in less)
+    return (*large, *([ShownPart(OTHER, others)] if others else ()))
 
 
 def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
     """Return the bar of what fills the device, in its unit; its legend stands on one line."""
-    found = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
+    shown = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
     said = _otherwise(answer)
     segments = tuple(
         ShownSegment(
@@ -80,17 +80,17 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
             nbytes=p.nbytes,
             size=answer.sizes.bare(p.nbytes),
         )
-        for p in found
+        for p in shown
     )
     seen = [part for part in segments if part.size.strip("0.,")]
     legend = " · ".join(f"{part.name} {part.size}" for part in seen)
-    if len(legend) > LEGEND and len(found) > LEGIBLE and not answer.full:
-        return bar(answer, margin=margin, most=len(found) - 1)
+    if len(legend) > LEGEND and len(shown) > LEGIBLE and not answer.full:
+        return bar(answer, margin=margin, most=len(shown) - 1)
     verdict = answer.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(
         segments=segments,
-        total=sum(p.nbytes for p in found),
+        total=sum(p.nbytes for p in shown),
         capacity=capacity,
         low=answer.peak.low,
         high=answer.peak.high,
@@ -103,27 +103,27 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
 
 def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
     """Parts that have another name in this answer."""
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     if any(c.name == "adapters" for c in answer.phase.components):
-        found |= FROZEN
+        renamed |= FROZEN
     v = answer.report.verdict
     known = v is not None and v.marketed_gb is not None  # not a device of a given size
     if v is not None and known and not v.accelerator_id.startswith("nvidia"):
-        found |= ANOTHER_DRIVER
-    return found
+        renamed |= ANOTHER_DRIVER
+    return renamed
 
 
 def _label(answer: ShownAnswer) -> str:
     """The phase of a step, and which of several devices."""
-    found = []
+    words = []
     if answer.report.task == "train" and len(answer.device.phases) > 1:
-        found.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
+        words.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
     if answer.gpus > 1:
         peaks = {d.peak("driver") for d in answer.report.devices if d.kind == "gpu"}
         differ = answer.report.verdict is not None and bool(answer.report.verdict.usable_each)
         key = "bar.tightest" if differ else "bar.alike" if len(peaks) == 1 else "bar.fullest"
-        found.append(answer.say(key, count=answer.gpus))
-    return ", ".join(found)
+        words.append(answer.say(key, count=answer.gpus))
+    return ", ".join(words)
 
 
 def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:

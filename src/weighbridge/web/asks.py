@@ -29,36 +29,36 @@ class AnswerView(NamedTuple):
         return RenderOptions(self.unit, self.details, self.explain, self.lang)
 
 
-def view_of(given: Any) -> AnswerView:
+def view_of(view: Any) -> AnswerView:
     """Raises UsageError for what a view has not."""
-    if given is None:
+    if view is None:
         return AnswerView()
-    if not isinstance(given, dict):
-        raise UsageError(f"view is an object, not {shown(given)}")
-    unknown = sorted(given.keys() - set(AnswerView._fields))
+    if not isinstance(view, dict):
+        raise UsageError(f"view is an object, not {shown(view)}")
+    unknown = sorted(view.keys() - set(AnswerView._fields))
     if unknown:
         raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(AnswerView._fields)}")
-    told = {name: value for name, value in given.items() if value is not None}
-    _one_of(told, "lang", LANGUAGES)
-    _one_of(told, "unit", SHOWN)
+    choices = {name: value for name, value in view.items() if value is not None}
+    _one_of(choices, "lang", LANGUAGES)
+    _one_of(choices, "unit", SHOWN)
     for name in ("details", "explain", "svg"):
-        if not isinstance(told.get(name, False), bool):
-            raise UsageError(f"view.{name} is true or false, not {shown(told[name])}")
-    return AnswerView(**told)
+        if not isinstance(choices.get(name, False), bool):
+            raise UsageError(f"view.{name} is true or false, not {shown(choices[name])}")
+    return AnswerView(**choices)
 
 
-def _one_of(told: dict[str, Any], name: str, known: tuple[str, ...]) -> None:
-    if name in told and told[name] not in known:
-        raise UsageError(f"view.{name} is one of {', '.join(known)}, not {shown(told[name])}")
+def _one_of(choices: dict[str, Any], name: str, known: tuple[str, ...]) -> None:
+    if name in choices and choices[name] not in known:
+        raise UsageError(f"view.{name} is one of {', '.join(known)}, not {shown(choices[name])}")
 
 
 def taken_token(ask: dict[str, Any]) -> str | None:
     """Takes the token out of an ask and out of the requests within it. Raises UsageError."""
-    found = [one.pop("token") for one in _requests(ask) if "token" in one]
-    told = [token for token in found if token is not None and token != ""]
-    if not told:
+    tokens = [request.pop("token") for request in _requests(ask) if "token" in request]
+    typed = [token for token in tokens if token is not None and token != ""]
+    if not typed:
         return None
-    token = told[0]
+    token = typed[0]
     if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
         raise UsageError(f"token is text of at most {LONGEST_TOKEN} characters")
     return token
@@ -71,8 +71,8 @@ def _requests(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _requests(inner)
 
 
-def _listed(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else []
+def _listed(asks: Any) -> list[Any]:
+    return asks if isinstance(asks, list) else []
 
 
 def masked(value: Any, token: str | None) -> Any:
@@ -82,7 +82,7 @@ def masked(value: Any, token: str | None) -> Any:
     if isinstance(value, str):
         return value.replace(token, MASK) if token in value else value
     if isinstance(value, dict):
-        return {masked(name, token): masked(one, token) for name, one in value.items()}
+        return {masked(name, token): masked(inner, token) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(one, token) for one in value]
+        return [masked(inner, token) for inner in value]
     return value

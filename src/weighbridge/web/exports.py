@@ -29,43 +29,43 @@ STEM = re.compile(r"[^A-Za-z0-9._-]+")
 MOST_STEM = 60  # characters of a file's name
 
 
-def export(form: Any, asked: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
+def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
     """The file's name, its type and its text. Raises UsageError."""
     if not isinstance(form, str) or form not in FORMS:
         raise UsageError(f"form is one of {', '.join(FORMS)}, not {shown(form)}")
     write, kind, end = FORMS[form]
-    return {"name": f"{_stem(asked)}.{end}", "type": kind, "text": write(asked, view)}
+    return {"name": f"{_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
 
 
-def _stem(asked: "Sequence[One]") -> str:
+def _stem(answers: "Sequence[One]") -> str:
     """A file's name without its ending: the task and the model."""
-    first = asked[0]
-    task = first.request["task"] if len(asked) == 1 else "compare"
+    first = answers[0]
+    task = first.request["task"] if len(answers) == 1 else "compare"
     model = STEM.sub("-", first.found.model.name).strip("-.")[:MOST_STEM]
     return "-".join(filter(None, ("weighbridge", task, model)))
 
 
-def _screen(asked: "Sequence[One]", view: "AnswerView") -> Any:
-    return screen_of(asked[0].found, view.look) if len(asked) == 1 else together(asked, view)
+def _screen(answers: "Sequence[One]", view: "AnswerView") -> Any:
+    return screen_of(answers[0].found, view.look) if len(answers) == 1 else together(answers, view)
 
 
-def _markdown(asked: "Sequence[One]", view: "AnswerView") -> str:
-    return draw(_screen(asked, view), "markdown", view.look)
+def _markdown(answers: "Sequence[One]", view: "AnswerView") -> str:
+    return draw(_screen(answers, view), "markdown", view.look)
 
 
-def _html(asked: "Sequence[One]", view: "AnswerView") -> str:
-    return draw(_screen(asked, view), "html", view.look)
+def _html(answers: "Sequence[One]", view: "AnswerView") -> str:
+    return draw(_screen(answers, view), "html", view.look)
 
 
-def _json(asked: "Sequence[One]", view: "AnswerView") -> str:
+def _json(answers: "Sequence[One]", view: "AnswerView") -> str:
     """Return what the command line prints with --json: a report, or a list of them."""
-    told = [one.found.to_dict() for one in asked]
-    body = told if len(told) > 1 else told[0]
+    reports = [answer.found.to_dict() for answer in answers]
+    body = reports if len(reports) > 1 else reports[0]
     return json_text(body)
 
 
-def _svg(asked: "Sequence[One]", view: "AnswerView") -> str:
-    return svg([one.found for one in asked], view)
+def _svg(answers: "Sequence[One]", view: "AnswerView") -> str:
+    return svg([answer.found for answer in answers], view)
 
 
 def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
@@ -86,21 +86,21 @@ def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
     return drawn(sides(known, unit=view.unit, lang=view.lang))
 
 
-def _command(asked: "Sequence[One]", view: "AnswerView") -> str:
-    return "".join(f"{command(one.request, view)}\n" for one in asked)
+def _command(answers: "Sequence[One]", view: "AnswerView") -> str:
+    return "".join(f"{command(answer.request, view)}\n" for answer in answers)
 
 
-def _csv(asked: "Sequence[One]", view: "AnswerView") -> str:
+def _csv(answers: "Sequence[One]", view: "AnswerView") -> str:
     """A row for each component of each phase: bytes are whole numbers."""
     out = StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
-    heads = named(asked) if len(asked) > 1 else [""]
-    for one, head in zip(asked, heads, strict=True):
-        for question, report in _reports(one.found):
+    heads = named(answers) if len(answers) > 1 else [""]
+    for answer, head in zip(answers, heads, strict=True):
+        for question, report in _reports(answer.found):
             for row in _rows(report):
-                told = (head, report.model.name, question, *row)
-                writer.writerow([_cell(value) for value in told])
+                cells = (head, report.model.name, question, *row)
+                writer.writerow([_cell(value) for value in cells])
     return out.getvalue()
 
 

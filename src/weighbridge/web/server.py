@@ -219,8 +219,8 @@ class PageServer(ThreadingHTTPServer):
 
 
 def _why(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) else str(error)
-    return (told or "no reason was given").lower()
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return (reason or "no reason was given").lower()
 
 
 def files(page: Path) -> Mapping[str, Path]:

@@ -43,50 +43,50 @@ def answered(ask: Mapping[str, Any], view: AnswerView) -> Answer:
     return TASKS[task](_filters(task, ask.get("workload")), view)
 
 
-def _filters(task: str, given: Any) -> Given:
-    if given is None:
+def _filters(task: str, workload: Any) -> Given:
+    if workload is None:
         return {}
     known = (*TEXTS[task], *FLAGS[task])
-    if not isinstance(given, dict) or not given.keys() <= set(known):
+    if not isinstance(workload, dict) or not workload.keys() <= set(known):
         raise UsageError(f"workload of {task} is an object; known: {', '.join(known)}")
-    told = {name: value for name, value in given.items() if value is not None and value != ""}
-    for name in told.keys() & set(TEXTS[task]):
-        if not isinstance(told[name], str) or len(told[name]) > MOST_TEXT:
-            raise UsageError(f"workload.{name} is text, not {shown(told[name])}")
-    for name in told.keys() & set(FLAGS[task]):
-        if not isinstance(told[name], bool):
-            raise UsageError(f"workload.{name} is true or false, not {shown(told[name])}")
-    return told
+    filters = {name: value for name, value in workload.items() if value is not None and value != ""}
+    for name in filters.keys() & set(TEXTS[task]):
+        if not isinstance(filters[name], str) or len(filters[name]) > MOST_TEXT:
+            raise UsageError(f"workload.{name} is text, not {shown(filters[name])}")
+    for name in filters.keys() & set(FLAGS[task]):
+        if not isinstance(filters[name], bool):
+            raise UsageError(f"workload.{name} is true or false, not {shown(filters[name])}")
+    return filters
 
 
-def _gpus(given: Given, view: AnswerView) -> Answer:
+def _gpus(filters: Given, view: AnswerView) -> Answer:
     from weighbridge.view.lists import gpus
 
-    if given.get("sort") not in (None, *listing.SORTS):
-        raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(given['sort'])}")
-    cards, machines = listing.matching(given.get("pattern", ""), given)
+    if filters.get("sort") not in (None, *listing.SORTS):
+        raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(filters['sort'])}")
+    cards, machines = listing.matching(filters.get("pattern", ""), filters)
     report = listing.to_dict(cards, machines)
     return report, gpus(cards, machines, view.lang, full=view.details, page=True)
 
 
-def _models(given: Given, view: AnswerView) -> Answer:
-    pattern = given.get("pattern", "")
-    found = catalogue.search(pattern)
-    if not found:
+def _models(filters: Given, view: AnswerView) -> Answer:
+    pattern = filters.get("pattern", "")
+    entries = catalogue.search(pattern)
+    if not entries:
         raise NotFoundError(
             f"no model in the catalogue matches {shown(pattern)}: any id of the Hub (org/name) can "
             "be asked about instead"
         )
-    if given.keys() - {"pattern"}:
-        return _ranked([entry.name for entry in found], given, view)
+    if filters.keys() - {"pattern"}:
+        return _ranked([entry.name for entry in entries], filters, view)
     from weighbridge.view.lists import models
 
-    return catalogue.to_dict(found), models(found, view.lang)
+    return catalogue.to_dict(entries), models(entries, view.lang)
 
 
-def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
+def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
     """Models for a card, as `weighbridge models --gpu` ranks them."""
-    if "gpu" not in given and "gpu_memory" not in given:
+    if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError("name the card to rank models for: 4090, or a size such as 24GiB")
     if len(names) > MOST_RANKED:
         raise UsageError(
@@ -96,19 +96,19 @@ def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
     from weighbridge.questions.fit.ranking import models_for
     from weighbridge.view.lists import ranking as rank_screen
 
-    own = {name: value for name, value in given.items() if name != "pattern"}
-    ranking = models_for(names, own)
+    settings = {name: value for name, value in filters.items() if name != "pattern"}
+    ranking = models_for(names, settings)
     return ranking.to_dict(), rank_screen(
         ranking, lang=view.lang, unit=view.unit, full=True, page=True
     )
 
 
-def _accuracy(given: Given, view: AnswerView) -> Answer:
+def _accuracy(filters: Given, view: AnswerView) -> Answer:
     from weighbridge.bounds.accuracy import rows
     from weighbridge.view.lists import accuracy
 
-    found = rows(**given)
-    return {"schema": SCHEMA, "version": __version__, "rows": found}, accuracy(found, view.lang)
+    figures = rows(**filters)
+    return {"schema": SCHEMA, "version": __version__, "rows": figures}, accuracy(figures, view.lang)
 
 
 TASKS: Mapping[str, Callable[[Given, AnswerView], Answer]] = {

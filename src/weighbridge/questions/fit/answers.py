@@ -117,9 +117,9 @@ def _wrong(
     ]  # any text may be their value
     for error in errors.values():
         for name in open_ if type(error) is UsageError else ():
-            asked = takers(name, request, engine) & errors.keys()
+            taking = takers(name, request, engine) & errors.keys()
             if _is_about(error, name, request) and all(
-                _is_about(errors[other], name, request) for other in asked
+                _is_about(errors[other], name, request) for other in taking
             ):
                 return error
     return None
@@ -138,10 +138,10 @@ def inference(asker: Asker, request: FitRequest) -> str:
         return request.inference
     from weighbridge.accelerators.budget import budget
 
-    asked, gpu = request.settings.get("quantization"), request.settings.get("gpu")
+    form, gpu = request.settings.get("quantization"), request.settings.get("gpu")
     room = None if gpu is None else budget(str(gpu), None, None)
     card = None if room is None else room.choice.part
-    return by_default(asker.model().parts[0], asked, card).name
+    return by_default(asker.model().parts[0], form, card).name
 
 
 def answered(asker: Asker, task_workload: Any, **options: Any) -> Report:
@@ -305,12 +305,12 @@ def sharded(
     for _ in range(TRIES):
         if number is None or not 1 <= number <= MOST or (best and number >= best[0]):
             break
-        asked = _asked(asker, training, number, pinned)
-        if asked is None or asked.verdict is None:
+        report_of_number = _asked(asker, training, number, pinned)
+        if report_of_number is None or report_of_number.verdict is None:
             return None
-        fits = asked.verdict.fits == "yes"
-        best = (number, asked) if fits else best
-        enough = _enough(asked, room, number)
+        fits = report_of_number.verdict.fits == "yes"
+        best = (number, report_of_number) if fits else best
+        enough = _enough(report_of_number, room, number)
         number = enough if fits or enough is None else max(number + 1, enough)
     return None if best is None else _remedy(training, *best, pinned)
 

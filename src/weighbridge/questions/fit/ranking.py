@@ -105,23 +105,23 @@ def _context(asker: Asker, request: FitRequest, report: Report) -> int | None:
     """Find the longest context that fits, where the question has one."""
     if request.about != "infer" or not reads_text(asker.model()):
         return None
-    given = int(report.workload.get("context") or 1)
-    most = max(report.derived.get("longest_context") or UNBOUNDED, given)
+    shortest = int(report.workload.get("context") or 1)
+    most = max(report.derived.get("longest_context") or UNBOUNDED, shortest)
 
     @cache
     def margin(steps: int) -> int | None:
-        tokens = min(given + (steps - 1) * STEP, most)
-        if tokens == given:
+        tokens = min(shortest + (steps - 1) * STEP, most)
+        if tokens == shortest:
             return margin_of(report)
         return margin_of(
             _judged(asker, replace(request, settings={**request.settings, "context": tokens}))
         )
 
-    last = 1 + ceil_div(most - given, STEP)
+    last = 1 + ceil_div(most - shortest, STEP)
     end = margin(last)
     if end is not None and end >= 0:
         return most
-    return given + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
+    return shortest + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
 
 
 def models_for(names: list[str], given: Mapping[str, Any]) -> Ranking:
@@ -150,11 +150,11 @@ def models(
     tokens."""
     from weighbridge.accelerators.budget import budget
 
-    given = request.settings
-    room = budget(given.get("gpu"), given.get("gpu_memory"), given.get("headroom"))
+    settings = request.settings
+    room = budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
     assert room is not None
     if least is not None and request.about == "infer":
-        request = replace(request, settings={**given, "context": least})
+        request = replace(request, settings={**settings, "context": least})
     rows = [_model(opened(name), request, room, name) for name in names]
     rows.sort(key=lambda row: (RANK[row["fits"]], -row["parameters"], row["name"]))
     return Ranking(

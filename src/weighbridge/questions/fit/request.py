@@ -102,12 +102,12 @@ def _refused(task: str, name: str, value: Any) -> UsageError | None:
     return None
 
 
-def _one_of(name: str, given: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
-    if given is None:
+def _one_of(name: str, value: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
+    if value is None:
         return None
-    if given not in known:
-        raise UsageError(f"--{name} is one of {', '.join(known)}, not {given!r:.80}")
-    return str(given)
+    if value not in known:
+        raise UsageError(f"--{name} is one of {', '.join(known)}, not {value!r:.80}")
+    return str(value)
 
 
 def _unknown(name: str) -> str:

@@ -48,23 +48,23 @@ class SpaceDesk:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer, or the error that takes its place; never with the token in it."""
         token = request.get("token")
-        found = settled(lambda: self._answer(request, taken_token(request)))
-        told: dict[str, Any] = masked(found, token if isinstance(token, str) else None)
-        return told
+        settled_answer = settled(lambda: self._answer(request, taken_token(request)))
+        hidden: dict[str, Any] = masked(settled_answer, token if isinstance(token, str) else None)
+        return hidden
 
-    def _answer(self, asked: dict[str, Any], token: str | None) -> dict[str, Any]:
-        given = asked.pop("view", None)
-        view = None if given is None else view_of(given)
-        if asked.get("task") == "post":
-            return _posted(asked, token)
-        admit(asked)
-        how = AnswerForm(view, asked.pop("short", None) is True, token)
-        if asked.get("task") in TABLES:
-            return _table(asked, how)
+    def _answer(self, request: dict[str, Any], token: str | None) -> dict[str, Any]:
+        view_given = request.pop("view", None)
+        view = None if view_given is None else view_of(view_given)
+        if request.get("task") == "post":
+            return _posted(request, token)
+        admit(request)
+        form = AnswerForm(view, request.pop("short", None) is True, token)
+        if request.get("task") in TABLES:
+            return _table(request, form)
         if token is None:
-            return _told(self._open, asked, how)
+            return _told(self._open, request, form)
         with TemporaryDirectory() as folder:
-            return _told(Requests(cache_dir=folder, ours=False), asked, how)
+            return _told(Requests(cache_dir=folder, ours=False), request, form)
 
 
 class AnswerForm(NamedTuple):
@@ -75,26 +75,26 @@ class AnswerForm(NamedTuple):
     token: str | None
 
 
-def _told(requests: Requests, asked: dict[str, Any], how: AnswerForm) -> dict[str, Any]:
+def _told(requests: Requests, request: dict[str, Any], form: AnswerForm) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
     from weighbridge.render import screen_of
     from weighbridge.view.shown import ShownPage
     from weighbridge.web.command import command
 
-    found, view = requests.report(asked, how.token), how.view
+    answer, view = requests.report(request, form.token), form.view
     if view is None:
-        return _within(found, command(asked, AnswerView())) if how.short else found.to_dict()
-    page = ShownPage(sought=asked.get("remedies") is not False)
-    told = _seen(screen_of(found, view.look, page), view)
-    told |= {"report": found.to_dict(), "command": command(asked, view)}
-    return told | {"draft": _draft(found, told["markdown"])}
+        return _within(answer, command(request, AnswerView())) if form.short else answer.to_dict()
+    page = ShownPage(sought=request.get("remedies") is not False)
+    shown = _seen(screen_of(answer, view.look, page), view)
+    shown |= {"report": answer.to_dict(), "command": command(request, view)}
+    return shown | {"draft": _draft(answer, shown["markdown"])}
 
 
 def _within(answer: "Report | Fit", line: str) -> dict[str, Any]:
     from weighbridge.render.bounded import as_json
 
-    told: dict[str, Any] = json.loads(as_json(answer, line))
-    return told
+    body: dict[str, Any] = json.loads(as_json(answer, line))
+    return body
 
 
 def _seen(screen: "Screen", view: AnswerView) -> dict[str, Any]:
@@ -112,35 +112,37 @@ def _draft(answer: "Report | Fit", text: str) -> dict[str, str] | None:
     return discussion.draft(model.name, model.revision, text)._asdict()
 
 
-def _table(asked: Mapping[str, Any], how: AnswerForm) -> dict[str, Any]:
+def _table(request: Mapping[str, Any], form: AnswerForm) -> dict[str, Any]:
     from weighbridge.web.tables import answered
 
-    report, screen = answered(asked, how.view or AnswerView())
-    if how.view is None:
-        return _few(report) if how.short else report
-    return {"report": report, **_seen(screen, how.view)}
+    report, screen = answered(request, form.view or AnswerView())
+    if form.view is None:
+        return _few(report) if form.short else report
+    return {"report": report, **_seen(screen, form.view)}
 
 
 def _few(report: dict[str, Any]) -> dict[str, Any]:
     """The first rows of each list, and how many were left out."""
     from weighbridge.render.bounded import MOST, dumped
 
-    told, most = report, MANY
-    while len(dumped(told)) > MOST:
+    shortened, most = report, MANY
+    while len(dumped(shortened)) > MOST:
         most //= 2
         lists = {name: value for name, value in report.items() if isinstance(value, list)}
-        told = {**report, **{name: rows[:most] for name, rows in lists.items()}}
-        told["left_out"] = {n: len(rows) - most for n, rows in lists.items() if len(rows) > most}
-    return told
+        shortened = {**report, **{name: rows[:most] for name, rows in lists.items()}}
+        shortened["left_out"] = {
+            n: len(rows) - most for n, rows in lists.items() if len(rows) > most
+        }
+    return shortened
 
 
-def _posted(asked: Mapping[str, Any], token: str | None) -> dict[str, Any]:
-    given = asked.get("draft")
-    if not isinstance(given, Mapping) or given.keys() != set(discussion.Draft._fields):
+def _posted(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+    draft = request.get("draft")
+    if not isinstance(draft, Mapping) or draft.keys() != set(discussion.Draft._fields):
         raise UsageError("there is nothing to post: ask for a preview first")
     if token is None:
         raise UsageError("a discussion is posted with your own token: give one that may write")
-    return {"posted": discussion.post(discussion.Draft(**given), token)._asdict()}
+    return {"posted": discussion.post(discussion.Draft(**draft), token)._asdict()}
 
 
 # What a stranger may ask of this server: nothing that reads its own disk, network or hardware.
@@ -175,11 +177,11 @@ def reference(text: str) -> None:
     from weighbridge.sources import endpoint
 
     try:
-        found = _parsed(text, has_name, endpoint())
+        parsed = _parsed(text, has_name, endpoint())
     except NotFoundError:  # of a path, which was not looked for
-        found = None
-    own_hub = not isinstance(found, HubRef) or found.endpoint is None
-    if not isinstance(found, CatalogueRef | HubRef | SizeRef | TimmRef) or not own_hub:
+        parsed = None
+    own_hub = not isinstance(parsed, HubRef) or parsed.endpoint is None
+    if not isinstance(parsed, CatalogueRef | HubRef | SizeRef | TimmRef) or not own_hub:
         raise UsageError(f"{shown(text)}: {NO_FILES}")
 
 
@@ -200,8 +202,8 @@ def _command(command: str) -> None:
             reference(text)
 
 
-def _not_local(name: str, given: Any) -> None:
-    for text in given if isinstance(given, list | tuple) else (given,):
+def _not_local(name: str, value: Any) -> None:
+    for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str) and re.search(r"\blocal\b", text.lower()):
             raise UsageError(
                 f"--{name} local is this server's own, which is not yours: name the card or the "
