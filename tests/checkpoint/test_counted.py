@@ -25,8 +25,8 @@ from weighbridge.components.weights import (
     total,
 )
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.placement import deal
+from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.quantization.declared import declared
 from weighbridge.quantization.schemes import counted, stored
 from weighbridge.units import MIB

@@ -14,7 +14,7 @@ from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components import weights
 from weighbridge.components.device import settled
 from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT16, FLOAT32, INT32, TORCH
-from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.tensors import CheckpointTensor, counted, one_by_one
 
 EXPERTS, LAYERS = 12, 3

@@ -14,7 +14,7 @@ from weighbridge.engines.llama_cpp.graphs import transformer
 from weighbridge.engines.llama_cpp.holdings import widest
 from weighbridge.engines.sglang import effective
 from weighbridge.engines.sglang.caches import _whole
-from weighbridge.engines.transformers import hardware
+from weighbridge.engines.transformers import formats
 from weighbridge.engines.transformers.attention import _hidden_behind, cross, queries_alone
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.stage import MixerCache
@@ -161,19 +161,19 @@ def test_units_that_a_card_lacks(name, capability, stack, vendor, lacking):
     """transformers quantizers: FineGrainedFP8Config from 8.9 on, Mxfp4Config from 7.5; torch's
     bfloat16 from 8.0."""
     card = SimpleNamespace(name=name, capability=capability, stack=stack, vendor=vendor)
-    said = hardware.emulated(card, BFLOAT16)
+    said = formats.emulated(card, BFLOAT16)
     assert bool(said) == ("bfloat16" in lacking)
     if said:
         number = "{}.{}".format(*capability)
         assert said.startswith(f"{name} has no bfloat16 hardware (compute capability {number})")
-    assert hardware.emulated(card, FLOAT16) == ""
-    for what, since in hardware.NEEDS.values():
-        assert hardware.lacks(card, since) == (what in lacking)
+    assert formats.emulated(card, FLOAT16) == ""
+    for what, since in formats.NEEDS.values():
+        assert formats.lacks(card, since) == (what in lacking)
 
 
 def test_no_card_lacks_nothing():
-    assert hardware.emulated(None, BFLOAT16) == ""
-    assert not hardware.lacks(None, (9, 9))
+    assert formats.emulated(None, BFLOAT16) == ""
+    assert not formats.lacks(None, (9, 9))
 
 
 # llama.cpp, where no model of the catalogue goes

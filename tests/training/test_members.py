@@ -5,7 +5,7 @@ import pytest
 
 from weighbridge import catalogue, prepare
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.training.build import _packed
 from weighbridge.training.parameters import members

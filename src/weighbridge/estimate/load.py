@@ -19,7 +19,7 @@ from weighbridge.components.weights import (
 )
 from weighbridge.engines.format_choice import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.table import record, usual
-from weighbridge.engines.transformers import loading as transformers
+from weighbridge.engines.transformers import rules as transformers
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.memo import memo
 from weighbridge.memory import Basis, Component, Device, Phase
@@ -44,7 +44,7 @@ def load(
 ) -> Report:
     """Report what the weights of `model` take on one device: in the chosen format, and in every one
     where `formats` are asked for. `margins` stand for the package's own."""
-    version = transformers.version(workload.engine_version)
+    version = transformers.parse_version(workload.engine_version)
     major = version[0]
     decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
     budget = workload.budget()
@@ -108,9 +108,7 @@ def _known(model: Model, version: tuple[int, int]) -> None:
 
 
 def _warms_up(version: tuple[int, int]) -> bool:
-    from weighbridge.engines.transformers import rules  # only a device map asks
-
-    return rules.warms_up(version)
+    return transformers.warms_up(version)
 
 
 def _verdict(
@@ -164,14 +162,14 @@ def _on_card(
     """Decide what is loaded on a card without units for it, and what to say."""
     if card is None:
         return dict(decisions), []
-    from weighbridge.engines.transformers import hardware
+    from weighbridge.engines.transformers import formats
 
     changed, notes = {}, []
     for part in model.parts:
         before = decisions[part.name]
-        choice, note = hardware.unpacked(before.choice, part, card, version)
+        choice, note = formats.unpacked(before.choice, part, card, version)
         changed[part.name] = Decision(choice, f"{before.choice.name} unpacked") if note else before
-        notes += [note, hardware.advised(card, choice)]
+        notes += [note, formats.advised(card, choice)]
     return changed, list(dict.fromkeys(filter(None, notes)))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weighbridge.engines.transformers.launching import IMPLEMENTATIONS, OFF
+from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.workload import Train
 

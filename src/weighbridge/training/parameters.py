@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.roles import below_number, expert, role_of
 from weighbridge.components.weights import MERGES
-from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.memo import memo
 

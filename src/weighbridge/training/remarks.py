@@ -6,7 +6,7 @@ from dataclasses import replace
 from weighbridge.arch.model_types import differs
 from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.transformers import hardware
+from weighbridge.engines.transformers import formats
 from weighbridge.training.kbit import four_bits
 from weighbridge.training.plan import TrainingPlan
 
@@ -20,13 +20,12 @@ def remarks(plan: TrainingPlan) -> list[str]:
 
 def _emulated(plan: TrainingPlan) -> str:
     """Say what becomes of bfloat16 on a card without units for it."""
-    emulation = hardware.emulated(plan.part, plan.computing)
+    emulation = formats.emulated(plan.part, plan.computing)
     if not emulation:
         return ""
     if plan.framework.lowers and plan.part is not None:
-        return (
-            f"{hardware.told(plan.part, 'bfloat16')}: {plan.framework.name} takes float16 by itself"
-        )
+        reason = formats.missing_units(plan.part, "bfloat16")
+        return f"{reason}: {plan.framework.name} takes float16 by itself"
     if refused(plan):
         return f"{emulation}, and the Trainer refuses it; use --precision fp16-mixed"
     return f"{emulation}, which is slow; --precision fp16-mixed takes as much memory"
@@ -43,7 +42,7 @@ def refused(plan: TrainingPlan) -> str:
     trainers = ("trainer", "trl", "axolotl")
     if plan.framework.name not in trainers or plan.precision.name not in ("bf16", "bf16-mixed"):
         return ""
-    if plan.torch >= EMULATES or not hardware.emulated(plan.part, plan.computing):
+    if plan.torch >= EMULATES or not formats.emulated(plan.part, plan.computing):
         return ""
     return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
 

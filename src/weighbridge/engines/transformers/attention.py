@@ -1,26 +1,20 @@
 """Attention as programs: what its tensors are, in order, and when each is let go.
 
-    hidden (normed) -> q, k, v -> rotated q, k -> cache -> kernel -> output of the model's width
-
-The normed input lives through all of it (the caller has it), the rotated queries through the
-output projection (a local variable has them).
+    usual       hidden (normed) -> q, k, v -> rotated q, k -> cache -> kernel -> output of the
+                model's width. The normed input lives through all of it (the caller has it), the
+                rotated queries through the output projection (a local variable has them)
+    DeBERTa     contents and positions apart: scores in three parts, of N sequences times heads and
+                L tokens. c2p are queries times keys of the A distances, [N, L, A], and picked from
+                them, [N, L, L]; p2c keys times queries of the distances, the same. Queries, keys
+                and values are copied to have heads before tokens; all that a function names lives
+                to its end. The encoder returns the states of all its layers
+    JetMoE      by experts: each expert of a token has queries of its own, over the same keys and
+                values, which are copied for all of them; the same experts take what attention gives
 
 Source: transformers 4.37 to 5.23 models/llama/modeling_llama.py, models/qwen3/modeling_qwen3.py,
-models/gpt2/modeling_gpt2.py, models/bart/modeling_bart.py.
-
-Attention of contents and positions apart: DeBERTa, whose scores have three parts.
-
-    c2p    queries times keys of the A distances, [N, L, A], and picked from them, [N, L, L]
-    p2c    keys times queries of the distances, the same
-
-N sequences times heads, L tokens. Queries, keys and values are copied to have heads before tokens;
-all that a function names lives to its end. The encoder returns the states of all its layers.
-
-Attention by experts: JetMoE's, where each expert of a token has queries of its own, over the same
-keys and values, which are copied for all of them; the same experts take what attention gives.
-
-Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py (DisentangledSelfAttention,
-DebertaV2Encoder.forward); models/jetmoe/modeling_jetmoe.py (JetMoeAttention.forward, JetMoeMoA).
+models/gpt2/modeling_gpt2.py, models/bart/modeling_bart.py; 5.23
+models/deberta_v2/modeling_deberta_v2.py (DisentangledSelfAttention, DebertaV2Encoder.forward),
+models/jetmoe/modeling_jetmoe.py (JetMoeAttention.forward, JetMoeMoA).
 """
 
 from collections.abc import Mapping

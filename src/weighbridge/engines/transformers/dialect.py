@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge.engines.launch.record import Launch, Value
 from weighbridge.engines.transformers import ENGINE
-from weighbridge.engines.transformers.launching import CACHES, IMPLEMENTATIONS, OFF
+from weighbridge.engines.transformers.derived import CACHES, IMPLEMENTATIONS, OFF
 from weighbridge.errors import UsageError
 from weighbridge.quantization.on_load import named
 

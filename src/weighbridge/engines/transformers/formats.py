@@ -1,14 +1,33 @@
-"""Formats of weights that transformers reads, by release.
+"""Formats of weights that transformers reads, by release, and what it makes of them on a card
+without units for them.
 
 A quant_method must be in AUTO_QUANTIZER_MAPPING of quantizers/auto.py; one that is not is skipped
-with a warning, and the packed tensors do not fit the class. What cards without units for a format
-make of it is in hardware.py.
+with a warning, and the packed tensors do not fit the class. On a card without units:
+
+    bfloat16    before compute capability 8.0 torch emulates products
+    fp8         FineGrainedFP8Config before 8.9, and on stacks that are neither CUDA, ROCm nor
+                Intel's: 5 unpacks the whole model into 16 bits, 4 refuses it
+    mxfp4       Mxfp4Config before 7.5, likewise: unpacked, in 4 as well
 
 Source: wheels of transformers 4.30 (utils/quantization_config.py), 4.32, 4.35 to 4.57, 5.0 to 5.22
-by twos and 5.23. Releases between two of these that differ are taken for the earlier.
+by twos and 5.23; releases between two of these that differ are taken for the earlier. Of units:
+5.23 and 4.57 quantizers/quantizer_finegrained_fp8.py, quantizer_mxfp4.py (validate_environment).
 """
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
+from weighbridge.checkpoint.model import ModelPart
+from weighbridge.components.weights import FormatChoice
+from weighbridge.dtypes import BFLOAT16, DType
+from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.engines.weight_formats import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
+from weighbridge.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+    from weighbridge.engines.interface import Subject
 
 COMPRESSED = "quantizer_compressed_tensors.py"
 
@@ -43,3 +62,94 @@ READS: tuple[Reads, ...] = (
     Reads("auto-round", "quantizer_auto_round.py", since=(4, 52)),
     Reads("fp_quant", "quantizer_fp_quant.py", since=(4, 54)),
 )
+
+
+# By the beginning of a format's name: its quant_method, and the oldest compute capability
+NEEDS = {"fp8-": ("fp8", FLOAT8_SINCE), "mxfp4": ("mxfp4", MXFP4_SINCE)}
+WITHOUT_CAPABILITY = ("AMD", "Intel", "Hygon", "")  # taken to have them, or not known
+
+
+def lacks(card: "Part | None", since: Version) -> bool:
+    """Tell whether the card surely has no such units."""
+    if card is None or card.vendor in WITHOUT_CAPABILITY:
+        return False
+    return card.capability is None or card.capability < since
+
+
+def missing_units(card: "Part", what: str) -> str:
+    """Say that a card has no units: "T4 has no bfloat16 hardware (compute capability 7.5)"."""
+    number = (
+        "" if card.capability is None else " (compute capability {}.{})".format(*card.capability)
+    )
+    return f"{card.name} has no {what} hardware{number}"
+
+
+def emulated(card: "Part | None", dtype: DType) -> str:
+    """Say that the card makes products in bfloat16 in software; "" where it has the units. Those of
+    other makers are not known."""
+    if card is None or card.stack != "cuda" or dtype != BFLOAT16:
+        return ""
+    if not lacks(card, BFLOAT16_SINCE):
+        return ""
+    return f"{missing_units(card, 'bfloat16')}: torch emulates it"
+
+
+def advised(card: "Part | None", choice: FormatChoice) -> str:
+    """Say that the card emulates bfloat16, and advise float16 where a model is loaded or served."""
+    sentence = emulated(card, choice.dtype)
+    return f"{sentence}; --dtype float16 takes as much memory" if sentence else ""
+
+
+def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
+    """Advise the first server that has kernels for the packed format on that card; "" for none."""
+    from weighbridge.engines.table import ENGINES
+    from weighbridge.engines.weight_formats import reads, stored
+
+    packed = tuple(stored(part, form))
+    for kind in ENGINES.values():
+        if kind.server and all(reads(kind.reading, f, kind.newest, card) for f in packed):
+            return f"; --engine {kind.name} keeps them packed"
+    return ""
+
+
+def unpacked(
+    choice: FormatChoice, part: ModelPart, card: "Part | None", version: tuple[int, ...]
+) -> tuple[FormatChoice, str]:
+    """Return the format in which that card holds the weights, and a sentence where it is another
+    than the chosen one. Raises UnsupportedError where transformers does."""
+    form = choice.scheme
+    if form is None or card is None:
+        return choice, ""
+    method = (part.quantization or {}).get("quant_method")
+    for start, (theirs, since) in NEEDS.items():
+        if not form.name.startswith(start) or method not in (None, theirs):
+            continue
+        if not lacks(card, since):
+            continue
+        if theirs == "fp8" and not unpacks_float8(version):
+            raise UnsupportedError(
+                f"{missing_units(card, form.name)}: transformers {'.'.join(map(str, version))} "
+                "refuses it; use --engine-version 5, or --engine vllm"
+            )
+        sentence = (
+            f"{missing_units(card, form.name)}: transformers unpacks the weights into "
+            f"{choice.dtype.name}{_kept_by(part, form.name, card)}"
+        )
+        return FormatChoice(dtype=choice.dtype), sentence
+    return choice, ""
+
+
+def suited(
+    subject: "Subject", card: "Part | None", version: tuple[int, ...]
+) -> tuple["Subject", str]:
+    """Return the model as transformers loads it on that card, and a sentence where it unpacks."""
+    choice, sentence = unpacked(subject.choice, subject.part, card, version)
+    if not sentence:
+        return subject, ""
+    choices = {
+        p.name: unpacked(subject.choices[p.name], p, card, version)[0]
+        for p in subject.model.parts
+        if p.name in subject.choices
+    }
+    why = f"{subject.choice.name} unpacked"
+    return replace(subject, choice=choice, choices=choices, why=why), sentence

@@ -7,15 +7,13 @@
 
 Prefill ends when the first new token is there; up to 4.41 its logits live through the step behind
 it, which is counted to it. Requests are of equal length, so that no mask is needed for padding.
+
+A phase holds the tensors that stay and, in prefill and decode, its fullest moment, whose parts are
+the components; rounding and fragmentation are the allocator's own, of the tensors and of what the
+step makes together. Blocks that nothing lives in are given back to the driver before torch gives
+up: they are between the low and the high end.
+
 Source: transformers 4.30 to 5.23, generation/utils.py (`generate`, `_sample`).
-
-From what is held and the peaks of the steps to the phases of one device.
-
-    load      the tensors                   prefill, decode   the tensors and the fullest moment
-
-A moment's parts are the components; rounding and fragmentation are the allocator's own, of the
-tensors and of what the step makes together. Blocks that nothing lives in are given back to the
-driver before torch gives up: they are between the low and the high end.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -31,7 +29,7 @@ from weighbridge.components.activations import Heap, LivePeak, LiveTensor
 from weighbridge.components.device import cached
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Serving
-from weighbridge.engines.transformers import derived, hardware
+from weighbridge.engines.transformers import derived, formats
 from weighbridge.engines.transformers.forward import encode, head, pick, run
 from weighbridge.engines.transformers.placement import Holding, LoadedShare, holding, loaded
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
@@ -176,7 +174,7 @@ def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer
         | ({"as_stored": False, "dtype_from": subject.why} if unpacked else {}),
         warnings=(
             *derived.warnings(subject, asked),
-            *filter(None, (unpacked, hardware.advised(asked.part, subject.choice))),
+            *filter(None, (unpacked, formats.advised(asked.part, subject.choice))),
         ),
     )
 
@@ -221,7 +219,7 @@ def _planned(
 ) -> tuple[Subject, GenerationPlan, str]:
     """The model as that card takes it, and what to say where it takes it unpacked."""
     asked = plan(subject, w, budget)
-    subject, unpacked = hardware.suited(subject, asked.part, asked.rules.version)
+    subject, unpacked = formats.suited(subject, asked.part, asked.rules.version)
     return subject, plan(subject, w, budget) if unpacked else asked, unpacked
 
 

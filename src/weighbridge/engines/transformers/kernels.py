@@ -1,4 +1,15 @@
-"""Scores written out: eager attention, as each class writes it. Bytes a score, of 16 bits:
+"""The kernels of attention: what each makes, beside queries, keys and values.
+
+    sdpa, flash      the output, and 4 bytes a row and head of softmax sums
+    efficient        the same; torch makes of a bool mask one of the queries' dtype
+    math             float32 copies of queries, keys and values, scaled ones, two float32 score
+                     matrices and one of a byte each: of groups in float32, which no other takes
+    eager            scores written out, as each class writes them
+
+`sdpa` takes the flash kernel where heads are alike and no mask is given, else the efficient one,
+which makes the same; one head for all, and no word of groups, leaves math.
+
+Eager attention takes, in bytes a score of 16 bits:
 
     usual       scores, their float32 softmax and the copy back: 8 in float16, 10 in bfloat16, which
                 is copied to float32 before
@@ -9,26 +20,15 @@
     biases      biases of distance in float32 are added, and so the sum is: 10 (MPT)
     raw         what the product gave stays beside what the mask was added to (BLOOM, Falcon)
 
-The weights are returned, and live as long as the layer runs; in classes of an older style to the
+Its weights are returned, and live as long as the layer runs; in classes of an older style to the
 end of the next layer.
 
-Source: transformers 5.23 eager_attention_forward of models/llama/modeling_llama.py,
-models/bert/modeling_bert.py and models/gpt_oss/modeling_gpt_oss.py; models/gptj/modeling_gptj.py
-(GPTJAttention._attn), models/gpt_neo/modeling_gpt_neo.py, models/mpt/modeling_mpt.py,
-models/bloom/modeling_bloom.py, models/falcon/modeling_falcon.py (forward of their attention).
-
-The kernels of attention: what each makes, beside queries, keys and values.
-
-    sdpa, flash      the output, and 4 bytes a row and head of softmax sums
-    efficient        the same; torch makes of a bool mask one of the queries' dtype
-    math             float32 copies of queries, keys and values, scaled ones, two float32 score
-                     matrices and one of a byte each: of groups in float32, which no other takes
-    eager            scores written out, as classes do
-
-`sdpa` takes the flash kernel where heads are alike and no mask is given, else the efficient one,
-which makes the same; one head for all, and no word of groups, leaves math. Sources: torch
-aten/native/SoftMax.cpp, aten/native/transformers/attention.cpp, cuda/sdp_utils.cpp, flash_api.cpp;
-transformers integrations/sdpa_attention.py (use_gqa_in_sdpa, pack_gqa).
+Source: torch aten/native/SoftMax.cpp, aten/native/transformers/attention.cpp, cuda/sdp_utils.cpp,
+flash_api.cpp; transformers 5.23 integrations/sdpa_attention.py (use_gqa_in_sdpa, pack_gqa),
+eager_attention_forward of models/llama/modeling_llama.py, models/bert/modeling_bert.py and
+models/gpt_oss/modeling_gpt_oss.py; models/gptj/modeling_gptj.py (GPTJAttention._attn),
+models/gpt_neo/modeling_gpt_neo.py, models/mpt/modeling_mpt.py, models/bloom/modeling_bloom.py,
+models/falcon/modeling_falcon.py (forward of their attention).
 """
 
 from collections.abc import Callable, Mapping

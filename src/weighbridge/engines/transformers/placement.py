@@ -5,11 +5,12 @@ free between them may serve what comes later, or may not: that is between the lo
 of fragmentation. Modules of older versions also hold tables of rotary positions (rules.py), and a
 tied head that the files store again is loaded, and lives until it is tied.
 
-The layers that each device has, by `device_map="auto"`:
+With `device_map="auto"` whole layers are shared out:
 
-    each may take    total / n + 5/4 of the largest block that is never split, or of the mean module
-                     where that is more, or all that it has free; the last one what is left
-    the first spares the largest module that is still to come, block or not
+    each device may take    total / n + 5/4 of the largest block that is never split, or of the mean
+                            module where that is more, or all that it has free; the last one what is
+                            left
+    the first spares        the largest module that is still to come, block or not
 
 Modules are dealt out in the order of the class, each whole; tied weights go with their owner.
 Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto_device_map`.
@@ -25,8 +26,8 @@ from weighbridge.components import spelled
 from weighbridge.components.device import Settled, context, settled
 from weighbridge.components.weights import FormatChoice, PlacedTensor, apart, placed, together
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
+from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
 from weighbridge.memo import memo
 from weighbridge.memory import Basis, Bytes, Component, exactly

@@ -6,20 +6,36 @@
     rotary tables    cosines and sines of every position, in each layer's own module
     repeated heads   key-value heads are copied for all query heads before the kernel
     copied prompt    the cache joins the prompt's keys to an empty tensor, which copies them
+    default dtype    4: float32 whatever the checkpoint says; 5: the config's, else the checkpoint's
+    warm-up          with a device map, since 4.50 one block of the model's size is reserved first,
+                     so that segments of 20 MiB do not appear (caching_allocator_warmup)
 
-Read from the sources of 4.30 to 5.23: generation/utils.py, cache_utils.py,
-integrations/sdpa_attention.py, modeling_flash_attention_utils.py and models/*/modeling_*.py. The
-table of model types says which class has a property from which version on: what came with 5 only,
-and what has no sdpa in 5.23 (sinks, softcapping, biases by position, old code), is eager in 4. All
-classes have caches since 4.55, and DynamicCache is the default of `generate` since 4.42.
+Without a device map, in every version, the model is built on the CPU and moved by `.to("cuda")`,
+which visits the children of a module before its own parameters, then its buffers (torch
+nn/modules/module.py, `Module._apply`): `placement_order`.
+
+Read from the sources of 4.30 to 5.23: modeling_utils.py (from_pretrained), generation/utils.py,
+cache_utils.py, integrations/sdpa_attention.py, modeling_flash_attention_utils.py and
+models/*/modeling_*.py. The table of model types says which class has a property from which version
+on: what came with 5 only, and what has no sdpa in 5.23 (sinks, softcapping, biases by position, old
+code), is eager in 4. All classes have caches since 4.55, and DynamicCache is the default of
+`generate` since 4.42.
 """
 
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from weighbridge.arch.model_types import facts
 from weighbridge.errors import UsageError
 
 Version = tuple[int, int]
+T = TypeVar("T")
+
+NEWEST = "5.23.0"  # the version whose sources our rules were read from
+MAJORS = range(4, 6)  # versions that rules are known of
 
 ONE_INTERFACE: Version = (4, 48)
 TOLD_SINCE: Version = (4, 55)  # integrations/sdpa_attention.py, use_gqa_in_sdpa
@@ -29,6 +45,17 @@ TIED_AT_ONCE: Version = (5, 0)  # a tied head is not made a tensor of its own fi
 BATCHED_SINCE: Version = (5, 0)  # generation/utils.py, _optimize_model_for_decode
 INNER_BATCHED_SINCE: Version = (5, 14)  # ... of a language model inside another class
 TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs; 5.16 has it not
+
+
+def parse_version(text: str | None) -> tuple[int, int]:
+    """Read (major, minor) of "4.40" or "5.23.0"; None is the newest that is known."""
+    match = re.fullmatch(r"v?(\d+)(?:\.(\d+))?(?:\.\S*)?", (text or NEWEST).strip())
+    if not match:
+        raise UsageError(f"--engine-version {text!r} is not a version; write it as 5.23 or 4.40")
+    number = (int(match[1]), int(match[2] or 0))
+    if number[0] not in MAJORS:
+        raise UsageError(f"--engine-version {text!r}: rules are known for transformers 4.x and 5.x")
+    return number
 
 
 def warms_up(version: tuple[int, ...]) -> bool:
@@ -97,7 +124,7 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
     known = facts(kind).transformers
     first, last = known.rotary_tables
     old_kernel = version < ONE_INTERFACE
-    own = version < (5, 0) and known.own_sdpa
+    own_sdpa = version < (5, 0) and known.own_sdpa
     return TransformersRules(
         version=version,
         legacy_cache=version < known.caches,
@@ -106,9 +133,9 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
         float_logits=version < (4, 46),
         rotary_tables=first <= version < last,
         flash_repeats=old_kernel and known.flash_repeats,
-        sdpa_repeats=version < TOLD_SINCE or own,
-        sdpa_copies=ONE_INTERFACE <= version < TOLD_SINCE and not own,
-        groups_told=TOLD_SINCE <= version < TOLD_OF_SEVERAL and not own,
+        sdpa_repeats=version < TOLD_SINCE or own_sdpa,
+        sdpa_copies=ONE_INTERFACE <= version < TOLD_SINCE and not own_sdpa,
+        groups_told=TOLD_SINCE <= version < TOLD_OF_SEVERAL and not own_sdpa,
         packs_queries=version >= (5, 14),
         copied_prompt=version >= (4, 56),
         sliding_cache=keeps_windows(version),
@@ -149,3 +176,38 @@ def attends(chosen: str | None, rules: TransformersRules, kind: str) -> None:
             f"--attention {chosen}: {kind} has no sdpa in transformers {version}, and its eager "
             "attention is not what sdpa computes; leave it out"
         )
+
+
+def placement_order(items: Iterable[tuple[str, T]]) -> list[T]:
+    """Sort `items` (module path of the owner, value) as `.to(device)` visits them: children before
+    their parent, siblings in order of first appearance."""
+    values: dict[str, list[T]] = {"": []}  # by module
+    children: defaultdict[str, list[str]] = defaultdict(list)
+    for path, value in items:
+        if path not in values:
+            values[path] = []
+            _join(path, values, children)
+        values[path].append(value)
+    return [value for path in _children_first(children) for value in values[path]]
+
+
+def _join(path: str, values: dict[str, list[T]], children: defaultdict[str, list[str]]) -> None:
+    """List a new module as a child of the one above it, which may be new as well."""
+    while True:
+        parent = path.rpartition(".")[0]
+        children[parent].append(path)
+        if parent in values:
+            return
+        values[parent] = []
+        path = parent
+
+
+def _children_first(children: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yield modules, children before parents, without recursion: a stranger's names may be nested a
+    thousand deep."""
+    parents_first, stack = [], [""]
+    while stack:
+        path = stack.pop()
+        parents_first.append(path)
+        stack += children.get(path, ())
+    return reversed(parents_first)

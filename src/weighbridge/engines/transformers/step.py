@@ -1,4 +1,4 @@
-"""One step as the layers see it: how many tokens, in which dtype, by which code.
+"""One step as the layers see it: how many tokens, in which dtype, by which code, in which format.
 
     rows     batch x tokens of this step
     past     tokens that are cached before it
@@ -6,7 +6,7 @@
 How a class computes is read off its parameters' names and its config: which norm, whether queries
 and keys have norms of their own, whether feed-forward and attention run side by side.
 
-What a matrix in a packed format costs while it is used, beside its own bytes.
+A matrix in a packed format costs, while it is used and beside its own bytes:
 
     before   alive through the product: the matrix unpacked to the compute dtype, or the input
              quantized, with their scales

@@ -14,7 +14,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from weighbridge.engines.transformers.launching import IMPLEMENTATIONS
+from weighbridge.engines.transformers.derived import IMPLEMENTATIONS
 from weighbridge.lab.trace.patches import Patch
 from weighbridge.memory import Bytes
 from weighbridge.quantization.declared import declared
