@@ -14,9 +14,9 @@ is alive together follows, for any order, dtype, adapter or checkpoint.
     losses.py       the head and the loss
     adapters.py     what stands in for a linear that has an adapter
 
-    step.py         what a net is given: the class in memory, the batch, the versions
+    step.py         what a net is given: the class in memory, the batch, the versions, and what
+                    happens around layers and gradients (nothing, for a process alone)
     modules.py      parameters by their paths; linears, plain, packed or with adapters
-    around.py       what happens around layers and gradients: nothing, for a process alone
     alike.py        which layers are of one kind
     limits.py       sizes of a config that no step can have
 

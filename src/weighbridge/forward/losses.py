@@ -1,18 +1,21 @@
 """The head and the loss, by the kernels that people use. N tokens, V outputs, D hidden.
 
-    standard    logits of all tokens, a float32 copy, log_softmax: transformers ForCausalLMLoss
+    standard    logits of all tokens, a float32 copy, log_softmax: transformers ForCausalLMLoss.
+                logits.float() 4 N V; log_softmax, saved, 4 N V; in backward the gradients of nll
+                and of log_softmax, 4 N V each, then as the logits are
     liger       a chunk of logits at a time, forward and gradients at once: D / V of the tokens
     trl         tiles of 4,096 tokens and 32,768 outputs; gradients in float32
     trl-chunked 256 tokens of float32 logits at a time, checkpointed, with a head in float32
     unsloth     chunks whose 16 bytes a token and output are at most 4 GB, or half of what is free
 
-Source: transformers 5.23 loss/loss_utils.py; liger_kernel 0.6
+Source: transformers 5.23, 4.49 and 4.48.3 loss/loss_utils.py (ForCausalLMLoss,
+fixed_cross_entropy), 4.45.2 models/*/modeling_*.py; liger_kernel 0.6
 ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py, 1.7
 trainer/sft_trainer.py (_chunk, _chunked_cross_entropy_loss); unsloth_zoo
 fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.arch.model_types import differs, facts
@@ -21,9 +24,8 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
-from weighbridge.forward.ops.losses import causal_loss, cross_entropy, shifted_loss
 from weighbridge.forward.ops.matrix import linear
-from weighbridge.forward.ops.pointwise import add, cast, of_result, scale
+from weighbridge.forward.ops.pointwise import add, cast, of_result, scale, wider
 from weighbridge.forward.ops.shaping import copied, part
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
@@ -118,6 +120,23 @@ def unsloth(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return _fused(s, hidden, weight, tile=(rows, outputs), wide=False), None
 
 
+def in_forward(
+    m: Machine, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None], loss: Tensor
+) -> Tensor:
+    """Record the gradients of `inputs` that were made with the loss: backward hands them on, in the
+    dtype of each input."""
+    dtypes = [x.dtype for x in inputs]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [
+            None if g is None or not needed else g if g.dtype == d else m.new(g.shape, d)
+            for g, needed, d in zip(saved, needs, dtypes, strict=True)
+        ]
+
+    record(m, back, [*inputs], [*gradients], loss)
+    return loss
+
+
 def _fused(
     s: TrainingStep, hidden: Tensor, weight: LeafTensor, *, tile: tuple[int, int], wide: bool
 ) -> Tensor:
@@ -134,16 +153,80 @@ def _fused(
         second = m.new(weight.shape, FLOAT32 if wide else used.dtype) if weight.trainable else None
         loss = m.new((), FLOAT32)
         del logits
-    dtypes = hidden.dtype, weight.dtype
+    return in_forward(m, (hidden, weight), (first, second), loss)
+
+
+# ---- operators, as transformers takes the loss
+
+
+def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
+    """F.cross_entropy of [rows, vocab]: log_softmax in the dtype of the logits, and nll_loss, which
+    autocast has in float32."""
+    soft = m.new(logits.shape, logits.dtype)
+    shape, dtype = logits.shape, logits.dtype
+
+    def unsoft(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    to_save = [Computed(soft.shape, soft.dtype, soft.storage)]
+    record(m, unsoft, [logits], [*to_save, logits] if m.softmax_keeps else to_save, soft)
+    if m.autocast is not None:
+        soft = cast(m, soft, FLOAT32)
+    loss, weight = m.new((), soft.dtype), m.new((), soft.dtype)
+    wide = soft.dtype
+
+    def unpicked(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, wide)]
+
+    record(m, unpicked, [soft], [soft.detach(), targets, weight], loss)
+    return loss
+
+
+def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
+    """F.binary_cross_entropy_with_logits, which autocast has in float32."""
+    if m.autocast is not None:
+        logits = cast(m, logits, FLOAT32)
+    dtype = wider(logits, targets)
+    rest, sigmoid = m.new(logits.shape, dtype), m.new(logits.shape, logits.dtype)
+    loss = m.new((), dtype)
+    del rest, sigmoid
+    shape, own = logits.shape, logits.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [
-            None if g is None or not needed else g if g.dtype == d else m.new(g.shape, d)
-            for g, needed, d in zip(saved, needs, dtypes, strict=True)
-        ]
+        sigmoid = m.new(shape, own)
+        gradient = m.new(shape, dtype)
+        del sigmoid
+        return [gradient if dtype == own else m.new(shape, own)]
 
-    record(m, back, [hidden, weight], [first, second], loss)
+    record(m, back, [logits], [logits, targets], loss)
     return loss
+
+
+def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
+    """Labels are padded and shifted, logits are not copied but for their float32 form."""
+    wide = cast(m, logits, FLOAT32)
+    padded = m.new((labels.shape[0], labels.shape[1] + 1), INT64)
+    one = labels.shape[0] == 1  # what is cut off is in one piece then, and not copied
+    shifted = Computed(labels.shape, INT64, padded.storage) if one else m.new(labels.shape, INT64)
+    del padded
+    return cross_entropy(m, wide.view(labels.numel, logits.shape[-1]), shifted)
+
+
+def shifted_loss(m: Machine, logits: Tensor, labels: Tensor, *, plain: bool = False) -> Tensor:
+    """Logits lose their last position, labels their first: copies, but of one sequence. `plain`:
+    logits stay in their own dtype, but under autocast (transformers up to 4.48)."""
+    batch, length, vocab = logits.shape
+    wide = logits if plain else cast(m, logits, FLOAT32)
+    shift_logits = part(m, wide, batch, length - 1, vocab)
+    shift_labels = part(m, labels, batch, length - 1)
+    if batch > 1:
+        shift_logits = copied(m, shift_logits)
+        shift_labels = m.new(shift_labels.shape, INT64)
+    taken = cast(m, shift_logits, FLOAT32) if m.autocast is not None else shift_logits
+    return cross_entropy(m, taken.view(shift_labels.numel, vocab), shift_labels)
+
+
+# ---- the head
 
 
 def head(s: TrainingStep, hidden: Tensor) -> Tensor:
@@ -185,8 +268,8 @@ def tied(s: TrainingStep) -> LeafTensor:
             f"{s.built.kind}: the class has neither a head nor an embedding, and predicts no next "
             "token; leave --loss out"
         )
-    own = (p for n, p in words if s.built.base.path in n)
-    return next(own, None) or words[0][1]
+    of_decoder = (p for n, p in words if s.built.base.path in n)
+    return next(of_decoder, None) or words[0][1]
 
 
 LOSSES: Mapping[str, Loss] = {

@@ -10,13 +10,12 @@ from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.adapters import LoraLinear, Plain, Stacked
-from weighbridge.forward.around import Around
 from weighbridge.forward.limits import possible
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
 from weighbridge.forward.nets import INSTEAD
 from weighbridge.forward.ops.packed import MULTIPLE, Dequantized, Linear4, Linear8, LinearFloat8
-from weighbridge.forward.step import BuiltModel
+from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, Tensor
 from weighbridge.memo import memo
 from weighbridge.quantization.scheme import Scheme

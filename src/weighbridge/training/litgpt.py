@@ -22,7 +22,6 @@ from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT64
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.adapters import Plain
-from weighbridge.forward.around import Around
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
 from weighbridge.forward.nets.litgpt import LATER, layout
@@ -30,7 +29,7 @@ from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.packed import Linear4
 from weighbridge.forward.ops.pointwise import add, dropout, scale
 from weighbridge.forward.ops.shaping import copied, join, split
-from weighbridge.forward.step import BuiltModel
+from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.plan import TrainingPlan

@@ -16,7 +16,6 @@ from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.forward.alike import Alike
-from weighbridge.forward.around import Around
 from weighbridge.forward.backward import TEMPORARIES, backward
 from weighbridge.forward.limits import LAYERS, depth, unrepeated
 from weighbridge.forward.machine import Grads, Machine, Needs, record
@@ -26,7 +25,7 @@ from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.forward.ops.pointwise import cast
 from weighbridge.forward.parts.rotary import has_positions
 from weighbridge.forward.splice import Splices, UnlikeLayersError
-from weighbridge.forward.step import BuiltModel, TrainingStep
+from weighbridge.forward.step import Around, BuiltModel, TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.training.build import build
 from weighbridge.training.optimizers.row import Optimization

@@ -25,12 +25,11 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import INSTEAD, UNCOVERED, Net
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear, rearranges
 from weighbridge.forward.ops.norms import layer_norm
 from weighbridge.forward.ops.pointwise import add, dropout, of_input, scale, several
 from weighbridge.forward.ops.scans import clamped
-from weighbridge.forward.ops.shaping import first, pick
+from weighbridge.forward.ops.shaping import embedding, first, pick
 from weighbridge.forward.parts import encoder
 from weighbridge.forward.parts.attention import attended
 from weighbridge.forward.parts.encoder import heads_of

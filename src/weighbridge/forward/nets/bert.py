@@ -16,11 +16,12 @@ Source: transformers 5.23 models/albert/modeling_albert.py.
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
+from weighbridge.forward.losses import binary_cross_entropy
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import INSTEAD, Net
-from weighbridge.forward.ops.losses import binary_cross_entropy, embedding
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import add, dropout, of_result, several
+from weighbridge.forward.ops.shaping import embedding
 from weighbridge.forward.parts import encoder
 from weighbridge.forward.parts.attention import heads
 from weighbridge.forward.parts.encoder import (

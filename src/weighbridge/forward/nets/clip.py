@@ -18,11 +18,11 @@ from weighbridge.arch.body import Tower
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
+from weighbridge.forward.losses import cross_entropy
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import UNCOVERED, Net
 from weighbridge.forward.ops.attention import AttentionHeads, own_softmax
-from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear, matmul, rearranges
 from weighbridge.forward.ops.norms import layer_norm, normalize
 from weighbridge.forward.ops.pointwise import (
@@ -40,6 +40,7 @@ from weighbridge.forward.ops.scans import interleaved
 from weighbridge.forward.ops.shaping import (
     copied,
     cut,
+    embedding,
     expand,
     first,
     pick,

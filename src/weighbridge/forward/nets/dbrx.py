@@ -27,8 +27,7 @@ from weighbridge.forward.ops.pointwise import cast, clamp, divide, mul, several,
 from weighbridge.forward.ops.shaping import part, split, turned
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks, attended, heads, window
-from weighbridge.forward.parts.decoder import DecoderNet
-from weighbridge.forward.parts.layer import LayerShape
+from weighbridge.forward.parts.layer import DecoderNet, LayerShape
 from weighbridge.forward.parts.one_by_one import found, index_added, one_hot, split_rows
 from weighbridge.forward.parts.rotary import Rotary, rotary, rotated, shared_rotary
 from weighbridge.forward.step import TrainingStep

@@ -20,7 +20,6 @@ from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import UNCOVERED, Net, bert
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous, own_softmax, product
 from weighbridge.forward.ops.biases import buckets
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear, matmul
 from weighbridge.forward.ops.pointwise import (
     add,
@@ -33,7 +32,7 @@ from weighbridge.forward.ops.pointwise import (
     shift,
 )
 from weighbridge.forward.ops.scans import interleaved, masked
-from weighbridge.forward.ops.shaping import copied, expand, first, gathered, turned
+from weighbridge.forward.ops.shaping import copied, embedding, expand, first, gathered, turned
 from weighbridge.forward.parts import encoder
 from weighbridge.forward.parts.attention import heads, written_out
 from weighbridge.forward.parts.encoder import classified, first_token, never_checkpointed

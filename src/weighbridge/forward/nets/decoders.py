@@ -23,11 +23,10 @@ from dataclasses import replace
 
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.forward.losses import head
+from weighbridge.forward.losses import cross_entropy, head
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import EMBEDDINGS, Net
-from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.norms import (
     cohere_norm,
     float_norm,
@@ -37,7 +36,7 @@ from weighbridge.forward.ops.norms import (
     wide_norm,
 )
 from weighbridge.forward.ops.pointwise import add, cast, mul, of_input, scale, several, shift
-from weighbridge.forward.ops.shaping import copied, cut, cuts, join, split, turned
+from weighbridge.forward.ops.shaping import copied, cut, cuts, embedding, join, split, turned
 from weighbridge.forward.parts import rotary
 from weighbridge.forward.parts.attention import (
     Masks,
@@ -48,12 +47,13 @@ from weighbridge.forward.parts.attention import (
     window,
     windows,
 )
-from weighbridge.forward.parts.decoder import FINAL, DecoderNet
 from weighbridge.forward.parts.layer import (
     AROUND,
     BEHIND,
+    FINAL,
     LLAMA,
     AttentionShape,
+    DecoderNet,
     LayerShape,
     by_weight,
     run,

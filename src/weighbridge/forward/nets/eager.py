@@ -15,7 +15,6 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.norms import layer_norm
 from weighbridge.forward.ops.pointwise import (
@@ -30,7 +29,7 @@ from weighbridge.forward.ops.pointwise import (
     softmax,
 )
 from weighbridge.forward.ops.scans import clamped, masked
-from weighbridge.forward.ops.shaping import copied, cuts, split, turned
+from weighbridge.forward.ops.shaping import copied, cuts, embedding, split, turned
 from weighbridge.forward.parts.attention import heads, mask, written_out
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered

@@ -17,7 +17,6 @@ from weighbridge.forward.machine import Machine, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous
 from weighbridge.forward.ops.attention import product as of_heads
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import (
     add,
@@ -28,7 +27,7 @@ from weighbridge.forward.ops.pointwise import (
     several,
     softmax,
 )
-from weighbridge.forward.ops.shaping import copied, cut, cuts, expand, shaped
+from weighbridge.forward.ops.shaping import copied, cut, cuts, embedding, expand, shaped
 from weighbridge.forward.parts.attention import attended, heads, mask
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.parts.rotary import Rotary, rotary, rotated

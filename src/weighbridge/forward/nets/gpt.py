@@ -26,9 +26,8 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionOptions, eager
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.pointwise import add, cast, dropout, scale, several
-from weighbridge.forward.ops.shaping import cut, join, split, turned
+from weighbridge.forward.ops.shaping import cut, embedding, join, split, turned
 from weighbridge.forward.parts.attention import attended, heads, mask
 from weighbridge.forward.parts.layer import LayerShape, normed, run, ungated
 from weighbridge.forward.parts.rotary import (

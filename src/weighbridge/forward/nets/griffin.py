@@ -11,7 +11,6 @@ from weighbridge.forward.loops import Carried, repeat
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Net
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import ConvForm, baddbmm, conv
 from weighbridge.forward.ops.norms import gemma_norm
 from weighbridge.forward.ops.pointwise import (
@@ -25,7 +24,7 @@ from weighbridge.forward.ops.pointwise import (
     shift,
 )
 from weighbridge.forward.ops.scans import softplus
-from weighbridge.forward.ops.shaping import copied, part, shaped, turned, written
+from weighbridge.forward.ops.shaping import copied, embedding, part, shaped, turned, written
 from weighbridge.forward.parts.attention import attended, heads, mask, windows
 from weighbridge.forward.parts.layer import mlp, run
 from weighbridge.forward.parts.rotary import part_rotated, rotary_of

@@ -54,10 +54,10 @@ from weighbridge.forward.ops.pointwise import total as summed_up
 from weighbridge.forward.ops.shaping import split, turned
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks
-from weighbridge.forward.parts.decoder import DecoderNet
 from weighbridge.forward.parts.layer import (
     LLAMA_ATTENTION,
     AttentionShape,
+    DecoderNet,
     Held,
     LayerShape,
     by_weight,

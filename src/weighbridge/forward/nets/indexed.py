@@ -23,11 +23,10 @@ from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Net, latent
 from weighbridge.forward.ops.experts import topk
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.norms import layer_norm
 from weighbridge.forward.ops.pointwise import cast, of_result, scale
-from weighbridge.forward.ops.shaping import join, split
+from weighbridge.forward.ops.shaping import embedding, join, split
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import mask
 from weighbridge.forward.parts.layer import normed, run

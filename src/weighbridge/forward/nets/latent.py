@@ -27,8 +27,7 @@ from weighbridge.forward.ops.pointwise import add, mul, scale, sub
 from weighbridge.forward.ops.shaping import cut, join, split
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks, attended
-from weighbridge.forward.parts.decoder import DecoderNet
-from weighbridge.forward.parts.layer import Layer, mlp, normed
+from weighbridge.forward.parts.layer import DecoderNet, Layer, mlp, normed
 from weighbridge.forward.parts.rotary import (
     Rotary,
     complex_rotary,

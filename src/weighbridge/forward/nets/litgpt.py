@@ -13,10 +13,10 @@ from typing import Any
 
 from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.forward.losses import cross_entropy
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.norms import layer_norm
 from weighbridge.forward.ops.pointwise import (
     add,
@@ -29,7 +29,7 @@ from weighbridge.forward.ops.pointwise import (
     scale,
     shift,
 )
-from weighbridge.forward.ops.shaping import copied, cut, join, split
+from weighbridge.forward.ops.shaping import copied, cut, embedding, join, split
 from weighbridge.forward.parts.attention import attended, heads, window
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep

@@ -25,8 +25,7 @@ from weighbridge.forward.ops.pointwise import (
 from weighbridge.forward.ops.shaping import copied, repeat, split, turned
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks, attended, heads, window
-from weighbridge.forward.parts.decoder import DecoderNet
-from weighbridge.forward.parts.layer import Held, LayerShape, mlp
+from weighbridge.forward.parts.layer import DecoderNet, Held, LayerShape, mlp
 from weighbridge.forward.parts.rotary import complex_rotary, complex_rotated, has_positions
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor, absent

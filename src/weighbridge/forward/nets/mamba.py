@@ -19,11 +19,10 @@ from typing import NamedTuple
 from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
-from weighbridge.forward.losses import head
+from weighbridge.forward.losses import causal_loss, head
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Net
-from weighbridge.forward.ops.losses import causal_loss, embedding
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear
 from weighbridge.forward.ops.norms import plain_norm, rms_norm
 from weighbridge.forward.ops.pointwise import (
@@ -49,7 +48,16 @@ from weighbridge.forward.ops.scans import (
     scanned,
     softplus,
 )
-from weighbridge.forward.ops.shaping import copied, expand, part, shaped, split, stack, turned
+from weighbridge.forward.ops.shaping import (
+    copied,
+    embedding,
+    expand,
+    part,
+    shaped,
+    split,
+    stack,
+    turned,
+)
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Shape, Tensor

@@ -12,11 +12,10 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import INSTEAD, Net, bert
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.norms import layer_norm
 from weighbridge.forward.ops.pointwise import add, cast, dropout, mul, several
-from weighbridge.forward.ops.shaping import split
+from weighbridge.forward.ops.shaping import embedding, split
 from weighbridge.forward.parts import encoder
 from weighbridge.forward.parts.attention import attended, heads, window, windows
 from weighbridge.forward.parts.layer import run

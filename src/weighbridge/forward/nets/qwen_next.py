@@ -18,8 +18,13 @@ from weighbridge.forward.ops.norms import gemma_norm
 from weighbridge.forward.ops.pointwise import mul, of_result
 from weighbridge.forward.ops.shaping import copied, split, turned
 from weighbridge.forward.parts.attention import Masks, attended, heads
-from weighbridge.forward.parts.decoder import DecoderNet
-from weighbridge.forward.parts.layer import LayerShape, by_weight, unpadded, with_padding
+from weighbridge.forward.parts.layer import (
+    DecoderNet,
+    LayerShape,
+    by_weight,
+    unpadded,
+    with_padding,
+)
 from weighbridge.forward.parts.rotary import Rotary, part_rotated, rotary_of
 from weighbridge.forward.parts.rotary import angles as cosines
 from weighbridge.forward.step import TrainingStep

@@ -34,10 +34,9 @@ from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.experts import gathered, grouped, summed_k
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.norms import layer_norm, rms_norm
 from weighbridge.forward.ops.pointwise import add, dropout, mul, several
-from weighbridge.forward.ops.shaping import shaped
+from weighbridge.forward.ops.shaping import embedding, shaped
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import attend, mask
 from weighbridge.forward.parts.layer import run

@@ -54,8 +54,7 @@ from weighbridge.forward.ops.pointwise import (
 from weighbridge.forward.ops.shaping import cut, join, split
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import heads, mask, windows, written_out
-from weighbridge.forward.parts.decoder import DecoderNet
-from weighbridge.forward.parts.layer import AttentionShape, LayerShape, by_weight, mlp
+from weighbridge.forward.parts.layer import AttentionShape, DecoderNet, LayerShape, by_weight, mlp
 from weighbridge.forward.parts.rotary import (
     Rotary,
     grids,

@@ -18,7 +18,6 @@ from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import INSTEAD, Net
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.biases import buckets, where
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import (
     add,
@@ -32,7 +31,7 @@ from weighbridge.forward.ops.pointwise import (
     several,
     shift,
 )
-from weighbridge.forward.ops.shaping import copied
+from weighbridge.forward.ops.shaping import copied, embedding
 from weighbridge.forward.parts import encoder
 from weighbridge.forward.parts.attention import attended
 from weighbridge.forward.parts.encoder import heads_of

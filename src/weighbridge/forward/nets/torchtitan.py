@@ -14,12 +14,11 @@ December 2024 (9dec370); components/loss.py (ChunkedLossWrapper, GradAccumulator
 from typing import Any
 
 from weighbridge.dtypes import FLOAT32, INT64, DType
-from weighbridge.forward.losses import head, weight_of
+from weighbridge.forward.losses import cross_entropy, head, in_forward, weight_of
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.nets import torchtune
 from weighbridge.forward.nets.torchtune import CHUNKS, compiled_loss, decoded
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import cross_entropy
 from weighbridge.forward.ops.pointwise import cast
 from weighbridge.forward.parts.attention import attend
 from weighbridge.forward.step import TrainingStep
@@ -103,16 +102,7 @@ def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
             first = m.new(hidden.shape, hidden.dtype)
         del grad, summed
         total = m.new((), FLOAT32)
-    dtypes = hidden.dtype, weight.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [
-            None if g is None or not needed else g if g.dtype == d else m.new(g.shape, d)
-            for g, needed, d in zip(saved, needs, dtypes, strict=True)
-        ]
-
-    record(m, back, [hidden, weight], [first, second], total)
-    return total
+    return in_forward(m, (hidden, weight), (first, second), total)
 
 
 def _chunk(s: TrainingStep, shape: tuple[int, int], dtype: DType) -> Tensor:

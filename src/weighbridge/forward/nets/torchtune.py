@@ -29,12 +29,11 @@ from collections.abc import Callable
 from typing import Any
 
 from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.forward.losses import head
+from weighbridge.forward.losses import cross_entropy, head
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import EMBEDDINGS
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.pointwise import (
     add,
     cast,
@@ -46,10 +45,9 @@ from weighbridge.forward.ops.pointwise import (
     shift,
     sub,
 )
-from weighbridge.forward.ops.shaping import copied, cut, join, repeat, split, turned
+from weighbridge.forward.ops.shaping import copied, cut, embedding, join, repeat, split, turned
 from weighbridge.forward.parts.attention import heads
-from weighbridge.forward.parts.decoder import FINAL
-from weighbridge.forward.parts.layer import run
+from weighbridge.forward.parts.layer import FINAL, run
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor, absent
 from weighbridge.units import ceil_div

@@ -13,11 +13,10 @@ from weighbridge.arch.mixers import Attention, CrossAttention
 from weighbridge.arch.roles import below_number
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.errors import UsageError
-from weighbridge.forward.around import Unshared
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import rough
 from weighbridge.forward.parts.layer import run
-from weighbridge.forward.step import TrainingStep
+from weighbridge.forward.step import TrainingStep, Unshared
 from weighbridge.forward.tensors import LeafTensor, Tensor
 
 NAME = "towers"  # what their activations count as

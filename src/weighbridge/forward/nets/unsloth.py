@@ -19,11 +19,10 @@ from weighbridge.forward.adapters import FusedLora
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import EMBEDDINGS
-from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.pointwise import add
+from weighbridge.forward.ops.shaping import embedding
 from weighbridge.forward.parts.attention import attend, heads
-from weighbridge.forward.parts.decoder import FINAL
-from weighbridge.forward.parts.layer import mlp, run
+from weighbridge.forward.parts.layer import FINAL, mlp, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.units import MIB

@@ -8,6 +8,7 @@ turned     a transposed view, whose gradient is copied
 repeat     expand and reshape: a copy; in backward the sum over the copies
 written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
 pick       index_select by numbers that backward needs again
+embedding  the same of a table, whose gradient sums the rows of equal tokens: in order, if many
 gathered   torch.gather, which saves its input and the numbers
 
 Sums over rows, as of a bias's gradient; what long ones take is in kernels/reductions.py.
@@ -19,8 +20,8 @@ from typing import Any
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.forward.tensors import Computed, Shape, Tensor
-from weighbridge.kernels.reductions import buffers, columns
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, absent
+from weighbridge.kernels.reductions import buffers, columns, segments, sorted_bytes, sorts
 
 APART = "sizes of heads or layers in the config do not add up"
 
@@ -209,3 +210,25 @@ def over_tokens(m: Machine, x: Tensor) -> Tensor:
 def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
     """x.mean(1) of [batch, tokens, width]"""
     return remade(m, x, m.new((x.shape[0], x.shape[-1]), x.dtype))
+
+
+def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
+    """Look up token vectors. A later pipeline stage has no table: it returns what the stage before
+    sends, and sends the gradient back."""
+    if absent(weight):
+        sent = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
+        return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
+    out = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
+    whole, count = weight.shape, ids.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        gradient = m.new(whole, grads[0].dtype)
+        if sorts(count):
+            sums = whole[1] * max(gradient.dtype.nbytes, FLOAT32.nbytes)
+            m.hidden(
+                *sorted_bytes(count, INT64.nbytes), *segments(count, INT64.nbytes, whole[0], sums)
+            )
+        return [gradient]
+
+    record(m, back, [weight], [ids], out)
+    return out

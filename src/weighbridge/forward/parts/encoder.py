@@ -17,11 +17,11 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Attention
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UsageError
+from weighbridge.forward.losses import cross_entropy
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Forward
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.losses import cross_entropy
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.norms import normalize
 from weighbridge.forward.ops.pointwise import cast, mul, scale

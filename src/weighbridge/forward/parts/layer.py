@@ -1,4 +1,5 @@
-"""A layer of a decoder as a record: where its norms stand, what attends, what feeds forward.
+"""A decoder and its layers as records: where norms stand, what attends, what feeds forward, what
+gives positions; called, they run.
 
 Attention of Llama's shape has queries, keys and values of three linears, rotary positions and
 grouped heads; feed-forwards have a gate as Llama's, or none; some classes mix tokens by attention
@@ -20,12 +21,13 @@ from weighbridge.dtypes import INT64
 from weighbridge.forward.checkpoint import checkpoint, every_second_product
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import EMBEDDINGS
 from weighbridge.forward.ops.norms import layer_norm, rms_norm
 from weighbridge.forward.ops.pointwise import add, cast, dropout, mul, scale, several
-from weighbridge.forward.ops.shaping import turned
-from weighbridge.forward.parts.attention import Masks, attended, heads, window
-from weighbridge.forward.parts.rotary import Rotary, has_positions, rotated
-from weighbridge.forward.step import TrainingStep
+from weighbridge.forward.ops.shaping import embedding, turned
+from weighbridge.forward.parts.attention import Masks, attended, heads, mask, window, windows
+from weighbridge.forward.parts.rotary import Rotary, has_positions, rotary, rotated
+from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
@@ -346,3 +348,42 @@ def with_padding(shape: LayerShape) -> Callable[[TrainingStep], LayerShape]:
 
 def unpadded(m: Machine, x: Tensor, padding: Tensor | None) -> Tensor:
     return x if padding is None else cast(m, mul(m, x, padding), x.dtype)
+
+
+# ---- decoders
+
+FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderNet:
+    """A decoder, as a class puts it together; called, it runs all of it.
+
+    layer     what its layers are, or what tells it from the step
+    rotary    makes the positions that layers are given
+    norm      its last norm, where that is not the layers'
+    rate      name of the dropout of the embeddings, "" for none
+    """
+
+    layer: LayerShape | Callable[[TrainingStep], LayerShape | Layer] = LLAMA
+    rotary: Callable[[TrainingStep], Any] = rotary
+    norm: NormOf | None = None
+    rate: str = ""
+
+    def __call__(self, s: TrainingStep) -> Tensor:
+        """The hidden states that the head reads, [batch, length, width]."""
+        layer = self.layer if isinstance(self.layer, LayerShape) else self.layer(s)
+        m, built = s.m, s.built
+        ids = m.new((s.batch, s.length), INT64)
+        words = built.base.weight(built.base.first(*EMBEDDINGS))
+        inputs_embeds = entered(s, embedding(m, ids, words))
+        if scaled(s, "embedding_multiplier"):
+            inputs_embeds = scale(m, inputs_embeds)
+        position_ids = m.new((1, s.length), INT64)
+        masks = {window: mask(s, window) for window in windows(s)}
+        positions = self.rotary(s)
+        x = dropout(m, inputs_embeds, s.rate(self.rate) if self.rate else 0.0)
+        for i, p in enumerate(built.layers):
+            x = run(s, layer, x, p, i, positions, masks, position_ids)
+        norm = self.norm or (layer.norm if isinstance(layer, LayerShape) else normed)
+        return norm(m, x, built.base, built.base.first(*FINAL))

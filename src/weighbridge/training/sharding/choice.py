@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.forward.around import Around, Unshared
+from weighbridge.forward.step import Around, Unshared
 from weighbridge.training import kbit
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding import fsdp1, fsdp2, zero

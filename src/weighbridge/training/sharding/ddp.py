@@ -12,8 +12,8 @@ Source: torch 2.13 nn/parallel/distributed.py, csrc/distributed/c10d/reducer.cpp
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
-from weighbridge.forward.around import Around
 from weighbridge.forward.machine import Machine
+from weighbridge.forward.step import Around
 from weighbridge.forward.tensors import LeafTensor, TensorStorage
 from weighbridge.units import MIB
 

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.forward.around import Around, keeping, passing
 from weighbridge.forward.backward import TEMPORARIES
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
+from weighbridge.forward.step import Around, keeping, passing
 from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two

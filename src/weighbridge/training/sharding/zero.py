@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, final
 
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.errors import UsageError
-from weighbridge.forward.around import Around, passing
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
+from weighbridge.forward.step import Around, passing
 from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.units import ceil_div, power_of_two
 
