@@ -352,7 +352,7 @@ TYPES = {
     ),
     "deepseek_v32": ModelType(
         DEEPSEEK_V32,
-        training=TrainingFacts(net="indexed.indexed", router="by_sigmoid", experts_were="gate_up"),
+        training=TrainingFacts(net="latent.indexed", router="by_sigmoid", experts_were="gate_up"),
         vllm=VllmFacts(whole_shared_experts=True),
         sglang=SglangFacts(prefill_graphs="0.5.15"),
         mlx=MlxFacts(has_class=True, own_caches=True, expands="once"),
@@ -377,7 +377,7 @@ TYPES = {
     "glm_moe_dsa": ModelType(
         GLM_MOE_DSA,
         computes=("shared_picks",),
-        training=TrainingFacts(net="indexed.indexed", router="by_sigmoid", experts_were="gate_up"),
+        training=TrainingFacts(net="latent.indexed", router="by_sigmoid", experts_were="gate_up"),
         vllm=VllmFacts(whole_shared_experts=True),
         sglang=SglangFacts(prefill_graphs="0.5.15"),
         mlx=MlxFacts(has_class=True),

@@ -238,7 +238,7 @@ TYPES = {
         language="text_config",
         sees=Sight(images.llama4),
         computes=("every_fourth_unrotated",),
-        training=TrainingFacts(net="llama4.llama4", lora=("q_proj", "v_proj")),
+        training=TrainingFacts(net="experts.llama4", lora=("q_proj", "v_proj")),
         sglang=SglangFacts(windows=(0, 5, 8), attention=("triton", "fa3")),
         llama_cpp=LlamaCppFacts(windows=True),
         mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),

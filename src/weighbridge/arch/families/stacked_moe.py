@@ -228,7 +228,7 @@ TYPES = {
     "dbrx": ModelType(
         DBRX,
         computes=("looped_experts",),
-        training=TrainingFacts(net="dbrx.dbrx"),
+        training=TrainingFacts(net="experts.dbrx"),
         transformers=TransformersFacts(sdpa=(4, 40), own_sdpa=True, plain_loss=(4, 48)),
         vllm=VllmFacts(every_stage="both"),
         mlx=MlxFacts(has_class=True),
@@ -236,7 +236,7 @@ TYPES = {
     "jetmoe": ModelType(
         JETMOE,
         computes=("expert_attention", "sorted_experts"),
-        training=TrainingFacts(net="jetmoe.jetmoe"),
+        training=TrainingFacts(net="experts.jetmoe"),
         transformers=TransformersFacts(sdpa=(4, 41), own_sdpa=True, wide_loss=(4, 55)),
     ),
 }

@@ -104,19 +104,13 @@ def write(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> 
     m = s.m
     position_ids = m.new((s.length,), INT64)
     attention_mask = m.new((s.batch, s.length), FLOAT32)
-    masks = Masks(causal(s), encoder.mask(s, s.length))
+    masks = Masks(encoder.decoder_mask(s), encoder.mask(s, s.length))
     embed_pos = positions(s, p, (1, s.length))
     x = placed(s, p, inputs_embeds, embed_pos)
     for q in side.layers:
         x = run(s, layer, x, q, side, masks)
     del position_ids, attention_mask
     return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
-
-
-def causal(s: TrainingStep) -> Tensor | None:
-    """Eager attention has one."""
-    whole = s.batch, 1, s.length, s.length
-    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
 
 def placed(s: TrainingStep, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
@@ -301,7 +295,7 @@ def whisper_write(s: TrainingStep, p: Module, side: BartSide, ids: Tensor) -> Te
     positions = pick(m, p.weight("embed_positions"), s.batch * s.length, position_ids)
     x = add(m, inputs_embeds, positions.view(*inputs_embeds.shape))
     x = dropout(m, x, s.rate("dropout"))
-    causal_mask = causal(s)
+    causal_mask = encoder.decoder_mask(s)
     for q in side.layers:
         x = run(s, layer, x, q, side, Masks(causal_mask, None))
     return side_norm(s, p, "layer_norm", x, side)

@@ -7,7 +7,7 @@ chunk and value head (2,016 + 85,344 numbers), and the decays are applied in eac
 Letters: B batch, H value heads, C chunks, L tokens of a chunk, K and V dimensions of a key and a
 value.
 Source: transformers 5.23, 5.17, 5.16, 5.6, 5.5 and 4.57 models/qwen3_next/modeling_qwen3_next.py
-(torch_chunk_gated_delta_rule, Qwen3NextGatedDeltaNet), models/qwen3_5/modeling_qwen3_5.py.
+(torch_chunk_gated_delta_rule).
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,12 @@ from weighbridge.arch.mixers import GatedDelta
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.forward.loops import Carried, repeat
 from weighbridge.forward.machine import Grads, Machine, Needs, record
-from weighbridge.forward.modules import Module
-from weighbridge.forward.nets.mamba import along
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.pointwise import (
     add,
     cast,
-    mean,
     mul,
-    of_input,
     of_result,
-    power,
     rsqrt,
     scale,
     shift,
@@ -39,12 +34,11 @@ from weighbridge.forward.ops.scans import (
     filled,
     interleaved,
     masked,
-    softplus,
     solved,
     substituted,
     triangle,
 )
-from weighbridge.forward.ops.shaping import copied, join, part, split, turned, written
+from weighbridge.forward.ops.shaping import copied, part, turned, written
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor
 from weighbridge.units import ceil_div
@@ -97,83 +91,6 @@ def delta_of(s: TrainingStep, number: int) -> Delta:
         key_dim=found.key_dim,
         value_dim=found.value_dim,
     )
-
-
-def mixer(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
-    """Qwen3NextGatedDeltaNet.forward, Qwen3_5GatedDeltaNet.forward; local variables live to its
-    end."""
-    m = s.m
-    projected, parts, mixed, z, b, a = (fused if p.has("in_proj_qkvz") else apart)(m, p, x, delta)
-    mixed = along(m, p, mixed)
-    query, key, value = heads_of(m, mixed, delta)
-    del parts
-    beta = of_result(m, b)
-    g = decays(m, p, a)
-    given = DeltaInputs(query, key, value, g, beta)
-    if s.transformers < SOLVED_SINCE:
-        core = delta_rule_by_rows(
-            m, given, delta, filled_in_place=s.transformers < TRIANGULAR_SINCE
-        )
-    else:
-        core = delta_rule(m, given, delta)
-    if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE:
-        core = copied(m, core)  # the rule left heads before tokens
-    core = gated_norm(m, core, z, p.weight("norm"))
-    out = p.linear(m, core.view(delta.batch, delta.length, delta.values), "out_proj")
-    del projected, mixed, query, key, value, g
-    return out
-
-
-# What lives to the end, and to where heads are cut; then mixed, z, b, a
-Projected = tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]
-
-
-def fused(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
-    """fix_query_key_value_ordering: what belongs to one key head lies together, and is copied."""
-    each = delta.values // delta.key_heads
-    qkvz, ba = p.linear(m, x, "in_proj_qkvz"), p.linear(m, x, "in_proj_ba")
-    lead = delta.batch, delta.length, delta.key_heads
-    query, key, value, z = split(
-        m,
-        qkvz.view(*lead, qkvz.shape[-1] // delta.key_heads),
-        (delta.key_dim, delta.key_dim, each, each),
-    )
-    few = delta.heads // delta.key_heads
-    b, a = split(m, ba.view(*lead, 2 * few), (few, few))
-    value, z, b, a = copied(m, value), copied(m, z), copied(m, b), copied(m, a)
-    query, key = copied(m, query), copied(m, key)
-    flat = [
-        t.view(delta.batch, delta.length, t.numel // (delta.batch * delta.length))
-        for t in (query, key, value)
-    ]
-    b, a = (t.view(delta.batch, delta.length, delta.heads) for t in (b, a))
-    z = z.view(delta.batch, delta.length, delta.heads, delta.value_dim)
-    return (qkvz, ba), (query, key, value), join(m, *flat), z, b, a
-
-
-def apart(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
-    mixed = p.linear(m, x, "in_proj_qkv")
-    z = p.linear(m, x, "in_proj_z").view(delta.batch, delta.length, delta.heads, delta.value_dim)
-    return (), (), mixed, z, p.linear(m, x, "in_proj_b"), p.linear(m, x, "in_proj_a")
-
-
-def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
-    """Gradients come with heads before tokens, but those that were summed over copies."""
-    query, key, value = split(m, mixed, (delta.keys, delta.keys, delta.values))
-    if delta.key_heads == delta.heads:
-        query, key = turned(m, query), turned(m, key)
-    lead = delta.batch, delta.length
-    return (
-        query.view(*lead, delta.key_heads, delta.key_dim),
-        key.view(*lead, delta.key_heads, delta.key_dim),
-        turned(m, value).view(*lead, delta.heads, delta.value_dim),
-    )
-
-
-def decays(m: Machine, p: Module, a: Tensor) -> Tensor:
-    """-A_log.float().exp() * softplus(a.float() + dt_bias)"""
-    rates = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
-    return mul(m, rates, softplus(m, add(m, cast(m, a, FLOAT32), p.bare("dt_bias"))))
 
 
 class DeltaInputs(NamedTuple):
@@ -404,14 +321,3 @@ def placed(m: Machine, x: Tensor, *, apart: bool) -> Tensor:
 
 def product(m: Machine, a: Tensor, b: Tensor, columns: int, *, apart: bool) -> Tensor:
     return matmul(m, placed(m, a, apart=apart), placed(m, b, apart=apart), columns)
-
-
-def gated_norm(m: Machine, x: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-    """Qwen3NextRMSNormGated.forward: normed before it is gated."""
-    dtype = x.dtype
-    hidden = cast(m, x, FLOAT32)
-    variance = mean(m, power(m, hidden))
-    hidden = mul(m, hidden, rsqrt(m, shift(m, variance)))
-    hidden = mul(m, weight, cast(m, hidden, dtype))
-    hidden = mul(m, hidden, of_input(m, cast(m, gate, FLOAT32)))
-    return cast(m, hidden, dtype)

@@ -2,7 +2,8 @@
 experts and one more that all tokens go to, or a dense feed-forward.
 
 Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py,
-models/qwen3_5/modeling_qwen3_5.py, models/qwen3_5_moe/modeling_qwen3_5_moe.py.
+models/qwen3_5/modeling_qwen3_5.py (Qwen3_5GatedDeltaNet),
+models/qwen3_5_moe/modeling_qwen3_5_moe.py.
 """
 
 from typing import Any
@@ -13,10 +14,33 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Net, sparse
-from weighbridge.forward.nets.delta import delta_of, mixer
+from weighbridge.forward.nets.delta import (
+    SOLVED_SINCE,
+    TRIANGULAR_SINCE,
+    Delta,
+    DeltaInputs,
+    delta_of,
+    delta_rule,
+    delta_rule_by_rows,
+)
+from weighbridge.forward.nets.mamba import along
 from weighbridge.forward.ops.norms import gemma_norm
-from weighbridge.forward.ops.pointwise import mul, of_result
-from weighbridge.forward.ops.shaping import copied, split, turned
+from weighbridge.forward.ops.pointwise import (
+    add,
+    cast,
+    mean,
+    mul,
+    of_input,
+    of_result,
+    power,
+    rsqrt,
+    scale,
+    shift,
+)
+from weighbridge.forward.ops.scans import (
+    softplus,
+)
+from weighbridge.forward.ops.shaping import copied, join, split, turned
 from weighbridge.forward.parts.attention import Masks, attended, heads
 from weighbridge.forward.parts.layer import (
     DecoderNet,
@@ -72,7 +96,7 @@ def mixed(
     if p.has("self_attn.q_proj"):
         return attention(s, p.at("self_attn"), x, number, *seen)
     inner = p.at("linear_attn")
-    return mixer(s, inner, unpadded(s.m, x, padding), delta_of(s, number)), None
+    return delta_net(s, inner, unpadded(s.m, x, padding), delta_of(s, number)), None
 
 
 def attention(
@@ -94,6 +118,97 @@ def attention(
     out, weights = attended(s, q, k, v, h, mask=masks[None], p=rate, first=True)
     out = mul(m, out.view(*lead, h.heads * h.value_dim), of_result(m, gate))
     return p.linear(m, out, "o_proj"), weights
+
+
+# ---- gated delta nets
+
+
+def delta_net(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
+    """Qwen3NextGatedDeltaNet.forward, Qwen3_5GatedDeltaNet.forward; local variables live to its
+    end."""
+    m = s.m
+    projected, parts, mixed, z, b, a = (fused if p.has("in_proj_qkvz") else apart)(m, p, x, delta)
+    mixed = along(m, p, mixed)
+    query, key, value = heads_of(m, mixed, delta)
+    del parts
+    beta = of_result(m, b)
+    g = decays(m, p, a)
+    given = DeltaInputs(query, key, value, g, beta)
+    if s.transformers < SOLVED_SINCE:
+        core = delta_rule_by_rows(
+            m, given, delta, filled_in_place=s.transformers < TRIANGULAR_SINCE
+        )
+    else:
+        core = delta_rule(m, given, delta)
+    if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE:
+        core = copied(m, core)  # the rule left heads before tokens
+    core = gated_norm(m, core, z, p.weight("norm"))
+    out = p.linear(m, core.view(delta.batch, delta.length, delta.values), "out_proj")
+    del projected, mixed, query, key, value, g
+    return out
+
+
+# What lives to the end, and to where heads are cut; then mixed, z, b, a
+Projected = tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]
+
+
+def fused(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
+    """fix_query_key_value_ordering: what belongs to one key head lies together, and is copied."""
+    each = delta.values // delta.key_heads
+    qkvz, ba = p.linear(m, x, "in_proj_qkvz"), p.linear(m, x, "in_proj_ba")
+    lead = delta.batch, delta.length, delta.key_heads
+    query, key, value, z = split(
+        m,
+        qkvz.view(*lead, qkvz.shape[-1] // delta.key_heads),
+        (delta.key_dim, delta.key_dim, each, each),
+    )
+    few = delta.heads // delta.key_heads
+    b, a = split(m, ba.view(*lead, 2 * few), (few, few))
+    value, z, b, a = copied(m, value), copied(m, z), copied(m, b), copied(m, a)
+    query, key = copied(m, query), copied(m, key)
+    flat = [
+        t.view(delta.batch, delta.length, t.numel // (delta.batch * delta.length))
+        for t in (query, key, value)
+    ]
+    b, a = (t.view(delta.batch, delta.length, delta.heads) for t in (b, a))
+    z = z.view(delta.batch, delta.length, delta.heads, delta.value_dim)
+    return (qkvz, ba), (query, key, value), join(m, *flat), z, b, a
+
+
+def apart(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
+    mixed = p.linear(m, x, "in_proj_qkv")
+    z = p.linear(m, x, "in_proj_z").view(delta.batch, delta.length, delta.heads, delta.value_dim)
+    return (), (), mixed, z, p.linear(m, x, "in_proj_b"), p.linear(m, x, "in_proj_a")
+
+
+def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
+    """Gradients come with heads before tokens, but those that were summed over copies."""
+    query, key, value = split(m, mixed, (delta.keys, delta.keys, delta.values))
+    if delta.key_heads == delta.heads:
+        query, key = turned(m, query), turned(m, key)
+    lead = delta.batch, delta.length
+    return (
+        query.view(*lead, delta.key_heads, delta.key_dim),
+        key.view(*lead, delta.key_heads, delta.key_dim),
+        turned(m, value).view(*lead, delta.heads, delta.value_dim),
+    )
+
+
+def decays(m: Machine, p: Module, a: Tensor) -> Tensor:
+    """-A_log.float().exp() * softplus(a.float() + dt_bias)"""
+    rates = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
+    return mul(m, rates, softplus(m, add(m, cast(m, a, FLOAT32), p.bare("dt_bias"))))
+
+
+def gated_norm(m: Machine, x: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    """Qwen3NextRMSNormGated.forward: normed before it is gated."""
+    dtype = x.dtype
+    hidden = cast(m, x, FLOAT32)
+    variance = mean(m, power(m, hidden))
+    hidden = mul(m, hidden, rsqrt(m, shift(m, variance)))
+    hidden = mul(m, weight, cast(m, hidden, dtype))
+    hidden = mul(m, hidden, of_input(m, cast(m, gate, FLOAT32)))
+    return cast(m, hidden, dtype)
 
 
 LAYER = LayerShape(attend=mixed, norm=by_weight(gemma_norm), feed=sparse.gated_shared, at="")

@@ -96,7 +96,7 @@ def stack(
     h = heads_of(s, side.body, s.length)
     inputs_embeds = entered(s, embedding(m, ids, root.weight("shared")))
     causal = states is not None
-    mask = _causal(s) if causal else encoder.mask(s, s.length)
+    mask = encoder.decoder_mask(s) if causal else encoder.mask(s, s.length)
     other = encoder.mask(s, s.length) if causal else None
     x = dropout(m, inputs_embeds, rate)
     out = T5Biases()
@@ -107,13 +107,6 @@ def stack(
     out.biases.clear()
     x = norm(m, x, p.weight("final_layer_norm"))
     return dropout(m, x, rate)
-
-
-def _causal(s: TrainingStep) -> Tensor | None:
-    """Make the decoder's causal mask, which eager attention alone has. Padding is at the end and
-    needs no other."""
-    whole = s.batch, 1, s.length, s.length
-    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
 
 def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:

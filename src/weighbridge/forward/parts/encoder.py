@@ -63,6 +63,13 @@ def mask(s: TrainingStep, length: int) -> Tensor | None:
     return s.m.new(whole, s.dtype if s.kernel == "eager" else BOOL)
 
 
+def decoder_mask(s: TrainingStep) -> Tensor | None:
+    """Make the causal mask of a decoder beside an encoder, which eager attention alone has. Padding
+    is at the end and needs no other."""
+    whole = s.batch, 1, s.length, s.length
+    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
+
+
 def self_attention(
     s: TrainingStep,
     p: Module,
