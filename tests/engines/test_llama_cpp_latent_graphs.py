@@ -1,9 +1,12 @@
 """Latent attention in llama.cpp's graphs, by hand: a layer of 2 heads over a latent of 8 and 4."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from weighbridge.arch.mixers import Latent, Layer
-from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, entry
+from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, GgmlTensor, entry
+from weighbridge.engines.llama_cpp.graphs import recurrent
 from weighbridge.engines.llama_cpp.graphs.attention import absorbed, full_heads
 from weighbridge.engines.llama_cpp.graphs.build import Build, GraphStep, Placement
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
@@ -111,3 +114,13 @@ def test_full_heads_are_cached_with_the_rotated_part_of_each(number, whole):
     (repeat,) = nodes(b, "repeat")
     assert repeat.ne == (4, 2, TOKENS, 1)
     assert b._caches[0, "k"].dtype is F16
+
+
+def test_key_heads_are_repeated_for_their_value_heads():
+    """Two of 8 numbers, for six value heads, of 3 tokens in 5 sequences: each reshape has as many
+    numbers as before."""
+    keys = GgmlTensor("leaf", F32, (8, 2, 3, 5))
+    out = recurrent._spread(keys, SimpleNamespace(value_heads=6, key_heads=2))
+    (repeated,) = {out.base or out.src[0]}
+    (flat,) = repeated.src
+    assert (flat.ne, repeated.ne, out.ne) == ((8, 1, 2, 15), (8, 3, 2, 15), (8, 6, 3, 5))
