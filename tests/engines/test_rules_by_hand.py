@@ -17,7 +17,7 @@ from weighbridge.engines.parallel import cuts
 from weighbridge.engines.parallel.pieces import TensorPiece, sides
 from weighbridge.engines.parallel.rules import Spread
 from weighbridge.engines.servers import communication, flags
-from weighbridge.engines.sglang import attention_backends
+from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.transformers import derived, placement
 from weighbridge.engines.transformers import rules as transformers
 from weighbridge.engines.vllm import cases
@@ -465,8 +465,8 @@ NEW, BEFORE = (0, 5, 9), (0, 5, 8)  # TensorRT-LLM's is that of data-centre Blac
 def test_attention_that_nobody_chose(version, compute, more, backend):
     usual = {"vendor": "NVIDIA", "model_type": "llama", "latent": False, "sparse": False}
     facts = usual | {"compressed": False} | more
-    criteria = attention_backends.BackendCriteria(version=version, compute=compute, **facts)
-    assert attention_backends.backend(None, criteria) == backend
-    assert attention_backends.backend("triton", criteria) == "triton"
+    criteria = card_defaults.BackendCriteria(version=version, compute=compute, **facts)
+    assert card_defaults.backend(None, criteria) == backend
+    assert card_defaults.backend("triton", criteria) == "triton"
     with pytest.raises(UsageError, match="flashinfer"):
-        attention_backends.backend("flashinfr", criteria)
+        card_defaults.backend("flashinfr", criteria)

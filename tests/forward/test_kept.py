@@ -7,9 +7,10 @@ import pytest
 
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.forward import losses
 from weighbridge.forward.backward import backward
 from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops import biases, experts, losses, norms, scans
+from weighbridge.forward.ops import biases, experts, norms, scans
 
 ROWS, WIDE = 128, 128
 
