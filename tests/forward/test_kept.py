@@ -10,7 +10,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.forward import losses
 from weighbridge.forward.backward import backward
 from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops import biases, experts, norms, scans
+from weighbridge.forward.ops import biases, experts, norms, scans, shaping
 
 ROWS, WIDE = 128, 128
 
@@ -112,7 +112,7 @@ def taken(operator, *, trains=True):
         # less the mean, for the variance and again for what is normed
         (lambda m, x: norms.cohere_norm(m, x, weight(m, 128)), 2 * 0.5 + 4 * 64, None),
         (norms.normalize, 2 * 0.5 + 64, None),
-        (lambda m, x: losses.embedding(m, ints(m, 64), x), 32 + 0.5, 32 + 64),
+        (lambda m, x: shaping.embedding(m, ints(m, 64), x), 32 + 0.5, 32 + 64),
         (lambda m, x: losses.cross_entropy(m, x, ints(m, 128)), 64 + 1 + 2 * 0.5, None),
         (
             lambda m, x: losses.binary_cross_entropy(m, x, m.new(x.shape, FLOAT32)),
