@@ -251,3 +251,10 @@ def test_a_packed_checkpoint_stays_packed():
     assert component(packed, "weights") < component(
         weighbridge.load(TINY, dtype="float16"), "weights"
     )
+
+
+def test_the_verdict_is_on_the_device_and_the_hosts_on_the_host():
+    report = weighbridge.load(TINY, gpu="4090", ram="64GiB")
+    card, machine = report.devices
+    assert report.verdict.per_device == card.peak("driver") != machine.peak("driver")
+    assert report.verdict.host.needed.low == machine.peak("driver").low
