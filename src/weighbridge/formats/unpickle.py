@@ -180,33 +180,35 @@ Instruction = Callable[[_Machine], None]
 
 
 def _constant(value: Any) -> Instruction:
-    return lambda m: m.push(value)
+    return lambda machine: machine.push(value)
 
 
 def _number(layout: Struct) -> Instruction:
-    return lambda m: m.push(m.number(layout))
+    return lambda machine: machine.push(machine.number(layout))
 
 
 def _text(layout: Struct) -> Instruction:
     """Push text or bytes that stand behind their length; bytes are Python 2's text."""
-    return lambda m: m.push(m.prefix.take(m.number(layout)).decode(errors="replace"))
+    return lambda machine: machine.push(
+        machine.prefix.take(machine.number(layout)).decode(errors="replace")
+    )
 
 
 def _long(layout: Struct) -> Instruction:
-    def instruction(m: _Machine) -> None:
-        length = m.number(layout)
+    def instruction(machine: _Machine) -> None:
+        length = machine.number(layout)
         if not 0 <= length <= MAX_LONG:
             raise BadFileError(f"is a pickle with an integer of {length:,} bytes")
-        m.push(int.from_bytes(m.prefix.take(length), "little", signed=True))
+        machine.push(int.from_bytes(machine.prefix.take(length), "little", signed=True))
 
     return instruction
 
 
 def _parsed(parse: Callable[[str], Any]) -> Instruction:
-    def instruction(m: _Machine) -> None:
-        text = m.line()
+    def instruction(machine: _Machine) -> None:
+        text = machine.line()
         try:
-            m.push(parse(text))
+            machine.push(parse(text))
         except ValueError:
             raise BadFileError(f"is a broken pickle: {short(text)} is not a number") from None
 
@@ -218,29 +220,29 @@ def _int_or_bool(text: str) -> int | bool:
 
 
 def _tuple_of(count: int) -> Instruction:
-    def instruction(m: _Machine) -> None:
-        values = [m.pop() for _ in range(count)]
-        m.push(tuple(reversed(values)))
+    def instruction(machine: _Machine) -> None:
+        values = [machine.pop() for _ in range(count)]
+        machine.push(tuple(reversed(values)))
 
     return instruction
 
 
 def _new(kind: Callable[[], Any]) -> Instruction:
-    return lambda m: m.push(kind())
+    return lambda machine: machine.push(kind())
 
 
-def _sequence(m: _Machine) -> None:
-    m.push(Sequence(m.pop_to_mark()))
+def _sequence(machine: _Machine) -> None:
+    machine.push(Sequence(machine.pop_to_mark()))
 
 
-def _map(m: _Machine) -> None:
-    values = m.pop_to_mark()
-    m.push(Map())
-    _set_items(m, values)
+def _map(machine: _Machine) -> None:
+    values = machine.pop_to_mark()
+    machine.push(Map())
+    _set_items(machine, values)
 
 
-def _append(m: _Machine, values: list[Any]) -> None:
-    target = m.top()
+def _append(machine: _Machine, values: list[Any]) -> None:
+    target = machine.top()
     if isinstance(target, Sequence):
         target.extend(values)
     elif isinstance(target, PickledCall):
@@ -249,86 +251,86 @@ def _append(m: _Machine, values: list[Any]) -> None:
         raise BadFileError("is a broken pickle: it appends to what is no list")
 
 
-def _set_items(m: _Machine, values: list[Any]) -> None:
-    target = m.top()
+def _set_items(machine: _Machine, values: list[Any]) -> None:
+    target = machine.top()
     if len(values) % 2 or not isinstance(target, Map | PickledCall):
         raise BadFileError("is a broken pickle: it sets items of what is no dict")
     pairs = target if isinstance(target, Map) else target.contents
     pairs.extend(zip(values[::2], values[1::2], strict=True))
 
 
-def _set_item(m: _Machine) -> None:
-    value, key = m.pop(), m.pop()
-    _set_items(m, [key, value])
+def _set_item(machine: _Machine) -> None:
+    value, key = machine.pop(), machine.pop()
+    _set_items(machine, [key, value])
 
 
-def _build(m: _Machine) -> None:
+def _build(machine: _Machine) -> None:
     """Put state into an unknown object; what a known one would get tells nothing of tensors."""
-    state, target = m.pop(), m.top()
+    state, target = machine.pop(), machine.top()
     if isinstance(target, PickledCall):
         target.contents.append((None, state))
 
 
-def _proto(m: _Machine) -> None:
-    version = m.number(U8)
+def _proto(machine: _Machine) -> None:
+    version = machine.number(U8)
     if version > MAX_PROTOCOL:
         raise BadFileError(f"is a pickle of protocol {version}; known: 0 to {MAX_PROTOCOL}")
 
 
-def _pop(m: _Machine) -> None:
-    if m.marks and len(m.stack) == m.marks[-1]:
-        m.marks.pop()
+def _pop(machine: _Machine) -> None:
+    if machine.marks and len(machine.stack) == machine.marks[-1]:
+        machine.marks.pop()
     else:
-        m.pop()
+        machine.pop()
 
 
-def _stack_global(m: _Machine) -> None:
-    name, module = m.pop(), m.pop()
+def _stack_global(machine: _Machine) -> None:
+    name, module = machine.pop(), machine.pop()
     if not isinstance(name, str) or not isinstance(module, str):
         raise BadFileError("is a broken pickle: a global whose name is no text")
-    m.push(Global(module, name))
+    machine.push(Global(module, name))
 
 
-def _reduce(m: _Machine) -> None:
-    arguments, function = m.pop(), m.pop()
-    m.call(function, arguments)
+def _reduce(machine: _Machine) -> None:
+    arguments, function = machine.pop(), machine.pop()
+    machine.call(function, arguments)
 
 
-def _new_object_with_keywords(m: _Machine) -> None:
-    keywords, arguments, function = m.pop(), m.pop(), m.pop()
-    m.call(function, (arguments, keywords))
+def _new_object_with_keywords(machine: _Machine) -> None:
+    keywords, arguments, function = machine.pop(), machine.pop(), machine.pop()
+    machine.call(function, (arguments, keywords))
 
 
-def _object(m: _Machine) -> None:
-    function, *arguments = m.pop_to_mark() or [None]
-    m.call(function, tuple(arguments))
+def _object(machine: _Machine) -> None:
+    function, *arguments = machine.pop_to_mark() or [None]
+    machine.call(function, tuple(arguments))
 
 
-def _instance(m: _Machine) -> None:
-    function = Global(m.line(), m.line())
-    m.call(function, tuple(m.pop_to_mark()))
+def _instance(machine: _Machine) -> None:
+    function = Global(machine.line(), machine.line())
+    machine.call(function, tuple(machine.pop_to_mark()))
 
 
-def _frame(m: _Machine) -> None:
-    m.prefix.skip(8)  # a hint for reading ahead
+def _frame(machine: _Machine) -> None:
+    machine.prefix.skip(8)  # a hint for reading ahead
 
 
-def _index(m: _Machine) -> int:
-    text = m.line()
+def _index(machine: _Machine) -> int:
+    text = machine.line()
     if not text.isdecimal() or len(text) > 10:
         raise BadFileError(f"is a broken pickle: {short(text)} is no place in the memo")
     return int(text)
 
 
-def _store(m: _Machine, index: int) -> None:
-    m.memo[index] = m.top()
+def _store(machine: _Machine, index: int) -> None:
+    machine.memo[index] = machine.top()
 
 
 INSTRUCTIONS: dict[int, Instruction] = {
-    ord("("): lambda m: m.marks.append(len(m.stack)),
+    ord("("): lambda machine: machine.marks.append(len(machine.stack)),
     ord("0"): _pop,
-    ord("1"): lambda m: m.pop_to_mark().clear(),
-    ord("2"): lambda m: m.push(m.top()),
+    ord("1"): lambda machine: machine.pop_to_mark().clear(),
+    ord("2"): lambda machine: machine.push(machine.top()),
     ord("F"): _parsed(float),
     ord("G"): _number(F64),
     ord("I"): _parsed(_int_or_bool),
@@ -337,17 +339,17 @@ INSTRUCTIONS: dict[int, Instruction] = {
     ord("L"): _parsed(lambda text: int(text.rstrip("L"))),
     ord("M"): _number(U16),
     ord("N"): _constant(None),
-    ord("P"): lambda m: m.push(m.persistent(m.line())),
-    ord("Q"): lambda m: m.push(m.persistent(m.pop())),
+    ord("P"): lambda machine: machine.push(machine.persistent(machine.line())),
+    ord("Q"): lambda machine: machine.push(machine.persistent(machine.pop())),
     ord("R"): _reduce,
-    ord("S"): lambda m: m.push(m.line()[1:-1]),
+    ord("S"): lambda machine: machine.push(machine.line()[1:-1]),
     ord("T"): _text(U32),
     ord("U"): _text(U8),
-    ord("V"): lambda m: m.push(m.line()),
+    ord("V"): lambda machine: machine.push(machine.line()),
     ord("X"): _text(U32),
-    ord("a"): lambda m: _append(m, [m.pop()]),
+    ord("a"): lambda machine: _append(machine, [machine.pop()]),
     ord("b"): _build,
-    ord("c"): lambda m: m.push(Global(m.line(), m.line())),
+    ord("c"): lambda machine: machine.push(Global(machine.line(), machine.line())),
     ord("d"): _map,
     ord("}"): _new(Map),
     ord("e"): lambda m: _append(m, m.pop_to_mark()),

@@ -231,9 +231,7 @@ def laid_out(form: str, kernel: WeightKernel, packed: Rank) -> Component | None:
     )
 
 
-def arriving(
-    packed: Rank, whole: Rank, sized: Callable[[int, int, int], Bytes]
-) -> Component:
+def arriving(packed: Rank, whole: Rank, sized: Callable[[int, int, int], Bytes]) -> Component:
     """Bytes that one rank holds; `whole` is what it holds of the `plain` model."""
     sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
