@@ -138,4 +138,6 @@ def test_what_is_made_on_the_host():
     assert not loaded(plain, choice(""), 2000, BFLOAT16).converted
     assert loaded(part(("a.gguf", 600)), choice(""), 2000, BFLOAT16).converted, "it is unpacked"
     stored = part(("a.safetensors", 1000), quantization={})
-    assert not loaded(stored, choice("torchao-int8"), 1000, BFLOAT16).converted, "it is packed already"
+    assert not loaded(stored, choice("torchao-int8"), 1000, BFLOAT16).converted, (
+        "it is packed already"
+    )

@@ -1,4 +1,4 @@
-"""What is in the files: every tensor under its checkpoint name, by part, and what was read.
+"""The content of the files: every tensor under its checkpoint name, by part, and what was read.
 
     Reference -> Source -> the files that a loader would choose -> headers -> Inventory
 

@@ -42,7 +42,7 @@ BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fsdp1Options:
-    """How FSDP1 shares out; `compute` and `reduce` are the dtypes of its MixedPrecision."""
+    """Options of FSDP1; `compute` and `reduce` are the dtypes of its MixedPrecision."""
 
     ranks: int
     compute: DType
