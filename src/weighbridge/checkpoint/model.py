@@ -260,8 +260,7 @@ def _with_headers(
 
 
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
-    """Return the family's blueprint; None where the model type or its class is not in our
-    tables."""
+    """Return the family's blueprint; None where our tables lack the model type or its class."""
     if part.library == "timm" and part.config is not None:
         from weighbridge.arch.families import timm_nets  # rules, which language models do without
 
@@ -339,8 +338,7 @@ def _encoder_alone(part: StoredModel) -> str:
 
 
 def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint:
-    """Return what an index says of a class that nothing here can build: parameters without
-    shapes."""
+    """Return parameters without shapes, of an index whose class nothing here can build."""
     from weighbridge.checkpoint.loading import class_of
 
     notes.append(

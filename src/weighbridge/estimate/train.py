@@ -196,7 +196,7 @@ def _subject(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: {beside} is not followed, so training it is not answered; "
             "`weighbridge trace` runs the script that does"
         )
-    framework, chosen = frameworks.framework_and_precision(workload)
+    framework, chosen = frameworks.resolved(workload)
     full = (workload.method or "full") == "full"
     dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
     form, note = _packed_as(model, workload, framework)

@@ -305,7 +305,7 @@ def framework(name: str | None, release: str | None = None) -> Framework:
     return known.at(numbers(release))
 
 
-def framework_and_precision(w: Train) -> tuple[Framework, Precision]:
+def resolved(w: Train) -> tuple[Framework, Precision]:
     """Return the framework, and what weights are held in under it. DeepSpeed converts a model to 16
     bits whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights
     that are stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has

@@ -13,13 +13,7 @@ from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.training import kbit
 from weighbridge.training.adapters import ALL, Adapters, usual
-from weighbridge.training.frameworks import (
-    FRAMEWORKS,
-    Framework,
-    Precision,
-    framework_and_precision,
-    stored,
-)
+from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
 from weighbridge.versions import dated, numbers, release
@@ -121,7 +115,7 @@ def plan(
 ) -> TrainingPlan:
     """Return the plan of one run; `version` is that of transformers. Raises UsageError where
     settings contradict each other or the card."""
-    framework, chosen = framework_and_precision(w)
+    framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
     _refuse(subject, w, framework, shares)
