@@ -88,7 +88,7 @@ class Answers:
         return _told(*_brief(report), form)
 
     def _explained(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Why a run was out of memory."""
+        """Answer why a run was out of memory, in few words or whole."""
         from weighbridge.agents import oom
 
         model, revision = _model(settings.pop("model", None)), settings.pop("revision", None)

@@ -97,7 +97,7 @@ def _sign(mark: Mark | None) -> str:
 
 
 def _rows(block: Grid) -> Iterator[str]:
-    """A grid without heads, as a list."""
+    """Yield the rows of a table without heads as items of a list."""
     if block.heading:
         yield _line(block.heading)
     for row in block.rows:
@@ -145,12 +145,12 @@ def _numbers(report: Report, page: Screen) -> Numbers:
 
 
 def numbers_told(numbers: Numbers) -> Numbers:
-    """Numbers without the empty ones."""
+    """Leave out the numbers that say nothing: null, and empty lists and objects."""
     return {name: value for name, value in numbers.items() if value not in (None, [], {})}
 
 
 def _active(report: Report) -> int | None:
-    """Parameters that a token meets, where not all of them."""
+    """Return the parameters that a token meets, where they are not all of the model's."""
     facts = report.model
     return None if facts.active_parameters == facts.parameters else facts.active_parameters
 

@@ -152,7 +152,7 @@ def _unknown(name: str, known: set[str]) -> str:
 
 
 def _sent(kind: str, body: dict[str, Any]) -> Any:
-    """A record of the SDK, from what the protocol sends."""
+    """Build a record of the SDK from what the protocol sends."""
     from mcp import types
 
     return getattr(types, kind).model_validate(body)

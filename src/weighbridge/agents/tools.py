@@ -152,7 +152,7 @@ def _ranked() -> dict[str, Schema]:
 
 
 def tools() -> tuple[Tool, ...]:
-    """All of them, the question that most people have first."""
+    """Return every tool, the question that most people have first."""
     return (
         Tool(
             "fit",

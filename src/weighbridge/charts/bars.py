@@ -82,7 +82,7 @@ def _group(rows: RowPositions, group: BarGroup, top: float) -> None:
 
 
 def _band(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
-    """Draw the memory that may be had beyond what is sure."""
+    """Shade the memory between what a process surely has and what it may have at best."""
     low, high = rows.x(limit.low), rows.x(limit.high)
     rows.canvas.rect(low, top - 6, (high - low, bottom - top + 6), "warn", HAZE)
 

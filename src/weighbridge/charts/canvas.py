@@ -75,14 +75,14 @@ class Canvas:
         self.parts.append(f"<text {at} {_painted(paint)}{more}>{clean(words)}</text>")
 
     def filled(self, d: str, style: int) -> None:
-        """A surface in the colour and the pattern of a series."""
+        """Draw a surface in the colour of a series, with its pattern over it."""
         if PATTERNS[style]:
             self.parts.append(f'<path d="{d}" fill="url(#{ID}-p{style})"/>')
         else:
             self.path(d, f"s{style}")
 
     def whisker(self, y: float, low: float, high: float) -> None:
-        """An interval, along x."""
+        """Draw an interval along x, with a stroke at each end."""
         d = f"M{number(low)} {number(y)}H{number(high)}"
         ends = "".join(f"M{number(x)} {number(y - CAP)}v{2 * CAP}" for x in (low, high))
         self.path(d + ends, "rule", ' fill="none" stroke-width="1.6"')
@@ -135,7 +135,8 @@ def _definitions(parts: list[str]) -> str:
 
 
 def _sheet(body: str) -> str:
-    """The dark colours of the classes that are there."""
+    """Return the style sheet for dark pages, with the classes that the picture uses and no
+    other."""
     rules = "".join(
         f"#{ID} .{name}{{{paint.css}:{paint.dark}}}"
         for name, paint in PAINTS.items()

@@ -27,7 +27,7 @@ CUT = 4  # times the card: longer bars are cut, and say how long they are
 
 
 def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
-    """Questions without an answer are in the table alone."""
+    """Draw the answer of `fit`; questions without an answer stand in its table alone."""
     say, card = words_in(lang, "charts"), fit.accelerator
     known = [q.report for q in fit.questions if q.report is not None]
     one = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)

@@ -46,7 +46,7 @@ class Box:
                 free = y - SMALL - 6
 
     def foot(self) -> float:
-        """Ticks and the name of the x axis; the y below them."""
+        """Draw ticks and the name of the x axis. Returns the y below them, in pixels."""
         for tick in apart(self.x, self.right - self.left, self._widths()):
             x = self.at(tick.value, self.y.low)[0]
             self.canvas.line([(x, self.bottom), (x, self.bottom + 4)], "grid")
@@ -81,7 +81,7 @@ HAZE = ' fill-opacity="0.16"'
 
 
 def named(canvas: Canvas, label: str, y: float) -> None:
-    """The name of an x axis, at its right end."""
+    """Write the name of an x axis below its right end."""
     words = cut(label, SMALL, WIDE - 2 * MARGIN)
     canvas.text(WIDE - MARGIN, y, words, size=SMALL, paint="faint", anchor="end")
 

@@ -94,7 +94,7 @@ def title(report: "Report", say: Words) -> str:
 
 
 def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
-    """One size, and its range where it has one."""
+    """Write a size in one unit, with its range where both ends print differently."""
     about = unit.told(interval.expected)
     if unit.number(interval.low) == unit.number(interval.high):
         return about
@@ -102,7 +102,7 @@ def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
 
 
 def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
-    """The verdict, or the size where no card was named."""
+    """Return the verdict with needed and usable memory; the size alone where no card was named."""
     v = report.verdict
     if v is None or not v.count:
         host = all(d.kind == "host" for d in report.devices)
@@ -113,7 +113,7 @@ def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
 
 
 def limit(verdict: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:
-    """Return the memory that a process can have of the card."""
+    """Return the line of memory that a process can have of the card; None where none was named."""
     if verdict is None or not verdict.count:
         return None
     low, high = verdict.usable.low, verdict.usable.high
@@ -236,7 +236,7 @@ def _drawn(
 
 
 def _together(groups: Sequence[BarGroup]) -> BarGroup:
-    """One row a device, below one line of memory."""
+    """Join devices of one phase each into one group: a row a device, below one line of memory."""
     bars = (
         b._replace(label=group.label, strong=not i)
         for i, group in enumerate(groups)
@@ -260,7 +260,8 @@ def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
 
 
 def furthest(groups: Sequence[BarGroup]) -> float:
-    """The end of the longest bar, interval and limit."""
+    """Return the bytes at which the longest bar, interval or limit ends: what the axis must
+    hold."""
     ends = [max(b.high, sum(s.value for s in b.segments)) for g in groups for b in g.bars]
     return max([*ends, *(g.limit.high for g in groups if g.limit is not None)], default=0)
 

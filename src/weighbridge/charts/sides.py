@@ -33,7 +33,7 @@ ENDS = ("head.total", "head.low", "head.high", "head.usable")
 
 
 def sides(answers: Sequence["Report"], *, unit: str | None = None, lang: str = "en") -> Figure:
-    """A figure of at least one report."""
+    """Draw reports beside one another, or along the setting in which they differ."""
     if len(answers) == 1:
         return reports.bars(answers[0], unit=unit, lang=lang)
     say, size = words_in(lang, "charts"), scale.unit(max(peak(r).expected for r in answers), unit)
@@ -71,7 +71,7 @@ def _distinct(reports: Sequence["Report"], name: str) -> bool:
 
 
 def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
-    """Reports by everything else that tells them apart."""
+    """Group reports that differ in one setting alone: each group is a line of the plot."""
     lines: dict[Hashable, list[Report]] = {}
     for report in reports:
         lines.setdefault(_label(report, reports, skip=along), []).append(report)
@@ -138,7 +138,7 @@ def _cards(reports: Sequence["Report"]) -> list[str]:
 
 
 def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
-    """Return the sentence on how far each line surely fits."""
+    """Return the sentence on how far along each line surely fits."""
     sentences = []
     for label, some in lines.items():
         if any(r.verdict is None for r in some):

@@ -108,7 +108,7 @@ def _placed(found: Sequence[Series], y: float) -> Iterator[tuple[float, float, S
 
 
 def _described(figure: Figure) -> str:
-    """The description, and the data as lines."""
+    """Return the picture in words: its description, and each row of its data on a line."""
     rows = (" | ".join(row) for row in (figure.table.head, *figure.table.rows))
     return "\n".join(filter(None, [figure.description, figure.table.caption, *rows]))
 
@@ -130,7 +130,7 @@ def ready() -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The light picture."""
+    """Return the light picture as a bitmap, for programs that show no SVG."""
     ready()
     return _rasterized(svg(figure), zoom=SHARP)
 

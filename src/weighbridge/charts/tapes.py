@@ -47,7 +47,7 @@ def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "
 
 
 def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
-    """Devices with what they are called; equal ones together."""
+    """Return each course of memory once, with the names of the devices that took it."""
     groups: list[tuple[list[int], Lines]] = []
     for d in devices:
         like = next((g for g in groups if _same(g[1], d)), None)

@@ -246,7 +246,7 @@ def _outcomes_table(cases: "Sequence[Judged]", form: str, *, records: bool) -> I
 
 
 def _case_line(judged: "Judged") -> str:
-    """One case: what was tried, how it went, what we say."""
+    """Return a case on a line: what was tried, how it went, and what we say."""
     from weighbridge.lab.evidence.outcomes import AnsweredCase, cited
 
     case = judged.case

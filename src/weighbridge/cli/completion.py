@@ -22,7 +22,7 @@ def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def _ends(name: str) -> list[str]:
-    """nvidia-geforce-rtx-4090: geforce-rtx-4090, rtx-4090, 4090."""
+    """Return the ends of a part's name that people type: geforce-rtx-4090, rtx-4090, 4090."""
     words = name.split("-")
     return ["-".join(words[at:]) for at in range(1, len(words))]
 

@@ -149,7 +149,7 @@ def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
 def _answers(
     models: tuple[str, ...], settings: dict[str, Any], form: str, look: "RenderOptions"
 ) -> list["Fit"]:
-    """One answer, or several beside each other; printed."""
+    """Ask about one model, or about several cases beside each other, and print what comes."""
     found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
     if len(found) > 1:
         answers = asked(found, source_of(settings), "fit")
@@ -171,7 +171,7 @@ def _ranked(
     look: "RenderOptions",
     output: str | None,
 ) -> int:
-    """Every card for one model."""
+    """Rank every card of the catalogue for one model, and print the ranks."""
     if len(models) > 1:
         raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
     from weighbridge import api
@@ -224,7 +224,7 @@ def code(answer: "Fit") -> int:
 
 
 def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
-    """Data to stdout, warnings to stderr."""
+    """Print an answer of `fit` on stdout, and its warnings on stderr where the form has none."""
     from weighbridge.render import render
 
     click.echo(writable(render(answer, form, look)), nl=False, color=look.color)

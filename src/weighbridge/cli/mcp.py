@@ -54,7 +54,7 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
 
 
 def _line(request: Mapping[str, Any]) -> str:
-    """A request as the command that asks the same."""
+    """Write a request as the command that asks the same, for answers that are cut."""
     from weighbridge.web.asks import AnswerView
     from weighbridge.web.command import command
 

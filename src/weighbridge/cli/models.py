@@ -140,7 +140,7 @@ def _show(entries: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> N
 
 
 def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | None) -> None:
-    """The rank to stdout, or to a file."""
+    """Print ranks on stdout, or write them to the file that was named."""
     if output is not None:
         written(ranking, output)
         click.echo(f"{output}: {len(ranking.rows):,} rows", err=True)
@@ -164,7 +164,7 @@ def as_json(ranking: "Ranking") -> str:
 
 
 def written(ranking: "Ranking", path: str) -> None:
-    """Raises UsageError for an ending that is not known."""
+    """Write ranks to a file by its ending. Raises UsageError for one that is not known."""
     end = os.path.splitext(path)[1].lower()
     if end not in WRITERS:
         raise UsageError(f"-o {path!r:.80} is to end with one of {', '.join(WRITERS)}")

@@ -222,7 +222,7 @@ def screen_look(form: str) -> "RenderOptions":
 
 
 def show(report: "Report", form: str, look: "RenderOptions") -> None:
-    """Data to stdout, warnings to stderr."""
+    """Print a report on stdout, and its warnings on stderr where the form has none."""
     from weighbridge.render import DATA, draw, render
 
     if form in DATA:
@@ -306,7 +306,7 @@ def columns() -> int:
 
 
 def warn(report: "Report | Fit | Screen") -> None:
-    """Warnings, on stderr."""
+    """Print the warnings of an answer on stderr."""
     for line in report.warnings:
         _warned(line)
 

@@ -172,7 +172,7 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
 
 
 def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
-    """Memory over time, in the forms that were asked for."""
+    """Write memory over time to files, in the forms that were asked for."""
     drawn = _form(options["timeline"])
     if drawn is not None or chart is not None:
         from weighbridge.lab.trace.timeline import timeline

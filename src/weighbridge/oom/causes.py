@@ -265,7 +265,8 @@ def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _place(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame what the program was doing."""
+    """Blame what a program in that part of a run usually lacks room for: optimizer states in the
+    first step, graphs while they are captured."""
     cause = PLACES.get(reading.place)
     if cause is None:
         return None

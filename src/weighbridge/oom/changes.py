@@ -55,7 +55,7 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
-    """Return a row with its figures, and its cost in English."""
+    """Return a row with the figures of the message filled in, and its cost in English."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
     cost = words_in("en", "oom")(f"cost.{row.cost}")
     return Change(change, cost, row.paste.format_map(values))

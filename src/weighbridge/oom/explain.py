@@ -183,7 +183,7 @@ def _unused(own: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list
 
 
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
-    """Settings of the log that this task and engine have."""
+    """Return the settings of the log that this task and engine have, by our names."""
     stated = dict(reading.stated)
     for name, figure in (("max_model_len", "context"), ("n_ctx", "context"), ("utilization", "")):
         value = reading.parsed.get(name)

@@ -17,7 +17,7 @@ def unallocated(reading: OomReading) -> int | None:
 
 
 def held(reading: OomReading) -> int | None:
-    """All that PyTorch holds on the device."""
+    """Add up what PyTorch holds of the device: tensors, its cache, and graphs' pools beside it."""
     allocated, cached = reading.size("allocated"), unallocated(reading)
     if allocated is None:
         return None

@@ -290,7 +290,7 @@ def model_in(lines: str) -> str:
 
 
 def _after(lines: str, word: str, pattern: str) -> str | None:
-    """The value behind a word of its own."""
+    """Return the text of `pattern` right behind a word or an option; None where there is none."""
     value, at = re.compile(pattern), -1
     for _ in range(MOST_PLACES):
         at = lines.find(word, at + 1)

@@ -116,7 +116,7 @@ def _largest(device: Device) -> tuple[str, int]:
 
 
 def _of_device(report: Report) -> Iterator[Match]:
-    """The largest component at the peak."""
+    """Yield the largest component at the peak, as what fills the device."""
     name, nbytes = _largest(_fullest(report))
     part = max(
         (c for c in _components(_fullest(report)) if c.name == name), key=lambda c: c.bytes.expected
@@ -133,7 +133,7 @@ def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
 
 
 def _one_request(report: Report, nbytes: int) -> str:
-    """The cache of one request, as people multiply."""
+    """Write the cache of one request as tokens times bytes, where that is the size exactly."""
     context, each = report.workload.get("context"), report.derived.get("kv_cache_bytes_per_token")
     if context and each and context * each == nbytes:
         return f"{context:,} tokens x {each:,} B"
@@ -185,7 +185,7 @@ def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
 
 
 def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
-    """Weights as a loader asks for them, one by one."""
+    """Yield the sizes in which a loader asks for weights, one by one."""
     for part in model.parts:
         for param, _ in part.blueprint.distinct():
             for width in WIDTHS:
@@ -194,7 +194,7 @@ def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
 
 
 def _shape(model: Model) -> Mapping[str, int]:
-    """Sizes of the language model, from its config."""
+    """Return the words and the heads of a language model, where its config states them."""
     found: dict[str, int] = {}
     for part in model.parts:
         text = part.config.get("text_config")

@@ -55,7 +55,7 @@ def view(oom: Oom, look: RenderOptions) -> Screen:
 
 
 def screen(oom: Oom, look: RenderOptions = RenderOptions(), form: str = "human") -> str:  # noqa: B008
-    """The same as text."""
+    """Draw the screen of an answer as text, or in another form."""
     return draw(view(oom, look), form, look)
 
 
@@ -219,7 +219,7 @@ def _change(change: Change, words: Words) -> Iterator[Block]:
 
 
 def _does(change: Change, words: Words) -> str:
-    """The settings that it changes, in words."""
+    """Say what a change sets, in words: each setting with its new value."""
     changes = []
     for name, value in change.change.items():
         key = f"do.{name}" if f"do.{name}" in words.sentences else "do.other"

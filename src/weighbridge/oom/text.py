@@ -68,7 +68,7 @@ def decoded(raw: bytes, name: str = "the text") -> str:
 
 
 def log(text: str) -> Log:
-    """`text` without colours, escapes, borders and prefixes."""
+    """Strip `text` of colours, escapes, borders and the prefixes of loggers."""
     if "\x1b" in text:
         text = COLORS.sub("", text)
     for escaped, sign in ESCAPED:

@@ -67,7 +67,8 @@ class Worker:
         return len(self._waiting)
 
     def ask(self, line: Line) -> Future[str]:
-        """The answer to come. A process that died is started again."""
+        """Hand a line to the process; one that died is started again. Returns the answer to
+        come."""
         try:
             answer = self._pool.submit(_answer, line)
         except BrokenProcessPool:
@@ -78,7 +79,7 @@ class Worker:
         return answer
 
     def alone(self, line: Line) -> str:
-        """The answer of a process that has nothing else to do."""
+        """Answer a line in a new process that has nothing else to do."""
         other = Worker(*self._source)
         try:
             return other.ask(line).result()

@@ -176,7 +176,7 @@ def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:
-    """Return what takes the place of a report."""
+    """Return the object that stands in the place of a report: an error with its exit code."""
     return {"error": {"code": code, "message": message}}
 
 

@@ -97,14 +97,14 @@ class RemedyCase:
         return record(self.engine)
 
     def free(self, *names: str) -> bool:
-        """Tell whether the user left all of these settings open."""
+        """Tell whether the user left all of these settings open: a remedy may set them."""
         return self.pinned.isdisjoint(names)
 
     def changed(self, change: Mapping[str, Any]) -> Any:
         return self.workload.but(**change)
 
     def least(self, moves: "Sequence[Move]") -> float:
-        """Bytes that a device surely holds after such changes."""
+        """Return the bytes that the fullest phase surely holds after such changes."""
         large = (
             [component for component in phase.components if component.name in LARGE]
             for phase in self._phases
@@ -201,11 +201,11 @@ class Move:
         return self.cost.price.points
 
     def least(self, component: str) -> float:
-        """Share of a component that surely remains."""
+        """Return the share of a component that surely remains after the change."""
         return self.leaves.get(component, 0.0) if self._touches(component) else 1.0
 
     def remains(self, component: str) -> float:
-        """Share of a component that usually remains."""
+        """Return the share of a component that usually remains after the change."""
         usual = USUALLY if self._touches(component) and not self.keeps else 1.0
         return self.keeps.get(component, usual)
 

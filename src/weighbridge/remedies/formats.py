@@ -65,7 +65,7 @@ def least(form: str, case: RemedyCase) -> Mapping[str, float]:
 
 
 def width(case: RemedyCase) -> int:
-    """Bits of a weight as it is."""
+    """Return the bits that a weight takes as the question has it."""
     form, dtype = case.effective.get("quantization"), case.effective.get("dtype")
     if (form or "").startswith(WIDENED):
         return 8

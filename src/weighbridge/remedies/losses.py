@@ -100,7 +100,7 @@ def of_model(model: ModelFacts, form: str, of: str = "weights") -> Finding | Non
 
 
 def points(form: str) -> float:
-    """Price of a format in quality."""
+    """Return what a format costs in quality, in points that compare."""
     known = FORMATS[form]
     finding = _ordering(known.model, known.parameters, form)
     return known.points if finding is None else POINTS * finding.change

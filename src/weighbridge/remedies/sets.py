@@ -263,7 +263,7 @@ def _needed(root: MoveSet, node: MoveSet) -> MoveSet:
 
 
 def _matters(case: RemedyCase, move: Move) -> bool:
-    """Tell whether a change takes away what a set would feel."""
+    """Tell whether a change by itself takes enough of the peak to be tried in sets."""
     return case.guessed((move,)) <= HELPS * case.guessed(())
 
 

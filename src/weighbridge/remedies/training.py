@@ -143,7 +143,7 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
 
 
 def _batches(case: RemedyCase) -> Iterator[Move]:
-    """Propose the same global batch in more pieces."""
+    """Propose the same global batch in more and smaller pieces."""
     batch = int(case.effective["batch_size"])
     pieces = int(case.effective.get("gradient_accumulation") or 1)
     if not case.free("batch_size", "gradient_accumulation"):

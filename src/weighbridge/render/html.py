@@ -56,7 +56,7 @@ PAGE = """<!doctype html>
 
 
 def html(screen: Screen, look: "RenderOptions") -> str:
-    """A whole page."""
+    """Draw a screen as a whole page, which needs nothing else."""
     title = escape(screen.title)
     return PAGE.format(lang=escape(screen.lang), title=title, part=part(screen))
 

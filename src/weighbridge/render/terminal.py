@@ -68,7 +68,7 @@ class TerminalPage(NamedTuple):
         return Styled(text, style).painted(color=self.color)
 
     def fold(self, text: str, style: str = "", indent: str = "") -> Iterator[str]:
-        """Lines of at most the width."""
+        """Yield a text in lines that are no wider than the terminal, painted and indented."""
         for piece in wrapped(text, self.width - len(indent)):
             yield indent + self.paint(piece.rstrip(), style)
 
@@ -199,7 +199,8 @@ def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[
 
 
 def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
-    """Numbers end below one another, and marks stand before them."""
+    """Fill a number from the left to the width of its column, so that numbers end below one
+    another."""
     wide = max(cells(other.text) for other in column)
     return " " * (wide - cells(text)) + text if how.right and text else text
 

@@ -172,7 +172,7 @@ class Fit(Shown):
 
     @property
     def asked(self) -> Question:
-        """The question that the exit code is about."""
+        """Return the question that the exit code is about."""
         return self.question(self.about)
 
     @property

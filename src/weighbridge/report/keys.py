@@ -32,7 +32,7 @@ OTHERS = frozenset(  # that follow from several settings, or are what an engine 
 
 
 class FirstRank(TypedDict):
-    """Bytes as vLLM's log of a rank prints them."""
+    """Bytes of the first rank, under the names that vLLM's log prints them by."""
 
     profile_peak_bytes: int
     profile_peak_interval: Interval

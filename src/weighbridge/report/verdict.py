@@ -89,12 +89,12 @@ class Price:
 
     @property
     def points(self) -> float:
-        """Everything together: the cheapest change is named first."""
+        """Add up all costs: the cheapest change is named first."""
         return self.quality + self.speed + self.scope + self.effort + self.money
 
     @property
     def slower(self) -> float:
-        """Percent slower."""
+        """Return by how many percent a run is slower."""
         return self.speed * A_POINT
 
     def no_less(self, other: "Price") -> bool:

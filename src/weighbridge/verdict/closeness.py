@@ -55,7 +55,8 @@ def tipped_on_host(phases: Sequence[Phase], room: Bytes, *, surely: bool) -> str
 
 
 def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
-    """The component with which the sum is more than `limit`."""
+    """Name the component that takes the sum beyond `limit`, in the order in which a reader adds
+    them."""
     held: dict[str, int] = {}
     for name, nbytes in parts:
         held[name] = held.get(name, 0) + nbytes
@@ -68,7 +69,8 @@ def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
 
 
 def _below(size: Bytes, nbytes: float) -> float:
-    """The share of `b` that is no more than so many bytes."""
+    """Return the part of an interval that lies at or below so many bytes, with half below the
+    middle."""
     if nbytes < size.low:
         return 0.0
     if nbytes >= size.high:
@@ -79,7 +81,7 @@ def _below(size: Bytes, nbytes: float) -> float:
 
 
 def _at(size: Bytes, rank: float) -> float:
-    """The bytes below which that share of `b` is."""
+    """Return the bytes below which that part of an interval lies: the inverse of `_below`."""
     if rank < 0.5:
         return size.low + 2 * rank * (size.expected - size.low)
     return size.expected + (2 * rank - 1) * (size.high - size.expected)

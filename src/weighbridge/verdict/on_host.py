@@ -117,7 +117,7 @@ def _needs(host: Device, inside: Sequence[Device]) -> dict[str, Bytes]:
 
 
 def _of_one(whole: Bytes, machines: int) -> Bytes:
-    """An even share at least, and all at most."""
+    """Return what one of several machines holds: an even share at least, and all at most."""
     return Bytes(whole.low // machines, ceil_div(whole.expected, machines), whole.high)
 
 

@@ -74,7 +74,7 @@ def figure(nbytes: int, digits: int) -> str:
 
 
 def span(size: Bytes) -> str:
-    """Write both bounds in one unit."""
+    """Write both ends of an interval in one unit: "16.2-18.1 GiB"."""
     low, high = human(size.low), human(size.high)
     if low == high:
         return low

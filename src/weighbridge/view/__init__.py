@@ -59,7 +59,7 @@ def screen(
 
 
 def _answer(answer: ShownAnswer) -> Section:
-    """Verdict, bar and reason."""
+    """Return the first section of a screen: verdict, bar, and the reason of the verdict."""
     found = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count
     return (found,) if bare else (found, bar(answer, margin=margin(answer)))
@@ -68,7 +68,7 @@ def _answer(answer: ShownAnswer) -> Section:
 def _named(
     build: Callable[[ShownAnswer], Iterator[Section]], answer: ShownAnswer
 ) -> Iterator[Section]:
-    """Sections that hold something."""
+    """Keep the sections that hold something: an empty one would leave a blank."""
     for section in build(answer):
         kept = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
         if kept:

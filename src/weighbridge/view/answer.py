@@ -60,7 +60,7 @@ def _size(answer: ShownAnswer) -> Headline:
 
 
 def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:
-    """One number and one range, where they differ."""
+    """Return a size in words: one number, and the range around it where both ends differ."""
     ends = unit.range(interval)
     if ends is None:
         return answer.say("size.alone", size=unit.of(interval.expected))
@@ -147,7 +147,8 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 
 def _tipped(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """The component with which the sum is more than there is."""
+    """Return the sentence that names the part with which the sum is more than the device has, or
+    ""."""
     if verdict.fits != "no" or verdict.tipped_by is None or answer.split:
         return ""
     if weights_too_big(answer):
@@ -177,7 +178,7 @@ def _lead(verdict: "Verdict") -> str:
 
 
 def _by_host(verdict: "Verdict") -> bool:
-    """Tell whether host memory tips the verdict."""
+    """Tell whether it is host memory, and not the device, that decides the verdict."""
     return (
         verdict.host is not None
         and verdict.host.fits == verdict.fits != "yes"

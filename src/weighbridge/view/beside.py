@@ -37,7 +37,7 @@ def screen(
 def reports(
     answers: Sequence[Report], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
 ) -> Screen:
-    """Answers of one command."""
+    """Return one screen of several reports: a column each, rows for what they need and have."""
     words = words_in(lang)
     screens = [shown(report, words, unit) for report in answers]
     size = sizes(max(s.peak.expected for s in screens), unit)
@@ -53,7 +53,7 @@ def reports(
 def fits(
     answers: Sequence[Fit], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
 ) -> Screen:
-    """Answers of `fit`: a row a question."""
+    """Return one screen of several answers of `fit`: a column each, a row a question."""
     words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
     for index in range(len(answers[0].questions)):
@@ -158,7 +158,7 @@ def _parts(answers: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[s
 
 
 def _sums(answer: ShownAnswer) -> dict[str, int]:
-    """The bytes of every part of the fullest phase."""
+    """Add up the bytes of every part that a reader knows, at the fullest phase."""
     sums: dict[str, int] = {}
     for c in answer.phase.components:
         sums[NAMES[c.name]] = sums.get(NAMES[c.name], 0) + c.bytes.expected
@@ -196,7 +196,7 @@ def _said(line: str) -> str:
 
 
 def column_head(model: str | None, chosen: Mapping[str, Any]) -> str:
-    """A model, where it differs, and each setting that does."""
+    """Name a column by its model, where models differ, and by each setting that differs."""
     settings = [
         str(v) if n in SPEAKING else f"{n.replace('_', '-')} {v}" for n, v in chosen.items()
     ]

@@ -85,7 +85,7 @@ def held(remedy: "Remedy") -> int:
 
 
 def settings(remedy: "Remedy") -> str:
-    """The changed settings as options of ours."""
+    """Write the changed settings as options of our own command line."""
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in remedy.change.items())
 
 
@@ -100,7 +100,8 @@ def short(cost: str) -> str:
 
 
 def paste(answer: ShownAnswer, remedy: "Remedy") -> Paste | None:
-    """The line that does it."""
+    """Return the line that makes the change, in the language that it is of; None where there is
+    none."""
     if not remedy.paste:
         return None
     text = "\n".join(printable(line) for line in remedy.paste.splitlines())
@@ -128,7 +129,7 @@ def few(words: Words, remedy: "Remedy") -> str:
 
 
 def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
-    """(points, key) of each kind of cost."""
+    """Yield each kind of cost of a change as its points and the key of its sentence."""
     if price.money:
         yield price.money, "cost.more" if remedy.kind == "more devices" else "cost.larger"
     if "engine" in remedy.change:

@@ -69,7 +69,7 @@ def name(component: Component) -> str:
 
 
 def _where(answer: ShownAnswer) -> str:
-    """The phase and the device that the table is of."""
+    """Say which phase of which device the table of components is of."""
     key = "details.host" if answer.device.kind == "host" else "details.device"
     if answer.gpus > 1:
         key = "details.fullest"
@@ -102,7 +102,7 @@ def _or_blank(answer: ShownAnswer, nbytes: int) -> str:
 
 
 def exact(answer: ShownAnswer) -> Grid:
-    """The real class as it was traced beside the closed form."""
+    """Return the table of the class as it was traced, beside the closed form."""
     rows: list[tuple[Cell, ...]] = []
     assert answer.device.exact is not None
     for closed, traced in answer.device.exact.phases:

@@ -30,7 +30,7 @@ def bounds(answer: ShownAnswer, interval: Bytes) -> str:
 
 
 def asked(answer: ShownAnswer) -> Iterator[str]:
-    """The model and the settings in full."""
+    """Yield the model, where it was read from, and the settings in full, a line each."""
     model = answer.report.model
     yield " · ".join(
         filter(None, map(printable, (model.name, model.architecture, f"{model.parameters:,}")))
@@ -130,7 +130,7 @@ def _host(answer: ShownAnswer, host: HostVerdict) -> str:
 
 
 def rest(answer: ShownAnswer) -> tuple[Fact, ...]:
-    """Return the facts that belong to no table."""
+    """Return names and texts of the facts that stand in no other table of `--details`."""
     return tuple(_rest(answer))
 
 
@@ -209,14 +209,14 @@ def _devices(answer: ShownAnswer) -> Iterator[Fact]:
 
 
 def per_gpu(answer: ShownAnswer, which: list[int]) -> str:
-    """The devices that hold as much as one another."""
+    """Name the devices that hold the same: all of them by their count, others by their numbers."""
     if len(which) == answer.gpus:
         return answer.say("fact.alike", count=len(which))
     return answer.say("fact.gpus", which=_ranges(which))
 
 
 def _ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] -> "0-2, 5"."""
+    """Write numbers of devices with a dash for those in a row: [0, 1, 2, 5] is "0-2, 5"."""
     runs: list[list[int]] = []
     for n in numbers:
         if runs and n == runs[-1][1] + 1:

@@ -107,7 +107,7 @@ def _table(fit: Fit, words: Words, unit: str | None) -> Grid:
 
 
 class _Row(NamedTuple):
-    """Cells, and what the row's change sets."""
+    """A row of the table: its cells, and the settings that a click on it asks with."""
 
     cells: tuple[Cell, ...]
     action: Action | None = None
@@ -205,7 +205,8 @@ def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> st
 
 
 def _kinds(question: Question) -> Iterator[Remedy]:
-    """The first remedy, and the first of another kind."""
+    """Yield the cheapest remedy of a question that does not fit, and the cheapest of another
+    kind."""
     if question.fits == "yes" or not question.ways:
         return
     yield question.ways[0]
@@ -256,12 +257,12 @@ def _costs(fit: Fit, words: Words) -> Lines:
 
 
 def name(question: Question, words: Words) -> str:
-    """The question in a word, with its length."""
+    """Return the question in a word ("LoRA"), with the tokens that it is about."""
     return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
 
 
 def length(tokens: int | None) -> str:
-    """4096 -> 4K, as it is typed."""
+    """Write tokens as they are typed: 4096 is 4K."""
     if tokens is None:
         return ""
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
@@ -303,7 +304,7 @@ def _paste(fit: Fit, words: Words) -> Iterator[Paste]:
 
 
 def _code(fit: Fit, words: Words) -> str:
-    """Return the sentence on the exit code."""
+    """Say which exit code a script gets of this answer, and how it asks about another question."""
     others = "|".join(q.name for q in fit.questions)
     sentence = words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
     return sentence + words("fit.code.other", others=others)
@@ -320,7 +321,7 @@ def _next(fit: Fit, words: Words) -> str:
 
 
 def _assumed(fit: Fit, words: Words) -> Iterator[str]:
-    """Engines and versions, and where the model was read."""
+    """Yield what the answer takes for granted: engines, versions, and where the model was read."""
     seen: dict[str, None] = {}
     for q in fit.questions:
         if q.report is not None:

@@ -113,7 +113,7 @@ def _launch(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _changed(answer: ShownAnswer) -> Iterator[Section]:
-    """The line of the first change that has one."""
+    """Yield the line to paste of the cheapest change that has one, with its note."""
     from weighbridge.view import changes
 
     for r in changes.found(answer):
@@ -164,7 +164,7 @@ def at_once(report: Report) -> float | None:
 
 
 def _token(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the bytes of cache that a longer context costs."""
+    """Yield the sentence on the bytes of cache that each thousand tokens of context cost."""
     each = answer.report.derived.get("kv_cache_bytes_per_token")
     if each:
         key = "infer.each" if answer.gpus < 2 else "infer.each.together"
@@ -175,7 +175,7 @@ NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """The engine's share of the card."""
+    """Yield the share of the card that the engine takes, for the footer's assumptions."""
     for name in SHARES:
         if answer.report.setting(name) is not None:
             yield answer.say("footer.share", share=answer.report.setting(name))

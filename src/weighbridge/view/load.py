@@ -35,7 +35,7 @@ def title(answer: ShownAnswer) -> str:
 
 
 def form(report: Report) -> str:
-    """The format of the weights."""
+    """Return the format that weights are loaded in: its name, or the dtype."""
     w = report.workload
     return str(w["quantization"] or w["dtype"])
 
@@ -72,7 +72,7 @@ def _judged(report: Report) -> "Verdict | None":
 
 
 def _others(answer: ShownAnswer) -> Grid | None:
-    """Changes that are no format, where there are some."""
+    """Return the table of changes that are not formats; None where there are no changes."""
     if not answer.report.remedies:
         return None
     from weighbridge.view import changes
@@ -97,7 +97,7 @@ def _rows(report: Report) -> list[Row]:
 
 
 def brief(answer: ShownAnswer) -> Section:
-    """The formats in one sentence, where nothing is judged."""
+    """Return the sizes of a few formats in one sentence, where no device is judged."""
     if answer.report.verdict is not None or not answer.report.table:
         return ()
     rows = _rows(answer.report)
@@ -148,7 +148,7 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
 
 
 def _chosen(row: Row, peaks: "Mapping[str, Remedy]") -> Action:
-    """The setting that loads in that format."""
+    """Return the setting that a click on a row of the table loads in that format with."""
     if row.dtype in peaks:
         return peaks[row.dtype].change
     return {FORMAT: row.dtype} if row.basis == "format" else {"dtype": row.dtype}
@@ -166,7 +166,7 @@ def _facts(row: Row, unit: SizeFormat) -> tuple[str, str]:
 
 
 def _costs(answer: ShownAnswer) -> Lines:
-    """Download, and memory of the host."""
+    """Return one line with the bytes of the download, and of host memory while it loads."""
     return lines(" · ".join(filter(None, (_download(answer), ram(answer)))))
 
 

@@ -102,7 +102,7 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
 
 
 def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
-    """Parts that have another name in this answer."""
+    """Map parts to the other name that they have in this answer: frozen weights, another driver."""
     renamed: dict[str, str] = {}
     if any(c.name == "adapters" for c in answer.phase.components):
         renamed |= FROZEN
@@ -114,7 +114,7 @@ def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
 
 
 def _label(answer: ShownAnswer) -> str:
-    """The phase of a step, and which of several devices."""
+    """Say which phase of a step the bar is of, and which of several devices."""
     words = []
     if answer.report.task == "train" and len(answer.device.phases) > 1:
         words.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
@@ -127,7 +127,7 @@ def _label(answer: ShownAnswer) -> str:
 
 
 def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
-    """The bar for one who does not see it."""
+    """Tell the bar in words, part by part, for a reader who does not see it."""
     listed = ", ".join(f"{part.name} {part.size} {answer.sizes.unit}" for part in segments)
     return answer.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
 

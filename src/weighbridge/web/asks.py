@@ -25,12 +25,12 @@ class AnswerView(NamedTuple):
 
     @property
     def look(self) -> RenderOptions:
-        """The same as a renderer takes it."""
+        """Return the view as renderers take it."""
         return RenderOptions(self.unit, self.details, self.explain, self.lang)
 
 
 def view_of(view: Any) -> AnswerView:
-    """Raises UsageError for what a view has not."""
+    """Read how an answer is to look. Raises UsageError for what a view has not."""
     if view is None:
         return AnswerView()
     if not isinstance(view, dict):

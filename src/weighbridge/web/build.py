@@ -146,7 +146,7 @@ def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
 
 
 def _forget(cache: Path) -> None:
-    """Keep the newest snapshots."""
+    """Delete all but the newest snapshots of the engine from the cache."""
     held = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
     for path in held[:-MOST_SNAPSHOTS]:
         path.unlink(missing_ok=True)
@@ -339,7 +339,8 @@ def tar(held: dict[str, bytes]) -> bytes:
 
 
 def zipped(held: dict[str, bytes]) -> bytes:
-    """The same for Python, without packing."""
+    """Return the files as a zip archive without packing, which Python in the browser imports
+    from."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name, data in held.items():

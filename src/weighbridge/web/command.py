@@ -67,7 +67,7 @@ def _pair(flag: str, value: str) -> Iterator[str]:
 
 
 def text(setting: Setting[Any], value: Any) -> str:
-    """A value as it is typed."""
+    """Write a value as it is typed behind its option."""
     if setting.kind is IMAGE and isinstance(value, list | tuple):
         height, width = value
         return f"{width}x{height}"
@@ -94,7 +94,7 @@ def _card(value: str) -> str:
 
 
 def _look(view: "AnswerView") -> Iterator[str]:
-    """The options of the screen."""
+    """Yield the options that say how the screen looks: unit, language, details."""
     if view.unit is not None:
         yield from ("--unit", view.unit)
     if view.lang != "en":

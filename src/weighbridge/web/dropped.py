@@ -56,7 +56,7 @@ class Head(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Return the name by which its owner asks for the file again."""
+        """Return the hash by which the browser that dropped the file asks for it again."""
         told = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
         return sha256(told + self.head).hexdigest()
 

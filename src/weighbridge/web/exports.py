@@ -38,7 +38,7 @@ def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str,
 
 
 def _stem(answers: "Sequence[One]") -> str:
-    """A file's name without its ending: the task and the model."""
+    """Name a file without its ending: by the task and the model."""
     first = answers[0]
     task = first.request["task"] if len(answers) == 1 else "compare"
     model = STEM.sub("-", first.found.model.name).strip("-.")[:MOST_STEM]
@@ -69,7 +69,7 @@ def _svg(answers: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
-    """The picture that --chart draws."""
+    """Draw the picture that `--chart` draws of the same answers."""
     from weighbridge.charts.svg import svg as drawn
 
     fits = [one for one in answers if isinstance(one, Fit)]

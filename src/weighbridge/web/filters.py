@@ -8,7 +8,7 @@ from weighbridge.settings.setting import Settings, Str, Switch, switch, word
 
 
 class AnswerFields(Settings):
-    """Fields of every question."""
+    """Fields that every question of the page has beside its settings."""
 
     TITLE = "Answer"
     TITLE_ZH = "问题"

@@ -153,7 +153,7 @@ def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
 
 
 def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
-    """The section that stands on top of a tab."""
+    """Return the settings that stand on top of a tab, as its section without a fold."""
     return {
         "name": "Main",
         "label": words_in(lang, "page")("section.main"),
@@ -170,7 +170,7 @@ def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any
 
 
 def _others(lang: str) -> Iterator[dict[str, Any]]:
-    """Tabs without a model: filters of a table."""
+    """Yield the tabs that ask about no model: a table, with the filters of its rows."""
     for name, declared in FILTERS.items():
         settings = list(fields(declared).values())
         yield {
@@ -226,7 +226,7 @@ def _when(name: str, tab: str) -> When | None:
 
 
 def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
-    """Values to choose from where others are values too."""
+    """Yield values to choose from, where other values can be typed, too."""
     if setting.name == "quantization":
         from weighbridge.quantization.schemes import NAMES as FORMATS
 
@@ -305,7 +305,7 @@ def label(setting: Setting[Any], lang: str) -> str:
 
 
 def _spelled(name: str) -> str:
-    """kv_unified -> KV unified."""
+    """Write a setting's name as people do: kv_unified is "KV unified"."""
     words = [SPELLED.get(word, word) for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 

@@ -75,7 +75,7 @@ class AskDesk:
     def _caught(
         self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None
     ) -> dict[str, Any]:
-        """An answer, or an error in the words of a page."""
+        """Answer an ask, or return its error in the words of a page."""
         try:
             return self._told(ask, token)
         except WeighbridgeError as error:

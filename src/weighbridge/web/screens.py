@@ -44,7 +44,7 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Records as objects, other tuples as lists."""
+    """Turn records into objects, and other tuples into lists, for JSON."""
     if hasattr(value, "_asdict"):
         return {name: _plain(one) for name, one in value._asdict().items()}
     if isinstance(value, tuple | list):

@@ -93,7 +93,8 @@ class Gate(NamedTuple):
         return (f"{ADDRESS}:{self.port}", f"localhost:{self.port}")
 
     def entered(self, asked: PageRequest) -> str:
-        """The path below the secret. Raises RefusedError."""
+        """Return the path below the secret of an address. Raises RefusedRequestError for any
+        other."""
         if asked.headers.get("Host", "").lower() not in self.hosts:
             raise RefusedRequestError(
                 HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page"
@@ -109,7 +110,7 @@ class Gate(NamedTuple):
         return parts[1]
 
     def _own(self, headers: Mapping[str, str]) -> None:
-        """Raises RefusedError for an ask of another page."""
+        """Raise RefusedRequestError where another page, or no page, sent the ask."""
         origin = headers.get("Origin")
         if origin is None or origin.lower() not in {f"http://{host}" for host in self.hosts}:
             raise RefusedRequestError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
@@ -136,7 +137,7 @@ class Counter:
         return self._next - self._served
 
     def answer(self, line: bytes, gone: "Gone") -> dict[str, Any] | None:
-        """The answer; None where who asked has left meanwhile."""
+        """Return the answer as JSON; None where who asked has left meanwhile."""
         with self._waited(gone) as mine:
             if mine is None:
                 return failed("the answers before this one take too long: ask again")
@@ -144,7 +145,8 @@ class Counter:
 
     @contextmanager
     def _waited(self, gone: "Gone") -> Iterator[int | None]:
-        """A turn; None where it did not come in time."""
+        """Wait in the line of asks; the number of the turn, or None where it did not come in
+        time."""
         with self._turn:
             mine = self._next
             self._next += 1
@@ -202,7 +204,7 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.gate.port}/{self.gate.secret}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """One more connection, or none where there are too many."""
+        """Take one more connection; none where there are too many."""
         if self.crowd.acquire(blocking=False):
             super().process_request(request, client_address)
         else:

@@ -38,7 +38,7 @@ def table(ask: dict[str, Any], view: AnswerView) -> dict[str, Any]:
 
 
 def answered(ask: Mapping[str, Any], view: AnswerView) -> Answer:
-    """The same, with the screen as it is drawn."""
+    """Answer a task of TEXTS with its report, and the screen before it is JSON."""
     task = str(ask["task"])
     return TASKS[task](_filters(task, ask.get("workload")), view)
 

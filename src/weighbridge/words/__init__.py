@@ -48,7 +48,7 @@ class Words(NamedTuple):
         return self(one if count == 1 else many, count=f"{count:,}")
 
     def each(self, *keys: str) -> tuple[str, ...]:
-        """Return the sentences of several keys."""
+        """Return the sentences of several keys, in their order: heads of a table."""
         return tuple(self(key) for key in keys)
 
     def named(self, kind: str, name: str) -> str:
@@ -116,7 +116,7 @@ def _sentences(catalogue: str, lang: str, page: bool) -> Mapping[str, str]:
 
 @cache
 def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
-    """Return the keys of one kind by their English sentence."""
+    """Map English sentences of one kind to their keys: reports hold sentences, not keys."""
     english = _sentences(catalogue, "en", False)
     return {text: key for key, text in english.items() if key.startswith(f"{kind}.")}
 

@@ -232,7 +232,7 @@ def reads_text(model: "Model") -> bool:
 
 
 def _told_apart(model: "Model") -> bool:
-    """Models whose config is not one of the Hub's."""
+    """Tell whether a model has no config of the Hub: a bare size, or a GGUF file."""
     return model.rough or model.parts[0].library == "gguf"
 
 

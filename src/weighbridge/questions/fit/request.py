@@ -177,7 +177,7 @@ def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tup
 
 
 def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
-    """Names of the questions that take a setting."""
+    """Return the names of the questions that take a setting."""
     return frozenset(
         name for name in NAMES if setting in dict(_own(name, request.settings, inference))
     )

@@ -75,7 +75,7 @@ def _warmed(ask: Callable[[Any], Any], requests: Iterable[Any]) -> None:
 
 
 def _free() -> int:
-    """A port that nobody listens on."""
+    """Find a port of this machine that nobody listens on."""
     with socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -56,7 +56,7 @@ class FormField(NamedTuple):
 
     @property
     def whole(self) -> Any:
-        """Return the component that is shown or hidden."""
+        """Return the component that is shown or hidden: its frame where it has one."""
         return self.component if self.frame is None else self.frame
 
     @property
@@ -86,7 +86,7 @@ class SpaceTab(NamedTuple):
         return [field.component for field in self.fields]
 
     def said(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Return the values that were filled in."""
+        """Return the settings that somebody filled in, by name."""
         return {f.name: v for f, v in zip(self.fields, values, strict=True) if told(v)}
 
     def given(self, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class SpaceTab(NamedTuple):
 
     @property
     def deciding(self) -> tuple[FormField, ...]:
-        """The fields that others depend on."""
+        """Return the fields on whose values it depends which other fields are shown."""
         names = {"engine", *(n for f in self.fields for n in f.setting["when"] or ())}
         return tuple(f for f in self.fields if f.name in names)
 

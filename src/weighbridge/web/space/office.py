@@ -91,7 +91,7 @@ class Office:
         return home
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer; where there is none, an error that says why."""
+        """Return the answer to a request; an error that says why where there is none."""
         line = json.dumps(request).encode() + b"\n"
         alike = not request.get("token") and len(line) <= MOST_KEPT
         found = self._kept.get(line) if alike else None

@@ -108,7 +108,7 @@ class PageAnswer(NamedTuple):
     address: str = ""
 
     def values(self, shown: AnswerOutputs) -> tuple[str, ...]:
-        """Return the texts for the outputs of a tab."""
+        """Return HTML, command and Markdown of an answer, as many as the tab has outputs for."""
         return (self.html, self.command, self.markdown)[: len(shown.outputs)]
 
 
@@ -216,7 +216,7 @@ def _events(shown: AnswerOutputs, top: Top, ask: Ask, asked: list[Any], opened: 
 
 
 def _changed(field: forms.FormField) -> list[Any]:
-    """Text is asked about when it is whole."""
+    """Return the events that ask again: text asks once it is whole, all else at once."""
     part = field.component
     return [part.submit, part.blur] if field.typed else [part.input]
 
@@ -260,7 +260,8 @@ def _told(
 
 
 def request(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request that the office is asked."""
+    """Return what is asked of the office: task, settings, view, and the model where the tab has
+    one."""
     asked: dict[str, Any] = {"task": tab, "workload": dict(given)}
     asked["view"] = {"lang": choices.lang, "details": bool(choices.details)}
     if tab in forms.ASKED:
@@ -276,7 +277,7 @@ def first(lang: str) -> dict[str, Any]:
 
 
 def model_of(text: str) -> Any:
-    """A reference, or the config that was pasted in its place."""
+    """Return the reference that was typed, or the config that was pasted in its place."""
     if not text.lstrip().startswith("{"):
         return text.strip()
     try:
@@ -309,7 +310,7 @@ def _address(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> str:
 def _opening(
     blocks: gr.Blocks, top: Top, tabs: gr.Tabs, made: Sequence[AnswerOutputs], ask: Ask
 ) -> None:
-    """Fill in what an address says, and answer it."""
+    """Fill the fields with what the address of the page says, and answer it when it opens."""
     outputs: list[Any] = [tabs, top.model, top.gpu, top.lang, top.details, top.current, top.draft]
     for shown in made:
         fields = shown.tab.fields
