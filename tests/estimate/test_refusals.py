@@ -134,3 +134,12 @@ def test_cards_that_differ_each_have_room_for_their_own():
     assert holds(small, large) and holds(first, second)
     assert not holds(more, second) and not holds(first, most_of_second)
     assert not holds(second, first)
+
+
+def test_tokens_that_fit_are_requests_of_the_whole_context():
+    """On an engine that makes a cache for each request; searches end at 65,536 of them."""
+    facts = weighbridge.infer(CONFIG, engine="transformers", context=48, gpu_memory="6GiB").derived
+    requests = facts["largest_batch_size"]
+    assert facts["kv_cache_tokens"] == requests * 48 > 48
+    assert facts["max_concurrency"] == requests
+    assert facts["searched_to"] == {"context": 2048, "batch_size": 65_536}

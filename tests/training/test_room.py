@@ -28,7 +28,7 @@ def test_the_allocator_has_what_a_context_and_libraries_leave(monkeypatch, usabl
 
 @pytest.mark.parametrize(("copies", "taken"), [(True, [2 * 3 * 100 * 2]), (False, [])])
 def test_all_logits_but_the_last_are_copied_for_the_accuracy_of_tokens(copies, taken):
-    """Of 2 sequences of 4 tokens and 100 words in 16 bits."""
+    """Two sequences of 4 tokens and 100 words in 16 bits."""
     found = []
     machine = SimpleNamespace(hidden=lambda nbytes, name: found.append(nbytes))
     run = SimpleNamespace(
