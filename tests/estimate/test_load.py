@@ -258,3 +258,23 @@ def test_the_verdict_is_on_the_device_and_the_hosts_on_the_host():
     card, machine = report.devices
     assert report.verdict.per_device == card.peak("driver") != machine.peak("driver")
     assert report.verdict.host.needed.low == machine.peak("driver").low
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda: weighbridge.load(TINY),
+        lambda: weighbridge.infer("7B"),
+        lambda: weighbridge.infer(TINY, engine="vllm", gpu="h100:2", context=64),
+    ],
+)
+def test_devices_of_each_kind_are_numbered_from_zero(report):
+    for kind in ("gpu", "host"):
+        found = [device.index for device in report().devices if device.kind == kind]
+        assert found == list(range(len(found)))
+
+
+def test_a_release_without_a_second_number_is_the_first_of_it():
+    asked = {"seq_len": 16, "gpu": "4090"}
+    short, whole = (weighbridge.train(TINY, engine_version=n, **asked) for n in ("5", "5.0"))
+    assert short.devices == whole.devices
