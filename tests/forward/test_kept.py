@@ -27,10 +27,10 @@ def weight(m, *shape):
     return m.param("w", shape, FLOAT32)
 
 
-def taken(operator, *, trains=True):
+def taken(operator, *, trains=True, shape=(ROWS, WIDE)):
     """KiB beside x: kept after forward, at most in forward, at most in backward beyond what is kept."""
     m = Machine(Heap())
-    x = m.param("x", (ROWS, WIDE), FLOAT32, component="activations")
+    x = m.param("x", shape, FLOAT32, component="activations")
     m.heap.phase()
     before = m.heap.allocator.allocated
     found = operator(m, x)
@@ -172,3 +172,19 @@ def test_a_loop_of_tokens_saves_as_many_states_however_few_are_walked(monkeypatc
     short = taken(operator)
     monkeypatch.setattr(scans, "LAST", 1000)
     assert taken(operator)[0] == short[0]
+
+
+@pytest.mark.parametrize(
+    ("operator", "kept"),
+    [
+        (experts.divided, 64 + 2 * 1),
+        (experts.divided_, 64 + 1),
+        (biases.most, 1 + 2),
+        (norms.normalize, 64 + 2 * 1),
+        (norms.plain_norm, 64 + 1),
+        (lambda m, x: norms.layer_norm(m, x, weight(m, 64)), 64 + 0.5 + 2 * 1),
+    ],
+)
+def test_a_number_for_each_of_256_rows(operator, kept):
+    """x is 256 rows of 64: such a tensor takes 1 KiB."""
+    assert taken(operator, shape=(256, 64))[0] == kept
