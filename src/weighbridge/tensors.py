@@ -38,12 +38,12 @@ class Counted(NamedTuple):
 
     def only(self, chosen: Sequence[bool]) -> "Counted":
         """Keep the tensors of `first` that are held, and what they stand for."""
-        place = {at: new for new, at in enumerate(compress(range(len(chosen)), chosen))}
+        place = {index: new for new, index in enumerate(compress(range(len(chosen)), chosen))}
         return Counted(
             tuple(compress(self.first, chosen)),
             tuple(compress(self.copies, chosen)),
             tuple(compress(self.ordered, chosen)),
-            tuple(place[at] for at in self.stands if at in place),
+            tuple(place[index] for index in self.stands if index in place),
         )
 
 
@@ -118,12 +118,12 @@ def _gathered(
     tensors: Sequence[CheckpointTensor], stands_for: Sequence[int], apart: set[int]
 ) -> Counted:
     firsts = [index for index, other in enumerate(stands_for) if index == other]
-    place = {index: at for at, index in enumerate(firsts)}
+    place = {index: position for position, index in enumerate(firsts)}
     stands = tuple(map(place.__getitem__, stands_for))
     copies = Counter(stands)
     return Counted(
         tuple(tensors[index] for index in firsts),
-        tuple(copies[at] for at in range(len(firsts))),
+        tuple(copies[position] for position in range(len(firsts))),
         tuple(index not in apart for index in firsts),
         stands,
     )

@@ -55,7 +55,7 @@ class LayerIndex:
             _add_ancestors(parent, inner)
         once: dict[str, str] = {}  # one text for all tensors of a layer
         layers = ((name, self._find(name, inner)) for name in names)
-        self._layer = {name: at and once.setdefault(at, at) for name, at in layers}
+        self._layer = {name: layer and once.setdefault(layer, layer) for name, layer in layers}
 
     def _find(self, name: str, inner: set[str]) -> str | None:
         block = self._block(name)

@@ -111,7 +111,7 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
     phases = {id(d.phases): d.phases for d in answer.devices if d.kind == "gpu"}
     nbytes = HeldBytes(
         gpus=sum(d.kind == "gpu" for d in answer.devices),
-        kinds=[[p.parts for p in own] for own in phases.values()],
+        kinds=[[p.parts for p in components] for components in phases.values()],
         surely="yes" if answer.serves is None else answer.serves.surely,
     )
     return _surely(nbytes, runs(subject, kind), budget)
@@ -126,8 +126,8 @@ def _quick(
     probe, like = kind.probe(subject, workload, budget), runs(subject, kind)
 
     @cache
-    def holds(at: SearchPoint) -> bool:
-        probed = probe(at)
+    def holds(point: SearchPoint) -> bool:
+        probed = probe(point)
         if probed is None:
             return False
         if _surely(probed, like, budget):

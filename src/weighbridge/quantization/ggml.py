@@ -183,8 +183,8 @@ def mixture_facts(
 
 
 def _layer(param: Param) -> int | None:
-    at = below_number(param.name)
-    return at.number if at else None
+    numbered = below_number(param.name)
+    return numbered.number if numbered else None
 
 
 def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:

@@ -55,9 +55,9 @@ def _members(plan: Blueprint, *, merged: bool) -> Members:
 def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[int, ...]]:
     numbers_by_path: dict[str, set[int]] = {}
     for name in (h.name for h in specs):
-        at = below_number(name)
-        if at is not None and plan.part(name) == LANGUAGE:
-            numbers_by_path.setdefault(at.path, set()).add(at.number)
+        numbered = below_number(name)
+        if numbered is not None and plan.part(name) == LANGUAGE:
+            numbers_by_path.setdefault(numbered.path, set()).add(numbered.number)
     return {path: tuple(sorted(numbers)) for path, numbers in numbers_by_path.items()}
 
 

@@ -246,7 +246,7 @@ def queried(text: str) -> ToolOutput:
     )
 
 
-def _queried(at: int, fields: dict[str, str]) -> DetectedDevice:
+def _queried(index: int, fields: dict[str, str]) -> DetectedDevice:
     mig = fields.get("mig.mode.current") == "Enabled"
     number = fields.get("index", "")
     figures = [None if mig else size(fields.get(f"memory.{name}")) for name in FIGURES]
@@ -257,7 +257,7 @@ def _queried(at: int, fields: dict[str, str]) -> DetectedDevice:
             name=named(fields.get("name", "NVIDIA GPU")),
             kind="cuda",
             source="nvidia-smi --query-gpu",
-            index=int(number) if number.isdigit() and len(number) < 5 else at,
+            index=int(number) if number.isdigit() and len(number) < 5 else index,
             uuid=fields.get("uuid", ""),
             capability=fields.get("compute_cap"),
             raw={k: named(v) for k, v in fields.items() if k.startswith("memory") or "model" in k},
@@ -311,14 +311,14 @@ def _root(text: str) -> "Element | None":
         return None
 
 
-def _of_xml(gpu: "Element", at: int) -> Iterator[DetectedDevice]:
+def _of_xml(gpu: "Element", index: int) -> Iterator[DetectedDevice]:
     parts = gpu.findall("mig_devices/mig_device")
     number = gpu.findtext("minor_number", "")
-    card = int(number) if number.isdigit() and len(number) < 5 else at
+    card = int(number) if number.isdigit() and len(number) < 5 else index
     for part in parts:
         inner = part.findtext("index", "0")
         instance = named(part.findtext("gpu_instance_id", "?"))
-        device = _told(part, gpu, int(inner) if inner.isdigit() and len(inner) < 5 else at)
+        device = _told(part, gpu, int(inner) if inner.isdigit() and len(inner) < 5 else index)
         yield replace(device, mig="?", memory=f"{card}/{instance}")
     if not parts:
         mig = gpu.findtext("mig_mode/current_mig") == "Enabled"

@@ -267,9 +267,9 @@ class Fsdp2Rank(Around):
         self._copy_out(m, unit, forward=False)
         self._ahead(m, unit.order)
 
-    def _ahead(self, m: Machine, at: int) -> None:
-        if at:
-            self._gather(m, self._order[at - 1])
+    def _ahead(self, m: Machine, order: int) -> None:
+        if order:
+            self._gather(m, self._order[order - 1])
 
     def _gather(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.whole or unit.gathered is not None or not unit.parts:
