@@ -43,11 +43,11 @@ def step(batch=1, dtype=FLOAT16, **how):
 
 
 def test_of_each_kind_the_first_two_and_the_last_are_run():
-    found = DeviceLayers.found(tuple("aaabababbb"))
+    found = DeviceLayers.of_blocks(tuple("aaabababbb"))
     assert found.kinds == (0, 0, 0, 3, 0, 3, 0, 3, 3, 3)
     assert found.whole == (True, True, False, True, False, True, True, False, False, True)
     assert list(found.different) == [(0, "a", 5), (3, "b", 5)]
-    assert DeviceLayers.found(tuple("abc")).whole == (True,) * 3
+    assert DeviceLayers.of_blocks(tuple("abc")).whole == (True,) * 3
 
 
 def test_layers_of_the_language_model_are_the_last_run_of_as_many():

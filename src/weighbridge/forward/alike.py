@@ -54,14 +54,14 @@ class Alike:
         paths = {p.path for p in layers}
         if len(paths) < len(layers) or len(layers) != len(blocks):
             return  # a layer stands for several
-        found: dict[Hashable, list[tuple[int, str]]] = {}
+        layers_of: dict[Hashable, list[tuple[int, str]]] = {}
         for i, (p, block) in enumerate(zip(layers, blocks, strict=True)):
             key = block, facts(i), *names[p.path].told
-            found.setdefault(key, []).append((i, p.path))
-        for alike in found.values():
+            layers_of.setdefault(key, []).append((i, p.path))
+        for alike in layers_of.values():
             kind = len(self._places)
-            for at, (i, path) in enumerate(alike):
-                layer = SplicedLayer(names[path].params, at, len(alike), i == len(layers) - 1)
+            for place, (i, path) in enumerate(alike):
+                layer = SplicedLayer(names[path].params, place, len(alike), i == len(layers) - 1)
                 self._places[path] = LayerPlace(kind, i, layer)
 
     def run(self, m: Machine, p: Module, called: tuple[Any, ...], whole: Whole) -> Whole:
@@ -74,8 +74,8 @@ class Alike:
 
         def run(x: Tensor) -> Tensor:
             modes = m.grad, m.training, m.autocast, m.name, x.requires_grad, x.shape, x.dtype
-            given = (_Number if arg == place.number else arg for arg in called)
-            key = place.kind, *modes, _cast(m, place.layer.params), *map(_told, given)
+            arguments = (_Number if arg == place.number else arg for arg in called)
+            key = place.kind, *modes, _cast(m, place.layer.params), *map(_description, arguments)
             return self._splices.run(m, key, place.layer, walked, x)
 
         return run
@@ -101,9 +101,9 @@ def _cast(m: Machine, params: Sequence[LeafTensor]) -> tuple[int, ...]:
     return tuple(i for i, p in enumerate(params) if id(p) in m.casts) if m.casts else ()
 
 
-def _trained(given: Iterable[Any]) -> bool:
+def _trained(values: Iterable[Any]) -> bool:
     """Tell whether a layer is given more than its input that has a gradient."""
-    for x in given:
+    for x in values:
         if isinstance(x, Tensor):
             if x.requires_grad:
                 return True
@@ -130,34 +130,36 @@ class _Number:
 
 
 def _by_layer(built: BuiltModel) -> dict[str, _Names]:
-    found = {path: _Names() for path in built.stacks}
+    names = {path: _Names() for path in built.stacks}
     for name, p in built.params.items():
-        path = below(name, found)
+        path = below(name, names)
         if path:
             there = p.storage is not None
-            told = name[len(path) :], p.shape, p.dtype, p.kind, p.trainable, there
-            found[path].told.append(told)
-            found[path].params.append(p)
+            description = name[len(path) :], p.shape, p.dtype, p.kind, p.trainable, there
+            names[path].told.append(description)
+            names[path].params.append(p)
     for name, wrap in built.root.wraps.items():
-        path = below(f"{name}.", found)
+        path = below(f"{name}.", names)
         if path:
-            found[path].told.append((name[len(path) :], _told(wrap)))
-    return found
+            names[path].told.append((name[len(path) :], _description(wrap)))
+    return names
 
 
-def _told(value: Any) -> Hashable:
+def _description(value: Any) -> Hashable:
     """Return what tells a value from another one of its kind, where that is not its identity."""
     if isinstance(value, (*PLAIN, type)):
         return value
     if isinstance(value, Tensor):
         return type(value), value.shape, value.dtype, value.requires_grad
     if isinstance(value, (tuple, list)):
-        return type(value), *map(_told, value)
+        return type(value), *map(_description, value)
     if isinstance(value, dict):
-        return tuple((_told(k), _told(v)) for k, v in value.items())
+        return tuple((_description(k), _description(v)) for k, v in value.items())
     if isinstance(value, FunctionType):
-        return value.__code__, *(_told(cell.cell_contents) for cell in value.__closure__ or ())
-    return type(value), *(_told(part) for part in _parts(value))
+        return value.__code__, *(
+            _description(cell.cell_contents) for cell in value.__closure__ or ()
+        )
+    return type(value), *(_description(part) for part in _parts(value))
 
 
 def _parts(value: Any) -> Iterable[Any]:

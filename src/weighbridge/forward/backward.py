@@ -57,16 +57,16 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
         gradients = _call(m, node, grads)
         grads.clear()
         leaves = []
-        for i, (source, at) in enumerate(node.inputs):
+        for i, (source, number) in enumerate(node.inputs):
             if source is None:
                 continue
-            given = gradients[i]
+            gradient = gradients[i]
             gradients[i] = None
             leaf = isinstance(source, LeafTensor)
             buffer = buffers.setdefault(source, [None] * (1 if leaf else source.outputs))
-            if given is not None:
-                _sum(m, buffer, at, given)
-            given = None
+            if gradient is not None:
+                _sum(m, buffer, number, gradient)
+            gradient = None
             waits[source] -= 1
             if waits[source]:
                 continue
@@ -105,16 +105,16 @@ def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
     return gradients
 
 
-def _owned(buffer: list[Any], at: int) -> bool:
+def _owned(buffer: list[Any], slot: int) -> bool:
     """Tell whether nobody but the buffer can see the tensor or its memory."""
-    return not shared(buffer, at) and holders(buffer[at]) == 1
+    return not shared(buffer, slot) and holders(buffer[slot]) == 1
 
 
-def _sum(m: Machine, buffer: list[Any], at: int, given: Tensor) -> None:
-    if buffer[at] is None:
-        buffer[at] = given
-    elif not _owned(buffer, at):
-        buffer[at] = m.new(given.shape, given.dtype)
+def _sum(m: Machine, buffer: list[Any], slot: int, gradient: Tensor) -> None:
+    if buffer[slot] is None:
+        buffer[slot] = gradient
+    elif not _owned(buffer, slot):
+        buffer[slot] = m.new(gradient.shape, gradient.dtype)
 
 
 def accumulate(m: Machine, leaf: LeafTensor, buffer: list[Any]) -> None:
@@ -149,9 +149,9 @@ def _taken(m: Machine, leaf: LeafTensor, buffer: list[Any], *, owned: bool) -> N
 PLACE_AND_CALL = 2
 
 
-def shared(places: Sequence[Any], at: int) -> bool:
+def shared(places: Sequence[Any], index: int) -> bool:
     """Say whether anything but `places[at]` refers to the object that stands there."""
-    return getrefcount(places[at]) > PLACE_AND_CALL
+    return getrefcount(places[index]) > PLACE_AND_CALL
 
 
 def holders(t: Any) -> int:

@@ -85,16 +85,16 @@ class Frame:
         """Return what a node keeps instead of saved tensors: their numbers here."""
         if self.again:
             return self._keep(saved)
-        held: list[Any] = []
+        holders: list[Any] = []
         for t in saved:
             if t is None:
-                held.append(None)
+                holders.append(None)
                 continue
             holder = _Holder(self, self.count)
             self.holders.append(ref(holder))
-            held.append(holder)
+            holders.append(holder)
             self.count += 1
-        return held
+        return holders
 
     def ahead(self, saved: Sequence[Any]) -> None:
         """Keep what an operator is about to save of its inputs, where it is the last of all."""
@@ -117,9 +117,9 @@ class Frame:
     def unpack(self, number: int) -> Any:
         if not self.again:
             self._run_again()
-        found = self.kept[number]
+        tensor = self.kept[number]
         self.kept[number] = None
-        return found
+        return tensor
 
     def _run_again(self) -> None:
         m, self.again = self.m, True
@@ -127,13 +127,13 @@ class Frame:
         before = m.grad, m.name, m.in_backward
         m.grad, m.name = True, "activations"
         m.frames.append(self)
-        x, *rest = self.args
+        x, *others = self.args
         if self.away:
             m.away -= x.nbytes
             x = _elsewhere(x, m.new(x.shape, x.dtype).storage)
         try:
             with m.casting(self.autocast):
-                self.layer(x, *rest)
+                self.layer(x, *others)
         except _StopError:
             pass
         finally:
@@ -165,8 +165,8 @@ def checkpoint(
     finally:
         m.frames.pop()
         if away:
-            x, *rest = args
-            frame.args = (_elsewhere(x, None), *rest)
+            x, *others = args
+            frame.args = (_elsewhere(x, None), *others)
             frame.away = True
             m.away += x.nbytes
             m.most_away = max(m.most_away, m.away)
@@ -183,10 +183,10 @@ def _elsewhere(x: Tensor, storage: TensorStorage | None) -> Tensor:
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
     """One node that keeps the inputs. Of the other arguments those that come of the graph are
     inputs, too: what is attended to has a gradient from every layer."""
-    x, *rest = args
+    x, *arguments = args
     if not x.requires_grad:  # enable_input_require_grads: nothing would be trained without
         x = _leaf(x)
-    others = list({id(t): t for t in _of_graph(rest)}.values())
+    others = list({id(t): t for t in _of_graph(arguments)}.values())
     autocast = m.autocast
     with m.no_grad():
         out: Tensor = layer(*args)
@@ -194,7 +194,9 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         leaves = [_leaf(t) for t in saved]
-        again = _replaced(rest, {id(t): new for t, new in zip(others, leaves[1:], strict=True)})
+        again = _replaced(
+            arguments, {id(t): new for t, new in zip(others, leaves[1:], strict=True)}
+        )
         m.grad, name, m.name = True, m.name, "activations"
         with m.casting(autocast):
             out = layer(leaves[0], *again)

@@ -28,9 +28,9 @@ class Pile(Tensor):
 
     __slots__ = ("held",)
 
-    def __init__(self, held: list[Tensor]) -> None:
+    def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__((0,), INT8, None)
-        self.held = held
+        self.held = tensors
 
 
 def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Carried) -> None:
@@ -45,7 +45,7 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
     with m.watching(out):
         turn(carried)
     turn(carried)
-    alive = [found.nbytes for found in (weak() for weak in out) if found is not None]
+    alive = [storage.nbytes for storage in (weak() for weak in out) if storage is not None]
     pile = Pile([m.many(count - RUN, (nbytes,), INT8) for nbytes in alive])
     carried[0] = _through(m, carried[0], pile)
     for _ in range(LAST):
@@ -74,12 +74,12 @@ class Left:
 
     def kept(self, result: Tensor) -> Tensor:
         """The result, behind what the turns that were left out keep."""
-        storages = (found for found in (weak() for weak in self._made) if found is not None)
+        storages = (storage for storage in (weak() for weak in self._made) if storage is not None)
         alive = [one.nbytes for one in storages if one is not result.storage]
         if not alive:
             return result
-        held = [self._m.many(self._count, (nbytes,), INT8) for nbytes in alive]
-        return _through(self._m, result, Pile(held))
+        piles = [self._m.many(self._count, (nbytes,), INT8) for nbytes in alive]
+        return _through(self._m, result, Pile(piles))
 
 
 def _through(m: Machine, x: Tensor, pile: Pile) -> Tensor:

@@ -187,16 +187,16 @@ def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
     if m.autocast is not None:
         logits = cast(m, logits, FLOAT32)
     dtype = wider(logits, targets)
-    rest, sigmoid = m.new(logits.shape, dtype), m.new(logits.shape, logits.dtype)
+    term, sigmoid = m.new(logits.shape, dtype), m.new(logits.shape, logits.dtype)
     loss = m.new((), dtype)
-    del rest, sigmoid
-    shape, own = logits.shape, logits.dtype
+    del term, sigmoid
+    shape, logits_dtype = logits.shape, logits.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        sigmoid = m.new(shape, own)
+        sigmoid = m.new(shape, logits_dtype)
         gradient = m.new(shape, dtype)
         del sigmoid
-        return [gradient if dtype == own else m.new(shape, own)]
+        return [gradient if dtype == logits_dtype else m.new(shape, logits_dtype)]
 
     record(m, back, [logits], [logits, targets], loss)
     return loss

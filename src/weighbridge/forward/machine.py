@@ -131,11 +131,11 @@ class Machine:
     def casting(self, dtype: DType | None) -> Iterator[None]:
         """torch.autocast; copies of weights go at the end of the outermost."""
         before, self.autocast = self.autocast, dtype
-        kept, self.casts = self.casts, (self.casts if before is not None else {})
+        outer, self.casts = self.casts, (self.casts if before is not None else {})
         try:
             yield
         finally:
-            self.autocast, self.casts = before, kept
+            self.autocast, self.casts = before, outer
 
     @contextmanager
     def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
@@ -171,11 +171,11 @@ def record(
     if True not in needs:
         return
     edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
-    kept: list[Any] = list(saved)
-    node = GradNode(m.number(), back, edges, needs, kept, len(outputs))
+    to_keep: list[Any] = list(saved)
+    node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
     node.attributes = attributes
     if m.frames:
-        node.saved = m.frames[-1].pack(kept)
+        node.saved = m.frames[-1].pack(to_keep)
     for slot, out in enumerate(outputs):
         out.node, out.slot = node, slot
 
@@ -221,10 +221,10 @@ def lower(m: Machine, t: Tensor) -> Tensor:
     if target is None or t.dtype == target or t.dtype.name not in FLOATS:
         return t
     if isinstance(t, LeafTensor) and t.trainable and t.dtype == FLOAT32:
-        found = m.casts.get(id(t))
-        if found is None:
-            found = m.casts[id(t)] = (t, cast(m, t, target))
-        return found[1]
+        entry = m.casts.get(id(t))
+        if entry is None:
+            entry = m.casts[id(t)] = (t, cast(m, t, target))
+        return entry[1]
     return cast(m, t, target)
 
 

@@ -18,11 +18,11 @@ Wrap = Callable[[Machine, Tensor], Tensor]
 
 def below(name: str, paths: Container[str]) -> str:
     """The one of `paths`, which end with a dot, that `name` lies below; "" for none."""
-    at = name.find(".")
-    while at >= 0:
-        if name[: at + 1] in paths:
-            return name[: at + 1]
-        at = name.find(".", at + 1)
+    end = name.find(".")
+    while end >= 0:
+        if name[: end + 1] in paths:
+            return name[: end + 1]
+        end = name.find(".", end + 1)
     return ""
 
 
@@ -53,16 +53,16 @@ class Module:
         return Module(self.params, self.wraps, self.path + name)
 
     def weight(self, name: str) -> LeafTensor:
-        return self._held(f"{self.path}{name}.weight")
+        return self._param(f"{self.path}{name}.weight")
 
     def bias(self, name: str) -> LeafTensor | None:
         return self.params.get(f"{self.path}{name}.bias")
 
     def bare(self, name: str) -> LeafTensor:
         """A parameter of no module of its own."""
-        return self._held(self.path + name)
+        return self._param(self.path + name)
 
-    def _held(self, name: str) -> LeafTensor:
+    def _param(self, name: str) -> LeafTensor:
         if name not in self.params:
             raise UnsupportedError(
                 f"a step needs {name}, which the model does not hold: its layers differ in a way "

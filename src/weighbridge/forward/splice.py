@@ -156,13 +156,13 @@ class Walk:
         keeps_input = holders(x) > before
         keeps_result = shared(result, 0) or holders(result[0]) > 1
         [out] = result
-        found = self._forward(out, tuple(self._casts(to_save)), (keeps_input, keeps_result))
+        forward = self._forward(out, tuple(self._casts(to_save)), (keeps_input, keeps_result))
         if keeps_input:
             tape.know(INPUT, x.storage.held)
         attributes = [t.storage.held for t in _attributes(out.node, begun) if t.storage]
         self.attributes = {slot for slot in map(tape.slot, attributes) if slot is not None}
         del begun
-        self.kind.forward.note(found, self.layer)
+        self.kind.forward.note(forward, self.layer)
         output = Computed(out.shape, out.dtype, out.storage)
         record(m, self._begins, [out], [], output)
         return output
@@ -188,19 +188,19 @@ class Walk:
         output = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
         return Forward(*output, casts, self.m.away - self.away)
 
-    def _casts(self, kept: int) -> "list[Cast]":
-        """Casts that autocast has made since it had `kept` of them."""
-        found = []
-        for cast in list(self.m.casts.values())[kept:]:
-            held = shared(cast, 1) or holders(cast[1]) > 1
+    def _casts(self, count: int) -> "list[Cast]":
+        """Casts that autocast has made since it had `count` of them."""
+        casts = []
+        for cast in list(self.m.casts.values())[count:]:
+            is_held = shared(cast, 1) or holders(cast[1]) > 1
             p, t = cast
             assert t.storage is not None
             number, slot = self.tape.params.get(id(p)), self.tape.slot(t.storage.held)
             if number is None or slot is None:
                 self.tape.whole = False
                 continue
-            found.append(Cast(number, slot, t.shape, t.dtype, held))
-        return found
+            casts.append(Cast(number, slot, t.shape, t.dtype, is_held))
+        return casts
 
     def _begins(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         tape = self.tape
@@ -256,21 +256,21 @@ class Spliced:
         self.stays: list[TensorStorage] = []
 
     def back(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        found: Backward = self.kind.backward.use()
+        backward: Backward = self.kind.backward.use()
         slots = self.slots
-        slots[GIVEN:GIVEN] = [None] * (found.slots + 2 - len(slots))
+        slots[GIVEN:GIVEN] = [None] * (backward.slots + 2 - len(slots))
         slots[GIVEN] = grads[0].storage
-        through = found.result == GIVEN
+        through = backward.result == GIVEN
         if not through:
             grads[0] = None
-        self._again(m, self.kind.backward, found.events)
-        m.away += found.away
-        storage = TensorStorage.of(m.heap, slots[found.result])
-        self.stays = [TensorStorage.of(m.heap, slots[slot]) for slot in found.stays]
+        self._again(m, self.kind.backward, backward.events)
+        m.away += backward.away
+        storage = TensorStorage.of(m.heap, slots[backward.result])
+        self.stays = [TensorStorage.of(m.heap, slots[slot]) for slot in backward.stays]
         slots.clear()
         if through:
             return grads[:]
-        return [_tensor(found.type, found.shape, found.dtype, storage)]
+        return [_tensor(backward.type, backward.shape, backward.dtype, storage)]
 
     def _again(self, m: Machine, trace: LayerTrace, events: Sequence[Event]) -> None:
         grads = [self.params[number] for _, _, number, *_ in trace.grads]
@@ -301,22 +301,22 @@ class Spliced:
     def _play(self, m: Machine, events: Iterable[Event]) -> None:
         """Take and give back once more what a tape says."""
         heap, slots = m.heap, self.slots
-        for what, slot, *rest in events:
+        for what, slot, *details in events:
             if what == TAKE:
-                slots[slot] = heap.again(*rest)
+                slots[slot] = heap.again(*details)
                 continue
-            held = slots[slot]
+            live = slots[slot]
             slots[slot] = None
             if what == NAME:
-                slots[slot] = _renamed(heap, held, *rest)
+                slots[slot] = _renamed(heap, live, *details)
             elif what == GRAD:
-                number, shape, dtype, kind = rest
-                out = [_tensor(kind, shape, dtype, TensorStorage.of(heap, held))]
-                held = None  # the parameter alone has it from here on
+                number, shape, dtype, kind = details
+                out = [_tensor(kind, shape, dtype, TensorStorage.of(heap, live))]
+                live = None  # the parameter alone has it from here on
                 accumulate(m, self.params[number], out)
-            elif isinstance(held, LiveTensor):
-                heap.drop(held)
-            held = None
+            elif isinstance(live, LiveTensor):
+                heap.drop(live)
+            live = None
 
 
 def _alone(slots: Slots, slot: int) -> bool:
@@ -331,53 +331,53 @@ def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | 
     several: dict[int, int] = {}
     taken: set[int] = set()
     left: set[int] = set()
-    for what, slot, *rest in events:
+    for what, slot, *details in events:
         if what == TAKE:
-            nbytes, name, stream, several[slot] = rest
+            nbytes, name, stream, several[slot] = details
             steps.append((slot, nbytes, stream, name))
             taken.add(slot)
             continue
         stays = what == NAME or (what == GRAD and fresh)
-        name = rest[0] if what == NAME else GRADIENTS if stays else ""
+        name = details[0] if what == NAME else GRADIENTS if stays else ""
         steps.append((slot, RENAMED if stays else DROPPED, 0, name))
         if slot not in taken:
             (left.add if stays else left.discard)(slot)
-    before = {slot: _held(slots[slot]) for slot, *_ in steps if slot not in taken}
+    before = {slot: _live(slots[slot]) for slot, *_ in steps if slot not in taken}
     if left:
         return None
-    several |= {slot: held.alike for slot, held in before.items()}
+    several |= {slot: live.alike for slot, live in before.items()}
     alike = {slot: count for slot, count in several.items() if count > 1}
-    return HeapCourse(steps, {slot: held[:2] for slot, held in before.items()}, alike)
+    return HeapCourse(steps, {slot: live[:2] for slot, live in before.items()}, alike)
 
 
-def _held(there: Any) -> LiveTensor:
+def _live(there: Any) -> LiveTensor:
     return there.held if isinstance(there, TensorStorage) else there
 
 
-def _renamed(heap: Heap, held: Any, name: str) -> Any:
-    if isinstance(held, LiveTensor):
-        return heap.rename(held, name)
-    held.rename(name)
-    return held
+def _renamed(heap: Heap, live: Any, name: str) -> Any:
+    if isinstance(live, LiveTensor):
+        return heap.rename(live, name)
+    live.rename(name)
+    return live
 
 
 def _spliced(m: Machine, kind: AlikeLayers, params: Sequence[LeafTensor], x: Tensor) -> Tensor:
-    found: Forward = kind.forward.use()
-    slots: Slots = [None] * (found.slots + 2)
+    forward: Forward = kind.forward.use()
+    slots: Slots = [None] * (forward.slots + 2)
     output = Spliced(kind, params, slots)
-    output._again(m, kind.forward, found.events)
-    for number, slot, shape, dtype, held in found.casts:
+    output._again(m, kind.forward, forward.events)
+    for number, slot, shape, dtype, is_held in forward.casts:
         storage = TensorStorage.of(m.heap, slots[slot])
-        slots[slot] = storage if held else None
+        slots[slot] = storage if is_held else None
         m.casts[id(params[number])] = params[number], Computed(shape, dtype, storage)
-    storage = TensorStorage.of(m.heap, slots[found.result])
-    slots[found.result] = storage if found.keeps_result else None
-    if found.keeps_input:
+    storage = TensorStorage.of(m.heap, slots[forward.result])
+    slots[forward.result] = storage if forward.keeps_result else None
+    if forward.keeps_input:
         slots[INPUT] = x.storage
-    m.away += found.away
+    m.away += forward.away
     m.most_away = max(m.most_away, m.away)
-    out = Computed(found.shape, found.dtype, storage)
-    if found.graph:
+    out = Computed(forward.shape, forward.dtype, storage)
+    if forward.graph:
         record(m, output.back, [x], [], out)
     return out
 

@@ -184,12 +184,12 @@ def entered(s: TrainingStep, x: Tensor) -> Tensor:
     return LeafTensor("input", x.shape, x.dtype, x.storage)
 
 
-def keeping(m: Machine, x: Tensor, kept: list[Tensor]) -> Tensor:
+def keeping(m: Machine, x: Tensor, gradients: list[Tensor]) -> Tensor:
     """Return `x` itself; it is in `kept` with its gradient when that is there."""
     out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        kept.extend((saved[0], grads[0]))
+        gradients.extend((saved[0], grads[0]))
         return [grads[0]]
 
     record(m, back, [x], [x.detach()], out)

@@ -30,29 +30,29 @@ class SpliceTape:
         self.params = params
         self.whole = True
 
-    def know(self, slot: int, held: LiveTensor) -> None:
-        self.alive[id(held)] = slot, held
+    def know(self, slot: int, live: LiveTensor) -> None:
+        self.alive[id(live)] = slot, live
 
-    def slot(self, held: LiveTensor) -> int | None:
-        entry = self.alive.get(id(held))
+    def slot(self, live: LiveTensor) -> int | None:
+        entry = self.alive.get(id(live))
         return None if entry is None else entry[0]
 
     def forget(self, slots: Container[int]) -> None:
         self.alive = {key: entry for key, entry in self.alive.items() if entry[0] not in slots}
 
-    def taken(self, held: LiveTensor, stream: int) -> None:
-        if held.block is not None:
-            self.know(self.count, held)
-            self.events.append((TAKE, self.count, held.nbytes, held.name, stream, held.alike))
+    def taken(self, live: LiveTensor, stream: int) -> None:
+        if live.block is not None:
+            self.know(self.count, live)
+            self.events.append((TAKE, self.count, live.nbytes, live.name, stream, live.alike))
             self.count += 1
 
-    def dropped(self, held: LiveTensor) -> None:
-        if held.block is not None:
-            self.events.append((DROP, self._gone(held)))
+    def dropped(self, live: LiveTensor) -> None:
+        if live.block is not None:
+            self.events.append((DROP, self._gone(live)))
 
-    def renamed(self, held: LiveTensor, made: LiveTensor) -> None:
-        if held.block is not None:
-            slot = self._gone(held)
+    def renamed(self, live: LiveTensor, made: LiveTensor) -> None:
+        if live.block is not None:
+            slot = self._gone(live)
             self.events.append((NAME, slot, made.name))
             if slot is not None:
                 self.know(slot, made)
@@ -70,8 +70,8 @@ class SpliceTape:
         self.events.append((GRAD, slot, number, grad.shape, grad.dtype, type(grad)))
         return True
 
-    def _gone(self, held: LiveTensor) -> int | None:
-        slot, _ = self.alive.pop(id(held), (None, held))
+    def _gone(self, live: LiveTensor) -> int | None:
+        slot, _ = self.alive.pop(id(live), (None, live))
         self.whole = self.whole and slot is not None
         return slot
 

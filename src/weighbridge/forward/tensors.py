@@ -25,12 +25,12 @@ class TensorStorage:
         self._heap: Heap | None = heap
 
     @classmethod
-    def of(cls, heap: Heap, held: "LiveTensor | TensorStorage") -> "TensorStorage":
+    def of(cls, heap: Heap, source: "LiveTensor | TensorStorage") -> "TensorStorage":
         """Wrap memory that is held already; a storage is returned as it is."""
-        if isinstance(held, TensorStorage):
-            return held
+        if isinstance(source, TensorStorage):
+            return source
         out = cls.__new__(cls)
-        out._held, out._heap = held, heap
+        out._held, out._heap = source, heap
         return out
 
     def surrender(self) -> LiveTensor:

@@ -161,14 +161,14 @@ def _turned(
     wider = 4 // step.size if step.style.wide_rotary or step.style.float_rotary else 1
     if step.style.float_rotary and wider > 1:
         wide = heap.all((wider * n for n in sizes), "activations")
-        out = [rotated(heap, held.nbytes) for held in wide]
-        turned = [heap.into(n, held) for n, held in zip(sizes, out, strict=True)]
+        out = [rotated(heap, tensor.nbytes) for tensor in wide]
+        turned = [heap.into(n, tensor) for n, tensor in zip(sizes, out, strict=True)]
         heap.drop(*wide)
         return turned[0], turned[1]
     part = [n * width // mixer.key_dim if width else n for n in sizes]
     out = [rotated(heap, n, wider) for n in part]
     if wider > 1 or part != list(sizes):  # cast back, or joined with what has no position
-        out = [heap.into(n, held) for n, held in zip(sizes, out, strict=True)]
+        out = [heap.into(n, tensor) for n, tensor in zip(sizes, out, strict=True)]
     return out[0], out[1]
 
 
@@ -183,7 +183,7 @@ def cross(heap: Heap, step: ForwardStep, mixer: CrossAttention, cache: MixerCach
         plain = heap.all(sizes if copied else (), "activations")
         cache.tensors = list(heap.all(sizes, KV))
         heap.drop(*plain)
-    keys, values = (held.nbytes for held in cache.tensors)
+    keys, values = (tensor.nbytes for tensor in cache.tensors)
     output, *cache.scores = attend(heap, step, _heads(mixer, length, 0), keys, values)
     out = linear(heap, step, mixer.heads * mixer.value_dim, step.hidden)
     heap.drop(output, queries)
@@ -194,8 +194,8 @@ def queries_alone(
     heap: Heap, step: ForwardStep, block: LayerBlock, masks: Mapping[int | None, int]
 ) -> LiveTensor:
     """A layer that attends to what another stores: its own part is the queries."""
-    own = next((m for m in block.mixers if isinstance(m, Attention)), None)
-    width = own.heads * own.key_dim if own else step.hidden
+    mixer = next((m for m in block.mixers if isinstance(m, Attention)), None)
+    width = mixer.heads * mixer.key_dim if mixer else step.hidden
     queries = linear(heap, step, step.hidden, width)
     turned = rotated(heap, queries.nbytes) if step.style.rotary else heap.take(0)
     output = heap.take(queries.nbytes)
@@ -259,12 +259,12 @@ def _summed(
     are joined; added to zeros of so many `rows`."""
     inputs, outputs = (pairs * width * step.size for width in widths)
     gathered = heap.take(inputs)
-    held = [gathered, heap.into(outputs, heap.take(outputs))]
+    variables = [gathered, heap.into(outputs, heap.take(outputs))]
     if rows < pairs:  # back in tokens: each by its weight, beside what the caller names
-        held.append(heap.take(outputs))
+        variables.append(heap.take(outputs))
     zeros = heap.take(rows * widths[1] * step.size)
     out = heap.take(zeros.nbytes)
-    heap.drop(*held, zeros)
+    heap.drop(*variables, zeros)
     return out
 
 
@@ -298,16 +298,16 @@ def _bias(
     embedded = step.size * step.batch * to.count * mixer.heads * mixer.key_dim
     places = heap.all([embedded] * to.parts, "activations")
     every = step.rows * mixer.heads * to.count * step.size
-    held: list[LiveTensor] = list(places)
+    variables: list[LiveTensor] = list(places)
     score: tuple[LiveTensor, ...] = ()
     for _ in range(to.parts):
         product = heap.take(every)
-        held.append(
+        variables.append(
             heap.into(NUMBERS * step.tokens * step.tokens, heap.take(NUMBERS * step.tokens**2))
         )
-        held.append(heap.into(cells, product))  # what was picked
+        variables.append(heap.into(cells, product))  # what was picked
         scaled = heap.take(cells)
         score = score or (heap.take(cells),)
         heap.drop(scaled)
-    heap.drop(*held)
+    heap.drop(*variables)
     return score

@@ -167,10 +167,10 @@ def _groups(mixer: Compressed, width: int, setting: TransformersCacheSetting) ->
     gates, twice as wide where groups overlap; those layers also keep half of the last group. What
     waits is a view of all tokens of the last step."""
     groups, waiting = divmod(setting.lengths.context, mixer.rate)
-    held = setting.lengths.context if setting.after == "prefill" else waiting or mixer.rate
+    tokens = setting.lengths.context if setting.after == "prefill" else waiting or mixer.rate
     if not mixer.overlaps:
-        return groups * width + 2 * held * width
-    return groups * width + 4 * held * width + (2 * mixer.rate * width if groups else 0)
+        return groups * width + 2 * tokens * width
+    return groups * width + 4 * tokens * width + (2 * mixer.rate * width if groups else 0)
 
 
 def _recurrent(mixer: Recurrent, setting: TransformersCacheSetting) -> CacheBytes:

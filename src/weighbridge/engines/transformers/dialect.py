@@ -76,15 +76,15 @@ def _name(call: ast.Call) -> str:
 
 
 def _class(load: ast.Call) -> str:
-    held = load.func.value if isinstance(load.func, ast.Attribute) else None
-    return held.id if isinstance(held, ast.Name) else getattr(held, "attr", "")
+    owner = load.func.value if isinstance(load.func, ast.Attribute) else None
+    return owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
 
 
 def _switched_off(call: ast.Call) -> str:
     """Return the kernel that a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
-    found = re.fullmatch(r"enable_(\w+)_sdp", _name(call))
+    match = re.fullmatch(r"enable_(\w+)_sdp", _name(call))
     off = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
-    return found[1] if found and off else ""
+    return match[1] if match and off else ""
 
 
 def _text(node: ast.AST, what: str) -> str:
@@ -113,10 +113,10 @@ def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) ->
     if reader is None:
         warnings.append(f"{word.arg!r:.80} is no keyword that we know; it is left out")
         return
-    found = dict(reader(word.value))
-    if not found:
+    values = dict(reader(word.value))
+    if not values:
         warnings.append(f"{word.arg}: its value is not read; the default is counted")
-    settings |= {name: value for name, value in found.items() if value != ""}
+    settings |= {name: value for name, value in values.items() if value != ""}
 
 
 Read = Callable[[ast.AST], Iterator[tuple[str, Value]]]
@@ -159,10 +159,10 @@ def _config(node: ast.AST) -> Iterator[tuple[str, Value]]:
         return
     inner = next((a for a in node.args if isinstance(a, ast.Call)), None)
     words = [*node.keywords, *(inner.keywords if inner is not None else ())]
-    given = {word.arg: _value(word.value) for word in words if word.arg}
-    found = named(_name(node), given, "" if inner is None else _name(inner))
-    if found is not None:
-        yield "quantization", found
+    arguments = {word.arg: _value(word.value) for word in words if word.arg}
+    scheme = named(_name(node), arguments, "" if inner is None else _name(inner))
+    if scheme is not None:
+        yield "quantization", scheme
 
 
 def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
@@ -174,7 +174,7 @@ def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
         yield "cache_implementation", value
 
 
-def _kept(node: ast.AST) -> Iterator[tuple[str, Value]]:
+def _use_cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """Yield the plain cache, which some classes keep only where it is asked for."""
     if _value(node) is True:
         yield "cache_implementation", "dynamic"
@@ -183,8 +183,8 @@ def _kept(node: ast.AST) -> Iterator[tuple[str, Value]]:
 def _backend(node: ast.AST) -> Iterator[tuple[str, Value]]:
     value = _value(node)
     for ours, (backend, bits) in CACHES.items():
-        given = value if isinstance(value, Mapping) else {}
-        if (given.get("backend"), given.get("nbits", bits)) == (backend, bits):
+        arguments = value if isinstance(value, Mapping) else {}
+        if (arguments.get("backend"), arguments.get("nbits", bits)) == (backend, bits):
             yield "cache_implementation", ours
 
 
@@ -206,7 +206,7 @@ WORDS: Mapping[str, Read] = {
     "max_length": _plain("context"),
     "max_new_tokens": _plain("max_new_tokens"),
     "num_beams": _plain("num_beams"),
-    KEEPS: _kept,
+    KEEPS: _use_cache,
     "cache_implementation": _cache,
     "cache_config": _backend,
     "logits_to_keep": _plain("logits_to_keep"),

@@ -190,14 +190,14 @@ def _repeated(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
         sigmoid = heap.into(wide, heap.take(wide))
         glu = heap.into(wide, sigmoid)
         product = heap.into(wide, heap.take(wide))
-        held = (*halves, glu)
+        variables = (*halves, glu)
     else:
-        held, product = (), heap.into(wide, activated(heap, step, wide))
+        variables, product = (), heap.into(wide, activated(heap, step, wide))
     down = heap.into(hidden, product)
     for _ in range(2 if step.style.clamped else 1):  # a bias, and weights
         down = heap.into(hidden, down)
     out = heap.into(step.wide(_inputs(step, experts)), down)
-    heap.drop(repeated, both, *held)
+    heap.drop(repeated, both, *variables)
     return out
 
 

@@ -54,14 +54,14 @@ def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     sizes = growth(step, stage)
     lingering: list[LiveTensor] = []
     for i, block in enumerate(stage.blocks):
-        kept = stage.kept[i]
+        caches = stage.kept[i]
         if not stage.layers.whole[i]:
-            grow(heap, step, block, kept, sizes[stage.layers.kinds[i]])
+            grow(heap, step, block, caches, sizes[stage.layers.kinds[i]])
             beside += _returned(heap, step)
             continue
-        new = layer(heap, step, block, kept, masks)
+        new = layer(heap, step, block, caches, masks)
         heap.drop(*lingering)
-        lingering = _weights(kept)
+        lingering = _weights(caches)
         if x is not embedded:
             heap.drop(x)
         elif not stage.first:  # a copy from the device before, which the layer alone had
@@ -79,10 +79,10 @@ def _returned(heap: Heap, step: ForwardStep) -> tuple[LiveTensor, ...]:
 
 def _weights(caches: Sequence[MixerCache]) -> list[LiveTensor]:
     """Return the weights that eager attention handed to a layer that is over."""
-    found = [tensor for k in caches for tensor in k.scores]
+    scores = [tensor for k in caches for tensor in k.scores]
     for k in caches:
         k.scores = []
-    return found
+    return scores
 
 
 def _positions(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
@@ -132,15 +132,15 @@ def _turned(mixer: Mixer) -> int:
 def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, list[LiveTensor]]:
     """One for each distance that layers see. sdpa needs none where all is seen and no request is
     shorter than the others, flash_attention_2 never."""
-    found: dict[int | None, int] = {}
-    held = []
+    sizes: dict[int | None, int] = {}
+    tensors = []
     causal = stage.body.causal
     each = step.size if step.kernel == "eager" else 1
     for reach in dict.fromkeys(_reach(m) for m in _mixers(stage)):
-        found[reach] = _mask(step, reach, causal=causal)
-        heap.passing(found[reach] // step.batch * (2 if causal else DISTANCES))
-        held.append(heap.take(found[reach] * each))
-    return found, held
+        sizes[reach] = _mask(step, reach, causal=causal)
+        heap.passing(sizes[reach] // step.batch * (2 if causal else DISTANCES))
+        tensors.append(heap.take(sizes[reach] * each))
+    return sizes, tensors
 
 
 DISTANCES = 16  # bytes a cell: two matrices of distances in 64 bits, where a window has two sides
@@ -183,20 +183,20 @@ def _one_by_one(
     heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
     x: list[LiveTensor] = []  # the sum so far, beside the caller's input
-    held: list[LiveTensor] = []  # by the layer's variables, to its end
+    variables: list[LiveTensor] = []  # by the layer's variables, to its end
     for group in _sequence(block, caches):
         normed = _before(heap, step)
         out = [mixed(heap, step, m, k, masks, block) for m, k in group]
         if step.style.holds_normed:
-            held, normed = [*held, *normed], []
-        x = [_added(heap, step, x, out, normed, held if step.style.holds_attended else None)]
+            variables, normed = [*variables, *normed], []
+        x = [_added(heap, step, x, out, normed, variables if step.style.holds_attended else None)]
     for f in block.feeds:
         normed = _before(heap, step)
         if step.style.frees_fed and isinstance(f, Dense):
             x = [_added(heap, step, x, [dense(heap, step, f, normed)], [])]
         else:
             x = [_added(heap, step, x, [feed(heap, step, f)], normed)]
-    heap.drop(*held)
+    heap.drop(*variables)
     return x[0] if x else heap.take(step.wide(step.hidden))
 
 
@@ -227,7 +227,7 @@ def _added(
     x: list[LiveTensor],
     made: list[LiveTensor],
     normed: list[LiveTensor],
-    held: list[LiveTensor] | None = None,
+    variables: list[LiveTensor] | None = None,
 ) -> LiveTensor:
     """The sum of the residual and what was made, normed where the class norms behind; `held` takes
     what was made, else it goes."""
@@ -239,10 +239,10 @@ def _added(
     total = heap.take(
         4 * step.rows * step.hidden if step.style.wide_stream else step.wide(step.hidden)
     )
-    if held is None:
+    if variables is None:
         heap.drop(*made)
     else:
-        held += made
+        variables += made
     if not step.style.norms_behind:
         heap.drop(*x)
         return total

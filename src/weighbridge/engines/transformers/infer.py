@@ -120,11 +120,11 @@ def _formula(plan: GenerationPlan, name: str, phase: str, nbytes: int) -> str:
     of = f"{plan.prompt.batch:,} x {tokens:,} tokens"
     if name == KV and plan.prompt.cache == "dynamic":
         lengths = (tokens, tokens - 1)  # the last token is written, and never read
-        told = spelled.cache(
+        formula = spelled.cache(
             plan.kinds, nbytes, batch=plan.prompt.batch, tokens=lengths, dtype=plan.prompt.dtype
         )
-        if told:
-            return told
+        if formula:
+            return formula
     rows = plan.prompt.batch * (tokens if phase == "prefill" else 1)
     outputs = (
         "of all tokens" if not plan.logits_kept else f"of {plan.logits_kept} tokens a sequence"
@@ -182,8 +182,8 @@ def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer
 def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
     """The devices of `infer` alone, as far as they need be walked."""
 
-    def held(at: SearchPoint) -> Serving:
-        s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
+    def held_bytes(point: SearchPoint) -> Serving:
+        s, p, _ = _planned(replace(subject, context=point.context), point.of(w), budget)
         by_share: dict[Hashable, list[list[NamedBytes]]] = {}
         kinds = []
         for i, on in enumerate(loaded(s, p)):
@@ -194,7 +194,7 @@ def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
             kinds.append(by_share[alike])
         return Serving(len(kinds), kinds if budget.mixed else list(by_share.values()))
 
-    return held
+    return held_bytes
 
 
 def _layers(body: Body, share: LoadedShare) -> Hashable:
@@ -202,7 +202,7 @@ def _layers(body: Body, share: LoadedShare) -> Hashable:
     and whether it has the first and the last. The deepest models are dealt to a hundred devices,
     and most of these have the like."""
     start, end = share.share.start, share.share.end
-    kinds = memo(body, ("kinds",), lambda: DeviceLayers.found(body.blocks).kinds)
+    kinds = memo(body, ("kinds",), lambda: DeviceLayers.of_blocks(body.blocks).kinds)
     return start == 0, end == len(kinds), kinds[start:end]
 
 

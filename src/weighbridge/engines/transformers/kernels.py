@@ -151,14 +151,16 @@ def _kernel(step: ForwardStep, heads: KernelHeads) -> str:
         return step.kernel
     if heads.groups > 1 and step.style.ungrouped:
         return "math"
-    return "math" if _told(step, heads) and (step.size == 4 or not _alike(heads)) else "sdpa"
+    return (
+        "math" if _told_of_groups(step, heads) and (step.size == 4 or not _alike(heads)) else "sdpa"
+    )
 
 
 def _alike(heads: KernelHeads) -> bool:
     return heads.key_dim == heads.value_dim <= FLASH_MOST
 
 
-def _told(step: ForwardStep, heads: KernelHeads) -> bool:
+def _told_of_groups(step: ForwardStep, heads: KernelHeads) -> bool:
     """Tell whether the kernel is told of groups (enable_gqa): of fewer heads of keys and values; in
     some releases also where each head has its own, if the class counts groups."""
     if heads.mask or step.rules.sdpa_repeats or step.style.ungrouped:
@@ -195,7 +197,7 @@ def _repeats(step: ForwardStep, heads: KernelHeads) -> bool:
     if step.rules.sdpa_repeats:
         return True
     packed = step.tokens == 1 and step.rules.packs_queries
-    return not (_told(step, heads) or step.style.ungrouped or packed)
+    return not (_told_of_groups(step, heads) or step.style.ungrouped or packed)
 
 
 def _fused(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
@@ -231,8 +233,8 @@ def _math(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor
     """Run the math kernel; since torch 2.5 all of it in float32. Fewer heads of keys and values are
     repeated here if `enable_gqa` tells of them; else the product does it, one after the other."""
     cells = 4 * step.rows * heads.count * heads.seen
-    told = _told(step, heads)
-    inner = heads.groups if told or step.style.ungrouped else 1
+    groups_told = _told_of_groups(step, heads)
+    inner = heads.groups if groups_told or step.style.ungrouped else 1
     queries, out = (
         4 * step.rows * heads.count * heads.key_dim,
         4 * step.rows * heads.count * heads.value_dim,
@@ -241,7 +243,7 @@ def _math(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor
     values = 4 * step.batch * heads.seen * heads.count * heads.value_dim
     small = (queries, keys // inner, values // inner) if step.size < 4 else ()
     causal = 4 * step.tokens * heads.seen if heads.own and step.tokens > 1 else 0
-    repeated = (keys, values) if told and heads.groups > 1 else ()
+    repeated = (keys, values) if groups_told and heads.groups > 1 else ()
     beside = heap.all((*small, causal, *repeated, queries), "activations")
     shared = (
         heads.groups if step.style.ungrouped and step.batch == 1 else 1

@@ -42,14 +42,14 @@ def _picked(heap: Heap, step: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...
     """Make the mask of the keys that are not among the best. The product copies the keys for every
     query where there are several sequences (DeepseekV32Indexer.forward)."""
     cells, keys = 4 * step.rows * of.heads * step.context, 4 * step.batch * step.context * of.dim
-    held = heap.all([step.wide(of.heads * of.dim), step.wide(of.dim)] * 2, "activations")
+    variables = heap.all([step.wide(of.heads * of.dim), step.wide(of.dim)] * 2, "activations")
     wide = heap.all([4 * step.rows * of.heads * of.dim, keys], "activations")
     copies = heap.take(keys * step.tokens if step.batch > 1 else 0)
     scores = heap.take(cells)
     heap.drop(*wide, copies)
     scores = heap.into(cells, scores)  # scaled
     scores = heap.into(cells, scores)  # those below zero are zero
-    heap.drop(heap.into(4 * step.rows * step.context, scores), *held)
+    heap.drop(heap.into(4 * step.rows * step.context, scores), *variables)
     mask = step.rows * step.context
     return heap.all((mask, mask * (step.size if step.kernel == "eager" else 1)), "activations")
 

@@ -55,18 +55,18 @@ def deal(
     if devices == 1:
         return (DeviceShare(tensors=tuple(tensors), start=0, end=layers),)
     units = _units(tensors, blocks)
-    sizes = {name: sum(t.nbytes * t.copies for t in held) for name, held in units.items()}
+    sizes = {name: sum(t.nbytes * t.copies for t in content) for name, content in units.items()}
     most = sum(sizes.values()) // devices + 5 * _buffer(sizes, units, blocks) // 4
     spared = _to_come(list(sizes.values()))
     numbers = _numbers(units, layers)
     piles: list[list[str]] = [[] for _ in range(devices)]
-    at, used = 0, 0
+    device, used = 0, 0
     for (name, nbytes), largest in zip(sizes.items(), spared, strict=True):
-        limit = min(most, rooms[at]) if rooms else most
-        limit -= largest if at == 0 else 0
-        if used + nbytes > limit and at < devices - 1 and piles[at]:
-            at, used = at + 1, 0
-        piles[at].append(name)
+        limit = min(most, rooms[device]) if rooms else most
+        limit -= largest if device == 0 else 0
+        if used + nbytes > limit and device < devices - 1 and piles[device]:
+            device, used = device + 1, 0
+        piles[device].append(name)
         used += nbytes
     return tuple(_shares(piles, units, numbers))
 
@@ -76,21 +76,21 @@ def _buffer(
 ) -> int:
     """The largest block that is kept whole, or the mean of the modules that own tensors."""
     whole = [re.compile(_pattern(p)) for p in blocks]
-    kept = (n for name, n in sizes.items() if any(p.fullmatch(name) for p in whole))
+    whole_sizes = (n for name, n in sizes.items() if any(p.fullmatch(name) for p in whole))
     leaves: dict[str, int] = {}
-    for t in (t for held in units.values() for t in held):
+    for t in (t for content in units.values() for t in content):
         leaves[t.module] = leaves.get(t.module, 0) + t.nbytes * t.copies
     mean = sum(leaves.values()) // max(1, len(leaves))
-    return max(mean, max(kept, default=0))
+    return max(mean, max(whole_sizes, default=0))
 
 
 def _to_come(sizes: list[int]) -> list[int]:
     """The largest behind each."""
-    found, largest = [], 0
+    largest_behind, largest = [], 0
     for nbytes in reversed(sizes):
-        found.append(largest)
+        largest_behind.append(largest)
         largest = max(largest, nbytes)
-    return found[::-1]
+    return largest_behind[::-1]
 
 
 def _pattern(block: str) -> str:
@@ -102,9 +102,9 @@ def _units(tensors: Sequence[PlacedTensor], blocks: Iterable[str]) -> dict[str, 
     whole = [re.compile(_pattern(p) + r"(?=\.|$)") for p in blocks]
     units: dict[str, list[PlacedTensor]] = {}
     for _, group in together(tensors):
-        kept = next((m[0] for m in (p.match(group[0].module) for p in whole) if m), "")
-        for t in group if kept else apart(group):
-            units.setdefault(kept or t.module, []).append(t)
+        unit = next((m[0] for m in (p.match(group[0].module) for p in whole) if m), "")
+        for t in group if unit else apart(group):
+            units.setdefault(unit or t.module, []).append(t)
     return units
 
 
@@ -124,10 +124,10 @@ def _shares(
 ) -> Iterable[DeviceShare]:
     start = 0
     for pile in piles:
-        own = [numbers[name] for name in pile if name in numbers]
-        end = max(own, default=start - 1) + 1
-        held = tuple(t for name in pile for t in units[name])
-        yield DeviceShare(tensors=held, start=start, end=max(start, end))
+        indices = [numbers[name] for name in pile if name in numbers]
+        end = max(indices, default=start - 1) + 1
+        tensors = tuple(t for name in pile for t in units[name])
+        yield DeviceShare(tensors=tensors, start=start, end=max(start, end))
         start = max(start, end)
 
 
@@ -161,7 +161,7 @@ class Holding:
 def loaded(subject: Subject, plan: GenerationPlan) -> tuple[LoadedShare, ...]:
     """Each device's share."""
     warm = plan.device_map is not None and plan.rules.warms_up
-    rest = ("loaded", subject.formats, subject.major, plan.devices, plan.rooms, warm)
+    key = ("loaded", subject.formats, subject.major, plan.devices, plan.rooms, warm)
 
     def compute() -> tuple[LoadedShare, ...]:
         tensors = _placed(subject)
@@ -177,7 +177,7 @@ def loaded(subject: Subject, plan: GenerationPlan) -> tuple[LoadedShare, ...]:
         order = None if warm else placement_order
         return tuple(LoadedShare(share, settled(share.tensors, order), count) for share in shares)
 
-    return memo(subject.model, rest, compute)
+    return memo(subject.model, key, compute)
 
 
 def _placed(subject: Subject) -> tuple[PlacedTensor, ...]:

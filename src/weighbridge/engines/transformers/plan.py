@@ -84,8 +84,8 @@ def _rooms(budget: "Budget | None") -> tuple[int, ...]:
 
 def plan(subject: Subject, w: "Infer", budget: "Budget | None") -> GenerationPlan:
     number, _ = nearest(ENGINE, w.engine_version)
-    at = (number[0], number[1] if len(number) > 1 else 0)
-    class_rules = rules(at, subject.model_type, inner=subject.text is not None)
+    version = (number[0], number[1] if len(number) > 1 else 0)
+    class_rules = rules(version, subject.model_type, inner=subject.text is not None)
     read, prompt, context = _lengths(subject, w)
     beams, devices = w.num_beams or 1, budget.choice.count if budget else 1
     first = _first(subject, w, class_rules)
@@ -173,8 +173,8 @@ def _turned(subject: Subject) -> int:
 def _names(plan: Blueprint) -> Iterator[str]:
     """Yield the names of the language model's tensors; of all, where it is none."""
     names = [x.name for x in plan.counted] + [b.name for b in plan.buffers]
-    own = [name for name in names if plan.part(name) == "language model"]
-    yield from own or names
+    of_language = [name for name in names if plan.part(name) == "language model"]
+    yield from of_language or names
 
 
 def _usual(subject: Subject) -> CacheKind:

@@ -53,7 +53,7 @@ def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> 
     """The output of one layer. Its state stays."""
     narrow, wide = _widths(mixer, step)
     nbytes = stored(step, mixer).state
-    held = heap.take(step.rows * narrow * step.size)
+    projected = heap.take(step.rows * narrow * step.size)
     floats = heap.take(step.rows * wide * 4)
     fresh = heap.take(nbytes, STATE)
     heap.drop(*cache.tensors)
@@ -61,7 +61,7 @@ def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> 
     heap.passing(*_copies(mixer, step, nbytes))
     heap.drop(floats)
     out = linear(heap, step, mixer.channels, step.hidden)
-    heap.drop(held)
+    heap.drop(projected)
     return out
 
 

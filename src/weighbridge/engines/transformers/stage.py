@@ -64,8 +64,8 @@ def remember(
     if step.cache == "static":
         return _static(heap, step, cache, new, reach)
     if step.prompt and not step.rules.copied_prompt:
-        cache.tensors = [heap.rename(held, KV) for held in new]
-        return tuple(held.nbytes for held in new)
+        cache.tensors = [heap.rename(tensor, KV) for tensor in new]
+        return tuple(tensor.nbytes for tensor in new)
     return _joined(heap, step, cache, new, reach)
 
 
@@ -77,9 +77,9 @@ def _joined(
     fresh = []
     windowed = reach is not None and step.rules.sliding_cache
     late: list[LiveTensor] = []
-    for i, held in enumerate(new):
+    for i, tensor in enumerate(new):
         old = [heap.rename(cache.tensors[i], JOINED)] if cache.tensors else []
-        fresh.append(heap.take(held.nbytes // step.tokens * reached(step, reach), KV))
+        fresh.append(heap.take(tensor.nbytes // step.tokens * reached(step, reach), KV))
         if step.rules.legacy_cache:
             cache.old += old
         elif windowed:
@@ -88,7 +88,7 @@ def _joined(
             heap.drop(*old)
     heap.drop(*new, *cache.behind, *late)
     cache.tensors, cache.behind = fresh, []
-    return tuple(held.nbytes for held in fresh)
+    return tuple(tensor.nbytes for tensor in fresh)
 
 
 def reached(step: ForwardStep, reach: int | None) -> int:
@@ -103,9 +103,9 @@ def _static(
 ) -> tuple[int, ...]:
     most = step.longest if reach is None else min(reach, step.longest)
     if not cache.tensors:
-        cache.tensors = [heap.take(held.nbytes // step.tokens * most, KV) for held in new]
+        cache.tensors = [heap.take(tensor.nbytes // step.tokens * most, KV) for tensor in new]
     beyond = step.tokens > most  # a prompt longer than the window attends to itself
-    sizes = tuple(held.nbytes // step.tokens * max(most, step.tokens) for held in new)
+    sizes = tuple(tensor.nbytes // step.tokens * max(most, step.tokens) for tensor in new)
     if beyond:
         cache.extra = list(new)
     else:
@@ -119,13 +119,13 @@ def _quantized(
     """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
     later all are unpacked and joined."""
     if not step.prompt:
-        sizes = [held.nbytes * step.context for held in new]
+        sizes = [tensor.nbytes * step.context for tensor in new]
         unpacked = heap.all(sizes, "temporaries")
         cache.extra = list(heap.all(sizes, "temporaries"))
         heap.drop(*unpacked, *new)
         return tuple(sizes)
     cache.extra = list(new)
-    return tuple(held.nbytes for held in new)
+    return tuple(tensor.nbytes for tensor in new)
 
 
 def attended(heap: Heap, step: ForwardStep, cache: MixerCache, mixer: Attention) -> None:
@@ -169,9 +169,9 @@ def grown(step: ForwardStep, mixer: Mixer) -> Growth:
     if step.cache == "none" or (isinstance(mixer, Attention) and not mixer.causal):
         return ()
     nbytes = stored(step, mixer)
-    own = mixer.expanded if isinstance(mixer, Latent) and not step.rules.latent_cache else mixer
+    cached = mixer.expanded if isinstance(mixer, Latent) and not step.rules.latent_cache else mixer
     states = ((nbytes.state, STATE),) if nbytes.state else ()
-    return (*((size, KV) for size in _parts(own, nbytes.kv)), *states)
+    return (*((size, KV) for size in _parts(cached, nbytes.kv)), *states)
 
 
 def grow(
@@ -193,7 +193,7 @@ def renew(
     """New tensors for the kept ones, one after the other."""
     fresh = []
     for i, (size, name) in enumerate(sizes):
-        old = [heap.rename(held, JOINED) for held in cache.tensors[i : i + 1]]
+        old = [heap.rename(tensor, JOINED) for tensor in cache.tensors[i : i + 1]]
         fresh.append(heap.take(size, name))
         if step.rules.legacy_cache:
             cache.old += old
@@ -243,10 +243,10 @@ class DeviceLayers:
 
     @classmethod
     def of(cls, body: Body, start: int, end: int) -> "DeviceLayers":
-        return memo(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
+        return memo(body, ("layers", start, end), lambda: cls.of_blocks(body.blocks[start:end]))
 
     @classmethod
-    def found(cls, blocks: tuple[LayerBlock, ...]) -> "DeviceLayers":
+    def of_blocks(cls, blocks: tuple[LayerBlock, ...]) -> "DeviceLayers":
         firsts: dict[LayerBlock, int] = {}
         kinds = tuple(firsts.setdefault(block, i) for i, block in enumerate(blocks))
         last = {kind: i for i, kind in enumerate(kinds)}
@@ -281,9 +281,9 @@ class ForwardStage:
     @classmethod
     def of(cls, body: Body, start: int, end: int) -> "ForwardStage":
         layers = DeviceLayers.of(body, start, end)
-        kept = [[MixerCache() for _ in b.mixers] for b in layers.blocks]
+        caches = [[MixerCache() for _ in b.mixers] for b in layers.blocks]
         last = end == len(body.blocks)
-        return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
+        return cls(body=body, layers=layers, first=start == 0, last=last, kept=caches)
 
 
 def growth(step: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:

@@ -228,8 +228,8 @@ def _any(names: Iterable[str], words: Iterable[str]) -> bool:
 def _layer_norm(name: str) -> bool:
     """RMS norms have no bias."""
     module, _, last = name.rpartition(".")
-    own = module.rpartition(".")[2].lower()
-    return last == "bias" and ("norm" in own or own.startswith("ln"))
+    owner = module.rpartition(".")[2].lower()
+    return last == "bias" and ("norm" in owner or owner.startswith("ln"))
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -277,10 +277,10 @@ def linear(heap: Heap, step: ForwardStep, inputs: int, outputs: int) -> LiveTens
     if step.packed is None:
         return heap.take(step.wide(outputs))
     before, beside = step.packed(step.rows, inputs, outputs, step.size)
-    held = heap.all(before, "temporaries")
+    unpacked = heap.all(before, "temporaries")
     out = heap.take(step.wide(outputs))
     heap.passing(*beside, name="temporaries")
-    heap.drop(*held)
+    heap.drop(*unpacked)
     return out
 
 

@@ -38,14 +38,14 @@ def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Compon
     """The workspace of the library that multiplies on that part; others' have none of torch's."""
     if part is not None and part.stack == "own":
         return ()
-    found = cublas(None if part is None else part.capability, torch)
+    workspace = cublas(None if part is None else part.capability, torch)
     if part is None or part.stack == "cuda":
-        return (found,)
+        return (workspace,)
     return (
         replace(
-            found,
+            workspace,
             detail="hipBLAS",
-            bytes=HIP._replace(low=min(HIP.low, found.bytes.low)),
+            bytes=HIP._replace(low=min(HIP.low, workspace.bytes.low)),
             formula="one workspace, whose size the architecture decides",
         ),
     )
@@ -80,8 +80,8 @@ def gptq(
     if not has_auto_gptq(version):
         return _gptqmodel(part, capability)
     largest, widest = _matrices(part)
-    given = (part.quantization or {}).get("exllama_config")
-    said = given.get("version") if isinstance(given, Mapping) else None
+    config = (part.quantization or {}).get("exllama_config")
+    said = config.get("version") if isinstance(config, Mapping) else None
     rows = 4 * ROWS * widest
     low, high = largest + (rows if said == 2 else 0), largest + (0 if said == 1 else rows)
     return Component(
@@ -119,9 +119,9 @@ def _matrices(part: ModelPart) -> tuple[int, int]:
 
 
 def _largest(params: tuple[Param, ...]) -> tuple[int, int]:
-    found = [p for p in params if p.kind in ("linear", "expert") and not p.name.endswith(HEADS)]
-    largest = max((p.numel for p in found), default=0)
-    return 2 * largest, max((p.shape[0] for p in found), default=0)
+    matrices = [p for p in params if p.kind in ("linear", "expert") and not p.name.endswith(HEADS)]
+    largest = max((p.numel for p in matrices), default=0)
+    return 2 * largest, max((p.shape[0] for p in matrices), default=0)
 
 
 HEADS = ("lm_head.weight", "embed_out.weight", "output_layer.weight")

@@ -161,8 +161,8 @@ def _by_name(loss: str) -> Loss:
 def _net(kind: str) -> Net | None:
     """The net of a model type; None where nobody has written one."""
     name = facts(kind).training.net
-    found = _function(name) if name else None
-    return found if found is None or isinstance(found, Net) else Net(found)
+    net = _function(name) if name else None
+    return net if net is None or isinstance(net, Net) else Net(net)
 
 
 def _function(name: str) -> Any:

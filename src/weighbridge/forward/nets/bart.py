@@ -84,8 +84,8 @@ def encoder_side(s: TrainingStep, length: int) -> BartSide:
 
 def words(s: TrainingStep, root: Module, half: str, ids: Tensor) -> Tensor:
     """BartScaledWordEmbedding.forward"""
-    own = f"{half}.embed_tokens"
-    embedded = embedding(s.m, ids, root.weight(own if root.has(own) else "shared"))
+    path = f"{half}.embed_tokens"
+    embedded = embedding(s.m, ids, root.weight(path if root.has(path) else "shared"))
     return entered(s, scale(s.m, embedded))
 
 

@@ -305,11 +305,11 @@ def albert_model(s: TrainingStep) -> Tensor:
 
 def albert_encoded(s: TrainingStep) -> Tensor:
     """AlbertModel.forward, without its pooler"""
-    m, own = s.m, base(s)
+    m, inner = s.m, base(s)
     ids = m.new((s.batch, s.length), INT64)
-    embedding_output = embeddings(s, own.at("embeddings"), ids)
+    embedding_output = embeddings(s, inner.at("embeddings"), ids)
     attention_mask = mask(s, s.length)
-    x = own.linear(m, embedding_output, "encoder.embedding_hidden_mapping_in")
+    x = inner.linear(m, embedding_output, "encoder.embedding_hidden_mapping_in")
     for number, p in enumerate(s.built.layers):
         x = run(s, group, x, p, number, attention_mask)
     return x
@@ -358,12 +358,12 @@ def albert_feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 def albert_loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """AlbertForMaskedLM, AlbertForSequenceClassification, AlbertForTokenClassification"""
-    m, root, own = s.m, s.built.root, base(s)
+    m, root, inner = s.m, s.built.root, base(s)
     if headless(s):
         return encoder.loss(s, hidden)
     with m.making("logits"):
-        if root.has("classifier") and own.has("pooler"):
-            pooled = of_result(m, own.linear(m, first_token(m, hidden), "pooler"))
+        if root.has("classifier") and inner.has("pooler"):
+            pooled = of_result(m, inner.linear(m, first_token(m, hidden), "pooler"))
             pooled = dropout(m, pooled, s.rate(CLASSIFIER))
             return classified(s, root.linear(m, pooled, "classifier"))
         if root.has("classifier"):

@@ -97,9 +97,9 @@ def distances(s: TrainingStep) -> Tensor:
     sign, abs_pos = m.new(shape, INT64), m.new(shape, INT64)
     log_pos, bucket_pos = m.new(shape, FLOAT32), m.new(shape, FLOAT32)
     del relative_pos, sign, abs_pos, log_pos
-    found = m.new(shape, INT64)
+    numbers = m.new(shape, INT64)
     del bucket_pos
-    return found
+    return numbers
 
 
 def embedded(s: TrainingStep, p: Module) -> Tensor:
@@ -150,8 +150,8 @@ def disentangled(
     attention_scores = matmul(m, query_layer, scale(m, key_layer), heads.seen)
     if places is not None:
         rel_embeddings = dropout(m, places.rel_embeddings, s.rate(DROPOUT))
-        kept = places._replace(rel_embeddings=rel_embeddings)
-        rel_att = bias(s, p, heads, (query_layer, key_layer), kept)
+        looked_up = places._replace(rel_embeddings=rel_embeddings)
+        rel_att = bias(s, p, heads, (query_layer, key_layer), looked_up)
         if rel_att is not None:
             attention_scores = add(m, attention_scores, rel_att)
     attention_scores = attention_scores.view(*heads.scores)
@@ -210,9 +210,9 @@ def clamped(s: TrainingStep, places: Places) -> Tensor:
     """clamp(distance + span): the sum goes"""
     shape = places.relative_pos.shape
     total = s.m.new(shape, INT64)
-    found = s.m.new(shape, INT64)
+    numbers = s.m.new(shape, INT64)
     del total
-    return found
+    return numbers
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,11 +297,11 @@ def mpnet_attention(
 ) -> Tensor:
     """MPNetAttention.forward"""
     m = s.m
-    out = own(s, p.at("attn"), x, heads, attention_mask, position_bias)
+    out = mpnet_self_attention(s, p.at("attn"), x, heads, attention_mask, position_bias)
     return normed(m, add(m, dropout(m, out, s.rate("hidden_dropout_prob")), x), p, "LayerNorm")
 
 
-def own(
+def mpnet_self_attention(
     s: TrainingStep,
     p: Module,
     x: Tensor,

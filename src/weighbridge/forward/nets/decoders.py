@@ -225,8 +225,8 @@ def gemma(s: TrainingStep) -> Tensor:
     positions = {reach: rotary.rotary(s) for reach in kinds}
     x = inputs_embeds
     for i, layer in enumerate(built.layers):
-        own = positions.get(window(s, i)) or positions[None]
-        x = run(s, shape, x, layer, i, own, masks, position_ids)
+        turns = positions.get(window(s, i)) or positions[None]
+        x = run(s, shape, x, layer, i, turns, masks, position_ids)
     return gemma_norm(m, x, built.base.weight(built.base.first(*FINAL)))
 
 

@@ -82,14 +82,14 @@ class Delta:
 
 
 def delta_of(s: TrainingStep, number: int) -> Delta:
-    found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, GatedDelta))
+    mixer = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, GatedDelta))
     return Delta(
         batch=s.batch,
         length=s.length,
-        key_heads=found.key_heads,
-        heads=found.value_heads,
-        key_dim=found.key_dim,
-        value_dim=found.value_dim,
+        key_heads=mixer.key_heads,
+        heads=mixer.value_heads,
+        key_dim=mixer.key_dim,
+        value_dim=mixer.value_dim,
     )
 
 
@@ -103,9 +103,9 @@ class DeltaInputs(NamedTuple):
     beta: Tensor
 
 
-def delta_rule(m: Machine, given: DeltaInputs, delta: Delta) -> Tensor:
+def delta_rule(m: Machine, inputs: DeltaInputs, delta: Delta) -> Tensor:
     """torch_chunk_gated_delta_rule; its local variables live to its end."""
-    query, key, value, decay, beta = given
+    query, key, value, decay, beta = inputs
     dtype = query.dtype
     query, key, value, beta = widened(m, (query, key, value, beta), delta)
     query, key = l2norm(m, query), l2norm(m, key)
@@ -150,12 +150,12 @@ def delta_rule(m: Machine, given: DeltaInputs, delta: Delta) -> Tensor:
 
 
 def delta_rule_by_rows(
-    m: Machine, given: DeltaInputs, delta: Delta, *, filled_in_place: bool
+    m: Machine, inputs: DeltaInputs, delta: Delta, *, filled_in_place: bool
 ) -> Tensor:
     """The rule before transformers 5.17; its local variables live to its end. Queries and keys are
     normed as they come, and all is laid out with heads before tokens. `filled_in_place`: scores of
     a chunk are masked, which keeps the mask alone."""
-    query, key, value, g, beta = given
+    query, key, value, g, beta = inputs
     dtype = query.dtype
     if delta.heads > delta.key_heads:
         each = delta.batch, delta.length, delta.heads, delta.key_dim
@@ -255,13 +255,13 @@ def _filled(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Gra
     return [m.new(grads[0].shape, grads[0].dtype)]
 
 
-def widened(m: Machine, given: tuple[Tensor, ...], delta: Delta) -> list[Tensor]:
+def widened(m: Machine, tensors: tuple[Tensor, ...], delta: Delta) -> list[Tensor]:
     """Queries and keys for every value head, and all in float32."""
-    query, key, *rest = given
+    query, key, *others = tensors
     if delta.heads > delta.key_heads:
         each = delta.batch, delta.length, delta.heads, delta.key_dim
         query, key = interleaved(m, query, each), interleaved(m, key, each)
-    return [cast(m, x, FLOAT32) for x in (query, key, *rest)]
+    return [cast(m, x, FLOAT32) for x in (query, key, *others)]
 
 
 def l2norm(m: Machine, x: Tensor) -> Tensor:
@@ -308,9 +308,9 @@ def turn(m: Machine, inputs: ChunkInputs, carried: Carried, delta: Delta) -> Non
     carried[3:] = [matmul(m, query, state, delta.value_dim)]
     seen = part(m, inputs.intra, *rows, CHUNK)
     core = written(m, core, add(m, carried[3], matmul(m, seen, v_new, delta.value_dim)))
-    kept = mul(m, state, part(m, inputs.chunk_decay, *rows[:2], 1, 1))
+    decayed = mul(m, state, part(m, inputs.chunk_decay, *rows[:2], 1, 1))
     key = placed(m, part(m, inputs.key, *rows[:2], delta.key_dim, CHUNK), apart=inputs.apart)
-    carried[:2] = [add(m, kept, matmul(m, key, v_new, delta.value_dim)), core]
+    carried[:2] = [add(m, decayed, matmul(m, key, v_new, delta.value_dim)), core]
 
 
 def placed(m: Machine, x: Tensor, *, apart: bool) -> Tensor:

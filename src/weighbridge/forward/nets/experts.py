@@ -49,10 +49,10 @@ from weighbridge.forward.parts.attention import Masks, attended, heads, window
 from weighbridge.forward.parts.layer import DecoderNet, Held, LayerShape, mlp
 from weighbridge.forward.parts.one_by_one import (
     each_linear,
-    found,
     index_added,
     one_hot,
     split_rows,
+    token_numbers,
 )
 from weighbridge.forward.parts.rotary import (
     Rotary,
@@ -86,9 +86,9 @@ def dbrx_attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, shared: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """DbrxAttention.forward, DbrxSdpaAttention.forward"""
-    m, h, own = s.m, heads(s, number), s.built.config.sub("attn_config")
+    m, h, config = s.m, heads(s, number), s.built.config.sub("attn_config")
     qkv = p.linear(m, x, "Wqkv")
-    if own.get("clip_qkv") is not None:
+    if config.get("clip_qkv") is not None:
         qkv = clamp(m, qkv)
     widths = h.heads * h.key_dim, h.kv_heads * h.key_dim, h.kv_heads * h.value_dim
     q, k, v = split(m, qkv, widths)
@@ -96,7 +96,7 @@ def dbrx_attention(
     k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
     v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
     q, k = rotated(m, turned(m, q), turned(m, k), shared or rotary(s))
-    rate = own.ratio("attn_pdrop", default=0.0) if s.dropout else 0.0
+    rate = config.ratio("attn_pdrop", default=0.0) if s.dropout else 0.0
     reach = window(s, number)
     out, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate)
     out = p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "out_proj")
@@ -108,9 +108,9 @@ def dbrx_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     m, shape, p = s.m, x.shape, p.at("ffn")
     e = moe.experts_of(s, number)
     assert e is not None
-    own = s.built.config.sub("ffn_config")
+    config = s.built.config.sub("ffn_config")
     flat = x.view(s.rows, shape[-1])
-    if own.get("moe_jitter_eps") is not None and m.training:
+    if config.get("moe_jitter_eps") is not None and m.training:
         flat = jittered(m, flat)
     weights, chosen, numbers = dbrx_routed(s, p.at("router"), flat, e)
     out = dbrx_experts(s, p.at("experts.mlp"), flat, chosen, numbers).view(*shape)
@@ -145,23 +145,23 @@ def dbrx_experts(s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers
     trained = any(p.bare(name).trainable for name in MATRICES)
     run = _chunks(s, p, e, every=trained) if older(s) else _picked(s, p, e)
 
-    def turn(held: list[Any]) -> None:
-        token_idx = found(m, rows)
+    def turn(variables: list[Any]) -> None:
+        token_idx = token_numbers(m, rows)
         state = gathered(m, x, token_idx)
         out = run(state)
-        held[1] = mul(m, out, gathered(m, weights.view(pairs, 1), token_idx))
-        held[2] = token_idx, state
+        variables[1] = mul(m, out, gathered(m, weights.view(pairs, 1), token_idx))
+        variables[2] = token_idx, state
         del out
-        held[0] = index_added(m, held[0], held[1], token_idx)
+        variables[0] = index_added(m, variables[0], variables[1], token_idx)
 
-    held: list[Any] = [final, None, None]
+    variables: list[Any] = [final, None, None]
     if trained:
         for _ in range(e.count):
-            turn(held)
+            turn(variables)
     else:
-        loops.repeat(m, e.count, turn, held)
+        loops.repeat(m, e.count, turn, variables)
     del mask
-    out: Tensor = held[0]
+    out: Tensor = variables[0]
     return out
 
 
@@ -196,10 +196,10 @@ def _picked(s: TrainingStep, p: Module, experts: Experts) -> Expert:
 
 def gated(s: TrainingStep, x: Tensor, w1: Tensor, v1: Tensor, w2: Tensor) -> Tensor:
     """DbrxExpertGLU.forward; its local variables live to its end."""
-    m, own = s.m, s.built.config.sub("ffn_config").sub("ffn_act_fn")
+    m, config = s.m, s.built.config.sub("ffn_config").sub("ffn_act_fn")
     gate_proj = linear(m, x, lower(m, w1))
     up_proj = linear(m, x, lower(m, v1))
-    gate_proj = several(m, gate_proj, str(own.get("name") or "silu"))
+    gate_proj = several(m, gate_proj, str(config.get("name") or "silu"))
     intermediate_states = mul(m, gate_proj, up_proj)
     return linear(m, intermediate_states, lower(m, w2))
 
@@ -235,11 +235,13 @@ def jetmoe_routed(s: TrainingStep, p: Module, x: Tensor, count: int) -> Sorted:
     return index, tokens, gathered(m, gates.view(pairs, 1), index), logits
 
 
-def added(m: Machine, p: Module, outputs: Tensor, weights: Tensor, x: Tensor, at: Tensor) -> Tensor:
+def added(
+    m: Machine, p: Module, outputs: Tensor, weights: Tensor, x: Tensor, tokens: Tensor
+) -> Tensor:
     """Outputs times their weights, added to zeros by the numbers of their tokens; then a bias."""
     outputs = mul(m, outputs, weights)
     zeros = m.new(x.shape, outputs.dtype)
-    out = index_added(m, m.new(x.shape, outputs.dtype), outputs, at)
+    out = index_added(m, m.new(x.shape, outputs.dtype), outputs, tokens)
     out = add(m, out, p.bare("bias"))
     del zeros
     return out

@@ -61,11 +61,11 @@ def falcon(s: TrainingStep) -> Tensor:
     causal_mask = mask(s, None, always=True)
     if alibi is not None and causal_mask is not None:
         causal_mask = with_biases(m, causal_mask, alibi)
-    given = FalconInputs(rotary(s), causal_mask, alibi)
+    inputs = FalconInputs(rotary(s), causal_mask, alibi)
     x = inputs_embeds
     outputs: Held = []
     for i, layer in enumerate(built.layers):
-        x = run(s, block, x, layer, i, given, outputs)
+        x = run(s, block, x, layer, i, inputs, outputs)
     x = normed(m, x, built.base, "ln_f")
     outputs.clear()
     del position_ids
@@ -85,7 +85,7 @@ def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
 
 
 def block(
-    x: Tensor, s: TrainingStep, p: Module, number: int, given: FalconInputs, outputs: Held
+    x: Tensor, s: TrainingStep, p: Module, number: int, inputs: FalconInputs, outputs: Held
 ) -> Tensor:
     """FalconDecoderLayer.forward"""
     m, after = s.m, p.has("post_attention_layernorm")
@@ -93,7 +93,7 @@ def block(
     normed_x = mlp_in = normed(m, x, p, p.first("ln_attn", "input_layernorm"))
     if p.has("ln_mlp"):
         mlp_in = normed(m, x, p, "ln_mlp")
-    output, weights = attention(s, p.at("self_attention"), normed_x, number, given)
+    output, weights = attention(s, p.at("self_attention"), normed_x, number, inputs)
     if after:
         residual = add(m, residual, dropout(m, output, s.rate("attention_dropout")))
         mlp_in = normed(m, residual, p, "post_attention_layernorm")
@@ -106,10 +106,10 @@ def block(
 
 
 def attention(
-    s: TrainingStep, p: Module, x: Tensor, number: int, given: FalconInputs
+    s: TrainingStep, p: Module, x: Tensor, number: int, inputs: FalconInputs
 ) -> tuple[Tensor, Tensor | None]:
     """FalconAttention.forward"""
-    m, h, (positions, causal_mask, alibi) = s.m, heads(s, number), given
+    m, h, (positions, causal_mask, alibi) = s.m, heads(s, number), inputs
     fused = product(m, p, x, "query_key_value")
     query, key, value = split_heads(s, fused, h)
     if s.built.config.get("new_decoder_architecture"):
@@ -120,7 +120,7 @@ def attention(
     shared = h.groups > 1
     weights: Tensor | None
     if s.kernel == "eager":
-        out, weights = written(s, (query, key, value), h, given, x.dtype)
+        out, weights = written(s, (query, key, value), h, inputs, x.dtype)
     else:
         kernel = "math" if shared and causal_mask is not None else None
         more: dict[str, Any] = {"mask": causal_mask, "p": rate, "shared": shared}
@@ -133,11 +133,11 @@ def written(
     s: TrainingStep,
     three: tuple[Tensor, Tensor, Tensor],
     heads: AttentionHeads,
-    given: FalconInputs,
+    inputs: FalconInputs,
     dtype: DType,
 ) -> tuple[Tensor, Tensor]:
     """FalconAttention.forward, eager: scaled in place, the softmax in the dtype of the input."""
-    m, (query, key, value), (_, causal_mask, alibi) = s.m, three, given
+    m, (query, key, value), (_, causal_mask, alibi) = s.m, three, inputs
     assert causal_mask is not None
     if heads.groups > 1:
         whole = heads.batch, heads.length, heads.heads, heads.key_dim
@@ -166,15 +166,15 @@ def split_heads(
     m, whole = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
     new, width = s.built.config.get("new_decoder_architecture"), heads.heads * heads.key_dim
     if heads.kv_heads == heads.heads and not new:
-        own, key, value = (third.view(*whole) for third in cuts(m, fused, [width] * 3))
-        return own, key, value
-    own = cut(m, fused, width).view(*whole)
+        query, key, value = (third.view(*whole) for third in cuts(m, fused, [width] * 3))
+        return query, key, value
+    query = cut(m, fused, width).view(*whole)
     shape = heads.batch, heads.length, heads.kv_heads, heads.key_dim
     key, value = picked(m, fused, shape), picked(m, fused, shape)
     if not new:
-        return own, key, value
+        return query, key, value
     key, value = expand(m, key, *whole), expand(m, value, *whole)
-    return copied(m, own), copied(m, key), copied(m, value)
+    return copied(m, query), copied(m, key), copied(m, value)
 
 
 def picked(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:

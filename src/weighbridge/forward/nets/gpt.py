@@ -199,9 +199,9 @@ def _turned(m: Machine, x: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     which attention holds to its end."""
     shape = (1, x.shape[1], 1, width)
     sin, cos = m.new(shape, x.dtype), m.new(shape, x.dtype)
-    part, rest = cut(m, x, width), cut(m, x, x.shape[-1] - width)
+    part, unturned = cut(m, x, width), cut(m, x, x.shape[-1] - width)
     part = rotated_one(m, part, cos, sin)
-    return join(m, part, rest), part, rest
+    return join(m, part, unturned), part, unturned
 
 
 # ---- OPT

@@ -85,16 +85,16 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int, mask: Tensor |
 def recurrence(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """RecurrentGemmaRecurrentBlock.forward; its module keeps the last state to its next run,
     and with it what a checkpoint made again for it."""
-    m, kept = s.m, s.built.kept
+    m, states = s.m, s.built.kept
     kind = str(s.built.config.get("hidden_activation") or "gelu_pytorch_tanh")
     y_branch = p.linear(m, x, "linear_y")
     y_branch = several(m, y_branch, kind)
     x_branch = turned(m, p.linear(m, x, "linear_x"))
-    kept.pop(number, None)
+    states.pop(number, None)
     weight, shape = p.weight("conv_1d"), x_branch.shape
     longer = shape[0], shape[2], shape[1] + weight.shape[-1] - 1
     x_branch = part(m, conv(m, x_branch, weight, p.bias("conv_1d"), ConvForm(longer)), *shape)
-    x_branch, kept[number] = rg_lru(m, p.at("rg_lru"), x_branch)
+    x_branch, states[number] = rg_lru(m, p.at("rg_lru"), x_branch)
     hidden = copied(m, mul(m, x_branch, y_branch))
     return p.linear(m, hidden, "linear_out")
 
@@ -134,9 +134,9 @@ def scan(m: Machine, x: Tensor, recurrent: Tensor, reset: Tensor) -> tuple[Tenso
     carried = [m.new((batch, width), FLOAT32), m.new(x.shape, x.dtype)]
 
     def turn(carried: Carried) -> None:
-        kept = cast(m, part(m, recurrent, batch, width), FLOAT32)
-        carried[0] = mul(m, kept, carried[0])
-        del kept
+        state = cast(m, part(m, recurrent, batch, width), FLOAT32)
+        carried[0] = mul(m, state, carried[0])
+        del state
         carried[0] = add(m, carried[0], cast(m, part(m, x, batch, width), FLOAT32))
         carried[1] = written(m, carried[1], cast(m, carried[0], x.dtype))
 

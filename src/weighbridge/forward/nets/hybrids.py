@@ -117,8 +117,8 @@ def jamba_mixed(
 
 def jamba_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """A dense feed-forward, or experts."""
-    found, inner = experts_of(s, number), p.at("feed_forward")
-    return mlp(s, inner, x) if found is None else jamba_sparse(s, inner, x, found)
+    experts, inner = experts_of(s, number), p.at("feed_forward")
+    return mlp(s, inner, x) if experts is None else jamba_sparse(s, inner, x, experts)
 
 
 def jamba_normed(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
@@ -292,12 +292,12 @@ def short_conv(m: Machine, p: Module, x: Tensor) -> Tensor:
 def lfm2_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """Lfm2MLP.forward, Lfm2MoeSparseMoeBlock.forward"""
     p = p.at("feed_forward")
-    m, found = s.m, moe.experts_of(s, number)
-    if found is None:
+    m, experts = s.m, moe.experts_of(s, number)
+    if experts is None:
         inner = mul(m, of_input(m, p.linear(m, x, "w1")), p.linear(m, x, "w3"))
         return p.linear(m, inner, "w2")
     flat = x.view(s.rows, x.shape[-1])
-    logits, weights, numbers = routed(s, p, flat, found)
+    logits, weights, numbers = routed(s, p, flat, experts)
     out = moe.experts(s, p.at("experts"), flat, weights, numbers)
     del logits
     return out.view(*x.shape)

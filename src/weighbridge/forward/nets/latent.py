@@ -140,13 +140,13 @@ def _filled(m: Machine, k_nope: Tensor, k_rot: Tensor, latent: Latent) -> Tensor
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
-        rest = m.new(g.shape, g.dtype)
+        clone = m.new(g.shape, g.dtype)
         rotated = m.new((*lead, latent.rotary), g.dtype)
         summed = m.new(second, g.dtype)
         del rotated
         again = m.new(g.shape, g.dtype)
         plain = m.new(first, g.dtype)
-        del rest, again
+        del clone, again
         return [plain, summed]
 
     record(m, back, [k_nope, k_rot], [], out)
@@ -208,8 +208,8 @@ def longcat_attention(
     q_rot, k_rot = interleaved(m, q_rot, k_rot, positions)
     query = join(m, q_pass, q_rot)
     key, value = expanded(s, p, a, kv, k_rot)
-    held = (q, q_pass, q_rot, compressed, kv, k_rot)
-    return out(s, p, States(query, key, value, a, None, held), masks[None])
+    variables = (q, q_pass, q_rot, compressed, kv, k_rot)
+    return out(s, p, States(query, key, value, a, None, variables), masks[None])
 
 
 def experts(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:

@@ -107,9 +107,9 @@ def attention(
     k, v = (_expanded(m, t, whole, copy=some, few=h.groups > 1) for t in (k, v))
     q_roped = rope(m, _first(m, q, cos), cos, sin)
     k_roped = rope(m, _first(m, k, cos), cos, sin)
-    rest = h.key_dim - cos.shape[-1]
-    q = join(m, q_roped, cut(m, q, rest))
-    k = join(m, k_roped, cut(m, k, rest))
+    unturned = h.key_dim - cos.shape[-1]
+    q = join(m, q_roped, cut(m, q, unturned))
+    k = join(m, k_roped, cut(m, k, unturned))
     y = attended_(s, q, k, v, h.repeated, number)
     return p.linear(m, y.view(h.batch, h.length, wide), "proj")
 
@@ -194,7 +194,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     m, root, before = s.m, s.built.root, s.held[-1:]
     targets = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
-        sizes = [min(CHUNK, s.length - at) for at in range(0, s.length, CHUNK)]
+        sizes = [min(CHUNK, s.length - start) for start in range(0, s.length, CHUNK)]
         flat = hidden.view(s.batch, s.length * hidden.shape[-1])
         pieces = split(m, flat, [n * hidden.shape[-1] for n in sizes])
         rows = [x.view(s.batch, n, hidden.shape[-1]) for x, n in zip(pieces, sizes, strict=True)]
@@ -223,7 +223,7 @@ def pretraining(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]
         logits = cast(m, _head(s, s.built.root, hidden), FLOAT32)
         vocab = logits.shape[-1]
         s.held = [logits]
-        sizes = [min(CHUNK, logits.rows - at) for at in range(0, logits.rows, CHUNK)]
+        sizes = [min(CHUNK, logits.rows - start) for start in range(0, logits.rows, CHUNK)]
         flat = logits.view(logits.numel)
         pieces = split(m, flat, [n * vocab for n in sizes])
         total: Tensor | None = None

@@ -90,15 +90,15 @@ class Scan:
 
 
 def scan_of(s: TrainingStep, number: int) -> Scan:
-    found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Mamba2))
+    mamba = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Mamba2))
     return Scan(
         batch=s.batch,
         length=s.length,
         chunk=s.built.config.num("chunk_size", "mamba_chunk_size", default=0) or 256,
-        heads=found.heads,
-        dim=found.inner // found.heads,
-        groups=found.groups,
-        states=found.state,
+        heads=mamba.heads,
+        dim=mamba.inner // mamba.heads,
+        groups=mamba.groups,
+        states=mamba.state,
     )
 
 
@@ -117,9 +117,9 @@ def mamba2_block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     """Mamba2Block.forward"""
     m, weight = s.m, p.weight("norm")
     residual = x
-    given = cast(m, x, weight.dtype)
-    x = rms_norm(m, given, weight)
-    del given
+    lowered = cast(m, x, weight.dtype)
+    x = rms_norm(m, lowered, weight)
+    del lowered
     if s.built.config.get("residual_in_fp32") is not False:
         residual = cast(m, residual, FLOAT32)
     x = mamba2_mixer(s, p.at("mixer"), x, scan_of(s, number))
@@ -137,8 +137,8 @@ def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
     hidden, b, c = split(m, mixed, [inner, side, side])
     grouped = scan.batch, scan.length, scan.groups, scan.states
     hidden = hidden.view(scan.batch, scan.length, scan.heads, scan.dim)
-    given = Selected(hidden, dt, a, b.view(*grouped), c.view(*grouped))
-    scan_result = chunk_scan(m, p, given, scan)
+    selected = Selected(hidden, dt, a, b.view(*grouped), c.view(*grouped))
+    scan_result = chunk_scan(m, p, selected, scan)
     scan_output = scan_result.view(scan.batch, scan.length, inner)
     scan_output = gated_norm(m, scan_output, gate, p.weight("norm"), scan.groups)
     return p.linear(m, cast(m, scan_output, dtype), "out_proj")
@@ -152,8 +152,8 @@ def along(m: Machine, p: Module, x: Tensor) -> Tensor:
 def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
     """Run a depthwise causal convolution over x, [batch, length, width]. The output is padded by
     kernel - 1, then sliced; the padding stays allocated."""
-    held, bias = p.weight(name), p.bias(name)
-    weight = shaped(m, held, *held.shape)
+    kernel, bias = p.weight(name), p.bias(name)
+    weight = shaped(m, kernel, *kernel.shape)
     batch, length, width = x.shape
     longer = batch, width, length + weight.shape[-1] - 1
     return part(
@@ -171,9 +171,9 @@ class Selected(NamedTuple):
     c: Tensor
 
 
-def chunk_scan(m: Machine, p: Module, given: Selected, scan: Scan) -> Tensor:
+def chunk_scan(m: Machine, p: Module, inputs: Selected, scan: Scan) -> Tensor:
     """mamba2_chunk_scan; its local variables live to its end."""
-    hidden, dt, a, b, c = given
+    hidden, dt, a, b, c = inputs
     dt = add(m, dt, cast(m, p.bare("dt_bias"), dt.dtype))
     dt = softplus(m, dt)
     dt = clamped(m, dt)
@@ -182,9 +182,9 @@ def chunk_scan(m: Machine, p: Module, given: Selected, scan: Scan) -> Tensor:
     b = interleaved(m, cast(m, b, FLOAT32), each)
     c = interleaved(m, cast(m, c, FLOAT32), each)
     whole = scan.batch, scan.padded, scan.heads
-    own = shaped(m, p.bare("D"), scan.heads, 1)
-    d_residual = mul(m, own, filled(m, hidden, (*whole, scan.dim)))
-    del own
+    skip = shaped(m, p.bare("D"), scan.heads, 1)
+    d_residual = mul(m, skip, filled(m, hidden, (*whole, scan.dim)))
+    del skip
     hidden = mul(m, hidden, cast(m, dt, FLOAT32).view(*dt.shape, 1))
     a = mul(m, a, cast(m, dt, FLOAT32))
     hidden, a, b, c = chunked(m, (hidden, a, b, c), scan)
@@ -197,13 +197,13 @@ def chunk_scan(m: Machine, p: Module, given: Selected, scan: Scan) -> Tensor:
     y_diag = contracted(m, weights, hidden, values, copies="b")
     decay_states = of_result(m, sub(m, part(m, a_cumsum, *a_cumsum.shape[:-1], 1), a_cumsum))
     b_decay = mul(m, b, decay_states.view(*scan.left, scan.heads, 1))
-    kept = (scan.batch, scan.chunks, scan.heads, scan.dim, scan.states)
-    states = contracted(m, b_decay, hidden, kept)
-    previous_states = m.new((scan.batch, 1, *kept[2:]), states.dtype)
+    of_states = (scan.batch, scan.chunks, scan.heads, scan.dim, scan.states)
+    states = contracted(m, b_decay, hidden, of_states)
+    previous_states = m.new((scan.batch, 1, *of_states[2:]), states.dtype)
     states = stack(m, previous_states, states)
     decay_chunk = between(m, a_cumsum, scan)
     new_states = contracted(m, decay_chunk, states, states.shape, copies="b")
-    states = part(m, new_states, *kept)
+    states = part(m, new_states, *of_states)
     state_decay_out = of_result(m, a_cumsum)
     c_times_states = contracted(m, c, states, values)
     y_off = mul(m, c_times_states, state_decay_out.view(*scan.left, scan.heads, 1))
@@ -215,10 +215,10 @@ def chunk_scan(m: Machine, p: Module, given: Selected, scan: Scan) -> Tensor:
     return output
 
 
-def chunked(m: Machine, given: tuple[Tensor, ...], scan: Scan) -> list[Tensor]:
+def chunked(m: Machine, tensors: tuple[Tensor, ...], scan: Scan) -> list[Tensor]:
     """reshape_into_chunks of each; gradients of those with heads come in another order"""
     output = []
-    for t in given:
+    for t in tensors:
         out = filled(m, t, (scan.batch, scan.padded, *t.shape[2:]))
         blocks = out.view(*scan.left, *t.shape[2:])
         output.append(turned(m, blocks) if len(t.shape) > 3 else blocks)
@@ -326,8 +326,8 @@ def mixer(s: TrainingStep, p: Module, x: Tensor, number: int, norm: Norm | None 
     time_step = copied(m, _views(s, linear(m, time_step, p.weight("dt_proj"))))
     bias = p.bias("dt_proj")
     time_proj_bias = cast(m, bias, FLOAT32) if bias is not None else None
-    given = time_step, a, b, c, time_proj_bias
-    scan_output = scan(s, p, hidden, given, gate)
+    projected = time_step, a, b, c, time_proj_bias
+    scan_output = scan(s, p, hidden, projected, gate)
     return _from(s, p, cast(m, scan_output, dtype), "out_proj")
 
 
@@ -348,15 +348,15 @@ def _from(s: TrainingStep, p: Module, x: Tensor, name: str) -> Tensor:
 Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
-def scan(s: TrainingStep, p: Module, hidden: Tensor, given: Given, gate: Tensor) -> Tensor:
+def scan(s: TrainingStep, p: Module, hidden: Tensor, inputs: Given, gate: Tensor) -> Tensor:
     """mamba_selective_scan"""
     m = s.m
-    dt, a, b, c, bias = given
+    dt, a, b, c, bias = inputs
     batch, length, inner = hidden.shape
     if bias is not None:
         dt = add(m, dt, cast(m, bias, dt.dtype))
     dt = softplus(m, dt)
-    own = shaped(m, cast(m, p.bare("D"), FLOAT32), 1, inner, 1)
+    skip = shaped(m, cast(m, p.bare("D"), FLOAT32), 1, inner, 1)
     states = a.shape[-1]
     each = batch, inner, length
     wide_dt = dt.view(*each, 1)
@@ -364,7 +364,7 @@ def scan(s: TrainingStep, p: Module, hidden: Tensor, given: Given, gate: Tensor)
     discrete_b = mul(m, wide_dt, cast(m, b, FLOAT32).view(batch, 1, length, states))
     delta_b_u = mul(m, discrete_b, cast(m, hidden, FLOAT32).view(*each, 1))
     out, _states = scanned(m, discrete_a, delta_b_u, c, hidden.dtype)
-    out = add(m, out, mul(m, hidden.view(*each), own))
+    out = add(m, out, mul(m, hidden.view(*each), skip))
     out = mul(m, out, of_input(m, gate.view(*each)))
     return out.view(*hidden.shape)
 

@@ -133,13 +133,13 @@ def delta_net(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
     del parts
     beta = of_result(m, b)
     g = decays(m, p, a)
-    given = DeltaInputs(query, key, value, g, beta)
+    inputs = DeltaInputs(query, key, value, g, beta)
     if s.transformers < SOLVED_SINCE:
         core = delta_rule_by_rows(
-            m, given, delta, filled_in_place=s.transformers < TRIANGULAR_SINCE
+            m, inputs, delta, filled_in_place=s.transformers < TRIANGULAR_SINCE
         )
     else:
-        core = delta_rule(m, given, delta)
+        core = delta_rule(m, inputs, delta)
     if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE:
         core = copied(m, core)  # the rule left heads before tokens
     core = gated_norm(m, core, z, p.weight("norm"))

@@ -71,8 +71,10 @@ def forward(s: TrainingStep) -> Tensor:
         x = grown(m, [x], (s.batch, s.length, built.body.hidden))
     seen = mask(s, None)
     for number, (p, inside) in enumerate(zip(layers, inner, strict=True)):
-        at = number - len(built.encoder)
-        block = built.body.blocks[at] if at >= 0 else _encoding(s, number)
+        number_in_decoder = number - len(built.encoder)
+        block = (
+            built.body.blocks[number_in_decoder] if number_in_decoder >= 0 else _encoding(s, number)
+        )
         x = run(s, layer, x, p, inside, block, seen)
     return touched(m, x, [w for w in apart if w is not words])
 
@@ -103,12 +105,12 @@ def _encoding(s: TrainingStep, number: int) -> LayerBlock:
 
 
 def branches(s: TrainingStep, p: Module) -> Branches:
-    found: Branches = {}
+    children: Branches = {}
     for name in s.built.params:
         if name.startswith(p.path) and not any(word in name for word in OF_ADAPTERS):
             below = name.removeprefix(p.path)
-            found.setdefault(CHILD.match(below)[0], []).append(below)  # type: ignore[index]
-    return found
+            children.setdefault(CHILD.match(below)[0], []).append(below)  # type: ignore[index]
+    return children
 
 
 def _apart(s: TrainingStep, paths: Iterable[str]) -> Iterator[LeafTensor]:
@@ -126,7 +128,7 @@ def _apart(s: TrainingStep, paths: Iterable[str]) -> Iterator[LeafTensor]:
 def layer(
     x: Tensor, s: TrainingStep, p: Module, inside: Branches, block: LayerBlock, mask: Tensor | None
 ) -> Tensor:
-    m, given = s.m, x
+    m, states = s.m, x
     norms = [names for names in inside.values() if all(_kind(p, n) == "norm" for n in names)]
     before = list(norms)
     mixed = iter([(h, mask) for h in (_heads(s, mixer) for mixer in block.mixers) if h is not None])
@@ -144,24 +146,24 @@ def layer(
             x = add(m, x, dropout(m, out, _rate(s, DROPOUTS)))
     for names in norms:
         x = _normed(m, x, p, names)
-    return touched(m, x, _unreached(s, p, given, x))
+    return touched(m, x, _unreached(s, p, states, x))
 
 
-def _unreached(s: TrainingStep, p: Module, given: Tensor, x: Tensor) -> list[LeafTensor]:
+def _unreached(s: TrainingStep, p: Module, states: Tensor, x: Tensor) -> list[LeafTensor]:
     """Parameters of the layer, and of its adapters, that are in nothing between both."""
     if x.node is None:
         return []
-    found: set[int] = set()
-    seen, todo = {given.node, x.node}, [x.node]
+    reached: set[int] = set()
+    seen, todo = {states.node, x.node}, [x.node]
     while todo:
         for source, _ in todo.pop().inputs:
             if isinstance(source, LeafTensor):
-                found.add(id(source))
+                reached.add(id(source))
             elif source is not None and source not in seen:
                 seen.add(source)
                 todo.append(source)
     mine = (w for n, w in s.built.params.items() if n.startswith(p.path))
-    return [w for w in mine if w.trainable and id(w) not in found]
+    return [w for w in mine if w.trainable and id(w) not in reached]
 
 
 def branch(
@@ -174,8 +176,8 @@ def branch(
     for n in names:
         if n in products:
             if mixer is not None and n == products[-1]:
-                given = attention(s, out, *mixer)
-                seen[given.shape[-1]] = given
+                attended = attention(s, out, *mixer)
+                seen[attended.shape[-1]] = attended
             out.append(_product(s, p, n, seen, out[-1]))
         elif p.bare(n).kind == "norm" and n.endswith(WEIGHT):
             out[-1] = _normed(m, out[-1], p, [n])
@@ -187,10 +189,10 @@ def _product(s: TrainingStep, p: Module, name: str, seen: Seen, last: Tensor) ->
     gate); otherwise apply the activation. Outputs as wide as the input pass through."""
     m, w = s.m, p.bare(name)
     inside = w.shape[0] if w.kind == "conv1d" else w.shape[1]
-    given = seen[inside] if inside in seen else grown(m, [last], (*last.shape[:-1], inside))
-    out = p.linear(m, given, name.removesuffix(WEIGHT))
+    source = seen[inside] if inside in seen else grown(m, [last], (*last.shape[:-1], inside))
+    out = p.linear(m, source, name.removesuffix(WEIGHT))
     width = out.shape[-1]
-    if width == given.shape[-1]:
+    if width == source.shape[-1]:
         return out
     known = str(s.built.config.get(*ACTIVATIONS) or "silu")
     seen[width] = mul(m, seen[width], out) if width in seen else several(m, out, known)
@@ -235,21 +237,21 @@ def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, chosen: int) 
 def one_by_one(s: TrainingStep, p: Module, names: list[str], x: Tensor, count: int) -> Tensor:
     """The same as transformers 4 runs them: together they see as many pairs, here the first all."""
     m, width = s.m, x.shape[-1]
-    given = _of_kind(p, names, "expert")
-    path = given[0].removesuffix(WEIGHT).rpartition(".")[0] + "."
+    paths = _of_kind(p, names, "expert")
+    path = paths[0].removesuffix(WEIGHT).rpartition(".")[0] + "."
     y = gathered(m, x.view(s.rows, width), m.new((s.rows * count,), INT64))
     seen: Seen = {width: y}
-    for n in given:
+    for n in paths:
         if n.startswith(path):
             out = _product(s, p, n, seen, y)
             y = out if out.shape == y.shape else y
     return summed_k(m, y, s.rows).view(*x.shape)
 
 
-def grown(m: Machine, given: list[Tensor], shape: Shape) -> Tensor:
+def grown(m: Machine, tensors: list[Tensor], shape: Shape) -> Tensor:
     """Something of another shape: nothing is saved, and each that was given has a gradient."""
-    out = m.new(shape, given[-1].dtype)
-    shapes = [t.shape for t in given]
+    out = m.new(shape, tensors[-1].dtype)
+    shapes = [t.shape for t in tensors]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [
@@ -257,11 +259,13 @@ def grown(m: Machine, given: list[Tensor], shape: Shape) -> Tensor:
             for shape, needed in zip(shapes, needs, strict=True)
         ]
 
-    record(m, back, given, [], out)
+    record(m, back, tensors, [], out)
     return out
 
 
-def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tensor] = ()) -> Tensor:
+def touched(
+    m: Machine, x: Tensor, others: Sequence[Tensor], to_save: Sequence[Tensor] = ()
+) -> Tensor:
     """Return a tensor that comes of others, too, of which nothing is known but their gradients."""
     out = Computed(x.shape, x.dtype, x.storage)
     sizes = [(w.shape, w.dtype) for w in others]
@@ -272,7 +276,7 @@ def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tens
         ]
         return [grads[0], *gradients]
 
-    record(m, back, [x, *others], kept, out)
+    record(m, back, [x, *others], to_save, out)
     return out
 
 

@@ -119,40 +119,40 @@ def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def block(
-    x: Tensor, s: TrainingStep, p: Module, heads: AttentionHeads, given: T5Inputs, made: T5Biases
+    x: Tensor, s: TrainingStep, p: Module, heads: AttentionHeads, inputs: T5Inputs, made: T5Biases
 ) -> Tensor:
     """T5Block.forward"""
-    decoder = given.states is not None
-    x, bias, _ = attention_layer(s, p.at("layer.0"), x, heads, given)
+    decoder = inputs.states is not None
+    x, bias, _ = attention_layer(s, p.at("layer.0"), x, heads, inputs)
     cross: Tensor | None = None
     if decoder:
-        x, cross, _ = cross_layer(s, p.at("layer.1"), x, heads, given)
+        x, cross, _ = cross_layer(s, p.at("layer.1"), x, heads, inputs)
     x = feed(s, p.at("layer.2" if decoder else "layer.1"), x)
     made.note(s.m, bias, cross)
     return x
 
 
 def attention_layer(
-    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, given: T5Inputs
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, inputs: T5Inputs
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5LayerSelfAttention.forward"""
     m = s.m
     normed = norm(m, x, p.weight("layer_norm"))
-    causal = given.states is not None
-    to = T5Attended(normed, given.mask, given.bias, causal)
+    causal = inputs.states is not None
+    to = T5Attended(normed, inputs.mask, inputs.bias, causal)
     out, bias, weights = attention(s, p.at("SelfAttention"), normed, heads, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
 
 def cross_layer(
-    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, given: T5Inputs
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, inputs: T5Inputs
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5LayerCrossAttention.forward"""
     m = s.m
-    assert given.states is not None
+    assert inputs.states is not None
     normed = norm(m, x, p.weight("layer_norm"))
-    to = T5Attended(given.states, given.other_mask, given.other_bias)
+    to = T5Attended(inputs.states, inputs.other_mask, inputs.other_bias)
     out, bias, weights = attention(s, p.at("EncDecAttention"), normed, heads, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights

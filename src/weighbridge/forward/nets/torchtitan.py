@@ -112,9 +112,9 @@ def _chunk(s: TrainingStep, shape: tuple[int, int], dtype: DType) -> Tensor:
     logits = m.new(shape, dtype)
     m.product()
     if not s.compiled:
-        kept = m.new(shape, FLOAT32), m.new(shape, FLOAT32)
+        copies = m.new(shape, FLOAT32), m.new(shape, FLOAT32)
         out = m.new(shape, FLOAT32)
-        del kept, out
+        del copies, out
     grad = m.new(shape, dtype)
     del logits
     return grad

@@ -66,7 +66,7 @@ def decoded(s: TrainingStep, kernel: Kernel) -> Tensor:
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     words = built.base.weight(built.base.first(*EMBEDDINGS))
-    h = sequence_cut(s, embedding(m, own(s, tokens, words), words))
+    h = sequence_cut(s, embedding(m, own_tokens(s, tokens, words), words))
     cache = m.new((s.length, heads(s, 0).key_dim // 2, 2), FLOAT32)
     for i, p in enumerate(built.layers):
         h = run(s, compiled_layer if s.compiled else layer, h, p, i, cache, kernel)
@@ -193,8 +193,8 @@ def fused_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
-        own = m.new(grads[0].shape, dtype) if needs[0] else None
-        return [own, m.new(width, dtype) if needs[1] else None]
+        of_input = m.new(grads[0].shape, dtype) if needs[0] else None
+        return [of_input, m.new(width, dtype) if needs[1] else None]
 
     record(m, back, [x, weight], [x, root, weight], out)
     return out
@@ -237,7 +237,7 @@ def chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     labels = m.new((s.batch, s.length), INT64)
     width = hidden.shape[-1]
     each = ceil_div(s.length, CHUNKS)
-    sizes = [min(each, s.length - at) for at in range(0, s.length, each)]
+    sizes = [min(each, s.length - start) for start in range(0, s.length, each)]
     with m.making("logits"):
         flat = hidden.view(s.batch, s.length * width)
         pieces = split(m, flat, [n * width for n in sizes])
@@ -276,7 +276,7 @@ def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
 # ---- ranks that share the tokens
 
 
-def own(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:
+def own_tokens(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:
     """Return the tokens that a stage looks up, all of them; else those whose states it is sent."""
     if s.token_ranks == 1 or not absent(words):
         return tokens

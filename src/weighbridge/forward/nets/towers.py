@@ -27,7 +27,7 @@ PARTS = {"image": "vision tower", "audio": "audio tower"}
 def outputs(s: TrainingStep) -> list[Tensor]:
     """Return the output of each tower that the batch has items for. Raises UsageError where the
     items of a sequence have more tokens than it."""
-    found = []
+    states = []
     with s.m.making(NAME):
         for tower in s.built.body.towers:
             count = s.items.get(tower.kind, 0)
@@ -37,18 +37,18 @@ def outputs(s: TrainingStep) -> list[Tensor]:
                     f"{s.length:,} of a sequence: raise --seq-len"
                 )
             if count:
-                found.append(_through(s, tower, count * s.batch))
-    return found
+                states.append(_through(s, tower, count * s.batch))
+    return states
 
 
-def joined(s: TrainingStep, hidden: Tensor, given: list[Tensor]) -> Tensor:
+def joined(s: TrainingStep, hidden: Tensor, states: list[Tensor]) -> Tensor:
     """The hidden states, as what came of the towers' outputs, too."""
-    if not given:
+    if not states:
         return hidden
     with s.m.making(NAME):
-        kept = s.m.new(hidden.shape, BOOL)
+        mask = s.m.new(hidden.shape, BOOL)
         copy = s.m.new(hidden.shape, hidden.dtype)
-    return rough.touched(s.m, hidden, given, [kept, copy])
+    return rough.touched(s.m, hidden, states, [mask, copy])
 
 
 def _apart(s: TrainingStep) -> bool:
@@ -93,8 +93,8 @@ def _layers(s: TrainingStep, tower: Tower) -> Iterator[Module]:
     """Return the modules of the numbered stack whose length is `tower.layers`."""
     stacks: dict[str, set[int]] = {}
     for w in _params(s, tower):
-        at = below_number(w.name)
-        if at is not None:
-            stacks.setdefault(at.path, set()).add(at.number)
+        place = below_number(w.name)
+        if place is not None:
+            stacks.setdefault(place.path, set()).add(place.number)
     path = max(stacks, key=lambda path: len(stacks[path]) == tower.layers, default="")
     return (s.built.root.at(f"{path}.{i}") for i in sorted(stacks.get(path, ())))

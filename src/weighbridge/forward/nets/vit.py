@@ -34,7 +34,7 @@ QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."
 
 
-def vit_model(s: TrainingStep, own: Layer | None = None) -> Tensor:
+def vit_model(s: TrainingStep, shape: Layer | None = None) -> Tensor:
     """ViTModel.forward; with another layer, that of classes of its shape."""
     m, built = s.m, s.built
     p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
@@ -45,7 +45,7 @@ def vit_model(s: TrainingStep, own: Layer | None = None) -> Tensor:
     embedding_output = embeddings(s, p.at("embeddings"), inner_pixels)
     x = embedding_output
     for i, layer_module in enumerate(built.layers):
-        x = run(s, own or layer, x, layer_module, i)
+        x = run(s, shape or layer, x, layer_module, i)
     return normed(m, x, p, "layernorm")
 
 

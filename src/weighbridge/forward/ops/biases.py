@@ -30,9 +30,9 @@ def buckets(m: Machine, length: int, seen: int, *, causal: bool) -> Tensor:
     context = _positions(m, length)
     memory = m.new((seen,), INT64)
     position = m.new((length, seen), INT64)
-    found = _numbers(m, position.shape, causal=causal)
+    numbers = _numbers(m, position.shape, causal=causal)
     del context, memory
-    return found
+    return numbers
 
 
 def _positions(m: Machine, length: int) -> Tensor:
@@ -52,16 +52,16 @@ def _numbers(m: Machine, shape: Shape, *, causal: bool) -> Tensor:
         small = m.new(shape, BOOL)
         large = _large(m, shape)
         chosen = m.new(shape, INT64)
-        found = m.new(shape, INT64)
+        numbers = m.new(shape, INT64)
         del chosen
     else:
-        found = _side(m, shape)
+        numbers = _side(m, shape)
         position = m.new(shape, INT64)
         small = m.new(shape, BOOL)
         large = _large(m, shape)
         m.hidden(INT64.size(shape[0] * shape[1]))
     del position, small, large
-    return found
+    return numbers
 
 
 def _side(m: Machine, shape: Shape) -> Tensor:
@@ -71,20 +71,20 @@ def _side(m: Machine, shape: Shape) -> Tensor:
     del more
     product = m.new(shape, INT64)
     del number
-    found = m.new(shape, INT64)
+    numbers = m.new(shape, INT64)
     del product
-    return found
+    return numbers
 
 
 def _large(m: Machine, shape: Shape) -> Tensor:
     """n + (log(position / n) / log(most / n) * n).to(int64), at most n - 1"""
     steps: tuple[DType, ...] = (FLOAT32, FLOAT32, FLOAT32, FLOAT32, FLOAT32, INT64, INT64)
-    found = m.new(shape, steps[0])
+    numbers = m.new(shape, steps[0])
     for dtype in steps[1:]:
-        found = m.new(shape, dtype)
+        numbers = m.new(shape, dtype)
     full = m.new(shape, INT64)
     least = m.new(shape, INT64)
-    del full, found
+    del full, numbers
     return least
 
 

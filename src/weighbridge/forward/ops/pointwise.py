@@ -110,13 +110,13 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         shape, dtype = grads[0].shape, grads[0].dtype
         other = m.new(shape, dtype) if needs[1] else None
-        own = m.new(shape, dtype) if needs[0] else None
+        own_gradient = m.new(shape, dtype) if needs[0] else None
         saved.clear()  # what a checkpoint made again goes now, what the node keeps does not
-        if own is not None:
-            own = summed(m, own, *first)
+        if own_gradient is not None:
+            own_gradient = summed(m, own_gradient, *first)
         if other is not None:
             other = summed(m, other, *second)
-        return [own, other]
+        return [own_gradient, other]
 
     record(m, back, [a, b], to_save, out)
     return out
@@ -133,8 +133,8 @@ def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
         steps = [m.new(g.shape, g.dtype) for _ in ("a / b", "a / b / b", "-g")]
         other = m.new(g.shape, g.dtype)
         del steps
-        own = m.new(g.shape, g.dtype)
-        return [summed(m, own, *first), summed(m, other, *second)]
+        own_gradient = m.new(g.shape, g.dtype)
+        return [summed(m, own_gradient, *first), summed(m, other, *second)]
 
     record(m, back, [a, b], [a, b], out)
     return out

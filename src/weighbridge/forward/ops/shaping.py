@@ -42,8 +42,8 @@ def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
 
 def _adding_up(x: Tensor, widths: Sequence[int]) -> None:
     if sum(widths) != x.shape[-1]:
-        told = " + ".join(f"{n:,}" for n in widths)
-        raise UsageError(f"{told} numbers a token are no {x.shape[-1]:,}: {APART}")
+        sizes = " + ".join(f"{n:,}" for n in widths)
+        raise UsageError(f"{sizes} numbers a token are no {x.shape[-1]:,}: {APART}")
 
 
 def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
@@ -103,11 +103,14 @@ def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
-        rest = m.new(g.shape, g.dtype)
-        own = m.new(before, g.dtype)
+        others = m.new(g.shape, g.dtype)
+        slice_gradient = m.new(before, g.dtype)
         if needs[0]:
-            m.hidden(own.nbytes)
-        return [rest if needs[0] else None, own if g.dtype == dtype else m.new(before, dtype)]
+            m.hidden(slice_gradient.nbytes)
+        return [
+            others if needs[0] else None,
+            slice_gradient if g.dtype == dtype else m.new(before, dtype),
+        ]
 
     record(m, back, [whole, x], [], out)
     return out

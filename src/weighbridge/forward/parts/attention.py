@@ -39,21 +39,21 @@ Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 
 def heads(s: TrainingStep, number: int) -> AttentionHeads:
     """Return the heads of the first attention in layer `number`."""
-    found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
+    mixer = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
     return AttentionHeads(
         batch=s.batch,
         length=s.length,
         seen=s.length,
-        heads=found.heads,
-        kv_heads=found.kv_heads,
-        key_dim=found.key_dim,
-        value_dim=found.value_dim,
+        heads=mixer.heads,
+        kv_heads=mixer.kv_heads,
+        key_dim=mixer.key_dim,
+        value_dim=mixer.value_dim,
     )
 
 
 def window(s: TrainingStep, number: int) -> int | None:
-    found = (x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
-    return next((x.reach for x in found), None)
+    mixers = (x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
+    return next((x.reach for x in mixers), None)
 
 
 def windows(s: TrainingStep) -> set[int | None]:
@@ -126,14 +126,14 @@ def attended(
 
 def _laid_out(
     s: TrainingStep,
-    given: tuple[Tensor, Tensor, Tensor],
+    tensors: tuple[Tensor, Tensor, Tensor],
     heads: AttentionHeads,
     options: AttentionOptions,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
     """Queries, keys and values as the kernel is given them. sdpa was given repeated heads always up
     to 4.54, and all of it contiguous."""
-    m, (q, k, v) = s.m, given
+    m, (q, k, v) = s.m, tensors
     repeats = copies = False
     if s.transformers < (5, 0):
         known = rules(s.transformers, s.built.kind)
@@ -152,7 +152,7 @@ def _laid_out(
     return q, k, v, heads, options
 
 
-def _told(s: TrainingStep, options: AttentionOptions) -> bool:
+def _told_of_groups(s: TrainingStep, options: AttentionOptions) -> bool:
     """Tell whether sdpa is told of groups though each head has keys and values of its own: so did
     some versions where the class counts groups."""
     if options.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
@@ -187,7 +187,8 @@ def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: Attention
         masked=options.mask is not None,
         causal=options.causal,
         dropout=options.p,
-        groups=heads.groups > 1 or _told(s, options),  # they were copied for all heads otherwise
+        groups=heads.groups > 1
+        or _told_of_groups(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
     order = kernels.order(s.m.chip, s.torch)

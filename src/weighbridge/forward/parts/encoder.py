@@ -43,15 +43,15 @@ def never_checkpointed(s: TrainingStep) -> None:
 
 def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:
     """Return the heads of an encoder, or of the decoder that reads it; all layers have the same."""
-    found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
+    mixer = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
     return AttentionHeads(
         batch=s.batch,
         length=length,
         seen=length,
-        heads=found.heads,
-        kv_heads=found.heads,
-        key_dim=found.key_dim,
-        value_dim=found.value_dim,
+        heads=mixer.heads,
+        kv_heads=mixer.heads,
+        key_dim=mixer.key_dim,
+        value_dim=mixer.value_dim,
     )
 
 

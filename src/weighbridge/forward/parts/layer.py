@@ -226,40 +226,40 @@ class LayerShape:
         if self.sums in ("beside", "together"):
             return self._beside(x, s, p, number, positions, masks)
         m, scales = s.m, scaled(s, "residual_multiplier")
-        held: Locals = []  # to the layer's end
-        there: Locals = []  # to the next sum
+        to_end: Locals = []  # to the layer's end
+        to_sum: Locals = []  # to the next sum
         residual = x
         x = self._normed(m, x, p, self.before[0])
-        self._hold(held, "normed", x)
-        self._hold(there, "attended", x)
+        self._hold(to_end, "normed", x)
+        self._hold(to_sum, "attended", x)
         x, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
-        self._hold(held, "attended", x)
+        self._hold(to_end, "attended", x)
         x = self._normed(m, x, p, self.after[0])
-        self._hold(there, "undropped", x)
+        self._hold(to_sum, "undropped", x)
         x = _dropped(s, x, self.rates[0])
         x = residual = add(m, residual, scale(m, x) if scales else x)
-        there.clear()
+        to_sum.clear()
         x = residual = self._normed(m, x, p, self.last[0])
         if self.sums == "alone":
             return x
-        x = self._fed(s, p, x, number, held)
+        x = self._fed(s, p, x, number, to_end)
         x = self._normed(m, x, p, self.after[1])
-        self._hold(there, "undropped", x)
+        self._hold(to_sum, "undropped", x)
         x = _dropped(s, x, self.rates[1])
         x = add(m, residual, scale(m, x) if scales else x)
         return self._normed(m, x, p, self.last[1])
 
-    def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, held: Locals) -> Tensor:
+    def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, to_end: Locals) -> Tensor:
         """Run the feed-forward on the states, normed."""
         if self.handed:
             out = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
         else:
             x = self._normed(s.m, x, p, self.before[1])
-            self._hold(held, "fed", x)
+            self._hold(to_end, "fed", x)
             out = self.feed(s, p, x, number)
         if isinstance(out, Tensor):
             return out
-        held.append(out[1])
+        to_end.append(out[1])
         return out[0]
 
     def _beside(
@@ -305,13 +305,15 @@ def _dropped(s: TrainingStep, x: Tensor, name: str) -> Tensor:
     return dropout(s.m, x, s.rate(name)) if name else x
 
 
-def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any) -> Tensor:
+def run(
+    s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *arguments: Any
+) -> Tensor:
     """A layer, under the checkpointing and the sharding of the step."""
     again = s.checkpointing != "none" and s.m.training
 
     def whole(x: Tensor) -> Tensor:
         if not again:
-            return layer(x, s, p, *rest)
+            return layer(x, s, p, *arguments)
         kind = s.checkpointing
         out: Tensor = checkpoint(
             s.m,
@@ -319,7 +321,7 @@ def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *re
             x,
             s,
             p,
-            *rest,
+            *arguments,
             reentrant=s.reentrant and kind == "full",
             away=kind == "offload",
             chooses=every_second_product() if kind == "selective" else None,
@@ -328,7 +330,7 @@ def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *re
 
     if s.alike is None:
         return s.around.layer(s.m, p, whole, x)
-    called = (layer, again, s.checkpointing, *rest)
+    called = (layer, again, s.checkpointing, *arguments)
     return s.around.layer(s.m, p, s.alike.run(s.m, p, called, whole), x)
 
 

@@ -49,8 +49,8 @@ def experts(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
     """The sum over the experts of each token of `x`, [tokens, width]."""
-    own = OWN.get(rule(s), usual)
-    return (chosen if form.transposed else own)(s, p, x, weights, numbers, form)
+    way = OWN.get(rule(s), usual)
+    return (chosen if form.transposed else way)(s, p, x, weights, numbers, form)
 
 
 def usual(
@@ -63,15 +63,15 @@ def usual(
     final = m.new(x.shape, x.dtype)
     mask = one_hot(m, pairs * each)
 
-    def turn(held: list[Any]) -> None:
+    def turn(variables: list[Any]) -> None:
         row = m.new((pairs,), INT64) if s.transformers >= HITS else None
-        held[3] = top_x = found(m, rows)
+        variables[3] = top_x = token_numbers(m, rows)
         del row
-        held[1] = state = gathered(m, x, top_x)
+        variables[1] = state = gathered(m, x, top_x)
         out = run(m, state)
-        held[2] = mul(m, out, gathered(m, weights.view(pairs, 1), top_x))
+        variables[2] = mul(m, out, gathered(m, weights.view(pairs, 1), top_x))
         del out
-        held[0] = index_added(m, held[0], cast(m, held[2], x.dtype), top_x)
+        variables[0] = index_added(m, variables[0], cast(m, variables[2], x.dtype), top_x)
 
     out = _all(m, each, p, turn, [final, None, None, None])
     del mask
@@ -90,20 +90,20 @@ def wide(
     final = m.new(x.shape, weights.dtype)
     mask = one_hot(m, pairs * (each + idle))
 
-    def turn(held: list[Any]) -> None:
-        held[1] = numbers = found(m, rows)
-        held[2] = own = gathered(m, weights.view(pairs, 1), numbers)
-        held[3] = gathered(m, x, numbers)
-        held[4] = run(m, held[3])
-        held[5] = mul(m, held[4], own)
-        held[0] = index_added(m, held[0], held[5], numbers)
+    def turn(variables: list[Any]) -> None:
+        variables[1] = numbers = token_numbers(m, rows)
+        variables[2] = pair_weights = gathered(m, weights.view(pairs, 1), numbers)
+        variables[3] = gathered(m, x, numbers)
+        variables[4] = run(m, variables[3])
+        variables[5] = mul(m, variables[4], pair_weights)
+        variables[0] = index_added(m, variables[0], variables[5], numbers)
 
-    held: list[Any] = [final, None, None, None, None, None]
-    _all(m, each, p, turn, held)
+    variables: list[Any] = [final, None, None, None, None, None]
+    _all(m, each, p, turn, variables)
     run = _idle
-    loops.repeat(m, idle, turn, held)
-    total: Tensor = held[0]
-    held.clear()
+    loops.repeat(m, idle, turn, variables)
+    total: Tensor = variables[0]
+    variables.clear()
     out = cast(m, total, x.dtype)
     del mask
     return out
@@ -162,9 +162,9 @@ def each_linear(m: Machine, x: Tensor, stack: Tensor) -> Tensor:
         with loops.Left(m, each - turns if number == 1 else 0) as left:
             output.append(linear(m, t, part(m, stack, outside, inside)))
         output[-1] = left.kept(output[-1])
-    rest = m.many(each - turns, output[0].shape, output[0].dtype) if each > turns else None
+    others = m.many(each - turns, output[0].shape, output[0].dtype) if each > turns else None
     out = stacked(m, output, (x.shape[0], outside))
-    del rest
+    del others
     return out
 
 
@@ -181,22 +181,22 @@ def chosen(
     final = m.new(x.shape, x.dtype)
     mask = one_hot(m, pairs * (each + 1))
 
-    def turn(held: list[Any]) -> None:
-        token_idx = found(m, rows)
-        held[1] = gathered(m, x, token_idx)
-        gate_up = _product(m, held[1], up, p, form.up)
-        held[2] = form.gate(s, gate_up)
+    def turn(variables: list[Any]) -> None:
+        token_idx = token_numbers(m, rows)
+        variables[1] = gathered(m, x, token_idx)
+        gate_up = _product(m, variables[1], up, p, form.up)
+        variables[2] = form.gate(s, gate_up)
         del gate_up
-        out = _product(m, held[2], down, p, form.down)
-        own = gathered(m, scores.view(scores.numel, 1), token_idx)
-        held[3] = mul(m, out, own)
-        del out, own
-        held[0] = index_added(m, held[0], cast(m, held[3], x.dtype), token_idx)
+        out = _product(m, variables[2], down, p, form.down)
+        pair_weights = gathered(m, scores.view(scores.numel, 1), token_idx)
+        variables[3] = mul(m, out, pair_weights)
+        del out, pair_weights
+        variables[0] = index_added(m, variables[0], cast(m, variables[3], x.dtype), token_idx)
 
-    held: list[Any] = [final, None, None, None]
-    loops.repeat(m, each, turn, held)
+    variables: list[Any] = [final, None, None, None]
+    loops.repeat(m, each, turn, variables)
     del mask
-    out: Tensor = held[0]
+    out: Tensor = variables[0]
     return out
 
 
@@ -218,15 +218,15 @@ OWN = {
 
 
 def _all(
-    m: Machine, each: int, p: Module, turn: Callable[[list[Any]], None], held: list[Any]
+    m: Machine, each: int, p: Module, turn: Callable[[list[Any]], None], variables: list[Any]
 ) -> Tensor:
     """Run all turns; return what the last one left in the first place."""
     if _trained(p):
         for _ in range(each):
-            turn(held)
+            turn(variables)
     else:
-        loops.repeat(m, each, turn, held)
-    out: Tensor = held[0]
+        loops.repeat(m, each, turn, variables)
+    out: Tensor = variables[0]
     return out
 
 
@@ -307,7 +307,7 @@ def one_hot(m: Machine, numbers: int) -> Tensor:
     return mask
 
 
-def found(m: Machine, rows: int) -> Tensor:
+def token_numbers(m: Machine, rows: int) -> Tensor:
     """torch.where of one expert's row of the mask: two columns of one tensor."""
     both = m.new((rows, 2), INT64)
     return Computed((rows,), INT64, both.storage)
@@ -374,8 +374,8 @@ def mul_(m: Machine, x: Tensor, factor: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
         of_other = m.new(g.shape, g.dtype) if needs[1] else None
-        own = m.new(g.shape, g.dtype) if needs[0] else None
-        return [own, None if of_other is None else narrowed(m, of_other, *other)]
+        own_gradient = m.new(g.shape, g.dtype) if needs[0] else None
+        return [own_gradient, None if of_other is None else narrowed(m, of_other, *other)]
 
     record(m, back, [x, factor], [to_save, factor], out)
     return out

@@ -136,7 +136,7 @@ def wide_rotary(s: TrainingStep) -> Rotary:
     return rotary_of(s, heads(s, 0).key_dim, wide=True)
 
 
-def own(m: Machine, positions: Rotary) -> Rotary:
+def interleaved_halves(m: Machine, positions: Rotary) -> Rotary:
     """Cosines and sines that a layer makes for itself: repeat_interleave of halves."""
     cos, sin = (m.new(t.shape, t.dtype) for t in positions)
     return cos, sin
@@ -144,12 +144,12 @@ def own(m: Machine, positions: Rotary) -> Rotary:
 
 def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
     """apply_rotary_pos_emb of Helium"""
-    return rotated(m, q, k, own(m, positions))
+    return rotated(m, q, k, interleaved_halves(m, positions))
 
 
 def part_interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
     """apply_rotary_pos_emb of GLM"""
-    return part_rotated(m, q, k, own(m, positions))
+    return part_rotated(m, q, k, interleaved_halves(m, positions))
 
 
 def narrowed(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
@@ -170,7 +170,7 @@ def in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tenso
 def products_in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
     """apply_rotary_pos_emb of ERNIE 4.5: halves turn in the dtype that comes, and are made wide."""
     dtype = q.dtype
-    cos, sin = own(m, positions)
+    cos, sin = interleaved_halves(m, positions)
     q_embed = _wide_one(m, q, cos, sin)
     k_embed = _wide_one(m, k, cos, sin)
     return cast(m, q_embed, dtype), cast(m, k_embed, dtype)
