@@ -126,7 +126,7 @@ class Stacked:
 
 
 class Plain:
-    """A linear as it is."""
+    """A linear as the class has it: no adapter, weights as they are."""
 
     __slots__ = ("bias", "weight")
 

@@ -126,7 +126,7 @@ class _Names:
 
 
 class _Number:
-    """Stands for the number of a layer."""
+    """Stand in the key of a kind for the number of a layer, in which alike ones differ."""
 
 
 def _by_layer(built: BuiltModel) -> dict[str, _Names]:

@@ -16,14 +16,14 @@ OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is no
 
 
 def possible(body: Body, model: str) -> None:
-    """Raises UsageError."""
+    """Refuse a config with sizes that no step can have: raises UsageError."""
     said = next(_wrong(body), None)
     if said is not None:
         raise UsageError(f"{model}: {said}: no step can be run; correct the config")
 
 
 def depth(body: Body) -> int:
-    """Layers, with those of what is attended to."""
+    """Count the layers of a model, with those of an encoder that it attends to."""
     return len(body.blocks) + (len(body.encoder.blocks) if body.encoder is not None else 0)
 
 

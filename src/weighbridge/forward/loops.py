@@ -6,7 +6,7 @@ What a turn made and the one after it did not let go is what every turn keeps fo
 turns that are left out keep as much, in one node between the others: so what is alive when the
 loop ends, and when backward goes through its last turns, is what it is there.
 
-A scan whose every turn is read, and not the last one alone, is in ops/recurrence.py.
+A scan whose every turn is read, and not the last one alone, is in ops/scans.py.
 """
 
 from collections.abc import Callable

@@ -139,7 +139,7 @@ class Machine:
 
     @contextmanager
     def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
-        """New memory is noted."""
+        """Note the memory that is taken while the block runs."""
         before, self._watched = self._watched, made
         try:
             yield
@@ -148,7 +148,7 @@ class Machine:
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
-        """New memory counts as `name`."""
+        """Count the memory that is taken while the block runs as `name`."""
         before, self.name = self.name, name
         try:
             yield

@@ -27,7 +27,7 @@ def below(name: str, paths: Container[str]) -> str:
 
 
 class ParameterSpec(NamedTuple):
-    """A parameter of the class."""
+    """A parameter of the class before it is in memory: its name, shape, kind and dtype."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Module:
         return self.params.get(f"{self.path}{name}.bias")
 
     def bare(self, name: str) -> LeafTensor:
-        """A parameter of no module of its own."""
+        """Return a parameter of this module itself, which no module below it holds."""
         return self._param(self.path + name)
 
     def _param(self, name: str) -> LeafTensor:

@@ -49,7 +49,7 @@ Slots = list[Any]  # what is held, and in the last two what the layer was given
 
 
 class UnlikeLayersError(Exception):
-    """Layers that were taken for alike are not."""
+    """Raised where layers that were taken for alike are not: the step is walked whole."""
 
 
 class LayerTrace:
@@ -108,7 +108,7 @@ class SplicedLayer(NamedTuple):
 
 
 class Splices:
-    """All kinds of layers of one run."""
+    """The kinds of layers of one run, each with the tapes of those that were walked."""
 
     def __init__(self) -> None:
         self._kinds: dict[Hashable, AlikeLayers] = {}

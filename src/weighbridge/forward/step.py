@@ -71,15 +71,15 @@ class Around:
     host = pinned = 0
 
     def place(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
-        """One parameter in memory."""
+        """Put one parameter of the class in memory."""
         return m.param(spec.name, spec.shape, dtype, kind=spec.kind)
 
     def adapter(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
-        """One parameter that is trained beside a frozen base."""
+        """Put one parameter in memory that is trained beside a frozen base."""
         return m.param(spec.name, spec.shape, dtype, component="adapters", kind=spec.kind)
 
     def placed(self, m: Machine, built: BuiltModel) -> None:
-        """All of the model is in memory, and what is trained is known."""
+        """React when all of the model is in memory, and what is trained is known."""
 
     def stepped(self, built: BuiltModel) -> list[LeafTensor]:
         """List the parameters that the optimizer of this rank steps on."""
@@ -90,7 +90,7 @@ class Around:
         return None
 
     def begins(self, m: Machine, built: BuiltModel) -> None:
-        """A forward begins."""
+        """React to the beginning of a forward."""
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Around the forward of one layer, and through the graph around its backward."""
@@ -107,7 +107,7 @@ class Around:
         """The gradients of a micro-batch are there; `last` of the step."""
 
     def before_step(self, m: Machine, built: BuiltModel) -> None:
-        """The optimizer is about to step."""
+        """React to an optimizer that is about to step."""
 
     def after_step(self, m: Machine, built: BuiltModel) -> None:
         """React to a step of the optimizer; a process alone does nothing."""
@@ -168,7 +168,7 @@ class TrainingStep:
             self.assumed.append(sentence)
 
     def rate(self, *names: str) -> float:
-        """A dropout of the config."""
+        """Read the rate of a dropout from the config; 0 where the step drops nothing."""
         if not self.dropout:
             return 0.0
         usual = DROPOUTS[facts(self.built.kind).training.dropouts].get(names[-1], 0.0)

@@ -91,7 +91,7 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """All but the last dimension, as one."""
+        """Count the rows: all dimensions but the last, as one."""
         return prod(self.shape[:-1])
 
     @property

@@ -275,7 +275,7 @@ NUMBERS = 8  # bytes of a distance
 
 
 def disentangled(heap: Heap, step: ForwardStep, mixer: Attention, to: Distances) -> LiveTensor:
-    """The output of one layer's attention."""
+    """Run the attention of one DeBERTa layer and return its output."""
     width, cells = mixer.heads * mixer.key_dim, step.rows * mixer.heads * step.tokens * step.size
     three = [heap.into(step.wide(width), linear(heap, step, step.hidden, width)) for _ in range(3)]
     scores = heap.into(cells, heap.take(step.wide(width)))  # of keys that are scaled

@@ -95,7 +95,7 @@ def _attention(mixer: Attention, setting: TransformersCacheSetting) -> CacheByte
 
 
 def _length(setting: TransformersCacheSetting) -> int:
-    """Tokens of a layer that keeps all."""
+    """Count the tokens that a layer without a window has room for."""
     if setting.cache == "static" and setting.max_cache_len is not None:
         return setting.max_cache_len
     return setting.lengths.context
@@ -193,7 +193,7 @@ def _recurrent(mixer: Recurrent, setting: TransformersCacheSetting) -> CacheByte
 
 
 def of_mixer(mixer: Mixer, setting: TransformersCacheSetting) -> CacheBytes:
-    """Bytes that one layer's mixer keeps."""
+    """Count the bytes that the cache of one layer's mixer keeps."""
     match mixer:
         case Attention():
             return _attention(mixer, setting)

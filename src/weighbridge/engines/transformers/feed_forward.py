@@ -99,7 +99,7 @@ def experts(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _shared(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """The output of what all tokens go to."""
+    """Run the experts that all tokens go to, and return their output."""
     return dense(heap, step, Dense(width=experts.shared, gated=experts.gated))
 
 
@@ -138,7 +138,7 @@ def _routed(heap: Heap, step: ForwardStep, experts: Experts) -> tuple[LiveTensor
 
 
 def _grouped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """Each token k times, sorted by expert."""
+    """Run the experts in one product: each token k times, sorted by expert."""
     pairs = step.rows * experts.top_k
     order = heap.all((8 * pairs, 8 * pairs), "activations")
     hidden, wide = pairs * _inputs(step, experts) * step.size, pairs * experts.width * step.size

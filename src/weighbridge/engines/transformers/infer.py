@@ -62,7 +62,7 @@ SMALL = 8 * MIB
 
 
 def phases(plan: GenerationPlan, holding: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
-    """The phases, each when its step is walked."""
+    """Yield the phases of one device, each when its step is walked."""
     load = (
         *holding.fixed,
         *holding.loading,

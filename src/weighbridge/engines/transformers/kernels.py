@@ -76,7 +76,7 @@ def eager(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor
 
 
 def _widened(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
-    """Queries and keys in float32."""
+    """Copy queries and keys to float32, where the class has scores in it."""
     if not step.style.wide_queries or step.size == 4:
         return ()
     keys = 4 * step.batch * heads.seen * heads.count * heads.key_dim

@@ -85,7 +85,7 @@ def _buffer(
 
 
 def _to_come(sizes: list[int]) -> list[int]:
-    """The largest behind each."""
+    """Return, for each size, the largest of those behind it."""
     largest_behind, largest = [], 0
     for nbytes in reversed(sizes):
         largest_behind.append(largest)
@@ -159,7 +159,7 @@ class Holding:
 
 
 def loaded(subject: Subject, plan: GenerationPlan) -> tuple[LoadedShare, ...]:
-    """Each device's share."""
+    """Load the model and return the share of each device."""
     warm = plan.device_map is not None and plan.rules.warms_up
     key = ("loaded", subject.formats, subject.major, plan.devices, plan.rooms, warm)
 

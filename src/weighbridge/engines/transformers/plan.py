@@ -67,7 +67,7 @@ class GenerationPlan:
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
     def logits(self, step: ForwardStep) -> int:
-        """Bytes of them, as they are handed out."""
+        """Count the bytes of the logits of a step, as they are handed out."""
         tokens = min(step.tokens, self.logits_kept or step.tokens)
         size = 4 if self.rules.float_logits else step.size
         return step.batch * tokens * self.outputs * size

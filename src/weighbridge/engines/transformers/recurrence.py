@@ -50,7 +50,7 @@ Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
 
 def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> LiveTensor:
-    """The output of one layer. Its state stays."""
+    """Run one recurrent layer and return its output; its state stays."""
     narrow, wide = _widths(mixer, step)
     nbytes = stored(step, mixer).state
     projected = heap.take(step.rows * narrow * step.size)

@@ -86,7 +86,7 @@ def has_auto_gptq(version: tuple[int, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformersRules:
-    """The rules of one class in one version."""
+    """Rules of one class in one version of transformers, most of them switches."""
 
     version: Version
     legacy_cache: bool

@@ -144,7 +144,7 @@ def stored(step: ForwardStep, mixer: Mixer) -> CacheBytes:
 
 
 def setting(step: ForwardStep) -> TransformersCacheSetting:
-    """The step as the rules of caches see it."""
+    """Translate a step into the setting that the rules of caches read."""
     return memo(step, ("setting",), lambda: _setting(step))
 
 
@@ -212,7 +212,7 @@ def _settled(step: ForwardStep, mixer: Mixer, cache: MixerCache) -> bool:
 
 
 def _parts(mixer: Mixer, nbytes: int) -> tuple[int, ...]:
-    """Keys and values are two tensors."""
+    """Split the bytes of a cache into its tensors: keys and values are two."""
     if not nbytes:
         return ()
     match mixer:

@@ -226,7 +226,7 @@ def _any(names: Iterable[str], words: Iterable[str]) -> bool:
 
 
 def _layer_norm(name: str) -> bool:
-    """RMS norms have no bias."""
+    """Tell layer norms from RMS norms, which have no bias, by a parameter's name."""
     module, _, last = name.rpartition(".")
     owner = module.rpartition(".")[2].lower()
     return last == "bias" and ("norm" in owner or owner.startswith("ln"))
@@ -256,7 +256,7 @@ class ForwardStep:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of one number."""
+        """Return the bytes of one number of an activation."""
         return int(self.dtype.nbytes)
 
     @property
@@ -268,7 +268,7 @@ class ForwardStep:
         return self.past == 0
 
     def wide(self, width: int) -> int:
-        """Bytes of an activation of `width` a token."""
+        """Count the bytes of an activation of `width` numbers a token."""
         return self.rows * width * self.size
 
 

@@ -154,7 +154,7 @@ def _loss(kind: str, net: Net | None, name: str) -> Loss:
 
 
 def _by_name(loss: str) -> Loss:
-    """A framework's own, or one that all have."""
+    """Find a loss by its name: a framework's own, or one that all have."""
     return _function(LOOPS[loss]) if loss in LOOPS else LOSSES[loss]
 
 

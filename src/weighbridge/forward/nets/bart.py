@@ -1,18 +1,18 @@
-"""BART and the encoder-decoders built alike: mBART, M2M-100 (NLLB), Marian, Pegasus.
+"""Encoder-decoders: BART and those built alike (mBART, M2M-100, Marian, Pegasus), and Whisper.
 
-They differ in where norms stand (behind attention and feed-forward in BART and Marian, before them
-elsewhere) and in their positions: learned; sines that are a frozen parameter; sines in a buffer.
-The decoder's sequences are as long as the encoder's: `seq_len` each. Layers that are dropped at
-random (layerdrop) are not: the fullest step has them all.
-Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus}/modeling_*.py.
+    BART and kin   differ in where norms stand (behind attention and feed-forward in BART and
+                   Marian, before them elsewhere) and in their positions: learned; sines that are a
+                   frozen parameter; sines in a buffer. The decoder's sequences are as long as the
+                   encoder's: `seq_len` each. Layers that are dropped at random (layerdrop) are not:
+                   the fullest step has them all
+    Whisper        sound of 30 seconds through two convolutions, BART's layers with norms before,
+                   queries, keys and values copied to have heads before tokens. Features are in
+                   float32, or in the dtype of the weights where nothing casts them; `seq_len` is of
+                   the text alone. What the convolutions give has its dimensions in another order
+                   and hands that on from layer to layer, so that each norm of the encoder copies
+                   its input
 
-Whisper: sound of 30 seconds through two convolutions, BART's layers with norms before, queries,
-keys and values copied to have heads before tokens.
-
-Features are in float32, or in the dtype of the weights where nothing casts them; `seq_len` is of
-the text alone. What the convolutions give has its dimensions in another order and hands that on
-from layer to layer, so that each norm of the encoder copies its input.
-Source: transformers 5.23 models/whisper/modeling_whisper.py.
+Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus,whisper}/modeling_*.py.
 """
 
 from dataclasses import replace
@@ -204,7 +204,7 @@ def attention(
 
 
 def _query(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
-    """Whisper scales it itself."""
+    """Project the states to queries, which Whisper scales itself and others leave to the kernel."""
     q = p.linear(s.m, x, "q_proj")
     return scale(s.m, q) if differs(s.built.kind, "laid_heads") else q
 

@@ -1,16 +1,11 @@
-"""BERT, RoBERTa and ELECTRA: three embeddings and a norm, norms behind attention and feed-forward,
-dropouts; the head of masked language models, labels of tokens, or a pooler and a classifier.
+"""BERT and its kin, with three embeddings and a norm, and norms behind attention and feed-forward.
 
-Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py,
-models/electra/modeling_electra.py.
+    BERT, RoBERTa, ELECTRA   with dropouts; the head of masked language models, labels of tokens, or
+                             a pooler and a classifier
+    DistilBERT               without types and pooler, and without a dropout behind attention
+    ALBERT                   with narrow embeddings, and one layer (or a few) in the place of all
 
-DistilBERT: BERT without types and pooler, and without a dropout behind attention.
-
-Source: transformers 5.23 models/distilbert/modeling_distilbert.py.
-
-ALBERT: BERT with narrow embeddings, and one layer (or a few) in the place of all.
-
-Source: transformers 5.23 models/albert/modeling_albert.py.
+Source: transformers 5.23 models/{bert,roberta,electra,distilbert,albert}/modeling_*.py.
 """
 
 from weighbridge.arch.model_types import differs

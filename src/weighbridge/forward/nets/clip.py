@@ -1,14 +1,13 @@
-"""CLIP: a tower of images and one of texts, trained on pairs; each is told from the others of its
-batch by the other side (image_text_contrastive_loss).
+"""CLIP and SigLIP: a tower of images and one of texts, trained on pairs.
+
+    CLIP      each side is told from the others of its batch by the other side
+              (image_text_contrastive_loss)
+    SigLIP    texts that see all of themselves, an attention with one learned query in the place of
+              the class's token, and a loss of each pair alone
 
 A batch is of pairs; `seq_len` is of the texts, images are of the config's size.
-Source: transformers 5.23 models/clip/modeling_clip.py.
-
-SigLIP: CLIP's two towers, texts that see all of themselves, an attention with one learned query
-in the place of the class's token, and a loss of each pair alone.
-
-Source: transformers 5.23 models/siglip/modeling_siglip.py; torch 2.13 nn/functional.py
-(multi_head_attention_forward).
+Source: transformers 5.23 models/clip/modeling_clip.py, models/siglip/modeling_siglip.py; torch 2.13
+nn/functional.py (multi_head_attention_forward).
 """
 
 from dataclasses import replace

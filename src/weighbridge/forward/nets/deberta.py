@@ -1,15 +1,13 @@
-"""DeBERTa v2 and v3: BERT's layers, whose scores are of contents, of contents and positions, and of
-positions and contents. N sequences times heads, L tokens, A distances, d head dimension.
+"""Encoders whose scores have positions in them: DeBERTa v2 and v3, and MPNet.
 
-    scores N L L, of positions N L A and, picked from them, N L L; each layer keeps all of them
+    DeBERTa   BERT's layers, whose scores are of contents, of contents and positions, and of
+              positions and contents. N sequences times heads, L tokens, A distances, d head
+              dimension: scores N L L, of positions N L A and, picked from them, N L L; each layer
+              keeps all of them. The outputs of all layers are held until the encoder is through
+    MPNet     RoBERTa's layers with relative positions, which are looked up once, copied for every
+              sequence and added to the scores of every layer; attention is written out
 
-The outputs of all layers are held until the encoder is through.
-Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py.
-
-MPNet: RoBERTa's layers with relative positions, which are looked up once, copied for every
-sequence and added to the scores of every layer; attention is written out.
-
-Source: transformers 5.23 models/mpnet/modeling_mpnet.py.
+Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py, models/mpnet/modeling_mpnet.py.
 """
 
 from typing import NamedTuple

@@ -1,22 +1,16 @@
 """Decoders that differ from Llama's in a row: norms, where they stand, what turns, what is summed.
 
-Source: transformers 5.23 models/*/modeling_*.py of the model types whose records name them.
+    Gemma 1 to 3   norms whose weights start at zero, scaled embeddings, and since 2 norms on both
+                   sides of attention and feed-forward. Gemma 2 caps its scores, which eager
+                   attention alone does
+    Persimmon      layer norms, also of queries and keys; those and values of a head side by side,
+                   positions on a part of them
+    Qwen (first)   queries, keys and values from one linear, positions in float32. Its fine-tuning
+                   script takes reentrant checkpoints (transformers 4.32)
 
-Gemma 1 to 3: norms whose weights start at zero, scaled embeddings, and since 2 norms on both
-sides of attention and feed-forward. Gemma 2 caps its scores, which eager attention alone does.
-
-Source: transformers 5.23 models/gemma/modeling_gemma.py, models/gemma2/modeling_gemma2.py,
-models/gemma3/modeling_gemma3.py.
-
-Persimmon: layer norms, also of queries and keys; those and values of a head side by side,
-positions on a part of them.
-
-Source: transformers 5.23 models/persimmon/modeling_persimmon.py.
-
-The first Qwen: queries, keys and values from one linear, positions in float32.
-
-Source: modeling_qwen.py beside its checkpoints (QWenAttention, QWenMLP, RMSNorm, QWenLMHeadModel),
-whose fine-tuning script takes reentrant checkpoints (transformers 4.32).
+Source: transformers 5.23 models/*/modeling_*.py of the model types whose records name them;
+modeling_qwen.py beside the checkpoints of the first Qwen (QWenAttention, QWenMLP, RMSNorm,
+QWenLMHeadModel).
 """
 
 from dataclasses import replace
@@ -269,7 +263,7 @@ def persimmon_attention(
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """The kernel copies what is not in one piece."""
+    """Norm the queries or keys of each head; the kernel copies what is not in one piece."""
     if m.autocast is None:
         m.hidden(x.nbytes, name="activations")
     return layer_norm(m, turned(m, x), p.weight(name), p.bias(name))

@@ -50,7 +50,7 @@ TRIANGULAR_SINCE = (5, 6)  # scores of a chunk are not masked again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """The sizes of one layer."""
+    """Sizes of one layer that runs the gated delta rule."""
 
     batch: int
     length: int
@@ -94,7 +94,7 @@ def delta_of(s: TrainingStep, number: int) -> Delta:
 
 
 class DeltaInputs(NamedTuple):
-    """Tensors that the delta rule is given."""
+    """The tensors that the delta rule takes, [batch, length, heads, ...], before it widens them."""
 
     query: Tensor
     key: Tensor

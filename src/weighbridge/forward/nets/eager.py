@@ -1,14 +1,12 @@
 """Attention that is always written out, whatever kernels there are: BLOOM, GPT-Neo, MPT.
 
-BLOOM: biases of distance instead of positions, queries, keys and values of a head side by side,
-a GELU that computes itself again in backward.
-
-Source: transformers 5.23 models/bloom/modeling_bloom.py.
-
+    bloom      biases of distance instead of positions, queries, keys and values of a head side by
+               side, a GELU that computes itself again in backward
     gpt_neo    scores in float32; what is out of reach is overwritten, then a mask is added
     mpt        biases of distance in float32, over the longest sequence; the mask overwrites
 
-Source: transformers 5.23 models/gpt_neo/modeling_gpt_neo.py, models/mpt/modeling_mpt.py.
+Source: transformers 5.23 models/bloom/modeling_bloom.py, models/gpt_neo/modeling_gpt_neo.py,
+models/mpt/modeling_mpt.py.
 """
 
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
@@ -213,7 +211,7 @@ def mpt(s: TrainingStep) -> Tensor:
 
 
 def plain_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """A layer norm without a bias."""
+    """Run a layer norm that has a weight and no bias."""
     weight = p.weight(name)
     return x if absent(weight) else layer_norm(m, x, weight)
 

@@ -1,22 +1,13 @@
-"""Decoders of the GPT line, each with a forward of its own: GPT-2, GPT-NeoX, GPT-J, OPT.
+"""Decoders of the GPT line, each with a forward of its own.
 
-GPT-2 and GPT-BigCode: layer norms, learned positions, queries, keys and values from one linear,
-dropouts.
+    GPT-2      and GPT-BigCode: layer norms, learned positions, queries, keys and values from one
+               linear, dropouts
+    GPT-NeoX   layer norms, queries, keys and values of a head side by side, rotary positions on a
+               part of them, attention and feed-forward beside each other
+    GPT-J      interleaved positions from a table, scores in float32, feed-forward beside attention
+    OPT        layer norms, learned positions, plain feed-forwards, dropouts
 
-Source: transformers 5.23 models/gpt2/modeling_gpt2.py, models/gpt_bigcode/modeling_gpt_bigcode.py.
-
-GPT-NeoX: layer norms, queries, keys and values of a head side by side, rotary positions on a
-part of them, attention and feed-forward beside each other.
-
-Source: transformers 5.23 models/gpt_neox/modeling_gpt_neox.py.
-
-GPT-J: interleaved positions from a table, scores in float32, feed-forward beside attention.
-
-Source: transformers 5.23 models/gptj/modeling_gptj.py.
-
-OPT: layer norms, learned positions, plain feed-forwards, dropouts.
-
-Source: transformers 5.23 models/opt/modeling_opt.py.
+Source: transformers 5.23 models/{gpt2,gpt_bigcode,gpt_neox,gptj,opt}/modeling_*.py.
 """
 
 from dataclasses import replace

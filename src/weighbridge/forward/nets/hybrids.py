@@ -1,28 +1,16 @@
 """Decoders that mix tokens in several ways: by state spaces or convolutions, and by attention.
 
-Bamba: Mamba-2 or attention in each layer, positions on a part of each head.
+    Bamba        Mamba-2 or attention in each layer, positions on a part of each head
+    Jamba        Mamba 1 and attention without positions in one model, experts in some layers
+    Nemotron-H   and Nemotron 3: a layer is one of Mamba-2, attention without positions, a
+                 feed-forward or experts, none of which are gated
+    Granite 4    Mamba-2 or attention in each layer, and beside experts, where there are some, a
+                 feed-forward for all tokens; attention in every layer of GraniteMoeShared
+    LFM2         gated convolutions over the last few tokens, and attention in some layers; dense,
+                 or with experts that are scored by sigmoids
 
-Source: transformers 5.23 models/bamba/modeling_bamba.py.
-
-Jamba: Mamba 1 and attention without positions in one model, experts in some layers.
-
-Source: transformers 5.23 models/jamba/modeling_jamba.py.
-
-Nemotron-H and Nemotron 3: a layer is one of Mamba-2, attention without positions, a feed-forward
-or experts, none of which are gated.
-
-Source: transformers 5.23 models/nemotron_h/modeling_nemotron_h.py.
-
-Granite 4: Mamba-2 or attention in each layer, and beside experts, where there are some, a
-feed-forward for all tokens.
-
-Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py,
-models/granitemoeshared/modeling_granitemoeshared.py (attention in every layer).
-
-LFM2: gated convolutions over the last few tokens, and attention in some layers; dense, or with
-experts that are scored by sigmoids.
-
-Source: transformers 5.23 models/lfm2/modeling_lfm2.py, models/lfm2_moe/modeling_lfm2_moe.py.
+Source: transformers 5.23
+models/{bamba,jamba,nemotron_h,granitemoehybrid,granitemoeshared,lfm2,lfm2_moe}/modeling_*.py.
 """
 
 from typing import Any
@@ -81,7 +69,7 @@ def bamba_positions(s: TrainingStep) -> Rotary | None:
 def bamba_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Mamba-2, or attention."""
+    """Mix tokens by Mamba-2 or by attention, as the layer has it."""
     if _scans(s.built.body.blocks[number]):
         return mamba2_mixer(s, p.at("mamba"), x, scan_of(s, number)), None
     return PART(s, p.at("self_attn"), x, number, positions, masks)
@@ -109,14 +97,14 @@ bamba = Net(DecoderNet(layer=BAMBA_LAYER, rotary=bamba_positions), mixes=(Mamba2
 def jamba_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention, or Mamba."""
+    """Mix tokens by attention or by Mamba 1, as the layer has it."""
     if any(isinstance(each, Attention) for each in s.built.body.blocks[number].mixers):
         return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, None, masks)
     return mixer(s, p.at("mamba"), x, number, jamba_normed), None
 
 
 def jamba_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """A dense feed-forward, or experts."""
+    """Run a dense feed-forward, or the experts of a layer that has some."""
     experts, inner = experts_of(s, number), p.at("feed_forward")
     return mlp(s, inner, x) if experts is None else jamba_sparse(s, inner, x, experts)
 
@@ -154,7 +142,8 @@ jamba = Net(DecoderNet(layer=JAMBA_LAYER, rotary=nowhere), mixes=(Mamba1, Attent
 def nemotron_h_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """One of the four."""
+    """Run the one part that a layer of Nemotron-H has: Mamba-2, attention, a feed-forward or
+    experts."""
     mixers = s.built.body.blocks[number].mixers
     if any(isinstance(each, Mamba2) for each in mixers):
         return mamba2_mixer(s, p, x, scan_of(s, number)), None
@@ -229,7 +218,7 @@ def granite_positions(s: TrainingStep) -> Rotary | None:
 def granite_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
-    """Mamba-2, or attention."""
+    """Mix tokens by Mamba-2 or by attention, as the layer has it."""
     if any(isinstance(each, Mamba2) for each in s.built.body.blocks[number].mixers):
         return mamba2_mixer(s, p.at("mamba"), x, scan_of(s, number)), None
     return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, positions, masks)
@@ -268,7 +257,7 @@ granite_shared = Net(
 def lfm2_mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention, or a convolution."""
+    """Mix tokens by attention or by a gated convolution, as the layer has it."""
     if p.has("self_attn.q_proj"):
         return ATTENTION(s, p.at("self_attn"), x, number, *seen)
     return short_conv(s.m, p.at("conv"), unpadded(s.m, x, padding)), None

@@ -179,7 +179,7 @@ def rotary(s: TrainingStep) -> Rotary:
 
 
 def rotary_2(s: TrainingStep) -> Tensor:
-    """Positions of DeepSeek-V2: complex numbers."""
+    """Make the positions of DeepSeek-V2, which are complex numbers."""
     return complex_rotary(s, latent_of(s, 0).rotary)
 
 

@@ -1,14 +1,12 @@
-"""Mamba-2 as torch runs it where no kernels are installed: a convolution along the sequence, and
-the scan chunk by chunk, in float32.
+"""State spaces as torch runs them where no kernels are installed: Mamba-2 and Mamba 1.
 
-Letters: B batch, C chunks, L tokens of a chunk, H heads, P head dimension, N states.
-Source: transformers 5.23 models/mamba2/modeling_mamba2.py (mamba2_chunk_scan, segment_sum).
+    Mamba-2   a convolution along the sequence, and the scan chunk by chunk, in float32. B batch, C
+              chunks, L tokens of a chunk, H heads, P head dimension, N states
+    Mamba 1   a convolution along the sequence, and the scan token by token; Falcon-Mamba norms what
+              the scan is given. B batch, L tokens, I inner size, N states
 
-Mamba 1 as torch runs it where no kernels are installed: a convolution along the sequence, and
-the scan token by token. Falcon-Mamba norms what the scan is given.
-
-Letters: B batch, L tokens, I inner size, N states.
-Source: transformers 5.23 models/mamba/modeling_mamba.py (MambaMixer, mamba_selective_scan),
+Source: transformers 5.23 models/mamba2/modeling_mamba2.py (mamba2_chunk_scan, segment_sum),
+models/mamba/modeling_mamba.py (MambaMixer, mamba_selective_scan),
 models/falcon_mamba/modeling_falcon_mamba.py.
 """
 
@@ -66,7 +64,7 @@ from weighbridge.units import ceil_div
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """The sizes of one layer's scan."""
+    """Sizes of the scan of one Mamba-2 layer."""
 
     batch: int
     length: int
@@ -162,7 +160,7 @@ def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
 
 
 class Selected(NamedTuple):
-    """Tensors that a selective scan is given."""
+    """The tensors that the scan of Mamba-2 reads: states, steps, and A, B and C."""
 
     hidden: Tensor
     dt: Tensor
@@ -340,7 +338,7 @@ def _views(s: TrainingStep, x: Tensor) -> Tensor:
 
 
 def _from(s: TrainingStep, p: Module, x: Tensor, name: str) -> Tensor:
-    """A linear of what lies turned."""
+    """Run a linear on states that lie with channels before tokens."""
     x = lower(s.m, x)
     return p.linear(s.m, copied(s.m, x) if s.batch > 1 else x, name)
 

@@ -85,14 +85,14 @@ def angles(m: Machine, axes: Shape) -> Tensor:
 
 
 def rotary(s: TrainingStep) -> Rotary:
-    """Cosines and sines of Qwen3-Next."""
+    """Make the cosines and sines of Qwen3-Next, for a part of each head."""
     return rotary_of(s, rotary_width(s))
 
 
 def mixed(
     s: TrainingStep, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention, or a gated delta net."""
+    """Mix tokens by attention or by a gated delta net, as the layer has it."""
     if p.has("self_attn.q_proj"):
         return attention(s, p.at("self_attn"), x, number, *seen)
     inner = p.at("linear_attn")

@@ -114,7 +114,7 @@ def branches(s: TrainingStep, p: Module) -> Branches:
 
 
 def _apart(s: TrainingStep, paths: Iterable[str]) -> Iterator[LeafTensor]:
-    """Parameters of no layer, but the head's."""
+    """List the parameters that no layer has, without those of the head."""
     lead = tuple(paths)
     for name, w in s.built.params.items():
         if (

@@ -10,23 +10,15 @@
     Hunyuan-MoE    one shared expert, which runs first; queries and keys are normed once turned
     FlexOLMo       OLMo 2's layers
     GLM-4 MoE      a part of each head has positions
+    Phi-3.5-MoE    Mixtral's experts behind a router that draws them (sparsemixer): the two of a
+                   token one after the other from its scores, without those far below the best. What
+                   is drawn is weighed by a function of its own, whose gradient goes to the scores
+                   at once; the softmax that it came from is kept, and gets none
+    gpt-oss        sinks in attention, which sdpa has not: it is eager, or flash-attention 3 that is
+                   installed apart (_supports_sdpa, _compatible_flash_implementations); experts with
+                   biases, gate and up by turns. Weights in mxfp4 are trained dequantized
 
 Source: transformers 5.23 models/*/modeling_*.py.
-
-Phi-3.5-MoE: Mixtral's experts behind a router that draws them (sparsemixer).
-
-The two experts of a token are drawn one after the other from its scores, without those that are
-far below the best. What is drawn is weighed by a function of its own, whose gradient goes to the
-scores at once; the softmax that it came from is kept, and gets none.
-
-Source: transformers 5.23 models/phimoe/modeling_phimoe.py.
-
-gpt-oss: sinks in attention, which is eager; experts with biases, gate and up by turns.
-
-sdpa has no sinks, so the class has eager attention, and flash-attention 3 that is installed apart
-(_supports_sdpa, _compatible_flash_implementations). Weights in mxfp4 are trained dequantized.
-
-Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py.
 """
 
 from dataclasses import replace
@@ -79,7 +71,7 @@ def qwen2(s: TrainingStep) -> Tensor:
 
 
 def some_turned(s: TrainingStep) -> Rotary:
-    """Cosines and sines of MiniMax-M2."""
+    """Make the cosines and sines of MiniMax-M2, for a part of each head."""
     return rotary_of(s, s.built.config.num("rotary_dim", default=0) or turned_width(s))
 
 
@@ -295,7 +287,7 @@ def layer(s: TrainingStep) -> LayerShape:
 
 
 def rotary(s: TrainingStep) -> Rotary:
-    """Cosines and sines as wide as half a head."""
+    """Make cosines and sines as wide as half a head."""
     return rotary_of(s, heads(s, 0).key_dim // 2)
 
 

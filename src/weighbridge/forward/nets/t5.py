@@ -81,7 +81,7 @@ def t5_model(s: TrainingStep) -> Tensor:
 
 
 class T5Side(NamedTuple):
-    """The encoder or the decoder."""
+    """One side of the model, its encoder or its decoder."""
 
     name: str
     layers: list[Module]

@@ -38,7 +38,7 @@ def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHead
 
 
 def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
-    """A release of None is the newest."""
+    """Tell whether a release is of `date` or newer; None is the newest."""
     return release is None or release >= date
 
 

@@ -8,21 +8,20 @@
                ban_if_materialized_backward); flex attention stays outside
     loss       logits in float32; or in eight chunks, cast one at a time
 
+Tensor ranks may share the tokens wherever no matrix is shared out (sequence parallelism; a step
+whose `token_ranks` are 1 passes through):
+
+    own        what norms, sums of residuals and checkpoints see: tokens / ranks
+    whole      what attention and feed-forward are given: gathered from all ranks, and put in the
+               order of tokens by a copy; in backward their gradient is reduced and cut
+    cut        what they give: sums of all ranks, reduced and cut; in backward gathered
+
 Source: torchtune 0.4 modules/{transformer,attention,rms_norm,position_embeddings,feed_forward}.py,
-modules/peft/lora.py, modules/loss/ce_chunked_output_loss.py, training/_compile.py;
-torch 2.5 _functorch/partitioners.py.
-
-Sequence parallelism: tensor ranks share the tokens wherever no matrix is shared out.
-
-    own      what norms, sums of residuals and checkpoints see: tokens / ranks
-    whole    what attention and feed-forward are given: gathered from all ranks, and put in the
-             order of tokens by a copy; in backward their gradient is reduced and cut
-    cut      what they give: sums of all ranks, reduced and cut; in backward gathered
-
-A step whose `token_ranks` are 1 passes through. Source: torchtitan 9dec370 and later
-models/llama/parallelize_llama.py (apply_tp: SequenceParallel, PrepareModuleInput, RowwiseParallel
-with Shard(1)); torch 2.5 distributed/_functional_collectives.py (all_gather_tensor,
-reduce_scatter_tensor), whose results along tokens are copied for they come one rank after another.
+modules/peft/lora.py, modules/loss/ce_chunked_output_loss.py, training/_compile.py; torch 2.5
+_functorch/partitioners.py, distributed/_functional_collectives.py (all_gather_tensor,
+reduce_scatter_tensor), whose results along tokens are copied for they come one rank after another;
+torchtitan 9dec370 and later models/llama/parallelize_llama.py (apply_tp: SequenceParallel,
+PrepareModuleInput, RowwiseParallel with Shard(1)).
 """
 
 from collections.abc import Callable
@@ -186,7 +185,7 @@ def compiled_attention(
 
 
 def fused_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Keeps its input, and an inverse root a row."""
+    """Norm in one kernel, which keeps its input and an inverse root a row."""
     out = m.new(x.shape, x.dtype)
     root = m.new((*x.shape[:-1], 1), FLOAT32)
     width = weight.shape
@@ -284,7 +283,7 @@ def own_tokens(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:
 
 
 def whole(s: TrainingStep, x: Tensor) -> Tensor:
-    """The states of all tokens."""
+    """Gather the states of all tokens from the ranks that share them."""
     if s.token_ranks == 1:
         return x
     return _exchanged(s.m, x, (x.shape[0], s.length, *x.shape[2:]))

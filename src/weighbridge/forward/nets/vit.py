@@ -1,16 +1,14 @@
-"""ViT: patches through a convolution, a token for the class before them, learned positions, norms
-before attention and feed-forward.
+"""Encoders of images: ViT, and DINOv2.
 
-Its inputs are images in float32 of the size that the config names; there are no tokens besides
-patches, and `seq_len` says nothing.
-Source: transformers 5.23 models/vit/modeling_vit.py.
+    ViT      patches through a convolution, a token for the class before them, learned positions,
+             norms before attention and feed-forward. Images in float32 are of the size that the
+             config names; there are no tokens besides patches, and `seq_len` says nothing
+    DINOv2   attention and feed-forward scaled by learned vectors; a classifier reads the token of
+             the class beside the mean of the patches. Images are of the config's size (518 pixels a
+             side of the checkpoints), where positions are not interpolated. Feed-forwards of the
+             giant, in one matrix in its checkpoint, are not covered
 
-DINOv2: ViT whose attention and feed-forward are scaled by learned vectors; a classifier reads
-the token of the class beside the mean of the patches.
-
-Images are of the config's size (518 pixels a side of the checkpoints), where positions are not
-interpolated. Feed-forwards of the giant, in one matrix in its checkpoint, are not covered.
-Source: transformers 5.23 models/dinov2/modeling_dinov2.py.
+Source: transformers 5.23 models/vit/modeling_vit.py, models/dinov2/modeling_dinov2.py.
 """
 
 from dataclasses import replace

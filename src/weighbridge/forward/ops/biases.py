@@ -1,19 +1,14 @@
-"""Biases of attention that are learned: numbers of distances, looked up and added to scores.
+"""Learned numbers in the scores of attention: biases of distance, and sinks.
 
     buckets     the number of each distance, int64: the masks, logarithms and minima in between
     where       where(condition, x, constant): the condition is saved
-    before      heads before tokens: a copy, whose gradient is viewed
+    with_sink   softmax with a learned number a head that takes its share of the weights: scores and
+                sinks, a column more (cat); the largest of each row, whose number is saved (less);
+                the weights without the sink's, a view that holds the column (cut)
 
 Source: transformers 5.23 models/t5/modeling_t5.py (_relative_position_bucket),
-integrations/sdpa_attention.py (create_position_bias_mask).
-
-Softmax with a sink: a learned number a head that takes its share of the weights.
-
-    cat     scores and sinks, a column more
-    less    the largest of each row, whose number is saved
-    cut     the weights without the sink's: a view that holds the column
-
-Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py (eager_attention_forward).
+integrations/sdpa_attention.py (create_position_bias_mask), models/gpt_oss/modeling_gpt_oss.py
+(eager_attention_forward).
 """
 
 from typing import Any

@@ -112,7 +112,7 @@ def grouped(
 
 
 def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
-    """Autocast sums in float32."""
+    """Sum the outputs of the k experts of each token, under autocast in float32."""
     out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
     whole, dtype = x.shape, x.dtype
 

@@ -1,7 +1,11 @@
-"""Products of matrices.
+"""Products of matrices, and convolutions.
 
     linear     saves the input where the weight is trained, the weight where the input is
     matmul     saves both, as they are multiplied
+    conv       saves input and weight; in backward the gradient in one piece, then those of input,
+               weight and bias. Where `rearranges` says so, cuDNN puts channels last in a workspace
+               (kernels/workspaces.py), for tensor cores; depthwise ones run in torch's own kernels,
+               without a workspace
 
 Rows of several sequences are multiplied as one, and weights turned round, so their gradients are
 views: what comes to a tied weight, or to an input of several linears, after them is not added in
@@ -9,14 +13,6 @@ place.
 
 In backward gradients are made in the alphabetical order of derivatives.yaml's names: of mm the
 weight's before the input's, of addmm, which adds a bias, the input's, the weight's, the bias's.
-
-Convolutions. `rearranged`: cuDNN puts channels last in a workspace, for tensor cores.
-
-    saves       input and weight
-    backward    the gradient in one piece, then those of input, weight and bias
-    workspace   kernels/workspaces.py
-
-Depthwise ones run in torch's own kernels, without a workspace.
 Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
 """
 

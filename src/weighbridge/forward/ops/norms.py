@@ -92,7 +92,7 @@ def float_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def cohere_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """A layer norm written out, in float32."""
+    """Norm as Cohere's class does: a layer norm written out, in float32."""
     if absent(weight):
         return x
     dtype = x.dtype

@@ -1,28 +1,26 @@
-"""Linears whose weights are packed, which are never trained: bitsandbytes, GPTQ, AWQ, HQQ, EETQ.
+"""Linears that are packed: bitsandbytes, GPTQ, AWQ, HQQ, EETQ, and torchao's float8.
 
     4 bits    forward and backward unpack the whole matrix; nothing of the input is saved, but up to
               bitsandbytes 0.43.1 it is kept as in 8 bits
     8 bits    the input is cast to float16 and to int8, the product is in int32; the input is kept
               on the function's context, where no checkpoint sees it; backward unpacks the matrix
-
     gptq      torch.matmul(x, dequantized) saves the whole matrix in 16 bits; a fused kernel nothing
     awq       the input is saved in float16; backward repeats the matrix for every sequence
     hqq       the input is saved; forward and backward unpack by way of two more copies
     eetq      the input is saved; backward multiplies a unit matrix to unpack
+    float8    products in 8 bits, all that is kept in 16 or more: the input is saved as it comes,
+              and the weight as it is; both are scaled and cast again in backward, where the
+              gradient is cast twice. One scale a tensor, found anew each time; not compiled
+
+Packed weights are never trained; those of float8 training are.
 
 Source: bitsandbytes 0.50 autograd/_functions.py (MatMul4Bit, MatMul8bitLt), nn/modules.py
 (Linear4bit.forward), backends/cuda/ops.py; GPTQModel nn_modules/qlinear/torch.py (_forward);
 AutoGPTQ nn_modules/qlinear/qlinear_cuda_old.py, triton_utils/dequant.py; AutoAWQ 0.2.9
 modules/linear/gemm.py (WQLinearMMFunction); hqq 0.2.8 core/quantize.py (HQQMatmulNoCacheMul,
-Quantizer.dequantize); transformers 5.23 integrations/eetq.py (EetqLinearMMFunction).
-
-Linears of torchao's float8 training: products in 8 bits, all that is kept in 16 or more.
-
-The input is saved as it comes, and the weight as it is; both are scaled and cast again in backward,
-where the gradient is cast twice. One scale a tensor, found anew each time; not compiled.
-
-Source: torchao 0.18 float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py
-(tensor_to_scale, to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm).
+Quantizer.dequantize); transformers 5.23 integrations/eetq.py (EetqLinearMMFunction); torchao 0.18
+float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py (tensor_to_scale,
+to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm).
 """
 
 from dataclasses import dataclass

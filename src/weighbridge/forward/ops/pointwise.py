@@ -141,7 +141,7 @@ def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _again(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-    """A gradient like the one that came."""
+    """Make a gradient as large as the one that came."""
     return [m.new(grads[0].shape, grads[0].dtype)]
 
 

@@ -1,4 +1,5 @@
-"""Operators of state spaces that are written out: sums along a dimension, masks, contractions.
+"""State spaces that are written out: sums along a dimension, masks, contractions, and a recurrence
+over tokens.
 
     cumulated   cumsum; in backward flipped, summed and flipped back
     masked      masked_fill with a constant: saves the mask
@@ -8,10 +9,7 @@
     substituted the inverse of a triangle row by row: saves every row and what is before it
     contracted  einsum of two: what is not in order is copied, and bmm saves it
 
-Source: transformers 5.23 models/mamba2/modeling_mamba2.py; torch aten/src/ATen/native/Linear.cpp
-(einsum, sumproduct_pair), torch/csrc/autograd/FunctionsManual.cpp.
-
-A recurrence over tokens that is written as a loop: a state, and what is read from it.
+The recurrence is a loop over a state, and what is read from it:
 
     state = a[:, :, i] * state + b[:, :, i]         out[i] = state.to(dtype) @ c[:, i]
 
@@ -20,7 +18,9 @@ whole for its gradient, which is added to those of the tokens behind it: most is
 token but one, and less at each before it. So the first token and the last ones are run as they are,
 and all between as one node, whose tensors lie together.
 
-Source: transformers 5.23 models/mamba/modeling_mamba.py (mamba_selective_scan).
+Source: transformers 5.23 models/mamba2/modeling_mamba2.py, models/mamba/modeling_mamba.py
+(mamba_selective_scan); torch aten/src/ATen/native/Linear.cpp (einsum, sumproduct_pair),
+torch/csrc/autograd/FunctionsManual.cpp.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ from weighbridge.forward.tensors import Computed, Shape, Tensor
 
 
 def cumulated(m: Machine, x: Tensor) -> Tensor:
-    """Autocast has it in float32."""
+    """Sum up along a dimension (cumsum), under autocast in float32."""
     if m.autocast is not None:
         x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
@@ -52,7 +52,7 @@ def cumulated(m: Machine, x: Tensor) -> Tensor:
 
 
 def softplus(m: Machine, x: Tensor) -> Tensor:
-    """Autocast has it in float32."""
+    """Apply softplus number by number, under autocast in float32."""
     return of_input(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 

@@ -181,7 +181,7 @@ def _views(
 
 
 def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions) -> str:
-    """The first kernel of torch's order that can."""
+    """Choose the first kernel in torch's order that can run."""
     asked = heads.shape(q.dtype)
     call = kernels.AttentionCall(
         masked=options.mask is not None,

@@ -1,13 +1,13 @@
-"""Parts of encoders: attention in which all see all, and heads that give a label an input.
+"""Parts of encoders: attention in which all see all, heads that give a label an input, and training
+without a head.
+
+sentence-transformers trains encoders without a head: pairs of sentences, of which both sides pass
+the encoder one after the other; the mean of a sentence's tokens; and, as the loss, the other
+sentences of the batch as negatives (MultipleNegativesRankingLoss).
 
 Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.py,
-masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss).
-
-Encoders without a head, as sentence-transformers trains them: pairs of sentences, of which both
-sides pass the encoder one after the other; the mean of a sentence's tokens; and, as the loss, the
-other sentences of the batch as negatives (MultipleNegativesRankingLoss).
-
-Source: sentence-transformers 6.2 sentence_transformer/modules/pooling.py,
+masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss);
+sentence-transformers 6.2 sentence_transformer/modules/pooling.py,
 sentence_transformer/losses/multiple_negatives_ranking.py.
 """
 
@@ -103,7 +103,7 @@ def classified(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """One label a token, none of them shifted."""
+    """Take the loss of one label a token, none of them shifted."""
     labels = s.m.new((s.batch, s.length), INT64)
     rows = logits.view(labels.numel, logits.shape[-1])
     return cross_entropy(s.m, rows, labels), logits

@@ -171,7 +171,7 @@ def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def by_weight(norm: Norm) -> NormOf:
-    """A norm that has a weight alone."""
+    """Make the norm of a layer from one that has a weight alone."""
 
     def made(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
         return norm(m, x, p.weight(name))

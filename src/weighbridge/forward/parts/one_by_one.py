@@ -253,7 +253,7 @@ def _run(s: TrainingStep, p: Module) -> tuple[int, Expert]:
 
 
 def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tuple[int, Expert]:
-    """Experts that are modules of their own."""
+    """Run experts that are modules of their own, each under its number."""
     gate, up, down = names
     number = count()
 

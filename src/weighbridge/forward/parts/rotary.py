@@ -1,16 +1,13 @@
 """Rotary positions: cosines and sines of the step's tokens, and how queries and keys turn by them.
 
-Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says.
-
-Decoders whose positions are complex numbers, one for two numbers of a head.
+Some classes (DeepSeek-V2, Llama 4) write positions as complex numbers, one for two numbers of a
+head; each is two of float32 here, and what is only another view is not made:
 
     freqs_cis    [1, length, width / 2] of 8 bytes each, in float32 whatever the model is in
     turned       pairs as complex numbers, times freqs_cis, which backward needs; back in 16 bits
 
-A complex number is written as two of float32 here, and what is only another view is not.
-
-Source: transformers 5.23 models/deepseek_v2/modeling_deepseek_v2.py (apply_rotary_emb),
-models/llama4/modeling_llama4.py.
+Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says;
+models/deepseek_v2/modeling_deepseek_v2.py (apply_rotary_emb), models/llama4/modeling_llama4.py.
 """
 
 from typing import Any
@@ -123,7 +120,7 @@ def half(m: Machine, x: Tensor) -> Tensor:
 
 
 def nowhere(s: TrainingStep) -> None:
-    """The positions of classes that have none."""
+    """Make no positions, for classes that have none."""
 
 
 def part_rotary(s: TrainingStep) -> Rotary:
@@ -132,12 +129,12 @@ def part_rotary(s: TrainingStep) -> Rotary:
 
 
 def wide_rotary(s: TrainingStep) -> Rotary:
-    """Cosines and sines that stay in float32."""
+    """Make cosines and sines that stay in float32."""
     return rotary_of(s, heads(s, 0).key_dim, wide=True)
 
 
 def interleaved_halves(m: Machine, positions: Rotary) -> Rotary:
-    """Cosines and sines that a layer makes for itself: repeat_interleave of halves."""
+    """Make a layer's own cosines and sines: repeat_interleave of halves."""
     cos, sin = (m.new(t.shape, t.dtype) for t in positions)
     return cos, sin
 

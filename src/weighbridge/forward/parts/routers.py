@@ -33,7 +33,7 @@ def router(s: TrainingStep) -> Router:
 
 
 def rule(s: TrainingStep) -> str:
-    """The name of the router; "" for a softmax."""
+    """Name the rule by which the class routes tokens; "" is a softmax of all scores."""
     if s.built.config.get("scoring_func") == "sigmoid":
         return facts(s.built.kind).training.router or "by_sigmoid"
     return facts(s.built.kind.removesuffix("_text")).training.router
