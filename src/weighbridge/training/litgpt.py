@@ -1,7 +1,6 @@
-"""LitGPT's class in memory, with its own LoRA.
+"""LitGPT's class in memory: parameters as they are made, and linears that have adapters. Its
+forward is forward/nets/litgpt.py.
 
-    LoRA        beside the one linear of queries, keys and values: zeros in the place of what has no
-                adapter; in the base's dtype
     packed      every linear, the head too, from float16 (Lightning); bitsandbytes 0.42 keeps the
                 input of each on its function's context
     embedding   another matrix than the head
@@ -12,25 +11,21 @@ Source: litgpt lora.py, finetune/lora.py of April 2024 (5895df10) and September 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from weighbridge.arch.blueprint import Param as Spec
 from weighbridge.arch.body import Dense
 from weighbridge.arch.mixers import Attention
 from weighbridge.arch.model_types import all_types
-from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT64
+from weighbridge.dtypes import FLOAT16, FLOAT32, INT8
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.adapters import Plain
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
-from weighbridge.forward.nets.litgpt import LATER, layout
-from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.nets.litgpt import LATER, LitgptLora, LoraQkv, layout
 from weighbridge.forward.ops.packed import Linear4
-from weighbridge.forward.ops.pointwise import add, dropout, scale
-from weighbridge.forward.ops.shaping import copied, join, split
 from weighbridge.forward.step import Around, BuiltModel
-from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.plan import TrainingPlan
 
@@ -257,102 +252,3 @@ def packed(shape: Shape, form: str) -> Iterator[int]:
 
 def _later(plan: TrainingPlan) -> bool:
     return plan.release is None or plan.release >= LATER
-
-
-# ---- adapters
-
-
-class LitgptLora:
-    """LoRALinear.forward: pretrained + (dropout(x) @ A @ B) * scaling."""
-
-    __slots__ = ("a", "b", "base", "dropped")
-
-    def __init__(self, base: Wrap, a: LeafTensor, b: LeafTensor, dropped: float) -> None:
-        self.base = base
-        self.a = a
-        self.b = b
-        self.dropped = dropped
-
-    def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        pretrained = self.base(m, x)
-        lora = scale(m, linear(m, linear(m, dropout(m, x, self.dropped), self.a), self.b))
-        return add(m, pretrained, lora)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoraQkv:
-    """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
-
-    base: Wrap
-    a: LeafTensor
-    b: LeafTensor
-    dropped: float
-    rows: list[int]
-    grouped: bool  # fewer keys than queries
-    later: bool
-
-    def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        pretrained = self.base(m, x)
-        after_a = linear(m, dropout(m, x, self.dropped), self.a)
-        after_b = self._convolved(m, after_a)
-        lora = self._padded(m, after_b, pretrained.shape[-1])
-        if self.later and len(self.rows) < 3:
-            lora = scale(m, lora)
-        return add(m, pretrained, lora)
-
-    def _convolved(self, m: Machine, x: Tensor) -> Tensor:
-        """Queries and keys of equal width at once, else one after the other and joined."""
-        if not self.grouped:
-            return convolution(m, x, self.b, sum(self.rows))
-        count, rank = len(self.rows), x.shape[-1] // len(self.rows)
-        parts = split(m, x, [rank] * count)
-        weights = split(m, Computed((rank, self.b.shape[0]), x.dtype, self.b.storage), self.rows)
-        del weights
-        parts_out = [
-            convolution(m, part, self.b, n) for part, n in zip(parts, self.rows, strict=True)
-        ]
-        return join(m, *parts_out)
-
-    def _padded(self, m: Machine, x: Tensor, outside: int) -> Tensor:
-        """Return zero_pad(x) * scaling, as that release of litgpt makes it."""
-        if len(self.rows) == 3:
-            return scale(m, x)
-        if self.later:
-            return filled(m, x, outside)
-        result = m.new((*x.shape[:-1], outside), x.dtype)
-        wide = filled(m, copied(m, x) if x.shape[0] > 1 else x, outside)
-        del result
-        return scale(m, wide)
-
-
-def convolution(m: Machine, x: Tensor, weight: LeafTensor, outside: int) -> Tensor:
-    """conv1d over tokens with a width of one, channels before tokens: cuDNN wants its input, and
-    in backward the gradient, in one piece."""
-    out = m.new((*x.shape[:-1], outside), x.dtype)
-    m.hidden(x.nbytes)
-    reads, holds = x.shape, weight.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        dtype = grads[0].dtype
-        piece = m.new(grads[0].shape, dtype)
-        of_input = m.new(reads, dtype) if needs[0] else None
-        of_weight = m.new(holds, dtype)
-        del piece
-        return [of_input, of_weight]
-
-    record(m, back, [x, weight], [x, weight], out)
-    return out
-
-
-def filled(m: Machine, x: Tensor, outside: int) -> Tensor:
-    """index_copy of `x` into zeros of the whole width. It is saved for its shape alone (its formula
-    has expand_as); its gradient is picked out again."""
-    out = m.new((*x.shape[:-1], outside), x.dtype)
-    index = m.new((x.shape[-1],), INT64)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [index, x], out)
-    return out

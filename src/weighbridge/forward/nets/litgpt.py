@@ -1,26 +1,32 @@
-"""LitGPT's GPT: one class for every family, a head and a loss in chunks of 128 tokens.
+"""LitGPT's GPT: one class for every family, its LoRA, a head and a loss in chunks of 128 tokens.
 
     attention   queries, keys and values from one linear, turned, joined again before the kernel
+    LoRA        beside the one linear of queries, keys and values: zeros in the place of what has no
+                adapter; in the base's dtype
     outputs     Fabric casts them to float32; the loop holds them until the next forward has run,
                 and the loss with its graph until there is another
 
-Source: litgpt model.py, lora.py (GPT.forward), utils.py (chunked_cross_entropy), finetune/lora.py,
-pretrain.py of April 2024 (5895df10) and September 2024 (00af8b0d, 0.4.13); lightning
-fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
+The class in memory is built by training/litgpt.py.
+Source: litgpt model.py, lora.py (GPT.forward, LoRALinear, LoRAQKVLinear), utils.py
+(chunked_cross_entropy), finetune/lora.py, pretrain.py of April 2024 (5895df10) and September 2024
+(00af8b0d, 0.4.13); lightning fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.losses import cross_entropy
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
-from weighbridge.forward.modules import Module
+from weighbridge.forward.modules import Module, Wrap
 from weighbridge.forward.ops.attention import AttentionHeads
+from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.norms import layer_norm
 from weighbridge.forward.ops.pointwise import (
     add,
     cast,
+    dropout,
     mean,
     mul,
     of_input,
@@ -33,7 +39,7 @@ from weighbridge.forward.ops.shaping import copied, cut, embedding, join, split
 from weighbridge.forward.parts.attention import attended, heads, window
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Computed, Shape, Tensor
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
 CHUNK = 128  # tokens of one product with the head
 LATER = (0, 4)  # norms whose weight is in float32, and zeros that are filled in place
@@ -240,3 +246,102 @@ def _per(shape: Shape) -> int:
 
 def _head(s: TrainingStep, root: Module, x: Tensor) -> Tensor:
     return root.linear(s.m, x, "lm_head")
+
+
+# ---- adapters
+
+
+class LitgptLora:
+    """LoRALinear.forward: pretrained + (dropout(x) @ A @ B) * scaling."""
+
+    __slots__ = ("a", "b", "base", "dropped")
+
+    def __init__(self, base: Wrap, a: LeafTensor, b: LeafTensor, dropped: float) -> None:
+        self.base = base
+        self.a = a
+        self.b = b
+        self.dropped = dropped
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        pretrained = self.base(m, x)
+        lora = scale(m, linear(m, linear(m, dropout(m, x, self.dropped), self.a), self.b))
+        return add(m, pretrained, lora)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraQkv:
+    """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
+
+    base: Wrap
+    a: LeafTensor
+    b: LeafTensor
+    dropped: float
+    rows: list[int]
+    grouped: bool  # fewer keys than queries
+    later: bool
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        pretrained = self.base(m, x)
+        after_a = linear(m, dropout(m, x, self.dropped), self.a)
+        after_b = self._convolved(m, after_a)
+        lora = self._padded(m, after_b, pretrained.shape[-1])
+        if self.later and len(self.rows) < 3:
+            lora = scale(m, lora)
+        return add(m, pretrained, lora)
+
+    def _convolved(self, m: Machine, x: Tensor) -> Tensor:
+        """Queries and keys of equal width at once, else one after the other and joined."""
+        if not self.grouped:
+            return convolution(m, x, self.b, sum(self.rows))
+        count, rank = len(self.rows), x.shape[-1] // len(self.rows)
+        parts = split(m, x, [rank] * count)
+        weights = split(m, Computed((rank, self.b.shape[0]), x.dtype, self.b.storage), self.rows)
+        del weights
+        parts_out = [
+            convolution(m, part, self.b, n) for part, n in zip(parts, self.rows, strict=True)
+        ]
+        return join(m, *parts_out)
+
+    def _padded(self, m: Machine, x: Tensor, outside: int) -> Tensor:
+        """Return zero_pad(x) * scaling, as that release of litgpt makes it."""
+        if len(self.rows) == 3:
+            return scale(m, x)
+        if self.later:
+            return filled(m, x, outside)
+        result = m.new((*x.shape[:-1], outside), x.dtype)
+        wide = filled(m, copied(m, x) if x.shape[0] > 1 else x, outside)
+        del result
+        return scale(m, wide)
+
+
+def convolution(m: Machine, x: Tensor, weight: LeafTensor, outside: int) -> Tensor:
+    """conv1d over tokens with a width of one, channels before tokens: cuDNN wants its input, and
+    in backward the gradient, in one piece."""
+    out = m.new((*x.shape[:-1], outside), x.dtype)
+    m.hidden(x.nbytes)
+    reads, holds = x.shape, weight.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        piece = m.new(grads[0].shape, dtype)
+        of_input = m.new(reads, dtype) if needs[0] else None
+        of_weight = m.new(holds, dtype)
+        del piece
+        return [of_input, of_weight]
+
+    record(m, back, [x, weight], [x, weight], out)
+    return out
+
+
+def filled(m: Machine, x: Tensor, outside: int) -> Tensor:
+    """index_copy of `x` into zeros of the whole width. It is saved for its shape alone (its formula
+    has expand_as); its gradient is picked out again."""
+    out = m.new((*x.shape[:-1], outside), x.dtype)
+    index = m.new((x.shape[-1],), INT64)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [index, x], out)
+    return out
