@@ -133,7 +133,7 @@ def test_splits_of_the_keys(blocks, processors, key_blocks, count):
 
 @pytest.mark.parametrize(
     ("dim", "keys", "count"),
-    [(64, 512, 2), (65, 256, 2), (128, 256, 2), (129, 128, 2), (64, 256, 1), (128, 128, 1)],
+    [(64, 257, 2), (65, 129, 2), (128, 129, 2), (129, 65, 2), (64, 256, 1), (128, 128, 1)],
 )
 def test_keys_are_split_by_blocks_of_256_128_and_64(dim, keys, count):
     """Few heads, so that each block of keys has a split."""
