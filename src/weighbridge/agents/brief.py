@@ -305,19 +305,19 @@ def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
     return listed, {"count": len(entries), "models": rows}
 
 
-def of_ranking(found: Ranking) -> tuple[str, Numbers]:
+def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
     from weighbridge.view.lists import ranking
 
-    rows = [_ranked(row) for row in found.fitting[:ROWS]]
+    rows = [_ranked(row) for row in ranks.fitting[:ROWS]]
     numbers = {
-        "accelerator": found.accelerator,
-        "for": found.about,
-        "count": len(found.rows),
-        "fitting": len(found.fitting),
+        "accelerator": ranks.accelerator,
+        "for": ranks.about,
+        "count": len(ranks.rows),
+        "fitting": len(ranks.fitting),
         "models": rows,
     }
-    more = _more(len(found.fitting) - ROWS, "pattern, quantization or min_context")
-    return text(ranking(found)._replace(footer=())) + more, numbers
+    more = _more(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
+    return text(ranking(ranks)._replace(footer=())) + more, numbers
 
 
 def _ranked(row: Mapping[str, Any]) -> Numbers:

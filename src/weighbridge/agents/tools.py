@@ -58,10 +58,10 @@ def setting_schema(setting: Setting[Any]) -> Schema:
 def _in_short(setting: Setting[Any]) -> Schema:
     """The same without its sentence, where it is a setting of some engines or of DeepSpeed: `infer`
     and `train` have the sentence, and an agent reads the schemas of all tools in every session."""
-    found = setting_schema(setting)
+    schema = setting_schema(setting)
     if engines_of(setting) or setting.section == "ZeRO":
-        del found["description"]
-    return found
+        del schema["description"]
+    return schema
 
 
 def _one_of(choices: tuple[str, ...] | list[str], description: str) -> Schema:

@@ -30,12 +30,12 @@ def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     """Draw the answer of `fit`; questions without an answer stand in its table alone."""
     say, card = words_in(lang, "charts"), fit.accelerator
     known = [q.report for q in fit.questions if q.report is not None]
-    one = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
-    rows = _rows(known, CUT * card.free, (say, one))
-    limit = Limit(card.free, card.free, say("usable", size=one.told(card.free)))
+    size = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
+    rows = _rows(known, CUT * card.free, (say, size))
+    limit = Limit(card.free, card.free, say("usable", size=size.told(card.free)))
     group = BarGroup("", tuple(_bars(fit.questions, rows)), limit)
     far = min(reports.furthest([group]), CUT * card.free) or 1
-    axis = scale.memory(say("axis.card", unit=one.name), far, one)
+    axis = scale.memory(say("axis.card", unit=size.name), far, size)
     name = card.name if card.count == 1 else f"{card.count} x {card.name}"
     return Figure(
         title=say("title.fit", model=fit.model.name, card=name),
@@ -49,13 +49,13 @@ def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
 
 
 def _rows(
-    found: "Sequence[Report]", most: float, words: tuple[Words, scale.ByteUnit]
+    answers: "Sequence[Report]", most: float, words: tuple[Words, scale.ByteUnit]
 ) -> reports.BarSettings:
     """Parts of bars that are seen to `most`; style CHANGED is left free."""
     say, unit = words
-    seen = (_seen(parts.sums(peak_phase(r)), most) for r in found)
+    seen = (_seen(parts.sums(peak_phase(r)), most) for r in answers)
     names = parts.chosen(seen, MOST - 1)
-    series = parts.series(names, say, parts.otherwise(found), {CHANGED})
+    series = parts.series(names, say, parts.otherwise(answers), {CHANGED})
     return reports.BarSettings(say, unit, names, series)
 
 

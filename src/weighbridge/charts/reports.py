@@ -53,16 +53,16 @@ class BarSettings(NamedTuple):
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
     """The devices of one report, phase by phase."""
     say = words_in(lang, "charts")
-    one = scale.unit(report.peak.expected, unit)
-    found = list(_shared(report, say, one))
-    rows = _rows(report, found, say, one)
+    size = scale.unit(report.peak.expected, unit)
+    groups = list(_shared(report, say, size))
+    rows = _rows(report, groups, say, size)
     return Figure(
         title=title(report, say),
-        answer=said(report, say, one),
+        answer=said(report, say, size),
         notes=(say("thick"),),
-        description=_described(report, say, one),
-        plots=tuple(_plots(report, found, rows)),
-        table=_table(found, rows),
+        description=_described(report, say, size),
+        plots=tuple(_plots(report, groups, rows)),
+        table=_table(groups, rows),
         lang=lang,
     )
 

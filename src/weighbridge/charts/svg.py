@@ -73,11 +73,11 @@ def _heading(canvas: Canvas, figure: Figure) -> float:
 
 def _key(canvas: Canvas, plot: Plot, y: float) -> float:
     """Draw the meanings of colours and patterns, in the order in which they are drawn."""
-    found = _series(plot)
-    if len(found) < 2 and not isinstance(plot, Areas):
+    entries = _series(plot)
+    if len(entries) < 2 and not isinstance(plot, Areas):
         return y
     row = y + KEY
-    for x, at, series in _placed(found, row):
+    for x, at, series in _placed(entries, row):
         row = at
         if isinstance(plot, LinePlot | Dots):
             canvas.path(

@@ -31,8 +31,8 @@ def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "
     say = words_in(lang, "charts")
     devices = _distinct([d for d in timeline["devices"] if d["length"]])
     most = max((max(d["reserved"]) for _, d in devices), default=0)
-    one = scale.unit(most, unit)
-    plots = tuple(_areas(timeline, label, d, (say, one)) for label, d in devices[:DEVICES])
+    size = scale.unit(most, unit)
+    plots = tuple(_areas(timeline, label, d, (say, size)) for label, d in devices[:DEVICES])
     marks = ". ".join(m.label for p in plots for m in (p.peak, p.refused) if m is not None)
     events = sum(d["length"] for _, d in devices)
     return Figure(
@@ -41,7 +41,7 @@ def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "
         notes=(say("fake", gpu=timeline["gpu"]),),
         description=say("described.areas", events=f"{events:,}", peak=marks),
         plots=plots,
-        table=_table(devices, say, one),
+        table=_table(devices, say, size),
         lang=lang,
     )
 

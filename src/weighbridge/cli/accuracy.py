@@ -72,23 +72,23 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
     if outcomes:
         _outcomes(output_form(form, as_json=as_json, quiet=quiet), asked)
         return
-    found = _found(asked, apart=False)
+    figures = _found(asked, apart=False)
     apart = _found(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
     form = output_form(form, as_json=as_json, quiet=quiet)
     if form == "json":
-        body = to_dict(found, apart, by_source=by_source, worst_count=worst, all_records=records)
+        body = to_dict(figures, apart, by_source=by_source, worst_count=worst, all_records=records)
         click.echo(json_text(body), nl=False)
         return
     if form == "quiet":
-        click.echo("\n".join(_errors(found)))
+        click.echo("\n".join(_errors(figures)))
         return
     laid = markdown if form == "markdown" else columns
     if apart is not None:
-        click.echo("\n".join(_held(found, apart, laid)))
+        click.echo("\n".join(_held(figures, apart, laid)))
         return
-    table = [HEAD, *(_cells(row) for row in rows(found, by_source=by_source))]
-    rest = _rest(found, worst=worst, records=records)
+    table = [HEAD, *(_cells(row) for row in rows(figures, by_source=by_source))]
+    rest = _rest(figures, worst=worst, records=records)
     click.echo("\n".join([*laid(table, TEXT), "", *LEGEND, *rest]))
 
 

@@ -150,10 +150,10 @@ def _answers(
     models: tuple[str, ...], settings: dict[str, Any], form: str, look: "RenderOptions"
 ) -> list["Fit"]:
     """Ask about one model, or about several cases beside each other, and print what comes."""
-    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
-    if len(found) > 1:
-        answers = asked(found, source_of(settings), "fit")
-        beside(answers, [case.label for case in found], form, look)
+    questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
+    if len(questions) > 1:
+        answers = asked(questions, source_of(settings), "fit")
+        beside(answers, [case.label for case in questions], form, look)
         return answers
     from weighbridge import api
     from weighbridge.cli.progress import progress
@@ -249,10 +249,10 @@ def explain(
         raise click.UsageError("--chart draws an estimate; leave it out with --explain-oom")
     log = _log(path)
     with progress(model or "the log") as callback:
-        found = explain_oom(log, model, progress=callback, **_given(settings))
-    click.echo(writable(_drawn(found, form, look)), nl=False, color=look.color)
+        oom = explain_oom(log, model, progress=callback, **_given(settings))
+    click.echo(writable(_drawn(oom, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        for line in found.warnings:
+        for line in oom.warnings:
             click.echo(f"warning: {printable(redacted(line))}", err=True)
     return 0
 
@@ -260,18 +260,18 @@ def explain(
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run: those that `infer` and `train` have, and what --for says."""
     said = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
-    given = {name: value for name, value in said.items() if name not in NOT_OURS}
-    for name, value in given.items():
+    known = {name: value for name, value in said.items() if name not in NOT_OURS}
+    for name, value in known.items():
         if isinstance(value, tuple):
             if len(value) > 1:
                 raise click.UsageError(f"--explain-oom is about one run: give one --{name}")
-            given[name] = value[0]
-    asked = settings.get("for_")
-    if asked in METHODS:
-        given.setdefault("method", METHODS[asked])
-    elif asked:
-        given["task"] = asked
-    return given
+            known[name] = value[0]
+    about = settings.get("for_")
+    if about in METHODS:
+        known.setdefault("method", METHODS[about])
+    elif about:
+        known["task"] = about
+    return known
 
 
 def _log(path: str) -> "bytes | Path":

@@ -50,13 +50,13 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     from weighbridge.accelerators import listing
 
     form = output_form(form, as_json=as_json, quiet=quiet)
-    found, machines = listing.matching(pattern, chosen)
+    cards, machines = listing.matching(pattern, chosen)
     if form == "json":
-        click.echo(json_text(listing.to_dict(found, machines)), nl=False)
+        click.echo(json_text(listing.to_dict(cards, machines)), nl=False)
     elif form == "quiet":
-        click.echo("\n".join([*(p.id for p in found), *(i.id for i in machines)]))
+        click.echo("\n".join([*(p.id for p in cards), *(i.id for i in machines)]))
     else:
-        _show(found, machines, form, chosen)
+        _show(cards, machines, form, chosen)
 
 
 def _show(

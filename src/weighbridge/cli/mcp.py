@@ -66,9 +66,9 @@ def _chosen(names: str | None) -> tuple[str, ...]:
     if names is None:
         return ()
     known = TOOLS.split(",")
-    found = tuple(filter(None, map(str.strip, names.split(","))))
-    wrong = [name for name in found if name not in known]
-    if wrong or not found:
+    chosen = tuple(filter(None, map(str.strip, names.split(","))))
+    wrong = [name for name in chosen if name not in known]
+    if wrong or not chosen:
         named = wrong[0] if wrong else names
         raise click.UsageError(f"--tools names tools of {', '.join(known)}, not {named!r:.80}")
-    return found
+    return chosen

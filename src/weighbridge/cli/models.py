@@ -81,23 +81,23 @@ def models(
     from weighbridge.catalogue import search, to_dict
     from weighbridge.errors import NotFoundError
 
-    found = search(pattern)
-    if not found:
+    entries = search(pattern)
+    if not entries:
         raise NotFoundError(
             f"no model in the catalogue matches {pattern!r}; "
             "`weighbridge models` lists them all, and any Hub id can be given instead"
         )
     form = output_form(form, as_json=as_json, quiet=quiet)
     if any(value is not None for value in (output, *card.values())):
-        _ranked([m.name for m in found], form, output, card, lang)
+        _ranked([m.name for m in entries], form, output, card, lang)
         return
     if form == "json":
-        click.echo(json_text(to_dict(found)), nl=False)
+        click.echo(json_text(to_dict(entries)), nl=False)
         return
     if form == "quiet":
-        click.echo("\n".join(m.name for m in found))
+        click.echo("\n".join(m.name for m in entries))
     else:
-        _show(found, form, lang)
+        _show(entries, form, lang)
 
 
 def _ranked(

@@ -199,12 +199,12 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
     """Takes from the settings of a command what is about the screen."""
-    found = screen_look(form)
-    return found._replace(
+    look = screen_look(form)
+    return look._replace(
         unit=settings.pop("unit"),
         details=settings.pop("details"),
         explain=settings.pop("explain"),
-        lang=in_signs(settings.pop("lang") or found.lang),
+        lang=in_signs(settings.pop("lang") or look.lang),
     )
 
 
@@ -232,12 +232,12 @@ def show(report: "Report", form: str, look: "RenderOptions") -> None:
         return
     from weighbridge.view import screen
 
-    told = screen(
+    page = screen(
         report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
     )
-    click.echo(writable(draw(told, form, look)), nl=False, color=look.color)
+    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(told)
+        warn(page)
 
 
 def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:

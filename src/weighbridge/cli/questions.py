@@ -81,17 +81,17 @@ def cases(
     """One case for each combination. Raises UsageError where they are too many to stand beside
     each other."""
     values = {name: list(_values(name, given, table)) for name, given in settings.items()}
-    many = {name: found for name, found in values.items() if len(found) > 1}
+    many = {name: choices for name, choices in values.items() if len(choices) > 1}
     named: list[str | None] = [*dict.fromkeys(models)] or [None]
     count = len(named)
-    for found in many.values():
-        count *= len(found)
+    for choices in many.values():
+        count *= len(choices)
     if count > MOST_BESIDE:
         raise UsageError(
             f"{count} answers beside each other are more than {MOST_BESIDE}: name fewer models, "
             f"cards or values ({', '.join(_flag(name) for name in many) or 'models'})"
         )
-    alone = {name: found[0] for name, found in values.items() if len(found) == 1}
+    alone = {name: choices[0] for name, choices in values.items() if len(choices) == 1}
     if count == 1:
         return [LabelledQuestion(named[0], alone, "")]
     from weighbridge.view.beside import column_head
@@ -109,9 +109,9 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _values(name: str, given: Any, table: "Table") -> Iterator[Any]:
+def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
     """Every value that was given for one setting."""
-    for each in given if isinstance(given, tuple) else (given,):
+    for each in typed if isinstance(typed, tuple) else (typed,):
         if not isinstance(each, str) or "," not in each or name not in table:
             yield each
         elif name == "gpu":
@@ -153,14 +153,14 @@ def asked(
     prepared: dict[str | None, Any] = {}
     answers = []
     for case in questions:
-        given = {name: value for name, value in case.settings.items() if value is not None}
-        if "command" in given:  # it may name the model
-            answers.append(api.infer(case.model, **source, **given))
+        said = {name: value for name, value in case.settings.items() if value is not None}
+        if "command" in said:  # it may name the model
+            answers.append(api.infer(case.model, **source, **said))
             continue
         if case.model not in prepared:
             with progress(case.model or "the model") as callback:
                 prepared[case.model] = api.prepare(case.model, progress=callback, **source)
-        answers.append(getattr(prepared[case.model], task)(**options, **given))
+        answers.append(getattr(prepared[case.model], task)(**options, **said))
     return answers
 
 

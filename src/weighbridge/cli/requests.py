@@ -63,12 +63,12 @@ def lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
     """The lines of `file`, each cut where it is longer than `limit`; where twice as many bytes
     come without the end of a line, nothing behind them is read: /dev/zero has no lines."""
     while line := file.readline(limit + 1):
-        rest = b"" if line.endswith(b"\n") or len(line) <= limit else line
+        line_end = b"" if line.endswith(b"\n") or len(line) <= limit else line
         skipped = 0
-        while rest and not rest.endswith(b"\n"):
+        while line_end and not line_end.endswith(b"\n"):
             if skipped > limit:
                 yield line
                 return
-            rest = file.readline(1 << 20)
-            skipped += len(rest)
+            line_end = file.readline(1 << 20)
+            skipped += len(line_end)
         yield line

@@ -177,14 +177,14 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
     if drawn is not None or chart is not None:
         from weighbridge.lab.trace.timeline import timeline
 
-        told = timeline(report, gpu.tapes)
+        course = timeline(report, gpu.tapes)
         if drawn is not None:
-            write(options["timeline"], drawn(told).encode())
+            write(options["timeline"], drawn(course).encode())
         if chart is not None:
             from weighbridge.charts.tapes import tapes
             from weighbridge.cli.files import draw
 
-            draw(chart, tapes(told, unit=options["unit"]))
+            draw(chart, tapes(course, unit=options["unit"]))
     if options["snapshot"] is not None:
         from weighbridge.lab.trace.timeline import snapshot
 

@@ -135,8 +135,10 @@ def _sglang(reading: OomReading, known: Settings) -> Judged:
         return conclude("request_slots")
     if "increase--mem-fraction-static" in reading.message:
         return _no_blocks(reading, known)
-    asked, there = (reading.parsed.get(name) for name in ("requested_tokens", "available_tokens"))
-    room = asked is not None and there is not None and asked <= there
+    requested, there = (
+        reading.parsed.get(name) for name in ("requested_tokens", "available_tokens")
+    )
+    room = requested is not None and there is not None and requested <= there
     return conclude("pool.room" if room else "pool")
 
 

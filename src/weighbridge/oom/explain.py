@@ -145,22 +145,22 @@ class OomQuestion(NamedTuple):
 
 def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
     """The question about the model of a log. Raises UsageError for a setting that no task has."""
-    own = {name: value for name, value in typed.items() if value is not None}
-    task = own.pop("task", None) or _task(reading, own)
+    named = {name: value for name, value in typed.items() if value is not None}
+    task = named.pop("task", None) or _task(reading, named)
     if task not in TASKS:
         raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
     known = TRAIN if task == "train" else INFER
-    unknown = sorted(own.keys() - INFER.keys() - TRAIN.keys())
+    unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
     if unknown:
         raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
-    engine = str(own.get("engine") or ENGINES.get(reading.engine, "transformers"))
-    settings = {**_stated(reading, task, engine), **{k: v for k, v in own.items() if k in known}}
-    if "gpu_memory" not in own and ("gpu" in own or _ranks(settings) > 1):
+    engine = str(named.get("engine") or ENGINES.get(reading.engine, "transformers"))
+    settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
+    if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):
         settings.pop("gpu_memory", None)  # a size alone is one device
     if task == "infer":
         settings["engine"] = engine
-    pinned = (*own, "engine", *DEVICE)
-    return OomQuestion(task, settings, pinned, tuple(_unused(own, known, task)))
+    pinned = (*named, "engine", *DEVICE)
+    return OomQuestion(task, settings, pinned, tuple(_unused(named, known, task)))
 
 
 def _ranks(settings: Mapping[str, Any]) -> int:
@@ -172,13 +172,13 @@ def _ranks(settings: Mapping[str, Any]) -> int:
     return ranks
 
 
-def _task(reading: OomReading, own: Mapping[str, Any]) -> str:
+def _task(reading: OomReading, named: Mapping[str, Any]) -> str:
     trains = reading.place in OF_A_STEP or reading.engine in TRAINERS
-    return "train" if TRAINING & own.keys() or (trains and "engine" not in own) else "infer"
+    return "train" if TRAINING & named.keys() or (trains and "engine" not in named) else "infer"
 
 
-def _unused(own: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list[str]:
-    left = sorted(own.keys() - known.keys())
+def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list[str]:
+    left = sorted(named.keys() - known.keys())
     return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
 
 

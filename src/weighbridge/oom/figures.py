@@ -66,12 +66,12 @@ def contradictions(reading: OomReading) -> tuple[str, ...]:
     if not capacity or free is None:
         return ()
     if free > capacity:
-        told = f"{human(free)} free of {human(capacity)}"
+        contradiction = f"{human(free)} free of {human(capacity)}"
     elif free + mine > capacity * MOST_HELD // 100 and not spilled(reading):
-        told = f"{human(free)} free and {human(mine)} held of {human(capacity)}"
+        contradiction = f"{human(free)} free and {human(mine)} held of {human(capacity)}"
     else:
         return ()
-    return (f"the message says {told}, which cannot be: check what was pasted",)
+    return (f"the message says {contradiction}, which cannot be: check what was pasted",)
 
 
 MOST_HELD = 105  # percent of a device that figures, rounded as they are, may come to

@@ -267,12 +267,12 @@ def place_of(lines: str) -> str:
 
 def stated_in(lines: str) -> Mapping[str, Any]:
     """Settings that the log states, each by the first word of it that a value follows."""
-    found: dict[str, Any] = {}
+    stated: dict[str, Any] = {}
     for name, kind, words, follows in STATED:
         value = next((v for word in words if (v := _after(lines, word, follows))), None)
         if value is not None:
-            found[name] = kind(value)
-    return found
+            stated[name] = kind(value)
+    return stated
 
 
 # What is loaded: words of commands, of engines' first lines and of Python, before a Hub id

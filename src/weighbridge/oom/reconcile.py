@@ -127,9 +127,9 @@ def _of_device(report: Report) -> Iterator[Match]:
 def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
     """The cache of one request, where the message says what it needs."""
     needed = reading.size("needed_kv")
-    own = report.derived.get("kv_cache_bytes_per_request")
-    if needed and isinstance(own, int) and _agree(needed, own):
-        yield Match("kv_cache", own, _one_request(report, own), "needed")
+    need = report.derived.get("kv_cache_bytes_per_request")
+    if needed and isinstance(need, int) and _agree(needed, need):
+        yield Match("kv_cache", need, _one_request(report, need), "needed")
 
 
 def _one_request(report: Report, nbytes: int) -> str:
@@ -164,16 +164,16 @@ def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
     vocabulary, heads = shape.get("vocab_size"), shape.get("num_attention_heads")
     for width in WIDTHS:
         if vocabulary and length:
-            told = f"{batch} x {length:,} tokens x {vocabulary:,} x {width} B"
-            yield "logits", batch * length * vocabulary * width, told
+            formula = f"{batch} x {length:,} tokens x {vocabulary:,} x {width} B"
+            yield "logits", batch * length * vocabulary * width, formula
             yield (
                 "logits",
                 batch * (length - 1) * vocabulary * width,
-                f"{told}, less the last token",
+                f"{formula}, less the last token",
             )
         if heads and length:
-            told = f"{batch} x {heads} heads x {length:,} x {length:,} x {width} B"
-            yield "attention_matrix", batch * heads * length * length * width, told
+            formula = f"{batch} x {heads} heads x {length:,} x {length:,} x {width} B"
+            yield "attention_matrix", batch * heads * length * length * width, formula
     yield from _caches(report)
     yield from _tensors(model)
 
@@ -195,14 +195,14 @@ def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
 
 def _shape(model: Model) -> Mapping[str, int]:
     """Return the words and the heads of a language model, where its config states them."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for part in model.parts:
         text = part.config.get("text_config")
         for config in (part.config, text if isinstance(text, Mapping) else {}):
             for key in ("vocab_size", "num_attention_heads"):
                 if isinstance(config.get(key), int):
-                    found[key] = config[key]
-    return found
+                    sizes[key] = config[key]
+    return sizes
 
 
 def _tokens(workload: Mapping[str, Any]) -> tuple[int, int]:

@@ -166,8 +166,8 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
     allocated = reading.size("allocated")
     if allocated is None:
         return
-    mine, held = figures.own_process(reading), figures.held(reading)
-    beside = max(mine - held, 0) if mine is not None and held is not None else 0
+    mine, reserved = figures.own_process(reading), figures.held(reading)
+    beside = max(mine - reserved, 0) if mine is not None and reserved is not None else 0
     named = {
         "loaded" if reading.tool == "llama.cpp" else "allocated": allocated,
         "unallocated": figures.unallocated(reading) or 0,

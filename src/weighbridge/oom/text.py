@@ -112,9 +112,9 @@ _SIZE = re.compile(rf"({NUMBER})\s?([A-Za-z]{{1,5}})")
 
 def read_size(text: str) -> int | None:
     """Bytes of "20.00 MiB", "1900,00 MiB", "0 bytes"; None where the figure means "no limit"."""
-    found = _SIZE.fullmatch(text)
-    assert found is not None, text
-    nbytes = round(_number(found[1]) * 1024 ** _power(found[2]))
+    match = _SIZE.fullmatch(text)
+    assert match is not None, text
+    nbytes = round(_number(match[1]) * 1024 ** _power(match[2]))
     return nbytes if nbytes < UNLIMITED else None
 
 

@@ -147,13 +147,13 @@ def answers(
 ) -> Iterator[str]:
     """The answer of each line as JSON, in order, by `jobs` processes."""
     workers = [Worker(cache_dir, offline) for _ in range(jobs)]
-    asked: Queue[_Asked | BaseException | None] = Queue(AHEAD * jobs)
-    Thread(target=_read, args=(lines, _Office(workers).ask, asked.put), daemon=True).start()
+    waiting: Queue[_Asked | BaseException | None] = Queue(AHEAD * jobs)
+    Thread(target=_read, args=(lines, _Office(workers).ask, waiting.put), daemon=True).start()
     try:
-        while (one := asked.get()) is not None:
-            if isinstance(one, BaseException):
-                raise one
-            yield one.result()
+        while (request := waiting.get()) is not None:
+            if isinstance(request, BaseException):
+                raise request
+            yield request.result()
     finally:
         for worker in workers:
             worker.stop()

@@ -1,4 +1,4 @@
-"""What was typed becomes what a question is asked of, and what breaks on the way names its file.
+"""Models are opened as they were typed, and what breaks on the way names its file.
 
 A stranger's config or metadata can contradict itself in more ways than are checked one by one.
 Where arithmetic over it breaks, the error says so in one line, and where. The built-in catalogue

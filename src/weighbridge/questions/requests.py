@@ -157,11 +157,11 @@ class _SaidOfServing(NamedTuple):
 
 def _served(said: _SaidOfServing, open_: Callable[..., Prepared], helped: bool) -> Report:
     """A report of `infer`; the models that serve beside this one are kept, too."""
-    asked = serving(None, said.command, said.settings)
-    model, revision = served_model(asked, said.model, said.revision)
-    names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
+    meant = serving(None, said.command, said.settings)
+    model, revision = served_model(meant, said.model, said.revision)
+    names = {"draft": meant.workload.draft_model, "projector": meant.workload.mmproj}
     beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
-    return open_(model, revision).answer(asked, beside, remedies=helped)
+    return open_(model, revision).answer(meant, beside, remedies=helped)
 
 
 def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -187,12 +187,12 @@ def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
         return {}
     if not isinstance(workload, dict):
         raise UsageError(f"workload is an object of settings, not {shown(workload)}")
-    given = {key: value for key, value in workload.items() if value is not None}
+    settings = {key: value for key, value in workload.items() if value is not None}
     for name in BESIDE[task]:
-        if not isinstance(given.get(name, ""), str):
-            raise UsageError(f"workload.{name} is text, not {shown(given[name])}")
-    _one_device(given.get("gpu"))
-    return given
+        if not isinstance(settings.get(name, ""), str):
+            raise UsageError(f"workload.{name} is text, not {shown(settings[name])}")
+    _one_device(settings.get("gpu"))
+    return settings
 
 
 def _one_device(gpu: Any) -> None:

@@ -92,17 +92,17 @@ def _attention(case: RemedyCase) -> Iterator[Move]:
 
 def _shorter(case: RemedyCase) -> Iterator[Move]:
     """Shorten the context: to the longest that there is room for, where that is known."""
-    asked = int(case.effective.get("context") or 0)
+    context = int(case.effective.get("context") or 0)
     if not case.free("context", "prompt_len", "max_new_tokens"):
         return
     known = case.report.derived.get("largest_context")
-    lengths = [asked // share for share in SHARES] if known is None else [int(known)]
+    lengths = [context // share for share in SHARES] if known is None else [int(known)]
     for length in lengths:
-        if SHORTEST <= length < asked:
+        if SHORTEST <= length < context:
             yield Move(
                 kind="context",
                 change={"context": length},
-                cost=prices.shorter(asked, length, "tokens"),
+                cost=prices.shorter(context, length, "tokens"),
                 touches=STEPS,
                 graded=True,
             )
@@ -110,15 +110,15 @@ def _shorter(case: RemedyCase) -> Iterator[Move]:
 
 def _fewer(case: RemedyCase) -> Iterator[Move]:
     """Propose fewer requests at once: as many as there is room for, or shares of the number."""
-    asked = int(case.effective.get("batch_size") or 1)
+    requests = int(case.effective.get("batch_size") or 1)
     known = case.report.derived.get("largest_batch_size")
-    numbers = [asked // share for share in SHARES] if known is None else [int(known)]
+    numbers = [requests // share for share in SHARES] if known is None else [int(known)]
     for number in numbers:
-        if case.free("batch_size") and 0 < number < asked:
+        if case.free("batch_size") and 0 < number < requests:
             yield Move(
                 kind="batch",
                 change={"batch_size": number},
-                cost=prices.shorter(asked, number, "requests at once"),
+                cost=prices.shorter(requests, number, "requests at once"),
                 touches=STEPS,
                 graded=True,
             )

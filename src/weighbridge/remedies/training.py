@@ -167,13 +167,13 @@ def _batches(case: RemedyCase) -> Iterator[Move]:
 
 def _lengths(case: RemedyCase) -> Iterator[Move]:
     """Propose shorter sequences."""
-    asked = int(case.effective["seq_len"])
+    length = int(case.effective["seq_len"])
     if not case.free("seq_len"):
         return
     for share in SHARES:
-        if asked // share >= SHORTEST:
-            cost = prices.shorter(asked, asked // share, "tokens of a sequence")
-            change = {"seq_len": asked // share}
+        if length // share >= SHORTEST:
+            cost = prices.shorter(length, length // share, "tokens of a sequence")
+            change = {"seq_len": length // share}
             part = 1 / share
             yield Move(
                 kind="seq_len",

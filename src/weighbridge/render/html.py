@@ -120,12 +120,12 @@ def _rectangles(block: Bar) -> Iterator[str]:
     """Segments to scale, the room that is left, and a line where the capacity ends."""
     scale = max(block.total, block.capacity or 0, 1)
     done = 0
-    for one, color in zip(block.segments, _colors(block), strict=True):
-        left, right = (round(WIDE * n / scale, 1) for n in (done, done + one.nbytes))
-        told = f"<title>{escape(one.name)} {escape(one.size)}</title>"
+    for segment, color in zip(block.segments, _colors(block), strict=True):
+        left, right = (round(WIDE * n / scale, 1) for n in (done, done + segment.nbytes))
+        told = f"<title>{escape(segment.name)} {escape(segment.size)}</title>"
         wide = round(right - left, 1)
         yield f'<rect x="{left}" y="0" width="{wide}" height="{HIGH}" fill="{color}">{told}</rect>'
-        done += one.nbytes
+        done += segment.nbytes
     if block.capacity is None:
         return
     if block.capacity > done:

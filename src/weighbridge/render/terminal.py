@@ -79,14 +79,14 @@ def human(screen: Screen, look: "RenderOptions") -> str:
 
 def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: bool = False) -> str:
     page = TerminalPage(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
-    found = [*page.fold(screen.title, "bold"), ""]
+    lines = [*page.fold(screen.title, "bold"), ""]
     for section in screen.sections:
         for block in section:
-            found += drawn(block, page)
-        found.append("")
+            lines += drawn(block, page)
+        lines.append("")
     for text in screen.footer:
-        found += page.fold(text, "dim")
-    text = "\n".join(line.rstrip() for line in found) + "\n"
+        lines += page.fold(text, "dim")
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
     return text.translate(PLAIN) if plain else text
 
 
@@ -186,7 +186,7 @@ def _grid(block: Grid, page: TerminalPage) -> Iterator[str]:
 
 def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[str, str]]:
     """Texts and styles of a row; where others of its column have a mark, it has room for one."""
-    found = []
+    texts = []
     for index, cell in enumerate(row):
         column = [other[index] for other in block.rows]
         if any(other.mark for other in column):
@@ -194,8 +194,8 @@ def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[
         text, style = _cell(cell, page)
         if cell.mark is None and any(other.mark for other in column):
             text = " " * (len(page.signs.marks["yes"]) + 1) + text
-        found.append((text, style))
-    return found
+        texts.append((text, style))
+    return texts
 
 
 def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
@@ -230,13 +230,13 @@ def _widths(
     wide: bool,
 ) -> list[int]:
     """Return the width of each column in signs: the one that folds has what is left."""
-    found = [max(cells(row[i][0]) for row in rows) for i in range(len(columns))]
-    over = sum(found) + len(INDENT) * len(columns) - width
+    widths = [max(cells(row[i][0]) for row in rows) for i in range(len(columns))]
+    over = sum(widths) + len(INDENT) * len(columns) - width
     for index, column in enumerate(columns):
         if column.folds and over > 0:
             least = 3 * LEAST if wide else LEAST
-            found[index] = max(min(least, found[index]), found[index] - over)
-    return found
+            widths[index] = max(min(least, widths[index]), widths[index] - over)
+    return widths
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""What an answer says beside bytes: `workload` and `derived` of the JSON report (docs/report.md).
+"""Names of what an answer says beside bytes: `workload` and `derived` of the JSON report.
 
 Engines, frameworks and tasks each add keys of their own. Those of `workload` are names of settings;
 those of `derived` stand here, and the type checker knows each. A key that is not there does not

@@ -1,4 +1,4 @@
-"""Whether it fits, and what to change where it does not: the part of a report that not all have."""
+"""The verdict, and what to change where it does not fit: the part of a report that not all have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

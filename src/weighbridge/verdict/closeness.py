@@ -57,13 +57,13 @@ def tipped_on_host(phases: Sequence[Phase], room: Bytes, *, surely: bool) -> str
 def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
     """Name the component that takes the sum beyond `limit`, in the order in which a reader adds
     them."""
-    held: dict[str, int] = {}
+    sums: dict[str, int] = {}
     for name, nbytes in parts:
-        held[name] = held.get(name, 0) + nbytes
-    so_far = sum(held.pop(name, 0) for name in ALWAYS)
-    for name in sorted(held, key=ORDER.index):
-        so_far += held[name]
-        if held[name] and so_far > limit:
+        sums[name] = sums.get(name, 0) + nbytes
+    so_far = sum(sums.pop(name, 0) for name in ALWAYS)
+    for name in sorted(sums, key=ORDER.index):
+        so_far += sums[name]
+        if sums[name] and so_far > limit:
             return name
     return ALWAYS[0] if so_far > limit else None
 

@@ -1,4 +1,4 @@
-"""What each of several devices holds of a load, where something splits the model between them.
+"""Bytes that each of several devices holds of a load, where something splits the model.
 
 Layers are not split. Over n devices that are alike
 

@@ -60,9 +60,9 @@ def screen(
 
 def _answer(answer: ShownAnswer) -> Section:
     """Return the first section of a screen: verdict, bar, and the reason of the verdict."""
-    found = headline(answer)
+    head = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count
-    return (found,) if bare else (found, bar(answer, margin=margin(answer)))
+    return (head,) if bare else (head, bar(answer, margin=margin(answer)))
 
 
 def _named(

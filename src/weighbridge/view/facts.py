@@ -49,17 +49,17 @@ def _setting(answer: ShownAnswer) -> str:
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if answer.report.task == "train":
         return _training(answer)
-    told = answer.say(
+    context = answer.say(
         f"setting.{answer.report.task}",
         form=form,
         engine=program,
         why=answer.say.why(d["dtype_from"]),
     )
     if answer.report.task == "load" or w["context"] is None:
-        return told
+        return context
     requests = answer.say.some("requests.one", "requests.many", w["batch_size"])
     size = answer.say("setting.requests", requests=requests, context=f"{w['context']:,}")
-    return f"{told}: {size}, {answer.say.why(d['context_from'])}"
+    return f"{context}: {size}, {answer.say.why(d['context_from'])}"
 
 
 def _training(answer: ShownAnswer) -> str:

@@ -31,11 +31,11 @@ def engine(report: Report) -> str:
 
 def by_rules(answer: ShownAnswer) -> str:
     """The engine, and whose rules it is answered by where its own release is not known."""
-    w, told = answer.report.workload, engine(answer.report)
+    w, named = answer.report.workload, engine(answer.report)
     if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
-        return told
+        return named
     nearest, unknown = version(record(w["engine"]), w["engine_version"])
-    return answer.say("title.rules", engine=told, version=written(nearest)) if unknown else told
+    return answer.say("title.rules", engine=named, version=written(nearest)) if unknown else named
 
 
 def title(answer: ShownAnswer) -> str:
@@ -52,9 +52,9 @@ def _requests(answer: ShownAnswer) -> str:
     if answer.sees:
         return answer.say.some("images.one", "images.many", w["batch_size"])
     number = answer.say.some("requests.one", "requests.many", w["batch_size"])
-    told = answer.say("title.requests", requests=number, context=f"{w['context']:,}")
+    at_a_time = answer.say("title.requests", requests=number, context=f"{w['context']:,}")
     slots = _own_slots(answer.report)
-    return answer.say("title.slots", requests=told, slots=slots) if slots else told
+    return answer.say("title.slots", requests=at_a_time, slots=slots) if slots else at_a_time
 
 
 def _own_slots(report: Report) -> int:
@@ -117,9 +117,9 @@ def _changed(answer: ShownAnswer) -> Iterator[Section]:
     from weighbridge.view import changes
 
     for r in changes.found(answer):
-        found = changes.paste(answer, r)
-        if found is not None:
-            yield (found, *((Note(answer.say.told(r.note)),) if r.note else ()))
+        line = changes.paste(answer, r)
+        if line is not None:
+            yield (line, *((Note(answer.say.told(r.note)),) if r.note else ()))
             return
 
 

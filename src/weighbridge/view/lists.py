@@ -49,12 +49,12 @@ def gpus(
 
 
 def _blocks(
-    found: Sequence[Part], machines: Sequence[Instance], words: Words, *, full: bool
+    parts: Sequence[Part], machines: Sequence[Instance], words: Words, *, full: bool
 ) -> Iterator[Block]:
-    if found:
+    if parts:
         columns = _heads(words, full=full)
-        cards = tuple(tuple(_row(p, words, full=full)) for p in found)
-        yield Grid(columns, cards, actions=tuple({"gpu": p.id} for p in found))
+        cards = tuple(tuple(_row(p, words, full=full)) for p in parts)
+        yield Grid(columns, cards, actions=tuple({"gpu": p.id} for p in parts))
     if machines:
         heads = ("gpus.machine", "gpus.provider", "gpus.devices")
         rows = tuple(row(i.name, i.provider, _devices(i)) for i in machines)

@@ -108,7 +108,7 @@ def brief(answer: ShownAnswer) -> Section:
 
 def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
     peaks = _answered(answer.report)
-    asked, v = form(answer.report), _judged(answer.report)
+    asked_form, v = form(answer.report), _judged(answer.report)
     most = max((r.total_bytes for r in rows), default=0)
     unit = sizes(most, answer.unit)._replace(
         decimals=FINEST
@@ -119,7 +119,7 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
     def told(row: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
         on_card, which = "", ""
-        if row.dtype == asked:
+        if row.dtype == asked_form:
             sign = None if v is None else mark(v)
             on_card, which = answer.sizes.of(answer.peak.expected), answer.say("load.asked")
         elif row.dtype in peaks:
@@ -143,7 +143,7 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
     )
     left = len(answer.report.table) - len(rows)
     title = answer.say(heading, left=left)
-    actions = tuple(None if r.dtype == asked else _chosen(r, peaks) for r in rows)
+    actions = tuple(None if r.dtype == asked_form else _chosen(r, peaks) for r in rows)
     return Grid(columns, tuple(told(r) for r in rows), title, actions=actions)
 
 

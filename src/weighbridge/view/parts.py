@@ -138,11 +138,11 @@ def phase_name(answer: ShownAnswer, name: str) -> str:
 
 def phases(answer: ShownAnswer) -> Grid:
     """Return the bytes expected of each phase of the fullest device; that of the bar is marked."""
-    heads, told = [Column()], [Cell(answer.sizes.unit, None, "dim")]
+    heads, values = [Column()], [Cell(answer.sizes.unit, None, "dim")]
     for phase in answer.device.phases:
         here = phase is answer.phase
         rank = 0 if here else ASIDE.get(phase.name, 0)
         heads.append(Column(phase_name(answer, phase.name), right=True, rank=rank))
         size = answer.sizes.bare(phase.at("driver").expected)
-        told.append(Cell(f"{size} ◀" if here else size, None, "strong" if here else ""))
-    return Grid(tuple(heads), (tuple(told),))
+        values.append(Cell(f"{size} ◀" if here else size, None, "strong" if here else ""))
+    return Grid(tuple(heads), (tuple(values),))

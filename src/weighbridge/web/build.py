@@ -237,7 +237,7 @@ def _hosts(hub: str, beside: Sequence[str]) -> list[str]:
     """Return the hosts that the page may ask: the Hub with its CDNs, and those that were named."""
     usual = [f"https://{name}{host}" for host in HOSTS for name in ("", "*.")]
     named = [_origin(address) for address in (hub, *beside)]
-    return list(dict.fromkeys([*usual, *(found for found in named if found not in usual)]))
+    return list(dict.fromkeys([*usual, *(origin for origin in named if origin not in usual)]))
 
 
 def _origin(address: str) -> str:
@@ -276,9 +276,9 @@ def _ours(folder: Path) -> list[str]:
 def _read_list(path: Path) -> list[str] | None:
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(1 << 20))
-        ours = found["made_by"] == MAKER
-        names = [str(name) for name in found["files"]]
+            listed = json.loads(file.read(1 << 20))
+        ours = listed["made_by"] == MAKER
+        names = [str(name) for name in listed["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     safe = all(name and not name.startswith("/") and ".." not in name.split("/") for name in names)

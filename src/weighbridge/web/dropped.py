@@ -139,10 +139,10 @@ def asks_of(file: Any) -> list[dict[str, Any]]:
 
 def _ask(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = strict_json(line, MAX_CONFIG, constants=True)
-        json.dumps(found)
+        ask = strict_json(line, MAX_CONFIG, constants=True)
+        json.dumps(ask)
     except BadFileError as error:
         raise BadFileError(f"{where} {error}") from None
-    if not isinstance(found, dict) or "task" not in found:
+    if not isinstance(ask, dict) or "task" not in ask:
         raise BadFileError(f"{where} is no request: an object with task and model")
-    return found
+    return ask

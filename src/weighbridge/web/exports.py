@@ -72,15 +72,15 @@ def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
     """Draw the picture that `--chart` draws of the same answers."""
     from weighbridge.charts.svg import svg as drawn
 
-    fits = [one for one in answers if isinstance(one, Fit)]
+    fits = [answer for answer in answers if isinstance(answer, Fit)]
     if len(fits) == len(answers) == 1:
         from weighbridge.charts.fits import fits as figure
 
         return drawn(figure(fits[0], unit=view.unit, lang=view.lang))
     from weighbridge.charts.sides import sides
 
-    reports = [one.asked.report if isinstance(one, Fit) else one for one in answers]
-    known = [one for one in reports if one is not None]
+    reports = [answer.asked.report if isinstance(answer, Fit) else answer for answer in answers]
+    known = [answer for answer in reports if answer is not None]
     if not known:
         raise UsageError("there is nothing to draw: the question has no answer")
     return drawn(sides(known, unit=view.unit, lang=view.lang))

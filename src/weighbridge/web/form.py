@@ -251,9 +251,9 @@ def _models() -> Iterator[dict[str, Any]]:
     for entry in catalogue.search(""):
         yield _model(entry.name, entry.repo_id, typed, counts)
     for name in pipelines.names():
-        found = pipelines.find(name)
-        assert found is not None
-        yield _model(name, found.repo_id, typed, counts)
+        pipeline = pipelines.find(name)
+        assert pipeline is not None
+        yield _model(name, pipeline.repo_id, typed, counts)
 
 
 def _model(

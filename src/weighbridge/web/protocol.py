@@ -92,21 +92,21 @@ class AskDesk:
 
     def _answered(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         view = view_of(ask.pop("view", None))
-        one = self._one(ask, token)
-        page = ShownPage(sought=one.request.get("remedies") is not False)
-        told = {
-            "report": one.found.to_dict(),
-            "screen": as_json(screen_of(one.found, view.look, page)),
-            "command": command(one.request, view),
-            **({"prices": found} if (found := prices(one.found, view.lang)) else {}),
+        answered = self._one(ask, token)
+        page = ShownPage(sought=answered.request.get("remedies") is not False)
+        body = {
+            "report": answered.found.to_dict(),
+            "screen": as_json(screen_of(answered.found, view.look, page)),
+            "command": command(answered.request, view),
+            **({"prices": costs} if (costs := prices(answered.found, view.lang)) else {}),
         }
-        if one.file is not None:
-            told["file"] = one.file
+        if answered.file is not None:
+            body["file"] = answered.file
         if view.svg:
             from weighbridge.web.exports import svg
 
-            told["svg"] = svg([one.found], view)
-        return told
+            body["svg"] = svg([answered.found], view)
+        return body
 
     def _one(self, request: dict[str, Any], token: str | None) -> One:
         """The answer to one request, with a dropped file in the place of its model."""

@@ -49,11 +49,11 @@ def package() -> Path:
         _checked(kept, f"delete {kept} and try again")
         return kept
     with TemporaryDirectory() as folder:
-        found = _packed(Path(folder), kept)
-        _checked(found, "npm's registry or a proxy has another package under that name")
+        packed = _packed(Path(folder), kept)
+        _checked(packed, "npm's registry or a proxy has another package under that name")
         kept.parent.mkdir(parents=True, exist_ok=True)
         begun = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(found, begun)
+        shutil.copyfile(packed, begun)
         begun.replace(kept)
     return kept
 

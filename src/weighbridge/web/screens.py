@@ -46,11 +46,11 @@ def _block(block: Block) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Turn records into objects, and other tuples into lists, for JSON."""
     if hasattr(value, "_asdict"):
-        return {name: _plain(one) for name, one in value._asdict().items()}
+        return {name: _plain(inner) for name, inner in value._asdict().items()}
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(inner) for name, inner in value.items()}
     return value
 
 
@@ -62,10 +62,10 @@ def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
     asks = ask.get("asks")
     if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
         raise UsageError(f'compare takes "asks": a list of 1 to {MOST_BESIDE} requests')
-    for one in asks:
-        if not isinstance(one, dict):
-            raise UsageError(f"a request is an object with task and model, not {shown(one)}")
-    return [{name: value for name, value in one.items() if name != "view"} for one in asks]
+    for request in asks:
+        if not isinstance(request, dict):
+            raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+    return [{name: value for name, value in request.items() if name != "view"} for request in asks]
 
 
 def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
@@ -86,20 +86,20 @@ def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> d
 
 def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
     """The screen of several answers. Raises UsageError where they cannot stand together."""
-    found = [one.found for one in answers]
+    reports = [answer.found for answer in answers]
     heads = named(answers)
-    if len({isinstance(one, Fit) for one in found}) > 1:
+    if len({isinstance(answer, Fit) for answer in reports}) > 1:
         raise UsageError("answers of fit stand beside answers of fit: compare one or the other")
-    return screen(found, heads, lang=view.lang, unit=view.unit)
+    return screen(reports, heads, lang=view.lang, unit=view.unit)
 
 
 def named(answers: "Sequence[One]") -> list[str]:
     """Return the labels that tell each answer from the others."""
-    asked = [one.request for one in answers]
-    tasks = {one["task"] for one in asked}
-    models = [one.found.model.reference for one in answers]
+    requests = [answer.request for answer in answers]
+    tasks = {request["task"] for request in requests}
+    models = [answer.found.model.reference for answer in answers]
     apart = [
         {**({"task": a["task"]} if len(tasks) > 1 else {}), **(a.get("workload") or {})}
-        for a in asked
+        for a in requests
     ]
     return column_heads(models, apart)

@@ -92,21 +92,21 @@ class Gate(NamedTuple):
     def hosts(self) -> tuple[str, ...]:
         return (f"{ADDRESS}:{self.port}", f"localhost:{self.port}")
 
-    def entered(self, asked: PageRequest) -> str:
+    def entered(self, request: PageRequest) -> str:
         """Return the path below the secret of an address. Raises RefusedRequestError for any
         other."""
-        if asked.headers.get("Host", "").lower() not in self.hosts:
+        if request.headers.get("Host", "").lower() not in self.hosts:
             raise RefusedRequestError(
                 HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page"
             )
-        parts = asked.path.partition("?")[0].removeprefix("/").split("/", 1)
+        parts = request.path.partition("?")[0].removeprefix("/").split("/", 1)
         known = compare_digest(parts[0].encode(errors="replace"), self.secret.encode())
         if not known or len(parts) == 1:
             raise RefusedRequestError(
                 HTTPStatus.NOT_FOUND, "there is nothing here: use the whole address"
             )
-        if asked.method == "POST":
-            self._own(asked.headers)
+        if request.method == "POST":
+            self._own(request.headers)
         return parts[1]
 
     def _own(self, headers: Mapping[str, str]) -> None:
@@ -291,14 +291,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _length(self) -> int:
         """Bytes of the body. Raises RefusedError where they are not told, or too many."""
-        told = self.headers.get("Content-Length", "")
-        if self.headers.get("Transfer-Encoding") or not told.isdecimal() or not told.isascii():
+        length = self.headers.get("Content-Length", "")
+        if self.headers.get("Transfer-Encoding") or not length.isdecimal() or not length.isascii():
             raise RefusedRequestError(HTTPStatus.LENGTH_REQUIRED, "an ask tells its Content-Length")
-        if len(told) > len(str(MOST)) or int(told) > MOST:
+        if len(length) > len(str(MOST)) or int(length) > MOST:
             raise RefusedRequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"an ask has at most {MOST:,} bytes"
             )
-        return int(told)
+        return int(length)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -313,13 +313,13 @@ class Handler(BaseHTTPRequestHandler):
 
 def _single(headers: Any) -> Mapping[str, str]:
     """The headers that decide, by name. Raises RefusedError where one stands there twice."""
-    found: dict[str, str] = {}
+    single: dict[str, str] = {}
     for name in ("Host", "Origin", "Content-Type", "Sec-Fetch-Site"):
-        told = headers.get_all(name) or []
-        if len(told) > 1:
+        values = headers.get_all(name) or []
+        if len(values) > 1:
             raise RefusedRequestError(
                 HTTPStatus.BAD_REQUEST, f"the header {name} stands there twice"
             )
-        if told:
-            found[name] = told[0].strip()
-    return found
+        if values:
+            single[name] = values[0].strip()
+    return single

@@ -45,8 +45,8 @@ def _asks() -> list[dict[str, object]]:
         {"task": "form", "view": {"lang": "zh"}},
         {"task": "gpus", "workload": {}},
         {"task": "load", "model": MODEL, "workload": {"gpu": "3060"}},
-        *(_request("infer", given) for given in serving),
-        *(_request("train", given) for given in training),
+        *(_request("infer", settings) for settings in serving),
+        *(_request("train", settings) for settings in training),
     ]
 
 

@@ -124,9 +124,9 @@ def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
 @cache
 def _patterns(catalogue: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Return patterns of the English sentences of known.*, with a group for each word in braces."""
-    found = []
+    patterns = []
     for text, key in _keys(catalogue, "known").items():
         literal = re.split(r"\{(\w+)\}", text)
         parts = (f"(?P<{p}>.*?)" if i % 2 else re.escape(p) for i, p in enumerate(literal))
-        found.append((key, re.compile("".join(parts))))
-    return tuple(found)
+        patterns.append((key, re.compile("".join(parts))))
+    return tuple(patterns)

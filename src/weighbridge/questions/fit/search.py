@@ -158,8 +158,8 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
     """Find an n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
 
     def holds(n: int) -> bool:
-        found = margin(n)
-        return found is not None and found >= 0
+        spare = margin(n)
+        return spare is not None and spare >= 0
 
     if bounds.guess is not None and _stands(holds, bounds.guess, bounds.most):
         return bounds.guess
