@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.memory import Component, Device, Phase, exactly
-from weighbridge.oom import explain, figures, reconcile
+from weighbridge.oom import changes, explain, figures, reconcile
 from weighbridge.oom.causes import conclusions, judge
 from weighbridge.oom.record import Judged, OomReading
 from weighbridge.units import GIB, MIB
@@ -268,3 +268,51 @@ def test_of_a_long_log_the_end_is_read(tmp_path, monkeypatch):
     ):
         log.write_bytes(text)
         assert explain.from_file(log) == end
+
+
+# Figures of what to change
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ranks"),
+    [([9, 9], False), ([9, 9, 9], True), ([9, 9, 8, 8], True), ([9, 9, 8, 8, 7], False)],
+)
+def test_processes_of_equal_size_are_ranks(sizes, ranks):
+    """Three at least, and each size twice."""
+    found = OomReading("torch-2.1", "torch", {"listed_processes": [{"bytes": n} for n in sizes]})
+    assert changes._ranks(found) is ranks
+
+
+@pytest.mark.parametrize(
+    ("capacity", "free", "share"),
+    [(GIB, GIB // 2, "0.50"), (GIB, GIB // 10 + 1, "0.10"), (GIB, GIB // 10 - 1, None), (GIB - 1, GIB // 2, None)],
+)  # fmt: skip
+def test_the_share_that_is_free_now(capacity, free, share):
+    found = reading("vllm-startup", "vllm", capacity=capacity, free=free)
+    assert changes._fitting(found) == share
+    assert changes._fitting(reading("vllm-kv", "vllm", capacity=capacity, free=free)) is None
+
+
+@pytest.mark.parametrize(
+    ("wording", "windows", "allocator", "machine"),
+    [
+        ("torch-2.4..", False, {"expandable"}, {"not_windows"}),
+        ("torch-2.4..", True, {"split"}, {"windows"}),
+        ("torch-1.10..2.0", False, {"split"}, {"not_windows"}),
+        ("torch-1.4..1.9", False, {"first"}, {"not_windows"}),
+        ("windows-commit", False, set(), {"windows"}),
+        ("jax", False, set(), {"not_windows"}),
+    ],
+)
+def test_what_a_program_can_be_told(wording, windows, allocator, machine):
+    found = OomReading(wording, "torch", {}, windows=windows)
+    assert (changes._allocator(found), changes._machine(found)) == (allocator, machine)
+
+
+def test_the_longest_request_that_a_cache_holds_in_blocks_of_16():
+    """100 of 130 bytes of a cache for 1,000 tokens are 769: 48 blocks."""
+    found = reading("vllm", "vllm", needed_kv=130, available_kv=100)
+    object.__setattr__(found, "parsed", {**found.parsed, "max_model_len": 1000})
+    assert changes._length(found) == 48 * 16
+    assert changes._missing(found) == 1.3
+    assert [changes._half(n) for n in (9, 1, None)] == [4, 1, None]

@@ -14,7 +14,7 @@ from weighbridge.components.table import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
-from weighbridge.verdict.on_devices import _worse, cited, fits, serving, verdict
+from weighbridge.verdict.on_devices import _worse, cited, fits, serving, surely, verdict
 from weighbridge.verdict.shares import even
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
@@ -321,3 +321,16 @@ def test_of_cards_that_differ_the_worst_off_is_named():
         for fits, margin in (("yes", 3), ("unknown", -1), ("no", -5), ("no", -9), ("yes", 2))
     ]
     assert [cards.index(one) for one in sorted(cards, key=_worse)] == [3, 2, 1, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("high", "gpus", "sure"), [(13, 1, True), (14, 1, False), (13, 2, False), (99, 0, True)]
+)
+def test_what_surely_fits_in_numbers_alone(high, gpus, sure):
+    """On one card of 13 bytes; nothing fits everywhere."""
+    assert surely(high, gpus, room(13)) is sure
+
+
+def test_nothing_on_a_device_fits():
+    found = serving((), room(13))
+    assert (found.fits, found.devices_used, found.per_device) == ("yes", 0, NOTHING)
