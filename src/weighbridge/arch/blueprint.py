@@ -170,10 +170,10 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
         if not path:
             yield from group
             continue
-        found = [(p.name[len(path) + 1 :], p._replace(copies=1)[1:]) for p in group]
+        named = [(p.name[len(path) + 1 :], p._replace(copies=1)[1:]) for p in group]
         for i in range(count):
             prefix = f"{path}{i}"
-            for tail, facts in found:
+            for tail, facts in named:
                 yield Param(prefix + tail, *facts)
 
 
@@ -282,15 +282,15 @@ def experts(
 
     They differ by their number alone, so the first is made, and counted where names tell them.
     """
-    made = [
+    rows = [
         p._replace(kind="expert" if p.kind == "linear" else p.kind, routed=(top_k, count))
         for p in one(f"{before}0")
     ]
     if count and before == expert_path(before) and before.endswith(EXPERTS):
-        yield from (p._replace(copies=count) for p in made)
+        yield from (p._replace(copies=count) for p in rows)
         return
     for i in range(count):
-        yield from (p._replace(name=f"{before}{i}{p.name[len(before) + 1 :]}") for p in made)
+        yield from (p._replace(name=f"{before}{i}{p.name[len(before) + 1 :]}") for p in rows)
 
 
 def fused(path: str, shape: tuple[int, ...], *, top_k: int, count: int) -> Iterator[Param]:

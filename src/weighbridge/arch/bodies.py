@@ -42,21 +42,23 @@ def body(
     """`layers` are those of `arch/cache_layers.py`; `metadata` is a GGUF file's."""
     if plan.tree is not None:
         return _answering(_of_tree(plan, plan.tree, layers), config, metadata)
-    found, rest = sort(plan)
+    stacks, others = sort(plan)
     remembered = layers or _embedder(config)
-    text = [s for s in found if s.part == LANGUAGE] or list(found)
+    text = [s for s in stacks if s.part == LANGUAGE] or list(stacks)
     decoder = _decoder(text, remembered)
     if decoder is not None:
         blocks = tuple(map(_block, _fitting(decoder, len(remembered)), remembered))
     else:
         blocks = _read_at_once(text, config, metadata)
-    known = [p for p in rest if plan.part(p.name) == LANGUAGE] or list(rest)
-    encoder = _encoder(found, decoder, remembered, config)
+    known = [p for p in others if plan.part(p.name) == LANGUAGE] or list(others)
+    encoder = _encoder(stacks, decoder, remembered, config)
     towers: tuple[Tower, ...] = ()
     if plan.parts or encoder is not None or not layers:  # a text decoder does without the rules
         from weighbridge.arch.towers import of_stacks
 
-        towers = of_stacks(found, rest, config, image_size=image_size, audio_seconds=audio_seconds)
+        towers = of_stacks(
+            stacks, others, config, image_size=image_size, audio_seconds=audio_seconds
+        )
     whole = Body(
         hidden=_hidden(blocks, known),
         vocab=_vocab(plan, known, metadata),
@@ -130,11 +132,11 @@ def _read_at_once(
 ) -> tuple[LayerBlock, ...]:
     if not text or (config is not None and encoders.is_pyramid(config.model_type)):
         return ()
-    found = joined(text)
+    joint = joined(text)
     part = encoders.reading_part(config, seeing="vision" in text[0].path) if config else None
     if part is not None and differs(part.model_type, "one_layer_for_all"):
-        found = found[:1] * part.layers("num_hidden_layers")
-    return _unmasked(found, _mixers(part, metadata, len(found)))
+        joint = joint[:1] * part.layers("num_hidden_layers")
+    return _unmasked(joint, _mixers(part, metadata, len(joint)))
 
 
 def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[LayerBlock, ...]:
@@ -154,7 +156,7 @@ def _mixers(
 
 
 def _encoder(
-    found: Sequence[LayerStack],
+    stacks: Sequence[LayerStack],
     decoder: LayerStack | None,
     layers: Sequence[Layer],
     config: Config | None,
@@ -163,13 +165,13 @@ def _encoder(
     crossed = any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers)
     if decoder is None or config is None or not crossed:
         return None
-    halves = [s for s in found if "encoder" in s.path and s.part == LANGUAGE and s != decoder]
+    halves = [s for s in stacks if "encoder" in s.path and s.part == LANGUAGE and s != decoder]
     halves = [s for s in halves if joined([s])][:1]  # the first where a class has two
-    own = joined(halves or [s for s in found if s.part != LANGUAGE])
+    joint = joined(halves or [s for s in stacks if s.part != LANGUAGE])
     part = encoders.reading_part(config)
-    if not own or encoders.is_pyramid(part.model_type):
+    if not joint or encoders.is_pyramid(part.model_type):
         return None
-    blocks = _unmasked(own, encoders.mixers(part, len(own)))
+    blocks = _unmasked(joint, encoders.mixers(part, len(joint)))
     return Body(hidden=_hidden(blocks, ()), vocab=0, blocks=blocks, causal=False)
 
 

@@ -1,4 +1,4 @@
-"""What one step of a model computes, as memory sees it: the widths that activations have.
+"""A step of a model, as memory sees it: the widths that activations have.
 
 Layers in order, each with what it mixes tokens by (`mixers.py`) and the feed-forwards behind it;
 the head; the encoder or the towers before it. Weights are not here (`blueprint.py`), nor what is

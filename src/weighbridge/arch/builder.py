@@ -26,10 +26,10 @@ from weighbridge.errors import BadFileError, UnsupportedError
 
 def family(model_type: str) -> Family:
     """Return the family of a model type. Raises UnsupportedError where we have none."""
-    found = facts(model_type).family
-    if found is None:
+    known = facts(model_type).family
+    if known is None:
         raise UnsupportedError(f"model type {model_type!r} is not in our tables")
-    return found
+    return known
 
 
 def known(raw: Mapping[str, Any]) -> bool:
@@ -48,8 +48,8 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
     base = kind.bases.get(suffix, kind.base)
     prefix = f"{base}." if suffix and base else ""
     tree = kind.tree(c) if kind.tree is not None else None
-    own = tree.tensors(prefix) if tree is not None else kind.tensors(c, prefix)
-    params = tied(c, kind, _bounded(c, _params(c, own, kind.heads.get(suffix))))
+    base_params = tree.tensors(prefix) if tree is not None else kind.tensors(c, prefix)
+    params = tied(c, kind, _bounded(c, _params(c, base_params, kind.heads.get(suffix))))
     patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
     plan = Blueprint(
         cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
@@ -113,8 +113,8 @@ def _head(kind: Family, c: Config) -> str:
     )
 
 
-def _params(c: Config, own: Params, head: ParamRule | None) -> Iterator[Param]:
-    yield from own
+def _params(c: Config, base_params: Params, head: ParamRule | None) -> Iterator[Param]:
+    yield from base_params
     if head is not None:
         yield from head(c, "")
 
@@ -125,13 +125,13 @@ def _buffers(c: Config, kind: Family, prefix: str) -> Iterator[Buffer]:
 
 
 def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
-    found = tuple(islice(params, MAX_TENSORS + 1))
-    over = next((p.routed for p in found if not 0 < p.routed[0] <= p.routed[1]), None)
+    bounded = tuple(islice(params, MAX_TENSORS + 1))
+    over = next((p.routed for p in bounded if not 0 < p.routed[0] <= p.routed[1]), None)
     if over is not None:
         raise BadFileError(f"{c.where}: a token cannot use {over[0]} of {over[1]} experts")
-    if sum(p.copies for p in found) > MAX_TENSORS:
+    if sum(p.copies for p in bounded) > MAX_TENSORS:
         raise BadFileError(f"{c.where}: asks for more than {MAX_TENSORS:,} tensors")
-    return found
+    return bounded
 
 
 def tied(c: Config, kind: Family, params: tuple[Param, ...]) -> tuple[Param, ...]:

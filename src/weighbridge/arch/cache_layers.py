@@ -95,11 +95,11 @@ def _reach(c: Config, name: str, tokens: int | None) -> int:
     return tokens
 
 
-def sharing(own: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
+def sharing(all_layers: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
     """Return layers of which those from `stored` on use the keys and values of the last one before
     it that sees as far as they do."""
-    first = tuple(own[:stored])
-    owners = (_owner(first, layer) for layer in own[stored:])
+    first = tuple(all_layers[:stored])
+    owners = (_owner(first, layer) for layer in all_layers[stored:])
     return (*first, *(Layer(mixers=(Shared(owner=owner),)) for owner in owners))
 
 
@@ -180,10 +180,12 @@ def beside_encoder(c: Config, source: Source) -> tuple[Layer, ...]:
     if facts(c.model_type).decodes:
         sizes = even(c.num("num_attention_heads"), c.num("hidden_size"))
         return pairs(c, c.layers("num_hidden_layers"), sizes, source)
-    own = layers(c)
-    if any(isinstance(m, CrossAttention) for layer in own for m in layer.mixers):
-        return own
-    return tuple(Layer(mixers=(*layer.mixers, *_crossed(layer, source))) for layer in own)
+    decoder_layers = layers(c)
+    if any(isinstance(m, CrossAttention) for layer in decoder_layers for m in layer.mixers):
+        return decoder_layers
+    return tuple(
+        Layer(mixers=(*layer.mixers, *_crossed(layer, source))) for layer in decoder_layers
+    )
 
 
 def _crossed(layer: Layer, source: Source) -> list[CrossAttention]:
@@ -195,17 +197,17 @@ def pairs(
 ) -> tuple[Layer, ...]:
     """Return `count` layers that attend to what they wrote and to a `source` of `length`
     positions, None where requests differ in it."""
-    own = attention(c, sizes)
-    return (Layer(mixers=(own, over(own, source, length))),) * count
+    attended = attention(c, sizes)
+    return (Layer(mixers=(attended, over(attended, source, length))),) * count
 
 
-def over(own: Attention, source: Source, length: int | None = None) -> CrossAttention:
+def over(whole: Attention, source: Source, length: int | None = None) -> CrossAttention:
     """Return attention of the same sizes over an encoder."""
     return CrossAttention(
-        heads=own.heads,
-        kv_heads=own.kv_heads,
-        key_dim=own.key_dim,
-        value_dim=own.value_dim,
+        heads=whole.heads,
+        kv_heads=whole.kv_heads,
+        key_dim=whole.key_dim,
+        value_dim=whole.value_dim,
         source=source,
         length=length,
     )

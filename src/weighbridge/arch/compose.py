@@ -48,8 +48,8 @@ TEXT = Inner(path="language_model.", config="text_config", label="language model
 def nested(c: Config, part: Inner) -> Config:
     if part.flat and not c.has(part.config):
         return c.retyped(c.held(part.config))
-    found = c.sub(part.config, absent=part.absent)
-    return found.retyped(c.held(part.config)) if part.fixed else found
+    config = c.sub(part.config, absent=part.absent)
+    return config.retyped(c.held(part.config)) if part.fixed else config
 
 
 def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, Family]]:

@@ -78,8 +78,8 @@ class Decoder(NamedTuple):
 
 def _below(path: str, param: Param, base: str) -> Param:
     """`p` under its whole name; what it is tied to is named below the base."""
-    found = Param(path + param.name, *param[1:])
-    return found._replace(tied=base + param.tied) if param.tied else found
+    whole = Param(path + param.name, *param[1:])
+    return whole._replace(tied=base + param.tied) if param.tied else whole
 
 
 def submodule(
@@ -89,8 +89,8 @@ def submodule(
     query_rank: int = 0,
 ) -> Submodule:
     """One part of these parameters, of which no more are made than a model may have."""
-    told = tuple(islice(chain(*params), MAX_TENSORS + 1))
-    return Submodule(params=told, mixer=mixer, feed=feed, query_rank=query_rank)
+    bounded = tuple(islice(chain(*params), MAX_TENSORS + 1))
+    return Submodule(params=bounded, mixer=mixer, feed=feed, query_rank=query_rank)
 
 
 def below(path: str, *parts: Submodule) -> Iterator[Param]:
@@ -100,8 +100,8 @@ def below(path: str, *parts: Submodule) -> Iterator[Param]:
 
 def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
     """A layer for each key, built once for all that have the same."""
-    made = {key: layer(key) for key in dict.fromkeys(keys)}
-    return tuple(made[key] for key in keys)
+    layers = {key: layer(key) for key in dict.fromkeys(keys)}
+    return tuple(layers[key] for key in keys)
 
 
 QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -311,16 +311,16 @@ def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
     A list may be longer: some publish the kinds of multi-token-prediction layers behind it.
     """
     count = c.layers("num_hidden_layers")
-    found = c.many(name)
-    if not found:
+    listed = c.many(name)
+    if not listed:
         return [rule(i) for i in range(count)]
-    if len(found) < count:
-        raise c.error(name, f"has {len(found)} entries for {count} layers")
-    return [OLDER.get(str(kind), str(kind)) for kind in found[:count]]
+    if len(listed) < count:
+        raise c.error(name, f"has {len(listed)} entries for {count} layers")
+    return [OLDER.get(str(kind), str(kind)) for kind in listed[:count]]
 
 
-def counted(c: Config, name: str, found: list[str]) -> list[str]:
+def counted(c: Config, name: str, listed: list[str]) -> list[str]:
     """The list itself says how many layers there are; bounded as a number would be."""
-    if len(found) > MAX_LAYERS:
-        raise c.error(name, f"asks for {len(found):,} layers; the limit is {MAX_LAYERS:,}")
-    return [OLDER.get(kind, kind) for kind in found]
+    if len(listed) > MAX_LAYERS:
+        raise c.error(name, f"asks for {len(listed):,} layers; the limit is {MAX_LAYERS:,}")
+    return [OLDER.get(kind, kind) for kind in listed]

@@ -88,10 +88,10 @@ def down(c: Config, widths: tuple[int, ...]) -> Net:
 
 def left(c: Config, widths: tuple[int, ...]) -> list[int]:
     """Widths of what the down blocks leave for the up blocks, which take the last first."""
-    found = [widths[0]]
+    widths_left = [widths[0]]
     for i, width in enumerate(widths):
-        found += [width] * (c.num("layers_per_block") + (i < len(widths) - 1))
-    return found
+        widths_left += [width] * (c.num("layers_per_block") + (i < len(widths) - 1))
+    return widths_left
 
 
 def up(c: Config, widths: tuple[int, ...]) -> Net:

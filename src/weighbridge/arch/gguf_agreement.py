@@ -1,4 +1,4 @@
-"""Whether the metadata of a GGUF file and its tensors tell of one model.
+"""Agreement of a GGUF file's metadata and its tensors: both must tell of one model.
 
 llama.cpp makes the shape of every tensor from the metadata, and loads no file in which one has
 another shape, is missing, or is left over: nothing ever ran whose size could be told from the
@@ -61,14 +61,14 @@ def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> l
     if not isinstance(metadata.get("general.architecture"), str):
         return []
     k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
-    found = list(_disagreements(k, shapes))
-    if not found:
+    differing = list(_disagreements(k, shapes))
+    if not differing:
         return list(_said(k, shapes))
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    told = f"GGUF: metadata and tensors are of two models: {found[0]}{more}"
+    more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+    problem = f"GGUF: metadata and tensors are of two models: {differing[0]}{more}"
     if not _known(k.arch):
-        return [f"{told}; {k.arch!r} is not in our tables, and the metadata was believed"]
-    raise BadFileError(f"{told}; llama.cpp loads no such file: convert it again")
+        return [f"{problem}; {k.arch!r} is not in our tables, and the metadata was believed"]
+    raise BadFileError(f"{problem}; llama.cpp loads no such file: convert it again")
 
 
 def _known(arch: str) -> bool:
@@ -79,12 +79,12 @@ def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
     """Each kind once, however many layers have it."""
     yield from _blocks(keys, shapes)
     yield from _heads(keys)
-    told = set[tuple[str, str]]()
+    reported = set[tuple[str, str]]()
     for wanted in _wanted(keys, shapes):
         have = _size(shapes[wanted.tensor], wanted.dimension)
         kind = wanted.keys, wanted.tensor.rpartition(".")[0].rpartition(".")[2]
-        if have not in wanted.sizes and kind not in told:
-            told.add(kind)
+        if have not in wanted.sizes and kind not in reported:
+            reported.add(kind)
             asked = " or ".join(f"{size:,}" for size in dict.fromkeys(wanted.sizes))
             yield f"{wanted.keys} asks for {asked} in {wanted.tensor}, which has {have:,}"
 
@@ -114,8 +114,8 @@ def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _block(name: str) -> int | None:
-    kind, _, rest = name.partition(".")
-    number = rest.partition(".")[0]
+    kind, _, tail = name.partition(".")
+    number = tail.partition(".")[0]
     return int(number) if kind == "blk" and number.isdecimal() and len(number) < 10 else None
 
 
@@ -204,11 +204,11 @@ def _remembered(keys: Keys) -> tuple[Layer, ...]:
 
 def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
     """Asks of feed-forwards. Rows that are gates and products at once are twice as many."""
-    count, own = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
+    count, width = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
         yield AskedSize(f"{keys.arch}.expert_count", name, dimension, (count,))
-    if not own or keys.arch == FEED_OF_WIDTH:
+    if not width or keys.arch == FEED_OF_WIDTH:
         return
     if role == "ffn_down_exps":
         each, used = (
@@ -216,13 +216,13 @@ def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
             _asked(keys, "expert_used_count"),
         )
         # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
-        sizes = (each, own) if each else (own, own // max(1, used))
+        sizes = (each, width) if each else (width, width // max(1, used))
         yield AskedSize(f"{keys.arch}.expert_feed_forward_length", name, 0, sizes)
-    own = own // 2 if keys.arch == HALVED_FEED else own
+    width = width // 2 if keys.arch == HALVED_FEED else width
     if role == "ffn_down":
-        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 0, (own,))
+        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 0, (width,))
     if role == "ffn_up":
-        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 1, (own, 2 * own))
+        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 1, (width, 2 * width))
 
 
 def _length(keys: Keys, name: str, layer: int) -> int:
@@ -281,9 +281,9 @@ def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
     }
 
 
-def _dims(keys: Keys, name: str, own: int) -> tuple[int, ...]:
+def _dims(keys: Keys, name: str, width: int) -> tuple[int, ...]:
     near = _asked(keys, name)
-    return (own, near) if near and near != own else (own,)
+    return (width, near) if near and near != width else (width,)
 
 
 def _latent(latent: Latent) -> Mapping[str, Rows]:
@@ -315,11 +315,11 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
         )
     rows = _size(shapes.get("token_embd.weight", ()), 1)
     tokens = keys.metadata.get("tokenizer.ggml.tokens")
-    told = (
+    expected = (
         (f"{keys.arch}.vocab_size", _asked(keys, "vocab_size")),
         ("tokenizer.ggml.tokens", tokens.length if isinstance(tokens, Array) else 0),
     )
-    for name, count in told if "token_embd.weight" in shapes else ():
+    for name, count in expected if "token_embd.weight" in shapes else ():
         if count and count != rows:
             yield (
                 f"GGUF: {name} has {count:,} tokens, and token_embd.weight {rows:,} rows: the "

@@ -1,4 +1,4 @@
-"""What layers remember, from a GGUF file's metadata: the same records as from a config.
+"""Remembered layers from a GGUF file's metadata: the same records as from a config.
 
     heads         attention.head_count(_kv), one number or one a layer; 0 is a layer without
     sizes         attention.key_length, value_length (and their _swa and _mla); else width / heads
@@ -167,7 +167,7 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
         raise k.error("block_count", f"asks for {count:,} layers; the limit is {MAX_LAYERS:,}")
     if k.num("wkv.head_size", default=0):
         return (Layer(mixers=(rwkv(k),)),) * count
-    found = _layers(k, count)
+    layers = _layers(k, count)
     shared = k.num("attention.shared_kv_layers", default=0)
     if shared and shared >= count:
         raise k.error(
@@ -175,18 +175,18 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
             f"is {shared:,} of {count:,} layers: none is left to share from",
         )
     stored = count - shared
-    return sharing(found, stored) if stored < count else found
+    return sharing(layers, stored) if stored < count else layers
 
 
 def _layers(keys: Keys, count: int) -> tuple[Layer, ...]:
     heads = keys.each("attention.head_count", count, 0)
     name = "attention.head_count_kv"
     kv = heads if keys.get(name) is None else keys.each(name, count, 0)
-    near, own = slides(keys, count), recurrence(keys)
-    linear = recurrent(keys, kv, count) if own else [False] * count
+    near, state = slides(keys, count), recurrence(keys)
+    linear = recurrent(keys, kv, count) if state else [False] * count
     result = []
     for i in range(count):
-        mixers: list[Mixer] = [own] if own and (linear[i] or keys.arch in BOTH) else []
+        mixers: list[Mixer] = [state] if state and (linear[i] or keys.arch in BOTH) else []
         if kv[i] and (not linear[i] or keys.arch in BOTH):
             mixers.append(attends(keys, heads[i] or kv[i], kv[i], near=near[i]))
         result.append(Layer(mixers=tuple(mixers)))

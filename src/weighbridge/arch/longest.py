@@ -1,6 +1,5 @@
-"""How many tokens a model was made for.
-
-How many tokens a model was made for: the positions of its config, rotary scaling included.
+"""The longest text, in tokens, that a model was made for: its config's positions, rotary scaling
+included; and whether a longer one is an error.
 
     positions            where the config says the final number: llama3, longrope, default, Gemma 3
     positions x factor   where rotary positions are stretched: linear, dynamic
@@ -10,16 +9,14 @@ How many tokens a model was made for: the positions of its config, rotary scalin
 Recurrences have no end, nor has T5, whose buckets of distances reach any length: None. An engine's
 own default may be less: vLLM takes the unstretched length of a longrope model.
 
-Source: transformers 5.23 modeling_rope_utils.py and the classes' defaults; vllm 0.33
-transformers_utils/model_arch_config_convertor.py (derive_max_model_len_and_key) and config/model.py
-(_get_and_verify_max_len); 0.29 and older for yarn.
+Where positions are rows of a learned table, a longer text is an error of its index. The table is
+told by its name in the part for language and by its rows: as many as the model was made for, or a
+few more, which are for padding (RoBERTa has two, OPT and BART an offset of two).
 
-Whether positions are rows of a learned table: a longer text is an error of its index.
-
-The table is told by its name in the part for language and by its rows: as many as the model was
-made for, or a few more, which are for padding (RoBERTa has two, OPT and BART an offset of two).
-
-Source: transformers 5.23 models/{gpt2,bert,opt,bart,gpt_neo}/modeling_*.py.
+Sources: transformers 5.23 modeling_rope_utils.py, models/{gpt2,bert,opt,bart,gpt_neo}/modeling_*.py
+and the classes' defaults; vllm 0.33 transformers_utils/model_arch_config_convertor.py
+(derive_max_model_len_and_key) and config/model.py (_get_and_verify_max_len); 0.29 and older for
+yarn.
 """
 
 from collections.abc import Mapping
@@ -68,9 +65,9 @@ def longest(raw: Mapping[str, Any]) -> int | None:
 def _longest(c: Config) -> int | None:
     for part in PARTS:
         if isinstance(c.raw.get(part), Mapping):
-            found = _longest(c.sub(part))
-            if found is not None:
-                return found
+            length = _longest(c.sub(part))
+            if length is not None:
+                return length
     known = facts(c.model_type)
     positions = None if known.positions == "endless" else _positions(c, known)
     if positions is None:
@@ -97,11 +94,11 @@ def _positions(c: Config, of_type: ModelType) -> int | None:
 def _scaling(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the RoPE scaling of the layers with full attention, where each kind of layer has its
     own; else the only one."""
-    found = raw.get("rope_scaling") or raw.get("rope_parameters")
-    if not isinstance(found, Mapping):
+    scaling = raw.get("rope_scaling") or raw.get("rope_parameters")
+    if not isinstance(scaling, Mapping):
         return {}
-    inner = found.get("full_attention")
-    return inner if isinstance(inner, Mapping) else found
+    inner = scaling.get("full_attention")
+    return inner if isinstance(inner, Mapping) else scaling
 
 
 def _scaled(positions: int, scaling: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""What a layer remembers of the tokens it has seen: one record a kind of attention or recurrence.
+"""Memory of a layer for the tokens it has seen: one record a kind of attention or recurrence.
 
 Sizes are elements, of one sequence:
 

@@ -267,8 +267,8 @@ def facts(model_type: str) -> ModelType:
     module = index()["modules"].get(model_type)
     if module is None:
         return NOTHING
-    found: ModelType = import_module(f"weighbridge.arch.families.{module}").TYPES[model_type]
-    return found
+    known: ModelType = import_module(f"weighbridge.arch.families.{module}").TYPES[model_type]
+    return known
 
 
 def all_types() -> Mapping[str, ModelType]:

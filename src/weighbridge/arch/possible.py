@@ -1,4 +1,4 @@
-"""What no model can be, however its file says it: told before anything is computed from it.
+"""Claims of a file that no model can be true to: refused before anything is computed from them.
 
     heads       a whole number of them over each of keys and values, none wider than a kernel takes
     experts     a token uses no more than there are (`families.py`, where the tensors are made)
@@ -28,16 +28,16 @@ def impossible(layers: "Iterable[Layer]") -> str | None:
     """Return what the first layer that cannot be has; None where all can be."""
     from weighbridge.arch.mixers import Attention, CrossAttention  # whose layers are at hand
 
-    told = set[int]()  # like layers are one object
+    seen = set[int]()  # like layers are one object
     for number, layer in enumerate(layers):
-        if id(layer) in told:
+        if id(layer) in seen:
             continue
-        told.add(id(layer))
+        seen.add(id(layer))
         for mixer in layer.mixers:
             if isinstance(mixer, Attention | CrossAttention):
-                found = next(wrong_attention(mixer), None)
-                if found is not None:
-                    return f"layer {number} has {found}"
+                wrong = next(wrong_attention(mixer), None)
+                if wrong is not None:
+                    return f"layer {number} has {wrong}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a parameter is for, read off its name: the one place where names are guessed.
+"""Roles of parameters, read off their names: the one place where names are guessed.
 
     role("model.layers.3.self_attn.q_proj.weight")    "q"
     layer_of("model.layers.3.self_attn.q_proj.weight")    3
@@ -159,8 +159,8 @@ def names(role: str) -> tuple[str, ...]:
 
 def layer_of(name: str) -> int | None:
     """The number of the layer that a parameter is in; None of what is in none."""
-    found = _LAYER.search(name)
-    return int(found[1]) if found else None
+    number = _LAYER.search(name)
+    return int(number[1]) if number else None
 
 
 def below_layer(name: str) -> Numbered | None:
@@ -174,16 +174,16 @@ def below_number(name: str) -> Numbered | None:
 
 
 def _at(pattern: re.Pattern[str], name: str) -> Numbered | None:
-    found = pattern.search(name)
-    if found is None:
+    match = pattern.search(name)
+    if match is None:
         return None
-    return Numbered(name[: found.start()], int(found[1]), name[found.end() :])
+    return Numbered(name[: match.start()], int(match[1]), name[match.end() :])
 
 
 def expert(name: str) -> Expert | None:
     """The expert that a parameter is of; None of what belongs to none, or to all in a stack."""
-    found = _EXPERT.match(name)
-    return Expert(found[1], found[2], int(found[3]), found[4]) if found else None
+    match = _EXPERT.match(name)
+    return Expert(match[1], match[2], int(match[3]), match[4]) if match else None
 
 
 def unnumbered(name: str) -> str:

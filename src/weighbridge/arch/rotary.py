@@ -61,14 +61,14 @@ def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
 
 def layer_types(c: Config, *, period: int) -> list[str]:
     """The kind of each layer; when the config does not say, every `period`-th is full."""
-    count, given = c.layers("num_hidden_layers"), c.many("layer_types")
-    if not given:
+    count, listed = c.layers("num_hidden_layers"), c.many("layer_types")
+    if not listed:
         return [
             "sliding_attention" if i % period else "full_attention" for i in range(1, count + 1)
         ]
-    if len(given) < count:
-        raise c.error("layer_types", f"has {len(given)} entries for {count} layers")
-    return [str(kind) for kind in given[:count]]
+    if len(listed) < count:
+        raise c.error("layer_types", f"has {len(listed)} entries for {count} layers")
+    return [str(kind) for kind in listed[:count]]
 
 
 def layered_rotary(c: Config, prefix: str, *, period: int) -> Iterator[Buffer]:

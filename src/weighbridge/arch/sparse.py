@@ -148,8 +148,8 @@ def by_step(c: Config) -> Sequence[bool]:
 
 def by_kinds(c: Config, first_dense: int) -> Sequence[bool]:
     """mlp_layer_types; without it, all but the first layers."""
-    found = kinds(c, "mlp_layer_types", lambda i: "sparse" if i >= first_dense else "dense")
-    return [kind == "sparse" for kind in found]
+    each_kind = kinds(c, "mlp_layer_types", lambda i: "sparse" if i >= first_dense else "dense")
+    return [kind == "sparse" for kind in each_kind]
 
 
 def by_kinds_or_first(c: Config) -> Sequence[bool]:

@@ -59,20 +59,20 @@ class Sorted(NamedTuple):
 
 
 def sort(plan: Blueprint) -> Sorted:
-    found: dict[str, dict[int, list[Inside]]] = {}
+    in_stacks: dict[str, dict[int, list[Inside]]] = {}
     outside = []
     for p in singly(plan.counted):
         numbered = below_number(p.name)
         if numbered is None:
             outside.append(p)
             continue
-        layers = found.setdefault(numbered.path, {})
+        layers = in_stacks.setdefault(numbered.path, {})
         layers.setdefault(numbered.number, []).append(Inside(short(numbered.below), p))
     stacks = tuple(
         LayerStack(
             path, plan.part(f"{path}."), tuple(flat(tuple(layers[i]) for i in sorted(layers)))
         )
-        for path, layers in found.items()
+        for path, layers in in_stacks.items()
     )
     return Sorted(stacks, tuple(outside))
 
@@ -154,13 +154,13 @@ Matrix = tuple[str, tuple[int, ...], str, tuple[int, int]]
 
 @lru_cache(maxsize=4096)
 def _feeds(matrices: tuple[Matrix, ...]) -> tuple[Feed, ...]:
-    found = list(_found(matrices))
-    if not any(isinstance(one, Experts) for _, one in found):
-        return tuple(one for _, one in found)
-    for_all = sum(one.width for name, one in found if every_token(name))
-    rest = [one for name, one in found if not every_token(name)]
-    first = next(one for one in rest if isinstance(one, Experts))
-    return tuple(replace(one, shared=for_all) if one is first else one for one in rest)
+    named = list(_found(matrices))
+    if not any(isinstance(one, Experts) for _, one in named):
+        return tuple(one for _, one in named)
+    for_all = sum(one.width for name, one in named if every_token(name))
+    routed = [one for name, one in named if not every_token(name)]
+    first = next(one for one in routed if isinstance(one, Experts))
+    return tuple(replace(one, shared=for_all) if one is first else one for one in routed)
 
 
 def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
@@ -215,5 +215,5 @@ def joined(stacks: Sequence[LayerStack]) -> tuple[Layer, ...]:
 
 
 def _reads(stack: LayerStack) -> int:
-    found = (f.inputs for layer in stack.layers for f in feeds(layer))
-    return next(found, 0)
+    widths = (f.inputs for layer in stack.layers for f in feeds(layer))
+    return next(widths, 0)

@@ -50,15 +50,19 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
     model_type = str(config.get("model_type") or "")
     library = _library("transformers", f"model type {model_type!r}")
     raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
-    given = raw.get("architectures") or []
-    names = [str(name) for name in given] if isinstance(given, list) else [str(given)]
+    architectures = raw.get("architectures") or []
+    names = (
+        [str(name) for name in architectures]
+        if isinstance(architectures, list)
+        else [str(architectures)]
+    )
     what = f"model type {model_type!r} with transformers {library.__version__}"
 
     def build() -> Any:
-        found = library.AutoConfig.for_model(**raw)
+        built = library.AutoConfig.for_model(**raw)
         if base_model or not names:
-            return library.AutoModel.from_config(found)
-        return _class(library, names[0], library.PreTrainedModel)(found)
+            return library.AutoModel.from_config(built)
+        return _class(library, names[0], library.PreTrainedModel)(built)
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(
@@ -72,12 +76,12 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
 def _class(library: Any, name: str, base: type) -> Any:
     """A model class of a library, by a name that a stranger's file gives: nothing else of the
     library is called by it."""
-    found = getattr(library, name, None)
-    if not isinstance(found, type) or not issubclass(found, base):
+    cls = getattr(library, name, None)
+    if not isinstance(cls, type) or not issubclass(cls, base):
         raise UnsupportedError(
             f"{library.__name__} {library.__version__} has no class {shown(name)}"
         )
-    return found
+    return cls
 
 
 def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
@@ -96,8 +100,8 @@ def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False)
     door = "AutoModel" if base_model or not named else doors.get(named[0], "AutoModel")
 
     def build() -> Any:
-        found = library.AutoConfig.from_pretrained(where, trust_remote_code=True)
-        return getattr(library, door).from_config(found, trust_remote_code=True)
+        built = library.AutoConfig.from_pretrained(where, trust_remote_code=True)
+        return getattr(library, door).from_config(built, trust_remote_code=True)
 
     return _built(f"the code of {where!r}", build)
 

@@ -54,13 +54,13 @@ def towers(
     audio_seconds: float | None = None,
 ) -> tuple[Tower, ...]:
     """Return the towers that the model has; none for a model of text, or where no rule is known."""
-    found, rest = sort(plan)
-    return of_stacks(found, rest, config, image_size=image_size, audio_seconds=audio_seconds)
+    stacks, others = sort(plan)
+    return of_stacks(stacks, others, config, image_size=image_size, audio_seconds=audio_seconds)
 
 
 def of_stacks(
-    found: Sequence[LayerStack],
-    rest: Sequence[Param],
+    stacks: Sequence[LayerStack],
+    others: Sequence[Param],
     config: Config | None,
     *,
     image_size: tuple[int, int] | None = None,
@@ -72,18 +72,18 @@ def of_stacks(
     if inside:
         config = config.sub(inside)
     image = ImageSize(*image_size) if image_size is not None else IMAGE
-    given = {"image": image, "audio": SECONDS if audio_seconds is None else audio_seconds}
-    pairs = ((look, _own(found, look)) for look in looks(config.model_type))
+    sizes = {"image": image, "audio": SECONDS if audio_seconds is None else audio_seconds}
+    pairs = ((look, _own(stacks, look)) for look in looks(config.model_type))
     return tuple(
-        _tower(own, rest, config, look, given[kind(look)])
-        for look, own in pairs
-        if own or look.bare
+        _tower(of_look, others, config, look, sizes[kind(look)])
+        for look, of_look in pairs
+        if of_look or look.bare
     )
 
 
-def _own(found: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
+def _own(stacks: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
     """The tower's stacks; none where the class is the language model alone."""
-    inside = [s for s in found if look.within in s.path]
+    inside = [s for s in stacks if look.within in s.path]
     if not look.tower:
         return [s for s in inside if "decoder" not in s.path]
     labelled = [s for s in inside if s.part == LABELS[kind(look)]]
@@ -97,20 +97,20 @@ def _config(config: Config, look: Sight | Hearing) -> Config:
 
 
 def _tower(
-    found: Sequence[LayerStack],
-    rest: Sequence[Param],
+    stacks: Sequence[LayerStack],
+    others: Sequence[Param],
     config: Config,
     look: Sight | Hearing,
-    given: Any,
+    size: Any,
 ) -> Tower:
-    own = _config(config, look)
-    seen: TowerTokens = look.rule(config, own, given)
-    layers = joined(found)
-    if look.bare or encoders.is_pyramid(own.model_type) or not layers:
+    described = _config(config, look)
+    seen: TowerTokens = look.rule(config, described, size)
+    layers = joined(stacks)
+    if look.bare or encoders.is_pyramid(described.model_type) or not layers:
         return _described_by_counts(look, seen)
     dense = [f for f in feeds(layers[0]) if isinstance(f, Dense)]
     widest = max(dense, key=lambda f: f.width)
-    attention = encoders.mixers(own, len(layers))[0]
+    attention = encoders.mixers(described, len(layers))[0]
     return Tower(
         kind=kind(look),
         hidden=widest.inputs,
@@ -121,7 +121,7 @@ def _tower(
         positions=seen.positions,
         tokens=seen.tokens,
         window=seen.window,
-        patch=_patch(rest) if isinstance(look, Sight) else 0,
+        patch=_patch(others) if isinstance(look, Sight) else 0,
     )
 
 
@@ -138,7 +138,7 @@ def _described_by_counts(look: Sight | Hearing, seen: TowerTokens) -> Tower:
     )
 
 
-def _patch(rest: Sequence[Param]) -> int:
+def _patch(others: Sequence[Param]) -> int:
     """Inputs of what embeds a patch, be it a convolution or a linear."""
-    first = (p for p in rest if "patch" in p.name and p.kind in ("conv", "linear"))
+    first = (p for p in others if "patch" in p.name and p.kind in ("conv", "linear"))
     return next((prod(p.shape[1:]) for p in first), 0)

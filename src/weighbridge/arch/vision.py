@@ -1,4 +1,4 @@
-"""What image towers share: patches, ratios, batch norms, classifiers.
+"""Parts that image towers share: patches, ratios, batch norms, classifiers.
 
 patches = (height // patch height) * (width // patch width)
 """
@@ -28,10 +28,10 @@ def scaled(c: Config, width: int, *names: str, default: float = 4.0) -> int:
 
 def sizes(c: Config, name: str) -> tuple[int, ...]:
     """A list with one number a stage; there is at least one stage."""
-    found = c.nums(name)
-    if not found:
+    listed = c.nums(name)
+    if not listed:
         raise c.error(name, "must list one number for each stage")
-    return found
+    return listed
 
 
 def scaled_by(c: Config, width: int, name: str, i: int) -> int:

@@ -1,4 +1,4 @@
-"""Which layers see all tokens and which a window: a list in the config, or its class's own rule.
+"""Rules of windows: the layers that see all tokens, by a list in the config or its class's rule.
 
 Source: transformers 5.23 models/*/configuration_*.py (__post_init__), cache_utils.py
 (get_layer_types_and_kwargs): a list of kinds decides; without one, a window is every layer's.
@@ -67,15 +67,15 @@ def lower(c: Config) -> Sequence[str]:
 
 def pattern(c: Config) -> Sequence[str]:
     """EXAONE: "LLLG", or every so many; the last layer of a lettered pattern sees all."""
-    given, count = c.get("sliding_window_pattern"), _count(c)
+    letters, count = c.get("sliding_window_pattern"), _count(c)
     if window(c) is None:
         return [FULL] * count
-    if not isinstance(given, str):
+    if not isinstance(letters, str):
         return period(4, "sliding_window_pattern")(c)
-    if not given or set(given) - {"L", "G"}:
-        raise c.error("sliding_window_pattern", f"must be letters L and G, not {given!r}")
-    found = [SLIDING if given[i % len(given)] == "L" else FULL for i in range(count)]
-    return [*found[:-1], FULL]
+    if not letters or set(letters) - {"L", "G"}:
+        raise c.error("sliding_window_pattern", f"must be letters L and G, not {letters!r}")
+    each_kind = [SLIDING if letters[i % len(letters)] == "L" else FULL for i in range(count)]
+    return [*each_kind[:-1], FULL]
 
 
 def without_positions(c: Config) -> Sequence[str]:

@@ -1,1 +1,1 @@
-"""How an engine differs: its versions, its defaults, the order in which it places things."""
+"""Engines: their versions, their defaults, the order in which each of them places things."""

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of an engine: one record, which is the door of its folder.
+"""An engine as the rest of the house knows it: one record, which is the door of its folder.
 
 Facts that only the engine's own rules need stand in other files of its folder. Each field here is
 one that another room asks for: it asks the record, and never for the engine's name.

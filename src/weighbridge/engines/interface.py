@@ -1,4 +1,4 @@
-"""What an engine is asked, and what it answers.
+"""Questions to an engine, and its answers: the records of both.
 
 An engine is a folder whose `infer(subject, workload, budget)` gives an EngineAnswer. The subject is
 the model as an engine meets it; `workload` has what the user said, and the engine fills in its own

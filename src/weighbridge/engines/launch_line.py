@@ -1,4 +1,4 @@
-"""Where an engine's launch line finds the model; and what the line of a server cannot ask for, or
+"""The model as an engine's launch line names it; and what the line of a server cannot ask for, or
 asks for otherwise than was meant:
 
     dtype     float16, bfloat16 and float32 alone; what the card has instead of bfloat16

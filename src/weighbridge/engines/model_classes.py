@@ -1,4 +1,4 @@
-"""Which classes an engine's release knows: a row of its table, and how the table is asked.
+"""Classes that an engine's release knows: a row of its table, and how the table is asked.
 
 Each engine has KNOWS in classes.py of its folder. A row names what came with one release: classes
 as `architectures` of a config does, model types for transformers, architectures of GGUF for what
@@ -34,8 +34,8 @@ class Known(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """How a server runs classes of transformers in the place of its own: since which release, and
-    by release the newest transformers that it takes, () where it names none."""
+    """A server's rule for running classes of transformers in the place of its own: since which
+    release, and by release the newest transformers that it takes, () where it names none."""
 
     text: Version
     images: Version

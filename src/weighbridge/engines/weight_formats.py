@@ -146,7 +146,7 @@ TOGETHER = ", experts "  # between the formats of a mixed checkpoint: quantizati
 
 
 class Loader(NamedTuple):
-    """Who loads a model, and where."""
+    """The engine and its release that load a model, and the card that they load it on."""
 
     engine: Engine
     version: Version

@@ -122,8 +122,8 @@ def marian_target(c: Config) -> int:
 
 
 def marian_lm(c: Config, prefix: str) -> Iterator[Param]:
-    own = not c.flag("share_encoder_decoder_embeddings", default=True)
-    ties = own and c.flag("tie_word_embeddings", default=True)
+    untied = not c.flag("share_encoder_decoder_embeddings", default=True)
+    ties = untied and c.flag("tie_word_embeddings", default=True)
     owner = f"{prefix}model.decoder.embed_tokens.weight" if ties else ""
     yield Param(f"{prefix}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
 

@@ -59,10 +59,10 @@ def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
 
 def crosses(c: Config) -> bool:
     """True if the layers attend to an encoder as well; the classes allow it to decoders alone."""
-    found = c.flag("add_cross_attention")
-    if found and not c.flag("is_decoder"):
+    crossing = c.flag("add_cross_attention")
+    if crossing and not c.flag("is_decoder"):
         raise c.error("add_cross_attention", "is true without is_decoder, which no class accepts")
-    return found
+    return crossing
 
 
 def layer(c: Config, prefix: str) -> Iterator[Param]:

@@ -38,10 +38,10 @@ class Convolution(NamedTuple):
 
 def ratios(c: Config) -> tuple[int, ...]:
     """Mimi's config fills in its own where it is null (MimiConfig.__post_init__)."""
-    found = c.nums("upsampling_ratios") or MIMI_RATIOS
-    if not all(found):
+    strides = c.nums("upsampling_ratios") or MIMI_RATIOS
+    if not all(strides):
         raise c.error("upsampling_ratios", "has a zero")
-    return found
+    return strides
 
 
 def residuals(c: Config, prefix: str, start: int, width: int) -> Iterator[Convolution]:
@@ -86,17 +86,17 @@ def scalars(path: str) -> Iterator[Buffer]:
 # EnCodec
 
 
-def normalised(c: Config, found: Convolution) -> Iterator[Param]:
+def normalised(c: Config, convolution: Convolution) -> Iterator[Param]:
     """Yield a convolution with its direction and length apart (weight_norm), or with a norm of its
     output after it."""
-    kind, path = c.word("norm_type", default="weight_norm"), found.path
-    yield Param(f"{path}.conv.bias", (found.outputs,), "bias")
+    kind, path = c.word("norm_type", default="weight_norm"), convolution.path
+    yield Param(f"{path}.conv.bias", (convolution.outputs,), "bias")
     if kind == "weight_norm":
-        yield Param(f"{path}.conv.{WEIGHT_NORM}0", (found.shape[0], 1, 1), "other")
-        yield Param(f"{path}.conv.{WEIGHT_NORM}1", found.shape, "conv")
+        yield Param(f"{path}.conv.{WEIGHT_NORM}0", (convolution.shape[0], 1, 1), "other")
+        yield Param(f"{path}.conv.{WEIGHT_NORM}1", convolution.shape, "conv")
     elif kind == "time_group_norm":
-        yield Param(f"{path}.conv.weight", found.shape, "conv")
-        yield from norm(f"{path}.norm", found.outputs, bias=True)
+        yield Param(f"{path}.conv.weight", convolution.shape, "conv")
+        yield from norm(f"{path}.norm", convolution.outputs, bias=True)
     else:
         raise c.error("norm_type", f"is {kind!r}; known: weight_norm, time_group_norm")
 
@@ -116,8 +116,8 @@ def encodec_convolutions(c: Config, prefix: str) -> Iterator[Convolution]:
 
 def encodec(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("codebook_dim")
-    for found in encodec_convolutions(c, prefix):
-        yield from normalised(c, found)
+    for convolution in encodec_convolutions(c, prefix):
+        yield from normalised(c, convolution)
     deep = c.num("num_filters") << len(ratios(c))
     bottom = 1 + len(ratios(c)) * (c.layers("num_residual_layers") + 2)
     yield from lstm(c, f"{prefix}encoder.layers.{bottom}", deep)
@@ -137,9 +137,9 @@ def encodec_quantizers(c: Config) -> int:
 
 
 def encodec_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    for found in encodec_convolutions(c, prefix):
-        if not found.transposed:
-            yield from scalars(found.path)
+    for convolution in encodec_convolutions(c, prefix):
+        if not convolution.transposed:
+            yield from scalars(convolution.path)
     size = c.num("codebook_size")
     table = (size, c.num("codebook_dim", default=c.num("hidden_size")))
     shapes = {"inited": (1,), "cluster_size": (size,), "embed": table, "embed_avg": table}
@@ -207,9 +207,9 @@ def resampling(c: Config, prefix: str, half: str) -> Iterator[Param]:
 def mimi(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("codebook_dim", "head_dim", "vector_quantization_hidden_dimension")
     for half in halves(c):
-        for found in mimi_convolutions(c, prefix, half):
-            yield Param(f"{found.path}.conv.weight", found.shape, "conv")
-            yield Param(f"{found.path}.conv.bias", (found.outputs,), "bias")
+        for convolution in mimi_convolutions(c, prefix, half):
+            yield Param(f"{convolution.path}.conv.weight", convolution.shape, "conv")
+            yield Param(f"{convolution.path}.conv.bias", (convolution.outputs,), "bias")
         for i in range(c.layers("num_hidden_layers")):
             yield from mimi_layer(c, f"{prefix}{half}_transformer.layers.{i}.")
         yield from resampling(c, prefix, half)
@@ -226,9 +226,9 @@ def mimi_projections(c: Config, prefix: str) -> Iterator[Param]:
 
 def mimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     for half in halves(c):
-        for found in mimi_convolutions(c, prefix, half):
-            if not found.transposed:
-                yield from scalars(found.path)
+        for convolution in mimi_convolutions(c, prefix, half):
+            if not convolution.transposed:
+                yield from scalars(convolution.path)
         for name in ("inv_freq", "original_inv_freq"):
             path = f"{prefix}{half}_transformer.rotary_emb.{name}"
             yield Buffer(path, ((head_dim(c) + 1) // 2,), "float32")
@@ -285,9 +285,9 @@ def dac_width(c: Config) -> int:
 
 def dac_decoder(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("decoder_hidden_size")
-    given = c.nums("upsampling_ratios") or tuple(reversed(c.nums("downsampling_ratios")))
+    strides = c.nums("upsampling_ratios") or tuple(reversed(c.nums("downsampling_ratios")))
     yield from conv(f"{prefix}conv1", (width, dac_width(c), 7))
-    for i, ratio in enumerate(given):
+    for i, ratio in enumerate(strides):
         path, half = f"{prefix}block.{i}.", width // 2
         yield from snake(f"{path}snake1", width)
         yield Param(f"{path}conv_t1.weight", (width, half, 2 * ratio), "conv")

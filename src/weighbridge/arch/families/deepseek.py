@@ -62,7 +62,7 @@ def query_rank(c: Config) -> int | None:
     return None if c.null("q_lora_rank") else c.maybe("q_lora_rank")
 
 
-def latent_mixer(c: Config, own: Indexer | None = None) -> Latent:
+def latent_mixer(c: Config, picks: Indexer | None = None) -> Latent:
     heads = c.num("num_attention_heads")
     return Latent(
         heads=heads,
@@ -70,7 +70,7 @@ def latent_mixer(c: Config, own: Indexer | None = None) -> Latent:
         rotary=c.num("qk_rope_head_dim"),
         nope=c.num("qk_nope_head_dim"),
         value_dim=c.num("v_head_dim", default=c.num("hidden_size") // max(1, heads)),
-        indexer=own,
+        indexer=picks,
     )
 
 
@@ -86,17 +86,17 @@ def queries(c: Config, path: str, latent: Latent) -> Iterator[Param]:
         yield from linear(f"{path}q_b_proj", inner, rank, role="q_b")
 
 
-def latent(c: Config, path: str = "self_attn.", own: Indexer | None = None) -> Submodule:
+def latent(c: Config, path: str = "self_attn.", picks: Indexer | None = None) -> Submodule:
     """Multi-head latent attention: its latent has no key-value heads."""
     c.skip("num_key_value_heads", "head_dim", "qk_head_dim")
-    width, bias, m = c.num("hidden_size"), c.flag("attention_bias"), latent_mixer(c, own)
+    width, bias, m = c.num("hidden_size"), c.flag("attention_bias"), latent_mixer(c, picks)
     return submodule(
         queries(c, path, m),
         linear(f"{path}kv_a_proj_with_mqa", m.rank + m.rotary, width, bias=bias, role="kv_a"),
         norm(f"{path}kv_a_layernorm", m.rank),
         linear(f"{path}kv_b_proj", m.heads * (m.nope + m.value_dim), m.rank, role="kv_b"),
         linear(f"{path}o_proj", width, m.heads * m.value_dim, bias=bias, role="o"),
-        indexer(c, f"{path}indexer.", own) if own else (),
+        indexer(c, f"{path}indexer.", picks) if picks else (),
         mixer=m,
         query_rank=query_rank(c) or 0,
     )
@@ -106,17 +106,17 @@ def own_indexer(c: Config) -> Indexer:
     return Indexer(heads=c.num("index_n_heads"), dim=c.num("index_head_dim"))
 
 
-def indexer(c: Config, path: str, own: Indexer) -> Iterator[Param]:
+def indexer(c: Config, path: str, picks: Indexer) -> Iterator[Param]:
     """The small attention that picks which tokens the large one sees."""
     width = c.num("hidden_size")
-    yield from linear(f"{path}wq_b", own.heads * own.dim, c.num("q_lora_rank"), role="whole")
-    yield from linear(f"{path}wk", own.dim, width, role="index_k")
-    yield from norm(f"{path}k_norm", own.dim, bias=True)
-    yield from linear(f"{path}weights_proj", own.heads, width, role="whole")
+    yield from linear(f"{path}wq_b", picks.heads * picks.dim, c.num("q_lora_rank"), role="whole")
+    yield from linear(f"{path}wk", picks.dim, width, role="index_k")
+    yield from norm(f"{path}k_norm", picks.dim, bias=True)
+    yield from linear(f"{path}weights_proj", picks.heads, width, role="whole")
 
 
 def indexed(c: Config) -> Submodule:
-    return latent(c, own=own_indexer(c))
+    return latent(c, picks=own_indexer(c))
 
 
 def choice(c: Config) -> RoutedExperts:
@@ -152,8 +152,8 @@ def with_shared(
 ) -> Submodule:
     """`params` of the routed experts, and the shared ones behind them."""
     width, shared = c.num("hidden_size"), shared_size(c)
-    rest = () if shared is None else gated_mlp("mlp.shared_experts", width, shared, bias=bias)
-    return submodule(*params, rest, feed=fed(experts, shared=shared or 0))
+    shared_mlp = () if shared is None else gated_mlp("mlp.shared_experts", width, shared, bias=bias)
+    return submodule(*params, shared_mlp, feed=fed(experts, shared=shared or 0))
 
 
 def v2_moe(c: Config) -> Submodule:
@@ -176,8 +176,8 @@ def v1_attention(c: Config) -> Submodule:
 def v2_attention(c: Config) -> Submodule:
     """Heads of the small DeepSeek-VL2 are their own: a rank of null or 0, or `use_mla` off."""
     if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.flag("use_mla", default=True):
-        own = multi_head(c.num("num_attention_heads"), c.num("hidden_size"))
-        return attention(c, LlamaSwitches())._replace(mixer=own)
+        heads = multi_head(c.num("num_attention_heads"), c.num("hidden_size"))
+        return attention(c, LlamaSwitches())._replace(mixer=heads)
     return latent(c)
 
 
@@ -209,9 +209,9 @@ def glm_moe_dsa(c: Config) -> Decoder:
     c.skip("intermediate_size", "shared_expert_intermediate_size")
 
     def layer(kind: tuple[bool, bool]) -> Submodules:
-        sparse, own = kind
+        sparse, picks = kind
         feed = indexed_moe(c) if sparse else dense_mlp(c, V32)
-        mixer = indexed(c) if own else latent(c)
+        mixer = indexed(c) if picks else latent(c)
         return (mixer, feed, normed(c.num("hidden_size"), *BEFORE))
 
     return tree(c, by_kind(list(zip(by_kinds_or_first(c), chooses, strict=True)), layer))

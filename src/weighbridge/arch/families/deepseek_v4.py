@@ -33,22 +33,22 @@ WHOLE = "float32"  # what the class keeps there
 
 def mixers(c: Config) -> list[str]:
     count = c.layers("num_hidden_layers")
-    found, ratios = [str(kind) for kind in c.many("layer_types")], c.nums("compress_ratios")
-    if not found and set(ratios) - KINDS.keys():
+    listed, ratios = [str(kind) for kind in c.many("layer_types")], c.nums("compress_ratios")
+    if not listed and set(ratios) - KINDS.keys():
         raise c.error("compress_ratios", "may hold 0, 4 and 128")
-    if not found:
-        found = [KINDS[ratio] for ratio in ratios]
-    if not found:
-        found = [SPARSE if i > 1 and i % 2 else HEAVY for i in range(count)]
-    if len(found) < count:
-        raise c.error("layer_types", f"has {len(found)} entries for {count} layers")
-    return found[:count]
+    if not listed:
+        listed = [KINDS[ratio] for ratio in ratios]
+    if not listed:
+        listed = [SPARSE if i > 1 and i % 2 else HEAVY for i in range(count)]
+    if len(listed) < count:
+        raise c.error("layer_types", f"has {len(listed)} entries for {count} layers")
+    return listed[:count]
 
 
 def rate(c: Config, kind: str) -> int:
     old = {SPARSE: "compress_rate_csa", HEAVY: "compress_rate_hca"}[kind]
-    given = c.get("compress_rates")
-    usual = given.get(kind, RATES[kind]) if isinstance(given, Mapping) else RATES[kind]
+    rates = c.get("compress_rates")
+    usual = rates.get(kind, RATES[kind]) if isinstance(rates, Mapping) else RATES[kind]
     return c.num(old, default=usual)
 
 
@@ -73,9 +73,9 @@ def compressed(c: Config, prefix: str, kind: str) -> Iterator[Param]:
     every, size = rate(c, kind), c.num("head_dim")
     yield from compressor(c, f"{prefix}compressor.", size, every, twice=kind == SPARSE)
     if kind == SPARSE:
-        heads, own = c.num("index_n_heads"), c.num("index_head_dim")
-        yield from compressor(c, f"{prefix}indexer.compressor.", own, every, twice=True)
-        yield from linear(f"{prefix}indexer.wq_b", heads * own, c.num("q_lora_rank"))
+        heads, dim_picked = c.num("index_n_heads"), c.num("index_head_dim")
+        yield from compressor(c, f"{prefix}indexer.compressor.", dim_picked, every, twice=True)
+        yield from linear(f"{prefix}indexer.wq_b", heads * dim_picked, c.num("q_lora_rank"))
         yield from linear(f"{prefix}indexer.weights_proj", heads, c.num("hidden_size"))
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def width(c: Config, *, output: bool = False) -> int:
     """The hidden size; a pyramid (Swin) doubles its embed_dim at each stage but the first."""
-    if output and (own := c.maybe("output_hidden_size")):
-        return own
+    if output and (output_width := c.maybe("output_hidden_size")):
+        return output_width
     depths = c.many("depths")
     if depths and c.maybe("embed_dim"):
         return c.num("embed_dim") << (len(depths) - 1)

@@ -80,8 +80,8 @@ def sparse_layers(c: Config) -> Sequence[bool]:
 
 def numbered(prefix: str, width: int, experts: RoutedExperts, first: int) -> Iterator[Param]:
     for p in each("", width, experts):
-        i, rest = p.name.removeprefix(".").split(".", 1)
-        yield p._replace(name=f"{prefix}{int(i) + first}.{rest}")
+        i, tail = p.name.removeprefix(".").split(".", 1)
+        yield p._replace(name=f"{prefix}{int(i) + first}.{tail}")
 
 
 def moe(c: Config, prefix: str) -> Iterator[Param]:

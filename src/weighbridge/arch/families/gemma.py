@@ -55,8 +55,8 @@ def tree(norms: tuple[str, ...], *, qk_norm: bool = False) -> Callable[[Config],
 
     def read(c: Config) -> Decoder:
         biased = c.flag("attention_bias")
-        own = LlamaSwitches(qkv_bias=biased, o_bias=biased, norms=norms, qk_norm=qk_norm)
-        return decoder(c, own)
+        switches = LlamaSwitches(qkv_bias=biased, o_bias=biased, norms=norms, qk_norm=qk_norm)
+        return decoder(c, switches)
 
     return read
 
@@ -111,7 +111,7 @@ def laurel(c: Config, prefix: str) -> Iterator[Param]:
 def attention(c: Config, *, shared: bool) -> Submodule:
     width, bias, a, path = c.num("hidden_size"), c.flag("attention_bias"), grouped(c), "self_attn."
     queries, keys = a.heads * a.key_dim, a.kv_heads * a.key_dim
-    own = (
+    projections = (
         *linear(f"{path}k_proj", keys, width, bias=bias),
         *linear(f"{path}v_proj", keys, width, bias=bias),
         *norm(f"{path}k_norm", a.key_dim),
@@ -119,7 +119,7 @@ def attention(c: Config, *, shared: bool) -> Submodule:
     return submodule(
         linear(f"{path}q_proj", queries, width, bias=bias),
         norm(f"{path}q_norm", a.key_dim),
-        () if shared else own,
+        () if shared else projections,
         linear(f"{path}o_proj", width, queries, bias=bias),
         mixer=a,
     )
@@ -157,7 +157,7 @@ def gemma3n(c: Config) -> Decoder:
 
     inners = c.per_layer("intermediate_size", count=count)
     layers = by_kind([(f, i >= count - sharing) for i, f in enumerate(inners)], layer)
-    found = decoder_tree(c, layers, kinds=layer_kinds)._replace(sharing=sharing)
+    decoder = decoder_tree(c, layers, kinds=layer_kinds)._replace(sharing=sharing)
     names = ("altup_projections", "altup_unembed_projections")
     streams = (
         p
@@ -165,8 +165,8 @@ def gemma3n(c: Config) -> Decoder:
         for name in names
         for p in linear(f"{name}.{i}", width, width)
     )
-    behind = submodule(found.last, per_layer_embedding(c, ""), streams)
-    return found._replace(last=behind.params)
+    behind = submodule(decoder.last, per_layer_embedding(c, ""), streams)
+    return decoder._replace(last=behind.params)
 
 
 def gemma3n_buffers(c: Config, prefix: str) -> Iterator[Buffer]:

@@ -42,10 +42,10 @@ AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower")
 
 def pairs(c: Config, name: str, default: int) -> list[int]:
     """The second number, along frequency, of each of two [time, frequency] pairs."""
-    found = c.many(name) or [[default, default]] * 2
-    if len(found) != 2 or not all(isinstance(p, list | tuple) and len(p) == 2 for p in found):
-        raise c.error(name, f"must be two pairs of numbers, not {found!r}")
-    return [int(p[1]) for p in found]
+    listed = c.many(name) or [[default, default]] * 2
+    if len(listed) != 2 or not all(isinstance(p, list | tuple) and len(p) == 2 for p in listed):
+        raise c.error(name, f"must be two pairs of numbers, not {listed!r}")
+    return [int(p[1]) for p in listed]
 
 
 def subsampling(c: Config, prefix: str) -> Iterator[Param]:

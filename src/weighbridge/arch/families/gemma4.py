@@ -64,14 +64,14 @@ def heads_by_kind(c: Config, kind: str) -> tuple[int, int]:
 
 def heads_by_layer(c: Config) -> Mapping[int, tuple[int, int]]:
     """The same as transformers 5 saves them: what differs, layer by layer ("5" or "05")."""
-    found = {}
+    by_kind = {}
     for key, raw in c.sub("per_layer_config").raw.items():
         if not str(key).isdecimal() or not isinstance(raw, Mapping):
             raise c.error(f"per_layer_config.{key}", "must be a layer's number and its settings")
         one = Config(raw, where=f"{c.where}: per_layer_config.{key}")
         few = one.num("num_key_value_heads", default=c.num("num_key_value_heads"))
-        found[int(key)] = (one.num("head_dim", default=head_dim(c)), few)
-    return found
+        by_kind[int(key)] = (one.num("head_dim", default=head_dim(c)), few)
+    return by_kind
 
 
 def plan(c: Config) -> Iterator[Gemma4Layer]:
@@ -102,7 +102,7 @@ def attention(c: Config, one: Gemma4Layer) -> Submodule:
         value_dim=one.size,
     )
     queries, keys = a.heads * one.size, one.kv_heads * one.size
-    own = (
+    projections = (
         *norm(f"{path}k_norm", one.size),
         *linear(f"{path}k_proj", keys, width, bias=bias),
         *(linear(f"{path}v_proj", keys, width, bias=bias) if one.values else ()),
@@ -110,7 +110,7 @@ def attention(c: Config, one: Gemma4Layer) -> Submodule:
     return submodule(
         linear(f"{path}q_proj", queries, width, bias=bias),
         norm(f"{path}q_norm", one.size),
-        () if one.shared else own,
+        () if one.shared else projections,
         linear(f"{path}o_proj", width, queries, bias=bias),
         mixer=a,
     )
@@ -147,10 +147,10 @@ def layer(c: Config, one: Gemma4Layer) -> Submodules:
 
 def gemma4(c: Config) -> Decoder:
     layers = by_kind(list(plan(c)), lambda one: layer(c, one))
-    found = tree(c, layers, kinds=kinds)
+    decoder = tree(c, layers, kinds=kinds)
     if c.num("hidden_size_per_layer_input", default=0):
-        found = found._replace(last=(*found.last, *per_layer_embedding(c, "")))
-    return found._replace(sharing=c.num("num_kv_shared_layers", default=0))
+        decoder = decoder._replace(last=(*decoder.last, *per_layer_embedding(c, "")))
+    return decoder._replace(sharing=c.num("num_kv_shared_layers", default=0))
 
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:

@@ -176,8 +176,8 @@ def gemma4_unified_embedders(c: Config, prefix: str) -> Iterator[Param]:
     width = nested(c, TEXT).num("hidden_size")
     if c.has("vision_config"):
         yield from patches(c.sub("vision_config"), f"{prefix}vision_embedder.")
-        given = c.sub("vision_config").num("output_proj_dims")
-        yield from linear(f"{prefix}embed_vision.embedding_projection", width, given)
+        projected = c.sub("vision_config").num("output_proj_dims")
+        yield from linear(f"{prefix}embed_vision.embedding_projection", width, projected)
     if c.has("audio_config"):
         samples = c.sub("audio_config").num("audio_embed_dim")
         yield from linear(f"{prefix}embed_audio.embedding_projection", width, samples)

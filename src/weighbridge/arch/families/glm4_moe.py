@@ -140,8 +140,8 @@ def afmoe(c: Config) -> Decoder:
         feed = afmoe_block(c) if sparse else gated("mlp", width, c.num("intermediate_size"))
         return (dots_attention(c), gate, normed(width, *four), feed)
 
-    found = by_kind(after_first(c, "num_dense_layers"), layer)
-    return tree(c, found, kinds=layer_kinds)
+    layers = by_kind(after_first(c, "num_dense_layers"), layer)
+    return tree(c, layers, kinds=layer_kinds)
 
 
 def afmoe_block(c: Config) -> Submodule:
@@ -240,8 +240,8 @@ def hunyuan_moe(c: Config) -> Decoder:
         )
         return (attention(c, s), feed, normed(width, *BEFORE))
 
-    found = by_kind(list(zip(counts, ks, strict=True)), layer)
-    return tree(c, shared_keys(c, found), kinds=layer_kinds)
+    mixed = by_kind(list(zip(counts, ks, strict=True)), layer)
+    return tree(c, shared_keys(c, mixed), kinds=layer_kinds)
 
 
 GATE = "mlp.gate.e_score_correction_bias"

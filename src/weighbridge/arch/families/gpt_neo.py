@@ -209,19 +209,19 @@ def japanese(c: Config) -> Decoder:
     width = c.num("hidden_size")
     inner = width * c.num("intermediate_multiple_size")
     one = alike(c, lambda: gpt_neox_layer(c, "attention.", inner, bias=False, mlp_bias=False))
-    found = tree(c, one, NAMES, kinds=layer_kinds)
-    last = len(found.layers) - 1
+    decoder = tree(c, one, NAMES, kinds=layer_kinds)
+    last = len(decoder.layers) - 1
     behind = Param(f"layers.{last}.attention.dense_bias", (width,), "bias")
-    return found._replace(last=(*found.last, behind)) if found.layers else found
+    return decoder._replace(last=(*decoder.last, behind)) if decoder.layers else decoder
 
 
 def persimmon_layer(c: Config) -> Submodules:
     inner, width = c.num("intermediate_size"), c.num("hidden_size")
-    attention, *rest = gpt_neox_layer(c, "self_attn.", inner, bias=True, mlp_bias=True)
+    attention, *others = gpt_neox_layer(c, "self_attn.", inner, bias=True, mlp_bias=True)
     names = ("q_layernorm", "k_layernorm") if c.flag("qk_layernorm") else ()
     size = width // max(1, c.num("num_attention_heads"))
     norms = submodule(*(norm(f"self_attn.{name}", size, bias=True) for name in names))
-    return (attention, norms, *rest)
+    return (attention, norms, *others)
 
 
 def persimmon(c: Config) -> Decoder:

@@ -213,9 +213,9 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield Buffer(f"{prefix}vision_model.embeddings.position_ids", (1, places), "int64")
     half = c.num("hidden_size") // max(1, c.num("num_attention_heads")) // 2
     angles = (IDEFICS_POSITIONS, 2 * half)
-    own = [f"layers.{i}.self_attn" for i in range(c.layers("num_hidden_layers"))]
+    paths = [f"layers.{i}.self_attn" for i in range(c.layers("num_hidden_layers"))]
     cross = [f"gated_cross_attn_layers.{i}.cross_attn" for i in range(crossings(c))]
-    for path in own + cross:
+    for path in paths + cross:
         for name in ("inv_freq", "original_inv_freq"):
             yield Buffer(f"{prefix}{path}.rotary_emb.{name}", (half,), "float32")
         for name in ("cos_cached", "sin_cached"):

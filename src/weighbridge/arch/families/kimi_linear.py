@@ -78,8 +78,8 @@ def delta(c: Config, path: str, delta: KimiDelta) -> Iterator[Param]:
 
 
 def published(c: Config) -> Mapping[str, Any]:
-    found = c.get("linear_attn_config")
-    return found if isinstance(found, Mapping) else {}
+    linear_attention = c.get("linear_attn_config")
+    return linear_attention if isinstance(linear_attention, Mapping) else {}
 
 
 def kimi_kinds(c: Config) -> list[str]:
@@ -96,11 +96,11 @@ def kimi_sparse(c: Config) -> Sequence[bool]:
 
 
 def kimi_delta(c: Config) -> Submodule:
-    own, width, path = c.sub("linear_attn_config"), c.num("hidden_size"), "self_attn."
+    sizes, width, path = c.sub("linear_attn_config"), c.num("hidden_size"), "self_attn."
     d = KimiDelta(
-        heads=own.num("num_heads", default=c.num("linear_num_heads")),
-        dim=own.num("head_dim", default=c.num("linear_head_dim")),
-        kernel=own.num("short_conv_kernel_size", default=c.num("linear_conv_kernel_dim")),
+        heads=sizes.num("num_heads", default=c.num("linear_num_heads")),
+        dim=sizes.num("head_dim", default=c.num("linear_head_dim")),
+        kernel=sizes.num("short_conv_kernel_size", default=c.num("linear_conv_kernel_dim")),
     )
     gates = (
         p
@@ -181,14 +181,14 @@ def bailing_latent(c: Config) -> Submodule:
     path, width, usual = "attention.", c.num("hidden_size"), latent(c, "attention.")
     size = c.num("qk_nope_head_dim") + c.num("qk_rope_head_dim")
     heads = c.num("num_attention_heads")
-    rest = (
+    behind = (
         p._replace(name=p.name.replace(f"{path}o_proj", f"{path}dense"))
         for p in usual.params
         if not p.name.startswith(f"{path}q_")
     )
     return submodule(
         linear(f"{path}q_proj", heads * size, width),
-        rest,
+        behind,
         linear(f"{path}g_proj", heads, width),
         mixer=usual.mixer,
     )
@@ -202,8 +202,8 @@ def bailing(c: Config) -> Decoder:
         mixer = bailing_delta(c) if kind[0] == LINEAR else bailing_latent(c)
         return (mixer, feed, normed(width, *BEFORE))
 
-    found = by_kind(list(zip(bailing_kinds(c), bailing_sparse(c), strict=True)), layer)
-    return tree(c, found, DecoderNames(embed="word_embeddings"))
+    layers = by_kind(list(zip(bailing_kinds(c), bailing_sparse(c), strict=True)), layer)
+    return tree(c, layers, DecoderNames(embed="word_embeddings"))
 
 
 def bailing_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -261,8 +261,8 @@ def bailing_moe(c: Config, *, normalised: bool) -> Decoder:
     def layer(sparse: bool) -> Submodules:
         return (*bailing_attention(c, normalised=normalised), feed(sparse), normed(width, *BEFORE))
 
-    found = by_kind(after_first(c), layer)
-    return tree(c, found, DecoderNames(embed="word_embeddings"), kinds=layer_kinds)
+    layers = by_kind(after_first(c), layer)
+    return tree(c, layers, DecoderNames(embed="word_embeddings"), kinds=layer_kinds)
 
 
 def balanced(c: Config, prefix: str) -> Iterator[Buffer]:

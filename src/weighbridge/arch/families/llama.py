@@ -183,8 +183,8 @@ def shared_keys(c: Config, layers: Sequence[Submodules]) -> tuple[Submodules, ..
 
 
 def hunyuan_dense(c: Config) -> Decoder:
-    found = decoder(c, hunyuan(c))
-    return found._replace(layers=shared_keys(c, found.layers))
+    base = decoder(c, hunyuan(c))
+    return base._replace(layers=shared_keys(c, base.layers))
 
 
 def exaone4(c: Config) -> LlamaSwitches:

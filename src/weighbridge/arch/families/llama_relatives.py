@@ -181,7 +181,7 @@ QWEN2 = LlamaSwitches(qkv_bias=True)
 
 
 def mimo(c: Config) -> Decoder:
-    found, width = decoder(c, QWEN2), c.num("hidden_size")
+    qwen2, width = decoder(c, QWEN2), c.num("hidden_size")
     more = (
         *layer(c, QWEN2),
         normed(width, "token_layernorm", "hidden_layernorm", "final_layernorm"),
@@ -193,7 +193,7 @@ def mimo(c: Config) -> Decoder:
         for i in range(c.layers("num_nextn_predict_layers", default=0))
         for p in guess
     )
-    return found._replace(last=(*found.last, *behind))
+    return qwen2._replace(last=(*qwen2.last, *behind))
 
 
 MIMO = Family(tree=mimo, cls="MiMoForCausalLM", heads=DECODER_HEADS)

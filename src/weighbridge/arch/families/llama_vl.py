@@ -155,10 +155,10 @@ def text_layers(c: Config, length: int | None = None) -> "tuple[Layer, ...]":
     from weighbridge.arch.mixers import Layer
 
     cross = c.nums("cross_attention_layers") or CROSS
-    own = attention(c, grouped(c))
-    image = over(own, "image", length)
+    itself = attention(c, grouped(c))
+    image = over(itself, "image", length)
     count = c.layers("num_hidden_layers")
-    return tuple(Layer(mixers=(image if i in cross else own,)) for i in range(count))
+    return tuple(Layer(mixers=(image if i in cross else itself,)) for i in range(count))
 
 
 LLAMA4_TOWER = Inner(path="vision_model.", config="vision_config", label="vision tower")

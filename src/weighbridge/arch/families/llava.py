@@ -175,11 +175,11 @@ def text_score(c: Config, prefix: str) -> Iterator[Param]:
 def own_projector(c: Config, prefix: str) -> Iterator[Param]:
     into, width = c.num("mm_hidden_size"), c.num("hidden_size")
     kind = c.word("mm_projector_type", default="linear")
-    found = re.fullmatch(r"mlp(\d+)x_gelu", kind)
+    depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
     if kind == "linear":
         yield from linear(f"{prefix}mm_projector", width, into, bias=True)
-    elif found:
-        for i in range(min(int(found[1]), 64)):
+    elif depth:
+        for i in range(min(int(depth[1]), 64)):
             inputs = width if i else into
             yield from linear(f"{prefix}mm_projector.{2 * i}", width, inputs, bias=True)
     else:

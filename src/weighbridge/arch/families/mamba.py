@@ -183,11 +183,11 @@ def wide_attention(c: Config, path: str, wide: int, size: int) -> Submodule:
 def hybrid(c: Config, block: Submodules, mamba: Submodules, owner: int | None) -> Submodules:
     """Put the block before a linear and a Mamba layer; the cache of Mamba is the first."""
     width = c.num("hidden_size")
-    held = submodule(*(shared(part.params, owner) for part in block))
+    views = submodule(*(shared(part.params, owner) for part in block))
     feeds = (submodule(feed=part.feed) for part in block if part.feed)
     mixers = (submodule(mixer=part.mixer) for part in block if part.mixer)
     inside = (part._replace(params=tuple(below("mamba_decoder.", part))) for part in mamba)
-    return (held, submodule(linear("linear", width, width)), *inside, *mixers, *feeds)
+    return (views, submodule(linear("linear", width, width)), *inside, *mixers, *feeds)
 
 
 # Zamba
@@ -239,8 +239,8 @@ def zamba_kinds(c: Config) -> list[str]:
 
 
 def zamba(c: Config) -> Decoder:
-    found, width = zamba_kinds(c), c.num("hidden_size")
-    first = found.index("hybrid") if "hybrid" in found else 0
+    kinds, width = zamba_kinds(c), c.num("hidden_size")
+    first = kinds.index("hybrid") if "hybrid" in kinds else 0
 
     def layer(kind: tuple[str, bool]) -> Submodules:
         mamba = (zamba_mamba(c), normed(width, "input_layernorm"))
@@ -248,7 +248,7 @@ def zamba(c: Config) -> Decoder:
             return mamba
         return hybrid(c, zamba_block(c), mamba, first if kind[1] and ties(c) else None)
 
-    keys = [(kind, i != first) for i, kind in enumerate(found)]
+    keys = [(kind, i != first) for i, kind in enumerate(kinds)]
     return tree(c, by_kind(keys, layer), ZAMBA_NAMES)
 
 
@@ -305,8 +305,8 @@ def zamba2_kinds(c: Config) -> list[str]:
 
 def zamba2(c: Config) -> Decoder:
     """Blocks take turns; the first layer that uses one holds it for all others."""
-    blocks, found = max(1, c.num("num_mem_blocks")), zamba2_kinds(c)
-    hybrids = [i for i, kind in enumerate(found) if kind == "hybrid"]
+    blocks, kinds = max(1, c.num("num_mem_blocks")), zamba2_kinds(c)
+    hybrids = [i for i, kind in enumerate(kinds) if kind == "hybrid"]
 
     def layer(kind: tuple[int, bool] | None) -> Submodules:
         if kind is None:
@@ -317,7 +317,7 @@ def zamba2(c: Config) -> Decoder:
         return hybrid(c, block, zamba2_mamba(c), owner)
 
     turns = {i: (n % blocks, n >= blocks) for n, i in enumerate(hybrids)}
-    return tree(c, by_kind([turns.get(i) for i in range(len(found))], layer), ZAMBA_NAMES)
+    return tree(c, by_kind([turns.get(i) for i in range(len(kinds))], layer), ZAMBA_NAMES)
 
 
 def zamba2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:

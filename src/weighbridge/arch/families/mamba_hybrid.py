@@ -86,11 +86,11 @@ def jamba(c: Config) -> Decoder:
         mixer = attention(c, LlamaSwitches()) if kind[0] else jamba_mamba(c)
         return (mixer, feed(kind[1]), normed(width, *PRE))
 
-    found = [
+    kinds = [
         (i % attends[0] == attends[1], e.count > 1 and i % sparse[0] == sparse[1])
         for i in range(c.layers("num_hidden_layers"))
     ]
-    return tree(c, by_kind(found, layer), LAST)
+    return tree(c, by_kind(kinds, layer), LAST)
 
 
 # Bamba, Falcon-H1 and Granite 4 name Mamba 2's sizes alike.
@@ -137,8 +137,8 @@ def bamba(c: Config) -> Decoder:
 
 def falcon_h1_mixer(c: Config) -> Mamba2:
     usual = prefixed_mixer(c)
-    own = None if c.null("mamba_d_ssm") else c.maybe("mamba_d_ssm")
-    return usual if own is None else replace(usual, inner=own)
+    inner_width = None if c.null("mamba_d_ssm") else c.maybe("mamba_d_ssm")
+    return usual if inner_width is None else replace(usual, inner=inner_width)
 
 
 def falcon_h1(c: Config) -> Decoder:
@@ -176,9 +176,9 @@ def nemotron_kinds(c: Config) -> list[str]:
     named, pattern = c.many("layers_block_type"), c.word("hybrid_override_pattern")
     if not named and set(pattern) - LETTERS.keys():
         raise c.error("hybrid_override_pattern", f"must be letters of {''.join(LETTERS)}")
-    found = [str(kind) for kind in named] or [LETTERS[letter] for letter in pattern]
+    kinds = [str(kind) for kind in named] or [LETTERS[letter] for letter in pattern]
     c.skip("num_hidden_layers")  # the pattern decides
-    return counted(c, "hybrid_override_pattern", found or [MAMBA, "moe", ATTENTION, "mlp"])
+    return counted(c, "hybrid_override_pattern", kinds or [MAMBA, "moe", ATTENTION, "mlp"])
 
 
 def nemotron_mamba(c: Config) -> Submodule:
@@ -248,8 +248,8 @@ def nemotron_h(c: Config) -> Decoder:
 
     def layer(kind: str) -> Submodules:
         """One thing a layer: experts, unless it is another."""
-        made = MADE.get(kind, nemotron_moe)
-        return (normed(c.num("hidden_size"), "norm"), made(c))
+        part = MADE.get(kind, nemotron_moe)
+        return (normed(c.num("hidden_size"), "norm"), part(c))
 
     names = DecoderNames(embed="embeddings", final="norm_f")
     return tree(c, by_kind(nemotron_kinds(c), layer), names)

@@ -217,16 +217,16 @@ SIZES = {"index_n_heads": "sparse_num_index_heads", "index_head_dim": "sparse_in
 
 
 def published(c: Config) -> Mapping[str, Any]:
-    found = c.get("sparse_attention_config")
-    return found if isinstance(found, Mapping) else {}
+    sparse_config = c.get("sparse_attention_config")
+    return sparse_config if isinstance(sparse_config, Mapping) else {}
 
 
-def flags(c: Config, name: str, found: Any) -> list[bool]:
+def flags(c: Config, name: str, listed: Any) -> list[bool]:
     """A number a layer; anything but 0 is yes."""
     count = c.layers("num_hidden_layers")
-    if not isinstance(found, list) or len(found) < count:
+    if not isinstance(listed, list) or len(listed) < count:
         raise c.error(name, f"must be a list of {count} numbers")
-    return [bool(value) for value in found[:count]]
+    return [bool(value) for value in listed[:count]]
 
 
 def mixers(c: Config) -> list[str]:
@@ -244,22 +244,22 @@ def sparse(c: Config) -> Sequence[bool]:
 
 
 def indexer(c: Config) -> Indexer:
-    own = c.sub("sparse_attention_config")
-    heads, size = (own.num(old, default=c.num(new, default=0)) for new, old in SIZES.items())
+    sizes = c.sub("sparse_attention_config")
+    heads, size = (sizes.num(old, default=c.num(new, default=0)) for new, old in SIZES.items())
     return Indexer(heads=heads, dim=size)
 
 
 def indexed(c: Config) -> Submodule:
     """Grouped queries; the index stores a key of its size beside the keys and values."""
-    usual, own = attention(c, LlamaSwitches(qk_norm=True)), indexer(c)
+    usual, picks = attention(c, LlamaSwitches(qk_norm=True)), indexer(c)
     width, path = c.num("hidden_size"), "self_attn.index_"
     return submodule(
         usual.params,
-        linear(f"{path}q_proj", own.heads * own.dim, width),
-        linear(f"{path}k_proj", own.dim, width),
-        norm(f"{path}q_norm", own.dim),
-        norm(f"{path}k_norm", own.dim),
-        mixer=replace(grouped(c), indexer=own),
+        linear(f"{path}q_proj", picks.heads * picks.dim, width),
+        linear(f"{path}k_proj", picks.dim, width),
+        norm(f"{path}q_norm", picks.dim),
+        norm(f"{path}k_norm", picks.dim),
+        mixer=replace(grouped(c), indexer=picks),
     )
 
 

@@ -63,8 +63,8 @@ def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 def layer_types(c: Config) -> set[str]:
     """Kinds of attention in use: every `global_attn_every_n_layers`-th layer sees everything."""
-    if given := c.many("layer_types") if c.has("layer_types") else []:
-        return {str(kind) for kind in given}
+    if listed := c.many("layer_types") if c.has("layer_types") else []:
+        return {str(kind) for kind in listed}
     every = max(1, c.num("global_attn_every_n_layers", default=3))
     count = c.layers("num_hidden_layers")
     kinds = ("full_attention", "sliding_attention")

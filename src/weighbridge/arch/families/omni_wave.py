@@ -102,11 +102,11 @@ def rotary(c: Config, prefix: str, size: int) -> Iterator[Buffer]:
 def branches(c: Config) -> list[tuple[str, int, int]]:
     """(name, width, kernel) of each residual branch: several a stage, the width halves."""
     kernels, first = sizes(c, "resblock_kernel_sizes"), c.num("upsample_initial_channel")
-    found = []
+    outputs = []
     for i in range(len(sizes(c, "upsample_rates"))):
         for j, kernel in enumerate(kernels):
-            found.append((f"resblocks.{i * len(kernels) + j}", first >> (i + 1), kernel))
-    return found
+            outputs.append((f"resblocks.{i * len(kernels) + j}", first >> (i + 1), kernel))
+    return outputs
 
 
 def bigvgan(c: Config, prefix: str) -> Iterator[Param]:

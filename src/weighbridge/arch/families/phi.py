@@ -125,10 +125,10 @@ def msft_head(c: Config, prefix: str) -> Iterator[Param]:
 
 def mixformer(c: Config) -> Decoder:
     """Everything is an entry of one list, so there is no base model to speak of."""
-    width, found = c.num("hidden_size", "n_embd"), old(c, "layers.", "layers.0.wte")
-    end = f"layers.{len(found.layers) + 1}"
+    width, named = c.num("hidden_size", "n_embd"), old(c, "layers.", "layers.0.wte")
+    end = f"layers.{len(named.layers) + 1}"
     head = linear(f"{end}.linear", c.num("vocab_size"), width, bias=True)
-    return found._replace(start=1, last=(*norm(f"{end}.ln", width, bias=True), *head))
+    return named._replace(start=1, last=(*norm(f"{end}.ln", width, bias=True), *head))
 
 
 PHI = Family(

@@ -117,17 +117,17 @@ OWN = PhiVlNames(
 
 def image(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Param]:
     """`c` is the tower's; the head that pools is built and not used."""
-    own = c.num("hidden_size")
+    text_width = c.num("hidden_size")
     path = f"{prefix}img_processor."
-    yield from conv(f"{path}embeddings.patch_embedding", patch_kernel(c, own))
-    yield from embedding(f"{path}embeddings.position_embedding", side(c) ** 2, own)
+    yield from conv(f"{path}embeddings.patch_embedding", patch_kernel(c, text_width))
+    yield from embedding(f"{path}embeddings.position_embedding", side(c) ** 2, text_width)
     yield from layers(c, path)
-    yield from layernorm(f"{path}post_layernorm", own)
+    yield from layernorm(f"{path}post_layernorm", text_width)
     yield from pooling(c, f"{path}head.")
-    yield from linear(f"{prefix}{names.image_up}", width, own, bias=True)
+    yield from linear(f"{prefix}{names.image_up}", width, text_width, bias=True)
     yield from linear(f"{prefix}{names.image_down}", width, width, bias=True)
-    yield Param(f"{prefix}{names.whole}", (1, 1, own), "other")
-    yield Param(f"{prefix}{names.tile}", (1, 1, 1, own), "other")
+    yield Param(f"{prefix}{names.whole}", (1, 1, text_width), "other")
+    yield Param(f"{prefix}{names.tile}", (1, 1, 1, text_width), "other")
 
 
 def subsampling(c: Config, prefix: str) -> Iterator[Param]:
@@ -209,12 +209,12 @@ OWN_KEYS = {  # of `audio_processor.config`, and what transformers calls them
 
 def own_towers(c: Config) -> tuple[Config, Config]:
     """Phi-4's own config describes the Conformer in its own words, the image tower not at all."""
-    told = c.sub("audio_processor").sub("config")
-    keys = {OWN_KEYS.get(key, key): value for key, value in told.raw.items()}
-    bias = told.sub("relative_attention_bias_args")
+    sizes = c.sub("audio_processor").sub("config")
+    keys = {OWN_KEYS.get(key, key): value for key, value in sizes.raw.items()}
+    bias = sizes.sub("relative_attention_bias_args")
     keys["bias_max_distance"] = bias.num("t5_bias_max_distance", default=1000)
-    keys["nemo_conv_channels"] = told.sub("nemo_conv_settings").num("conv_channels", default=1024)
-    audio = Config(keys, where=told.where, model_type=c.held("audio"))
+    keys["nemo_conv_channels"] = sizes.sub("nemo_conv_settings").num("conv_channels", default=1024)
+    audio = Config(keys, where=sizes.where, model_type=c.held("audio"))
     return Config({}, where=c.where, model_type=c.held("vision")), audio
 
 

@@ -82,13 +82,13 @@ def stage(c: Config, prefix: str, shape: tuple[int, int, int], *, last: bool) ->
 
 
 def encoder(c: Config, prefix: str) -> Iterator[Param]:
-    width, found = c.num("embed_dim"), stages(c)
+    width, staged = c.num("embed_dim"), stages(c)
     if c.flag("use_absolute_embeddings"):
         yield Param(f"{prefix}embeddings.position_embeddings", (1, patches(c), width), "other")
     yield from conv(f"{prefix}embeddings.patch_embeddings.projection", patch_shape(c, width))
     yield from layernorm(f"{prefix}embeddings.norm", width)
-    for i, shape in enumerate(found):
-        yield from stage(c, f"{prefix}encoder.layers.{i}.", shape, last=i == len(found) - 1)
+    for i, shape in enumerate(staged):
+        yield from stage(c, f"{prefix}encoder.layers.{i}.", shape, last=i == len(staged) - 1)
 
 
 def swin(c: Config, prefix: str) -> Iterator[Param]:

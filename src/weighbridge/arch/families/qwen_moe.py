@@ -151,7 +151,7 @@ Kind = tuple[str, bool]  # of the mixer; whether the layer has experts
 def hybrid(
     c: Config, feed: Callable[[bool], Submodule], sparse: Sequence[bool], *, fused: bool = False
 ) -> Decoder:
-    found, width = mixers(c), c.num("hidden_size")
+    kinds, width = mixers(c), c.num("hidden_size")
     c.skip("intermediate_size", "mlp_only_layers")
 
     def layer(kind: Kind) -> Submodules:
@@ -159,7 +159,7 @@ def hybrid(
         mixer = delta_net(c, fused=fused) if linear else gated_attention(c)
         return (mixer, feed(kind[1]), normed(width, *BEFORE))
 
-    return tree(c, by_kind(list(zip(found, sparse, strict=True)), layer))
+    return tree(c, by_kind(list(zip(kinds, sparse, strict=True)), layer))
 
 
 def dense(c: Config) -> Submodule:

@@ -85,11 +85,11 @@ MERGERS = {"linear_fc1": "mlp.0", "linear_fc2": "mlp.2", "norm": "ln_q"}
 def vision3_omni(c: Config, prefix: str) -> Iterator[Param]:
     """Qwen3-VL's tower, whose mergers have older names."""
     for p in vision3(c, prefix):
-        head, found, rest = p.name.partition("merger")
-        if not found:
+        head, merger, tail = p.name.partition("merger")
+        if not merger:
             yield p
             continue
-        path, module, kind = rest.rsplit(".", 2)
+        path, module, kind = tail.rsplit(".", 2)
         name = f"{head.removesuffix('deepstack_')}merger{path}.{MERGERS[module]}.{kind}"
         yield p._replace(name=name)
 

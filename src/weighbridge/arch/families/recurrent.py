@@ -160,20 +160,20 @@ RWKV_5 = Family(
 
 def recurrence(c: Config) -> Submodule:
     width, heads, prefix = c.num("hidden_size"), c.num("num_attention_heads"), "temporal_block."
-    own = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
-    wide, size = own.width, own.width // max(1, heads)
+    gated = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
+    wide, size = gated.width, gated.width // max(1, heads)
     return submodule(
         linear(f"{prefix}linear_y", wide, width, bias=True),
         linear(f"{prefix}linear_x", wide, width, bias=True),
         linear(f"{prefix}linear_out", width, wide, bias=True),
-        conv(f"{prefix}conv_1d", (wide, 1, own.kernel)),
+        conv(f"{prefix}conv_1d", (wide, 1, gated.kernel)),
         [Param(f"{prefix}rg_lru.recurrent_param", (wide,), "other")],
         (
             Param(f"{prefix}rg_lru.{gate}_gate_{name}", shape, "other")
             for gate in ("input", "recurrent")
             for name, shape in (("weight", (heads, size, size)), ("bias", (heads, size)))
         ),
-        mixer=own,
+        mixer=gated,
     )
 
 
@@ -196,8 +196,12 @@ def attention(c: Config) -> Submodule:
 
 def pattern(c: Config) -> list[str]:
     """block_types, over and over."""
-    found = [str(kind) for kind in c.many("block_types")] or ["recurrent", "recurrent", "attention"]
-    return [found[i % len(found)] for i in range(c.layers("num_hidden_layers"))]
+    listed = [str(kind) for kind in c.many("block_types")] or [
+        "recurrent",
+        "recurrent",
+        "attention",
+    ]
+    return [listed[i % len(listed)] for i in range(c.layers("num_hidden_layers"))]
 
 
 def recurrent_gemma(c: Config) -> Decoder:
@@ -234,12 +238,12 @@ LFM2_NAMES = DecoderNames(final="embedding_norm")
 
 def short_conv(c: Config) -> Submodule:
     width, bias = c.num("hidden_size"), c.flag("conv_bias")
-    own = ShortConv(width=width, kernel=c.num("conv_L_cache"))
+    convolution = ShortConv(width=width, kernel=c.num("conv_L_cache"))
     return submodule(
-        conv("conv.conv", (width, 1, own.kernel), bias=bias),
+        conv("conv.conv", (width, 1, convolution.kernel), bias=bias),
         linear("conv.in_proj", 3 * width, width, bias=bias),
         linear("conv.out_proj", width, width, bias=bias),
-        mixer=own,
+        mixer=convolution,
     )
 
 
@@ -247,10 +251,10 @@ def mixer(c: Config, kind: str) -> Submodules:
     width = c.num("hidden_size")
     names, norms = ("q_proj", "k_proj", "v_proj", "out_proj"), ("q_layernorm", "k_layernorm")
     if kind == "conv":
-        found = short_conv(c)
+        part = short_conv(c)
     else:
-        found = gqa("self_attn.", width, grouped(c), names=names, norms=norms)
-    return (found, normed(width, "operator_norm", "ffn_norm"))
+        part = gqa("self_attn.", width, grouped(c), names=names, norms=norms)
+    return (part, normed(width, "operator_norm", "ffn_norm"))
 
 
 def numbered_mlp(width: int, inner: int) -> Submodule:
@@ -290,7 +294,7 @@ def lfm2(c: Config) -> Decoder:
 
 
 def lfm2_moe(c: Config) -> Decoder:
-    found, dense = lfm2_kinds(c), c.num("num_dense_layers")
+    each_kind, dense = lfm2_kinds(c), c.num("num_dense_layers")
     e, width = routed(c, "num_experts", "moe_intermediate_size"), c.num("hidden_size")
 
     def feed(sparse: bool) -> Submodule:
@@ -305,7 +309,9 @@ def lfm2_moe(c: Config) -> Decoder:
     def layer(kind: tuple[str, bool]) -> Submodules:
         return (*mixer(c, kind[0]), feed(kind[1]))
 
-    return tree(c, by_kind([(kind, i >= dense) for i, kind in enumerate(found)], layer), LFM2_NAMES)
+    return tree(
+        c, by_kind([(kind, i >= dense) for i, kind in enumerate(each_kind)], layer), LFM2_NAMES
+    )
 
 
 def lfm2_moe_buffers(c: Config, prefix: str) -> Iterator[Buffer]:

@@ -95,10 +95,10 @@ def timm_block(c: Config, prefix: str) -> Iterator[Param]:
 def timm_tower(c: Config, prefix: str) -> Iterator[Param]:
     """The name says which images it was trained on: as many positions as those have patches."""
     name = c.word("vision_encoder")
-    found = re.match(r"vit_so400m_patch14_siglip_(\d+)", name)
-    if not found:
+    known = re.match(r"vit_so400m_patch14_siglip_(\d+)", name)
+    if not known:
         raise c.error("vision_encoder", f"is {name!r}; known: vit_so400m_patch14_siglip_384")
-    tower = Config({**SO400M, "image_size": int(found[1])})
+    tower = Config({**SO400M, "image_size": int(known[1])})
     width = tower.num("hidden_size")
     yield Param(f"{prefix}pos_embed", (1, side(tower) ** 2, width), "other")
     yield from conv(f"{prefix}patch_embed.proj", patch_kernel(tower, width))

@@ -177,9 +177,9 @@ WRITTEN = scaled_sines("decoder.prenet.embed_positions", TEXT)
 SPOKEN = scaled("decoder.prenet", SPEECH)
 
 
-def between(ending: str, body: ParamRule, head: ParamRule, *held: Buffers) -> Family:
+def between(ending: str, body: ParamRule, head: ParamRule, *kept_buffers: Buffers) -> Family:
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-        for part in held:
+        for part in kept_buffers:
             yield from part(c, prefix)
 
     return Family(

@@ -106,8 +106,8 @@ def llama4(c: Config) -> Decoder:
     def layer(has_experts: bool) -> Submodules:
         return (all_bias(c), feed(has_experts), normed(width, *BEFORE))
 
-    found = [i in sparse for i in range(c.layers("num_hidden_layers"))]
-    return tree(c, by_kind(found, layer), kinds=layer_kinds)
+    mixtures = [i in sparse for i in range(c.layers("num_hidden_layers"))]
+    return tree(c, by_kind(mixtures, layer), kinds=layer_kinds)
 
 
 # DBRX

@@ -86,14 +86,14 @@ def halvings(c: Config) -> int:
 
 
 def encoder(c: Config, prefix: str) -> Iterator[Param]:
-    found, out = stages(c), latent(c)
+    staged, out = stages(c), latent(c)
     yield from conv(f"{prefix}conv_in", (c.num("base_channels"), c.num("in_channels"), 3, 3))
-    for i, s in enumerate(found):
+    for i, s in enumerate(staged):
         path = f"{prefix}down_block.down.{i}."
         yield from level(c, path, i, (s.into, *(s.width,) * s.blocks), layernorm)
         if not s.last:
             yield from conv(f"{path}downsample.conv", (s.width, s.width, 3, 3))
-    width = found[-1].width
+    width = staged[-1].width
     yield from middle(c, f"{prefix}middle_block.", width, layernorm)
     yield from layernorm(f"{prefix}norm_out", width)
     yield from conv(f"{prefix}conv_out", (out, width, 3, 3))
@@ -104,15 +104,15 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def decoder(c: Config, prefix: str) -> Iterator[Param]:
-    found, width, norm = stages(c), c.num("latent_channels"), modulated(c)
+    staged, width, norm = stages(c), c.num("latent_channels"), modulated(c)
     for i in range(c.layers("num_res_blocks")):
         yield from temporal(f"{prefix}time_res_stack.{i}.", width)
     for i in range(halvings(c)):
         yield from conv(f"{prefix}time_conv.{i}.conv.conv", (width, width, 3, 3, 3))
-    into = found[-1].width
+    into = staged[-1].width
     yield from conv(f"{prefix}conv_in", (into, width, 3, 3))
     yield from middle(c, f"{prefix}middle_block.", into, norm)
-    for i, s in reversed(list(enumerate(found))):
+    for i, s in reversed(list(enumerate(staged))):
         path = f"{prefix}up_block.up.{i}."
         yield from level(c, path, i, (into, *(s.width,) * (s.blocks + 1)), norm)
         into = s.width

@@ -49,14 +49,14 @@ class VqganStage(NamedTuple):
 
 
 def stages(c: Config) -> list[VqganStage]:
-    base, found = c.num("base_channels"), []
+    base, staged = c.num("base_channels"), []
     multipliers = sizes(c, "channel_multiplier")
     into = base
     for i, m in enumerate(multipliers):
         last = i == len(multipliers) - 1
-        found.append(VqganStage(into, m * base, c.layers("num_res_blocks"), last))
+        staged.append(VqganStage(into, m * base, c.layers("num_res_blocks"), last))
         into = m * base
-    return found
+    return staged
 
 
 def resnet(prefix: str, into: int, width: int, norm: Norm = layernorm) -> Iterator[Param]:
@@ -99,9 +99,9 @@ def attended(c: Config, level: int, last: bool) -> bool:
 
 
 def encoder(c: Config, prefix: str) -> Iterator[Param]:
-    found = stages(c)
+    staged = stages(c)
     yield from conv(f"{prefix}conv_in", (c.num("base_channels"), c.num("in_channels"), 3, 3))
-    for i, stage in enumerate(found):
+    for i, stage in enumerate(staged):
         path = f"{prefix}down.{i}."
         for j in range(stage.blocks):
             into = stage.width if j else stage.into
@@ -110,7 +110,7 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
                 yield from attention(f"{path}attn.{j}.", stage.width)
         if not stage.last:
             yield from conv(f"{path}downsample.conv", (stage.width, stage.width, 3, 3))
-    width = found[-1].width
+    width = staged[-1].width
     yield from middle(
         f"{prefix}mid.", width, attends=c.word("attn_type", default="vanilla") == "vanilla"
     )
@@ -119,18 +119,18 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
 
 def decoder(c: Config, prefix: str) -> Iterator[Param]:
     """Stages in reverse order, each with one block more."""
-    found = stages(c)[::-1]
-    into = found[0].width
+    staged = stages(c)[::-1]
+    into = staged[0].width
     yield from conv(f"{prefix}conv_in", (into, c.num("latent_channels"), 3, 3))
     yield from middle(f"{prefix}mid.", into, attends=True)
-    for i, stage in enumerate(found):
+    for i, stage in enumerate(staged):
         path = f"{prefix}up.{i}."
         for j in range(stage.blocks + 1):
             yield from resnet(f"{path}block.{j}.", into, stage.width)
             into = stage.width
             if stage.last:
                 yield from attention(f"{path}attn.{j}.", into)
-        if i < len(found) - 1:
+        if i < len(staged) - 1:
             yield from conv(f"{path}upsample.conv", (into, into, 3, 3))
     yield from ends(prefix, into, c.num("out_channels"))
 
@@ -158,8 +158,8 @@ UP = ("decoder.up.*.block.*", "decoder.up.*.attn.*", *(f"decoder.{name}" for nam
 
 
 def chameleon_blocks(c: Config) -> tuple[str, ...]:
-    found = enumerate(stages(c))
-    attends = any(attended(c, i, stage.last) for i, stage in found)
+    staged = enumerate(stages(c))
+    attends = any(attended(c, i, stage.last) for i, stage in staged)
     return (*DOWN, "encoder.down.*.attn.*") if attends else DOWN
 
 

@@ -55,13 +55,15 @@ SLIDING = "sliding_attention"
 
 
 def rotary_by_kind(
-    c: Config, prefix: str, found: Sequence[str], usual: Mapping[str, float]
+    c: Config, prefix: str, kinds: Sequence[str], usual: Mapping[str, float]
 ) -> Iterator[Buffer]:
     """Frequencies of their own for each kind of attention; `usual` shares when none are given."""
     settings = rope_settings(c)
-    for kind in sorted(set(found)):
-        own = settings.get(kind)
-        part = own.get("partial_rotary_factor", 1.0) if isinstance(own, dict) else usual[kind]
+    for kind in sorted(set(kinds)):
+        of_kind = settings.get(kind)
+        part = (
+            of_kind.get("partial_rotary_factor", 1.0) if isinstance(of_kind, dict) else usual[kind]
+        )
         yield from frequencies(f"{prefix}rotary_emb.{kind}_", int(head_dim(c) * part))
 
 
@@ -105,8 +107,8 @@ def mimo(c: Config) -> Decoder:
         feed = mimo_moe(c) if kind[1] else gated("mlp", width, inner)
         return (mimo_attention(c, kind[0]), feed, normed(width, *BEFORE))
 
-    found = by_kind(list(zip(mimo_kinds(c), mimo_sparse(c), strict=True)), layer)
-    return tree(c, found, kinds=mimo_kinds)
+    layers = by_kind(list(zip(mimo_kinds(c), mimo_sparse(c), strict=True)), layer)
+    return tree(c, layers, kinds=mimo_kinds)
 
 
 def mimo_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -150,13 +152,13 @@ def laguna(c: Config) -> Decoder:
         feed = laguna_moe(c) if kind[1] else gated("mlp", width, c.num("intermediate_size"))
         return (gated_attention(c, kind[0]), feed, normed(width, *BEFORE))
 
-    found = by_kind(list(zip(each_layer, by_kinds(c, 1), strict=True)), layer)
-    return tree(c, found, kinds=layer_kinds)
+    mixed = by_kind(list(zip(each_layer, by_kinds(c, 1), strict=True)), layer)
+    return tree(c, mixed, kinds=layer_kinds)
 
 
 def laguna_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    found = kinds(c, "layer_types", lambda _: "full_attention")
-    yield from rotary_by_kind(c, prefix, found, {"full_attention": 0.5, SLIDING: 1.0})
+    each_kind = kinds(c, "layer_types", lambda _: "full_attention")
+    yield from rotary_by_kind(c, prefix, each_kind, {"full_attention": 0.5, SLIDING: 1.0})
 
 
 def step_kinds(c: Config) -> list[str]:
@@ -203,16 +205,16 @@ def step(c: Config) -> Decoder:
         feed = step_moe(c) if kind[1] else gated("mlp", width, inner, bias=bias)
         return (gated_attention(c, heads.get(kind[0], usual)), feed, normed(width, *BEFORE))
 
-    found = by_kind(list(zip(step_kinds(c), step_sparse(c), strict=True)), layer)
-    return tree(c, found, kinds=layer_kinds)
+    layers = by_kind(list(zip(step_kinds(c), step_sparse(c), strict=True)), layer)
+    return tree(c, layers, kinds=layer_kinds)
 
 
 def step_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """partial_rotary_factors of the published configs has a number a layer."""
-    found, factors = step_kinds(c), c.many("partial_rotary_factors")
-    first = {kind: found.index(kind) for kind in found}
+    each_kind, factors = step_kinds(c), c.many("partial_rotary_factors")
+    first = {kind: each_kind.index(kind) for kind in each_kind}
     usual = {k: factors[i] if i < len(factors) else 1.0 for k, i in first.items()}
-    yield from rotary_by_kind(c, prefix, found, usual)
+    yield from rotary_by_kind(c, prefix, each_kind, usual)
     count = step_choice(c).count
     yield from correction(prefix, step_sparse(c), "moe.router_bias", count, dtype="")
 

@@ -1,1 +1,1 @@
-"""What an image or a sound becomes before a tower computes on it."""
+"""Images and sounds as processors make them, before a tower computes on them."""

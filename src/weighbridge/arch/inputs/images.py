@@ -1,4 +1,4 @@
-"""What one image takes: positions that a tower computes on, tokens that the language model gets.
+"""Sizes of one image: positions that a tower computes on, tokens that the language model gets.
 
     a rule takes the whole model's config, the tower's own, and the image in pixels
 
@@ -91,8 +91,8 @@ def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     """980 pixels a side, in 128 queries for 490 and 256 for 980 pixels."""
     count = patches(tower)
     table = whole.get("projector_patch_to_query_dict")
-    found = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
-    return TowerTokens(count, found if isinstance(found, int) else 256)
+    tokens = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
+    return TowerTokens(count, tokens if isinstance(tokens, int) else 256)
 
 
 # Any size: patches in a grid, merged s x s
@@ -153,9 +153,9 @@ def llava_next(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _pinpoints(whole: Config, side: int) -> list[ImageSize]:
-    found = whole.many("image_grid_pinpoints")
+    pinpoints = whole.many("image_grid_pinpoints")
     usual = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
-    return [ImageSize(int(h), int(w)) for h, w in found] or [
+    return [ImageSize(int(h), int(w)) for h, w in pinpoints] or [
         ImageSize(h * side, w * side) for h, w in usual
     ]
 
@@ -250,8 +250,8 @@ def idefics3(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _edge(tower: Config, name: str, default: int) -> int:
-    found: Any = tower.get(name)
-    edge = found.get("longest_edge") if isinstance(found, Mapping) else None
+    configured: Any = tower.get(name)
+    edge = configured.get("longest_edge") if isinstance(configured, Mapping) else None
     return edge if isinstance(edge, int) else default
 
 

@@ -1,4 +1,4 @@
-"""How processors resize an image, or cut it into tiles: (height, width) in pixels to the same, or
+"""Rules by which processors resize an image or cut it into tiles: (height, width) to the same, or
 to a grid of tiles.
 
 Source: transformers 5.23 models/<name>/image_processing_<name>.py, named at each function, and
@@ -63,8 +63,8 @@ def filling(size: ImageSize, *, patch: int, kernel: int, most: int) -> ImageSize
 
 def grids(least: int, most: int) -> list[ImageSize]:
     """All of least to most tiles, fewest first, those of one count by their width."""
-    found = (ImageSize(h, w) for w in range(1, most + 1) for h in range(1, most + 1))
-    return sorted((g for g in found if least <= g.area <= most), key=lambda g: g.area)
+    shapes = (ImageSize(h, w) for w in range(1, most + 1) for h in range(1, most + 1))
+    return sorted((g for g in shapes if least <= g.area <= most), key=lambda g: g.area)
 
 
 def closest(size: ImageSize, tile: ImageSize, options: Sequence[ImageSize]) -> ImageSize:

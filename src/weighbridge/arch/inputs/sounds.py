@@ -1,4 +1,4 @@
-"""What a sound takes: positions that a tower computes on, tokens that the language model gets.
+"""Sizes of a sound: positions that a tower computes on, tokens that the language model gets.
 
     16,000 samples a second; 100 mel frames a second, or convolutions of the waveform itself
 
@@ -88,8 +88,8 @@ def qwen2_5_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
 def qwen3_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
     """13 positions to a full chunk of frames; `n_window_infer` frames see each other."""
     chunk = 2 * tower.num("n_window", default=50)
-    whole_chunks, rest = divmod(frames(seconds), max(1, chunk))
-    positions = whole_chunks * 13 + halved(rest, 3)
+    whole_chunks, left_over = divmod(frames(seconds), max(1, chunk))
+    positions = whole_chunks * 13 + halved(left_over, 3)
     window = tower.num("n_window_infer", default=800) // max(1, chunk) * 13
     return TowerTokens(positions, positions, window)
 

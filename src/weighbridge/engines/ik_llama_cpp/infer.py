@@ -1,4 +1,4 @@
-"""What ik_llama.cpp allocates for a workload: llama.cpp's answer with rules of its own."""
+"""Memory that ik_llama.cpp allocates for a workload: llama.cpp's answer with rules of its own."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

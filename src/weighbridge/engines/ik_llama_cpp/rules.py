@@ -1,4 +1,4 @@
-"""What changed from build to build of ik_llama.cpp. A build is the number of commits before it.
+"""Changes from build to build of ik_llama.cpp. A build is the number of commits before it.
 
 Source: its history to 8337e4cd3 (build 4840, 15 August 2026). Graphs are those of 8f7bd74af (build
 3682), whose logs are in its own archive of discussions; of later builds only what is listed here.

@@ -1,4 +1,4 @@
-"""What does an engine's own command line ask for?
+"""An engine's own command line, read into the settings that it asks for.
 
     parse("vllm serve org/name -tp 2 --max-model-len 32k")
     -> Launch(engine="vllm", model="org/name", settings={"tensor_parallel_size": 2,

@@ -315,7 +315,7 @@ def _devices_of(gpus: str) -> int | None:
 
 
 def visible(env: Mapping[str, str]) -> int | None:
-    """How many devices the variables leave."""
+    """Count the devices that variables of the environment leave visible; None: they say nothing."""
     for name in DEVICES:
         listed = env.get(name)
         if listed is not None and re.fullmatch(r"[\w-]+(,[\w-]+)*", listed):

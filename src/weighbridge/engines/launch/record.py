@@ -85,7 +85,7 @@ class GivenFlag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How an engine writes its command line."""
+    """An engine's command line: its flags, and the rules by which they are read."""
 
     engine: str
     flags: Mapping[str, Flag]

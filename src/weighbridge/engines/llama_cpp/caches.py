@@ -1,4 +1,4 @@
-"""What llama.cpp allocates before the first token: cells for all slots, rows of states.
+"""Caches that llama.cpp allocates before the first token: cells for all slots, rows of states.
 
     n_ctx      to a multiple of 256; with slots apart (not unified) each has its own part
     cells      in every layer row(type_k, K Hk) + row(type_v, K Hv) a cell, whole blocks of a type

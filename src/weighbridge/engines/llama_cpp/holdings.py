@@ -49,7 +49,7 @@ BLOCK, BLOCK_BYTES = 32, 36
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class DeviceHoldings:
-    """What each device holds, the host last: weights, caches and compute buffers."""
+    """Holdings of each device, the host last: weights, caches and compute buffers."""
 
     net: Network
     launch: LlamaCppLaunch

@@ -1,4 +1,4 @@
-"""What llama.cpp allocates for a workload: an answer, and the numbers of searches."""
+"""Memory that llama.cpp allocates for a workload: an answer, and the numbers of searches."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

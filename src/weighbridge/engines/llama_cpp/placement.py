@@ -1,4 +1,4 @@
-"""Which device has which layer, tensor and cache, and what its buffers take.
+"""Placement of layers, tensors and caches on devices, and what their buffers take.
 
     token_embd          always the host; a tied output matrix is copied to the output's device
     per_layer_token_embd    as the output until #21612, and on the host since; what projects it is
@@ -45,7 +45,7 @@ Product = tuple[bool, bool, DType, tuple[int, ...]]  # logits, experts, type, sh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allotment:
-    """Where all is, whatever the context."""
+    """The device of every layer and tensor, which no context and no batch changes."""
 
     layers: tuple[int, ...]  # the last is the output
     weights: Mapping[str, int]

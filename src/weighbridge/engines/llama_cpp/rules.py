@@ -1,4 +1,4 @@
-"""What changed from build to build of llama.cpp, as far as memory sees it: defaults and graphs.
+"""Changes from build to build of llama.cpp, as far as memory sees it: defaults and graphs.
 
     rules(build) -> LlamaCppRules: the oldest build's, with every later change up to `build`
 

@@ -1,4 +1,4 @@
-"""What searches ask: does a launch fit, and the components of each GPU in numbers.
+"""Answers for searches: does a launch fit, and the components of each GPU in numbers.
 
     at least    compute buffers of launches that are smaller in every number
     at most     those of launches that are larger in every number

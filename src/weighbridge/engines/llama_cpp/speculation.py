@@ -1,4 +1,5 @@
-"""What proposes tokens: a draft model with a context of its own, or the model's own MTP layers.
+"""Speculation: tokens proposed by a draft model with a context of its own, or by the model's MTP
+layers.
 
     draft model    its weights, a cache in f16 for as many tokens as the model's, a compute buffer
     MTP            a second context over the model itself: the predicting layers with the matrix

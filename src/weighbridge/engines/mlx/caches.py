@@ -1,4 +1,4 @@
-"""What mlx-lm's caches hold, by the class that each layer has one of.
+"""Bytes that mlx-lm's caches hold, by the class that each layer has one of.
 
     KVCache            cells in steps of 256: keys and values of every token
     RotatingKVCache    window + piece - 1 cells while a prompt is read; then no more than the window

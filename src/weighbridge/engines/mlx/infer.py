@@ -1,4 +1,4 @@
-"""What mlx-lm takes on a Mac: weights, caches that grow, and outputs of steps under way.
+"""Memory that mlx-lm takes on a Mac: weights, caches that grow, and outputs of steps under way.
 
     infer(subject, workload, budget) -> EngineAnswer
 

@@ -34,7 +34,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How mlx-lm runs this question."""
+    """A question as mlx-lm runs it: settings, each with its default where none was set."""
 
     rules: MlxRules
     context: int

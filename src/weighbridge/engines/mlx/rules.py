@@ -1,4 +1,4 @@
-"""What changed between releases of mlx-lm, and which models it has a class for.
+"""Changes between releases of mlx-lm, and the models that it has a class for.
 
 Source: github.com/ml-explore/mlx-lm at d78bf58 (0.32, August 2026) and its tags; mlx at 846d176.
 """

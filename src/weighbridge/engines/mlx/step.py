@@ -1,4 +1,4 @@
-"""What a step holds beside weights and caches: outputs of operations that are still under way.
+"""Memory of a step beside weights and caches: outputs of operations that are still under way.
 
 MLX runs ahead of the GPU. Operations are put into command buffers; one is committed once it has
 more operations than a chip's most, or arrays of more elements than a chip's most have gone in and

@@ -134,7 +134,7 @@ def reckoned(w: "Infer", net: Network, slots: int) -> Reckoned:
 
 
 def by_formula(w: "Infer", budget: Budget, net: Network, slots: int, count: int = 0) -> Placed:
-    """Where the layers go on `count` cards, or on all."""
+    """Place the layers by Ollama's own formula on `count` cards, or on all of them."""
     rooms = tuple(budget.of(d).expected for d in range(count or budget.choice.count))
     most = -1 if w.n_gpu_layers is None else w.n_gpu_layers
     return place(reckoned(w, net, slots), rooms, metal=budget.choice.part.stack == "own", most=most)

@@ -1,4 +1,4 @@
-"""What a model takes under Ollama: llama.cpp's rules, for the launch that Ollama makes.
+"""Memory of a model under Ollama: llama.cpp's rules, for the launch that Ollama makes.
 
 Before 0.30 its runners are given that launch; the buffer of a graph of Ollama's own is an interval
 around llama.cpp's.

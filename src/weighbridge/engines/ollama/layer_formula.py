@@ -1,4 +1,4 @@
-"""How Ollama up to 0.12.10 reckoned where layers go, and what `ollama ps` showed: a closed formula.
+"""The closed formula by which Ollama up to 0.12.10 placed layers, and which `ollama ps` showed.
 
     a card    a minimum, one layer more as a buffer, its layers with their caches, and a graph: the
               full one where every layer is on one card, else the partial one

@@ -1,4 +1,4 @@
-"""What Ollama decides itself: the build of llama.cpp that each release runs, and its defaults.
+"""Decisions of Ollama's own: the build of llama.cpp that each release runs, and its defaults.
 
 Since 0.30 every GGUF model is run by llama.cpp's own llama-server, with flags of Ollama's choosing.
 Before, Ollama had runners and estimates of its own, told below: layer_formula.py.

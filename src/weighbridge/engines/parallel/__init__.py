@@ -1,1 +1,1 @@
-"""How vLLM and SGLang spread a model over devices. See `weighbridge.engines.servers.shards`."""
+"""Shares of a model's tensors, as vLLM and SGLang cut them (`engines/servers/shards.py` asks)."""

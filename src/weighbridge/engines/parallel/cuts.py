@@ -1,4 +1,4 @@
-"""How one side of a weight is cut into equal shares, and when an engine refuses to.
+"""Cuts of one side of a weight into equal shares, and those that an engine refuses to make.
 
     split     units / ranks                       heads, widths; the engine refuses a remainder
     repeat    units / ranks, at least one         key-value heads, groups of Mamba 2

@@ -1,4 +1,4 @@
-"""What one rank has of the experts of a layer: a share of each, or a number of them whole.
+"""The experts of a layer on one rank: a share of each, or a number of them whole.
 
     by width     F / ranks of every expert: its outputs (gate, up) or its inputs (down)
     by number    E // ranks of them, the first E mod ranks one more

@@ -1,4 +1,4 @@
-"""How an engine spreads a model over devices: what differs between engines and versions, and how
+"""Rules by which engines spread a model over devices: what differs between their versions, and how
 many devices a launch has in which ways.
 
     Spread        ranks of tensor parallelism, stages of a pipeline, replicas, expert parallelism
@@ -77,7 +77,7 @@ def bounds(sizes: list[int]) -> tuple[int, ...]:
 
 
 class ClassSplit(NamedTuple):
-    """How an engine's class of one model type is split otherwise than most."""
+    """Exceptions of one model type: parts that an engine splits otherwise than of most."""
 
     embedding: bool  # every pipeline stage has the embedding
     head: bool  # and every one the head
@@ -89,7 +89,7 @@ class ClassSplit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRules:
-    """How an engine splits."""
+    """An engine's rules for splitting weights among ranks."""
 
     name: str
     version: Version

@@ -1,4 +1,4 @@
-"""What vLLM and SGLang do alike: ranks that share a model, and a share of each card.
+"""Rules that vLLM and SGLang have alike: ranks that share a model, and a share of each card.
 
 flags.py                 settings that both spell alike
 cache_formats.py         bytes of a token in a cache, and a rank's share of a layer

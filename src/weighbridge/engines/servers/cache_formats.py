@@ -1,4 +1,4 @@
-"""How many bytes a token's key and value take in the formats that engines call by name.
+"""Formats of caches that engines call by name: bytes that a token's key and value take in each.
 
     per token and head    data, and a float32 scale for the key and one for the value
     nvfp4, fp4_e2m1       half a byte an element, and a byte of scale for every 16

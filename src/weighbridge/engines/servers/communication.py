@@ -1,4 +1,4 @@
-"""What ranks need to talk to each other: buffers of NCCL and of the engines' own collectives.
+"""Memory with which ranks talk to each other: buffers of NCCL and of the engines' own collectives.
 
     NCCL              a communicator a group, by channels and links (kernels/nccl.py); on Hopper and
                       newer an interval around published readings, which have more: the workspace of
@@ -39,7 +39,7 @@ MiB = tuple[int, int, int]  # low, expected, high
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collectives:
-    """How one release of an engine sums over ranks. Triples are MiB, low, expected and high."""
+    """The collectives by which a release sums over ranks. Triples are MiB, low, expected and high."""
 
     engine: str
     # of a group of tensor parallelism on cards with a switch, by ranks; and on cards without

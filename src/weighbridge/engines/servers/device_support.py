@@ -1,4 +1,4 @@
-"""Whether a server runs on the device that was named, and in which 16 bits.
+"""Devices that a server runs on, and the 16 bits that it computes in there.
 
     other makers      refused: only CUDA devices and ROCm's are in our rules
     ROCm              answered as a CUDA device of Hopper's kind, and said

@@ -1,4 +1,4 @@
-"""What serving extras add to a device: slots for LoRA, what proposes tokens, shared prefixes.
+"""Extras of serving, in bytes of a device: slots for LoRA, what proposes tokens, shared prefixes.
 
     LoRA        slots x r x (inputs + outputs), of every matrix of this rank; r is max_lora_rank
                 inputs of a row-parallel matrix and outputs of a column-parallel one are its share

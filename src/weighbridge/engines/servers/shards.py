@@ -1,4 +1,4 @@
-"""What each device holds of a model that vLLM or SGLang spreads over several.
+"""Shares of a model on each of several devices that vLLM or SGLang spreads it over.
 
     ranks(subject, tensor=8) -> one Rank a device, in the order data, pipeline, tensor
 

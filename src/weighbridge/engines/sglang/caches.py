@@ -1,4 +1,4 @@
-"""What SGLang sets aside: pools of tokens, slots of states, and a table from requests to tokens.
+"""Caches of SGLang: pools of tokens, slots of states, and a table from requests to tokens.
 
     cell             bytes of one token: K (Hk + Hv) e in every layer of full attention
     sliding layers   a pool of their own, 0.8 as long as the full one: a ratio, not the window.

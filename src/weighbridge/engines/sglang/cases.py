@@ -134,7 +134,7 @@ def _case(subject: Subject, w: "Infer", budget: "Budget | None", version: Versio
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has computed
 class _Replica:
-    """How one replica is spread, of which a case is made; the others are the same."""
+    """The spread of one replica, of which a case is made; all other replicas are the same."""
 
     subject: Subject
     w: "Infer"

@@ -1,4 +1,4 @@
-"""What SGLang needs for a workload on each device, and what it takes of a card.
+"""Memory that SGLang needs for a workload on each device, and what it takes of a card.
 
 needed    weights, the smallest pools for the requests, and what lies outside the fraction
 taken     the same with the pools that the fraction makes of the card

@@ -1,4 +1,4 @@
-"""What a rank of SGLang holds beside weights and pools: the part that no fraction accounts for.
+"""Memory of a rank of SGLang beside weights and pools: the part that no fraction accounts for.
 
     attention    its workspace, and rows of contexts for captured batches
     cuBLAS       kernels/workspaces.py

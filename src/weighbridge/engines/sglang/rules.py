@@ -1,4 +1,4 @@
-"""What changed between releases of SGLang.
+"""Changes between releases of SGLang, as far as memory sees them.
 
 Read in 0.4.0 to 0.4.10, 0.5.2, 0.5.3, 0.5.5 and 0.5.7 to 0.5.23: srt/server_args.py
 (_handle_gpu_memory_settings, _handle_piecewise_cuda_graph), srt/arg_groups/{memory_hook,

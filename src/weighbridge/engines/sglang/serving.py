@@ -1,4 +1,4 @@
-"""Which flags make SGLang serve a workload on a card, where those that were asked for do not.
+"""Flags that make SGLang serve a workload on a card, where those that were asked for do not.
 
     serves     every pool holds what all requests need at once, and as many may run; `surely` where
                they do by the widest bounds too, and the card has room for these pools

@@ -1,4 +1,4 @@
-"""What one step of SGLang keeps alive at its widest layer, in elements a token of one rank.
+"""The widest layer of one step of SGLang: what is alive there, in elements a token of one rank.
 
     chunk(blocks)   of a chunk of prefill, or of the requests that decode
     tower(t)        of an encoder, for one image or sound
@@ -47,7 +47,7 @@ SCAN = 256  # the same of Mamba 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankSplit:
-    """How one rank's share is made: heads and feed-forwards by `tensor`, experts by number. Where
+    """One rank's share of a step: heads and feed-forwards by `tensor`, experts by number. Where
     there are `groups` of them, heads are those of a group, and the tokens of all groups meet at
     the feed-forward."""
 

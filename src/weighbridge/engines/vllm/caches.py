@@ -1,4 +1,4 @@
-"""What vLLM (V1) holds for its requests: pages of blocks, by kind of layer.
+"""Caches that vLLM (V1) holds for its requests: pages of blocks, by kind of layer.
 
     page (attention)   K x tokens x (Hk e + Hv e)         K: heads of this rank, at least one
     page (latent)      tokens x (r + rotary) e, whole on every rank; the indexer has a cache apart

@@ -1,4 +1,4 @@
-"""How vLLM is launched: what the user said, and the engine's default for the rest.
+"""The launch of vLLM: what the user said, and the engine's default for the rest.
 
     card                          tokens of a batch (server)      sequences
     160 GiB and more (0.28)       16,384                          1,024

@@ -1,4 +1,4 @@
-"""What one step keeps alive at its widest moment, in elements a token of one rank.
+"""The widest moment of one step: what is alive then, in elements a token of one rank.
 
 Layers are compiled between attentions, so a piece begins with what attention gave and ends with the
 next layer's projections; its inputs live until it ends. A attention's output, D hidden, F
@@ -53,7 +53,7 @@ LATENT_BLOCK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankShare:
-    """How one rank splits heads and widths, and how experts."""
+    """Ranks among which a layer's heads and widths are split, and those that share its experts."""
 
     tensor: int = 1
     expert_width: int = 1  # ranks that split each expert

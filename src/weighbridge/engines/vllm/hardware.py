@@ -1,4 +1,4 @@
-"""What of a GPU decides vLLM's buffers: its multiprocessors, its L2 cache, its architecture.
+"""Facts of a GPU that decide vLLM's buffers: its multiprocessors, its L2 cache, its architecture.
 
     multiprocessors   rows of the buffer that top-k and top-p filter in
     cache             Inductor's benchmark of a kernel overwrites the L2 cache before each run

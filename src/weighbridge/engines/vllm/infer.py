@@ -1,4 +1,4 @@
-"""What vLLM holds on each device for a workload: needed, and taken by its share of the card.
+"""Memory that vLLM holds on each device for a workload: needed, and taken by its share of the card.
 
 What vLLM refuses before it loads anything, and what it starts with but does not serve.
 

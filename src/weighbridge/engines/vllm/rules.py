@@ -1,4 +1,4 @@
-"""What changed between versions of vLLM, in what it reserves.
+"""Changes between versions of vLLM in what it reserves.
 
 Read in the wheels of 0.9.0, 0.9.2, 0.10.0, 0.10.2, 0.11 to 0.20, 0.22 to 0.33 (one of each minor
 version): config/cache.py and config/vllm.py (defaults), engine/arg_utils.py (get_batch_defaults),

@@ -1,4 +1,4 @@
-"""Which flags make vLLM serve a workload on a card, where those that were asked for do not.
+"""Flags that make vLLM serve a workload on a card, where those that were asked for do not.
 
     serves     every rank has room for the blocks of all requests, and vLLM accepts the share, as
                is expected; `surely` where it does by the widest bounds too

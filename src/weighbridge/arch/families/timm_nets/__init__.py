@@ -87,8 +87,8 @@ class TimmName(NamedTuple):
 def blueprint(name: str, classes: int | None = None) -> Blueprint | None:
     """Return the tensors of `timm.create_model(name)`; None where no rule knows it. `classes`
     are what a config says; without, the tag decides."""
-    found = _named(name, classes)
-    return None if found is None else _built(found)
+    timm = _named(name, classes)
+    return None if timm is None else _built(timm)
 
 
 def of_config(config: Mapping[str, Any]) -> Blueprint | None:
@@ -127,19 +127,19 @@ def known(name: str) -> bool:
 
 
 @cache
-def _built(found: TimmName) -> Blueprint:
-    tensors = tuple(_run(found))
+def _built(timm: TimmName) -> Blueprint:
+    tensors = tuple(_run(timm))
     return Blueprint(
-        cls=found.cls,
+        cls=timm.cls,
         params=tuple(t for t in tensors if isinstance(t, Param)),
         buffers=tuple(t for t in tensors if isinstance(t, Buffer)),
     )
 
 
-def _run(found: TimmName) -> Iterator[Param | Buffer]:
-    module, name = found.rule.split(":")
+def _run(timm: TimmName) -> Iterator[Param | Buffer]:
+    module, name = timm.rule.split(":")
     rule: Any = getattr(import_module(f"weighbridge.arch.families.timm_nets.{module}"), name)
-    tensors: Iterator[Param | Buffer] = rule(*found.given, classes=found.classes)
+    tensors: Iterator[Param | Buffer] = rule(*timm.given, classes=timm.classes)
     return tensors
 
 
@@ -150,10 +150,10 @@ def _run(found: TimmName) -> Iterator[Param | Buffer]:
 
 def plan(c: Config, classes: int) -> Blueprint:
     name = c.word("architecture", default="")
-    found = blueprint(name, classes)
-    if found is None:
+    tensors = blueprint(name, classes)
+    if tensors is None:
         raise UnsupportedError(f"{c.where}: architecture {name!r:.80} is not in our tables")
-    return found
+    return tensors
 
 
 def network(c: Config, prefix: str) -> Iterator[Param]:

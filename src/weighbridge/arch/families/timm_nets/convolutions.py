@@ -213,21 +213,21 @@ class WidthLine(NamedTuple):
 
     def widths(self) -> list[int]:
         """One for each block."""
-        found = []
+        stages = []
         for j in range(self.depth):
             exponent = round(log((self.first + self.slope * j) / self.first) / log(self.step))
-            found.append(round(self.first * self.step**exponent / 8) * 8)
-        return found
+            stages.append(round(self.first * self.step**exponent / 8) * 8)
+        return stages
 
     def stages(self, *, wider: bool = False) -> list[tuple[int, int, int]]:
         """(blocks, width, width of a group) of each; torchvision's loses at most a tenth of a
         width where it makes it a multiple, which some are `wider` for."""
-        found = []
+        blocks = []
         for width, run in groupby(self.widths()):
             group = min(self.group, width)
             fitted = divisible(width, group) if wider else round(width / group) * group
-            found.append((len(list(run)), fitted, group))
-        return found
+            blocks.append((len(list(run)), fitted, group))
+        return blocks
 
 
 LINES = {

@@ -1,4 +1,4 @@
-"""What all graphs are made of: weights and inputs as leaves, norms, products, rotations.
+"""Parts of all graphs: weights and inputs as leaves, norms, products, rotations.
 
 The step that a graph is built for, and where its memory is: the worst case that is reserved.
 """

@@ -19,7 +19,7 @@ FUSED = 15  # experts a token whose sum CUDA computes in one go
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """How a feed-forward bends: silu, gelu, relu; `squared` after it."""
+    """The activation of a feed-forward: silu, gelu or relu; `squared` after it."""
 
     squared: bool = False
     gate_after_up: bool = False  # LLM_FFN_SEQ with a gate
@@ -70,7 +70,7 @@ def halved(build: Build, up: GgmlTensor) -> GgmlTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """How tokens find their experts."""
+    """The rules by which a router picks experts for each token, and weighs them."""
 
     scores: str = "softmax"  # of the logits: softmax, sigmoid, late (softmax of those picked)
     scaled: bool = False
