@@ -117,11 +117,11 @@ def unused(w: "Infer", plan: Blueprint, computes: Body, context: int) -> Iterato
     kinds = {t.kind for t in computes.towers}
     seen = w.images is not None or w.image_size is not None
     towers = {label for _, label in plan.parts}
-    for given, kind, word in (
+    for value, kind, word in (
         (seen, "image", "image"),
         (w.audio_seconds is not None, "audio", "sound"),
     ):
-        if given and kind not in kinds:
+        if value and kind not in kinds:
             why = f"what {word}s take is not in our tables" if towers else "it reads none"
             yield f"{plan.cls}: the {word} is not counted; {why}"
     if w.shared_prefix is not None and w.shared_prefix > context:

@@ -68,16 +68,16 @@ def ik_launch(
     *,
     latent: bool,
 ) -> LlamaCppLaunch:
-    common, own = rules
-    mode = own.latent_mode if w.mla_attn is None else w.mla_attn
+    common, defaults = rules
+    mode = defaults.latent_mode if w.mla_attn is None else w.mla_attn
     if mode not in MODES:
         raise UsageError(f"-mla {mode}: ik_llama.cpp has {', '.join(map(str, MODES))}")
     return replace(
         launch(subject, w, budget, common, traits),
         forked=True,
         latent_mode=mode if latent and mode else None,
-        largest_batch=own.largest_batch if w.attn_max_b is None else w.attn_max_b,
+        largest_batch=defaults.largest_batch if w.attn_max_b is None else w.attn_max_b,
         repacks=w.run_time_repack,
         mmap=not (w.no_mmap or w.run_time_repack),
-        fused_experts=own.fused_experts if w.fused_moe is None else w.fused_moe,
+        fused_experts=defaults.fused_experts if w.fused_moe is None else w.fused_moe,
     )

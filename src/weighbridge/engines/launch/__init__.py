@@ -28,13 +28,13 @@ def parse(command: str) -> Launch:
     """Raises UsageError where the command launches nothing that we know, or has a wrong value."""
     for engine in ENGINES.values():
         if engine.snippet and re.search(engine.snippet, command):
-            found: Launch = engine.home("dialect").read(command)
-            return found
+            launch: Launch = engine.home("dialect").read(command)
+            return launch
     program = launched(command)
     spoken = dialect(ENGINES[program.engine])
     reading = CommandReading(program=program, dialect=spoken)
-    for given in scan(program.words, spoken, program.name):
-        reading.take(given)
+    for flag in scan(program.words, spoken, program.name):
+        reading.take(flag)
     spoken.finish(reading)
     reading.unused()
     reading.environment()

@@ -29,10 +29,10 @@ def whole(text: str) -> int:
 
 def count(text: str) -> int:
     """8192, 8k (8,000), 8K (8,192), 25.6k."""
-    found = re.fullmatch(r"(-?\d{1,18}(?:\.\d{1,18})?)([kKmMgGtT]?)", text.strip())
-    if not found:
+    match = re.fullmatch(r"(-?\d{1,18}(?:\.\d{1,18})?)([kKmMgGtT]?)", text.strip())
+    if not match:
         raise ValueError
-    number, suffix = found.groups()
+    number, suffix = match.groups()
     scale = (SCALES | BINARY)[suffix]
     if "." not in number:
         return int(number) * scale
@@ -55,10 +55,10 @@ def word(text: str) -> str:
 
 def dtype(text: str) -> str:
     """Names of vLLM and SGLang (config/model.py ModelDType; fields/model.py)."""
-    found = {"half": "float16", "float": "float32"}.get(text.lower(), text.lower())
-    if found not in ("float16", "bfloat16", "float32"):
+    name = {"half": "float16", "float": "float32"}.get(text.lower(), text.lower())
+    if name not in ("float16", "bfloat16", "float32"):
         raise ValueError
-    return found
+    return name
 
 
 def more_than_one(text: str) -> bool:
@@ -81,12 +81,12 @@ def as_object(value: object) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     try:
-        found = json.loads(str(value))
+        parsed = json.loads(str(value))
     except RecursionError:
         raise ValueError from None
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise ValueError
-    return found
+    return parsed
 
 
 def loose(text: str) -> Any:
@@ -114,25 +114,25 @@ def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[Given
     """Raises UsageError where a flag lacks its value, or a blank before it."""
     for word in words:
         _apart(word, dialect, program)
-    rest = deque(words)
-    while rest:
-        word = rest.popleft()
+    unread = deque(words)
+    while unread:
+        word = unread.popleft()
         if not _flaglike(word):
             yield GivenFlag(name="", value=word)
             continue
         name, equals, glued = _split(word)
         if dialect.dotted and name.startswith("-O") and name != "-O" and "." not in name:
             name, equals, glued = "--optimization-level", "=", (name[2:] or glued)
-        if dialect.dotted and word == "-O" and rest and rest[0] in LEVELS:
+        if dialect.dotted and word == "-O" and unread and unread[0] in LEVELS:
             name = "--optimization-level"
-        yield _given(name, glued if equals else None, rest, dialect, program)
+        yield _given(name, glued if equals else None, unread, dialect, program)
 
 
 def _apart(word: str, dialect: Dialect, program: str) -> None:
     """Raises UsageError for a value that a flag hangs on, as in `--port 8111--max-model-len 8192`:
     the program takes both for one value, and what follows for a word."""
-    own = word.partition("=")[2] if _flaglike(word) else word
-    value, hangs, name = own.partition("--")
+    inside = word.partition("=")[2] if _flaglike(word) else word
+    value, hangs, name = inside.partition("--")
     flag = f"{hangs}{_split(name)[0]}".replace("_", "-")
     if value.strip("-") and flag in dialect.flags:
         raise UsageError(
@@ -154,32 +154,32 @@ def _split(word: str) -> tuple[str, str, str]:
 
 
 def _given(
-    name: str, glued: str | None, rest: deque[str], dialect: Dialect, program: str
+    name: str, glued: str | None, unread: deque[str], dialect: Dialect, program: str
 ) -> GivenFlag:
     base, _, path = name.partition(".") if dialect.dotted else (name, "", "")
     flag = find(base, dialect)
     if flag is None:
-        if glued is None and rest and not _flaglike(rest[0]):
-            rest.popleft()
+        if glued is None and unread and not _flaglike(unread[0]):
+            unread.popleft()
         return GivenFlag(name=base)
     if path:
         return GivenFlag(
-            name=base, flag=flag, value=_dotted(path, _one(name, glued, rest, program))
+            name=base, flag=flag, value=_dotted(path, _one(name, glued, unread, program))
         )
     if flag.takes == "switch":
         return GivenFlag(name=base, flag=flag, value=_truth(base, flag, glued))
     if flag.takes == "value":
-        value = _one(name, glued, rest, program, verbatim=not dialect.argparse)
+        value = _one(name, glued, unread, program, verbatim=not dialect.argparse)
         return GivenFlag(name=base, flag=flag, value=value)
-    return GivenFlag(name=base, flag=flag, value=_some(flag, glued, rest, dialect))
+    return GivenFlag(name=base, flag=flag, value=_some(flag, glued, unread, dialect))
 
 
 def find(name: str, dialect: Dialect) -> Flag | None:
-    found = dialect.flags.get(name)
-    if found is None and dialect.argparse and name.startswith("--"):
+    flag = dialect.flags.get(name)
+    if flag is None and dialect.argparse and name.startswith("--"):
         begin = {id(f): f for n, f in dialect.flags.items() if n.startswith(name)}
-        found = next(iter(begin.values())) if len(begin) == 1 else None
-    return found
+        flag = next(iter(begin.values())) if len(begin) == 1 else None
+    return flag
 
 
 def _truth(name: str, flag: Flag, glued: str | None) -> bool:
@@ -190,25 +190,25 @@ def _truth(name: str, flag: Flag, glued: str | None) -> bool:
 
 
 def _one(
-    name: str, glued: str | None, rest: deque[str], program: str, *, verbatim: bool = False
+    name: str, glued: str | None, unread: deque[str], program: str, *, verbatim: bool = False
 ) -> str:
     if glued is not None:
         return glued
-    if not rest or (_flaglike(rest[0]) and not verbatim):
+    if not unread or (_flaglike(unread[0]) and not verbatim):
         raise UsageError(f"{program}: {name} is given without its value; write {name} VALUE")
-    return rest.popleft()
+    return unread.popleft()
 
 
-def _some(flag: Flag, glued: str | None, rest: deque[str], dialect: Dialect) -> list[str] | str:
+def _some(flag: Flag, glued: str | None, unread: deque[str], dialect: Dialect) -> list[str] | str:
     """Take the values of a flag that takes "values", "maybe" ("" where there is none) or "pair"."""
     if glued is not None:
         return glued if flag.takes == "maybe" else [glued]
-    most = {"maybe": 1, "pair": 2}.get(flag.takes, len(rest))
+    most = {"maybe": 1, "pair": 2}.get(flag.takes, len(unread))
     taken: list[str] = []
-    while rest and len(taken) < most and not _flaglike(rest[0]):
-        if flag.takes == "maybe" and dialect.optional and rest[0].lower() not in dialect.optional:
+    while unread and len(taken) < most and not _flaglike(unread[0]):
+        if flag.takes == "maybe" and dialect.optional and unread[0].lower() not in dialect.optional:
             break
-        taken.append(rest.popleft())
+        taken.append(unread.popleft())
     return "".join(taken) if flag.takes == "maybe" else taken
 
 

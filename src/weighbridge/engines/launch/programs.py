@@ -46,19 +46,21 @@ def commands(text: str) -> Iterator[Command]:
     exported: dict[str, str] = {}
     for words in _lines(_words(text)):
         env: dict[str, str] = dict(exported)
-        rest = [_filled(word, env) for word in words]
-        while rest and (rest[0] in ("export", "set", "$", "%") or ASSIGNED.fullmatch(rest[0])):
-            _assign(rest.pop(0), env)
-        if words[:1] == ["export"] or not rest:
+        unread = [_filled(word, env) for word in words]
+        while unread and (
+            unread[0] in ("export", "set", "$", "%") or ASSIGNED.fullmatch(unread[0])
+        ):
+            _assign(unread.pop(0), env)
+        if words[:1] == ["export"] or not unread:
             exported = env
-        elif rest:
-            yield Command(words=tuple(_filled(word, env) for word in rest), env=env)
+        elif unread:
+            yield Command(words=tuple(_filled(word, env) for word in unread), env=env)
 
 
 def _assign(word: str, env: dict[str, str]) -> None:
-    found = ASSIGNED.fullmatch(word)
-    if found:
-        env[found[1]] = found[2]
+    assigned = ASSIGNED.fullmatch(word)
+    if assigned:
+        env[assigned[1]] = assigned[2]
 
 
 def _words(text: str) -> list[str]:
@@ -70,13 +72,13 @@ def _words(text: str) -> list[str]:
     lexer = shlex.shlex(text, posix=True, punctuation_chars=OPERATORS)
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
     try:
-        found = list(lexer)
+        words = list(lexer)
     except ValueError:
         raise UsageError("the command has a quote that does not close; check its quotes") from None
-    for word in found:
+    for word in words:
         if word[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and word[1:]:
             raise UsageError(f"{word!r:.80} begins with a typographic dash; write it as - or --")
-    return found
+    return words
 
 
 def _lines(words: list[str]) -> Iterator[list[str]]:
@@ -102,11 +104,11 @@ def _lines(words: list[str]) -> Iterator[list[str]]:
 def _filled(word: str, env: Mapping[str, str]) -> str:
     """$NAME and ${NAME} where the text sets it, ${NAME:-else}. Once: no variable in a variable."""
 
-    def value(found: re.Match[str]) -> str:
-        name = found["plain"] or found["braced"]
+    def value(variable: re.Match[str]) -> str:
+        name = variable["plain"] or variable["braced"]
         if name in env:
             return env[name]
-        return found[0] if found["other"] is None else found["other"]
+        return variable[0] if variable["other"] is None else variable["other"]
 
     pattern = r"\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?::-(?P<other>[^}]*))?\})"
     return re.sub(pattern, value, word)
@@ -153,17 +155,19 @@ DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
 
 def launched(text: str, depth: int = 0) -> LaunchedProgram:
     """The one program of `text`. Raises UsageError."""
-    found = [p for c in commands(text) if (p := _program(c, depth)) is not None]
-    if not found:
+    programs = [p for c in commands(text) if (p := _program(c, depth)) is not None]
+    if not programs:
         raise UsageError(
             "the command launches no engine that is known; give a line such as "
             "'vllm serve MODEL', 'python -m sglang.launch_server --model-path MODEL' or "
             "'llama-server -m FILE'"
         )
-    if len(found) > 1:
-        names = " and ".join(dict.fromkeys(p.name for p in found))
-        raise UsageError(f"the command launches {len(found)} servers ({names}); give one of them")
-    return found[0]
+    if len(programs) > 1:
+        names = " and ".join(dict.fromkeys(p.name for p in programs))
+        raise UsageError(
+            f"the command launches {len(programs)} servers ({names}); give one of them"
+        )
+    return programs[0]
 
 
 def _program(command: Command, depth: int) -> LaunchedProgram | None:
@@ -199,16 +203,16 @@ def _base(word: str) -> str:
 
 
 def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedProgram | None:
-    base, rest = _base(words[0]), list(words)[1:]
-    if base in CONTAINERS and rest[:1] != [] and "run" in rest[:3]:
-        return _container(rest[rest.index("run") + 1 :], env)
-    if base in SHELLS and len(rest) > 1 and re.fullmatch("-[a-z]*c", rest[0]) and depth < 2:
-        return launched(rest[1], depth + 1)
+    base, behind = _base(words[0]), list(words)[1:]
+    if base in CONTAINERS and behind[:1] != [] and "run" in behind[:3]:
+        return _container(behind[behind.index("run") + 1 :], env)
+    if base in SHELLS and len(behind) > 1 and re.fullmatch("-[a-z]*c", behind[0]) and depth < 2:
+        return launched(behind[1], depth + 1)
     if re.fullmatch(r"python[\d.]*|py", base):
-        at = next((i for i, word in enumerate(rest) if word == "-m"), None)
-        if at is None or len(rest) <= at + 1:
+        module_flag = next((i for i, word in enumerate(behind) if word == "-m"), None)
+        if module_flag is None or len(behind) <= module_flag + 1:
             return None
-        base, rest = rest[at + 1], rest[at + 2 :]
+        base, behind = behind[module_flag + 1], behind[module_flag + 2 :]
     if base in NOT_YET:
         raise UnsupportedError(
             f"{base}: its command line is not read yet; nearest is {NOT_YET[base]!r}, "
@@ -216,68 +220,70 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedPro
         )
     if base not in PROGRAMS:
         return None
-    return _subcommand(base, rest, env)
+    return _subcommand(base, behind, env)
 
 
-def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
+def _subcommand(base: str, behind: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     needed, program = _subcommands(base), base
     if needed:
-        if not rest or rest[0] not in needed:
-            said = f"{base} {rest[0]}" if rest else base
+        if not behind or behind[0] not in needed:
+            said = f"{base} {behind[0]}" if behind else base
             raise UsageError(
                 f"{said!r:.80} does not launch a server; give '{base} {needed[0]} ...'"
             )
-        base, rest = f"{base} {rest[0]}", rest[1:]
+        base, behind = f"{base} {behind[0]}", behind[1:]
     return LaunchedProgram(
-        engine=_engine(program, rest), name=base, words=tuple(rest), env=dict(env)
+        engine=_engine(program, behind), name=base, words=tuple(behind), env=dict(env)
     )
 
 
 def _engine(program: str, words: Sequence[str]) -> str:
     """The engine whose program it is: of those of one name, flags that only one has tell."""
     first, *others = PROGRAMS[program]
-    told = (e.name for e in others if dialect(e).tells.intersection(words))
-    return next(told, first.name)
+    telling = (e.name for e in others if dialect(e).tells.intersection(words))
+    return next(telling, first.name)
 
 
 def dialect(engine: Engine) -> Dialect:
-    found: Dialect = engine.home("dialect").DIALECT
-    return found
+    spoken: Dialect = engine.home("dialect").DIALECT
+    return spoken
 
 
 def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     """docker's own flags, then the image, then what is run in it."""
-    rest = deque(words)
+    unread = deque(words)
     env, said = dict(env), {"--gpus": "", "--entrypoint": ""}
-    while rest and rest[0].startswith("-"):
-        name, equals, value = rest.popleft().partition("=")
+    while unread and unread[0].startswith("-"):
+        name, equals, value = unread.popleft().partition("=")
         alone = name in SWITCHES or bool(re.fullmatch("-[ditqP]+", name))
-        if not equals and not alone and rest:
-            value = rest.popleft()
+        if not equals and not alone and unread:
+            value = unread.popleft()
         if name in ("-e", "--env"):
             key, _, text = value.partition("=")
             env[key] = text
         said[name] = value
-    if not rest:
+    if not unread:
         raise UsageError("the docker command names no image; give 'docker run IMAGE ...'")
-    image = rest.popleft()
+    image = unread.popleft()
     program, version = _image(image)
-    found = _inside(image, program, ([said["--entrypoint"]] if said["--entrypoint"] else []), rest)
+    inside = _inside(
+        image, program, ([said["--entrypoint"]] if said["--entrypoint"] else []), unread
+    )
     return LaunchedProgram(
-        engine=found.engine,
-        name=found.name,
-        words=found.words,
-        env={**env, **found.env},
+        engine=inside.engine,
+        name=inside.name,
+        words=inside.words,
+        env={**env, **inside.env},
         version=version,
         devices=_devices_of(said["--gpus"]),
     )
 
 
-def _inside(image: str, program: str, entry: list[str], rest: Sequence[str]) -> LaunchedProgram:
-    words = [*entry, *rest]
-    found = _known(deque(words), {}, 0) if words else None
-    if found is not None:
-        return found
+def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -> LaunchedProgram:
+    words = [*entry, *behind]
+    known = _known(deque(words), {}, 0) if words else None
+    if known is not None:
+        return known
     if not program:
         raise UsageError(f"{image!r:.80} is started without a program; write what it runs after it")
     runs = dialect(PROGRAMS[program][0]).runs
@@ -293,9 +299,9 @@ def _image(image: str) -> tuple[str, str | None]:
     name, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
     for pattern, program in IMAGES:
         if re.fullmatch(pattern, name):
-            own = re.match(r"(?:nvcr\.io|rocm)/", image) is None
+            of_its_makers = re.match(r"(?:nvcr\.io|rocm)/", image) is None
             numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
-            return program, (numbered[1] or numbered[2]) if own and numbered else None
+            return program, (numbered[1] or numbered[2]) if of_its_makers and numbered else None
     raise UsageError(
         f"{image!r:.80} is not an image of {_listed()} that is known; "
         "give what runs in it, such as 'vllm serve ...'"

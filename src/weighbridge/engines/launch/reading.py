@@ -82,8 +82,8 @@ class CommandReading:
     def last(self, what: str) -> tuple[str, Any] | None:
         """(the flag as it was typed, its value): the last one wins."""
         self.used.add(what)
-        found = self.said.get(what)
-        return found[-1] if found else None
+        values = self.said.get(what)
+        return values[-1] if values else None
 
     def every(self, what: str) -> list[tuple[str, Any]]:
         self.used.add(what)

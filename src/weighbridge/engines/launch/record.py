@@ -112,8 +112,8 @@ def flags(
     also under those that turn a switch off: --no-x, --disable-x."""
     said = ((setting, one) for setting, one in launched(declared) if one.reads != "code")
     rows = (*starmap(_of_setting, said), *_rows(table))
-    found = {name: flag for flag in rows for name in flag.names}
-    return {**_negated(found), **found} if negations else found
+    by_name = {name: flag for flag in rows for name in flag.names}
+    return {**_negated(by_name), **by_name} if negations else by_name
 
 
 def _of_setting(setting: Setting[Any], said: LaunchFlag) -> Flag:
@@ -141,9 +141,9 @@ def _rows(table: str) -> Iterator[Flag]:
 
 
 def _row(line: str) -> Flag:
-    found = LINE.fullmatch(line)
-    assert found is not None, line
-    names, takes, effect, detail = found.groups()
+    columns = LINE.fullmatch(line)
+    assert columns is not None, line
+    names, takes, effect, detail = columns.groups()
     detail, _, plain = detail.partition(" unless ")
     return Flag(
         names=tuple(names.split()),

@@ -151,11 +151,11 @@ def _proposing(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
         yield of("weights", size, detail=holdings.draft.what, formula=DRAFT, source=DRAFTING)
 
 
-def _proposed(held: DeviceHoldings, device: int) -> Iterator[Component]:
+def _proposed(main: DeviceHoldings, device: int) -> Iterator[Component]:
     """Caches and buffers of the context that proposes tokens."""
-    if held.draft is None:
+    if main.draft is None:
         return
-    holdings, what = held.draft.held, held.draft.what
+    holdings, what = main.draft.held, main.draft.what
     for name, size in (
         ("kv_cache", holdings.kv(device)),
         ("recurrent_state", holdings.state(device)),
@@ -164,7 +164,7 @@ def _proposed(held: DeviceHoldings, device: int) -> Iterator[Component]:
             yield of(name, exactly(size), detail=what, formula=DRAFT, source=DRAFTING)
     yield of(
         "activations",
-        held.draft.buffer(device),
+        main.draft.buffer(device),
         detail=f"compute buffer, {what}",
         basis="assumed" if holdings.near_only else "computed",
         formula=DRAFT,

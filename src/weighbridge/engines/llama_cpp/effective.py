@@ -85,13 +85,13 @@ class LlamaCppLaunch:
         return self.step_tokens
 
     def to_dict(self) -> EffectiveSettings:
-        own: EffectiveSettings = {
+        settings: EffectiveSettings = {
             "mla_attn": self.latent_mode or 0,
             "attn_max_b": self.largest_batch,
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        return self._common() | own if self.forked else self._common()
+        return self._common() | settings if self.forked else self._common()
 
     def _common(self) -> EffectiveSettings:
         return {
@@ -273,8 +273,8 @@ def _slots(w: "Infer", rules: LlamaCppRules) -> tuple[int, bool]:
 def shares(w: "Infer", *, unified: bool) -> bool:
     """Tell whether a request may have all cells. A server that is told how many slots there are
     gives each its part of the context, in builds with one cache as well."""
-    told = bool(w.parallel and w.parallel > 0) and w.program != "cli" and not w.kv_unified
-    return unified and not told
+    several = bool(w.parallel and w.parallel > 0) and w.program != "cli" and not w.kv_unified
+    return unified and not several
 
 
 def _cells(tokens: int, slots: int, *, unified: bool) -> int:
@@ -283,20 +283,20 @@ def _cells(tokens: int, slots: int, *, unified: bool) -> int:
 
 
 def cache_type(w: "Infer", which: str, rules: LlamaCppRules) -> DType:
-    own = w.cache_type_k if which == "k" else w.cache_type_v
-    flag = "--kv-cache-dtype" if own is None and w.kv_cache_dtype else f"--cache-type-{which}"
+    asked = w.cache_type_k if which == "k" else w.cache_type_v
+    flag = "--kv-cache-dtype" if asked is None and w.kv_cache_dtype else f"--cache-type-{which}"
     known = OF_IK if rules.fused else OF_CACHES
-    return ggml(own or w.kv_cache_dtype or "f16", flag, known)
+    return ggml(asked or w.kv_cache_dtype or "f16", flag, known)
 
 
 def _values(w: "Infer", flash: str, rules: LlamaCppRules) -> DType:
-    found = cache_type(w, "v", rules)
-    if found.block > 1 and flash == "off":
+    asked = cache_type(w, "v", rules)
+    if asked.block > 1 and flash == "off":
         raise UsageError(
-            f"--cache-type-v {found.name.lower()}: llama.cpp quantizes values with flash attention "
+            f"--cache-type-v {asked.name.lower()}: llama.cpp quantizes values with flash attention "
             "alone; leave out --flash-attn off"
         )
-    return found
+    return asked
 
 
 def _split(w: "Infer", gpus: int) -> tuple[float, ...]:

@@ -108,16 +108,16 @@ def of_model(holdings: DeviceHoldings) -> DraftHoldings:
     return DraftHoldings(held=holdings, weights=holdings.weights, what="draft model")
 
 
-def predicting(subject: Subject, held: DeviceHoldings) -> DraftHoldings:
+def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
     """The context of the model's own MTP layers, which lies where its output does."""
-    if not held.launch.rules.predicts:
+    if not main.launch.rules.predicts:
         raise UsageError("--speculative-method mtp: llama.cpp has it since May 2026, about b9180")
-    net = memo(held.net, ("predicting",), lambda: _network(subject, held.net))
-    device = held.placed.layer(len(held.net.layers))
-    gpus = device < held.launch.gpus
+    net = memo(main.net, ("predicting",), lambda: _network(subject, main.net))
+    device = main.placed.layer(len(main.net.layers))
+    gpus = device < main.launch.gpus
     f16 = GGML_BY_NAME["F16"]
     launch = replace(
-        held.launch,
+        main.launch,
         layers=len(net.layers) + 1,
         gpu_layers=len(net.layers) + 1 if gpus else 0,
         cpu_moe=0,
@@ -127,21 +127,21 @@ def predicting(subject: Subject, held: DeviceHoldings) -> DraftHoldings:
         type_v=f16,
         rollback=0,
         proposed=0,
-        rules=replace(held.launch.rules, few_outputs=True),
+        rules=replace(main.launch.rules, few_outputs=True),
     )
     holdings = replace(
-        held,
+        main,
         net=net,
         launch=launch,
         draft=None,
         foreign="the graph of MTP layers is not in our rules",
     )
-    stored = any((block(name) or 0) >= len(held.net.layers) for name in held.net.weights)
+    stored = any((block(name) or 0) >= len(main.net.layers) for name in main.net.weights)
     blocks = (t for name, t in net.weights.items() if block(name) is not None)
     nbytes = 0 if stored else sum(align_up(t.nbytes, 128) for t in blocks)  # else with the model's
     return DraftHoldings(
         held=holdings,
-        weights=tuple(nbytes * (d == device) for d in range(held.launch.gpus + 1)),
+        weights=tuple(nbytes * (d == device) for d in range(main.launch.gpus + 1)),
         what="MTP layers",
     )
 

@@ -198,9 +198,9 @@ def _apart(
 ) -> Iterable[tuple[str, tuple[int, ...]]]:
     """A tensor that the converter splits, in its pieces."""
     for both, halves in SPLIT.items():
-        start, _, rest = name.partition(both)
-        if rest:
-            return tuple((f"{start}{one}{rest}", _halved(name, ne)) for one in halves)
+        start, _, tail = name.partition(both)
+        if tail:
+            return tuple((f"{start}{one}{tail}", _halved(name, ne)) for one in halves)
     if name.endswith("in_proj_qkvz.weight"):
         return _qkvz(name, ne, layers)
     return ((name, ne),)
@@ -282,15 +282,15 @@ def _whole(path: str, ending: str) -> str:
     return path + ending
 
 
-def _of_layer(rest: str, siblings: frozenset[str]) -> str:
-    if "experts." in rest and "shared_experts" not in rest:
-        return EXPERTS.get(rest.rpartition(".")[2], rest)
-    if rest == "post_attention_layernorm" and "post_feedforward_layernorm" in siblings:
+def _of_layer(tail: str, siblings: frozenset[str]) -> str:
+    if "experts." in tail and "shared_experts" not in tail:
+        return EXPERTS.get(tail.rpartition(".")[2], tail)
+    if tail == "post_attention_layernorm" and "post_feedforward_layernorm" in siblings:
         return "post_attention_norm"
-    if "block_sparse_moe" in rest and rest.endswith("_linear"):
-        return EXPERTS[rest.rpartition(".")[2]]
-    parts = rest.split(".")
-    base = _by_ending(parts) or BY_ROLE.get(role(rest), rest)
+    if "block_sparse_moe" in tail and tail.endswith("_linear"):
+        return EXPERTS[tail.rpartition(".")[2]]
+    parts = tail.split(".")
+    base = _by_ending(parts) or BY_ROLE.get(role(tail), tail)
     shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
     return f"{base}_shexp" if shared and base.startswith("ffn_") else base
 

@@ -27,8 +27,8 @@ def facts(subject: Subject, w: "Infer", plan: Plan) -> DerivedFacts:
     if why:
         return {"launch_note": f"no line to paste: {why}"}
     line = " ".join((plan.program, *_flags(subject, w, plan)))
-    made = converted(subject)
-    return {"launch": line, "launch_note": made} if made else {"launch": line}
+    conversion = converted(subject)
+    return {"launch": line, "launch_note": conversion} if conversion else {"launch": line}
 
 
 def unwritten(subject: Subject, w: "Infer") -> str:
@@ -48,8 +48,8 @@ def converted(subject: Subject) -> str:
     bits = f"--q-bits {affine[1]} --q-group-size {affine[2]}" if affine else ""
     how = bits or f"--q-mode {form.name.removeprefix('mlx-')}"
     model = shlex.quote(launch_line.place(subject).model)
-    made = f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(subject)}"
-    return f"{_folder(subject)} has to be made first: {made}"
+    conversion = f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(subject)}"
+    return f"{_folder(subject)} has to be made first: {conversion}"
 
 
 def _folder(subject: Subject) -> str:

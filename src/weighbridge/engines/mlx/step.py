@@ -179,7 +179,7 @@ def _recurrent(recurrent: Recurrent, hidden: int, step: Moment) -> Iterator[Oper
 
 
 def _attends(
-    heads: int, widths: tuple[int, int, int], given: int, hidden: int, step: Moment
+    heads: int, widths: tuple[int, int, int], outputs: int, hidden: int, step: Moment
 ) -> Iterator[Operation]:
     """`widths` of queries, keys and values; `given` is what attention gives."""
     queries, keys, values = widths
@@ -197,16 +197,16 @@ def _attends(
             0, heads * step.tokens * step.cells
         )  # products; masked and softmax in place
         yield from (_in_place(),) * 2
-        yield Operation(0, step.tokens * given)  # the kernel leaves heads side by side
-    yield Operation(0, step.tokens * given)
-    yield _linear(given, hidden, step)
+        yield Operation(0, step.tokens * outputs)  # the kernel leaves heads side by side
+    yield Operation(0, step.tokens * outputs)
+    yield _linear(outputs, hidden, step)
     yield _sum(hidden, step)
 
 
 def _latent(latent: Latent, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
     """Keys and values of all heads are made of every cell, and rotary scores are the mask."""
     queries = latent.heads * (latent.nope + latent.rotary)
-    given = latent.heads * latent.value_dim
+    outputs = latent.heads * latent.value_dim
     yield _norm(hidden, step)
     if block.query_rank:
         yield _linear(hidden, block.query_rank, step)
@@ -217,22 +217,22 @@ def _latent(latent: Latent, block: LayerBlock, hidden: int, step: Moment) -> Ite
     if step.tokens > 1:
         yield Operation(0, latent.heads * step.cells * latent.nope)
         yield Operation(0, latent.heads * step.cells * latent.value_dim)
-    yield Operation(0, step.tokens * given)
-    yield Operation(0, step.tokens * given)
-    yield _linear(given, hidden, step)
+    yield Operation(0, step.tokens * outputs)
+    yield Operation(0, step.tokens * outputs)
+    yield _linear(outputs, hidden, step)
     yield _sum(hidden, step)
 
 
 def _recurs(widths: tuple[int, int], hidden: int, step: Moment) -> Iterator[Operation]:
     """A projection, a convolution over it, the recurrence, and the way back. `widths` are of what
     the projection makes of a token, and of what the recurrence gives."""
-    projected, given = widths
+    projected, outputs = widths
     yield _norm(hidden, step)
     yield _linear(hidden, projected, step)
     yield Operation(0, step.tokens * projected)
-    yield Operation(0, step.tokens * given)
-    yield Operation(0, step.tokens * given)
-    yield _linear(given, hidden, step)
+    yield Operation(0, step.tokens * outputs)
+    yield Operation(0, step.tokens * outputs)
+    yield _linear(outputs, hidden, step)
     yield _sum(hidden, step)
 
 

@@ -55,22 +55,24 @@ def read(text: str) -> Launch:
 def launched(text: str) -> LaunchedProgram:
     """The one `ollama run`, with the variables of all commands of Ollama."""
     env: dict[str, str] = {}
-    found: list[tuple[str, ...]] = []
+    commands_found: list[tuple[str, ...]] = []
     for command in commands(text):
         words = command.words
-        at = next((i for i, word in enumerate(words) if _base(word) == "ollama"), None)
-        while at is not None and words[at + 1 : at + 2] == ("ollama",):  # docker exec ollama ollama
-            at += 1
-        if at is None or len(words) <= at + 1:
+        place = next((i for i, word in enumerate(words) if _base(word) == "ollama"), None)
+        while place is not None and words[place + 1 : place + 2] == (
+            "ollama",
+        ):  # docker exec ollama ollama
+            place += 1
+        if place is None or len(words) <= place + 1:
             continue
-        env |= {**command.env, **_set(words[:at])}
-        if words[at + 1] in ("run", "serve", "start"):
-            found += [words[at + 2 :]] * (words[at + 1] == "run")
-    if len(found) != 1:
+        env |= {**command.env, **_set(words[:place])}
+        if words[place + 1] in ("run", "serve", "start"):
+            commands_found += [words[place + 2 :]] * (words[place + 1] == "run")
+    if len(commands_found) != 1:
         raise UsageError(
-            f"the command runs {len(found) or 'no'} models; give one 'ollama run MODEL'"
+            f"the command runs {len(commands_found) or 'no'} models; give one 'ollama run MODEL'"
         )
-    return LaunchedProgram(engine="ollama", name="ollama run", words=found[0], env=env)
+    return LaunchedProgram(engine="ollama", name="ollama run", words=commands_found[0], env=env)
 
 
 def _base(word: str) -> str:
@@ -105,10 +107,10 @@ def finish(reading: CommandReading) -> None:
 def _model(name: str) -> str:
     """hf.co/org/name:QUANT is a repository of the Hub, of which Q4_K_M is taken where none is
     named (huggingface.co/docs/hub/ollama)."""
-    found = HUBS.sub("", name)
-    if found == name:
+    path = HUBS.sub("", name)
+    if path == name:
         return name.removesuffix(":latest")
-    return found if ":" in found else f"{found}:Q4_K_M"
+    return path if ":" in path else f"{path}:Q4_K_M"
 
 
 def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:

@@ -59,7 +59,7 @@ def asked(
     slots = parallel(subject, w, net)
     context = num_ctx(subject)
     size = batch(subject, w, budget, net, slots)
-    found = w.but(
+    workload = w.but(
         program="server",
         context=context,
         parallel=slots,
@@ -68,27 +68,29 @@ def asked(
         flash_attn=flash_attention(w, budget),
     )
     alone = placed(w, budget, predicted(net, context * slots))
-    return _on_cards(subject, found, budget, alone)
+    return _on_cards(subject, workload, budget, alone)
 
 
 def _on_cards(subject: Subject, w: "Infer", budget: Budget | None, alone: int | None) -> Asked:
     """`alone` is the card that has all."""
     if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
         budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
-    found = w.but(
+    workload = w.but(
         split_mode="layer" if alone is None else "none",
         main_gpu=alone,
         n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
         mmproj=w.mmproj or _of_tag(subject),
     )
-    return Asked(replace(subject, context=w.context or subject.context), found, budget)
+    return Asked(replace(subject, context=w.context or subject.context), workload, budget)
 
 
 def _of_tag(subject: Subject) -> str | None:
     """The tower of a model that is made of a checkpoint, or that has a tag."""
-    made = subject.part.library != "gguf" and not subject.part.blueprint.cls.startswith(TEXT_ALONE)
-    return OF_TAG if subject.body.towers and made else None
+    converted = subject.part.library != "gguf" and not subject.part.blueprint.cls.startswith(
+        TEXT_ALONE
+    )
+    return OF_TAG if subject.body.towers and converted else None
 
 
 # Before 0.30
@@ -101,7 +103,7 @@ def of_runner(
     Ollama's own runner lets them slide."""
     context = num_ctx(subject)
     flash = rules.flash_attention_before(net.arch, release, _flash_asked(w, budget))
-    found = w.but(
+    workload = w.but(
         program="server",
         context=context,
         n_batch=w.n_batch or min(rules.BATCH_BEFORE, context),
@@ -111,9 +113,9 @@ def of_runner(
         swa_full=not rules.own_runner(net.arch, release),
         cache_ram=0,
     )
-    slots = _tried(subject, found, budget, net, release)
-    found = found.but(parallel=slots)
-    return _on_cards(subject, found, budget, _alone(found, budget, net))
+    slots = _tried(subject, workload, budget, net, release)
+    workload = workload.but(parallel=slots)
+    return _on_cards(subject, workload, budget, _alone(workload, budget, net))
 
 
 def _flash_asked(w: "Infer", budget: Budget | None) -> str | None:
@@ -184,8 +186,12 @@ def flash_attention(w: "Infer", budget: Budget | None) -> str:
     """OLLAMA_FLASH_ATTENTION, else auto where every card can."""
     if w.flash_attn:
         return w.flash_attn
-    found = None if budget is None else budget.choice.part.capability
-    return "auto" if found is None or (found >= FLASH_SINCE and found != NO_FLASH) else "off"
+    capability = None if budget is None else budget.choice.part.capability
+    return (
+        "auto"
+        if capability is None or (capability >= FLASH_SINCE and capability != NO_FLASH)
+        else "off"
+    )
 
 
 def predicted(net: Network, tokens: int) -> int:

@@ -32,23 +32,23 @@ def facts(subject: Subject, w: "Infer", on: "Infer") -> DerivedFacts:
     Ollama's defaults."""
     if w.base_model:
         return {"launch_note": "no line to paste: Ollama runs the class that a file holds"}
-    name, made = model(subject)
-    why = launch_line.place(subject).why if made else ""
+    name, modelfile = model(subject)
+    why = launch_line.place(subject).why if modelfile else ""
     if why:
         return {"launch_note": f"no line to paste: {why}"}
-    told, packs = tuple(parameters(w)), bool(made)
-    if told and not made:
-        name, made = f"{_plain(subject)}-own", f"FROM {name}"
-    notes = "; ".join((made, *(f"PARAMETER {p}" for p in told))) if made else ""
-    how = _create(subject, name, packs=packs) if made else ""
-    fetched = _fetched(subject) if made.startswith("FROM ./") else ""
+    set_parameters, packs = tuple(parameters(w)), bool(modelfile)
+    if set_parameters and not modelfile:
+        name, modelfile = f"{_plain(subject)}-own", f"FROM {name}"
+    notes = "; ".join((modelfile, *(f"PARAMETER {p}" for p in set_parameters))) if modelfile else ""
+    how = _create(subject, name, packs=packs) if modelfile else ""
+    fetched = _fetched(subject) if modelfile.startswith("FROM ./") else ""
     if fetched:
         how = f"hf download {fetched} --local-dir {fetched.rpartition('/')[2]}; {how}"
     line = " ".join((*variables(w, on), "ollama serve & ollama run", shlex.quote(name)))
-    found: DerivedFacts = {"launch": line}
-    if made:
-        found["launch_note"] = f"{name} has to be made first: {how} with a Modelfile of {notes}"
-    return found
+    derived: DerivedFacts = {"launch": line}
+    if modelfile:
+        derived["launch_note"] = f"{name} has to be made first: {how} with a Modelfile of {notes}"
+    return derived
 
 
 def variables(w: "Infer", on: "Infer") -> Iterator[str]:
@@ -75,9 +75,9 @@ def model(subject: Subject) -> tuple[str, str]:
     """(what `ollama run` is told, what that has to be made of first or "")"""
     if subject.part.library != "gguf":
         return _tag(subject)
-    at = launch_line.place(subject)
-    if at.model and subject.model.repo_id and not at.file:
-        return f"hf.co/{at.model}{f':{at.quant}' if at.quant else ''}", ""
+    named = launch_line.place(subject)
+    if named.model and subject.model.repo_id and not named.file:
+        return f"hf.co/{named.model}{f':{named.quant}' if named.quant else ''}", ""
     return _plain(subject), f"FROM {shlex.quote(subject.model.reference)}"
 
 
@@ -98,8 +98,8 @@ def _fetched(subject: Subject) -> str:
     """The repository whose files have to be fetched before: a Modelfile's FROM is a folder, a file
     or a model of Ollama's own (docs/modelfile.mdx of ollama 0.33)."""
     local = subject.part.library == "gguf" or isinstance(subject.model.origin, LocalRef)
-    found = "" if local else launch_line.place(subject).model
-    return found if REPOSITORY.fullmatch(found) else ""
+    fetched = "" if local else launch_line.place(subject).model
+    return fetched if REPOSITORY.fullmatch(fetched) else ""
 
 
 def _of_tag(typed: str) -> tuple[str, ...]:
@@ -124,5 +124,5 @@ def _create(subject: Subject, name: str, *, packs: bool) -> str:
 
 def _plain(subject: Subject) -> str:
     """A name that Ollama takes: letters, digits and . _ - alone."""
-    found = subject.model.name.rpartition("/")[2].removesuffix(".gguf")
-    return re.sub(r"[^\w.-]+", "-", found, flags=re.ASCII)
+    stem = subject.model.name.rpartition("/")[2].removesuffix(".gguf")
+    return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII)

@@ -39,7 +39,7 @@ MiB = tuple[int, int, int]  # low, expected, high
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collectives:
-    """The collectives by which a release sums over ranks. Triples are MiB, low, expected and high."""
+    """Collectives of a release, with which ranks sum. Triples are MiB, low, expected and high."""
 
     engine: str
     # of a group of tensor parallelism on cards with a switch, by ranks; and on cards without

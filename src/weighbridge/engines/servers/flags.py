@@ -44,9 +44,9 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
     if said is None:
         return
     name, method = said[0], str(said[1]).lower()
-    made = engine.makes(method)
-    if made is not None:
-        reading.settings["quantization"] = made
+    form = engine.makes(method)
+    if form is not None:
+        reading.settings["quantization"] = form
     elif method in OF_THE_CHECKPOINT:
         reading.ignored.append(name)
         reading.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""

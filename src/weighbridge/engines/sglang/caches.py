@@ -139,12 +139,12 @@ class Cells:
 def cells(layers: Iterable[Layer], setting: SglangCacheSetting) -> Cells:
     shares = [(local(m, setting.tensor_parallel), n) for m, n in Counter(mixers(layers)).items()]
     near = [(m, n) for m, n in shares if isinstance(m, Attention) and _near(m, setting)]
-    rest = [
+    others = [
         (m, n) for m, n in shares if isinstance(m, Attention | Latent) and not _near(m, setting)
     ]
     packed = [(m, n) for m, n in shares if isinstance(m, Compressed)]
     return Cells(
-        full=sum(n * token(m, setting) for m, n in rest)
+        full=sum(n * token(m, setting) for m, n in others)
         + ceil(sum(n * _past(m, setting) for m, n in packed)),
         sliding=sum(n * token(m, setting) for m, n in near)
         + ceil(sum(n * _window(m, setting) for m, n in packed)),

@@ -102,8 +102,8 @@ def _limits(reading: CommandReading) -> None:
 def _graphs(reading: CommandReading) -> None:
     sizes = reading.last("captures")
     if sizes is not None and sizes[1]:
-        found = [int(reading.read("whole", sizes[0], size)) for size in sizes[1]]
-        reading.settings["cuda_graph_max_bs"] = max(found)
+        sizes_read = [int(reading.read("whole", sizes[0], size)) for size in sizes[1]]
+        reading.settings["cuda_graph_max_bs"] = max(sizes_read)
     backend = reading.last("graphs")
     if backend is not None and backend[1] == "disabled":
         reading.settings["disable_cuda_graph"] = True

@@ -43,8 +43,8 @@ def change(before: "Infer", after: "Infer") -> dict[str, object]:
 
 def changes(before: "Infer", after: "Infer") -> str:
     """Write the settings that `after` has and `before` does not as flags."""
-    found = change(before, after).items()
-    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in found)
+    changed = change(before, after).items()
+    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in changed)
 
 
 def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
@@ -89,7 +89,7 @@ def _of_model(subject: Subject, w: "Infer") -> Iterator[str]:
 
 
 def settings(effective: Effective, w: "Infer") -> EffectiveSettings:
-    found: EffectiveSettings = {
+    values: EffectiveSettings = {
         "tensor_parallel_size": effective.tensor,
         "pipeline_parallel_size": effective.pipeline,
         "data_parallel_size": effective.pools_of,
@@ -110,10 +110,10 @@ def settings(effective: Effective, w: "Infer") -> EffectiveSettings:
         "kv_cache_dtype": effective.kv,
     }
     if effective.algorithm is not None:
-        found |= {
+        values |= {
             "speculative_algorithm": effective.algorithm,
             "num_speculative_tokens": effective.drafted,
         }
     if effective.loras:
-        found |= {"max_loras": effective.loras, "max_lora_rank": effective.lora_rank}
-    return found
+        values |= {"max_loras": effective.loras, "max_lora_rank": effective.lora_rank}
+    return values

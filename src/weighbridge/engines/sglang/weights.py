@@ -78,8 +78,8 @@ def on_the_host(nbytes: int) -> Component:
 
 def bounds(layers: int, ranks: int) -> tuple[int, ...]:
     """Give each stage layers // stages, and one more of the rest to the last ones."""
-    rest = layers % ranks
-    return parallel.bounds([layers // ranks + (i >= ranks - rest) for i in range(ranks)])
+    left_over = layers % ranks
+    return parallel.bounds([layers // ranks + (i >= ranks - left_over) for i in range(ranks)])
 
 
 def of_class(model_type: str) -> parallel.ClassSplit:

@@ -391,7 +391,7 @@ def parts(
         f"{setting.sequences} x {request:,} blocks x {planned.block:,} bytes in "
         f"{len(planned.groups)} groups"
     )
-    rest = CacheBytes(kv=max(0, total - content_of.kv - content_of.state))
+    others = CacheBytes(kv=max(0, total - content_of.kv - content_of.state))
     here = {local(m, setting.tensor_parallel): n for m, n in kinds.items()}
     dtype = setting.dtype if setting.kv_cache_dtype == "auto" else FLOAT8
     formula_of_tokens = spelled.cache(
@@ -403,7 +403,7 @@ def parts(
             formula=formula_of_tokens or f"{setting.sequences} x {setting.context:,} tokens",
             source=SOURCE,
         ),
-        *components(rest, formula=formula, source=SOURCE, detail="whole blocks and padding"),
+        *components(others, formula=formula, source=SOURCE, detail="whole blocks and padding"),
     )
 
 

@@ -83,8 +83,8 @@ def _limits(reading: CommandReading) -> None:
     if reading.last("limits") is None:
         return
     name = reading.said["limits"][-1][0]
-    found = _old_limits(reading) or reading.merged("limits")
-    for kind, limit in found.items():
+    limits = _old_limits(reading) or reading.merged("limits")
+    for kind, limit in limits.items():
         options: dict[str, Any] = limit if isinstance(limit, dict) else {"count": limit}
         number = reading.read("whole", name, options.get("count", 999))
         if kind != "image":
@@ -153,41 +153,41 @@ def _optimization(reading: CommandReading) -> None:
 def _captures(reading: CommandReading, name: str, sizes: object) -> None:
     """The largest counts. --cuda-graph-sizes N alone was the largest too."""
     listed = sizes if isinstance(sizes, list) else [sizes]
-    found = [int(reading.read("whole", name, size)) for size in listed]
-    if found:
-        reading.settings["max_cudagraph_capture_size"] = max(found)
+    counts = [int(reading.read("whole", name, size)) for size in listed]
+    if counts:
+        reading.settings["max_cudagraph_capture_size"] = max(counts)
 
 
 def _speculative(reading: CommandReading) -> None:
-    found = reading.merged("speculative")
+    config = reading.merged("speculative")
     for what in ("method", "model", "num_speculative_tokens"):
         said = reading.last(f"spec_{what}")
         if said is not None:
-            found[what] = said[1]
-    method = _method(reading, found) if found else None
+            config[what] = said[1]
+    method = _method(reading, config) if config else None
     if method is None:
         return
     reading.settings["speculative_method"] = method
-    _draft(reading, method, found)
-    for key in sorted(found.keys() - {"method", "model", "num_speculative_tokens"}):
+    _draft(reading, method, config)
+    for key in sorted(config.keys() - {"method", "model", "num_speculative_tokens"}):
         reading.ignored.append(f"--speculative-config.{key}"[:120])
 
 
-def _draft(reading: CommandReading, method: str, found: dict[str, Any]) -> None:
+def _draft(reading: CommandReading, method: str, config: dict[str, Any]) -> None:
     name = "--speculative-config"
     if method in ("draft", "eagle", "eagle3"):
-        if not found.get("model"):
+        if not config.get("model"):
             raise reading.wrong(name, method, 'given with the draft: {"model": "org/name"}')
-        reading.settings["draft_model"] = str(found["model"])
-    tokens = found.get("num_speculative_tokens")
+        reading.settings["draft_model"] = str(config["model"])
+    tokens = config.get("num_speculative_tokens")
     if tokens is not None:
         number = reading.read("whole", f"{name}.num_speculative_tokens", tokens)
         reading.settings["num_speculative_tokens"] = number
 
 
-def _method(reading: CommandReading, found: dict[str, Any]) -> str | None:
+def _method(reading: CommandReading, config: dict[str, Any]) -> str | None:
     """vllm/config/speculative.py: SpeculativeMethod; every *_mtp is mtp."""
-    method, model = str(found.get("method") or "").lower(), str(found.get("model") or "")
+    method, model = str(config.get("method") or "").lower(), str(config.get("model") or "")
     if model.strip("[]") == "ngram" or method in ("ngram", "ngram_gpu", "[ngram]"):
         return "ngram"
     if method == "mtp" or method.endswith("_mtp"):

@@ -206,12 +206,12 @@ def positive(value: int | None, flag: str) -> int | None:
     return value
 
 
-def _share(given: float | None, rules: VllmRules) -> float:
-    if given is None:
+def _share(asked: float | None, rules: VllmRules) -> float:
+    if asked is None:
         return rules.utilization
-    if not 0 < given <= 1:
-        raise UsageError(f"--gpu-memory-utilization {given} is not above 0 and up to 1")
-    return given
+    if not 0 < asked <= 1:
+        raise UsageError(f"--gpu-memory-utilization {asked} is not above 0 and up to 1")
+    return asked
 
 
 def _asynchronous(w: "Infer", *, pooling: bool) -> bool:
@@ -233,13 +233,13 @@ def has_states(subject: Subject) -> bool:
 
 def _context_parallel(w: "Infer") -> int:
     """Decode context parallelism reuses the tensor-parallel ranks."""
-    found = positive(w.decode_context_parallel_size, "--decode-context-parallel-size") or 1
-    if (w.tensor_parallel_size or 1) % found:
+    ranks = positive(w.decode_context_parallel_size, "--decode-context-parallel-size") or 1
+    if (w.tensor_parallel_size or 1) % ranks:
         raise UsageError(
-            f"--decode-context-parallel-size {found} does not divide --tensor-parallel-size "
+            f"--decode-context-parallel-size {ranks} does not divide --tensor-parallel-size "
             f"{w.tensor_parallel_size or 1}"
         )
-    return found
+    return ranks
 
 
 def _speculative(w: "Infer") -> int:
@@ -314,7 +314,7 @@ def batch(
 
 def captured(
     subject: Subject,
-    at: tuple[int, int],
+    batch: tuple[int, int],
     w: "Infer",
     budget: Budget | None,
     rules: VllmRules,
@@ -325,11 +325,11 @@ def captured(
     if eager:
         return ()
     wide = facts(subject.model_type).vllm.wide_graphs
-    return captures(at, _speculative(w) + 1, w, budget, rules, wide=wide)
+    return captures(batch, _speculative(w) + 1, w, budget, rules, wide=wide)
 
 
 def captures(
-    at: tuple[int, int],
+    batch: tuple[int, int],
     length: int,
     w: "Infer",
     budget: Budget | None,
@@ -337,9 +337,9 @@ def captures(
     *,
     wide: bool,
 ) -> tuple[int, ...]:
-    """Tokens of the CUDA graphs. `at`: of a batch, and sequences; `length` is what one request
-    decodes at a time; `wide` models ask for twice as many."""
-    tokens, sequences = at
+    """Return the tokens of each CUDA graph. `batch`: its tokens, and its sequences; `length` is
+    what one request decodes at a time; `wide` models ask for twice as many."""
+    tokens, sequences = batch
     limit = WIDE_GRAPHS if rules.wide_graphs and hardware.blackwell(budget) else GRAPHS
     if rules.graphs_by_sequences:
         limit = min(2 * length * sequences, limit)

@@ -105,9 +105,9 @@ def step(
     moments: list[tuple[int, str]] = [(3 * hidden, "projections")]
     kinds = dict.fromkeys(blocks)
     for block in kinds:
-        given, projected = _mixed(block, blocks, share.tensor)
-        attended = 0 if eager else given
-        moments.append((attended + given * eager + 3 * hidden + projected, "projections"))
+        outputs, projected = _mixed(block, blocks, share.tensor)
+        attended = 0 if eager else outputs
+        moments.append((attended + outputs * eager + 3 * hidden + projected, "projections"))
         moments += [(attended + _fed(f, hidden, share), _named(f)) for f in block.feeds]
     widest, what = max(moments)
     return StepWidths(
@@ -151,7 +151,7 @@ def workspace(feed: Feed, hidden: int, share: RankShare) -> int:
 
 def _mixed(block: LayerBlock, blocks: Sequence[LayerBlock], ranks: int) -> tuple[int, int]:
     sizes = [_sizes(_local(_owner(m, blocks), ranks), block) for m in block.mixers]
-    return sum(given for given, _ in sizes), sum(projected for _, projected in sizes)
+    return sum(outputs for outputs, _ in sizes), sum(projected for _, projected in sizes)
 
 
 def _local(mixer: Mixer, ranks: int) -> Mixer:
@@ -190,8 +190,8 @@ def _sizes(mixer: Mixer, block: LayerBlock) -> tuple[int, int]:
 def _recurrent(recurrent: Recurrent) -> tuple[int, int]:
     match recurrent:
         case GatedDelta():
-            given = recurrent.value_heads * recurrent.value_dim
-            return given, 2 * recurrent.channels + given + 2 * recurrent.value_heads
+            outputs = recurrent.value_heads * recurrent.value_dim
+            return outputs, 2 * recurrent.channels + outputs + 2 * recurrent.value_heads
         case KimiDelta() | LinearAttention():
             return recurrent.heads * recurrent.dim, 4 * recurrent.heads * recurrent.dim
         case Mamba1() | Mamba2():
@@ -213,8 +213,8 @@ def _attention(attention: Attention | CrossAttention) -> tuple[int, int]:
 
 def _latent(latent: Latent, block: LayerBlock) -> tuple[int, int]:
     queries = latent.heads * (latent.nope + latent.rotary)
-    given = latent.heads * latent.value_dim
-    return given, 2 * queries + block.query_rank + 2 * latent.latent_elements
+    outputs = latent.heads * latent.value_dim
+    return outputs, 2 * queries + block.query_rank + 2 * latent.latent_elements
 
 
 def expanded_rows(context: int, sequences: int) -> int:

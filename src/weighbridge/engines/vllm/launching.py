@@ -26,12 +26,16 @@ CHANGED = (  # where the engine would not start as it was asked
 )
 
 
-def command(subject: Subject, at: VllmLaunch, w: "Infer") -> str:
+def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
     where = launch_line.place(subject)
     words = [*launch_line.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
         words += ["--revision", shlex.quote(where.revision)]
-    for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(subject, at, w)):
+    for flag, value in (
+        *_weights(subject, w),
+        *_flags(effective, w),
+        *_extras(subject, effective, w),
+    ):
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join(words)
 
@@ -44,8 +48,8 @@ def change(before: "Infer", after: "Infer") -> dict[str, object]:
 
 def changes(before: "Infer", after: "Infer") -> str:
     """Write the settings that `after` has and `before` does not as flags."""
-    found = ((getattr(Vllm, n).written, v) for n, v in change(before, after).items())
-    return " ".join(flag if v is True else f"{flag} {v}" for flag, v in found)
+    changed = ((getattr(Vllm, n).written, v) for n, v in change(before, after).items())
+    return " ".join(flag if v is True else f"{flag} {v}" for flag, v in changed)
 
 
 def _weights(subject: Subject, w: "Infer") -> Iterator[tuple[str, object]]:
@@ -56,48 +60,56 @@ def _weights(subject: Subject, w: "Infer") -> Iterator[tuple[str, object]]:
     yield from ((flag, value) for flag, value in named if value)
 
 
-def _flags(at: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
-    yield "--max-model-len", at.context
-    numbers = _numbers(at, w)
+def _flags(effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
+    yield "--max-model-len", effective.context
+    numbers = _numbers(effective, w)
     yield from ((setting.written, value) for setting, value, said in numbers if said)
-    yield from ((flag, True) for flag, said in _switches(at, w) if said)
+    yield from ((flag, True) for flag, said in _switches(effective, w) if said)
     yield from launch_line.others(Vllm, w, {*WRITTEN, *(one.name for one, _, _ in numbers)})
 
 
-def _numbers(at: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], object, object], ...]:
+def _numbers(effective: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], object, object], ...]:
     """Return (setting, its value, whether it is said)."""
     return (
-        (Vllm.gpu_memory_utilization, at.utilization, w.gpu_memory_utilization is not None),
-        (Vllm.max_num_seqs, at.sequences, w.max_num_seqs or at.requests == at.sequences),
-        (Vllm.max_num_batched_tokens, at.tokens, w.max_num_batched_tokens),
-        (Vllm.block_size, at.block_size, w.block_size),
-        (Vllm.num_gpu_blocks_override, at.blocks, at.blocks),
-        (Vllm.kv_cache_memory_bytes, at.kv_cache_bytes, at.kv_cache_bytes),
-        (Vllm.kv_cache_dtype, at.kv_cache_dtype, w.kv_cache_dtype),
+        (Vllm.gpu_memory_utilization, effective.utilization, w.gpu_memory_utilization is not None),
+        (
+            Vllm.max_num_seqs,
+            effective.sequences,
+            w.max_num_seqs or effective.requests == effective.sequences,
+        ),
+        (Vllm.max_num_batched_tokens, effective.tokens, w.max_num_batched_tokens),
+        (Vllm.block_size, effective.block_size, w.block_size),
+        (Vllm.num_gpu_blocks_override, effective.blocks, effective.blocks),
+        (Vllm.kv_cache_memory_bytes, effective.kv_cache_bytes, effective.kv_cache_bytes),
+        (Vllm.kv_cache_dtype, effective.kv_cache_dtype, w.kv_cache_dtype),
         (Vllm.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype),
         (
             Vllm.max_cudagraph_capture_size,
             w.max_cudagraph_capture_size,
             w.max_cudagraph_capture_size,
         ),
-        (Vllm.tensor_parallel_size, at.tensor, at.tensor > 1),
-        (Vllm.pipeline_parallel_size, at.pipeline, at.pipeline > 1),
-        (Vllm.data_parallel_size, at.data, at.data > 1),
-        (Vllm.decode_context_parallel_size, at.context_parallel, at.context_parallel > 1),
-        (Vllm.cpu_offload_gb, at.offload / GIB, at.offload),
+        (Vllm.tensor_parallel_size, effective.tensor, effective.tensor > 1),
+        (Vllm.pipeline_parallel_size, effective.pipeline, effective.pipeline > 1),
+        (Vllm.data_parallel_size, effective.data, effective.data > 1),
+        (
+            Vllm.decode_context_parallel_size,
+            effective.context_parallel,
+            effective.context_parallel > 1,
+        ),
+        (Vllm.cpu_offload_gb, effective.offload / GIB, effective.offload),
         (Vllm.max_loras, w.max_loras, w.max_loras),
         (Vllm.max_lora_rank, w.max_lora_rank or LORA_RANK, w.max_loras),
         (Vllm.attention_backend, w.attention_backend, w.attention_backend),
     )
 
 
-def _extras(subject: Subject, at: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
-    if at.speculative:
-        found: dict[str, object] = {"method": METHODS.get(at.method, at.method)}
+def _extras(subject: Subject, effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
+    if effective.speculative:
+        speculative: dict[str, object] = {"method": METHODS.get(effective.method, effective.method)}
         if w.draft_model:
-            found["model"] = launch_line.draft(subject, w)
-        found["num_speculative_tokens"] = at.speculative
-        yield "--speculative-config", shlex.quote(json.dumps(found))
+            speculative["model"] = launch_line.draft(subject, w)
+        speculative["num_speculative_tokens"] = effective.speculative
+        yield "--speculative-config", shlex.quote(json.dumps(speculative))
     if launch_line.limits_images(subject, w):
         yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
 
@@ -110,14 +122,14 @@ WRITTEN = (
 )
 
 
-def _switches(at: VllmLaunch, w: "Infer") -> Iterator[tuple[str, bool]]:
-    yield Vllm.enable_expert_parallel.written, at.expert_parallel
-    yield Vllm.enforce_eager.written, at.eager
-    yield Vllm.language_model_only.written, at.language_only
+def _switches(effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, bool]]:
+    yield Vllm.enable_expert_parallel.written, effective.expert_parallel
+    yield Vllm.enforce_eager.written, effective.eager
+    yield Vllm.language_model_only.written, effective.language_only
     yield "--enable-lora", bool(w.max_loras)
     yield Vllm.enable_prefix_caching.written, bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
-    yield Vllm.disable_hybrid_kv_cache_manager.written, not at.hybrid
+    yield Vllm.disable_hybrid_kv_cache_manager.written, not effective.hybrid
     yield Vllm.async_scheduling.written, bool(w.async_scheduling)
-    yield Vllm.enable_sleep_mode.written, at.sleeps
+    yield Vllm.enable_sleep_mode.written, effective.sleeps
     yield "--no-async-scheduling", w.async_scheduling is False

@@ -124,8 +124,8 @@ class ProfiledMoment:
 
     @property
     def total(self) -> Bytes:
-        rest = self.logits + self.workspaces
-        return Bytes(*(b + rest for b in self.activations))
+        others = self.logits + self.workspaces
+        return Bytes(*(b + others for b in self.activations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,8 +88,8 @@ def extent(t: GgmlTensor) -> int:
         return 0
     if t.dtype.block == 1:
         return t.dtype.nbytes + sum((n - 1) * b for n, b in zip(t.ne, t.nb, strict=True))
-    rest = sum((n - 1) * b for n, b in zip(t.ne[1:], t.nb[1:], strict=True))
-    return t.ne[0] * t.nb[0] // t.dtype.block + rest
+    strides = sum((n - 1) * b for n, b in zip(t.ne[1:], t.nb[1:], strict=True))
+    return t.ne[0] * t.nb[0] // t.dtype.block + strides
 
 
 def shape(*ne: int) -> Shape:
@@ -160,8 +160,8 @@ def view(t: GgmlTensor, ne: Sequence[int], nb: Sequence[int] = (), op: str = "vi
     """`nb` are the strides from the second on; by default those of a contiguous tensor."""
     v = GgmlTensor(op, t.dtype, shape(*ne), (t,))
     if nb:
-        given = (t.dtype.nbytes, *nb)
-        full = list(given)
+        strides = (t.dtype.nbytes, *nb)
+        full = list(strides)
         while len(full) < 4:
             full.append(full[-1] * v.ne[len(full) - 1])
         v.nb = (full[0], full[1], full[2], full[3])

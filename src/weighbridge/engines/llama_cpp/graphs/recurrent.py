@@ -33,8 +33,8 @@ def _rows(build: Build, states: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor, Ggm
 
 
 def _untouched(build: Build, flat: GgmlTensor, extra: GgmlTensor, states: GgmlTensor) -> None:
-    rest = g.get_rows(flat, extra)
-    build.graph.expand(g.into(rest, g.view(states, (states.ne[0], extra.ne[0]), (states.nb[1],))))
+    others = g.get_rows(flat, extra)
+    build.graph.expand(g.into(others, g.view(states, (states.ne[0], extra.ne[0]), (states.nb[1],))))
 
 
 def convolved(
