@@ -25,6 +25,7 @@ from weighbridge.settings.setting import Settings, launched
 from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 
 if TYPE_CHECKING:
+    from weighbridge.settings.shared import DraftSettings
     from weighbridge.workload import Infer
 
 GGUF = ".gguf"
@@ -51,7 +52,7 @@ def place(subject: Subject) -> LoadTarget:
     return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
 
 
-def draft(subject: Subject, w: "Infer") -> str:
+def draft(subject: Subject, w: "DraftSettings") -> str:
     """Return the place from which the model that proposes tokens is loaded; "" where there is
     none."""
     return (subject.draft and place(subject.draft).model) or w.draft_model or ""

@@ -31,13 +31,13 @@ from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
-    from weighbridge.workload import Infer
+    from weighbridge.engines.transformers.settings import Transformers
 
 FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
 SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
 
 
-def settings(subject: Subject, w: "Infer", plan: GenerationPlan) -> EffectiveSettings:
+def settings(subject: Subject, w: "Transformers", plan: GenerationPlan) -> EffectiveSettings:
     return {
         "attention": plan.prompt.kernel,
         "cache_implementation": None if plan.prompt.cache == "none" else plan.prompt.cache,
@@ -54,7 +54,7 @@ def settings(subject: Subject, w: "Infer", plan: GenerationPlan) -> EffectiveSet
 
 def facts(
     subject: Subject,
-    w: "Infer",
+    w: "Transformers",
     plan: GenerationPlan,
     devices: tuple[Device, ...],
     budget: "Budget | None",
@@ -178,7 +178,7 @@ class LaunchLine:
         return {"launch": self.text} if self.text else {"launch_note": self.why}
 
 
-def line(subject: Subject, w: "Infer", plan: GenerationPlan) -> LaunchLine:
+def line(subject: Subject, w: "Transformers", plan: GenerationPlan) -> LaunchLine:
     why = unwritten(subject, w, plan)
     if why:
         return LaunchLine(why=f"no line to paste: {why}")
@@ -197,7 +197,7 @@ def line(subject: Subject, w: "Infer", plan: GenerationPlan) -> LaunchLine:
     )
 
 
-def unwritten(subject: Subject, w: "Infer", plan: GenerationPlan) -> str:
+def unwritten(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
     """Return what transformers cannot be asked for in a line; "" where it can."""
     choice, scheme = subject.choice, subject.choice.scheme
     if choice.dtype.name not in FLOATS:
@@ -228,7 +228,7 @@ def _config(subject: Subject, plan: GenerationPlan) -> ConfigCall | None:
     return written(scheme.name, subject.choice.dtype.name) if scheme and _packs(subject) else None
 
 
-def _class(subject: Subject, w: "Infer") -> str:
+def _class(subject: Subject, w: "Transformers") -> str:
     if w.base_model:
         return "AutoModel"
     cls = subject.part.blueprint.cls
@@ -239,11 +239,13 @@ def _class(subject: Subject, w: "Infer") -> str:
     )
 
 
-def _drafts(w: "Infer") -> tuple[str, ...]:
+def _drafts(w: "Transformers") -> tuple[str, ...]:
     return ("AutoModelForCausalLM",) if w.draft_model else ()
 
 
-def _loaded(subject: Subject, w: "Infer", plan: GenerationPlan, config: ConfigCall | None) -> str:
+def _loaded(
+    subject: Subject, w: "Transformers", plan: GenerationPlan, config: ConfigCall | None
+) -> str:
     """Write the call of from_pretrained; the keyword `dtype` was `torch_dtype` before 4.56."""
     where = launch_line.place(subject)
     dtype = "dtype" if plan.rules.says_dtype else "torch_dtype"
@@ -276,7 +278,7 @@ def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _asked(subject: Subject, w: "Infer", plan: GenerationPlan) -> str:
+def _asked(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
     return (
         f"; model.generate({', '.join(['**inputs', *_words(subject, w, plan)])})"
         if plan.new
@@ -284,7 +286,7 @@ def _asked(subject: Subject, w: "Infer", plan: GenerationPlan) -> str:
     )
 
 
-def _words(subject: Subject, w: "Infer", plan: GenerationPlan) -> Iterator[str]:
+def _words(subject: Subject, w: "Transformers", plan: GenerationPlan) -> Iterator[str]:
     apart = w.prompt_len is not None or w.max_new_tokens is not None
     yield f"max_new_tokens={plan.new}" if apart else f"max_length={plan.context}"
     if plan.beams > 1:

@@ -36,7 +36,7 @@ from weighbridge.versions import release
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
-    from weighbridge.workload import Infer
+    from weighbridge.engines.transformers.settings import Transformers
 
 CACHES: tuple[CacheKind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
 GUESSED = (Compressed, GatedRecurrence, KimiDelta, LinearAttention, Rwkv)
@@ -82,7 +82,7 @@ def _rooms(budget: "Budget | None") -> tuple[int, ...]:
     return tuple(max(0, e.expected - context(c.part).bytes.expected) for e, c in cards)
 
 
-def plan(subject: Subject, w: "Infer", budget: "Budget | None") -> GenerationPlan:
+def plan(subject: Subject, w: "Transformers", budget: "Budget | None") -> GenerationPlan:
     number, _ = nearest(ENGINE, w.engine_version)
     version = (number[0], number[1] if len(number) > 1 else 0)
     class_rules = rules(version, subject.model_type, inner=subject.text is not None)
@@ -117,7 +117,7 @@ def plan(subject: Subject, w: "Infer", budget: "Budget | None") -> GenerationPla
     )
 
 
-def _first(subject: Subject, w: "Infer", rules: TransformersRules) -> ForwardStep:
+def _first(subject: Subject, w: "Transformers", rules: TransformersRules) -> ForwardStep:
     form = subject.choice.scheme
     attends(w.attention, rules, subject.model_type)
     return ForwardStep(
@@ -184,7 +184,7 @@ def _usual(subject: Subject) -> CacheKind:
     return "none" if off and language(subject).get("use_cache") is not True else "dynamic"
 
 
-def _cache(w: "Infer", dtype: str, usual: CacheKind) -> CacheKind:
+def _cache(w: "Transformers", dtype: str, usual: CacheKind) -> CacheKind:
     """The kind that was named, else the one that keeps what was asked for."""
     stored = w.kv_cache_dtype
     if w.cache_implementation is None and stored is not None:
@@ -201,7 +201,7 @@ def _cache(w: "Infer", dtype: str, usual: CacheKind) -> CacheKind:
     raise UsageError(f"--cache-implementation {name!r}: use {', '.join(CACHES)}")
 
 
-def _lengths(subject: Subject, w: "Infer") -> tuple[int, int, int]:
+def _lengths(subject: Subject, w: "Transformers") -> tuple[int, int, int]:
     """Tokens that an encoder reads, of the first step, and at the end of the last one. Where only
     the whole is known, the prompt is all but one token; an encoder reads what the decoder may
     write."""
@@ -239,13 +239,13 @@ def language(subject: Subject) -> Config:
     return whole if text is None else Config(text, model_type=subject.model_type)
 
 
-def _logits_memo(subject: Subject, w: "Infer", rules: TransformersRules) -> int:
+def _logits_memo(subject: Subject, w: "Transformers", rules: TransformersRules) -> int:
     if w.logits_to_keep is not None:
         return w.logits_to_keep
     return 0 if rules.whole_logits or not subject.body.causal else 1
 
 
-def _images(subject: Subject, w: "Infer") -> int:
+def _images(subject: Subject, w: "Transformers") -> int:
     """A class that writes nothing and has a tower (CLIP) does not run without an image."""
     if w.images is not None:
         return w.images
