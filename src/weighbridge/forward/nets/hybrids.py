@@ -53,9 +53,8 @@ from weighbridge.forward.parts.layer import (
     unpadded,
     with_padding,
 )
-from weighbridge.forward.parts.moe import Form, experts, experts_of, gated
+from weighbridge.forward.parts.moe import Form, by_sigmoid, experts, experts_of, gated
 from weighbridge.forward.parts.rotary import Rotary, nowhere, part_rotated, rotary_of, turned_width
-from weighbridge.forward.parts.routers import by_sigmoid
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
 

@@ -36,6 +36,7 @@ from weighbridge.forward.ops.shaping import cut, embedding, join, split
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks, attended, mask
 from weighbridge.forward.parts.layer import DecoderNet, Layer, mlp, normed, run
+from weighbridge.forward.parts.moe import router
 from weighbridge.forward.parts.rotary import (
     Rotary,
     complex_rotary,
@@ -43,7 +44,6 @@ from weighbridge.forward.parts.rotary import (
     rotary_of,
     rotated,
 )
-from weighbridge.forward.parts.routers import router
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
 

@@ -47,6 +47,7 @@ from weighbridge.forward.ops.shaping import cut, join, split
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import heads, mask, windows, written_out
 from weighbridge.forward.parts.layer import AttentionShape, DecoderNet, LayerShape, by_weight, mlp
+from weighbridge.forward.parts.moe import router
 from weighbridge.forward.parts.rotary import (
     Rotary,
     grids,
@@ -57,7 +58,6 @@ from weighbridge.forward.parts.rotary import (
     turned_width,
     wide_rotary,
 )
-from weighbridge.forward.parts.routers import router
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 

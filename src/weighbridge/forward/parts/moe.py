@@ -1,29 +1,45 @@
-"""Mixtures of experts as transformers 5 runs them: all experts of a layer in one grouped product.
+"""Mixtures of experts: routers, and as transformers 5 runs them all experts of a layer at once.
 
-    router    scores of all experts, their softmax (or sigmoid) in float32, the best few
+    router    to which experts tokens go, and what their outputs are weighed with: scores of all
+              experts from the hidden states, softmax or sigmoid, mostly in float32; the best few.
+              Gives (logits, weights, numbers), of which the last two are [tokens, k]; the layer
+              holds the logits to its end, since they are returned for the loss of balance, which is
+              off unless it is asked for
     experts   tokens sorted by expert, k times each; gate and up in one, their product, down; each
               weighed and put back in order, and summed
 
-Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward),
-models/qwen3_moe/modeling_qwen3_moe.py, models/deepseek_v3/modeling_deepseek_v3.py.
+Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward), models/*/modeling_*.py
+(classes named TopkRouter, TopKRouter), models/qwen3_moe/modeling_qwen3_moe.py,
+models/deepseek_v3/modeling_deepseek_v3.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from weighbridge.arch.body import Experts
-from weighbridge.arch.model_types import differs
+from weighbridge.arch.model_types import differs, facts
 from weighbridge.components.weights import MERGES
-from weighbridge.dtypes import INT32, INT64
+from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.ops.experts import gathered, grouped, summed_k
-from weighbridge.forward.ops.pointwise import add, add_, cast, mul, several
+from weighbridge.forward.ops import pointwise
+from weighbridge.forward.ops.experts import (
+    divided,
+    divided_,
+    gather,
+    gathered,
+    grouped,
+    masked,
+    softmax,
+    summed_k,
+    topk,
+)
+from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.pointwise import add, add_, cast, mul, of_result, scale, several, shift
 from weighbridge.forward.ops.shaping import split
 from weighbridge.forward.parts import one_by_one
 from weighbridge.forward.parts.layer import LayerShape, mlp
-from weighbridge.forward.parts.routers import router
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
 
@@ -91,7 +107,7 @@ def experts(
     """grouped_mm_experts_forward; its local variables live to its end. One by one before
     transformers 5."""
     if s.transformers < (MERGES,) or differs(s.built.kind, "looped_experts"):
-        return one_by_one.experts(s, p, x, weights, numbers, form)
+        return one_by_one.way(rule(s), form)(s, p, x, weights, numbers, form)
     m = s.m
     pairs, k = numbers.numel, numbers.shape[-1]
     expert_ids_g, perm = m.new((pairs,), INT64), m.new((pairs,), INT64)
@@ -127,3 +143,138 @@ def _biased(m: Machine, x: Tensor, biases: Tensor | None) -> Tensor:
 
 
 LAYER = LayerShape(feed=feed)
+
+
+# ---- routers
+
+Routed = tuple[Tensor, Tensor, Tensor]
+Router = Callable[[TrainingStep, Module, Tensor, Experts], Routed]
+
+
+def router(s: TrainingStep) -> Router:
+    """The class's own; a config may say that it is DeepSeek-V3's."""
+    return ROUTERS.get(rule(s), by_softmax)
+
+
+def rule(s: TrainingStep) -> str:
+    """Name the rule by which the class routes tokens; "" is a softmax of all scores."""
+    if s.built.config.get("scoring_func") == "sigmoid":
+        return facts(s.built.kind).training.router or "by_sigmoid"
+    return facts(s.built.kind.removesuffix("_text")).training.router
+
+
+def by_softmax(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """Qwen3MoeTopKRouter.forward"""
+    m = s.m
+    logits = linear(m, x, p.stacked(m, "gate.weight"))
+    probs = softmax(m, logits)
+    value, numbers = topk(m, probs, experts.top_k)
+    if s.built.config.get("norm_topk_prob") is not False:
+        value = divided_(m, value)
+    value = cast(m, value, logits.dtype)
+    return logits, value, numbers
+
+
+def mixtral(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """MixtralTopKRouter.forward: weights stay in float32, and what they weigh becomes so; before
+    transformers 5 they are cast back."""
+    m = s.m
+    logits = linear(m, x, p.stacked(m, "gate.weight"))
+    probs = pointwise.softmax(m, cast(m, logits, FLOAT32))
+    value, numbers = topk(m, probs, experts.top_k)
+    value = divided_(m, value)
+    return logits, cast(m, value, x.dtype) if s.transformers < (MERGES,) else value, numbers
+
+
+def by_sigmoid(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
+    m, rows = s.m, x.shape[0]
+    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+    scores = of_result(m, logits)
+    choice = shift(m, scores)
+    mask = m.new((rows, experts.count), FLOAT32)
+    hidden = m.new((rows, experts.count), BOOL)
+    masked = scale(m, choice)
+    _, numbers = topk(m, masked, experts.top_k)
+    weights = gather(m, scores, numbers)
+    if s.built.config.get("norm_topk_prob") is not False:
+        weights = divided_(m, weights)
+    del mask, hidden
+    return logits, scale(m, weights), numbers
+
+
+def wide_softmax(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """DeepseekV2TopkRouter.forward: in float32; groups of experts may be chosen first."""
+    m, config = s.m, s.built.config
+    logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+    scores = softmax(m, logits)
+    if config.get("topk_method") == "group_limited_greedy":
+        chosen = m.new(scores.shape, FLOAT32)
+        scores = masked(m, scores)
+        del chosen
+    weights, numbers = topk(m, scores, experts.top_k)
+    return logits, scale(m, weights), numbers
+
+
+def granite(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """GraniteMoeTopKRouter.forward: the softmax is of the best scores alone."""
+    m = s.m
+    logits = cast(m, linear(m, x, p.stacked(m, "router.layer.weight")), FLOAT32)
+    value, numbers = topk(m, logits, experts.top_k)
+    return logits, cast(m, pointwise.softmax(m, value), x.dtype), numbers
+
+
+def minimax(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """MiniMaxM2TopKRouter.forward: weights stay in float32."""
+    m = s.m
+    logits = linear(m, cast(m, x, s.dtype), p.stacked(m, "gate.weight"))
+    scores = of_result(m, cast(m, logits, FLOAT32))
+    choice = m.new(scores.shape, FLOAT32)
+    numbers = m.new((x.shape[0], experts.top_k), INT64)
+    weights = divided_(m, gather(m, scores, numbers))
+    del choice
+    return logits, weights, numbers
+
+
+def ernie(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """Ernie4_5_MoeTopKRouter.forward: in float32, also under autocast."""
+    m = s.m
+    with m.casting(None):
+        logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
+        weights = pointwise.softmax(m, logits)
+        numbers = topk(m, shift(m, weights.detach()), experts.top_k)[1]
+        weights = gather(m, weights, numbers)
+        weights = divided(m, weights)
+    return logits, cast(m, weights, x.dtype), numbers
+
+
+def hunyuan(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """HunYuanMoEV1Gate.forward: in float32 where its linear is, and what its weights weigh becomes
+    so; before transformers 5 they are cast back."""
+    m, w = s.m, p.weight("gate.wg")
+    logits = p.linear(m, cast(m, x, FLOAT32) if w.dtype == FLOAT32 else x, "gate.wg")
+    value, numbers = topk(m, pointwise.softmax(m, cast(m, logits, FLOAT32)), experts.top_k)
+    dtype = x.dtype if s.transformers < (MERGES,) else logits.dtype
+    return logits, cast(m, divided_(m, value), dtype), numbers
+
+
+def longcat(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
+    """LongcatFlashTopkRouter.forward: in float32, of experts that do nothing too."""
+    m = s.m
+    weight = cast(m, p.stacked(m, "router.classifier.weight"), FLOAT32)
+    logits = linear(m, cast(m, x, FLOAT32), weight)
+    scores = softmax(m, logits)
+    numbers = topk(m, shift(m, scores.detach()), experts.top_k)[1]
+    return logits, scale(m, gather(m, scores, numbers)), numbers
+
+
+ROUTERS: Mapping[str, Router] = {
+    "by_sigmoid": by_sigmoid,
+    "by_wide_softmax": wide_softmax,
+    "by_ernie_rule": ernie,
+    "by_granite_rule": granite,
+    "by_hunyuan_rule": hunyuan,
+    "by_longcat_rule": longcat,
+    "by_minimax_rule": minimax,
+    "by_mixtral_rule": mixtral,
+}

@@ -18,7 +18,7 @@ Source: transformers 4.57.6 (and 4.45.2, 4.48.3, 4.51.3, 4.53.3) models/*/modeli
 named SparseMoeBlock, MoE, Experts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import add, cast, mul, several
 from weighbridge.forward.ops.pointwise import summed as narrowed
 from weighbridge.forward.ops.shaping import part, shaped
-from weighbridge.forward.parts.routers import rule
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor
 from weighbridge.units import ceil_div
@@ -45,12 +44,9 @@ HITS = (4, 53)  # the loop is over experts with tokens, and copies each one's ro
 NAMES = ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2")
 
 
-def experts(
-    s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
-) -> Tensor:
-    """The sum over the experts of each token of `x`, [tokens, width]."""
-    way = OWN.get(rule(s), usual)
-    return (chosen if form.transposed else way)(s, p, x, weights, numbers, form)
+def way(rule: str, form: "Form") -> Callable[..., Tensor]:
+    """Choose how a class whose router has this rule runs its experts."""
+    return chosen if form.transposed else OWN.get(rule, usual)
 
 
 def usual(
@@ -209,7 +205,7 @@ def _product(m: Machine, x: Tensor, stack: Tensor, p: Module, name: str) -> Tens
     return add(m, out, part(m, bias, *bias.shape[1:]))
 
 
-OWN = {
+OWN: Mapping[str, Callable[..., Tensor]] = {  # by the rule of the router
     "by_sigmoid": wide,
     "by_longcat_rule": wide,
     "by_wide_softmax": in_order,
