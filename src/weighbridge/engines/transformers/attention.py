@@ -24,13 +24,7 @@ from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, CrossAttention
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
-from weighbridge.engines.transformers.stage import (
-    KV,
-    MixerCache,
-    attended,
-    reached,
-    remember,
-)
+from weighbridge.engines.transformers.stage import KV, MixerCache, attended, reached, remember
 from weighbridge.engines.transformers.step import Distances, ForwardStep, linear, norm, rotated
 
 

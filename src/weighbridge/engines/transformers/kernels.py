@@ -37,12 +37,7 @@ from dataclasses import dataclass
 from weighbridge.accelerators.chips import ASSUMED
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.kernels.attention import (
-    FLASH_MOST,
-    KernelShape,
-    efficient_forward,
-    flash_forward,
-)
+from weighbridge.kernels.attention import FLASH_MOST, KernelShape, efficient_forward, flash_forward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,16 +19,7 @@ from weighbridge.forward.nets import UNCOVERED, Net, bert
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous, own_softmax, product
 from weighbridge.forward.ops.biases import buckets
 from weighbridge.forward.ops.matrix import linear, matmul
-from weighbridge.forward.ops.pointwise import (
-    add,
-    add_,
-    cast,
-    dropout,
-    mul,
-    scale,
-    several,
-    shift,
-)
+from weighbridge.forward.ops.pointwise import add, add_, cast, dropout, mul, scale, several, shift
 from weighbridge.forward.ops.scans import interleaved, masked
 from weighbridge.forward.ops.shaping import copied, embedding, expand, first, gathered, turned
 from weighbridge.forward.parts import encoder

@@ -18,15 +18,7 @@ from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous
 from weighbridge.forward.ops.attention import product as of_heads
 from weighbridge.forward.ops.matrix import linear
-from weighbridge.forward.ops.pointwise import (
-    add,
-    add_,
-    cast,
-    dropout,
-    scale_,
-    several,
-    softmax,
-)
+from weighbridge.forward.ops.pointwise import add, add_, cast, dropout, scale_, several, softmax
 from weighbridge.forward.ops.shaping import copied, cut, cuts, embedding, expand, shaped
 from weighbridge.forward.parts.attention import attended, heads, mask
 from weighbridge.forward.parts.layer import normed, run

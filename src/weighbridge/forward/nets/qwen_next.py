@@ -37,9 +37,7 @@ from weighbridge.forward.ops.pointwise import (
     scale,
     shift,
 )
-from weighbridge.forward.ops.scans import (
-    softplus,
-)
+from weighbridge.forward.ops.scans import softplus
 from weighbridge.forward.ops.shaping import copied, join, split, turned
 from weighbridge.forward.parts.attention import Masks, attended, heads
 from weighbridge.forward.parts.layer import (

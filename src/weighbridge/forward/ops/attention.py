@@ -22,15 +22,7 @@ from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.ops.biases import with_sink
 from weighbridge.forward.ops.matrix import matmul
-from weighbridge.forward.ops.pointwise import (
-    add,
-    add_,
-    cast,
-    dropout,
-    of_result,
-    scale,
-    softmax,
-)
+from weighbridge.forward.ops.pointwise import add, add_, cast, dropout, of_result, scale, softmax
 from weighbridge.forward.ops.shaping import copied, expand, repeat, turned
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels import attention as kernels
