@@ -215,6 +215,7 @@ OTHER_GROUPS = (
 MIXTURES = ("Q2_K", "Q3_K_M", "Q4_0", "Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0", "IQ4_XS", "q4_k_m")
 
 
+@pytest.mark.slow
 @all_of("name", [*FORMATS, *OTHER_GROUPS, *MIXTURES])
 def test_every_format_can_be_asked_for(name):
     report = weighbridge.load(CONFIG, quantization=name)
@@ -235,6 +236,7 @@ def test_every_derived_fact_is_documented():
     assert sorted(named) == sorted(DerivedFacts.__annotations__)
 
 
+@pytest.mark.slow
 @all_of("name", DerivedFacts.__annotations__)
 def test_every_derived_fact_is_made_by_something(name):
     package = Path(weighbridge.__file__).parent

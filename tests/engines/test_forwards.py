@@ -63,7 +63,7 @@ def agree(name, attention, release=None):
 
 
 @pytest.mark.parametrize("attention", ["eager", None], ids=("eager", "sdpa"))
-@pytest.mark.parametrize("name", some(5, each(8, MODELS)))
+@pytest.mark.parametrize("name", some(9, each(8, MODELS)))
 def test_both_tell_one_forward(name, attention):
     same, told = agree(name, attention)
     assert same, told

@@ -499,6 +499,7 @@ def test_graphs_that_were_logged(name, w, gib):
     assert low <= gib * GIB <= high
 
 
+@pytest.mark.slow
 def test_awq_unpacks_a_layer_into_the_pool_of_graphs():
     """Qwen2.5-14B, --quantization awq, A5000, 0.13: 1.18 GiB. Turing has no other kernel, and since
     0.24 the flag does not choose one."""

@@ -34,6 +34,7 @@ def test_wording_and_figures(row):
     assert set(ALWAYS) <= found.parsed.keys()
 
 
+@pytest.mark.slow
 @EVERY
 def test_figures_survive_a_terminal_and_a_log_collector(row):
     """Wrapped within words, behind a rank, within JSON, with CRLF: the same figures."""

@@ -46,7 +46,7 @@ def answer():
 
 
 @pytest.mark.parametrize(
-    ("task", "workload"), [*LOADED, *some(5, SERVED), *some(18, TRAINED), SHARDED]
+    ("task", "workload"), [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED]
 )
 def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, workload):
     first = answer(task, workload)

@@ -271,6 +271,7 @@ def kept(tokens=1024, model="llama-2-7b", **settings):
     return (two - one) / tokens / 32
 
 
+@pytest.mark.slow
 def test_unsloth_fuses_linears_that_all_have_adapters_without_bias_or_dora():
     """Else PEFT's run, and transformers' feed-forward: silu(gate) is kept, too, in 16 bits, and
     what each adapter reads."""
