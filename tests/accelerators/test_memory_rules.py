@@ -147,3 +147,9 @@ def test_rows_of_rocm_are_read_to_a_limit(monkeypatch):
     for count, read in ((1, 1), (2, 2), (3, 2)):
         found = amd.rocm_csv(head + "".join(rows[:count])).devices
         assert [one.total for one in found] == [GIB] * read
+
+
+@pytest.mark.parametrize("typed", ["4090:-1", "4090:1.5", "4090:0", "4090 x -2"])
+def test_a_count_is_a_whole_number_of_at_least_one(typed):
+    with pytest.raises(UsageError, match="a count is a whole number, 1 or more"):
+        find(typed)

@@ -1,7 +1,7 @@
 """The golden suite on a fake GPU, and what real ones measured beside it.
 
-Every program runs, and runs the same way twice. Records of real GPUs are in tests/golden/CARD/
-(`make golden`): each trace is held to them, at the torch version that was measured.
+Every program runs, and runs the same way twice. Records of real GPUs are put in
+tests/golden/CARD/ by `make golden`: each trace is held to them, at the torch version that was measured.
 """
 
 import json

@@ -147,7 +147,7 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], S
     if not named and not machines:
         raise NotFoundError(
             f"no accelerator matches {pattern!r:.80}; `weighbridge gpus` lists them all, and "
-            "--gpu-memory 24GiB takes a size"
+            "other commands take a size: --gpu-memory 24GiB"
         )
     raise NotFoundError("no accelerator that we know of has all that; leave a filter out")
 

@@ -38,7 +38,7 @@ COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
     re.compile(pattern)
     for pattern in (
         rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
-        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>\d{1,9})",
+        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
         rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
         r"(?P<count>\d{1,9}) +(?P<name>.+)",
     )
@@ -95,7 +95,8 @@ def find(text: str) -> DeviceChoice:
         match = pattern.fullmatch(typed)
         inner = _device(match["name"]) if match else None
         if match and inner:
-            return _times(inner, int(match["count"]), text)
+            count = int(match["count"]) if match["count"].isdecimal() else 0
+            return _times(inner, count, text)
     if "+" in text:  # which of them it is
         _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
     raise _unknown(text, typed)
@@ -226,7 +227,7 @@ def _named(pattern: str) -> Part | None:
 
 def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
     if count < 1:
-        raise UsageError(f"--gpu {text!r}: a count is 1 or more")
+        raise UsageError(f"--gpu {text!r}: a count is a whole number, 1 or more")
     if choice.count * count > MOST:
         raise UsageError(
             f"--gpu {text!r:.80}: {choice.count * count:,} devices; our limit is {MOST:,}"

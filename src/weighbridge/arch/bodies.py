@@ -1,6 +1,6 @@
 """From a class's tensors and its layers to what a step computes.
 
-    body(plan, config, layers) = the layers' mixers, as `layers.py` read them from the config,
+    body(plan, config, layers) = the layers' mixers, as `cache_layers.py` read them from the config,
                                  beside feed-forwards, heads and widths off the tensors' shapes
 
 so a family needs no table of its own here. Layers without a cache (encoders) have their mixers

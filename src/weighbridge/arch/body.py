@@ -2,7 +2,7 @@
 
 Layers in order, each with what it mixes tokens by (`mixers.py`) and the feed-forwards behind it;
 the head; the encoder or the towers before it. Weights are not here (`blueprint.py`), nor what is
-remembered (`layers.py`): this is what a batch of tokens passes through.
+remembered (`cache_layers.py`): this is what a batch of tokens passes through.
 
 Letters: D hidden, F feed-forward, E experts, V vocabulary.
 """

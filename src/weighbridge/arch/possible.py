@@ -1,7 +1,7 @@
 """Claims of a file that no model can be true to: refused before anything is computed from them.
 
     heads       a whole number of them over each of keys and values, none wider than a kernel takes
-    experts     a token uses no more than there are (`families.py`, where the tensors are made)
+    experts     a token uses no more than there are (`families/`, where the tensors are made)
     positions   a length of 0 is none
 
 The rules are of what was read (`mixers.py`), not of keys, so that a config and the metadata of a

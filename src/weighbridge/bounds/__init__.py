@@ -12,7 +12,7 @@ accuracy.py    how near predictions come, as it was found for this version   acc
 
 An engine's own interval says what its rules leave open. A margin says how far nearly all published
 runs of the kind were above that, and most below: `tools/fit_intervals.py` reads it off the
-evidence, and docs/accuracy.md tells how. The shares are MOST and LEAST of lab/evidence/fitting.py.
+evidence, and docs/accuracy.md tells how. The shares are MOST and LEAST of lab/evidence/margins.py.
 """
 
 from weighbridge.bounds.margin import (

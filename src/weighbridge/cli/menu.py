@@ -86,7 +86,8 @@ def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
     except Exception as error:
         if os.environ.get("WEIGHBRIDGE_DEBUG") == "1":
             raise
-        return _complain(error)
+        # Python wraps what is raised while a class is made
+        return 130 if isinstance(error.__cause__, KeyboardInterrupt) else _complain(error)
 
 
 def _open_streams() -> None:

@@ -4,7 +4,7 @@
     latent       tokens x (r + rotary) e              and the indexer's key beside it
     recurrent    channels x columns e_conv + state e_state, whatever the context
 
-An engine adds its own blocks, padding and slack: `weighbridge.engines.caches`. The smallest that
+An engine adds its own blocks, padding and slack: `caches.py` of its folder. The smallest that
 any of them can hold for a request is `least`.
 """
 

@@ -55,6 +55,7 @@ ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
 NOT_YET = {
     "lmstudio": "llama.cpp",
     "koboldcpp": "llama.cpp",
+    "exllama": "vllm",
     "exllamav2": "vllm",
     "exllamav3": "vllm",
     "tgi": "vllm",
@@ -93,6 +94,6 @@ def engine(name: str) -> Engine:
     if plain in NOT_YET:
         raise UnsupportedError(
             f"--engine {name!r}: not yet; nearest is --engine {NOT_YET[plain]}, "
-            "whose budget differs"
+            "which takes memory by other rules"
         )
     raise UsageError(f"--engine {name!r} is not known; known: {', '.join(ENGINES)}")

@@ -49,8 +49,8 @@ class Verdict:
     source: str
     published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
     host: HostVerdict | None = None  # None where the answer has no host
-    # Share of the estimate's interval that fits (closeness.py): 1 of yes, 0 of no. None where
-    # something else than the interval is what leaves it open
+    # Share of the estimate's interval that fits (verdict/closeness.py): 1 of yes, 0 of no. None
+    # where something else than the interval is what leaves it open
     share_that_fits: float | None = None
     tight: bool = False  # it fits with less than a tenth of `usable_bytes` to spare
     tipped_by: str | None = None  # the component that tips it over; None where it fits

@@ -67,9 +67,9 @@ ENGINES = "weighbridge.engines."  # folders of engines: settings that are declar
 
 class LaunchFlag:
     """One way in which an engine's own command line says a setting: the flag's `names`; `reads`,
-    the kind of value where it is not the setting's own (launch/values.py; "false" of a switch that
-    turns it off; "code" where the dialect's own reads it); `plain`, values that mean the
-    default."""
+    the kind of value where it is not the setting's own (engines/launch/record.py; "false" of a
+    switch that turns it off; "code" where the dialect's own reads it); `plain`, values that mean
+    the default."""
 
     __slots__ = ("names", "plain", "reads")
 

@@ -26,7 +26,7 @@ class TrainingAnswer:
     effective ones, defaults included."""
 
     devices: tuple[Device, ...]
-    managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)
+    managed: int = 0  # bytes of states that the driver pages: on no device yet (host.py)
     settings: EffectiveSettings
     derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
 def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
-    """One machine, without states that the driver pages (paged.py)."""
+    """One machine, without states that the driver pages."""
     ranks = min(NODE, plan.sharding.ranks)
     process = host.processes(ranks)
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)

@@ -16,7 +16,7 @@ from weighbridge.wording import printable
 if TYPE_CHECKING:
     from weighbridge.report.verdict import HostVerdict, Verdict
 
-# How the sentences begin that compare two numbers (sentences.py): the figures say that
+# How the sentences begin that compare two numbers (verdict/reasons.py): the figures say that
 OPENINGS = ("needs about ", "too close to call: ")
 
 

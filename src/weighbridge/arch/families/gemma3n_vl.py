@@ -1,6 +1,6 @@
 """Gemma 3n whole, and MobileNetV5, which is its tower.
 
-Gemma 3n whole: MobileNetV5 for images, a Conformer for sound, the nested decoder of gemma3n.py.
+Gemma 3n whole: MobileNetV5 for images, a Conformer for sound, the nested decoder of gemma.py.
 
     ear: two strided convolutions with a norm over channels, L layers of (half MLP, chunked
     attention with relative positions, convolution, half MLP)

@@ -216,7 +216,7 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedPro
     if base in NOT_YET:
         raise UnsupportedError(
             f"{base}: its command line is not read yet; nearest is {NOT_YET[base]!r}, "
-            "whose budget differs"
+            "which takes memory by other rules"
         )
     if base not in PROGRAMS:
         return None

@@ -44,7 +44,13 @@ def change(before: "Infer", after: "Infer") -> dict[str, object]:
 def changes(before: "Infer", after: "Infer") -> str:
     """Write the settings that `after` has and `before` does not as flags."""
     changed = change(before, after).items()
-    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in changed)
+    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {_written(v)}" for n, v in changed)
+
+
+def _written(value: object) -> str:
+    """Return a value as its flag takes it: a whole number of GB is an integer there
+    (--cpu-offload-gb of server_args.py)."""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
@@ -70,7 +76,7 @@ def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[str]:
         if asked is True:
             yield flag
         elif asked or (asked == 0 and name in ZEROS):
-            yield from (flag, str(asked))
+            yield from (flag, _written(asked))
 
 
 def _of_model(subject: Subject, w: "Infer") -> Iterator[str]:

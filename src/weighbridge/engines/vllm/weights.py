@@ -1,5 +1,5 @@
-"""A rank's weights once they are on the card: the engine's tensors (`shards.py`), with
-what the allocator rounds them up by, replayed tensor by tensor in the order of the layers.
+"""A rank's weights once they are on the card: the engine's tensors (`servers/shards.py`),
+with what the allocator rounds them up by, replayed tensor by tensor in the order of the layers.
 
     allocated   since 512 bytes and remainders of up to 1 MiB belong to a tensor
     reserved    whole segments: what the driver has given

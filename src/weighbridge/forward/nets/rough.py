@@ -9,7 +9,7 @@
     the rest      has its gradient
 
 Weights, gradients and optimizer states are the class's own, to the byte. What is saved between
-forward and backward is `assumed`; tests/training/test_rough.py holds it beside the programs of all
+forward and backward is `assumed`; tests/forward/test_rough.py holds it beside the programs of all
 models that have one.
 """
 

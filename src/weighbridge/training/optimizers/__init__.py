@@ -75,8 +75,9 @@ def optimizer(name: str) -> Optimizer:
         raise UsageError(f"--optimizer {name}: {ELSEWHERE[known]}; near is adamw_torch")
     from difflib import get_close_matches
 
-    close = get_close_matches(known, NAMES, n=3, cutoff=0.5) or NAMES
-    raise UsageError(f"--optimizer {name!r} is not known; near are {', '.join(close)}")
+    close = get_close_matches(known, NAMES, n=3, cutoff=0.6)
+    near = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(NAMES)}"
+    raise UsageError(f"--optimizer {name!r} is not known; {near}")
 
 
 def taken_as(name: str) -> str:

@@ -12,7 +12,7 @@ from weighbridge.words import LANGUAGES, words_in
 
 Setting = Mapping[str, Any]
 SHARED = ("gpu",)  # stands above the tabs
-CLOSED = ("exact",)  # not for strangers (admission.py)
+CLOSED = ("exact",)  # not for strangers (answering.py)
 NONE = ("-", "")  # of a list: nothing is said, and the default rules
 ASKED = ("fit", "load", "infer", "train")
 LISTED = ("gpus", "models")
