@@ -99,3 +99,10 @@ def test_causes_of_messages_that_the_rules_were_not_made_from():
 
 def test_the_counts_above_can_fail():
     assert right(messages(), lambda row: "activations") == 10
+
+
+@pytest.mark.parametrize("ends", ["", ".", " (GPU 0; 23.69 GiB total capacity", "\n"])
+def test_a_message_that_was_cut_off_behind_its_first_size_is_read(ends):
+    message = read(f"CUDA out of memory. Tried to allocate 2.00 GiB{ends}")
+    assert message.wording.startswith("torch")
+    assert message.parsed["requested_bytes"] == 2 << 30

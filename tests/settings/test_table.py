@@ -63,7 +63,7 @@ def test_what_is_written_is_what_is_meant(name, written, meant):
         ("enforce_eager", "yes", "true or false"),
         ("attention", "fast", "flash, efficient"),
         ("context", "9" * 400, "--context"),
-        ("dtype", "", "text"),
+        ("dtype", "", "a name"),
         ("contxt", 5, "did you mean context"),
     ],
 )

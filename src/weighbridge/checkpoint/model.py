@@ -235,6 +235,11 @@ def _check_size(plan: Blueprint, part: StoredModel) -> None:
             f"{' x '.join(map(str, empty.shape))}: "
             f"correct {those if keys else 'the size that is 0'}"
         )
+    if plan.parameters > MOST_PARAMETERS and part.library == "size":
+        raise BadFileError(
+            f"{plan.parameters:.1e} parameters are more than any model has: our limit is "
+            f"{MOST_PARAMETERS:.0e}"
+        )
     if plan.parameters > MOST_PARAMETERS:
         largest = max(plan.counted, key=lambda p: p.numel)
         raise BadFileError(

@@ -117,7 +117,7 @@ def _words(value: Any) -> tuple[str, ...]:
     return words
 
 
-WORD = ValueKind(name="word", metavar="NAME", read=_word, says="text")
+WORD = ValueKind(name="word", metavar="NAME", read=_word, says="a name")
 VERSION = ValueKind(name="version", metavar="V", read=_version, says="a version such as 2.5")
 RELEASE = ValueKind(
     name="release", metavar="V", read=_release, says="a version such as 2.5, or a date"
