@@ -230,7 +230,7 @@ WRONG = [
         {"model": "gpt2", "max_model_len": 512},
         "no argument 'max_model_len'; it is context",
     ),
-    ("fit", {"model": "gpt2", "gpu": ["4090", "3060"]}, "--gpu is text"),
+    ("fit", {"model": "gpt2", "gpu": ["4090", "3060"]}, "--gpu is a name"),
     ("infer", {}, "name a model"),
     ("infer", {"model": "llama-3.1-8b", "context": "many"}, "--context is a number such as"),
     ("infer", {"model": "llama-3.1-8b", "gpu": "rtx 9999"}, "9999"),
