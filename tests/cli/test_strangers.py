@@ -8,6 +8,7 @@ import json
 import random
 import re
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -407,6 +408,7 @@ def test_an_answer_that_unpacks_to_more_is_left_off(hub, tmp_path):
 
 @pytest.mark.slow
 def test_headers_that_trickle_end(tmp_path, monkeypatch):
+    """By the time of all headers; on a busy machine by that of one read, if a byte comes late."""
     import socket
     import threading
 
@@ -415,7 +417,7 @@ def test_headers_that_trickle_end(tmp_path, monkeypatch):
 
     def trickle():
         connection, _ = server.accept()
-        with connection:
+        with connection, suppress(OSError):  # who asked may be gone
             connection.recv(1000)
             for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10:
                 connection.send(bytes([byte]))
@@ -424,7 +426,8 @@ def test_headers_that_trickle_end(tmp_path, monkeypatch):
     thread = threading.Thread(target=trickle, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{server.getsockname()[1]}/model.safetensors"
-    assert "took more than 0.5 s" in refusal("load", url)
+    told = refusal("load", url)
+    assert "took more than 0.5 s" in told or "(timed out)" in told
     thread.join()
     server.close()
 
