@@ -408,7 +408,7 @@ def test_an_answer_that_unpacks_to_more_is_left_off(hub, tmp_path):
 
 @pytest.mark.slow
 def test_headers_that_trickle_end(tmp_path, monkeypatch):
-    """By the time of all headers; on a busy machine by that of one read, if a byte comes late."""
+    """The limit of all headers ends them; on a busy machine that of one read may come first."""
     import socket
     import threading
 
