@@ -210,12 +210,13 @@ def by_experts(
     logits = heap.take(4 * step.rows * experts.count)
     plain = _summed(heap, step, pairs, pairs, (step.hidden, inner))
     both = heap.take(step.wide(mixer.key_elements + mixer.value_elements))  # keys, values: views
-    sizes = step.wide(mixer.key_elements), step.wide(mixer.value_elements)
-    queries, keys = (rotated(heap, nbytes) for nbytes in (plain.nbytes, sizes[0]))
+    queries = rotated(heap, plain.nbytes)
+    keys = rotated(heap, step.wide(mixer.key_elements))
     heap.drop(plain)
-    if mixer.causal and step.cache != "none":
-        sizes = _remembered(heap, step, cache, mixer, keys, sizes[1])
-        keys = heap.take(0)
+    sizes: tuple[int, ...] = (keys.nbytes, step.wide(mixer.value_elements))
+    keeps = mixer.causal and step.cache != "none"
+    if keeps:
+        sizes = remember(heap, step, cache, (keys, heap.take(sizes[1])), reach=mixer.reach)
     copies = heap.all((experts.top_k * nbytes for nbytes in sizes), "activations")
     heads = replace(mixer, kv_heads=mixer.heads)
     output, *cache.scores = attend(
@@ -225,25 +226,12 @@ def by_experts(
         copies[0].nbytes,
         copies[1].nbytes,
     )
-    if mixer.causal and step.cache != "none":
+    if keeps:
         attended(heap, step, cache, mixer)
     heap.drop(both)
     out = _summed(heap, step, pairs, step.rows, (inner, step.hidden))
-    heap.drop(output, queries, keys, *copies, *routes, logits)
+    heap.drop(output, queries, *(() if keeps else (keys,)), *copies, *routes, logits)
     return out
-
-
-def _remembered(
-    heap: Heap,
-    step: ForwardStep,
-    cache: MixerCache,
-    mixer: Attention,
-    keys: LiveTensor,
-    values: int,
-) -> tuple[int, int]:
-    """Bytes of the keys and values that are attended to, once the cache has the new ones."""
-    sizes = remember(heap, step, cache, (keys, heap.take(values)), reach=mixer.reach)
-    return sizes[0], sizes[1]
 
 
 def _summed(

@@ -84,12 +84,14 @@ def experts(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     chosen = _routed(heap, step, experts)
     stacked = step.rules.stacked_experts and not step.style.looped_experts
     run = _grouped if stacked else _looped
-    if step.style.expert_attention or (step.style.sorted_experts and not stacked):
-        return _sorted(heap, step, experts, chosen)
+    if step.style.sorted_experts and not stacked:
+        run = _sorted
     if step.style.repeated_experts and not step.rules.stacked_experts and step.packed is None:
         run = _repeated
     if step.rules.batched_experts and stacked and not step.prompt and step.packed is None:
         run = _batched
+    if step.style.expert_attention:  # JetMoE's own in every release
+        run = _sorted
     out = run(heap, step, experts)
     if experts.shared:
         beside = beside or [_shared(heap, step, experts)]
@@ -201,9 +203,7 @@ def _repeated(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     return out
 
 
-def _sorted(
-    heap: Heap, step: ForwardStep, experts: Experts, chosen: Sequence[LiveTensor]
-) -> LiveTensor:
+def _sorted(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """Tokens in the order of their experts through one linear of all experts after the other, whose
     results are joined; local variables live to the end."""
     pairs = step.rows * experts.top_k
@@ -221,7 +221,7 @@ def _sorted(
     out = heap.take(step.wide(step.hidden))
     if step.style.expert_attention:
         heap.drop(down)
-    heap.drop(inputs, *order, product, weighted, zeros, *chosen)
+    heap.drop(inputs, *order, product, weighted, zeros)
     return out
 
 
