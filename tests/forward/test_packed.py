@@ -20,8 +20,8 @@ LAYERS, EACH = 16, 2 * 2048 * 2048 + 2 * 512 * 2048 + 3 * 8192 * 2048  # of Llam
 
 
 def report(form, **settings):
-    given = {"method": "lora", "quantization": form, "seq_len": 256, **settings}
-    return api.train("llama-3.2-1b", offline=True, **given)
+    given = {"method": "lora", "framework": "trainer", "quantization": form, "seq_len": 256}
+    return api.train("llama-3.2-1b", offline=True, **{**given, **settings})
 
 
 def dequantized(found, phase):

@@ -106,8 +106,9 @@ def written(path, arch, *, without=(), name=None, told=()):
 def test_it_takes_what_the_class_takes(tmp_path, arch, method):
     """To the byte, on the device; on the host every rank unpacks a copy."""
     path = written(tmp_path / "model.gguf", arch)
-    file = weighbridge.train(path, method=method, seq_len=128)
-    own = weighbridge.train({**COMMON, **MADE[arch][0]}, method=method, seq_len=128)
+    asked = {"method": method, "framework": "trainer", "seq_len": 128}
+    file = weighbridge.train(path, **asked)
+    own = weighbridge.train({**COMMON, **MADE[arch][0]}, **asked)
     assert file.devices[0].phases == own.devices[0].phases
     assert file.model.parameters == own.model.parameters
     assert any("dequantized" in said and own.model.architecture in said for said in file.warnings)

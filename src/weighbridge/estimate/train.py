@@ -1,6 +1,6 @@
 """`train`: what a training run takes, by phase, by the rules of one framework."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
+from weighbridge.forward.nets import predicts_next
 from weighbridge.memory import Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
@@ -36,7 +37,8 @@ DEQUANTIZED = ("fp8", "mxfp4")
 def train(model: Model, workload: Train) -> Report:
     """Report what a training run takes. Raises UnsupportedError where the model is outside our
     rules, UsageError where settings contradict each other."""
-    kind = usual()
+    kind, named = usual(), workload.framework
+    workload = meant(model, workload)
     if workload.exact:
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
     number, note = version(kind, workload.engine_version)
@@ -63,7 +65,10 @@ def train(model: Model, workload: Train) -> Report:
         model=facts(model),
         workload=_effective(asked, workload, training, written(number)) | answered.settings,
         devices=answered.devices,
-        derived=derived(asked, missing) | answered.derived | _condition(said_no),
+        derived=derived(asked, missing)
+        | answered.derived
+        | _recipe(workload, named)
+        | _condition(said_no),
         verdict=on_host.both(
             judged,
             answered.devices,
@@ -78,6 +83,23 @@ def train(model: Model, workload: Train) -> Report:
     )
 
 
+# Classes that predict the next token, which TRL's SFTTrainer trains (trl 1.16 sft_trainer.py)
+PREDICT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+def meant(model: Model, workload: Train) -> Train:
+    """Return the question as people mean it: adapters without a framework are trained by the recipe
+    of PEFT and TRL, where TRL trains the class."""
+    number, _ = version(usual(), workload.engine_version)
+    settings, part = frameworks.recipe(workload, number), model.parts[0]
+    text = part.config.get("text_config")
+    kinds = (c.get("model_type") for c in (part.config, text) if isinstance(c, Mapping))
+    trained = part.library == "transformers" and part.blueprint.cls.endswith(PREDICT)
+    if not settings or not trained or not all(predicts_next(str(kind)) for kind in kinds if kind):
+        return workload
+    return workload.but(**settings)
+
+
 def followed(model: Model, workload: Train) -> int:
     """Parameters that a run follows one by one: before transformers 5 each expert has its own."""
     number, _ = version(usual(), workload.engine_version)
@@ -86,6 +108,11 @@ def followed(model: Model, workload: Train) -> int:
         parameter.routed[1] if apart and parameter.kind == "expert" else 1
         for parameter in model.parts[0].blueprint.counted
     )
+
+
+def _recipe(workload: Train, named: str | None) -> DerivedFacts:
+    """Name the recipe where no framework was named and one was taken."""
+    return {"recipe": "PEFT + TRL"} if workload.framework == "trl" and named is None else {}
 
 
 def _condition(condition: str) -> DerivedFacts:
@@ -142,6 +169,7 @@ class Alone:
 
 def run(model: Model, workload: Train) -> Alone:
     """Plan and answer a run without the margins of published ones."""
+    workload = meant(model, workload)
     number, _ = version(usual(), workload.engine_version)
     budget = workload.budget()
     asked, training = _planned(model, workload, number, budget)

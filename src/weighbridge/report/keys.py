@@ -102,6 +102,7 @@ class DerivedFacts(TypedDict, total=False):
     ollama_ps: str
     # train
     runs_only: str
+    recipe: str
     trainable_parameters: int
     saved_activation_bytes: int
     first_step_peak_bytes: int

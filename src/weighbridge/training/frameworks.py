@@ -19,6 +19,10 @@ what.
     lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
 
+Nobody names a framework: full training is the Trainer's. Adapters are trained by the recipe that the
+guides of PEFT and TRL document: TRL's SFTTrainer, over a base that is loaded in 16 bits
+(model_init_kwargs), of a class that predicts the next token.
+
 Several ranks: torchtitan shards over all that are left (data_parallel_shard_degree -1), torchtune's
 distributed recipes and litgpt's (FSDPStrategy) too; the others replicate.
 A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
@@ -303,6 +307,24 @@ def framework(name: str | None, release: str | None = None) -> Framework:
     if known is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
     return known.at(numbers(release))
+
+
+RECIPE_SINCE = (4, 56)  # transformers that TRL 1.16 runs with (trl 1.16 pyproject.toml)
+
+
+def recipe(w: Train, transformers: tuple[int, ...]) -> Mapping[str, str]:
+    """Return the settings that are meant where adapters are trained and no framework is named: {}
+    for full training, and where one is named. Beside older releases of `transformers` QLoRA has the
+    checkpoints that PEFT's prepare_model_for_kbit_training switches on."""
+    if w.framework or w.framework_version or w.method in (None, "full"):
+        return {}
+    if transformers < RECIPE_SINCE:
+        return {"checkpointing": w.checkpointing or "full"} if w.method == "qlora" else {}
+    chosen = PRECISIONS.get(w.precision or FRAMEWORKS["trl"].precision)
+    meant = {"framework": "trl"}
+    if w.dtype is None and chosen is not None:
+        meant["dtype"] = chosen.frozen.name
+    return meant
 
 
 def resolved(w: Train) -> tuple[Framework, Precision]:

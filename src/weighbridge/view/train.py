@@ -27,6 +27,12 @@ USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defau
     "modules_to_save": "",
     "images": "0",
 }
+RECIPE: Mapping[str, str] = {  # the same of adapters, where no framework is named
+    "framework": "trl",
+    "checkpointing": "full",
+    "loss": "trl",
+    "kbit_upcast": "none",
+}
 METHODS: Mapping[str, str] = {
     "full": "method.full",
     "lora": "method.lora",
@@ -91,6 +97,10 @@ def _given(answer: ShownAnswer) -> Iterator[str]:
     """Settings that are not a plain run's, as they are typed."""
     packs = answer.report.workload["method"] == "qlora"
     usual = {**USUAL, "kbit_upcast": "peft" if packs else "none"}
+    if answer.report.derived.get("recipe"):
+        usual |= RECIPE
+    elif answer.report.workload["method"] != "full":
+        usual["framework"] = ""
     if not answer.report.derived["as_stored"]:
         usual["quantization"] = "nf4" if packs else ""
     for name, default in usual.items():
@@ -108,7 +118,9 @@ def _facts(answer: ShownAnswer) -> Iterator[str]:
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
     """The run's own settings that matter most."""
-    w = answer.report.workload
+    w, recipe = answer.report.workload, answer.report.derived.get("recipe")
+    if recipe:
+        yield answer.say("footer.recipe", who=recipe)
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
     ranks = w["data_parallel_size"] * w["context_parallel_size"]
     if w["shard"] != "none" and ranks > 1:

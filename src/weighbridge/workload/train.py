@@ -51,10 +51,11 @@ class RunSettings(Settings):
         "deepspeed",
         "megatron",
         "plain",
-        help="Whose defaults and conventions. Default: trainer.",
+        help="Whose defaults and conventions. Default: trainer; of adapters the recipe of PEFT and "
+        "TRL (trl, the base in 16 bits).",
         default="trainer",
         label_zh="框架",
-        zh="按哪个框架的默认值和惯例。默认 trainer。",
+        zh="按哪个框架的默认值和惯例。默认 trainer;适配器按 PEFT 和 TRL 的做法(trl,底座 16 位)。",
     )
     framework_version: Str = release(
         help="Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.",

@@ -142,13 +142,19 @@ def _of_llamas_shape(names: Sequence[str], blocks: Sequence[LayerBlock]) -> bool
     return alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers)
 
 
+def predicts_next(model_type: str) -> bool:
+    """Tell whether the class of `model_type` is trained to predict the next token."""
+    net = _net(model_type.removesuffix("_text"))
+    return net is None or net.loss is None or net.causal
+
+
 def _loss(kind: str, net: Net | None, name: str) -> Loss:
     """The class's own, where it has one; else that of causal language models."""
     if net is None or net.loss is None:
         return _by_name(name)
     if name == "standard":
         return net.loss
-    if not net.causal:
+    if not predicts_next(kind):
         raise UsageError(f"--loss {name}: {kind} predicts no next token; leave it out")
     return _by_name(name)
 
