@@ -17,7 +17,7 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge import catalogue
-from weighbridge.catalogue import CatalogueEntry, ollama_tags, pipelines, tunes
+from weighbridge.catalogue import CatalogueEntry, pipelines, tunes
 from weighbridge.catalogue.owners import OF_OWNERS, PADDED, PUBLISHED, USUALLY
 from weighbridge.catalogue.tunes import Tune
 
@@ -229,7 +229,7 @@ def meaning(text: str) -> Meaning | None:
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
     instructed = tune or _instructed(typed, entry)
     tuned = _of_tune(_padded(entry, form), instructed)
-    note = _said(text.strip(), named or entry.name, entry, form)
+    note = _said(text.strip(), entry)
     if tune or instructed.positions:
         note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
     return Meaning(tuned, stored, note, named)
@@ -358,15 +358,9 @@ def _shapes(typed: str, entry: CatalogueEntry) -> str:
     return f"{typed} is sized as {entry.name} ({entry.repo_id})"
 
 
-def _said(typed: str, name: str, entry: CatalogueEntry, form: str) -> str:
+def _said(typed: str, entry: CatalogueEntry) -> str:
     """Say what was made of a model's name; "" for another spelling of it."""
-    if _key(typed.lower()) == _key(entry.name):
-        return ""
-    shapes = _shapes(typed, entry)
-    if ":" not in typed or form or not _generates(entry):
-        return shapes
-    form = ollama_tags.format_of(name)
-    return f"{shapes}: with --engine ollama in {form}, as its tags usually are, else as published"
+    return "" if _key(typed.lower()) == _key(entry.name) else _shapes(typed, entry)
 
 
 def _tuned(typed: str, entry: CatalogueEntry) -> str:
@@ -379,14 +373,6 @@ def _tuned(typed: str, entry: CatalogueEntry) -> str:
         if match and (word in words or (":" in typed and not words & {"text", "base", "pt"})):
             return match.expand(tune)
     return entry.repo_id
-
-
-def _generates(entry: CatalogueEntry) -> bool:
-    """Tell whether a model writes text, and is not published in MXFP4, which Ollama's tags of it
-    are in."""
-    named = entry.config.get("architectures") or ("",)
-    writes = str(named[0]).endswith(("ForCausalLM", "ForConditionalGeneration"))
-    return writes and not in_mxfp4(entry)
 
 
 def in_mxfp4(entry: CatalogueEntry) -> bool:

@@ -33,6 +33,9 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     newest: Version  # and the last
     spellings: tuple[str, ...] = ()  # what else people call it
 
+    # References that are questions to it, where nobody names an engine: a pattern of them
+    named: str = ""
+
     # Command lines that launch it: read by DIALECT of its dialect.py
     programs: Mapping[str, tuple[str, ...]] = {}  # program -> subcommands that launch it, if any
     images: Mapping[str, str] = {}  # pattern of a container's name -> its program, or ""

@@ -324,6 +324,12 @@ class Prepared:
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
         engine = getattr(w, "engine", usual().name)
+        if task == "infer" and engine is None and isinstance(self.source, Inventory):
+            from weighbridge.questions.naming import named_engine
+
+            engine = named_engine(self.source.reference, self.model().parts[0], w)
+            w = w.but(engine=engine) if engine else w
+        engine = engine or usual().name
         named = w.quantization is not None or w.dtype is not None or task == "train"
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:

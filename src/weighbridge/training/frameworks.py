@@ -19,8 +19,8 @@ what.
     lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
 
-Nobody names a framework: full training is the Trainer's. Adapters are trained by the recipe that the
-guides of PEFT and TRL document: TRL's SFTTrainer, over a base that is loaded in 16 bits
+Nobody names a framework: full training is the Trainer's. Adapters are trained by the recipe that
+the guides of PEFT and TRL document: TRL's SFTTrainer, over a base that is loaded in 16 bits
 (model_init_kwargs), of a class that predicts the next token.
 
 Several ranks: torchtitan shards over all that are left (data_parallel_shard_degree -1), torchtune's

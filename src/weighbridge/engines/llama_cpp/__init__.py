@@ -20,6 +20,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(4905,),
     newest=(11200,),
+    named=r".+-gguf(?::[\w-]+)?",
     spellings=("llamacpp", "llama_cpp", "llama-cpp", "llama-server"),
     reads="gguf",
     programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},

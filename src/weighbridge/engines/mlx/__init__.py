@@ -16,6 +16,7 @@ ENGINE = Engine(
     newest=(0, 32),
     registers=False,
     spellings=("mlx-lm", "mlx_lm"),
+    named=r"mlx-community/.+|.+-mlx(?:-\w+)*",
     metal=True,
     programs={
         **dict.fromkeys(("mlx_lm.generate", "mlx_lm.chat", "mlx_lm.server"), ()),

@@ -16,6 +16,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 6),
     newest=(0, 33),
+    named=r"[^/:]+:[^/:]+",
     reads="gguf",
     usual="Q4_K_M",
     snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",

@@ -20,6 +20,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 9),
     newest=(0, 33),
+    named=r".+-awq",
     programs={
         "vllm": ("serve",),
         "vllm.entrypoints.openai.api_server": (),
