@@ -27,6 +27,7 @@ from weighbridge.workload import SPREAD, Infer, foreign, layouts
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+NEAR = 4  # layers fewer than the most that may fit, of which one surely does
 # Intervals beside the devices' own, and the published figure that each is
 TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
@@ -55,7 +56,23 @@ def infer(
         except UsageError as error:
             if isinstance(error, UnsupportedError):
                 raise
-    return _infer(model, last, kind, draft, projector, limits)
+    report = _infer(model, last, kind, draft, projector, limits)
+    most = _kept_on_card(report, workload, kind)
+    for layers in range(most, max(most - NEAR, -1), -1) if most is not None else ():
+        fewer = _infer(model, last.but(n_gpu_layers=layers), kind, draft, projector, limits)
+        if fewer.verdict is not None and fewer.verdict.fits == "yes":
+            return served.divided(report, fewer, layers, kind.title)
+    return report
+
+
+def _kept_on_card(report: Report, workload: Infer, kind: Engine) -> int | None:
+    """Count the layers that an engine keeps on the card by itself, of a model that does not fit
+    whole; None where it fits, and where somebody says how many."""
+    verdict = report.verdict
+    said = workload.n_gpu_layers is not None or workload.n_cpu_moe is not None
+    if not kind.keeps_what_fits or said or verdict is None or verdict.fits == "yes":
+        return None
+    return report.derived.get("n_gpu_layers_that_fit")
 
 
 def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:

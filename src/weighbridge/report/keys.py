@@ -100,6 +100,7 @@ class DerivedFacts(TypedDict, total=False):
     # Ollama
     ollama_ps_bytes: int
     ollama_ps: str
+    layers_on_card: list[int]  # [how many it keeps there by itself, of how many]
     # train
     runs_only: str
     recipe: str
