@@ -209,7 +209,7 @@ def fit(
 
     given = {"gpu": gpu, **settings}
     read_fit(given)  # before anything is fetched
-    return opened(model, _options(locals(), then="fitting.answers")).fit(**given)
+    return opened(model, _options(locals(), then="questions.fit.answers")).fit(**given)
 
 
 def explain_oom(

@@ -1,5 +1,6 @@
 """A model that is prepared once gives the answers that are given afresh, in whatever order."""
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -409,3 +410,13 @@ def test_a_training_run_that_nothing_serves_is_refused_as_it_is(monkeypatch):
     with pytest.raises(NotServedError) as error:
         weighbridge.train("qwen3-0.6b", gpu="4090")
     assert error.value is refusal or error.value.__cause__ is refusal
+
+
+def test_what_is_imported_while_a_source_is_waited_for_is_there(monkeypatch):
+    asked = []
+    monkeypatch.setattr("weighbridge.api.opened", lambda model, options: asked.append(options.then))
+    for ask in (weighbridge.load, weighbridge.infer, weighbridge.train, weighbridge.fit):
+        with contextlib.suppress(AttributeError):  # nothing was opened
+            ask("somebody/model")
+    assert len(asked) == 4
+    assert [name for name in asked if find_spec(name) is None] == []
