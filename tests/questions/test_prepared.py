@@ -417,6 +417,6 @@ def test_what_is_imported_while_a_source_is_waited_for_is_there(monkeypatch):
     monkeypatch.setattr("weighbridge.api.opened", lambda model, options: asked.append(options.then))
     for ask in (weighbridge.load, weighbridge.infer, weighbridge.train, weighbridge.fit):
         with contextlib.suppress(AttributeError):  # nothing was opened
-            ask("somebody/model")
+            ask("somebody/model", gpu="4090")
     assert len(asked) == 4
     assert [name for name in asked if find_spec(name) is None] == []
