@@ -13,6 +13,7 @@ from benchmarks import (
     agents,
     allocator,
     answers,
+    budgets,
     cold_start,
     corpus,
     fit,
@@ -35,6 +36,7 @@ from benchmarks.peers import peers
 from weighbridge._version import __version__
 
 BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
+    "budgets": budgets.run,
     "cold_start": cold_start.run,
     "answers": answers.run,
     "remedies": remedies.run,
@@ -67,7 +69,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--peers-python", default=sys.executable, metavar="PATH")
     parser.add_argument(
-        "--base", default="", metavar="PATH", help="the interpreter of another weighbridge"
+        "--base",
+        default="",
+        metavar="PATH",
+        help="another weighbridge: its interpreter, or the root of its checkout",
     )
     typed = parser.parse_args()
     unknown = [name for name in typed.names if name not in BENCHMARKS]

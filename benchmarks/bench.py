@@ -16,7 +16,7 @@ class Bench:
     rounds: int
     folder: Path  # for models, and for the homes of clients
     peers: Peers
-    base: str = ""  # the interpreter of another weighbridge, which is asked the same
+    base: str = ""  # another weighbridge, which is asked the same: its interpreter, or its checkout
 
     def weighbridge(
         self, name: str, *arguments: str, env: Mapping[str, str] = NO_ENV, expect: str = ""
@@ -50,7 +50,14 @@ class Bench:
 
 
 def _moved(command: Command, here: Path, there: Path) -> Command:
-    """The command with the other interpreter, or with the script that stands beside it."""
+    """The command with the other interpreter, or with the script that stands beside it; of a
+    checkout, with this interpreter and the other's sources."""
     own = Path(command.argv[0]) == here
-    program = str(there if own else there.parent / Path(command.argv[0]).name)
-    return replace(command, name=BASE.format(command.name), argv=[program, *command.argv[1:]])
+    env = dict(command.env)
+    if there.is_dir():
+        env["PYTHONPATH"] = str(there / "src")
+        program = command.argv[0]
+    else:
+        program = str(there if own else there.parent / Path(command.argv[0]).name)
+    name = BASE.format(command.name)
+    return replace(command, name=name, env=env, argv=[program, *command.argv[1:]])
