@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
 LAYERS = [  # low to high: a module imports only from its own layer and from those before it
     "_version",
     "lazily",
+    "records",
     "parsed",
     "wording",
     "errors",
@@ -188,6 +189,16 @@ def test_a_question_imports_what_it_needs(task, form):
     assert ours(found) & UNASKED[task] == set()
     assert len(ours(found)) <= MOST[task], sorted(ours(found))
     assert found & (HEAVY | SLOW) == set()
+
+
+@pytest.mark.house
+def test_records_are_ours():
+    """`dataclasses` costs 2 ms a class and an import; `weighbridge.records` has the same names."""
+    cheap = {"dataclass", "field", "replace", "KW_ONLY"}
+    for path in ROOT.rglob("*.py"):
+        for node in nodes(path.read_text(), ast.ImportFrom):
+            if node.module == "dataclasses" and path != ROOT / "records.py":
+                assert not cheap & {name.name for name in node.names}, path
 
 
 def test_what_is_not_imported_is_there():

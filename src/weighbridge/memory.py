@@ -5,9 +5,10 @@ of maxima. Levels nest: a component counts at its own level and at every higher 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
+
+from weighbridge.records import dataclass
 
 Level = Literal["allocated", "reserved", "driver"]
 LEVELS: tuple[Level, ...] = ("allocated", "reserved", "driver")

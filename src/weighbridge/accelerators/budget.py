@@ -8,13 +8,13 @@ that differ are judged each by its own: `usable` is that of the one that gives l
 """
 
 import re
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.accelerators.names import ChosenCard, DeviceChoice, find, least, sized
 from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass, replace
 from weighbridge.units import GIB, human, parse_size
 
 LOCAL = "local"  # --gpu

@@ -19,9 +19,9 @@ programming guide, table "Technical Specifications per Compute Capability".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from weighbridge.records import dataclass
 from weighbridge.units import KIB
 
 Version = tuple[int, int]  # compute capability

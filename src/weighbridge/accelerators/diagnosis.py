@@ -7,7 +7,6 @@ Versions are read from what pip has written down: nothing is imported, and no GP
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from weighbridge._version import __version__
@@ -17,6 +16,7 @@ from weighbridge.accelerators.detected.device import DetectedDevice, ToolOutput
 from weighbridge.accelerators.detected.here import PROGRAMS, Here, asked_of_torch, gathered, here
 from weighbridge.accelerators.detected.programs import where
 from weighbridge.accelerators.names import ChosenCard
+from weighbridge.records import dataclass
 
 PACKAGES = (  # what runs models, and what our extras bring
     *("torch", "transformers", "accelerate", "diffusers", "peft", "bitsandbytes", "vllm"),

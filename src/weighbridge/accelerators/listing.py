@@ -16,13 +16,13 @@ None is "not known": of makers and parts for which no page was read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, Version
 from weighbridge.accelerators.names import search
 from weighbridge.accelerators.parts import Instance, Part, parts
 from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.records import dataclass
 from weighbridge.units import GIB, parse_size
 
 TYPES = ("bf16", "fp8", "fp4", "int8")

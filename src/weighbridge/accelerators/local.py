@@ -11,7 +11,6 @@ its GPU may take and what the machine has left.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from weighbridge.accelerators import ram, rules
 from weighbridge.accelerators.detected.device import DetectedDevice, DeviceApi
@@ -20,6 +19,7 @@ from weighbridge.accelerators.names import ChosenCard, DeviceChoice, find, in_wo
 from weighbridge.accelerators.parts import MemoryFigure, Part, slice_of
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes, exactly
+from weighbridge.records import dataclass, replace
 from weighbridge.units import GIB, human
 
 VENDORS: dict[DeviceApi, str] = {

@@ -7,10 +7,10 @@ other cards          no rule: a desktop or a server holds as many as it has slot
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from weighbridge.accelerators.parts import Part, instances
+from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
 
 MACHINE = 8  # devices of one machine where no rule says how many (assumed)

@@ -13,7 +13,6 @@ derived name fits several parts, the error says what there is to choose from.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, instances, parts, slice_of
@@ -30,6 +29,7 @@ from weighbridge.accelerators.spelling import (
 )
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.memory import Bytes, exactly
+from weighbridge.records import dataclass, replace
 from weighbridge.units import human, parse_size
 
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")

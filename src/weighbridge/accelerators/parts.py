@@ -12,13 +12,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from weighbridge.accelerators import rules
 from weighbridge.accelerators.chips import ASSUMED, CAPABILITIES, Chip
 from weighbridge.memory import Basis, Bytes
+from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB
 
 Link = Literal["switch", "bridge", "direct"]  # between cards of a machine

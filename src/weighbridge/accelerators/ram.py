@@ -13,10 +13,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.records import dataclass
 from weighbridge.units import parse_size
 
 LOCAL = "local"

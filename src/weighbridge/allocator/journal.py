@@ -8,11 +8,11 @@ format_size of c10/core/CachingDeviceAllocator.cpp.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from weighbridge.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.allocator.options import UNLIMITED
+from weighbridge.records import dataclass
 from weighbridge.units import GIB, KIB, MIB
 
 Action = Literal[

@@ -12,7 +12,6 @@ torch.cuda.memory._snapshot, PyTorch 2.15.
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from weighbridge.allocator.blocks import SHARED, Block, PoolId
@@ -21,6 +20,7 @@ from weighbridge.allocator.journal import JournalEvent
 from weighbridge.allocator.options import UNLIMITED
 from weighbridge.allocator.settings import text
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass
 
 PROTOCOL = 4
 State = Literal["active_allocated", "active_pending_free", "inactive"]

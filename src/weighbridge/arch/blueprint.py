@@ -9,7 +9,6 @@ quantization looks at the kind: bitsandbytes replaces `linear` (and transformers
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from math import prod
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
+from weighbridge.records import dataclass, field
 from weighbridge.tensors import EXPERTS
 
 if TYPE_CHECKING:

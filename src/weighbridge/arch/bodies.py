@@ -9,7 +9,6 @@ from `encoders.py`; a GGUF file has its own metadata in place of a config.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +24,7 @@ from weighbridge.arch.model_types import differs
 from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role_of
 from weighbridge.arch.stacks import Layer as Parameters
 from weighbridge.arch.stacks import LayerStack, feeds, joined, sort
+from weighbridge.records import replace
 
 LANGUAGE = "language model"
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")

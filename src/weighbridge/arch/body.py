@@ -7,13 +7,13 @@ remembered (`cache_layers.py`): this is what a batch of tokens passes through.
 Letters: D hidden, F feed-forward, E experts, V vocabulary.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from weighbridge.arch.mixers import Mixer
 from weighbridge.arch.parts import Dense as Dense
 from weighbridge.arch.parts import Experts as Experts
 from weighbridge.arch.parts import Feed as Feed
+from weighbridge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

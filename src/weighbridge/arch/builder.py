@@ -5,7 +5,6 @@ Which family reads a model type is written in that family's file (`model_types.p
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -22,6 +21,7 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import facts
 from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.records import replace
 
 
 def family(model_type: str) -> Family:

@@ -10,7 +10,6 @@ encoder has read are made once, and kept as long as the request lives.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from weighbridge.arch.compose import TEXT, nested
 from weighbridge.arch.config import Config
@@ -19,6 +18,7 @@ from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer, Sha
 from weighbridge.arch.model_types import LayerReader, facts
 from weighbridge.arch.windows import CHUNKED, FULL, SLIDING, layer_kinds, window
 from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.records import dataclass, replace
 from weighbridge.wording import shown
 
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")

@@ -7,12 +7,12 @@ works in every vision-language class as soon as a family has it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict, Unpack
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, linear
 from weighbridge.arch.builder import family, tied
 from weighbridge.arch.config import Config
+from weighbridge.records import dataclass, field, replace
 
 Label = Literal["language model", "vision tower", "audio tower", "projector"]
 

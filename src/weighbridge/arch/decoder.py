@@ -14,7 +14,6 @@ Source of the older names of kinds: transformers 5.23 configuration_utils.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -29,6 +28,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.config import MAX_LAYERS, Config
 from weighbridge.arch.parts import Attention, Dense, Feed
+from weighbridge.records import dataclass
 
 if TYPE_CHECKING:
     from weighbridge.arch.mixers import Mixer

@@ -6,12 +6,12 @@ Source: transformers 5.23 models/<type>/configuration_<type>.py and modeling_<ty
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
 from weighbridge.arch.model_types import facts
+from weighbridge.records import replace
 
 HEADS = (
     "num_attention_heads",

@@ -13,7 +13,6 @@ Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names), src/llama-model.cpp and 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from weighbridge.arch.cache_layers import sharing
 from weighbridge.arch.mixers import (
@@ -33,6 +32,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.model_types import facts, index
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array, Value
+from weighbridge.records import replace
 from weighbridge.wording import shown
 
 MAX_LAYERS = 4096

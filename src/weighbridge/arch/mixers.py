@@ -11,11 +11,11 @@ K key-value heads, Hk and Hv the sizes of their keys and values. What an engine 
 them, in which dtype and with which slack, is with each engine, in its caches.py.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from weighbridge.arch.parts import Attention as Attention
 from weighbridge.arch.parts import Indexer as Indexer
+from weighbridge.records import dataclass
 
 Source = Literal["text", "audio", "image"]
 

@@ -4,7 +4,7 @@ They stand alone so that a question about weights starts without the others. Let
 F feed-forward, E experts.
 """
 
-from dataclasses import dataclass
+from weighbridge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ Checkpoints store one Linear an expert, or all experts in one 3-D parameter; bot
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Param, experts, fused, gated_mlp, linear
@@ -27,6 +26,7 @@ from weighbridge.arch.decoder import (
 )
 from weighbridge.arch.parts import Dense, Experts, Feed
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import dataclass
 
 GATED = ("gate_proj", "up_proj", "down_proj")
 NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same

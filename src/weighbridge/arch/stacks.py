@@ -17,7 +17,6 @@ with a share: a token is routed to k of E of them.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache, lru_cache
 from math import prod
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from typing import NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Dense, Experts, Feed
 from weighbridge.arch.roles import LEADS, below_number, every_token, expert, feeding
+from weighbridge.records import replace
 
 # Layers in groups of layers: Swin, ConvNeXt (blocks, layers), Funnel, ALBERT.
 INNER = re.compile(r"^(?:(?:blocks|layers|albert_layers)\.)?\d+\.")

@@ -10,7 +10,6 @@ tells the most that it can take.
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from weighbridge.arch.inputs.images import TowerTokens
 from weighbridge.arch.inputs.sizes import ImageSize
 from weighbridge.arch.model_types import Hearing, Sight, facts
 from weighbridge.arch.stacks import LayerStack, feeds, joined, sort
+from weighbridge.records import replace
 
 IMAGE = ImageSize(1024, 1024)
 SECONDS = 30.0

@@ -12,7 +12,6 @@ Parts that an engine's logs print have margins of their own, and stand before th
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -41,6 +40,7 @@ from weighbridge.memory import (
     Phase,
     total,
 )
+from weighbridge.records import replace
 
 DETAIL = "margin"
 NAMES: Mapping[Level, str] = {

@@ -7,11 +7,11 @@ on one page keep their own styles.
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
 
 from weighbridge.charts.palette import PAINTS, PATTERNS
+from weighbridge.records import dataclass, field
 from weighbridge.wording import printable
 
 ID = "@picture@"  # stands for the id until the picture is whole

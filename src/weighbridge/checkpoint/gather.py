@@ -1,13 +1,13 @@
 """From what the user typed to an inventory, by kind of reference."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge import catalogue
 from weighbridge.checkpoint.inventory import Inventory, StoredModel, declared_quantization
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.records import replace
 from weighbridge.sources import open_source, resolve
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef, SizeRef, TimmRef, UrlRef
 from weighbridge.wording import clipped, redacted

@@ -7,10 +7,10 @@ nobody may ask which format a file had.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import BadFileError
+from weighbridge.records import dataclass
 from weighbridge.sources.reference import Reference
 from weighbridge.tensors import CheckpointTensor
 

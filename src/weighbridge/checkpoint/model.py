@@ -13,7 +13,6 @@ Where 1 and headers are both at hand, stored tensors that the class does not loa
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from weighbridge.checkpoint.inventory import Inventory, StoredModel
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memo import memo
 from weighbridge.quantization.packed import undeclared, unpacked, unstored
+from weighbridge.records import dataclass, replace
 from weighbridge.sources.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
 from weighbridge.wording import UNLISTED, printable, shown

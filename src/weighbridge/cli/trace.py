@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +20,7 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.options import writable as terminal_text
 from weighbridge.errors import WeighbridgeError
+from weighbridge.records import replace
 from weighbridge.units import SHOWN
 
 if TYPE_CHECKING:

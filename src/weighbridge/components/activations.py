@@ -19,7 +19,6 @@ Of tensors alike that come and go together the bytes are those of one.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from weighbridge.allocator import Allocator, Block
@@ -32,6 +31,7 @@ from weighbridge.allocator.sequence import (
     ready,
     several,
 )
+from weighbridge.records import dataclass
 
 
 class LiveTensor(NamedTuple):

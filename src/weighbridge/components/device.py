@@ -24,12 +24,12 @@ Nobody has published bytes by library, so these are assumed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.components.weights import FormatChoice, PlacedTensor, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.records import dataclass
 from weighbridge.units import KIB, MIB
 
 if TYPE_CHECKING:

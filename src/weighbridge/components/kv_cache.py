@@ -9,7 +9,6 @@ any of them can hold for a request is `least`.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import assert_never
 
 from weighbridge.arch.mixers import (
@@ -24,6 +23,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.memory import Component, exactly
+from weighbridge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

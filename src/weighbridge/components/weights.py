@@ -10,7 +10,6 @@ Every tensor is apart, since the allocator rounds each of them; those of like ex
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +18,7 @@ from weighbridge.arch.blueprint import Blueprint, Buffer, alike, expert_path, he
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.memo import memo
+from weighbridge.records import dataclass
 
 if TYPE_CHECKING:
     from weighbridge.quantization.scheme import Scheme

@@ -6,7 +6,6 @@ defaults and reports them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory import Device, NamedBytes
+from weighbridge.records import dataclass, field, replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

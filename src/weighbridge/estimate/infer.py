@@ -1,7 +1,6 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge import bounds
@@ -17,6 +16,7 @@ from weighbridge.estimate.facts import cautions, derived, facts
 from weighbridge.estimate.limits import LIMITED, Setting, answered, runs
 from weighbridge.estimate.limits import limits as how_far
 from weighbridge.memory import Bytes, Device
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
 from weighbridge.report.verdict import Answer as Fits

@@ -4,7 +4,6 @@ A search, since estimates are monotone; in numbers alone where the engine has a 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +12,7 @@ from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, 
 from weighbridge.engines.table import Engine
 from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import layers
+from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.verdict import on_devices
 from weighbridge.workload import Infer

@@ -12,7 +12,6 @@ srt/configs/model_config.py (_derive_context_length, _verify_quantization).
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.parts import Part
@@ -22,6 +21,7 @@ from weighbridge.engines.table import ENGINES, title
 from weighbridge.engines.weight_formats import runs_on
 from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.estimate.infer import infer
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.wording import either

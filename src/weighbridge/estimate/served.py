@@ -7,11 +7,11 @@ A device may have room for what a workload needs while the engine's own share of
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
 from weighbridge.memory import Device, exactly
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.report.verdict import Answer as Fits

@@ -1,7 +1,6 @@
 """`train`: what a training run takes, by phase, by the rules of one framework."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge import bounds
@@ -17,6 +16,7 @@ from weighbridge.estimate import exact, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.forward.nets import predicts_next
 from weighbridge.memory import Device, Phase
+from weighbridge.records import dataclass, replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training import frameworks, host

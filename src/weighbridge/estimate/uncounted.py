@@ -6,7 +6,6 @@ the rest         a class whose layers are not in our tables, or are of a kind th
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from weighbridge.arch import towers
 from weighbridge.arch.model_types import differs
@@ -14,6 +13,7 @@ from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.memo import memo
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.report.verdict import Verdict

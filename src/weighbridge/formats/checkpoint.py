@@ -9,7 +9,6 @@ Source: torch/_utils.py (_rebuild_*), torch/serialization.py (persistent_id), to
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from weighbridge.dtypes import (
 from weighbridge.errors import BadFileError
 from weighbridge.formats.strict_json import collector_paused, short
 from weighbridge.formats.unpickle import Global, Map, PickledCall, Sequence
+from weighbridge.records import dataclass
 from weighbridge.tensors import CheckpointTensor
 
 MAX_TENSORS = 1 << 16

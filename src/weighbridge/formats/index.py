@@ -15,12 +15,12 @@ SentenceTransformer.py (fn _load_sbert_model).
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan, whole
 from weighbridge.formats.strict_json import short, strict_json, strict_object
+from weighbridge.records import dataclass
 
 MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
 

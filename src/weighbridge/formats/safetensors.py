@@ -13,7 +13,6 @@ second fetches what the first left over, so that no byte is read twice.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -22,6 +21,7 @@ from weighbridge.dtypes import SAFETENSORS, DType
 from weighbridge.errors import BadFileError
 from weighbridge.formats import ByteRange, Plan
 from weighbridge.formats.strict_json import collector_paused, decode, short, strict_json
+from weighbridge.records import dataclass
 from weighbridge.tensors import CheckpointTensor
 
 FIRST_READ = 100_000  # for a lone file: about 900 tensors; what huggingface_hub reads as well

@@ -6,7 +6,6 @@ a kind ask the same of memory is not taken for granted: those that are walked mu
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from weighbridge.forward.modules import Module, below
 from weighbridge.forward.splice import SplicedLayer, Splices, UnlikeLayersError
 from weighbridge.forward.step import BuiltModel
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.records import fields_of
 
 Facts = Callable[[int], Hashable]  # what a class does by a layer's number, beyond its block
 Whole = Callable[[Tensor], Tensor]
@@ -110,7 +110,7 @@ def _trained(values: Iterable[Any]) -> bool:
         elif isinstance(x, (tuple, list)):
             if _trained(x):
                 return True
-        elif is_dataclass(x) and _trained(_parts(x)):
+        elif fields_of(x) and _trained(_parts(x)):
             return True
     return False
 
@@ -166,6 +166,5 @@ def _parts(value: Any) -> Iterable[Any]:
     """List the fields of a record, or what stands in for a linear."""
     if isinstance(value, (Module, Machine, BuiltModel)):
         return ()
-    if is_dataclass(value):
-        return [getattr(value, field.name) for field in fields(value)]
-    return [getattr(value, name) for name in getattr(value, "__slots__", ())]
+    names = fields_of(value) or getattr(value, "__slots__", ())
+    return [getattr(value, name) for name in names]

@@ -1,12 +1,12 @@
 """Sizes of a config that no step can have, told before one is run: files come from strangers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 
 from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.arch.mixers import Attention
 from weighbridge.arch.possible import wrong_attention
 from weighbridge.errors import UsageError
+from weighbridge.records import fields_of
 
 WIDEST = 1 << 20  # numbers of a hidden state
 LAYERS = 2048  # that a step is followed through, one by one; real models have up to 200
@@ -62,11 +62,11 @@ def _wrong(body: Body) -> Iterator[str]:
 
 def _wrong_layer(block: LayerBlock) -> Iterator[str]:
     for part in (*block.mixers, *block.feeds):
-        for field in fields(part):
-            value = getattr(part, field.name)
-            if field.name in OPTIONAL or isinstance(value, bool) or not isinstance(value, int):
+        for name in fields_of(part):
+            value = getattr(part, name)
+            if name in OPTIONAL or isinstance(value, bool) or not isinstance(value, int):
                 continue
             if not 0 < value <= WIDEST * WIDEST:
-                yield f"{type(part).__name__.lower()} with {field.name} {value:,}"
+                yield f"{type(part).__name__.lower()} with {name} {value:,}"
         if isinstance(part, Attention):
             yield from wrong_attention(part)

@@ -3,7 +3,6 @@ its rank does around parameters, layers and gradients.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from weighbridge.arch.body import Body
@@ -13,6 +12,7 @@ from weighbridge.dtypes import DType
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module, ParameterSpec
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor, TensorStorage
+from weighbridge.records import dataclass, field
 
 if TYPE_CHECKING:
     from weighbridge.forward.alike import Alike

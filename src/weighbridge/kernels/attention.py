@@ -25,11 +25,11 @@ cuda/attention_backward.cu, cuda/mem_eff_attention/kernel_backward.h (workspace_
 cuDNN's backward accumulates was not measured. flash-attention hopper/flash_api.cpp (mha_bwd).
 """
 
-from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
 from weighbridge.accelerators.chips import Chip
+from weighbridge.records import dataclass
 from weighbridge.units import KIB, align_up, ceil_div
 
 Version = tuple[int, int]  # of torch

@@ -10,12 +10,12 @@ what else it may be, and the sentence that says why where that has another name.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from weighbridge.oom.figures import held, others, share_between, spilled, unallocated
 from weighbridge.oom.record import Judged, OomReading, table
+from weighbridge.records import replace
 from weighbridge.units import GIB, MIB
 
 Settings = Mapping[str, Any]

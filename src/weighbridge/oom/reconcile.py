@@ -6,12 +6,12 @@ PyTorch asks the driver for whole segments. Where one agrees, it names the compo
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.checkpoint.model import Model
 from weighbridge.memory import Component, Device
 from weighbridge.oom.record import Judged, Match, OomReading
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.units import GIB, KIB, MIB, align_up, human
 

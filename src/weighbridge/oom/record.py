@@ -3,10 +3,10 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.records import dataclass, field
 
 if TYPE_CHECKING:
     from weighbridge.report import Report

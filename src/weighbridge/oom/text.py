@@ -7,10 +7,10 @@ that is searched, and out of the patterns: so it does not matter where a line wa
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
 from decimal import Decimal
 
 from weighbridge.errors import BadFileError
+from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
 MOST = 4 * MIB  # bytes of a log; the message is at its end

@@ -17,7 +17,6 @@ leaves alone by itself.
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.quantization.floats import block_name
 from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
+from weighbridge.records import replace
 from weighbridge.wording import shown
 
 Raw = Mapping[str, Any]

@@ -13,10 +13,10 @@ aqlm/inference.py; DeepSeek-V4 and modelopt as their published indexes show them
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
+from weighbridge.records import dataclass
 from weighbridge.tensors import CheckpointTensor
 
 Shape = tuple[int, ...]

@@ -10,8 +10,9 @@ each).
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from weighbridge.records import dataclass, field
 
 Version = tuple[int, int]
 

@@ -7,11 +7,11 @@ are one parameter.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param, ParamKind, last_name
 from weighbridge.dtypes import DType
+from weighbridge.records import dataclass
 
 
 class PackedPiece(NamedTuple):

@@ -6,11 +6,11 @@ with_launch_line(report, workload, ...)        with the line of Python that trai
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from weighbridge.checkpoint.model import Model
 from weighbridge.questions.question import Asked, ModelQuestion
+from weighbridge.records import dataclass, field, replace
 from weighbridge.report import Report
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.workload import besides

@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from weighbridge.errors import NotFoundError, NotServedError, UsageError, Weighb
 from weighbridge.questions.estimator import Estimator, remarked, with_launch_line
 from weighbridge.questions.opening import following, inventory, live
 from weighbridge.questions.question import Asked, ModelQuestion, one_model, question, serving
+from weighbridge.records import dataclass, field, replace
 from weighbridge.report import Report
 
 if TYPE_CHECKING:

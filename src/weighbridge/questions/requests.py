@@ -9,7 +9,6 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,7 @@ from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions import echoes
 from weighbridge.questions.prepared import Prepared, opened
 from weighbridge.questions.question import question, served_model, serving
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.units import MIB
 from weighbridge.wording import one_line, shown

@@ -2,7 +2,6 @@
 them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from math import prod
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weighbridge.engines.table import record
 from weighbridge.memo import memo
 from weighbridge.memory import Component, Phase
+from weighbridge.records import dataclass, field
 from weighbridge.report import Report
 from weighbridge.report.verdict import Price
 

@@ -5,13 +5,13 @@ set leaves as it is may be too large by itself: then nobody is asked, and only l
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count, islice
 from typing import Any
 
 from weighbridge.errors import WeighbridgeError
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass, replace
 from weighbridge.remedies import prices, written
 from weighbridge.remedies.case import Cost, Move, RemedyCase, devices, moves, runnable
 from weighbridge.report import Report

@@ -1,12 +1,12 @@
 """The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge._version import __version__
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.records import dataclass, field
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

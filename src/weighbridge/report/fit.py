@@ -9,10 +9,10 @@
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.records import dataclass
 from weighbridge.report import ModelFacts, Report, Shown, as_dict
 
 if TYPE_CHECKING:

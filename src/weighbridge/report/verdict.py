@@ -1,10 +1,10 @@
 """The verdict, and what to change where it does not fit: the part of a report that not all have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weighbridge.memory import Basis, Bytes
+from weighbridge.records import dataclass, replace
 
 Answer = Literal["yes", "no", "unknown"]
 A_POINT = 5  # percent slower that one point of a price stands for (assumed)

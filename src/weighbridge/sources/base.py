@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
+from weighbridge.records import dataclass
 from weighbridge.sources import surroundings
 from weighbridge.wording import shown
 

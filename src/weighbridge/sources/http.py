@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError, UsageError
 from weighbridge.formats import ByteRange
+from weighbridge.records import dataclass
 from weighbridge.sources import surroundings
 from weighbridge.sources.answers import (
     CHUNK,

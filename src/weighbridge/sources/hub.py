@@ -10,7 +10,6 @@ them. Without a network the snapshot that `refs/REV` names is used, and said to 
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +25,7 @@ from weighbridge.errors import (
 )
 from weighbridge.formats import ByteRange
 from weighbridge.formats.strict_json import strict_object
+from weighbridge.records import dataclass, field, replace
 from weighbridge.sources import cache, select, surroundings
 from weighbridge.sources.answers import UnreachableError
 from weighbridge.sources.base import MAX_ENTRIES, SourceFile, SourceOptions, inside, span

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.records import dataclass
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

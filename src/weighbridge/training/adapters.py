@@ -14,7 +14,6 @@ _maybe_include_all_linear_layers), utils/constants.py, utils/transformers_weight
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.arch.model_types import facts
@@ -22,6 +21,7 @@ from weighbridge.arch.roles import makes_labels, makes_logits
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.forward.modules import ParameterSpec
+from weighbridge.records import dataclass
 
 ALL = "all-linear"
 # transformers 5.23 conversion_mapping.py: the linears that became one parameter, (the first, the

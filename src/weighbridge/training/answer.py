@@ -1,12 +1,12 @@
 """A run in the words of the report: devices, effective settings, what follows from them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from weighbridge.components.device import context
 from weighbridge.forward.limits import followed
 from weighbridge.memory import Device
+from weighbridge.records import dataclass, field
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases

@@ -29,12 +29,12 @@ A frozen base stays in 16 bits whatever the precision (transformers 5 loads in t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass, field, replace
 from weighbridge.versions import numbers
 from weighbridge.workload import FSDP, Train
 

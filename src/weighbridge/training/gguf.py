@@ -11,7 +11,6 @@ modeling_gguf_pytorch_utils.py (load_gguf_checkpoint), quantizers/auto.py (get_h
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,6 +20,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import index
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.records import replace
 from weighbridge.workload import Train
 
 LIBRARY = "gguf"

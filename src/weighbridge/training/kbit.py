@@ -11,8 +11,6 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 0.43.2 autograd/_functions.py (MatMul4Bit).
 """
 
-from dataclasses import dataclass
-
 from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
@@ -20,6 +18,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
 from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, TensorStorage
 from weighbridge.quantization.scheme import Scheme
+from weighbridge.records import dataclass
 
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)

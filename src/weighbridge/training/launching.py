@@ -11,11 +11,11 @@ trainer/sft_config.py, base_config.py; PEFT 0.21 tuners/lora/config.py, utils/ot
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
+from weighbridge.records import dataclass
 from weighbridge.workload import Train
 
 WRITES = ("trainer", "trl")

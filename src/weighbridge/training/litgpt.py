@@ -10,7 +10,6 @@ Source: litgpt lora.py, finetune/lora.py of April 2024 (5895df10) and September 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import Param as Spec
 from weighbridge.arch.body import Dense
@@ -26,6 +25,7 @@ from weighbridge.forward.nets.litgpt import LATER, LitgptLora, LoraQkv, layout
 from weighbridge.forward.ops.packed import Linear4
 from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
+from weighbridge.records import dataclass
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.plan import TrainingPlan
 

@@ -6,7 +6,6 @@ checkpoints do.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.roles import below_number, expert, role_of
@@ -14,6 +13,7 @@ from weighbridge.components.weights import MERGES
 from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.memo import memo
+from weighbridge.records import dataclass
 
 LANGUAGE = "language model"
 

@@ -1,7 +1,6 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
@@ -11,6 +10,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
+from weighbridge.records import dataclass, field, replace
 from weighbridge.training import kbit
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored

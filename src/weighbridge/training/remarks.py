@@ -1,12 +1,12 @@
 """Remarks on settings, a line each, of which a user may not expect what they do."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from weighbridge.arch.model_types import differs
 from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import formats
+from weighbridge.records import replace
 from weighbridge.training.kbit import four_bits
 from weighbridge.training.plan import TrainingPlan
 

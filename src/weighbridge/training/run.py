@@ -7,7 +7,6 @@ import gc
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
@@ -27,6 +26,7 @@ from weighbridge.forward.parts.rotary import has_positions
 from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.forward.step import Around, BuiltModel, TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.records import dataclass, field, replace
 from weighbridge.training.build import build
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan

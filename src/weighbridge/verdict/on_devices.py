@@ -11,11 +11,11 @@ Several devices add up only where something splits the model: `shares.py` says w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines.table import record
 from weighbridge.memory import Bytes, Device, exactly
+from weighbridge.records import replace
 from weighbridge.report.verdict import Answer, Verdict
 from weighbridge.verdict import closeness, reasons, shares
 

@@ -12,10 +12,10 @@ not known: one has at least an even share of what the host is to hold, and at mo
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.memory import Bytes, Device, exactly, when
+from weighbridge.records import replace
 from weighbridge.report.verdict import Answer, HostVerdict, Verdict
 from weighbridge.units import ceil_div, human
 from weighbridge.verdict import closeness, reasons

@@ -8,7 +8,6 @@ An MI300A has one memory with its CPU.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.accelerators.detected.device import (
@@ -20,6 +19,7 @@ from weighbridge.accelerators.detected.device import (
     named,
     size,
 )
+from weighbridge.records import replace
 
 TOTAL, USED = "VRAM Total Memory (B)", "VRAM Total Used Memory (B)"
 NAMES = ("Card Series", "Card series", "Device Name", "Card Model", "Card model")

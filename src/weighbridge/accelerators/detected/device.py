@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from weighbridge.records import dataclass, field
 from weighbridge.units import MIB
 from weighbridge.wording import clipped, printable
 

@@ -22,12 +22,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.accelerators.detected import amd, apple, nvidia, nvml, others
 from weighbridge.accelerators.detected.device import DetectedDevice, DeviceApi, ToolOutput
 from weighbridge.accelerators.detected.programs import Ask, say
+from weighbridge.records import dataclass, replace
 
 KEPT = 10.0  # seconds for which an answer stands: one question asks several times
 MAKERS: tuple[

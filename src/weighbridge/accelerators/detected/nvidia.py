@@ -14,10 +14,10 @@ own, and the driver says "Not Supported" or N/A: that is neither zero nor no GPU
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named, size
+from weighbridge.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -5,7 +5,6 @@ Version 2 of its memory record has apart what the driver keeps; version 1 counts
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named
@@ -17,6 +16,7 @@ from weighbridge.accelerators.detected.nvidia import (
     failed,
     together,
 )
+from weighbridge.records import replace
 
 
 def seen() -> ToolOutput | None:

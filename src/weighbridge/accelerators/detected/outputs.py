@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from weighbridge.accelerators.detected import amd, apple, nvidia, others
 from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named, size
 from weighbridge.accelerators.detected.nvidia import HOST
 from weighbridge.errors import BadFileError
+from weighbridge.records import replace
 
 # ---- Kubernetes nodes, and lines of logs: ollama, gpud, vLLM, torch on a Mac
 

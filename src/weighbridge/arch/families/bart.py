@@ -11,12 +11,12 @@ Source: transformers 5.23 models/<type>/modeling_<type>.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import Buffers, causal_lm, dense_project, joined, labels, project
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.records import dataclass, replace
 
 IDLE = (  # heads only split a projection; the encoder's keys are idle where it is not built
     "encoder_attention_heads",

@@ -7,7 +7,6 @@ Sources: transformers 5.23 models/{blip_2,instructblip}/modeling_*.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear
 from weighbridge.arch.compose import Inner, composite, nested
@@ -17,6 +16,7 @@ from weighbridge.arch.families.blip import vision
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import layernorm, nothing
+from weighbridge.records import replace
 
 TEXT = Inner(
     path="language_model.",

@@ -13,7 +13,6 @@ The layers for multi-token prediction are no part of these classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, gated_mlp, linear, norm
@@ -55,6 +54,7 @@ from weighbridge.arch.sparse import (
     sparse_decoder,
     stacked_pair,
 )
+from weighbridge.records import replace
 
 
 def query_rank(c: Config) -> int | None:

@@ -12,7 +12,6 @@ mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode,openai,ctrl}/mod
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from weighbridge.arch.blueprint import (
     Buffer,
@@ -45,6 +44,7 @@ from weighbridge.arch.model_types import (
 )
 from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import replace
 
 Module = Callable[..., Iterator[Param]]  # (path, outputs, inputs, *, bias)
 

@@ -7,7 +7,6 @@ granite,seed_oss,arcee,helium,nemotron,starcoder2,hunyuan_v1_dense,exaone4,jais2
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -42,6 +41,7 @@ from weighbridge.arch.rotary import head_dim as head_dim
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.rotary import rotary as rotary
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import replace
 
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 

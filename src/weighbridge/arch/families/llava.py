@@ -19,7 +19,6 @@ Sources: transformers 5.23 models/{colpali,colqwen2}/modeling_*.py.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import (
@@ -56,6 +55,7 @@ from weighbridge.arch.model_types import (
     VllmFacts,
 )
 from weighbridge.arch.vision import layernorm, patch_shape
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.arch.mixers import Layer

@@ -11,7 +11,6 @@ conversion_mapping.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, linear, norm
@@ -45,6 +44,7 @@ from weighbridge.arch.model_types import (
 )
 from weighbridge.arch.rotary import partly_rotary, rotary
 from weighbridge.arch.sparse import RoutedExperts, each, fed, routed, router
+from weighbridge.records import replace
 
 MAMBA, ATTENTION = "linear_attention", "full_attention"
 LAST = DecoderNames(final="final_layernorm")

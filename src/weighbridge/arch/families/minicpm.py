@@ -7,7 +7,6 @@ modeling_minicpm.py (remote code) for `minicpm`.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 from weighbridge.arch import windows
@@ -30,6 +29,7 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
 from weighbridge.arch.sparse import RoutedExperts, fed
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import replace
 
 
 def latent_layer(c: Config) -> Submodules:

@@ -19,7 +19,6 @@ Source: transformers 5.23 models/minimax_m3_vl/{modeling,configuration}_*.py, co
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch import windows
@@ -65,6 +64,7 @@ from weighbridge.arch.sparse import (
     router,
 )
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import replace
 
 BLOCK = "block_sparse_moe."
 

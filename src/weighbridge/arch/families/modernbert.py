@@ -9,13 +9,13 @@ Source: transformers 5.23 models/{modernbert,nomic_bert}/modeling_*.py, conversi
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import ids, joined, pooler, predictions, project, tied
 from weighbridge.arch.model_types import ModelType, TrainingFacts, TransformersFacts
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.arch.parts import Attention

@@ -9,7 +9,6 @@ Source: transformers 5.23 models/{seamless_m4t,seamless_m4t_v2}/modeling_*.py.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from weighbridge.arch.blueprint import (
     Buffer,
@@ -25,6 +24,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
 from weighbridge.arch.vision import batchnorm_buffers
+from weighbridge.records import dataclass, replace
 
 SPARE = 2  # rows of positions beyond the configured number
 UNIT_KERNEL = 7  # SeamlessM4Tv2TextToUnitDecoderLayer

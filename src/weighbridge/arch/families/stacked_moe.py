@@ -8,7 +8,6 @@ Source: transformers 5.23 models/{gpt_oss,llama4,dbrx,jetmoe}/modeling_*.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
@@ -43,6 +42,7 @@ from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import RoutedExperts, fed, routed, router, stacked, stacked_pair
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import replace
 
 
 def all_bias(c: Config) -> Submodule:

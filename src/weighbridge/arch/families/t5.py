@@ -12,7 +12,6 @@ Source: transformers 5.23 models/{t5,mt5,umt5,longt5,switch_transformers}/modeli
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import (
@@ -34,6 +33,7 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
 )
+from weighbridge.records import dataclass, replace
 
 if TYPE_CHECKING:
     from weighbridge.arch.mixers import Attention as Mixer

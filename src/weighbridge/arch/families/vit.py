@@ -14,13 +14,13 @@ Source: transformers 5.23 models/dinov3_vit/modeling_dinov3_vit.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import classify, layernorm, nothing, patch_shape, patches, scaled
+from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
 
 

@@ -13,7 +13,6 @@ wav2vec2_conformer}/modeling_*.py.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import (
     Buffer,
@@ -30,6 +29,7 @@ from weighbridge.arch.heads import labels, project
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
 from weighbridge.arch.vision import batchnorm_buffers
+from weighbridge.records import dataclass
 
 NORMS = ("group", "layer")  # feat_extract_norm: on the first convolution, or on all
 IDLE = (  # sizes of heads that a class may not have, and what follows from other keys

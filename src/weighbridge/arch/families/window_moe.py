@@ -9,7 +9,6 @@ conversion_mapping.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
@@ -50,6 +49,7 @@ from weighbridge.arch.sparse import (
     stacked,
 )
 from weighbridge.arch.windows import layer_kinds
+from weighbridge.records import replace
 
 SLIDING = "sliding_attention"
 

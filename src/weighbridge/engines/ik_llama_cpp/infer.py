@@ -1,6 +1,5 @@
 """Memory that ik_llama.cpp allocates for a workload: llama.cpp's answer with rules of its own."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -15,6 +14,7 @@ from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import all_heads, complete
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

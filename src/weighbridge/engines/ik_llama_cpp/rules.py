@@ -5,11 +5,11 @@ Source: its history to 8337e4cd3 (build 4840, 15 August 2026). Graphs are those 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules, products
+from weighbridge.records import dataclass, replace
 
 OLDEST, NEWEST = 3576, 4840
 

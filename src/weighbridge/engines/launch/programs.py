@@ -13,12 +13,12 @@ import re
 import shlex
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.launch.record import Dialect, LaunchedProgram
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.records import dataclass, field
 from weighbridge.wording import either
 
 # Commands of words, and the variables that are set before them.

@@ -1,6 +1,5 @@
 """A command as it is read: what each flag did, until the whole is known."""
 
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,6 +15,7 @@ from weighbridge.engines.launch.record import (
     Value,
 )
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass, field
 
 TOLD = 20  # unknown flags whose nearest is looked for
 DEVICE = "--device"  # of both servers: another kind of device has other rules

@@ -13,10 +13,10 @@ one line a flag that matters for memory, and long lists of those that do not.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Literal
 
+from weighbridge.records import dataclass, field
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 

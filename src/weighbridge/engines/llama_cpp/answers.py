@@ -9,7 +9,6 @@ experts    layers whose experts go to the host until the rest fits
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -32,6 +31,7 @@ from weighbridge.engines.llama_cpp.rules import (
 )
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
+from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.units import human
 

@@ -13,7 +13,6 @@ llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-con
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 from weighbridge.arch.mixers import (
@@ -31,6 +30,7 @@ from weighbridge.components.kv_cache import CacheBytes, Formats, components, mix
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Component
+from weighbridge.records import dataclass
 from weighbridge.units import align_up
 
 SOURCE = "llama.cpp 0c1e57098 src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp"

@@ -14,7 +14,6 @@ Source: llama.cpp 0c1e57098 tools/mtmd/clip.cpp (clip_model_loader, warmup: the 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.arch.body import Dense, Tower
@@ -23,6 +22,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.quantization.schemes import counted, scheme
+from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, align_up
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve)
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.ggml.graph import F16, GgmlTensor, elements
@@ -21,6 +20,7 @@ from weighbridge.engines.llama_cpp.placement import (
     LayerPlacement,
 )
 from weighbridge.engines.llama_cpp.rules import PACKED, LlamaCppRules, repacked
+from weighbridge.records import replace
 from weighbridge.units import align_up
 
 # (keys' size, values' size) of a head for which CUDA has a flash attention kernel

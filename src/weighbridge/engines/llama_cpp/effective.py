@@ -9,7 +9,6 @@ Source: llama.cpp 0c1e57098 common/common.h, common/arg.cpp, tools/server/server
 src/llama-context.cpp (llama_context).
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.accelerators.budget import Budget
@@ -18,6 +17,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import align_up
 

@@ -23,7 +23,6 @@ Pieces of 2 MiB are mapped as they are needed and never given back. Source: llam
 ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_op_mul_mat_cublas, ggml_cuda_pool_vmm), mmq.cu.
 """
 
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -38,6 +37,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import ROW, LayerPlacement, Product
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, exactly
+from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, align_up
 
 if TYPE_CHECKING:

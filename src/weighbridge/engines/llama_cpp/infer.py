@@ -1,6 +1,5 @@
 """Memory that llama.cpp allocates for a workload: an answer, and the numbers of searches."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -12,6 +11,7 @@ from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

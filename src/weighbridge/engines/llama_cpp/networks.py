@@ -5,7 +5,6 @@ src/models/ (load_hparams), conversion/ (which class becomes which architecture)
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -18,6 +17,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.errors import BadFileError, NotServedError
 from weighbridge.memo import memo
+from weighbridge.records import replace
 
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 

@@ -19,7 +19,6 @@ the first kind of buffer whose device supports the product), common/arg.cpp
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
@@ -28,6 +27,7 @@ from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.memo import memo
+from weighbridge.records import dataclass
 from weighbridge.units import align_up
 
 INPUT = (

@@ -20,10 +20,10 @@ src/llama.cpp (llm_load_tensors), ggml/src/ggml-cuda.cu (ggml_backend_cuda_suppo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge.records import dataclass, replace
 from weighbridge.units import align_up
 
 PACKED = ("_R4", "_R8", "_R16")

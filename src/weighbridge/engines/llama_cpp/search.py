@@ -8,7 +8,6 @@ search is decided by those that were replayed before.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -18,6 +17,7 @@ from weighbridge.engines.llama_cpp.components import CONTEXT, Projector, project
 from weighbridge.engines.llama_cpp.compute import step_of
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Bytes, NamedBytes, exactly
+from weighbridge.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

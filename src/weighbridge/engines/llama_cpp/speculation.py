@@ -19,7 +19,6 @@ block); llama.cpp #23861 and #23988 (server_n_outputs_max).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass, replace
 from weighbridge.units import align_up
 
 if TYPE_CHECKING:

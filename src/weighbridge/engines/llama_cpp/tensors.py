@@ -16,7 +16,6 @@ Source: gguf 0.19 gguf/tensor_mapping.py; llama.cpp 0c1e57098 conversion/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import prod
 from typing import TypeVar
 
@@ -29,6 +28,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.records import replace
 
 PLAIN = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 SPLIT = {

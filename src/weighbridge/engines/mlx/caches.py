@@ -13,7 +13,6 @@ backend/metal/allocator.cpp.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import assert_never
 
 from weighbridge.arch.mixers import (
@@ -37,6 +36,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.components.kv_cache import CacheBytes, Formats, mixers, state, total
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.mlx.rules import STEP
+from weighbridge.records import dataclass
 from weighbridge.units import align_up
 
 PAGE = 1 << 14

@@ -10,7 +10,6 @@ backend/metal/allocator.cpp; mlx-lm d78bf58 generate.py, server.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from weighbridge.engines.mlx.rules import (
 from weighbridge.engines.mlx.step import CHUNK, Moment, temporaries
 from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, human
 
 if TYPE_CHECKING:

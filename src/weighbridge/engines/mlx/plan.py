@@ -7,7 +7,6 @@ does not load and where it does not run.
 """
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -21,6 +20,7 @@ from weighbridge.engines.mlx.rules import (
     MlxRules,
 )
 from weighbridge.errors import NotServedError, UnsupportedError, UsageError
+from weighbridge.records import dataclass, replace
 from weighbridge.report.keys import EffectiveSettings
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ Source: github.com/ml-explore/mlx-lm at d78bf58 (0.32, August 2026) and its tags
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from weighbridge.engines.engine import Version
+from weighbridge.records import dataclass, replace
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
 KEPT = 4  # first tokens that --max-kv-size never drops (make_prompt_cache, keep=4)

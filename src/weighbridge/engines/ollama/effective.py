@@ -10,7 +10,6 @@
 Before 0.30 there was no such server, and its runners were given the same (`of_runner`).
 """
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -34,6 +33,7 @@ from weighbridge.engines.ollama.rules import (
     SMALL,
     WITHOUT_FLASH,
 )
+from weighbridge.records import dataclass, replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

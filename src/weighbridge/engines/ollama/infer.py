@@ -16,7 +16,6 @@ Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cm
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -31,6 +30,7 @@ from weighbridge.engines.ollama import ENGINE, launching, rules
 from weighbridge.engines.ollama.effective import Asked, asked, by_formula
 from weighbridge.engines.ollama.layer_formula import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
+from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ SupportsFlashAttention), ml/device.go.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from weighbridge.engines.engine import Version
+from weighbridge.records import dataclass, replace
 from weighbridge.units import GIB, MIB
 
 BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on

@@ -30,7 +30,6 @@ sglang 0.5.23 srt/models/*.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, assert_never
 
 from weighbridge.arch.blueprint import Param
@@ -52,6 +51,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.arch.roles import module, role_of
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.records import dataclass
 from weighbridge.units import align_up
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ Source: vllm 0.33 config/model.py (get_num_kv_heads), model_executor/layers/mamb
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from types import UnionType
 from typing import assert_never, get_args
 
@@ -45,6 +44,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.components.kv_cache import Format
 from weighbridge.dtypes import TORCH, DType
 from weighbridge.errors import NotServedError, UsageError
+from weighbridge.records import dataclass, field, replace
 from weighbridge.units import align_up, ceil_div
 
 FIELD: Mapping[type[Mixer], str] = {

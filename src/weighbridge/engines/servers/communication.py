@@ -19,7 +19,6 @@ symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicato
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from weighbridge.accelerators.chips import LINKED, SWITCHED, Links
@@ -27,6 +26,7 @@ from weighbridge.arch.body import Body, Experts
 from weighbridge.engines.parallel.rules import Spread, SpreadArgs
 from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gp
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE
@@ -25,6 +24,7 @@ from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
 from weighbridge.errors import NotServedError, UsageError
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

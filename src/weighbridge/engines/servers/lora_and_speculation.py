@@ -15,7 +15,6 @@ deepseek_mtp.py; sglang 0.5.23 srt/lora/mem_pool.py, srt/speculative/*.py (set_e
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Unpack
 
 from weighbridge.arch.mixers import Attention, Latent, Layer
@@ -28,6 +27,7 @@ from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, p
 from weighbridge.engines.servers.shards import Rank, SplitRules, ranks, tensors_of
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
+from weighbridge.records import replace
 
 NOTHING = ("ngram", "suffix")
 HEADS = ("eagle", "eagle3")

@@ -14,7 +14,6 @@ more, which is counted apart: `arriving`, `laid_out`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Unpack
 
 from weighbridge.arch.body import LayerBlock
@@ -29,6 +28,7 @@ from weighbridge.engines.weight_formats import makes
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component
+from weighbridge.records import dataclass, replace
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"

@@ -26,7 +26,6 @@ srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mam
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from math import ceil
@@ -57,6 +56,7 @@ from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import SglangRules, rules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
+from weighbridge.records import dataclass
 from weighbridge.units import align_up
 
 SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"

@@ -14,7 +14,6 @@ Sources: sglang srt/server_args.py of 0.4.0, 0.4.6, 0.4.7, 0.4.8, 0.5.2, 0.5.3, 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
 from weighbridge.arch.model_types import facts
@@ -22,6 +21,7 @@ from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.sglang.rules import ANY, GIB, SglangRules, Share, Size, rules
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
 UNKNOWN = 0.88, 0.95  # shares without a card, before and since 0.5.20

@@ -15,7 +15,6 @@ Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimi
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.memory import Bytes, Component, Phase, exactly, total
+from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, ceil_div
 
 if TYPE_CHECKING:

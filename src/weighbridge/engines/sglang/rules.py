@@ -7,11 +7,11 @@ srt/managers/scheduler.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from weighbridge.engines.engine import Version
+from weighbridge.records import dataclass, replace
 
 GIB = 1024  # MiB
 ANY = float("inf")

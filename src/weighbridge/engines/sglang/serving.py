@@ -12,7 +12,6 @@ What the user has said is never changed.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from weighbridge.engines.sglang.replica import (
     taken,
 )
 from weighbridge.memory import Bytes, total
+from weighbridge.records import dataclass, replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -18,7 +18,6 @@ srt/layers/moe/fused_moe_triton/fused_moe.py (intermediate_cache1 to 3).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock, Tower
@@ -39,6 +38,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
 
 STEP = 64  # tokens of one step of the delta rule, which keeps a state for each

@@ -18,7 +18,6 @@ models/jetmoe/modeling_jetmoe.py (JetMoeAttention.forward, JetMoeMoA).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, CrossAttention
@@ -26,6 +25,7 @@ from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
 from weighbridge.engines.transformers.stage import KV, MixerCache, attended, reached, remember
 from weighbridge.engines.transformers.step import Distances, ForwardStep, linear, norm, rotated
+from weighbridge.records import replace
 
 
 def attention(

@@ -15,7 +15,6 @@ latent: PR 47761, first in 5.15.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from weighbridge.arch.mixers import (
@@ -53,6 +52,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.transformers.rules import keeps_latents, keeps_windows
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component
+from weighbridge.records import dataclass, replace
 from weighbridge.units import ceil_div
 
 SOURCE = "transformers 5.23 cache_utils.py"

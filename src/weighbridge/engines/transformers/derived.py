@@ -10,7 +10,6 @@ Auto class loads another one for towers and encoders. `dialect.py` reads such li
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
@@ -27,6 +26,7 @@ from weighbridge.engines.transformers.stage import KV, setting
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.quantization.on_load import ConfigCall, written
+from weighbridge.records import dataclass, replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

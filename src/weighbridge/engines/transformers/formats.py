@@ -14,7 +14,6 @@ by twos and 5.23; releases between two of these that differ are taken for the ea
 5.23 and 4.57 quantizers/quantizer_finegrained_fp8.py, quantizer_mxfp4.py (validate_environment).
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
@@ -24,6 +23,7 @@ from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.engines.weight_formats import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
 from weighbridge.errors import UnsupportedError
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part

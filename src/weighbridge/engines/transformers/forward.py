@@ -14,7 +14,6 @@ models/siglip/modeling_siglip.py, models/qwen2_5_vl (vision blocks), models/qwen
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from weighbridge.arch.body import Body, Dense, Experts, LayerBlock, Tower
@@ -40,6 +39,7 @@ from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.recurrence import scan
 from weighbridge.engines.transformers.stage import ForwardStage, MixerCache, grow, growth
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
+from weighbridge.records import replace
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
 

@@ -17,7 +17,6 @@ Source: transformers 4.30 to 5.23, generation/utils.py (`generate`, `_sample`).
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import replace
 from itertools import count, islice
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -47,6 +46,7 @@ from weighbridge.engines.transformers.stage import (
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, NamedBytes, Phase, exactly
+from weighbridge.records import replace
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:

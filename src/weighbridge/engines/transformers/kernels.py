@@ -32,12 +32,12 @@ models/falcon/modeling_falcon.py (forward of their attention).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from weighbridge.accelerators.chips import ASSUMED
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.kernels.attention import FLASH_MOST, KernelShape, efficient_forward, flash_forward
+from weighbridge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

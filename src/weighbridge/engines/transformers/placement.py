@@ -18,7 +18,6 @@ Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import expert_path
 from weighbridge.arch.mixers import Attention
@@ -31,6 +30,7 @@ from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
 from weighbridge.memo import memo
 from weighbridge.memory import Basis, Bytes, Component, exactly
+from weighbridge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Blueprint
@@ -31,6 +30,7 @@ from weighbridge.engines.transformers.rules import TransformersRules, attends, k
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.memo import memo
+from weighbridge.records import dataclass, replace
 from weighbridge.versions import release
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ code), is eager in 4. All classes have caches since 4.55, and DynamicCache is th
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from weighbridge.arch.model_types import facts
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass
 
 Version = tuple[int, int]
 T = TypeVar("T")

@@ -12,7 +12,6 @@ Sizes are those of `engines/transformers/caches.py`, which says what each kind o
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
 
 from weighbridge.arch.body import Body, LayerBlock
@@ -30,6 +29,7 @@ from weighbridge.components.kv_cache import CacheBytes, Lengths
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.memo import memo
+from weighbridge.records import dataclass, field
 
 KV = "kv_cache"
 STATE = "recurrent_state"

@@ -26,7 +26,6 @@ integrations/finegrained_fp8.py (act_quant); hqq core/quantize.py (HQQLinear.for
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from weighbridge.arch.config import Config
@@ -36,6 +35,7 @@ from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.dtypes import DType
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules
+from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
 
 Sizes = tuple[int, ...]

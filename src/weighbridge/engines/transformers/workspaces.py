@@ -14,7 +14,6 @@ Source: AutoGPTQ 0.7 modeling/_utils.py
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
@@ -23,6 +22,7 @@ from weighbridge.engines.transformers.rules import has_auto_gptq
 from weighbridge.kernels import workspaces as kernels
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component
+from weighbridge.records import replace
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part

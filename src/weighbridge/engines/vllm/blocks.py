@@ -17,11 +17,11 @@ v1/kv_cache_interface.py (max_memory_usage_bytes of each spec), v1/core/kv_cache
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 from weighbridge.errors import UnsupportedError
+from weighbridge.records import dataclass, replace
 from weighbridge.units import ceil_div
 
 BlockKind = Literal["full", "sliding", "chunked", "cross", "state"]

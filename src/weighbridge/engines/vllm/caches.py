@@ -17,7 +17,6 @@ model_executor/layers/attention/mla_attention.py (get_kv_cache_spec), models/dee
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 from weighbridge.arch.config import Config
@@ -57,6 +56,7 @@ from weighbridge.engines.vllm.blocks import CachePool, RequestLoad, Spec, pool
 from weighbridge.engines.vllm.rules import Version, rules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
+from weighbridge.records import dataclass, replace
 from weighbridge.units import align_up, ceil_div
 
 SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"

@@ -5,7 +5,6 @@ case.launched(workload, point, batch)    ranks at a context, of so many requests
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.memo import memo
 from weighbridge.memory import Component
+from weighbridge.records import dataclass, replace
 from weighbridge.units import ceil_div
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ layers/attention/mla_attention.py (determine_chunked_prefill_workspace_size).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
@@ -45,6 +44,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.engines.servers.cache_formats import local
+from weighbridge.records import dataclass, replace
 from weighbridge.units import ceil_div
 
 EXPANDED = 64 * 1024  # tokens of context at most

@@ -9,7 +9,6 @@ A draft model's layers join those of the model; the last rank of a pipeline has 
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from weighbridge.engines.vllm import blocks
 from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.effective import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly
+from weighbridge.records import dataclass, replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

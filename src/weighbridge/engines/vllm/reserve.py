@@ -17,7 +17,6 @@ utils/mem_utils.py (memory_profiling).
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from weighbridge.engines.vllm import effective, forward, graphs, hardware, pool,
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.memory import Bytes, Component, exactly, total
+from weighbridge.records import dataclass
 from weighbridge.units import MIB, ceil_div
 
 if TYPE_CHECKING:

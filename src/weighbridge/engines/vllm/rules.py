@@ -9,11 +9,11 @@ platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
+from weighbridge.records import dataclass, replace
 from weighbridge.units import KIB
 
 Version = tuple[int, ...]

@@ -14,7 +14,6 @@ What the user has said is never changed.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
@@ -23,6 +22,7 @@ from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
 from weighbridge.engines.vllm.effective import Batch
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.memory import total
+from weighbridge.records import replace
 from weighbridge.units import human
 
 STEPS = 1000  # a share is written in thousandths

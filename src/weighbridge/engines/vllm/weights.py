@@ -29,7 +29,6 @@ qwen3_vl.py, qwen3_omni_moe_thinker.py (deepstack_input_embeds); deepseek_v2.py,
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -49,6 +48,7 @@ from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import Arrives, Version, rules
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
 MXFP4 = "mxfp4"

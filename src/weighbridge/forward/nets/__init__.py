@@ -10,7 +10,6 @@ parameters alone (rough.py), and said to be assumed.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +20,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.losses import LOSSES, Loss
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
+from weighbridge.records import KW_ONLY, dataclass, replace
 
 Forward = Callable[[TrainingStep], Tensor]
 Mixers = type | tuple[type, ...]

@@ -15,7 +15,6 @@
 Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus,whisper}/modeling_*.py.
 """
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from weighbridge.arch.model_types import differs
@@ -36,6 +35,7 @@ from weighbridge.forward.parts.encoder import heads_of
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.records import replace
 
 
 class BartSide(NamedTuple):

@@ -10,7 +10,6 @@ Source: transformers 5.23 models/clip/modeling_clip.py, models/siglip/modeling_s
 nn/functional.py (multi_head_attention_forward).
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch.body import Tower
@@ -54,6 +53,7 @@ from weighbridge.forward.parts.encoder import mask as padding_mask
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.records import replace
 
 
 class ClipSide(NamedTuple):

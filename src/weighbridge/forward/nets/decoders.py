@@ -13,8 +13,6 @@ modeling_qwen.py beside the checkpoints of the first Qwen (QWenAttention, QWenML
 QWenLMHeadModel).
 """
 
-from dataclasses import replace
-
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.losses import cross_entropy, head
@@ -56,6 +54,7 @@ from weighbridge.forward.parts.layer import (
 from weighbridge.forward.parts.rotary import Rotary, part_rotary, part_rotated, rotated
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor, absent
+from weighbridge.records import replace
 
 
 def weightless(m: Machine, x: Tensor, _p: Module, _name: str) -> Tensor:

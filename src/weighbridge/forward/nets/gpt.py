@@ -10,8 +10,6 @@
 Source: transformers 5.23 models/{gpt2,gpt_bigcode,gpt_neox,gptj,opt}/modeling_*.py.
 """
 
-from dataclasses import replace
-
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.machine import Machine
@@ -30,6 +28,7 @@ from weighbridge.forward.parts.rotary import (
 )
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
+from weighbridge.records import replace
 
 
 def gpt2(s: TrainingStep) -> Tensor:

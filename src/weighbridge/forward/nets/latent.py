@@ -17,7 +17,6 @@ models/longcat_flash/modeling_longcat_flash.py.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
@@ -46,6 +45,7 @@ from weighbridge.forward.parts.rotary import (
 )
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.records import replace
 
 
 def latent_of(s: TrainingStep, number: int) -> Latent:

@@ -12,7 +12,6 @@ Source: litgpt model.py, lora.py (GPT.forward, LoRALinear, LoRAQKVLinear), utils
 (00af8b0d, 0.4.13); lightning fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.arch.model_types import facts
@@ -40,6 +39,7 @@ from weighbridge.forward.parts.attention import attended, heads, window
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.records import dataclass
 
 CHUNK = 128  # tokens of one product with the head
 LATER = (0, 4)  # norms whose weight is in float32, and zeros that are filled in place

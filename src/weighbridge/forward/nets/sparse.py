@@ -21,7 +21,6 @@
 Source: transformers 5.23 models/*/modeling_*.py.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +59,7 @@ from weighbridge.forward.parts.rotary import (
 )
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.records import replace
 
 
 def qwen2(s: TrainingStep) -> Tensor:

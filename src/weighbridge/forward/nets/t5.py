@@ -6,7 +6,6 @@ Source: transformers 5.23 models/t5/modeling_t5.py, integrations/sdpa_attention.
 (create_position_bias_mask).
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from weighbridge.arch.body import Body
@@ -38,6 +37,7 @@ from weighbridge.forward.parts.encoder import heads_of
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.records import dataclass, field
 
 Weights = Tensor | None
 

@@ -6,7 +6,6 @@ numbers that it took. Its gradient is there when the language model's backward i
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from weighbridge.arch.body import LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, CrossAttention
@@ -18,6 +17,7 @@ from weighbridge.forward.nets import rough
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, Unshared
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.records import replace
 
 NAME = "towers"  # what their activations count as
 PROJECTED = 2  # what a projector of two linears with an activation between them saves

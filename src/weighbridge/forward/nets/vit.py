@@ -11,8 +11,6 @@
 Source: transformers 5.23 models/vit/modeling_vit.py, models/dinov2/modeling_dinov2.py.
 """
 
-from dataclasses import replace
-
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine
@@ -27,6 +25,7 @@ from weighbridge.forward.parts.encoder import classified, first_token, self_atte
 from weighbridge.forward.parts.layer import Layer, normed, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.records import replace
 
 QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."

@@ -15,7 +15,6 @@ cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native
 (_safe_softmax); transformers integrations/sdpa_attention.py, models/llama/modeling_llama.py.
 """
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
@@ -26,6 +25,7 @@ from weighbridge.forward.ops.pointwise import add, add_, cast, dropout, of_resul
 from weighbridge.forward.ops.shaping import copied, expand, repeat, turned
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels import attention as kernels
+from weighbridge.records import dataclass, replace
 from weighbridge.units import align_up
 
 LOADED = 16  # numbers of a mask that the efficient kernel loads at once

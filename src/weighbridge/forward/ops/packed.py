@@ -23,13 +23,13 @@ float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py (tensor
 to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm).
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from weighbridge.dtypes import FLOAT8, FLOAT16, FLOAT32, INT8, INT32, DType
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.pointwise import add, cast
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.records import dataclass
 
 BLOCK = 64  # weights that share a scale
 

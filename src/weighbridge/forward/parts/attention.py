@@ -12,7 +12,6 @@ kernels-community/vllm-flash-attn3 has it; transformers 5.23 models/gpt_oss/mode
 (_compatible_flash_implementations).
 """
 
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.mixers import Attention, Latent
@@ -33,6 +32,7 @@ from weighbridge.forward.ops.shaping import copied, expand, first, repeat, turne
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels import attention as kernels
+from weighbridge.records import replace
 
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 

@@ -11,7 +11,6 @@ masking_utils.py (create_recurrent_attention_mask), models/lfm2/modeling_lfm2.py
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from weighbridge.forward.parts.attention import Masks, attended, heads, mask, wi
 from weighbridge.forward.parts.rotary import Rotary, has_positions, rotary, rotated
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
+from weighbridge.records import dataclass, replace
 
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]

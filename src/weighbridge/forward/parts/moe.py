@@ -14,7 +14,6 @@ models/deepseek_v3/modeling_deepseek_v3.py.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from weighbridge.arch.body import Experts
 from weighbridge.arch.model_types import differs, facts
@@ -42,6 +41,7 @@ from weighbridge.forward.parts import one_by_one
 from weighbridge.forward.parts.layer import LayerShape, mlp
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
+from weighbridge.records import dataclass
 
 
 def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:

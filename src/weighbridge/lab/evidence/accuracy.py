@@ -8,12 +8,13 @@ as a share of what we expect.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
 from weighbridge._version import __version__
 from weighbridge.lab.evidence.records import LEVELS, Outcome, Prediction, Skip
+from weighbridge.records import dataclass
 
 SCHEMA = "weighbridge.accuracy/1"
 

@@ -15,7 +15,6 @@ card: then it does not fit, whatever the rest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.lab.evidence.records import config, lines, origins
 from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import ModelQuestion, serving
+from weighbridge.records import dataclass, field
 from weighbridge.report import Report
 from weighbridge.report.verdict import Answer, Remedy, Verdict
 from weighbridge.workload import LOAD, Load, Train, read

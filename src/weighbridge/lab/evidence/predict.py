@@ -8,7 +8,6 @@ predicted twice: from the setting alone, and with that input `given`. Figures of
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -36,6 +35,7 @@ from weighbridge.lab.evidence.records import (
 from weighbridge.lab.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.lab.trace import levels
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
+from weighbridge.records import dataclass
 from weighbridge.report.keys import CountName, IntervalName
 from weighbridge.workload import LOAD, foreign, read
 

@@ -11,13 +11,13 @@ prediction, or the reason why there is none.
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
 from weighbridge import bounds, catalogue
 from weighbridge.errors import NotFoundError
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass, field
 
 HERE = os.path.dirname(__file__)
 ABOVE = 1.01  # a figure that lies beyond this share of the high end is above our interval

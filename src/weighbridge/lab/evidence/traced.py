@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from queue import SimpleQueue
 from typing import Any
 
@@ -26,6 +26,7 @@ from weighbridge.lab.evidence.programs import PROGRAMS
 from weighbridge.lab.evidence.records import PublishedFigure
 from weighbridge.lab.trace import levels
 from weighbridge.memory import LEVELS, Bytes
+from weighbridge.records import dataclass
 
 CARD = "a100-80gb"  # where none is printed
 

@@ -8,7 +8,6 @@ A setting has the names of `Train`. The record's engine is its framework, and it
 framework's; of a loop over transformers it is that of transformers.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.estimate.train import Alone, run
 from weighbridge.lab.evidence.records import PublishedFigure, config, origins
 from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
+from weighbridge.records import dataclass
 from weighbridge.units import MIB
 from weighbridge.workload import read
 

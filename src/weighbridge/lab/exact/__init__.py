@@ -16,11 +16,11 @@ Of a cache that is being joined, what is beyond the cache at the end of the phas
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.memory import LEVEL_OF, Component, Device, Exact, Phase, exactly
+from weighbridge.records import replace
 from weighbridge.training.answer import TrainingAnswer as Trained
 
 if TYPE_CHECKING:

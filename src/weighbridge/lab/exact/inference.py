@@ -10,7 +10,6 @@ values are joined to as many as the steps between would have added, and the last
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.lab.exact.build import built, card, inputs, kernel, supported
 from weighbridge.lab.trace.recorder import Recorder
 from weighbridge.lab.trace.tape import Tape, TracedStorage
+from weighbridge.records import dataclass, field
 from weighbridge.workload import Infer
 
 ALL = 8  # steps that are run one by one; of more, the first and the last

@@ -13,7 +13,6 @@ nobody does. All modules but this one import torch.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -21,6 +20,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.errors import NotFoundError
+from weighbridge.records import dataclass, field
 
 NEEDS = {  # beside torch
     "nets": (),

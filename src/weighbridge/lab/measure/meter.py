@@ -17,7 +17,6 @@ import platform
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from time import perf_counter
@@ -38,6 +37,7 @@ from weighbridge.lab.measure.record import (
     MeasuredRun,
 )
 from weighbridge.lab.measure.run import Target
+from weighbridge.records import replace
 
 START = "start"  # until the program names its first phase
 

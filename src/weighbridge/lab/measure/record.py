@@ -5,8 +5,10 @@
 A record is `weighbridge.measure/1` (docs/measure.md): keys are only ever added.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, NamedTuple
+
+from weighbridge.records import dataclass, field
 
 SCHEMA = "weighbridge.measure/1"
 DONE, OOM = "done", "out of memory"

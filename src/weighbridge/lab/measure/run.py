@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -27,6 +26,7 @@ from weighbridge.lab.golden import PROGRAMS, find
 from weighbridge.lab.measure import history
 from weighbridge.lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
 from weighbridge.lab.trace.program import as_python, execute, request
+from weighbridge.records import dataclass, replace
 
 WORKERS = 4  # a trace is one thread, and up to a few GiB
 

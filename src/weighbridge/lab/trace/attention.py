@@ -6,7 +6,6 @@ card has no chooser, or one that asks the driver. Source: attention.cpp
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from weighbridge.kernels import attention as kernels
 from weighbridge.lab.trace.card import Card
 from weighbridge.lab.trace.hidden.products import shape
+from weighbridge.records import dataclass
 
 aten = torch.ops.aten
 FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused kernels

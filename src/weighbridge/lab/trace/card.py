@@ -7,7 +7,6 @@ context       what a process has outside the allocator: components/device.py
 """
 
 import re
-from dataclasses import dataclass
 
 from weighbridge.accelerators.budget import budget
 from weighbridge.accelerators.chips import Chip
@@ -16,6 +15,7 @@ from weighbridge.accelerators.parts import Part
 from weighbridge.components.device import context
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass
 
 PREFIXES = ("NVIDIA ", "Tesla ")  # drivers from 450 on say NVIDIA but for the oldest Teslas
 UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")

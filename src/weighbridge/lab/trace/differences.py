@@ -9,11 +9,12 @@ A step begins where forward follows the step before. Torch-free.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from weighbridge.errors import BadFileError, NotFoundError
 from weighbridge.lab.trace.tape import Tape, TracedStorage
+from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
 SCHEMA = "weighbridge.trace/1"

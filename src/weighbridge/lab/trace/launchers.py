@@ -12,12 +12,12 @@ A flag that is in no table is left out, and said. Torch-free.
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.records import dataclass, field, replace
 
 EVERY_CARD = -1  # processes: one for each
 

@@ -15,7 +15,6 @@ and the program's user is warned once.
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,6 +42,7 @@ from weighbridge.lab.trace.shadows import (
     small,
     uniform,
 )
+from weighbridge.records import replace
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)

@@ -17,10 +17,11 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import FrameType, TracebackType
 from typing import NamedTuple
+
+from weighbridge.records import dataclass
 
 LONGEST = 80  # signs of a line that is shown
 PATHS = sysconfig.get_paths()

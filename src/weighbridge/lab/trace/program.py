@@ -20,7 +20,6 @@ import os
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
@@ -30,6 +29,7 @@ from typing import Any
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.lab.trace.places import SAID, Turns, called_name, is_own
 from weighbridge.lab.trace.steady import FUNCTIONS, NAME, Loops
+from weighbridge.records import dataclass
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
 

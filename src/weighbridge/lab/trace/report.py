@@ -7,7 +7,7 @@ device, the moment of each and the tensors that make it, and whether it fits.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from weighbridge._version import __version__
@@ -19,6 +19,7 @@ from weighbridge.lab.trace.steady import LeftLoop
 from weighbridge.lab.trace.tape import Refused, Tape, TracedStorage
 from weighbridge.lab.trace.trainers import TrainingAdvice
 from weighbridge.memory import Bytes
+from weighbridge.records import dataclass
 from weighbridge.report.verdict import Answer
 from weighbridge.units import human
 from weighbridge.verdict.on_devices import fits

@@ -10,7 +10,6 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,6 +22,7 @@ from weighbridge.lab.trace.program import Request
 from weighbridge.lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
 from weighbridge.lab.trace.steady import ALIKE, LeftLoop, Loops
 from weighbridge.lab.trace.tape import Tape
+from weighbridge.records import dataclass, field, replace
 
 SHOWN = 4  # lines of a loop that were not run
 WENT_ON = "{place}: {message} The run goes on as if the card were larger"

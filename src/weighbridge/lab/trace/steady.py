@@ -14,12 +14,12 @@ seen: the lines are told. Torch-free.
 import ast
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from weighbridge.lab.trace.places import SAID, ScriptLine
 from weighbridge.lab.trace.tape import Tape
+from weighbridge.records import dataclass, replace
 
 NAME = "__weighbridge_loops__"
 ALIKE = 5  # rounds in a row

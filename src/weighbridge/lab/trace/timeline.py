@@ -9,12 +9,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from weighbridge.allocator.snapshot import RequestOrigin, pickled
 from weighbridge.lab.trace.report import TraceReport
 from weighbridge.lab.trace.tape import Tape
+from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
 from weighbridge.wording import safe_json
 

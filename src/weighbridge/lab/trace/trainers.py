@@ -9,7 +9,6 @@ tuners/lora/config.py; transformers quantizers/quantizer_bnb_4bit.py.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -18,6 +17,7 @@ from weighbridge.engines.transformers.derived import IMPLEMENTATIONS
 from weighbridge.lab.trace.patches import Patch
 from weighbridge.memory import Bytes
 from weighbridge.quantization.declared import declared
+from weighbridge.records import dataclass
 from weighbridge.report.verdict import Answer
 
 MODULE = "transformers.trainer"

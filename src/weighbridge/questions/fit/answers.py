@@ -1,7 +1,6 @@
 """Answers to the five questions, asked of one model that was read once."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,6 +15,7 @@ from weighbridge.errors import (
 )
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
 from weighbridge.report.verdict import Remedy

@@ -17,7 +17,6 @@ with all else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.accelerators.machines import MACHINE
@@ -25,6 +24,7 @@ from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged
 from weighbridge.questions.fit.request import DEVICE, FitRequest, workload
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Solved
 from weighbridge.workload import SPREAD, layouts

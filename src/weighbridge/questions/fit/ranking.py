@@ -9,7 +9,6 @@ passed over without being asked. The context is the longest that fits in that fo
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged,
 from weighbridge.questions.fit.hardware import cards, weights
 from weighbridge.questions.fit.request import FitRequest, asked, workload
 from weighbridge.questions.fit.search import UNBOUNDED, SearchBounds, largest, margin_of
+from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.units import ceil_div, parse_count

@@ -9,11 +9,11 @@ A setting goes to every question that has one of that name, and is pinned there.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from weighbridge.engines.table import engine, record
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
+from weighbridge.records import dataclass, field
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
 from weighbridge.workload.consistency import OF_ADAPTERS, consistent

@@ -10,13 +10,13 @@ that fits behind one that does not is not looked for. `searched_to` is where it 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from weighbridge.errors import UsageError
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.request import MAX, FitRequest, workload
+from weighbridge.records import dataclass, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.workload import TRAIN

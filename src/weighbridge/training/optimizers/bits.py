@@ -15,12 +15,12 @@ trainer_optimizer.py and trainer.py (GlobalOptimManager).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 from weighbridge.dtypes import FLOAT32, UINT8
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.tensors import LeafTensor
+from weighbridge.records import replace
 from weighbridge.training.optimizers.plain import nothing
 from weighbridge.training.optimizers.row import Optimizer, State, Where
 from weighbridge.units import ceil_div

@@ -3,13 +3,13 @@ gradients behind it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Literal, NamedTuple
 
 from weighbridge.dtypes import DType
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.tensors import LeafTensor, TensorStorage
+from weighbridge.records import dataclass
 
 Where = Literal["device", "managed", "host"]  # managed: pages that move between them
 

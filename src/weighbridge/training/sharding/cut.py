@@ -12,7 +12,6 @@ models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from weighbridge.arch.body import Body, LayerBlock
@@ -38,6 +37,7 @@ from weighbridge.engines.parallel.cuts import WAY_OF
 from weighbridge.errors import UsageError
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.tensors import ELSEWHERE
+from weighbridge.records import replace
 from weighbridge.training.sharding.numbers import Sharding, share
 
 WHOLE = ("norm", "router")

@@ -21,7 +21,6 @@ _register_post_backward_reshard_only_hook, since 2.1), torch/autograd/graph.py
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from weighbridge.dtypes import FLOAT32, DType
@@ -30,6 +29,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
 from weighbridge.forward.step import Around, keeping, passing
 from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
+from weighbridge.records import dataclass, field
 from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two
 

@@ -20,7 +20,6 @@ _fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from weighbridge.arch.roles import role
@@ -30,6 +29,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
 from weighbridge.forward.step import Around, passing
 from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
+from weighbridge.records import dataclass, field
 from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two
 

@@ -26,12 +26,12 @@ runtime/zero/partition_parameters.py (_convert_to_zero_parameters, all_gather_co
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.errors import UsageError
 from weighbridge.quantization.scheme import Scheme
+from weighbridge.records import dataclass
 from weighbridge.training import kbit
 from weighbridge.units import ceil_div
 from weighbridge.workload import FSDP, Train

@@ -24,7 +24,6 @@ __add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_c
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from weighbridge.dtypes import FLOAT32, DType
@@ -33,6 +32,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
 from weighbridge.forward.step import Around, passing
 from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
+from weighbridge.records import dataclass
 from weighbridge.units import ceil_div, power_of_two
 
 if TYPE_CHECKING:

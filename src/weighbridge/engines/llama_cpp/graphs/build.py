@@ -4,7 +4,6 @@ The step that a graph is built for, and where its memory is: the worst case that
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from weighbridge.arch.gguf_layers import UNROTATED
@@ -16,6 +15,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
+from weighbridge.records import dataclass
 
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 

@@ -7,12 +7,12 @@ device computes with it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from weighbridge.arch.gguf_layers import ENCODER_GRAPHS, NORM_OF_EMBEDDING
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.dtypes import DType
+from weighbridge.records import dataclass
 
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 BLOCK = re.compile(r"blk\.(\d{1,9})\..")

@@ -10,7 +10,6 @@ What Gemma 4 adds: an input of its own for every layer, and experts beside the d
 Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 """
 
-from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from weighbridge.arch.mixers import (
@@ -36,6 +35,7 @@ from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense, experts
 from weighbridge.engines.llama_cpp.graphs.latent_modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
+from weighbridge.records import dataclass, field, replace
 
 # Mixers whose graphs we have not written
 UNKNOWN = Compressed | CrossAttention | KimiDelta | LinearAttention | Rwkv | GatedRecurrence

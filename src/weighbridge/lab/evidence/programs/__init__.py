@@ -8,11 +8,12 @@ last `torch.cuda.reset_peak_memory_stats()`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+from weighbridge.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

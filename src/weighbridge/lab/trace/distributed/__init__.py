@@ -12,9 +12,9 @@ section "Environment Variables").
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from weighbridge.errors import UsageError
+from weighbridge.records import dataclass
 
 PER_NODE = 8  # processes of a node, where nobody says: a board's GPUs
 ADDRESS, PORT = "127.0.0.1", "29500"

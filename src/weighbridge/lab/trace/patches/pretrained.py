@@ -14,7 +14,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from weighbridge import catalogue
 from weighbridge.lab.trace.patches import Notes, Patch, Patches
+from weighbridge.records import replace
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # core_model_loading.py: threads have no modes of torch
 CONFIG = "config.json"

@@ -8,7 +8,6 @@ values, keeps something that is neither its output nor in its cache, or has hook
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -24,6 +23,7 @@ from weighbridge.lab.trace.patches import Patch
 from weighbridge.lab.trace.recorder import Recorder
 from weighbridge.lab.trace.shadows import extent, shadow
 from weighbridge.lab.trace.tape import Role, Tape
+from weighbridge.records import dataclass
 
 MODULE = "transformers.modeling_layers"
 SIMPLE = (int, float, str, bool, type(None), torch.dtype, torch.device)
