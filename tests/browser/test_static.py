@@ -17,6 +17,8 @@ import pytest
 
 from tests.browser.asked import requests
 from tests.browser.conftest import TOKEN, WATCH, settled, verdict
+from tests.browser.test_stopping import MOVE
+from tests.browser.test_stopping import SLOW as SEARCHED
 from tests.cases import each
 from tests.hub import Fault
 from tests.sparse import write_safetensors
@@ -229,6 +231,23 @@ def test_a_dropped_file(opened, tmp_path):
     page.wait_for_selector(".headline, .result, .problem")
     settled(page)
     assert "mine.safetensors" in page.inner_text("body")
+    assert page.locator(".problem").count() == 0
+
+
+def test_a_newer_question_ends_the_search(opened):
+    """Another worker answers it; the one that searched is gone."""
+    page = opened("load", model="gpt2")
+    page.evaluate("(said) => { location.hash = said; }", urlencode(SEARCHED))
+    page.wait_for_selector(".seeking")
+    page.wait_for_timeout(500)  # until the search has been asked for
+    ended = []
+    for worker in page.workers:
+        worker.on("close", lambda one: ended.append(one))
+    page.evaluate(MOVE, "seq_len")
+    page.wait_for_function(
+        "() => document.querySelector('.result > h2').innerText.includes('2,560')"
+    )
+    assert len(ended) == 1
     assert page.locator(".problem").count() == 0
 
 

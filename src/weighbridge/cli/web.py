@@ -1,6 +1,7 @@
 """weighbridge web, weighbridge web build DIR"""
 
 import shlex
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -43,12 +44,12 @@ def web(
     if gradio:
         import_module("weighbridge.web.space.app").serve(port, not no_open)
         return
-    from weighbridge.web.protocol import AskDesk
+    from weighbridge.web.desks import Desks, own
     from weighbridge.web.server import PORT, PageServer
 
-    server = PageServer(
-        PORT if port is None else port, AskDesk(cache_dir=cache_dir, offline=offline)
-    )
+    desks = Desks(partial(own, cache_dir, offline))
+    server = PageServer(PORT if port is None else port, desks)
+    desks.begin()
     _announced(server.address, open_=not no_open)
     try:
         server.serve_forever()
@@ -56,6 +57,7 @@ def web(
         click.echo("", err=True)
     finally:
         server.server_close()
+        desks.close()
 
 
 def _announced(address: str, *, open_: bool) -> None:

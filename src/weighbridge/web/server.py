@@ -11,20 +11,19 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from secrets import token_urlsafe
 from socketserver import TCPServer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from weighbridge._version import __version__
 from weighbridge.errors import UsageError
 from weighbridge.questions.requests import failed
-from weighbridge.web.protocol import MOST, AskDesk
+from weighbridge.web.protocol import MOST
 
 ADDRESS = "127.0.0.1"
 PORT = 7860
@@ -33,7 +32,6 @@ INDEX = "index.html"
 ASK = "ask"
 SECRET = 24  # random bytes of the path
 PATIENCE = 30.0  # seconds that a client may take to send its request
-BUSY = 120.0  # seconds that an ask waits for those before it
 CROWD = 64  # connections at once: a browser opens six
 TYPES: Mapping[str, str] = {
     ".html": "text/html; charset=utf-8",
@@ -122,44 +120,10 @@ class Gate(NamedTuple):
             )
 
 
-class Counter:
-    """The desk, and who stands at it: one at a time, in the order in which they came."""
+class Answering(Protocol):
+    """Whoever answers asks, from many threads at once (desks.py)."""
 
-    def __init__(self, desk: AskDesk) -> None:
-        self._desk = desk
-        self._turn = threading.Condition()
-        self._next = self._served = 0
-        self._left: set[int] = set()
-
-    @property
-    def standing(self) -> int:
-        """Return the number of asks that wait or are answered."""
-        return self._next - self._served
-
-    def answer(self, line: bytes, gone: "Gone") -> dict[str, Any] | None:
-        """Return the answer as JSON; None where who asked has left meanwhile."""
-        with self._waited(gone) as mine:
-            if mine is None:
-                return failed("the answers before this one take too long: ask again")
-            return None if gone() else self._desk.answer(line)
-
-    @contextmanager
-    def _waited(self, gone: "Gone") -> Iterator[int | None]:
-        """Wait in the line of asks; the number of the turn, or None where it did not come in
-        time."""
-        with self._turn:
-            mine = self._next
-            self._next += 1
-            came = self._turn.wait_for(lambda: self._served == mine, BUSY)
-        try:
-            yield mine if came else None
-        finally:
-            with self._turn:
-                self._left.add(mine)
-                while self._served in self._left:
-                    self._left.discard(self._served)
-                    self._served += 1
-                self._turn.notify_all()
+    def answer(self, line: bytes, gone: Callable[[], bool]) -> bytes | None: ...
 
 
 class Gone:
@@ -182,7 +146,7 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = sys.platform != "win32"  # where it would share a port that is taken
 
-    def __init__(self, port: int, desk: AskDesk, page: Path = PAGE) -> None:
+    def __init__(self, port: int, desks: Answering, page: Path = PAGE) -> None:
         try:
             super().__init__((ADDRESS, port), Handler)
         except (OSError, OverflowError) as error:
@@ -191,7 +155,7 @@ class PageServer(ThreadingHTTPServer):
                 "--port 0 for any that is free"
             ) from None
         self.gate = Gate(self.server_address[1], token_urlsafe(SECRET))
-        self.counter = Counter(desk)
+        self.desks = desks
         self.files = files(page)
         self.crowd = threading.BoundedSemaphore(CROWD)
 
@@ -283,11 +247,11 @@ class Handler(BaseHTTPRequestHandler):
         if path != ASK:
             raise RefusedRequestError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
         line = self.rfile.read(self._length())
-        answer = self.server.counter.answer(line, Gone(self.connection))
+        answer = self.server.desks.answer(line, Gone(self.connection))
         if answer is None:
             self.close_connection = True
             return
-        self._send(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
+        self._send(HTTPStatus.OK, "application/json", answer)
 
     def _length(self) -> int:
         """Bytes of the body. Raises RefusedError where they are not told, or too many."""

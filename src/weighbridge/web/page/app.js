@@ -284,6 +284,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     clearTimeout(later.current);
     setSeeking(false);
     if (!ask) {
+      lane.current?.leave();
       setShown(null);
       setBusy(false);
       return;
@@ -292,19 +293,20 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     const kind = `${ask.task} ${state.task === "compare" ? state.of : ""}`;
     const brief = ASKED.includes(ask.task) && (took.current[kind] ?? Number(SLOW_TASKS.includes(ask.task)) * 2 * SLOW) > SLOW;
     setBusy(true);
-    lane.current?.put(() => put(brief ? { ...ask, remedies: false } : ask, kind, brief));
+    lane.current?.put((signal) => put(brief ? { ...ask, remedies: false } : ask, kind, brief, signal));
   }, [key, token, formLang, tries]);
 
-  /** @param {Ask} own @param {string} kind @param {boolean} brief */
-  async function put(own, kind, brief) {
+  /** @param {Ask} own @param {string} kind @param {boolean} brief @param {AbortSignal} signal */
+  async function put(own, kind, brief, signal) {
     const begun = performance.now();
     const withToken = token ? { ...own, token } : own;
     /** @type {Answer} */
     let answer;
     try {
-      answer = await answered(engine, withToken, file);
+      answer = await answered(engine, withToken, file, signal);
       setGone(null);
     } catch (error) {
+      if (signal.aborted) return; // a newer question is on its way
       if (newest.current === key) {
         setGone(error instanceof Error ? error : new Error(String(error)));
         setBusy(false);
@@ -320,12 +322,12 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
     if (!brief || answer.error) return setSeeking(false);
     if (!lacking(answer.report)) return;
     setSeeking(true);
-    later.current = setTimeout(() => lane.current?.put(() => seek(kind)), REST);
+    later.current = setTimeout(() => lane.current?.put((signal) => seek(kind, signal), true), REST);
   }
 
-  /** What would make it fit, once nothing moves any more. @param {string} kind */
-  async function seek(kind) {
-    await put(/** @type {Ask} */ (ask), kind, false);
+  /** What would make it fit, once nothing moves any more. @param {string} kind @param {AbortSignal} signal */
+  async function seek(kind, signal) {
+    await put(/** @type {Ask} */ (ask), kind, false, signal);
     if (newest.current === key) setSeeking(false);
   }
 

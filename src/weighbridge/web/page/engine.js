@@ -4,6 +4,8 @@
 const TRIES = 4; // of a file whose header is longer than what was sent
 const FIRST = 1 << 20; // bytes of a dropped file that are sent at first
 const MOST = 1 << 27; // and at most
+const LATE = 700; // milliseconds of an answer after which a second worker is made ready
+const STILL = 80; // milliseconds without a newer question after which the older one is given up
 
 /** The engine that this page was built for. @param {Progress} progress @returns {Engine} */
 export function engine(progress) {
@@ -15,45 +17,93 @@ export function engine(progress) {
 function served() {
   return {
     kind: "served",
-    async ask(object) {
+    async ask(object, signal) { // who is given up closes the connection, and the server ends the answer
       const headers = { "Content-Type": "application/json" };
-      const reply = await fetch("ask", { method: "POST", headers, body: JSON.stringify(object) });
+      const reply = await fetch("ask", { method: "POST", headers, body: JSON.stringify(object), signal });
       return reply.json();
     },
   };
 }
 
-/** @param {Progress} progress @returns {Engine} */
+/**
+ * Python in a worker cannot be interrupted, so an ask that is given up ends its worker. A second one
+ * stands ready once an answer takes its time.
+ * @param {Progress} progress @returns {Engine}
+ */
 function inWorker(progress) {
-  const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-  /** @type {Map<number, { done: (answer: any) => void, failed: (error: Error) => void }>} */
+  /** @type {Map<number, { object: object, done: (answer: any) => void, failed: (error: Error) => void }>} */
   const waiting = new Map();
   let id = 0;
   /** @type {Error | null} */
   let dead = null;
-  /** @param {string} message */
-  const die = (message) => {
-    dead = new Error(message);
-    for (const { failed } of waiting.values()) failed(dead);
-    waiting.clear();
-  };
-  worker.onerror = (event) => die(event.message || "worker.js");
-  worker.onmessage = ({ data }) => {
+  /** @type {Worker | null} */
+  let spare = null;
+  /** @type {WeakSet<Worker>} */
+  const ready = new WeakSet();
+  let current = begun();
+
+  function begun() {
+    const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    worker.onerror = (event) => die(worker, event.message || "worker.js");
+    worker.onmessage = ({ data }) => {
+      if (data.ready) ready.add(worker);
+      if (data.error && data.id === undefined) die(worker, String(data.error));
+      else if (worker === current) heard(data);
+    };
+    return worker;
+  }
+
+  /** @param {any} data */
+  function heard(data) {
     if (typeof data.progress === "string") progress(data.progress, Number(data.share) || 0);
-    else if (data.ready) progress("", 1);
-    else if (data.id !== undefined) {
+    else if (data.ready) {
+      progress("", 1);
+      askAll();
+    } else if (data.id !== undefined) {
       waiting.get(data.id)?.done(data.answer);
       waiting.delete(data.id);
       keep();
-    } else if (data.error) die(String(data.error));
-  };
+    }
+  }
+
+  /** @param {Worker} worker @param {string} message */
+  function die(worker, message) {
+    if (worker === spare) spare = null;
+    if (worker !== current) return;
+    dead = new Error(message);
+    for (const { failed } of waiting.values()) failed(dead);
+    waiting.clear();
+  }
+
+  function askAll() {
+    for (const [number, { object }] of waiting) current.postMessage({ id: number, ask: object });
+  }
+
+  /** Ends the worker; what else it was asked is asked again. */
+  function next() {
+    if (!ready.has(current)) return;
+    current.terminate();
+    current = spare ?? begun();
+    spare = null;
+    if (ready.has(current)) askAll();
+  }
+
   return {
     kind: "static",
-    ask(object) {
+    ask(object, signal) {
       if (dead) return Promise.reject(dead);
       return new Promise((done, failed) => {
-        waiting.set(++id, { done, failed });
-        worker.postMessage({ id, ask: object });
+        const number = ++id;
+        waiting.set(number, { object, done, failed });
+        if (ready.has(current)) current.postMessage({ id: number, ask: object });
+        setTimeout(() => {
+          if (waiting.has(number) && ready.has(current)) spare ??= begun();
+        }, LATE);
+        signal?.addEventListener("abort", () => {
+          if (!waiting.delete(number)) return;
+          failed(signal.reason);
+          next();
+        });
       });
     },
   };
@@ -71,12 +121,12 @@ function keep() {
 /**
  * Asks, and sends more of a dropped file for as long as its header is longer than what was sent. A
  * file that was read once is named by its key.
- * @param {Engine} to @param {Ask} ask @param {Dropped | null} dropped @returns {Promise<Answer>}
+ * @param {Engine} to @param {Ask} ask @param {Dropped | null} dropped @param {AbortSignal} [signal] @returns {Promise<Answer>}
  */
-export async function answered(to, ask, dropped) {
+export async function answered(to, ask, dropped, signal) {
   let bytes = FIRST;
   for (let left = TRIES; ; left -= 1) {
-    const answer = await to.ask(dropped ? await withModel(ask, dropped, bytes) : ask);
+    const answer = await to.ask(dropped ? await withModel(ask, dropped, bytes) : ask, signal);
     const more = answer.need?.bytes;
     if (!more || !left || more > MOST) {
       if (dropped && answer.file) dropped.key = answer.file;
@@ -111,32 +161,49 @@ export function base64(blob) {
 }
 
 /**
- * A lane with one question under way: of those that wait only the newest is asked, so that a slider
- * moves the picture while it moves, and an older answer never follows a newer one.
+ * A lane with one question under way: of those that wait only the newest is asked. While a slider
+ * moves, what is under way is let end, so that the picture moves with it. It is given up once the
+ * newest has stood still, and at once where it only looks for what helps.
+ * @typedef {(signal: AbortSignal) => Promise<void>} Job
  */
 export class Lane {
   constructor() {
-    /** @type {(() => Promise<void>) | null} */
+    /** @type {{ job: Job, seeks: boolean } | null} */
     this.next = null;
-    this.running = false;
+    /** @type {{ seeks: boolean, stop: AbortController } | null} */
+    this.running = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.still = undefined;
   }
 
-  /** @param {() => Promise<void>} job */
-  put(job) {
-    this.next = job;
+  /** @param {Job} job @param {boolean} [seeks] */
+  put(job, seeks = false) {
+    this.next = { job, seeks };
     if (!this.running) void this.run();
+    else this.newer();
+  }
+
+  /** Nothing is asked any more. */
+  leave() {
+    this.next = null;
+    this.newer();
+  }
+
+  newer() {
+    clearTimeout(this.still);
+    const { running } = this;
+    if (running?.seeks) running.stop.abort();
+    else if (running) this.still = setTimeout(() => running.stop.abort(), STILL);
   }
 
   async run() {
-    this.running = true;
-    try {
-      while (this.next) {
-        const job = this.next;
-        this.next = null;
-        await job();
-      }
-    } finally {
-      this.running = false;
+    while (this.next) {
+      const { job, seeks } = this.next;
+      this.next = null;
+      this.running = { seeks, stop: new AbortController() };
+      await job(this.running.stop.signal).catch(() => {}); // a job tells its own failures
+      clearTimeout(this.still);
     }
+    this.running = null;
   }
 }
