@@ -1,14 +1,33 @@
-"""Ollama divides a model between card and RAM by itself: "no" is no answer to who asks it."""
+"""Ollama and llama.cpp divide a model between card and RAM by themselves: "no" is no answer to who
+asks them."""
+
+from functools import cache
+from types import SimpleNamespace
 
 import pytest
 
 import weighbridge
+from weighbridge.estimate.divided import RAM_SPEED, divided
+from weighbridge.records import replace
+from weighbridge.units import GIB
+from weighbridge.workload import Infer
 
-ASKED = {"engine": "ollama", "gpu": "3060", "offline": True}
+ASKED = {"engine": "ollama", "gpu": "3060"}
+ON_LLAMA_CPP = {"engine": "llama.cpp", "quantization": "Q4_K_M"}
 
 
 def asked(model="qwen3:30b-a3b", **settings):
-    return weighbridge.infer(model, **{**ASKED, **settings})
+    """The answer without remedies."""
+    return prepared(model).briefly(Infer(**{**ASKED, **settings}))
+
+
+@cache
+def prepared(model):
+    return weighbridge.prepare(model, offline=True)
+
+
+def peak(report):
+    return report.devices[0].peak("driver").expected
 
 
 def test_it_is_a_yes_with_the_layers_that_stay_on_the_card():
@@ -22,6 +41,37 @@ def test_it_is_a_yes_with_the_layers_that_stay_on_the_card():
     assert more != "yes"  # as many as surely fit
 
 
+def test_llama_cpp_moves_layers_and_leaves_a_gibibyte():
+    dense = {**ON_LLAMA_CPP, "gpu": "4090", "quantization": "Q6_K"}
+    report = asked("qwen3-32b", **dense)
+    kept, every = report.derived["layers_on_card"]
+    assert report.verdict.fits == "yes"
+    assert report.verdict.usable_bytes - peak(report) >= GIB
+    assert 0 < kept < every == 65
+    assert report.devices == asked("qwen3-32b", **dense, n_gpu_layers=kept).devices
+
+
+def test_llama_cpp_moves_experts_before_layers():
+    report = asked("qwen3-30b-a3b", **ON_LLAMA_CPP)
+    kept, every = report.derived["layers_on_card"]
+    assert "keeps the experts of" in report.verdict.reason
+    assert report.devices == asked("qwen3-30b-a3b", **ON_LLAMA_CPP, n_cpu_moe=every - kept).devices
+    assert report.verdict.usable_bytes - peak(report) >= GIB
+
+
+def test_builds_before_fit_move_nothing():
+    assert asked("qwen3-30b-a3b", **ON_LLAMA_CPP, engine_version="7300").verdict.fits == "no"
+
+
+def test_with_less_than_a_gibibyte_to_spare_the_line_says_all_layers():
+    tight = {**ON_LLAMA_CPP, "gpu_memory": "6GiB", "gpu": "3060"}
+    report = asked("qwen3-8b", **tight)
+    assert report.verdict.fits == "yes" and report.verdict.margin_bytes < GIB
+    assert " -ngl 37" in report.derived["launch"]
+    assert "layers_on_card" not in report.derived
+    assert " -ngl" not in asked("qwen3-8b", **tight | {"gpu_memory": "12GiB"}).derived["launch"]
+
+
 def test_the_line_says_no_number_of_layers():
     report = asked()
     assert report.derived["launch"].endswith("ollama run qwen3:30b-a3b")
@@ -30,9 +80,7 @@ def test_the_line_says_no_number_of_layers():
 
 def test_it_sent_back_is_the_same_answer():
     report = asked()
-    again = weighbridge.infer(
-        "qwen3:30b-a3b",
-        offline=True,
+    again = asked(
         **{
             name: value
             for name, value in report.workload.items()
@@ -42,8 +90,8 @@ def test_it_sent_back_is_the_same_answer():
     assert again.verdict == report.verdict
 
 
-@pytest.mark.parametrize("said", [{"n_gpu_layers": 40}, {"ram": "4GiB"}, {"engine": "llama.cpp"}])
-def test_a_number_that_is_named_little_ram_and_other_engines_are_judged_as_they_stand(said):
+@pytest.mark.parametrize("said", [{"n_gpu_layers": 40}, {"ram": "4GiB"}])
+def test_a_number_that_is_named_and_little_ram_are_judged_as_they_stand(said):
     report = asked(**said)
     assert report.verdict.fits == "no"
     assert "layers_on_card" not in report.derived
@@ -51,3 +99,66 @@ def test_a_number_that_is_named_little_ram_and_other_engines_are_judged_as_they_
 
 def test_what_fits_whole_stays_whole():
     assert "layers_on_card" not in asked("qwen3:8b").derived
+
+
+@pytest.mark.slow
+def test_what_is_told_besides_makes_it_whole():
+    found = weighbridge.infer("qwen3:30b-a3b", **ASKED, offline=True).remedies
+    assert found
+    for remedy in found:
+        again = asked(**remedy.change)
+        assert again.verdict.fits == "yes"
+        assert "layers_on_card" not in again.derived
+        assert peak(again) == remedy.peak_bytes
+
+
+def weights_on(**sizes):
+    """A report of a GPU and a host that hold such weights, and 1 GB of cache on the GPU."""
+
+    def component(name, nbytes):
+        return SimpleNamespace(name=name, bytes=SimpleNamespace(expected=nbytes))
+
+    def device(kind, nbytes):
+        parts = (component("weights", nbytes), component("context", 10**9))
+        cache = (component("kv_cache", 10**9),) if kind == "gpu" else ()
+        return SimpleNamespace(kind=kind, phases=[SimpleNamespace(components=(*parts, *cache))])
+
+    real = asked(gpu="h100", n_gpu_layers=30)
+    return replace(
+        real,
+        devices=tuple(device(kind, nbytes) for kind, nbytes in sizes.items()),
+        derived={"largest_context": 5},
+    )
+
+
+def dense(report):
+    return replace(report, model=report.model._replace(active_parameters=report.model.parameters))
+
+
+CARD = SimpleNamespace(bandwidth=(936.0, "its page"))
+
+
+def test_how_much_slower_goes_by_what_is_read_for_a_token():
+    """Weights of 4 GB and 1 GB of cache, 1 GB in RAM: a fifth; 1/5 x 936 / 102.4 + 4/5 = 2.6."""
+    report = dense(weights_on(gpu=3 * 10**9, host=10**9))
+    answer = divided(asked(n_gpu_layers=49), report, {"n_gpu_layers": 30}, "Ollama", CARD)
+    assert answer.derived["share_in_ram"] == 0.2
+    assert answer.derived["times_slower"] == [2.6, 5.7]
+    assert "2.6 to 5.7 times slower" in answer.verdict.reason
+    assert "largest_context" not in answer.derived
+    assert RAM_SPEED == (38.4, 102.4)
+
+
+def test_a_token_reads_the_experts_that_it_is_routed_to():
+    """A tenth of 10 GB is active, 0.25 GB of it dense. A third of the experts, 3.25 GB, is in RAM,
+    3 GB of it idle: 0.25 GB of 1 GB and 1 GB of cache. All kinds of weights: 3.25 GB of 10."""
+    report = weights_on(gpu=6.75 * 10**9, host=3.25 * 10**9)
+    report = replace(report, model=report.model._replace(parameters=1000, active_parameters=100))
+    none = SimpleNamespace(bandwidth=None)
+    answer = divided(asked(n_gpu_layers=49), report, {"n_cpu_moe": 16}, "llama.cpp", none)
+    assert answer.derived["layers_on_card"] == [32, 48]
+    assert answer.derived["share_in_ram"] == 0.125
+    assert "keeps the experts of 32 of 48" in answer.verdict.reason
+    assert "much slower" in answer.verdict.reason
+    whole = divided(asked(n_gpu_layers=49), report, {"n_gpu_layers": 30}, "Ollama", none)
+    assert whole.derived["share_in_ram"] == pytest.approx(0.1625, abs=0.001)

@@ -57,7 +57,6 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     length: str = ""  # flag of the longest text, where it is not ours
     trains: str = "yes"  # else why a question about training is not asked of it
     splits: str = ""  # what lets it split a model over cards by layers
-    keeps_what_fits: bool = False  # layers on the card as far as there is room, the rest in RAM
     by_room: bool = False  # and it fills a card before it takes the next
     graphs: str = ""  # setting that switches CUDA graphs off
     offloads: bool = False  # --cpu-offload-gb leaves weights in host memory

@@ -108,6 +108,9 @@ class EngineAnswer:
     derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()
     serves: Serves | None = None  # of an engine that takes a share of the card
+    # Settings that the engine takes by itself where not all of a model is on the cards, the fullest
+    # first; none where all of it is, and where it moves nothing by itself
+    divisions: tuple[Mapping[str, int], ...] = ()
 
 
 Kinds = Sequence[Sequence[Sequence[NamedBytes]]]

@@ -12,6 +12,7 @@ from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, served, uncounted
+from weighbridge.estimate.divided import divided
 from weighbridge.estimate.facts import cautions, derived, facts
 from weighbridge.estimate.limits import LIMITED, Setting, answered, runs
 from weighbridge.estimate.limits import limits as how_far
@@ -27,7 +28,6 @@ from weighbridge.workload import SPREAD, Infer, foreign, layouts
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-NEAR = 4  # layers fewer than the most that may fit, of which one surely does
 # Intervals beside the devices' own, and the published figure that each is
 TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
@@ -52,27 +52,21 @@ def infer(
     *first, last = _spread(workload, kind)
     for spread in first:
         try:
-            return _infer(model, spread, kind, draft, projector, limits)
+            return _infer(model, spread, kind, draft, projector, limits)[0]
         except UsageError as error:
             if isinstance(error, UnsupportedError):
                 raise
-    report = _infer(model, last, kind, draft, projector, limits)
-    most = _kept_on_card(report, workload, kind)
-    for layers in range(most, max(most - NEAR, -1), -1) if most is not None else ():
-        fewer = _infer(model, last.but(n_gpu_layers=layers), kind, draft, projector, limits)
-        if fewer.verdict is not None and fewer.verdict.fits == "yes":
-            return served.divided(report, fewer, layers, kind.title)
-    return report
-
-
-def _kept_on_card(report: Report, workload: Infer, kind: Engine) -> int | None:
-    """Count the layers that an engine keeps on the card by itself, of a model that does not fit
-    whole; None where it fits, and where somebody says how many."""
-    verdict = report.verdict
-    said = workload.n_gpu_layers is not None or workload.n_cpu_moe is not None
-    if not kind.keeps_what_fits or said or verdict is None or verdict.fits == "yes":
-        return None
-    return report.derived.get("n_gpu_layers_that_fit")
+    whole, divisions = _infer(model, last, kind, draft, projector, limits)
+    budget = workload.budget()
+    if whole.verdict is None or budget is None:
+        return whole
+    if whole.verdict.fits == "yes" and not workload.engine_defaults:
+        return whole
+    for moved in divisions:
+        report, _ = _infer(model, last.but(**moved), kind, draft, projector, limits)
+        if report.verdict is not None and report.verdict.fits == "yes":
+            return divided(whole, report, moved, kind.title, budget.choice.part)
+    return whole
 
 
 def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:
@@ -97,12 +91,13 @@ def _infer(
     draft: Model | None,
     projector: Model | None,
     limits: Sequence[Setting] | None,
-) -> Report:
+) -> tuple[Report, tuple[Mapping[str, int], ...]]:
+    """Return the report of a workload as it stands, and what the engine would move by itself."""
     limits = LIMITED if limits is None else limits
     foreign(workload, kind.name)
     beside = uncounted.beside_weights(model)
     if beside:
-        return _weights_alone(model, workload, kind, beside)
+        return _weights_alone(model, workload, kind, beside), ()
     if workload.exact:
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
     number, note = version(kind, workload.engine_version)
@@ -131,7 +126,7 @@ def _infer(
     )
     remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
     answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
-    return Report(
+    report = Report(
         task="infer",
         model=facts(model),
         workload=_effective(asked, workload, kind, written(number)) | answer.settings,
@@ -146,6 +141,7 @@ def _infer(
             *uncounted.warnings(missing),
         ),
     )
+    return report, answer.divisions
 
 
 def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) -> Report:

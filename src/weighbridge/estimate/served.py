@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
 from weighbridge.memory import Device, exactly
 from weighbridge.records import replace
-from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
@@ -55,27 +54,6 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
         line = f"{line_name} {'does' if room_verdict.fits == 'yes' else 'may'}, with {serves.flags}"
         return replace(room_verdict, reason=f"{lead}; {line}: {room_verdict.reason}")
     return room_verdict
-
-
-def divided(whole: Report, report: Report, layers: int, engine: str) -> Report:
-    """Return the answer about a model that an engine divides between card and RAM by itself:
-    `report` is that of so many `layers` on the card, `whole` that of all, whose line to paste
-    stands, since nobody has to say how many."""
-    verdict, every = report.verdict, whole.workload["n_gpu_layers"]
-    assert verdict is not None
-    lead = (
-        f"{engine} keeps {layers} of {every} layers on it by itself, the rest in RAM: much slower"
-    )
-    told: DerivedFacts = {"layers_on_card": [layers, every]}
-    if "launch" in whole.derived:
-        told |= {"launch": whole.derived["launch"]}
-        told |= {"launch_note": whole.derived.get("launch_note")}
-    return replace(
-        report,
-        workload={**report.workload, "n_gpu_layers": None},
-        derived=report.derived | told,
-        verdict=replace(verdict, reason=f"{lead}; {verdict.reason}"),
-    )
 
 
 def _short_of(answer: EngineAnswer, budget: "Budget") -> str:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from weighbridge.report.fit import Fit, Ranking
     from weighbridge.workload import Infer, Load, Train
 
+# Facts of an answer that is a yes, and could be a better one
+WANTING = frozenset(("runs_only", "layers_on_card"))
+
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has made
 class Prepared:
@@ -218,7 +221,7 @@ class Prepared:
         report = estimator(workload)
         if not remedies or report.verdict is None:
             return report
-        if report.verdict.fits == "yes" and "runs_only" not in report.derived:
+        if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
             return report
         from weighbridge.remedies import (  # of what does not fit, or not run
             RemedyCase,
@@ -327,7 +330,8 @@ class Prepared:
         if task == "infer" and engine is None and isinstance(self.source, Inventory):
             from weighbridge.questions.naming import named_engine
 
-            engine = named_engine(self.source.reference, self.model().parts[0], w)
+            served: Any = w
+            engine = named_engine(self.source.reference, self.model().parts[0], served)
             w = w.but(engine=engine) if engine else w
         engine = engine or usual().name
         named = w.quantization is not None or w.dtype is not None or task == "train"

@@ -9,12 +9,14 @@ remedy's numbers are those that the changed question gives. Changes come cheapes
 Where no single cheap change fits, sets of two and then of three are tried.
 """
 
+from weighbridge.records import replace
 from weighbridge.remedies.case import RemedyCase, said
 from weighbridge.report.verdict import Remedy
 
 __all__ = ["RemedyCase", "said", "search"]
 
 LENGTH = "context"  # what is told beside flags that are enough: the length was left to the engine
+ALL = -1  # layers, as llama.cpp counts them
 MOST = 6  # remedies of one answer
 
 
@@ -24,12 +26,14 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
     report = case.report
     if report.verdict is None:
         return ()
-    if report.verdict.fits == "yes" and not report.derived.get("runs_only"):
+    if "layers_on_card" in report.derived:
+        case = _whole(case)
+    elif report.verdict.fits == "yes" and not report.derived.get("runs_only"):
         return ()
     from weighbridge.remedies.sets import Search, flagged, needed, told
 
     first = next(iter(needed(case)), None)
-    if report.verdict.fits == "yes" or (first and first.case.verdict.fits == "yes"):
+    if case.verdict.fits == "yes" or (first and first.case.settled):
         return () if first is None else (told(first),)
     lacking = flagged(case)
     if case.refused:
@@ -39,3 +43,11 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
     found = Search(case, most, only=LENGTH if enough else None, root=first).run()
     both = (*lacking, *(remedy for remedy in found if remedy.flags not in known))
     return tuple(sorted(both, key=lambda remedy: remedy.fits != "yes"))
+
+
+def _whole(case: RemedyCase) -> RemedyCase:
+    """Return the question with all layers on the card, of an engine that divides a model by itself:
+    what is looked for is what makes it fit whole."""
+    workload = case.workload.but(n_gpu_layers=ALL)
+    pinned = case.pinned | {"n_gpu_layers", "n_cpu_moe"}
+    return replace(case, workload=workload, report=case.ask(workload), pinned=pinned)

@@ -176,7 +176,7 @@ class Search:
         node = self._asked(parent, added)
         if node is None:
             return
-        if node.case.verdict.fits == "yes":
+        if node.case.settled:
             self.good.append(node)
         elif node.peak <= HELPS * parent.peak or any(move.kind == "engine" for move in added):
             self.maybe += [node] if node.case.verdict.fits == "unknown" else []
@@ -210,7 +210,7 @@ class Search:
             if move.kind in kinds_found:
                 continue
             node = self._asked(MoveSet((), self.case), (move,))
-            if node is not None and node.case.verdict.fits == "yes":
+            if node is not None and node.case.settled:
                 kinds_found.add(move.kind)
                 self.good.append(node)
 
@@ -245,7 +245,7 @@ def together(case: RemedyCase) -> Iterator[MoveSet]:
         if hopeless(flagged.case, (device,)):
             continue
         node = asked(flagged, (device,))
-        if node is not None and node.case.verdict.fits == "yes":
+        if node is not None and node.case.settled:
             yield _needed(MoveSet((), case), node)
             return
 
@@ -257,7 +257,7 @@ def _needed(root: MoveSet, node: MoveSet) -> MoveSet:
         if move.kind not in FREE or len(others) < 2:
             continue
         less = asked(root, others)
-        if less is not None and less.case.verdict.fits == "yes":
+        if less is not None and less.case.settled:
             node = less
     return node
 

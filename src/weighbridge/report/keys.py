@@ -101,6 +101,9 @@ class DerivedFacts(TypedDict, total=False):
     ollama_ps_bytes: int
     ollama_ps: str
     layers_on_card: list[int]  # [how many it keeps there by itself, of how many]
+    divided_by: Literal["layers", "experts"]
+    share_in_ram: float  # of what is read for a token
+    times_slower: list[float]  # [at best, at worst] than whole on the card
     # train
     runs_only: str
     recipe: str

@@ -6,6 +6,7 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 
 from typing import TYPE_CHECKING
 
+from weighbridge.engines.table import ENGINES
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB
 from weighbridge.view.parts import NAMES
@@ -138,11 +139,31 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     missing, d = answer.report.derived.get("not_counted"), answer.report.derived
     if missing:
         return answer.say("reason.not_counted", what=answer.say.told("; ".join(missing)))
+    if "layers_on_card" in d:
+        return _divided(answer)
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return answer.say("reason.flags" if d.get("launch") else "reason.flags.alone")
     lead = printable(_lead(verdict))
     return lead or "; ".join(
         filter(None, (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict)))
+    )
+
+
+def _divided(answer: ShownAnswer) -> str:
+    """Return the sentence on a model that the engine divides by itself: where it is, and how much
+    slower that makes it."""
+    w, d = answer.report.workload, answer.report.derived
+    slower = answer.say("divided.much_slower")
+    if "times_slower" in d:
+        low, high = d["times_slower"]
+        slower = answer.say("divided.slower", low=f"{low:.2g}", high=f"{high:.2g}")
+    return answer.say(
+        f"divided.{d['divided_by']}",
+        engine=ENGINES[w["engine"]].title,
+        kept=d["layers_on_card"][0],
+        whole=d["layers_on_card"][1],
+        share=f"{d['share_in_ram']:.0%}",
+        slower=slower,
     )
 
 

@@ -59,7 +59,9 @@ def grid(answer: ShownAnswer, remedies: "Iterable[Remedy]") -> Grid | None:
     changes = tuple(remedies)
     rows = tuple(_row(answer, r) for r in changes)
     key = "changes.fit" if any(r.fits == "yes" for r in changes) else "changes.may"
-    if answer.report.verdict is not None and answer.report.verdict.fits == "yes":
+    if "layers_on_card" in answer.report.derived:
+        key = "changes.whole"
+    elif answer.report.verdict is not None and answer.report.verdict.fits == "yes":
         key = "changes.room"
     if not rows:
         return None

@@ -8,7 +8,7 @@ experts    layers whose experts go to the host until the rest fits
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 
+NEAR = 4  # layers fewer than the most that may fit, of which one surely does
+
+
 def answer(
     holdings: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget | None
 ) -> EngineAnswer:
@@ -48,6 +51,7 @@ def answer(
         devices=(*gpus, components.host(holdings, subject)),
         settings=holdings.launch.to_dict(),
         derived=derived(holdings, subject, w, budget),
+        divisions=tuple(divisions(holdings, budget)) if _moves_by_itself(w) else (),
         warnings=tuple(warnings(holdings, budget)),
     )
 
@@ -104,7 +108,7 @@ def derived(
     facts: DerivedFacts = {
         "kv_cache_bytes_per_token": marginal(holdings, subject.context),
         "compute_buffer_bytes": list(holdings.compute),
-        **launching.facts(subject, holdings.launch, w),
+        **launching.facts(subject, holdings.launch, w, narrow=narrow(holdings, budget)),
     }
     return facts | (
         what_fits(holdings, budget) if budget is not None and holdings.launch.gpus else {}
@@ -202,6 +206,53 @@ def what_fits(holdings: DeviceHoldings, budget: Budget) -> DerivedFacts:
         if any("_exps." in name for name in holdings.net.weights):
             facts["n_cpu_moe_that_fits"] = experts(holdings, rooms)
     return facts
+
+
+def _moves_by_itself(w: "Infer") -> bool:
+    """Tell whether nobody said where layers go: common/fit.cpp stops where somebody did."""
+    said = (w.n_gpu_layers, w.n_cpu_moe, w.tensor_split)
+    return all(setting is None for setting in said) and w.split_mode in (None, "layer", "none")
+
+
+def divisions(
+    holdings: DeviceHoldings, budget: Budget | None, *, apart: bool = True
+) -> Iterator[Mapping[str, int]]:
+    """Yield what a program moves to host memory by itself, the least first: layers, or experts of
+    as few layers as need be where it moves them `apart`. It goes by what it measures, and we by the
+    most that it may be: a few more are yielded. Source: common/fit.cpp (step 3), which also brings
+    parts of one more layer of experts back."""
+    leaves = holdings.launch.rules.leaves
+    if budget is None or leaves is None or not holdings.launch.gpus:
+        return
+    rooms = [budget.of(d).low - leaves for d in range(holdings.launch.gpus)]
+    if _all_on_cards(holdings, rooms):
+        return
+    moe = apart and any("_exps." in name for name in holdings.net.weights)
+    count = len(holdings.net.layers)
+    fewest = experts(holdings, rooms) if moe else None
+    if fewest is not None:
+        least = max(fewest, 1)
+        yield from ({"n_cpu_moe": n} for n in range(least, min(least + NEAR, count) + 1))
+        return
+    beside = {"n_cpu_moe": count} if moe else {}
+    held = replace(holdings, launch=replace(holdings.launch, cpu_moe=count)) if moe else holdings
+    most = layers(held, rooms)
+    yield from ({"n_gpu_layers": n} | beside for n in range(most, max(most - NEAR, 0) - 1, -1))
+
+
+def narrow(holdings: DeviceHoldings, budget: Budget | None) -> bool:
+    """Tell whether all layers are on the cards only if somebody says so: the build would move some
+    of them to leave room."""
+    leaves = holdings.launch.rules.leaves
+    if budget is None or leaves is None or holdings.launch.gpu_layers < holdings.launch.layers:
+        return False
+    rooms = [budget.of(d).low for d in range(holdings.launch.gpus)]
+    less = [room - leaves for room in rooms]
+    return _all_on_cards(holdings, rooms) and not _all_on_cards(holdings, less)
+
+
+def _all_on_cards(holdings: DeviceHoldings, rooms: Sequence[int]) -> bool:
+    return _holds(holdings, [room - fixed(holdings, d) for d, room in enumerate(rooms)])
 
 
 def tokens(holdings: DeviceHoldings, rooms: Sequence[int]) -> int:

@@ -71,7 +71,8 @@ TABLE = """
 -nr --no-repack                          switch  !weights in host memory are repacked where the processor gains by it
 --rpc                                    value   !devices of other machines
 --override-kv -okv                       value   !the file's own metadata are used
--fitt --fit-target                       value   !settings are not lowered to fit
+-fit --fit                               value   @fit
+-fitt --fit-target                       value   !1,024 MiB of each card are left free unless 1024
 -fitc --fit-ctx                          value   !settings are not lowered to fit
 -gan --grp-attn-n                        value   !attention in groups unless 1
 -lzm --lazy-mode                         value   !experts are held as they are loaded
@@ -106,7 +107,7 @@ TABLE = """
 --logit-bias --grammar --grammar-file -j --json-schema -jf --json-schema-file --rope-scaling
 --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor --yarn-attn-factor
 --yarn-beta-slow --yarn-beta-fast -gaw --grp-attn-w -dt --defrag-thold --image --audio --video
---video-fps --video-timestamp-interval --video-ffmpeg-dir --numa -fit --fit --tags -hft --hf-token
+--video-fps --video-timestamp-interval --video-ffmpeg-dir --numa --tags -hft --hf-token
 -o --output --output-file --embd-normalize --host --port --path --cors-origins --cors-methods
 --cors-headers --api-prefix --ui-config --webui-config --ui-config-file --webui-config-file --tools
 --tools-runtime --mcp-servers-config --mcp-servers-json --api-key --api-key-file --ssl-key-file
@@ -220,8 +221,12 @@ def _in_repository(repo: str, file: str | None) -> str:
 
 
 def _layers(reading: CommandReading) -> None:
-    """auto (-1): as many as fit. all (-2): every layer."""
-    said = reading.last("layers")
+    """auto (-1): as many as fit, with --fit. all (-2): every layer."""
+    said, fit = reading.last("layers"), reading.last("fit")
+    if fit is not None and str(fit[1]).lower() in FALSEHOOD:
+        reading.settings["n_gpu_layers"] = -1
+    elif fit is not None:
+        reading.ignored.append(fit[0])
     if said is None:
         return
     text = str(said[1]).lower()

@@ -22,19 +22,25 @@ KEPT = "MXFP4_MOE"
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
-def command(subject: Subject, effective: LlamaCppLaunch, w: "Infer") -> str:
+def command(
+    subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bool = False
+) -> str:
     words = [PROGRAM[effective.program], *_model(subject)]
     words += [
-        word for flag, value in _flags(subject, effective, w) for word in (flag, value) if word
+        word
+        for flag, value in _flags(subject, effective, w, narrow)
+        for word in (flag, value)
+        if word
     ]
     return " ".join(words)
 
 
-def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer") -> DerivedFacts:
-    """The line, and what has to be made before it; or why there is none."""
+def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bool) -> DerivedFacts:
+    """Return the line, and what has to be made before it; or why there is none. It says the number
+    of layers where there is so little room that the build would move some of them."""
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
-    derived: DerivedFacts = {"launch": command(subject, effective, w)}
+    derived: DerivedFacts = {"launch": command(subject, effective, w, narrow=narrow)}
     if subject.part.library == "gguf":
         return derived
     form = subject.choice.name
@@ -87,8 +93,10 @@ def _told_apart(effective: LlamaCppLaunch) -> bool:
 KINDS = {"draft": "draft-simple", "mtp": "draft-mtp", "ngram": "ngram-simple"}
 
 
-def _flags(subject: Subject, effective: LlamaCppLaunch, w: "Infer") -> Iterator[tuple[str, str]]:
-    numbers, switches = _numbers(subject, effective, w), _switches(effective, w)
+def _flags(
+    subject: Subject, effective: LlamaCppLaunch, w: "Infer", narrow: bool
+) -> Iterator[tuple[str, str]]:
+    numbers, switches = _numbers(subject, effective, w, narrow), _switches(effective, w)
     of_fork = (("-mla", w.mla_attn), ("-amb", w.attn_max_b))
     yield "-c", str(effective.n_ctx)
     yield from ((one.written, str(value)) for one, value, said in numbers if said)
@@ -110,14 +118,15 @@ WRITTEN = (LlamaCpp.program.name, LlamaCpp.sched_max_copies.name)
 
 
 def _numbers(
-    subject: Subject, effective: LlamaCppLaunch, w: "Infer"
+    subject: Subject, effective: LlamaCppLaunch, w: "Infer", narrow: bool
 ) -> tuple[tuple[Setting[Any], object, object], ...]:
     """Return (setting, its value, whether it is said)."""
     by_default = effective.gpus and effective.rules.gpu_layers == 0
+    said = w.n_gpu_layers is not None or by_default or narrow
     proposes = KINDS.get(w.speculative_method or "", "")
     proposed = w.num_speculative_tokens
     return (
-        (LlamaCpp.n_gpu_layers, effective.gpu_layers, w.n_gpu_layers is not None or by_default),
+        (LlamaCpp.n_gpu_layers, effective.gpu_layers, said),
         (LlamaCpp.n_cpu_moe, effective.cpu_moe, effective.cpu_moe),
         (
             LlamaCpp.parallel,

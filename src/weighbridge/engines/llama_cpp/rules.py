@@ -24,7 +24,7 @@ from functools import cache
 from typing import Any, Literal
 
 from weighbridge.records import dataclass, replace
-from weighbridge.units import align_up
+from weighbridge.units import GIB, align_up
 
 PACKED = ("_R4", "_R8", "_R16")
 _FOUR = "IQ2_K IQ3_K IQ4_K IQ5_K IQ4_KS IQ5_KS IQ4_NL IQ2_BN IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S"
@@ -53,6 +53,9 @@ class LlamaCppRules:
     cache_ram: int = 0  # MiB of host memory for prompts
     windows: bool = False  # sliding layers have caches of their own
     spare_slot: bool = False  # a server has one more, for a prompt of its own
+    leaves: int | None = (
+        None  # bytes left free of a card that cannot hold all; None: nothing is moved
+    )
     few_outputs: bool = False  # a server reserves logits of its slots alone
     slots_in_graph: bool = False  # the reserved step has a request a slot
 
@@ -110,6 +113,8 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     6730: {"cache_ram": 8192},  # #16391, 9 October 2025
     6927: {"server_slots": 4, "server_unified": True},  # #16736, 3 November 2025
     7000: {"mask_pad": 1, "keys_last": True, "rotary_first": False, "keeps_outputs": True},
+    # #16653, 15 December 2025: --fit is on, --fit-target 1024 MiB of each device
+    7410: {"leaves": GIB},
     7800: {"embeds_input": True},  # #18550, January 2026: the log of b7780 is without
     7830: {"latent_values": False},  # #19067, 25 January 2026
     8550: {"rotates_cache": True},  # #21038, between 23 March and 3 April 2026

@@ -19,7 +19,6 @@ ENGINE = Engine(
     named=r"[^/:]+:[^/:]+",
     reads="gguf",
     usual="Q4_K_M",
-    keeps_what_fits=True,
     snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",
     formats=LLAMA_CPP.formats,
     drafts=False,

@@ -44,10 +44,12 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     on = on_server(subject, w, budget)
     h = hold(on)
     answer = answers.answer(h, on.subject, on.workload, on.budget)
+    moves = w.n_gpu_layers is None  # else as many are on the cards as somebody says
     return replace(
         answer,
         settings=settings(answer.settings, release(w)),
         derived=derived(answer.derived, h, subject, w, on),
+        divisions=tuple(answers.divisions(h, on.budget, apart=False)) if moves else (),
         warnings=(*answer.warnings, *warnings(subject, w, budget, h, on)),
     )
 
@@ -95,8 +97,7 @@ def hold(on: Asked) -> DeviceHoldings:
     net, since = answers.known_network(s), number(w)
     computed_by_ollama = rules.own_runner(net.arch, since)
     known = answers.on_device(net, build(since), budget)
-    if computed_by_ollama:
-        known = replace(known, windows=True)
+    known = replace(known, leaves=0, windows=known.windows or computed_by_ollama)
     if not known.latents:
         net = as_heads(net)
     settings = launch(s, w, budget, known, answers.model(net, s))
