@@ -15,13 +15,17 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.forward.nets import predicts_next
+from weighbridge.memo import memo
 from weighbridge.memory import Device, Phase
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.settings.setting import fields
+from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training import frameworks, host
-from weighbridge.training.answer import TrainingAnswer, answer, runs_of
+from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.gguf import unpacked
+from weighbridge.training.kept import KeptRuns
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 DEQUANTIZED = ("fp8", "mxfp4")
+OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
 
 def train(model: Model, workload: Train) -> Report:
@@ -44,7 +49,7 @@ def train(model: Model, workload: Train) -> Report:
     number, note = version(kind, workload.engine_version)
     budget = workload.budget()
     asked, training = _planned(model, workload, number, budget)
-    stages = runs_of(training)
+    stages = _stages(model, workload, training)
     answered = answer(training, budget, runs=stages)
     if workload.exact:
         answered = exact.trained(asked, workload, training, answered)
@@ -188,6 +193,12 @@ def _widened(
     usable = None if budget is None else budget.usable
     devices = bounds.widened(answer.devices, like, table)
     return host.with_paged_states(devices, answer.managed, training.optimizer, usable)
+
+
+def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
+    """Return the runs of a plan, where another card has had them."""
+    kept = memo(model, ("training runs",), KeptRuns)
+    return kept.of((workload.but(**dict.fromkeys(OF_CARDS)), training.sharding), training)
 
 
 def _planned(

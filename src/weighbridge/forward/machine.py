@@ -8,10 +8,10 @@ only be shapes, since a node holds its saved tensors and nothing else.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
-from weighbridge.accelerators.chips import ASSUMED
+from weighbridge.accelerators.chips import ASSUMED, Chip
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Grads = Sequence[Tensor | None]
 Needs = tuple[bool, ...]
 Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
+Said = TypeVar("Said")
 
 
 class GradNode:
@@ -49,6 +50,29 @@ class GradNode:
         self.attributes: tuple[Any, ...] = ()
 
 
+class KernelFacts:
+    """What rules of kernels say of one chip, each with what it was asked. A run on another chip of
+    which they say the same is the same run."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[Any, ...], Any] = {}
+
+    def of(self, chip: Chip, rule: Callable[..., Said], facts: Sequence[Any], **more: Any) -> Said:
+        key = rule, tuple(facts), tuple(more.items())
+        if key not in self._said:
+            self._said[key] = rule(*facts, chip=chip, **more)
+        return self._said[key]  # type: ignore[no-any-return]
+
+    def hold(self, chip: Chip) -> bool:
+        """Tell whether the rules say the same of this chip."""
+        return all(
+            rule(*facts, chip=chip, **dict(more)) == said
+            for (rule, facts, more), said in self._said.items()
+        )
+
+
 class Machine:
     """The state of one process on one device: its heap, its modes, and the graph that it leaves."""
 
@@ -65,6 +89,7 @@ class Machine:
         self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
         self.chip = ASSUMED
+        self.kernels = KernelFacts()
         self.temporary_workspace = 0  # the same, given back after each product
         self._watched: list[ref[TensorStorage]] | None = None
         self._threads: dict[bool, TensorStorage] = {}
@@ -105,6 +130,10 @@ class Machine:
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
         """Take what a kernel takes besides its outputs, `sizes` in bytes, and give it back."""
         self.heap.passing(*[n for n in sizes if n], name=name)
+
+    def ask(self, rule: Callable[..., Said], *facts: Any, **more: Any) -> Said:
+        """Return what a rule of kernels says of the chip. All that a run has of it goes here."""
+        return self.kernels.of(self.chip, rule, facts, **more)
 
     def product(self) -> None:
         """A product of matrices: the thread's first takes the workspace of cuBLAS."""

@@ -91,6 +91,11 @@ def order(chip: Chip, torch: Version = NEWEST) -> tuple[str, ...]:
     return ("cudnn", *ORDER[:3]) if first else ORDER
 
 
+def first(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST) -> str:
+    """Name the first kernel in torch's order that can serve the call."""
+    return next(kernel for kernel in order(chip, torch) if can(kernel, shape, call, chip, torch))
+
+
 def can(
     kernel: str, shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST
 ) -> bool:

@@ -17,7 +17,7 @@ from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.forward.alike import Alike
 from weighbridge.forward.backward import TEMPORARIES, backward
 from weighbridge.forward.limits import LAYERS, depth, unrepeated
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, KernelFacts, Machine, Needs, record
 from weighbridge.forward.modules import below
 from weighbridge.forward.nets import EMBEDDINGS, TrainingProgram, program, towers
 from weighbridge.forward.ops.packed import DEQUANTIZED
@@ -58,6 +58,7 @@ class TrainingRun:
     away: int = 0  # bytes of activations there, at most
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
+    kernels: KernelFacts = field(default_factory=KernelFacts)
 
     def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
         self.reserved[name] = peak.reserved
@@ -87,6 +88,19 @@ class StageRuns:
         self._p, self._stage = plan, stage
         self._splices = splices
         self._free: TrainingRun | None = None
+        self._smallest: TrainingRun | None = None
+
+    def on(self, plan: TrainingPlan) -> "StageRuns | None":
+        """The same stage for a plan that differs in the card alone, with what was run already; None
+        where kernels of that card take something else."""
+        run = self._free
+        if run is None or not run.kernels.hold(plan.chip):
+            return None
+        if _workspace(plan) != _workspace(self._p):
+            return None
+        other = StageRuns(plan, self._stage, splices=self._splices)
+        other._free, other._smallest = run, self._smallest
+        return other
 
     def within(self, capacity: int | None) -> TrainingRun:
         with _uncollected():
@@ -96,7 +110,7 @@ class StageRuns:
                 count = depth(self._p.subject.body)
                 if count > LAYERS:
                     raise unrepeated(self._p.subject.model.reference, count) from None
-                self._splices, self._free = False, None
+                self._splices, self._free, self._smallest = False, None, None
                 return self._bounded(capacity)
 
     def _bounded(self, capacity: int | None) -> TrainingRun:
@@ -107,7 +121,9 @@ class StageRuns:
             return free_run
         tensors = max(x.allocated for x in free_run.moments.values())
         if tensors > capacity:
-            return self._least(free_run, tensors)
+            if self._smallest is None:
+                self._smallest = self._least(free_run, tensors)
+            return self._smallest
         if max(free_run.reserved.values()) > capacity:
             try:
                 free_run = self._run(capacity)
@@ -151,11 +167,12 @@ def _run(
 ) -> TrainingRun:
     m = Machine(Heap(capacity))
     m.softmax_keeps = plan.torch < (1, 11)
-    _workspaces(m, plan)
+    m.chip = plan.chip
+    m.workspace, m.temporary_workspace = _workspace(plan)
     around = surrounding(plan)
     built = _built(m, plan, around, stage)
     around.placed(m, built)
-    result = TrainingRun(program=_program(plan, built))
+    result = TrainingRun(program=_program(plan, built), kernels=m.kernels)
     result.trainable = sum(x.numel for x in built.own if x.trainable)
     result.packed, result.packed_in_layer = _packed(built)
     offloaded = plan.sharding.offload != "none"
@@ -251,15 +268,12 @@ def _step(
     return s
 
 
-def _workspaces(m: Machine, plan: TrainingPlan) -> None:
-    m.chip = plan.chip
+def _workspace(plan: TrainingPlan) -> tuple[int, int]:
+    """Return the bytes of cuBLAS's workspace: (that stays, that is given back)."""
     if plan.part is not None and plan.part.stack == "own":
-        return
-    workspace = cublas(plan.chip.capability, plan.torch)
-    if workspace.bytes.low:
-        m.workspace = workspace.bytes.expected
-    else:
-        m.temporary_workspace = workspace.bytes.expected
+        return 0, 0
+    nbytes = cublas(plan.chip.capability, plan.torch).bytes
+    return (nbytes.expected, 0) if nbytes.low else (0, nbytes.expected)
 
 
 class Batches:

@@ -119,14 +119,14 @@ def flash(
     sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
     asked = heads.shape(q.dtype)
-    m.hidden(*kernels.flash_forward(asked, options.p, m.chip))
+    m.hidden(*m.ask(kernels.flash_forward, asked, options.p))
     shapes = q.shape, k.shape, v.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
         copy = m.new(saved[3].shape, dtype) if first else None
         gradients = [m.new(shape, dtype) for shape in shapes]
-        m.hidden(*kernels.flash_backward(asked, m.chip))
+        m.hidden(*m.ask(kernels.flash_backward, asked))
         del copy
         return gradients
 
@@ -175,7 +175,7 @@ def efficient(
         of_bias = m.new(whole, dtype) if learned else None
         if dtype.nbytes == 4:
             m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
-        m.hidden(*kernels.efficient_backward(asked, p, m.chip))
+        m.hidden(*m.ask(kernels.efficient_backward, asked, p))
         return [*gradients, of_bias]
 
     to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]

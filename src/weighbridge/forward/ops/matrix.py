@@ -137,4 +137,4 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
 def rearranges(x: Tensor, m: Machine) -> bool:
     """Tell whether the card has tensor cores for the type that products of `x` are made in."""
     dtype = m.autocast or x.dtype
-    return tensor_cores(m.chip, half=dtype.nbytes == 2, float16=dtype.name == "float16")
+    return m.ask(tensor_cores, half=dtype.nbytes == 2, float16=dtype.name == "float16")

@@ -192,7 +192,7 @@ def first(m: Machine, x: Tensor) -> Tensor:
 def over_rows(m: Machine, rows: int, count: int) -> None:
     """Take what the sum of `rows` to `count` numbers takes besides its result, in float32."""
     if rows and count:
-        m.hidden(*buffers(columns(rows, count), FLOAT32.nbytes, m.chip))
+        m.hidden(*m.ask(buffers, columns(rows, count), FLOAT32.nbytes))
 
 
 def over_tokens(m: Machine, x: Tensor) -> Tensor:

@@ -191,8 +191,7 @@ def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: Attention
         or _told_of_groups(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
-    order = kernels.order(s.m.chip, s.torch)
-    return next(k for k in order if kernels.can(k, asked, call, s.m.chip, s.torch))
+    return s.m.ask(kernels.first, asked, call, torch=s.torch)
 
 
 # ---- flash-attention 3

@@ -1,0 +1,127 @@
+"""A second card has the run of the first where its kernels take the same, and its own otherwise."""
+
+import pytest
+
+import weighbridge
+from weighbridge.accelerators.chips import Chip
+from weighbridge.forward.machine import KernelFacts
+from weighbridge.kernels.workspaces import tensor_cores
+from weighbridge.training import kept, run
+
+SMALL = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 4096,
+}
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs of the allocator so far, each by its capacity."""
+    made, true = [], run._run
+
+    def counted(plan, capacity, *rest, **more):
+        made.append(capacity)
+        return true(plan, capacity, *rest, **more)
+
+    monkeypatch.setattr(run, "_run", counted)
+    return made
+
+
+@pytest.fixture
+def model():
+    return weighbridge.prepare(SMALL)
+
+
+def ask(model, gpu, **settings):
+    return model.train(gpu=gpu, seq_len=64, remedies=False, **settings)
+
+
+def test_another_card_of_the_same_kernels_runs_nothing(model, runs):
+    """An A100 and a 4090 have one workspace of cuBLAS, and attention by the same kernel."""
+    first = ask(model, "4090", method="lora")
+    assert len(runs) == 1
+    for gpu in ("a100-80gb", "a6000", "l4", "4090"):
+        ask(model, gpu, method="lora")
+    for change in ({"headroom": "2GiB"}, {"gpu_memory": "7GiB"}, {"ram": "64GiB"}):
+        ask(model, "4090", method="lora", **change)
+    assert len(runs) == 1
+    assert ask(model, "4090", method="lora") == first
+
+
+def test_what_a_card_cannot_hold_is_shrunk_once(model, runs):
+    """Tensors alone are more than either card: both are told of the same smallest one."""
+    for room in ("300MiB", "200MiB"):
+        report = ask(model, "4090", method="full", gpu_memory=room)
+        assert report.verdict.fits == "no"
+    assert runs.count(None) == 1
+    assert len(runs) == len(set(runs))
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 2}, {"method": "full"}, {"gpu": "4090:2", "shard": "fsdp2"}], ids=repr
+)
+def test_another_question_runs_anew(model, runs, change):
+    ask(model, "4090", method="lora")
+    before = len(runs)
+    ask(model, **{"gpu": "4090", "method": "lora", **change})
+    assert len(runs) > before
+
+
+@pytest.mark.parametrize("gpu", ["h100", "t4", "gaudi-3"])
+def test_another_card_of_other_kernels_has_a_run_of_its_own(model, runs, gpu):
+    """A workspace of another size, an attention that the card has not, a library of its own."""
+    ask(model, "4090", method="lora")
+    before = len(runs)
+    ask(model, gpu, method="lora")
+    assert len(runs) > before
+
+
+CARDS = ("4090", "a100-80gb", "h100", "t4", "3090", "mi300x", "4090:2", "h200")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("name", ["qwen3-0.6b", "gpt2"])
+def test_an_answer_is_that_of_a_model_that_was_asked_nothing_before(name, method):
+    model = weighbridge.prepare(name)
+    for gpu in CARDS:
+        again = model.train(gpu=gpu, method=method, remedies=False)
+        assert again == weighbridge.prepare(name).train(gpu=gpu, method=method, remedies=False), gpu
+
+
+def test_facts_hold_where_every_rule_says_the_same():
+    facts = KernelFacts()
+    volta, turing, ampere = (Chip(version, 80) for version in ((7, 0), (7, 5), (8, 0)))
+    assert facts.of(turing, tensor_cores, (), half=True, float16=True)
+    assert facts.hold(volta)
+    assert facts.hold(ampere)
+    assert not facts.of(turing, tensor_cores, (), half=True, float16=False)
+    assert facts.hold(volta)
+    assert not facts.hold(ampere)
+
+
+def test_no_more_is_kept_than_so_much(model, monkeypatch):
+    monkeypatch.setattr(kept, "MOST", 2)
+    runs = kept.KeptRuns()
+    plan = run_plan(model)
+    first = runs.of("a", plan)
+    first[0].within(None)
+    assert runs.of("a", plan)[0]._free is first[0]._free
+    for asked in "bc":
+        runs.of(asked, plan)
+    assert runs.of("a", plan)[0]._free is None
+
+
+def run_plan(model):
+    from weighbridge.estimate import train
+    from weighbridge.workload import Train
+
+    workload = Train(method="lora", seq_len=64)
+    return train._planned(model.model(), workload, (5, 23), None)[1]
