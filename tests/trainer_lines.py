@@ -1,4 +1,4 @@
-"""Reads a line for the Trainer or TRL back into settings: an oracle for the lines of remedies.
+"""Reads a script for the Trainer or TRL back into settings: an oracle for what is printed.
 
 Nothing is run. What a keyword means is written here anew, from the frameworks' own documentation.
 """
@@ -13,19 +13,30 @@ KERNELS = {  # torch.backends.cuda.enable_*_sdp(False)
 }
 
 
-def settings(line):
-    """The settings of `train` that a line asks for."""
+def settings(script):
+    """The settings of `train` that a script asks for."""
     calls = {}
-    tree = ast.parse(line)
+    tree = ast.parse(script)
+    named = {
+        n.targets[0].id: n.value
+        for n in tree.body
+        if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             calls.setdefault(_name(node.func), []).append(node)
     trl = "SFTConfig" in calls
     args = _keywords(calls["SFTConfig" if trl else "TrainingArguments"][0])
-    loading = calls["dict"][0] if trl else calls["from_pretrained"][0]
+    if trl:
+        given = named[args.pop("model_init_kwargs").id]
+        loading = {_value(k): v for k, v in zip(given.keys, given.values, strict=True)}
+    else:
+        loading = next(k for k in map(_keywords, calls["from_pretrained"]) if "dtype" in k)
     found = {"framework": "trl" if trl else "trainer"}
-    found |= _loaded(_keywords(loading))
+    found |= _loaded({k: named.get(getattr(v, "id", ""), v) for k, v in loading.items()})
     found |= _adapted(calls, trl=trl)
+    if "deepspeed" in args:
+        args["deepspeed"] = named[args["deepspeed"].id]
     found |= _arguments(args, trl=trl)
     found |= _length(tree, args, trl=trl)
     off = frozenset(n.split("_", 1)[1][:-4] for n in calls if n.startswith("enable_"))
@@ -36,15 +47,14 @@ def settings(line):
     return found
 
 
-def model(line):
+def model(script):
     """What is loaded."""
-    for node in ast.walk(ast.parse(line)):
-        if isinstance(node, ast.Call) and _name(node.func) == "from_pretrained":
-            return node.args[0].value
-        named = isinstance(node, ast.Assign) and node.targets[0].id == "model"
-        if named and isinstance(node.value, ast.Constant):
-            return node.value.value
-    raise AssertionError(line)
+    calls = [node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Call)]
+    for call in calls:
+        named = _name(call.func) in ("SFTTrainer", "from_pretrained")
+        if named and isinstance(call.args[0], ast.Constant):
+            return call.args[0].value
+    raise AssertionError(script)
 
 
 def _name(func):
@@ -81,7 +91,8 @@ def _packed(name, given):
     if "load_in_8bit" in given:
         return {"quantization": "bnb-int8"}
     assert _value(given["load_in_4bit"]) is True
-    found = {"quantization": _value(given["bnb_4bit_quant_type"])}
+    double = "-dq" if "bnb_4bit_use_double_quant" in given else ""
+    found = {"quantization": f"{_value(given['bnb_4bit_quant_type'])}{double}"}
     if "bnb_4bit_quant_storage" in given:
         found["bnb_4bit_quant_storage"] = _torch(given["bnb_4bit_quant_storage"])
     return found
@@ -111,12 +122,13 @@ def _adapted(calls, *, trl):
 
 
 def _arguments(args, *, trl):
-    read = {k: _value(v) for k, v in args.items() if k not in ("model_init_kwargs",)}
+    read = {k: _value(v) for k, v in args.items()}
+    assert read["output_dir"]
     liger = read.get("use_liger_kernel", False)
     found = {
         "batch_size": read["per_device_train_batch_size"],
-        "gradient_accumulation": read["gradient_accumulation_steps"],
-        "checkpointing": "full" if read["gradient_checkpointing"] else "none",
+        "gradient_accumulation": read.get("gradient_accumulation_steps", 1),
+        "checkpointing": "full" if read.get("gradient_checkpointing", trl) else "none",
         "optimizer": read["optim"],
         "loss": "liger" if liger else "trl" if trl else "standard",
     }
@@ -139,10 +151,8 @@ def _length(tree, args, *, trl):
     if trl:
         return {"seq_len": _value(args["max_length"])}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and node.targets[0].id == "tokens":
-            told = _value(node.value)
-            assert told["truncation"] is True
-            return {"seq_len": told["max_length"]}
+        if isinstance(node, ast.Assign) and node.targets[0].id == "ids":
+            return {"seq_len": _value(node.value.right)}
     raise AssertionError("the length is not said")
 
 

@@ -36,8 +36,8 @@ def step(m, outputs, *, width=WIDTH, trainable=False):
         # 600 outputs are 10 times: chunks of 7 tokens, which become 8
         (liger, 600, WIDTH, 8 * 600),
         (liger, 32, WIDTH, 64 * 32),  # one chunk
-        (trl, 1000, WIDTH, 64 * 1000),
-        (trl, 40_000, 8, 64 * 32_768),  # 4,096 tokens and 32,768 outputs at most
+        (trl, 1000, WIDTH, 64 * 32_768),  # its buffer has so many columns, whatever the model has
+        (trl, 40_000, 8, 64 * 32_768),
         (unsloth, 1000, WIDTH, 64 * 1000),
         (unsloth, 50_000_000, 1, 5 * 50_000_000),  # 4e9 bytes of 16 an output
     ],

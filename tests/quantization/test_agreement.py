@@ -1,5 +1,7 @@
 """Configs and files that say different things of how the weights are packed."""
 
+from enum import Enum
+
 import pytest
 
 import weighbridge
@@ -10,6 +12,7 @@ from weighbridge.arch.config import Config
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import BadFileError
 from weighbridge.quantization.declared import declared
+from weighbridge.quantization.on_load import arguments, written
 from weighbridge.quantization.schemes import stored
 
 PLAN = blueprint(Config(packings.CONFIG))
@@ -98,3 +101,29 @@ def test_fp8_of_which_no_config_says_how_it_was_scaled(tmp_path):
 def test_weights_of_whole_numbers(tmp_path, dtype):
     (said,) = load(tmp_path, packings.plain(dtype)).warnings
     assert "nothing says what they stand for" in said
+
+
+def test_a_config_in_memory_names_its_method_by_an_enum():
+    method = Enum("QuantizationMethod", {"BITS_AND_BYTES": "bitsandbytes"}, type=str)
+    raw = {"quant_method": method.BITS_AND_BYTES, "load_in_4bit": True}
+    assert declared(raw).name == declared(raw | {"quant_method": "bitsandbytes"}).name == "fp4"
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("torchao-int4-g128", ("Int4WeightOnlyConfig(group_size=128)",)),
+        ("quanto-int8", ('weights="int8"',)),
+        ("bnb-int8", ("load_in_8bit=True",)),
+    ],
+)
+def test_a_config_is_called_as_python_writes_it(form, said):
+    assert arguments(written(form, "bfloat16")) == said
+
+
+def test_packed_weights_may_be_stored_as_floats():
+    told = arguments(written("nf4", "float16"), "bfloat16")
+    assert told[-2:] == (
+        "bnb_4bit_compute_dtype=torch.float16",
+        "bnb_4bit_quant_storage=torch.bfloat16",
+    )

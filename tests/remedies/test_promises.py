@@ -265,11 +265,10 @@ def pasted(model, workload, remedy):
 
 
 def trained(model, workload, remedy):
-    """A line for the Trainer or TRL, read back on the same card."""
+    """A script for the Trainer or TRL, read back on the same card."""
     if not remedy.paste:
         assert remedy.note
         return
-    assert "\n" not in remedy.paste
     told = trainer_lines.settings(remedy.paste)
     device = {**workload, **remedy.change}["gpu"]
     again = prepared(model).train(**told, gpu=device, remedies=False)
@@ -283,7 +282,7 @@ def trained(model, workload, remedy):
     each(
         2,
         [
-            {"gpu": "3060", "method": "qlora"},
+            {"gpu": "3060", "method": "qlora", "framework": "trainer"},
             {"gpu": "3060", "framework": "trl", "method": "lora"},
             {"gpu": "h100:2", "method": "full"},
             {"gpu": "4090", "method": "full", "seq_len": 512},
@@ -293,7 +292,7 @@ def trained(model, workload, remedy):
     ),
     ids=str,
 )
-def test_lines_for_trainers_are_read_back(workload):
+def test_scripts_for_trainers_are_read_back(workload):
     report = answer("llama-3.1-8b", "train", workload)
     assert report.remedies
     assert any(r.paste for r in report.remedies)
@@ -302,10 +301,10 @@ def test_lines_for_trainers_are_read_back(workload):
 
 
 @pytest.mark.slow
-def test_what_a_framework_cannot_be_told_in_a_line_is_said():
+def test_what_a_framework_cannot_be_told_in_a_script_is_said():
     report = answer("llama-3.1-8b", "train", {"gpu": "3090", "framework": "torchtune"})
     assert report.remedies
-    assert all("no line to paste: torchtune" in r.note for r in report.remedies)
+    assert all("no script: torchtune" in r.note for r in report.remedies)
 
 
 # Nothing cheaper is left out

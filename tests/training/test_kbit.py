@@ -6,7 +6,8 @@ import weighbridge
 from weighbridge import api, catalogue
 from weighbridge.errors import UsageError
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.training.launching import TrainerRun, line
+from weighbridge.training.launching import TrainerRun
+from weighbridge.training.scripts import line
 from weighbridge.workload import Train
 
 LLAMA = 2 * 128_256 * 4096 + 65 * 4096  # numbers of Llama-3.1-8B that are not packed
@@ -180,12 +181,12 @@ def test_qlora_of_weights_that_are_unpacked_to_be_trained_is_of_a_copy():
 @pytest.mark.parametrize(
     ("stored", "method", "form", "said"),
     [
-        ("mxfp4", "mxfp4", None, "quantization_config=Mxfp4Config(dequantize=True)"),
-        ("fp8-block", "fp8", None, "quantization_config=FineGrainedFP8Config(dequantize=True)"),
+        ("mxfp4", "mxfp4", None, "packed = Mxfp4Config(dequantize=True)"),
+        ("fp8-block", "fp8", None, "packed = FineGrainedFP8Config(dequantize=True)"),
         ("fp8-block", "fbgemm_fp8", None, "no switch that unpacks fp8-block"),
         ("awq-4bit-g128", "awq", "awq-4bit-g128", '"org/name"'),
         ("mxfp4", "mxfp4", "nf4", "packed in mxfp4 already, and is not packed again"),
-        ("", "", "nf4", "quantization_config=BitsAndBytesConfig("),
+        ("", "", "nf4", "packed = BitsAndBytesConfig("),
         ("", "", "awq-4bit-g128", "is read from a checkpoint that is stored so"),
     ],
 )
@@ -196,4 +197,5 @@ def test_a_line_packs_nothing_twice(framework, loss, stored, method, form, said)
     run = TrainerRun(told, Train(method="lora"), "org/name", "Qwen3ForCausalLM", stored, method)
     found = line(run)
     assert said in found.text + found.why
-    assert ("quantization_config" in found.text) == (form != stored and not found.why)
+    packs = form != stored and not found.why
+    assert ("packed = " in found.text) == ("packed" in found.text.split("Data:")[0]) == packs

@@ -24,7 +24,7 @@ ROOMS = {
     "training": (
         *("parameters", "frameworks", "kbit", "optimizers", "adapters", "optimization"),
         *("sharding.numbers", "sharding.packed", "plan", "sharding", "paged", "litgpt", "gguf"),
-        *("build", "run", "host", "phases", "launching", "remarks", "answer"),
+        *("build", "run", "host", "phases", "launching", "scripts", "remarks", "answer"),
     ),
 }
 WITHIN = {"forward.machine": ("ops",)}  # lower() casts, and casts ask the machine

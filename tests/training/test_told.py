@@ -13,7 +13,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.nets import litgpt, torchtune, unsloth
 from weighbridge.forward.parts.attention import mask
 from weighbridge.memory import Bytes, exactly
-from weighbridge.training import launching, phases
+from weighbridge.training import phases, scripts
 from weighbridge.training.litgpt import packed
 from weighbridge.training.sharding import zero
 from weighbridge.training.sharding.numbers import Sharding
@@ -28,17 +28,22 @@ from weighbridge.units import KIB, MIB
     [
         ("none", "none", True, []),
         ("ddp", "none", True, []),
-        ("fsdp2", "none", False, ["fsdp=True, fsdp_config={'version': 2}"]),
-        ("fsdp2", "params", False, ["fsdp=True, fsdp_config={'version': 2, 'cpu_offload': True}"]),
+        ("fsdp2", "none", False, ["fsdp=True", 'fsdp_config={"version": 2}']),
+        (
+            "fsdp2",
+            "params",
+            False,
+            ["fsdp=True", 'fsdp_config={"version": 2, "cpu_offload": True}'],
+        ),
         (
             *("fsdp2", "none", True),
-            ["fsdp=True, fsdp_config={'version': 2, 'cpu_ram_efficient_loading': True}"],
+            ["fsdp=True", 'fsdp_config={"version": 2, "cpu_ram_efficient_loading": True}'],
         ),
     ],
 )
 def test_how_a_line_shares_a_model_out(shard, offload, efficient, said):
     told = {"shard": shard, "offload": offload, "cpu_ram_efficient_loading": efficient}
-    assert list(launching._shards(SimpleNamespace(settings=told, zero=False))) == said
+    assert list(scripts._shards(SimpleNamespace(settings=told, zero=False))) == said
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,7 @@ def test_how_a_line_shares_a_model_out(shard, offload, efficient, said):
     ],
 )
 def test_a_configuration_of_deepspeed(shard, offload, share):
-    made = launching._deepspeed(SimpleNamespace(settings={"shard": shard, "offload": offload}))
+    made = scripts._deepspeed(SimpleNamespace(settings={"shard": shard, "offload": offload}))
     assert made["zero_optimization"] == {"reduce_bucket_size": "auto", **share}
     assert made["bf16"] == made["fp16"] == {"enabled": "auto"}
     assert made["train_batch_size"] == made["gradient_accumulation_steps"] == "auto"

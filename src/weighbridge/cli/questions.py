@@ -7,7 +7,7 @@ A comma belongs to a value where its setting is a list (--lora-targets q_proj,v_
 two numbers (--image-size), and in --gpu where what stands beside it names no card: a100,8 is eight.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +33,7 @@ from weighbridge.errors import UsageError
 from weighbridge.workload import MOST_BESIDE, TABLES
 
 if TYPE_CHECKING:
+    from weighbridge.report import Report
     from weighbridge.settings.setting import Setting
     from weighbridge.workload import Table
 
@@ -49,9 +50,16 @@ class LabelledQuestion(NamedTuple):
     label: str
 
 
-def answer(task: str, models: Sequence[str], settings: dict[str, Any], table: "Table") -> int:
+def answer(
+    task: str,
+    models: Sequence[str],
+    settings: dict[str, Any],
+    table: "Table",
+    then: "Callable[[Report], int] | None" = None,
+) -> int:
     """Ask `load`, `infer` or `train` about models, print what comes and return the exit code.
-    `settings` are all options of the command; `table` those that are settings of the task."""
+    `settings` are all options of the command; `table` those that are settings of the task. `then`
+    is done with the answer, of which there has to be one, and returns another exit code or 0."""
     from weighbridge import api
     from weighbridge.cli.progress import progress
 
@@ -62,6 +70,8 @@ def answer(task: str, models: Sequence[str], settings: dict[str, Any], table: "T
     judges(settings, check=check)
     given = {name: value for name, value in settings.items() if value is not None}
     questions = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, table)
+    if len(questions) > 1 and then is not None:
+        raise UsageError(f"--save writes one script, and these are {len(questions)} questions")
     if len(questions) > 1:
         reports = asked(questions, source_of(settings), task, remedies=form == "json")
         beside(reports, [case.label for case in questions], form, look)
@@ -72,7 +82,8 @@ def answer(task: str, models: Sequence[str], settings: dict[str, Any], table: "T
         report = getattr(api, task)(model, progress=callback, **given)
     show(report, form, look)
     draw_reports(chart, [report], look)
-    return exit_code(report, check=check)
+    code = 0 if then is None else then(report)
+    return code or exit_code(report, check=check)
 
 
 def cases(

@@ -1,6 +1,7 @@
 """weighbridge train MODEL"""
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,12 +12,24 @@ from weighbridge.cli.options import (
     source_options,
 )
 from weighbridge.cli.questions import Sections, answer, options
+from weighbridge.wording import printable
 from weighbridge.workload import TRAIN
+
+if TYPE_CHECKING:
+    from weighbridge.report import Report
+
+FILE = "train.py"  # as scripts call themselves
 
 
 @click.command(cls=Sections)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@click.option(
+    "--save",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write the script that trains it so, which runs as it is: train.py.",
+)
 @source_options
 @output_options
 @chart_option
@@ -30,8 +43,35 @@ def train(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge train llama-3.1-8b --method lora --lora-r 16 --gpu 4090
     weighbridge train qwen3-0.6b --batch-size 4 --checkpointing full --optimizer adamw_8bit
     weighbridge train llama-3.1-8b --shard fsdp2 --gpu h100:8
+    weighbridge train llama-3.1-8b --method qlora --gpu 3060 --save train.py
     """
-    return answer("train", models, settings, TRAIN)
+    path: str | None = settings.pop("save")
+    if path is None:
+        return answer("train", models, settings, TRAIN)
+    from weighbridge.cli.files import writable
+
+    writable("--save", path)
+    return answer("train", models, settings, TRAIN, then=lambda report: _save(report, path))
+
+
+def _save(report: "Report", path: str) -> int:
+    """Write the script of an answer, and say on stderr what starts it. Returns 0, 1 where what was
+    asked does not fit and 2 where nothing can write it."""
+    from weighbridge.cli.files import write
+    from weighbridge.view.scripts import start
+
+    script = report.derived.get("launch")
+    if script:
+        named = script.replace(FILE, os.path.basename(path))
+        write(path, named.encode())
+        click.echo(f"{path} is written; start it with: {start(named)}", err=True)
+        return 0
+    usable = (r.flags for r in report.remedies if r.fits == "yes" and r.paste)
+    flags = next(usable, "")
+    why = report.derived.get("launch_note") or "what was asked does not fit"
+    what = f"; with {flags} it does" if flags else ""
+    click.echo(f"error: {path} is not written: {printable(why + what)}", err=True)
+    return 2 if report.derived.get("launch_note") else 1
 
 
 train.params += options(TRAIN)

@@ -77,10 +77,9 @@ def liger(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    weight = weight_of(s)
-    outputs, _ = _shape(weight, hidden)
-    tile = min(hidden.rows, TILE[0]), min(outputs, TILE[1])
-    return _fused(s, hidden, weight, tile=tile, wide=True), None
+    """The buffer of a tile is as wide where there are fewer outputs."""
+    tile = min(hidden.rows, TILE[0]), TILE[1]
+    return _fused(s, hidden, weight_of(s), tile=tile, wide=True), None
 
 
 def trl_chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:

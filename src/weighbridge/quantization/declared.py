@@ -33,7 +33,10 @@ SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_m
 
 
 def method_of(raw: Raw) -> str:
-    return str(raw.get("quant_method") or ("mlx" if "group_size" in raw else "")).lower()
+    """Return the method in lower case. A config in memory has a member of an enum of transformers,
+    one in a file its value."""
+    method = raw.get("quant_method") or ("mlx" if "group_size" in raw else "")
+    return str(getattr(method, "value", method)).lower()
 
 
 def declared(raw: Raw) -> Scheme:

@@ -8,6 +8,7 @@ Source: transformers 5.23 utils/quantization_config.py; quantizers/ (since: the 
 each).
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -43,6 +44,21 @@ def dequantizing(method: str) -> ConfigCall | None:
     where there is none."""
     name = DEQUANTIZES.get(method)
     return None if name is None else ConfigCall(name=name, arguments={"dequantize": True})
+
+
+def arguments(config: ConfigCall, storage: str | None = None) -> tuple[str, ...]:
+    """Return what a config is called with, as Python writes it; `storage` is the dtype that packed
+    weights are stored in."""
+    inner = config.inner
+    given = [] if inner is None else [f"{inner.name}({', '.join(arguments(inner))})"]
+    given += [f"{name}={_quoted(value)}" for name, value in config.arguments.items()]
+    given += [f"{name}=torch.{value}" for name, value in config.dtypes.items()]
+    given += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
+    return tuple(given)
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def named(name: str, arguments: Mapping[str, Any], inner: str = "") -> str | None:

@@ -2,7 +2,7 @@
 
 Estimator(question, model, beside)(workload)   a Report, as `weighbridge.estimate` makes it
 remarked(report, typed, meant)                 with settings in effect, and names as they were read
-with_launch_line(report, workload, ...)        with the line of Python that trains so
+with_launch_line(report, workload, ...)        with the script that trains so
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,14 +103,16 @@ def _warned(report: Report, line: str) -> Report:
 
 
 def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[str, str]) -> Report:
-    """Add the line of Python that trains it so, unless it is known not to fit. `loads` is what
-    that line is told to load; `packed` the format of the files and their quant_method."""
+    """Add the script that trains it so, unless it is known not to fit. `loads` is what the script
+    is told to load; `packed` the format of the files and their quant_method."""
     verdict = report.verdict
     if verdict is not None and verdict.fits == "no":
         return report
-    from weighbridge.training.launching import TrainerRun, line, start
+    from weighbridge.training.launching import TrainerRun, start
+    from weighbridge.training.scripts import line
 
     run = line(TrainerRun(report.workload, workload, loads, report.model.architecture, *packed))
-    note = run.why or start(1 if verdict is None else verdict.count)
+    count = 1 if verdict is None else verdict.count
+    note = run.why or (f"start it with {start(count)}" if count > 1 else "")
     derived = report.derived | {"launch": run.text or None, "launch_note": note or None}
     return replace(report, derived=derived)

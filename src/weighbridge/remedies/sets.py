@@ -284,8 +284,9 @@ def hopeless(case: RemedyCase, added: tuple[Move, ...]) -> bool:
 
 def _note(node: MoveSet, why: str) -> str:
     """Say what is to be done beside the line, or why there is none."""
-    several = node.case.task == "train" and not why
-    launch_note = start(node.case.count) if several else _same_memory(node)
+    trained = node.case.task == "train" and not why
+    started = f"start it with {start(node.case.count)}" if node.case.count > 1 else ""
+    launch_note = started if trained else _same_memory(node)
     return "; ".join(
         dict.fromkeys(filter(None, (*(move.note for move in node.moves), why, launch_note)))
     )

@@ -6,10 +6,11 @@ from typing import Any
 
 from weighbridge.engines.llama_cpp.settings import Ggml
 from weighbridge.engines.table import record
+from weighbridge.quantization.on_load import arguments as config_arguments
 from weighbridge.quantization.on_load import written
 from weighbridge.remedies.case import RemedyCase
-from weighbridge.training import launching as training
-from weighbridge.training.launching import TrainingLine, call
+from weighbridge.training.launching import TrainerRun, TrainingLine
+from weighbridge.training.scripts import line
 
 # What llama.cpp calls them, and this program too
 OF_GGML = (Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.cache_type_k, Ggml.cache_type_v)
@@ -35,8 +36,7 @@ def paste(case: RemedyCase) -> TrainingLine:
     """Write the whole line that does what was sized, or say why there is none."""
     if case.task == "train":
         about, cls = case.report.workload, case.report.model.architecture
-        run = training.TrainerRun(about, case.workload, case.loads, cls, *case.packed)
-        return training.line(run)
+        return line(TrainerRun(about, case.workload, case.loads, cls, *case.packed))
     if case.task == "load":
         return _loading(case)
     derived = case.report.derived
@@ -44,7 +44,7 @@ def paste(case: RemedyCase) -> TrainingLine:
 
 
 def _loading(case: RemedyCase) -> TrainingLine:
-    """Write the line of Python that loads a model in the format that was sized."""
+    """Write the lines of Python that load a model in the format that was sized."""
     effective, cls = case.effective, case.report.model.architecture
     form, dtype = effective.get("quantization"), str(effective["dtype"])
     config = None if form is None else written(form, dtype)
@@ -59,10 +59,14 @@ def _loading(case: RemedyCase) -> TrainingLine:
             why=f"no line to paste: {form} is read from a checkpoint that is stored so"
         )
     names = sorted([cls, *([config.name] if config is not None else [])])
-    arguments = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
-    arguments += [f"quantization_config={call(config)}"] if config is not None else []
-    arguments += [f'device_map="{effective["device_map"]}"'] if effective.get("device_map") else []
+    given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
+    if config is not None:
+        given.append(f"quantization_config={config.name}({', '.join(config_arguments(config))})")
+    given += [f'device_map="{effective["device_map"]}"'] if effective.get("device_map") else []
     device = case.budget.choice.part.torch_device if case.budget is not None else "cuda"
     moved = "" if config is not None or effective.get("device_map") else f'.to("{device}")'
-    line = f"model = {cls}.from_pretrained({', '.join(arguments)}){moved}"
-    return TrainingLine(f"import torch; from transformers import {', '.join(names)}; {line}")
+    lines = ["import torch", f"from transformers import {', '.join(names)}"]
+    if config is not None and config.inner is not None:
+        lines.append(f"from torchao.quantization import {config.inner.name}")
+    lines.append(f"model = {cls}.from_pretrained({', '.join(given)}){moved}")
+    return TrainingLine("\n".join(lines))

@@ -1,25 +1,20 @@
-"""The lines of Python that train a model as it was sized, or why there are none.
+"""What the Trainer and TRL are told so that they train a model as it was sized, or why they cannot
+be told: no switch, several cards that share a layer, a format that no loader makes.
 
-    import torch; from transformers import LlamaForCausalLM, TrainingArguments; model =
-        LlamaForCausalLM.from_pretrained("org/name", dtype=torch.float32); args =
-        TrainingArguments("out", per_device_train_batch_size=1, bf16=True); tokens = {...}
-
-The Trainer is handed its model, adapters and arguments; TRL's SFTTrainer is told what to make.
-Source: transformers 5.23 training_args.py (fsdp, fsdp_config, deepspeed, optim); trl 1.16
-trainer/sft_config.py, base_config.py; PEFT 0.21 tuners/lora/config.py, utils/other.py.
+    TrainerRun      one run; scripts.py writes the file of it
+    unwritten()     the reason that there is none
+    start()         the command that starts it
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.records import dataclass
 from weighbridge.workload import Train
 
 WRITES = ("trainer", "trl")
-CONFIGS = {"trainer": "TrainingArguments", "trl": "SFTConfig"}
+MACHINE = 8  # cards of one machine
 # Switches of the loss: what each framework does without one, and with use_liger_kernel
 LOSSES: Mapping[str, Mapping[str, bool]] = {
     "trainer": {"standard": False, "liger": True},
@@ -40,7 +35,11 @@ MIXED = {"bf16-mixed": "bf16", "fp16-mixed": "fp16"}
 PRECISIONS = (*MIXED, "bf16", "fp16", "fp32")
 SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 RANKS = ("tensor", "pipeline", "context", "expert")
-# What a line has no words for, where the user asked for it
+# Classes that have a loss, by what their names end in: the rows of each are known
+NEXT, MASKED, SEEN = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",), ("ForImageClassification",)
+BOTH = ("ForConditionalGeneration",)
+CLASSES = (*NEXT, *MASKED, *SEEN, *BOTH)
+# What a script has no words for, where the user asked for it
 ELSEWHERE = (
     *("optim_args", "compile", "optimizer_in_backward", "padded", "gptq_kernel", "images"),
     *("image_size", "audio_seconds", "base_model", "engine_version", "framework_version"),
@@ -52,7 +51,7 @@ ELSEWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingLine:
-    """A line to paste, or a sentence that says why there is none."""
+    """What is pasted or saved, or a sentence that says why there is nothing."""
 
     text: str = ""
     why: str = ""
@@ -72,6 +71,10 @@ class TrainerRun:
     @property
     def framework(self) -> str:
         return str(self.settings["framework"])
+
+    @property
+    def starts(self) -> str:
+        return start(int(self.settings["data_parallel_size"]))
 
     @property
     def zero(self) -> bool:
@@ -94,17 +97,12 @@ class TrainerRun:
         return mixed.get(str(self.settings["precision"]), str(self.settings["dtype"]))
 
 
-def line(run: TrainerRun) -> TrainingLine:
-    why = unwritten(run)
-    if why:
-        return TrainingLine(why=f"no line to paste: {why}")
-    script = _trl if run.framework == "trl" else _trainer
-    return TrainingLine("; ".join((*_imports(run), *_kernels(run), *script(run))))
-
-
-def start(count: int) -> str:
-    """Return what starts a line's script on several devices; "" of one."""
-    return f"start it with torchrun --nproc-per-node {count}" if count > 1 else ""
+def start(count: int, file: str = "train.py") -> str:
+    """Return the command that starts a script on so many devices, eight to a machine."""
+    if count <= 1:
+        return f"python {file}"
+    machines = f"--nnodes {-(-count // MACHINE)} " if count > MACHINE else ""
+    return f"torchrun {machines}--nproc-per-node {min(count, MACHINE)} {file}"
 
 
 def unwritten(run: TrainerRun) -> str:
@@ -116,6 +114,8 @@ def unwritten(run: TrainerRun) -> str:
         return "a config alone has no weights to load; give a repository or a folder"
     if not run.cls.isidentifier():
         return f"{run.cls} is several models"
+    if not run.cls.endswith(CLASSES):
+        return f"{run.cls} has no loss of its own, or rows that we do not know"
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("loss", t["loss"], LOSSES[run.framework]),
         ("checkpointing", t["checkpointing"], CHECKPOINTS),
@@ -154,125 +154,3 @@ def _packed(run: TrainerRun) -> str:
     if run.stored:
         return f"the checkpoint is packed in {run.stored} already, and is not packed again"
     return "" if run.packs else f"{form} is read from a checkpoint that is stored so"
-
-
-def _imports(run: TrainerRun) -> Iterator[str]:
-    config, t = run.packs, run.settings
-    names = [run.cls] if run.framework == "trainer" else []
-    names += ["TrainingArguments"] if run.framework == "trainer" else []
-    names += [config.name] if config is not None else []
-    yield "import torch"
-    if names:
-        yield f"from transformers import {', '.join(sorted(names))}"
-    if t["lora_r"]:
-        peft = ["LoraConfig"]
-        peft += ["get_peft_model"] if run.framework == "trainer" else []
-        peft += ["prepare_model_for_kbit_training"] if t["kbit_upcast"] == "peft" else []
-        yield f"from peft import {', '.join(peft)}"
-    if run.framework == "trl":
-        yield "from trl import SFTConfig"
-
-
-def _kernels(run: TrainerRun) -> Iterator[str]:
-    for name in OFF.get(run.settings["attention"] or "", ()):
-        yield f"torch.backends.cuda.enable_{name}_sdp(False)"
-
-
-def _trainer(run: TrainerRun) -> Iterator[str]:
-    t = run.settings
-    loaded = ", ".join([json.dumps(run.model), *_loading(run)])
-    yield f"model = {run.cls}.from_pretrained({loaded})"
-    if t["kbit_upcast"] == "peft":
-        checkpoints = CHECKPOINTS[t["checkpointing"]]
-        arguments = f"model, use_gradient_checkpointing={checkpoints}"
-        yield f"model = prepare_model_for_kbit_training({arguments})"
-    if t["lora_r"]:
-        yield f"model = get_peft_model(model, {_adapters(run)})"
-    yield f"args = TrainingArguments({', '.join(_arguments(run))})"
-    yield f'tokens = {{"truncation": True, "max_length": {t["seq_len"]}}}'
-
-
-def _trl(run: TrainerRun) -> Iterator[str]:
-    yield f"model = {json.dumps(run.model)}"
-    if run.settings["lora_r"]:
-        yield f"peft_config = {_adapters(run)}"
-    loading = ", ".join(_loading(run))
-    length = f"max_length={run.settings['seq_len']}"
-    arguments = ", ".join((*_arguments(run), length, f"model_init_kwargs=dict({loading})"))
-    yield f"args = SFTConfig({arguments})"
-
-
-def _loading(run: TrainerRun) -> Iterator[str]:
-    yield f"dtype=torch.{run.settings['dtype']}"
-    config = run.packs
-    if config is not None:
-        yield f"quantization_config={call(config, run.asked.bnb_4bit_quant_storage)}"
-    kernel = run.settings["attention"] or ""
-    if kernel in IMPLEMENTATIONS:
-        yield f'attn_implementation="{IMPLEMENTATIONS[kernel]}"'
-
-
-def call(call: ConfigCall, storage: str | None = None) -> str:
-    """Return a quantization_config; `storage` is the dtype that packed weights are stored in."""
-    arguments = [f"{name}={value!r}" for name, value in call.arguments.items()]
-    arguments += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
-    arguments += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
-    return f"{call.name}({', '.join(arguments)})"
-
-
-def _adapters(run: TrainerRun) -> str:
-    t = run.settings
-    lora = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
-    targets = list(t["lora_targets"])
-    lora.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
-    lora += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
-    lora += ["use_dora=True"] if t["method"] == "dora" else []
-    lora += ["use_rslora=True"] if t["use_rslora"] else []
-    lora += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
-    return f"LoraConfig({', '.join(lora)})"
-
-
-def _arguments(run: TrainerRun) -> Iterator[str]:
-    t = run.settings
-    yield '"out"'
-    yield f"per_device_train_batch_size={t['batch_size']}"
-    yield f"gradient_accumulation_steps={t['gradient_accumulation']}"
-    if t["eval_batch_size"]:
-        yield f'eval_strategy="steps", per_device_eval_batch_size={t["eval_batch_size"]}'
-    yield f"gradient_checkpointing={CHECKPOINTS[t['checkpointing']]}"
-    if run.asked.use_reentrant is not None:
-        yield f"gradient_checkpointing_kwargs={ {'use_reentrant': run.asked.use_reentrant}!r}"
-    yield f"optim={json.dumps(t['optimizer'])}"
-    yield f"bf16={t['precision'] == 'bf16-mixed'}"
-    if t["precision"] == "fp16-mixed":
-        yield "fp16=True"
-    if LOSSES[run.framework][t["loss"]]:
-        yield "use_liger_kernel=True"
-    yield from _shards(run)
-
-
-def _shards(run: TrainerRun) -> Iterator[str]:
-    t = run.settings
-    if t["shard"] == "fsdp2":
-        config: dict[str, Any] = {"version": 2}
-        config |= {"cpu_offload": True} if t["offload"] == "params" else {}
-        config |= {"cpu_ram_efficient_loading": True} if t["cpu_ram_efficient_loading"] else {}
-        yield f"fsdp=True, fsdp_config={config!r}"
-    if run.zero:
-        yield f"deepspeed={_deepspeed(run)!r}"
-
-
-def _deepspeed(run: TrainerRun) -> dict[str, Any]:
-    """DeepSpeed's configuration; what is "auto" the Trainer fills in."""
-    away, stage = run.settings["offload"], int(run.settings["shard"][-1])
-    share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
-    if stage == 3:
-        share["stage3_prefetch_bucket_size"] = "auto"
-        share["stage3_param_persistence_threshold"] = "auto"
-    if away != "none":
-        share["offload_optimizer"] = {"device": "cpu"}
-    if away == "params":
-        share["offload_param"] = {"device": "cpu"}
-    kinds = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
-    batch = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size")
-    return {"zero_optimization": share, **kinds, **dict.fromkeys(batch, "auto")}

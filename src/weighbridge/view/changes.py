@@ -8,7 +8,8 @@ change has (report/verdict.py). Where nothing helps, the question to ask next st
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.view.records import Cell, Column, Grid, Language, Note, Paste
+from weighbridge.view import scripts
+from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, Paste
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 from weighbridge.words import Words
@@ -101,18 +102,22 @@ def short(cost: str) -> str:
     return first
 
 
-def paste(answer: ShownAnswer, remedy: "Remedy") -> Paste | None:
-    """Return the line that makes the change, in the language that it is of; None where there is
-    none."""
+def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
+    """Return what makes the change: lines to paste in the language that they are of, or a script
+    with what writes it; () where there is nothing."""
     if not remedy.paste:
-        return None
+        return ()
+    flags = printable(remedy.flags or settings(remedy))
+    heading = answer.say("paste.change", flags=flags)
+    if scripts.is_script(remedy.paste):
+        return scripts.shown(answer.say, heading, remedy.paste, flags)
     text = "\n".join(printable(line) for line in remedy.paste.splitlines())
-    language: Language = "python" if text.startswith(PYTHON) or "(" in text[:40] else "sh"
-    return Paste(
-        answer.say("paste.change", flags=printable(remedy.flags or settings(remedy))),
-        text,
-        language,
-    )
+    return (Paste(heading, text, language(text)),)
+
+
+def language(text: str) -> Language:
+    """Tell which language a paste is of."""
+    return "python" if text.startswith(PYTHON) or "(" in text.split(" ")[0] else "sh"
 
 
 # What it costs, in two to five words: "quality: small loss", "~30 % slower", "free"

@@ -8,14 +8,17 @@ from weighbridge.engines.table import record
 from weighbridge.report.fit import NAMES, SMALLEST, Fit, Question, Solved
 from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count
+from weighbridge.view import scripts
 from weighbridge.view.answer import mark
-from weighbridge.view.changes import few
+from weighbridge.view.changes import few, language
 from weighbridge.view.records import (
     Action,
+    Block,
     Cell,
     Column,
     Grid,
     Lines,
+    Note,
     Paste,
     Screen,
     Section,
@@ -289,8 +292,9 @@ def _end(fit: Fit, solved: Solved) -> str:
     return "fit.solved.model" if solved.value == longest else "fit.solved.end"
 
 
-def _paste(fit: Fit, words: Words) -> Iterator[Paste]:
-    """Yield the line that runs what the exit code is about, after its cheapest change."""
+def _paste(fit: Fit, words: Words) -> Iterator[Block]:
+    """Yield the line that runs what the exit code is about, after its cheapest change; of a script
+    the lines that decide, and what writes the whole."""
     first = next(iter(fit.asked.ways), None)
     text = None if first is None else first.paste
     heading = words("paste.run.asked" if _aside(fit) else "paste.run")
@@ -298,9 +302,13 @@ def _paste(fit: Fit, words: Words) -> Iterator[Paste]:
         heading = words("paste.change", flags=printable(flags(first)))
     if fit.fits == "yes" and fit.asked.report is not None:
         text = fit.asked.report.derived.get("launch")
-    if text:
-        language = "python" if "import " in text or "(" in text.split(" ")[0] else "sh"
-        yield Paste(heading, printable(text), language)  # type: ignore[arg-type]
+    if not text:
+        return
+    if scripts.is_script(text):
+        pasted, started = scripts.shown(words, heading, text)
+        yield from (pasted, started if words.page else Note(words("script.fit")))
+        return
+    yield Paste(heading, "\n".join(map(printable, text.splitlines())), language(text))
 
 
 def _code(fit: Fit, words: Words) -> str:

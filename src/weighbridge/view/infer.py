@@ -117,9 +117,9 @@ def _changed(answer: ShownAnswer) -> Iterator[Section]:
     from weighbridge.view import changes
 
     for r in changes.found(answer):
-        line = changes.paste(answer, r)
-        if line is not None:
-            yield (line, *((Note(answer.say.told(r.note)),) if r.note else ()))
+        pasted = changes.paste(answer, r)
+        if pasted:
+            yield (*pasted, *((Note(answer.say.told(r.note)),) if r.note else ()))
             return
 
 

@@ -4,10 +4,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
+from weighbridge.view import scripts
 from weighbridge.view.changes import asks, smallest, unhelped
 from weighbridge.view.load import ram
 from weighbridge.view.parts import phases
-from weighbridge.view.records import Note, Paste, Section, lines
+from weighbridge.view.records import Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
@@ -66,21 +67,19 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
 
     told = changes.found(answer)
     grid = changes.grid(answer, told)
-    pastes = [p for p in (changes.paste(answer, r) for r in told) if p is not None]
+    pastes = (changes.paste(answer, r) for r in told)
     if grid is not None:
         yield (grid,)
-        yield tuple(pastes[:1])
+        yield next(filter(None, pastes), ())
 
 
 def _next(answer: ShownAnswer) -> Iterator[Section]:
-    """The line that trains it so; where no change makes it fit, the question to ask then."""
+    """The script that trains it so; where no change makes it fit, the question to ask then."""
     if unhelped(answer):
         yield (smallest(answer),)
-    d = answer.report.derived
-    line, note = printable(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
-    before = (Note(note),) if note else ()
-    if line:
-        yield (Paste(answer.say("paste.run"), line, "python"), *before)
+    script = answer.report.derived.get("launch")
+    if script:
+        yield scripts.shown(answer.say, answer.say("paste.run"), script)
 
 
 def _room(answer: ShownAnswer) -> Iterator[Section]:

@@ -1,0 +1,288 @@
+'''The script that trains a model as it was sized: it is saved, and runs as it is.
+
+    """QLoRA of org/name with TRL ..."""
+    imports
+    # What decides the memory: packed, lora, args, and the model of the Trainer
+    # Data: a data set that is named, or rows of the full length that stand in for one
+    the trainer
+
+The Trainer is handed its model, adapters and arguments; TRL's SFTTrainer is told what to make.
+Arguments are made before the model: they choose the device of a rank, and ZeRO-3 has to be told of
+before from_pretrained shares weights out (transformers 5.23 integrations/deepspeed.py).
+Source: transformers 5.23 training_args.py (fsdp, fsdp_config, deepspeed, optim); trl 1.16
+trainer/sft_config.py, base_config.py, sft_trainer.py (rows of input_ids are taken as they are);
+PEFT 0.21 tuners/lora/config.py, utils/other.py.
+'''
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
+from weighbridge.quantization.on_load import arguments
+from weighbridge.training.launching import (
+    CHECKPOINTS,
+    LOSSES,
+    MASKED,
+    NEXT,
+    SEEN,
+    TrainerRun,
+    TrainingLine,
+    unwritten,
+)
+
+WIDE = 79  # columns of a line
+STEPS = 8  # that there are rows for where no data set is named
+DECIDES = "# What decides the memory"  # before the statements that a screen shows
+METHODS = {"full": "Full training", "lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
+WRITERS = {"trainer": "the Trainer", "trl": "TRL"}
+
+
+def line(run: TrainerRun) -> TrainingLine:
+    """Return the script of a run, or why there is none."""
+    why = unwritten(run)
+    return TrainingLine(why=f"no script: {why}") if why else TrainingLine(script(run))
+
+
+def script(run: TrainerRun) -> str:
+    """Return the whole file."""
+    parts = (_about(run), ["import argparse"], _imports(run), _decides(run), _data(run))
+    return "\n\n".join(map("\n".join, (*parts, _trains(run)))) + "\n"
+
+
+def _about(run: TrainerRun) -> Iterator[str]:
+    t = run.settings
+    method, rows = METHODS[str(t["method"])], f"{t['batch_size']} x {t['seq_len']:,} tokens"
+    yield f'"""{method} of {run.model} with {WRITERS[run.framework]}, {rows} a step.'
+    yield ""
+    yield f"    {run.starts}"
+    yield f"    {run.starts} --dataset ORG/NAME"
+    yield ""
+    yield 'Without --dataset rows of the full length stand in for data."""'
+
+
+def _imports(run: TrainerRun) -> Iterator[str]:
+    """Yield imports in the order that isort has them in."""
+    t, config, trl = run.settings, run.packs, run.framework == "trl"
+    yield "import torch"
+    if trl:
+        yield "from datasets import Dataset, load_dataset"
+    if t["lora_r"]:
+        peft = ["LoraConfig"]
+        peft += [] if trl else ["get_peft_model"]
+        peft += ["prepare_model_for_kbit_training"] if t["kbit_upcast"] == "peft" else []
+        yield _imported("peft", peft)
+    if config is not None and config.inner is not None:
+        yield _imported("torchao.quantization", [config.inner.name])
+    names = [] if trl else [run.cls, "Trainer", "TrainingArguments", *_readers(run)]
+    names += [config.name] if config is not None else []
+    if names:
+        yield _imported("transformers", sorted(names))
+    if trl:
+        yield _imported("trl", ["SFTConfig", "SFTTrainer"])
+
+
+def _imported(module: str, names: Sequence[str]) -> str:
+    line = f"from {module} import {', '.join(names)}"
+    inner = "".join(f"\n    {name}," for name in names)
+    return line if len(line) <= WIDE else f"from {module} import ({inner}\n)"
+
+
+def _readers(run: TrainerRun) -> tuple[str, ...]:
+    texts = run.cls.endswith((*NEXT, *MASKED))
+    return ("AutoTokenizer", "DataCollatorForLanguageModeling") if texts else ()
+
+
+def _decides(run: TrainerRun) -> Iterator[str]:
+    t, config = run.settings, run.packs
+    yield DECIDES
+    for name in OFF.get(t["attention"] or "", ()):
+        yield f"torch.backends.cuda.enable_{name}_sdp(False)"
+    if config is not None:
+        yield from assigned(
+            "packed", config.name, arguments(config, run.asked.bnb_4bit_quant_storage)
+        )
+    if t["lora_r"]:
+        yield from assigned("lora", "LoraConfig", _adapters(run))
+    if run.zero:
+        yield from _pretty("zero = ", _deepspeed(run))
+    if run.framework == "trl":
+        yield from _wrapped("loading = {", tuple(_loading(run, ": ")), "}")
+        yield from assigned("args", "SFTConfig", (*_arguments(run), "model_init_kwargs=loading"))
+        return
+    model = json.dumps(run.model)
+    yield from assigned("args", "TrainingArguments", tuple(_arguments(run)))
+    yield from assigned("model", f"{run.cls}.from_pretrained", (model, *_loading(run, "=")))
+    if t["kbit_upcast"] == "peft":
+        checks = f"use_gradient_checkpointing={CHECKPOINTS[t['checkpointing']]}"
+        yield from assigned("model", "prepare_model_for_kbit_training", ("model", checks))
+    if t["lora_r"]:
+        yield "model = get_peft_model(model, lora)"
+
+
+def _loading(run: TrainerRun, sign: str) -> Iterator[str]:
+    """Yield what from_pretrained is told, as keywords or as items of a dict."""
+    quoted = (lambda name: f'"{name}"') if sign == ": " else str
+    yield f"{quoted('dtype')}{sign}torch.{run.settings['dtype']}"
+    if run.packs is not None:
+        yield f"{quoted('quantization_config')}{sign}packed"
+    kernel = run.settings["attention"] or ""
+    if kernel in IMPLEMENTATIONS:
+        yield f'{quoted("attn_implementation")}{sign}"{IMPLEMENTATIONS[kernel]}"'
+
+
+def assigned(name: str, call: str, given: Sequence[str]) -> Iterator[str]:
+    """Yield `name = call(given)` on one line, or with an argument a line."""
+    yield from _wrapped(f"{name} = {call}(", given, ")")
+
+
+def _wrapped(start: str, given: Sequence[str], end: str) -> Iterator[str]:
+    line = f"{start}{', '.join(given)}{end}"
+    if len(line) <= WIDE:
+        yield line
+        return
+    yield start
+    yield from (f"    {each}," for each in given)
+    yield end
+
+
+def _pretty(start: str, value: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield a dict as Python writes it, with an item a line where it is long."""
+    if len(f"{indent}{start}{value!r},") <= WIDE:
+        yield f"{indent}{start}{_quoted(value)}{',' if indent else ''}"
+        return
+    yield f"{indent}{start}{{"
+    for key, each in value.items():
+        if isinstance(each, dict):
+            yield from _pretty(f'"{key}": ', each, f"{indent}    ")
+        else:
+            yield f'{indent}    "{key}": {_quoted(each)},'
+    yield f"{indent}}}{',' if indent else ''}"
+
+
+def _quoted(value: Any) -> str:
+    return repr(value).replace("'", '"')
+
+
+def _adapters(run: TrainerRun) -> tuple[str, ...]:
+    t = run.settings
+    lora = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
+    targets = list(t["lora_targets"])
+    lora.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
+    lora += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
+    lora += ["use_dora=True"] if t["method"] == "dora" else []
+    lora += ["use_rslora=True"] if t["use_rslora"] else []
+    lora += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
+    return tuple(lora)
+
+
+def _arguments(run: TrainerRun) -> Iterator[str]:
+    """Yield what an answer depends on, the most telling first."""
+    t = run.settings
+    yield f"per_device_train_batch_size={t['batch_size']}"
+    if run.framework == "trl":
+        yield f"max_length={t['seq_len']}"
+    if t["gradient_accumulation"] != 1:
+        yield f"gradient_accumulation_steps={t['gradient_accumulation']}"
+    if CHECKPOINTS[t["checkpointing"]] or run.framework == "trl":  # its default is True
+        yield f"gradient_checkpointing={CHECKPOINTS[t['checkpointing']]}"
+    if run.asked.use_reentrant is not None:
+        yield f'gradient_checkpointing_kwargs={{"use_reentrant": {run.asked.use_reentrant}}}'
+    yield f"optim={json.dumps(t['optimizer'])}"
+    yield f"bf16={t['precision'] == 'bf16-mixed'}"
+    if t["precision"] == "fp16-mixed":
+        yield "fp16=True"
+    if LOSSES[run.framework][t["loss"]]:
+        yield "use_liger_kernel=True"
+    yield from _shards(run)
+    if t["eval_batch_size"]:
+        yield 'eval_strategy="steps"'
+        yield f"per_device_eval_batch_size={t['eval_batch_size']}"
+    yield 'output_dir="out"'
+
+
+def _shards(run: TrainerRun) -> Iterator[str]:
+    t = run.settings
+    if t["shard"] == "fsdp2":
+        config: dict[str, Any] = {"version": 2}
+        config |= {"cpu_offload": True} if t["offload"] == "params" else {}
+        config |= {"cpu_ram_efficient_loading": True} if t["cpu_ram_efficient_loading"] else {}
+        yield "fsdp=True"
+        yield f"fsdp_config={_quoted(config)}"
+    if run.zero:
+        yield "deepspeed=zero"
+
+
+def _deepspeed(run: TrainerRun) -> dict[str, Any]:
+    """DeepSpeed's configuration; what is "auto" the Trainer fills in."""
+    away, stage = run.settings["offload"], int(run.settings["shard"][-1])
+    share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
+    if stage == 3:
+        share["stage3_prefetch_bucket_size"] = "auto"
+        share["stage3_param_persistence_threshold"] = "auto"
+    if away != "none":
+        share["offload_optimizer"] = {"device": "cpu"}
+    if away == "params":
+        share["offload_param"] = {"device": "cpu"}
+    kinds = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
+    batch = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size")
+    return {"zero_optimization": share, **kinds, **dict.fromkeys(batch, "auto")}
+
+
+# Data
+
+
+def _data(run: TrainerRun) -> Iterator[str]:
+    yield "# Data: a data set, or rows that stand in for one"
+    yield "parser = argparse.ArgumentParser()"
+    yield 'parser.add_argument("--dataset")'
+    yield "name = parser.parse_args().dataset"
+    yield from _standing(run)
+    yield "if name:"
+    yield from (f"    {line}".rstrip() for line in _named(run))
+
+
+def _standing(run: TrainerRun) -> Iterator[str]:
+    """Yield the rows of a stand-in: as many as a few steps take on all ranks."""
+    t = run.settings
+    rows = STEPS * t["batch_size"] * t["gradient_accumulation"] * t["data_parallel_size"]
+    if run.framework == "trl":
+        yield f'data = Dataset.from_dict({{"input_ids": [[1] * args.max_length] * {rows}}})'
+        return
+    if run.cls.endswith(SEEN):
+        yield "side = model.config.image_size"
+        yield 'row = {"pixel_values": torch.zeros(3, side, side), "labels": 0}'
+    else:
+        yield f"ids = [1] * {t['seq_len']}"
+        yield 'row = {"input_ids": ids, "labels": ids}'
+    yield f"data, collator = [row] * {rows}, None"
+
+
+def _named(run: TrainerRun) -> Iterator[str]:
+    """Yield what reads a data set: SFTTrainer reads texts by itself."""
+    if run.framework != "trl":
+        yield "from datasets import load_dataset"
+        yield ""
+    yield 'data = load_dataset(name, split="train")'
+    if run.framework == "trl" or not _readers(run):
+        return
+    mlm, length = run.cls.endswith(MASKED), run.settings["seq_len"]
+    yield "tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)"
+    if not mlm:
+        yield "tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token"
+    yield "data = data.map("
+    yield f'    lambda rows: tokenizer(rows["text"], truncation=True, max_length={length}),'
+    yield "    batched=True,"
+    yield "    remove_columns=data.column_names,"
+    yield ")"
+    yield f"collator = DataCollatorForLanguageModeling(tokenizer, mlm={mlm})"
+
+
+def _trains(run: TrainerRun) -> Iterator[str]:
+    trl, t = run.framework == "trl", run.settings
+    given = [json.dumps(run.model) if trl else "model", "args=args", "train_dataset=data"]
+    given += ["eval_dataset=data"] if t["eval_batch_size"] else []
+    given += [] if trl else ["data_collator=collator"]
+    given += ["peft_config=lora"] if trl and t["lora_r"] else []
+    yield from assigned("trainer", "SFTTrainer" if trl else "Trainer", given)
+    yield "trainer.train()"
