@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from weighbridge.web import desks as rooms
-from weighbridge.web.desks import Desks, DeskProcess, own, serve, unsearched
+from weighbridge.web.desks import DeskProcess, Desks, own, serve, unsearched
 
 FIT = {"task": "fit", "model": "gpt2", "workload": {"gpu": "3060"}}
 

@@ -181,6 +181,7 @@ def test_what_has_values_of_others_offers_them():
         "train": both,
         "compare": set(),
         "gpus": {"vendor"},
+        "oom": set(),
         "models": {"quantization"},
         "accuracy": {"engine", "source"},
     }
@@ -209,3 +210,25 @@ def test_a_card_is_one_and_a_machine_has_several():
     for name, machine in instances().items():
         assert offered[name]["count"] == machine.count
         assert offered[name]["memory"] == parts()[machine.part].visible.bytes.low
+
+
+def test_the_page_knows_every_command_by_its_first_word():
+    known = form("en")["launches"]
+    assert {
+        "vllm",
+        "sglang",
+        "llama-server",
+        "llama-cli",
+        "mlx_lm.server",
+        "docker",
+        "bash",
+        "python",
+    } <= {*known["words"]}
+    assert any(re.search(one, "ollama run llama3.1:8b") for one in known["snippets"])
+    assert not any(re.search(one, "llama-3.1-8b") for one in known["snippets"])
+
+
+def test_what_is_asked_beside_a_message():
+    tab = next(one for one in form("en")["tabs"] if one["name"] == "oom")
+    names = [s["name"] for section in tab["sections"] for s in section["settings"]]
+    assert names == ["gpu", "engine", "context", "method", "seq_len", "batch_size"]

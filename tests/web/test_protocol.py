@@ -134,3 +134,45 @@ def test_a_search_that_ends_at_the_model_says_so(desk, lang, end):
     assert second["text"].startswith({"en": "as asked", "zh": "按所问"}[lang])
     pastes = [b for s in told["screen"]["sections"] for b in s if b["block"] == "paste"]
     assert pastes[0]["heading"] == {"en": "Run it as asked", "zh": "按所问的设置运行"}[lang]
+
+
+# Messages of a run that was out of memory
+
+MESSAGE = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.96 GiB. GPU 0 has a total"
+    " capacity of 23.64 GiB of which 1.12 GiB is free. Including non-PyTorch memory, this process"
+    " has 22.51 GiB memory in use. Of the allocated memory 21.60 GiB is allocated by PyTorch, and"
+    " 463.21 MiB is reserved by PyTorch but unallocated."
+)
+
+
+def test_a_message_is_explained_as_the_command_line_does(desk):
+    from weighbridge.oom import explained
+
+    found = ask(desk, task="oom", log=MESSAGE, workload={"method": "lora"}, view={"lang": "zh"})
+    oom = explained(MESSAGE, None, {"method": "lora"})
+    assert found["report"] == json.loads(json.dumps(oom.to_dict()))
+    assert found["screen"]["lang"] == "zh"
+    assert [block["block"] for block in found["screen"]["sections"][0]][:2] == ["headline", "bar"]
+    assert "command" not in found
+
+
+def test_a_message_is_held_against_the_model(desk):
+    found = ask(desk, task="oom", log=MESSAGE, model="llama-3.1-8b", workload={"gpu": "4090"})
+    assert found["report"]["estimate"]["model"]["name"] == "llama-3.1-8b"
+    assert "By the model" in json.dumps(found["screen"])
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"log": 3}, "log is the text of a message"),
+        ({}, "log is the text of a message"),
+        ({"log": MESSAGE, "workload": "4090"}, "workload is an object of settings"),
+        ({"log": MESSAGE, "model": "no-such-model"}, "no-such-model"),
+        ({"log": "nothing went wrong"}, "out of memory"),
+        ({"log": MESSAGE, "view": {"lang": "de"}}, "view.lang"),
+    ],
+)
+def test_a_message_that_cannot_be_explained_says_why(desk, told, why):
+    assert why in ask(desk, task="oom", **told)["error"]["message"]

@@ -86,6 +86,10 @@ class Requests:
             given = echoes.question(task, settings, lambda settings: ask(settings, False).workload)
         return ask(given, helped)
 
+    def model(self, name: Any, token: str | None = None) -> Prepared:
+        """Return the model of a request that is no estimate. Raises WeighbridgeError."""
+        return self._prepared(_model({"model": name}, None), None, token)
+
     def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
         """Read once for all requests that name it alike, with the same token or with none."""
         if isinstance(model, Prepared):

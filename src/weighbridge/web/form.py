@@ -94,6 +94,10 @@ TABS: Mapping[str, FormTab] = {
         ),
     ),
 }
+OOM: Table = {  # what is known of a run that ended, beside its message
+    **{name: INFER[name] for name in ("gpu", "engine", "context")},
+    **{name: TRAIN[name] for name in ("method", "seq_len", "batch_size")},
+}
 FILTERS: Mapping[str, type[Settings]] = {
     "compare": filters.NoFilters,
     "gpus": filters.GpuFilters,
@@ -121,12 +125,22 @@ def form(lang: str) -> dict[str, Any]:
             }
             for e in ENGINES.values()
         ],
+        "launches": _launches(),
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
         "version": __version__,
         "lang": lang,
         "styles": {**STYLES, "kv_cache": STYLES["gradients"]},  # beside activations on every tab
         "words": _words(lang),
     }
+
+
+def _launches() -> dict[str, list[str]]:
+    """By what a text is known as a command: its first word, or how it goes on."""
+    from weighbridge.engines.launch import programs
+
+    words = {*programs.PROGRAMS, *programs.NOT_YET, *programs.WRAPPERS, *programs.CONTAINERS}
+    snippets = [engine.snippet for engine in ENGINES.values() if engine.snippet]
+    return {"words": sorted({*words, *programs.SHELLS, "python"}), "snippets": snippets}
 
 
 def _words(lang: str) -> dict[str, str]:
@@ -170,7 +184,9 @@ def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any
 
 
 def _others(lang: str) -> Iterator[dict[str, Any]]:
-    """Yield the tabs that ask about no model: a table, with the filters of its rows."""
+    """Yield the tabs that estimate nothing: a message, and tables with the filters of their
+    rows."""
+    yield _tab("oom", FormTab(OOM, tuple(OOM)), lang)
     for name, declared in FILTERS.items():
         settings = list(fields(declared).values())
         yield {

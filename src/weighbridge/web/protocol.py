@@ -10,6 +10,7 @@ repeats it.
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
@@ -26,6 +27,7 @@ from weighbridge.words import LANGUAGES, words_in
 from weighbridge.workload import TABLES
 
 if TYPE_CHECKING:
+    from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
 
@@ -55,6 +57,7 @@ class AskDesk:
         self._tasks: Mapping[str, Callable[[dict[str, Any], str | None], dict[str, Any]]] = {
             **dict.fromkeys(BESIDE, self._answered),
             "compare": self._compared,
+            "oom": self._explained,
             "export": self._exported,
             "form": _form,
             "asks": _asks,
@@ -129,6 +132,25 @@ class AskDesk:
             return self._one(request, token)
         except WeighbridgeError as error:
             return error
+
+    def _explained(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """Why memory ran out, by a message or a log, and what to change."""
+        from weighbridge.oom import explained
+        from weighbridge.oom.screen import view as screen
+
+        view, log, workload = view_of(ask.get("view")), ask.get("log"), ask.get("workload") or {}
+        if not isinstance(log, str):
+            raise UsageError(f"log is the text of a message, not {shown(log)}")
+        if not isinstance(workload, dict):
+            raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+        model = ask.get("model")
+        oom = explained(log, partial(self._model, model, token) if model else None, workload)
+        return {"report": oom.to_dict(), "screen": as_json(screen(oom, view.look))}
+
+    def _model(self, model: Any, token: str | None) -> "Prepared":
+        if isinstance(model, dict) and "file" in model:
+            return self._dropped.prepared(model["file"])[0]
+        return self._requests.model(model, token)
 
     def _exported(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         from weighbridge.web.exports import export

@@ -8,9 +8,10 @@ import { opened, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, kept, LISTS, MOST_BESIDE, question, read, settingsOf, strangers, write } from "./state.js";
-/** @import { Answer, Ask, Change, Dropped, Form, Lang, Shown, State, Values } from "./types.js" */
+import { ASKED, changed, commandIn, isMessage, joined, kept, LISTS, MOST_BESIDE, OOM, question, read, settingsOf, strangers, write } from "./state.js";
+/** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
+const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
 const SLOW_TASKS = ["fit", "train"]; // that are known to take longer
@@ -20,6 +21,14 @@ const FIRST_WORDS = {
   en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", broken: "Python could not start in this browser:", again: "Try again" },
   zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", broken: "Python 无法在这个浏览器里启动:", again: "重试" },
 };
+
+const GGML = ["llama.cpp", "ik_llama.cpp", "ollama"]; // engines that read a .gguf
+
+/** The question about a dropped file: nothing trains a .gguf. @param {string} task @param {boolean} ggml */
+function fileTask(task, ggml) {
+  if (!ASKED.includes(task)) return task === OOM ? OOM : "fit";
+  return ggml && task === "train" ? "fit" : task;
+}
 
 function App() {
   const [state, setState] = useState(() => read(location.hash));
@@ -64,23 +73,30 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const words = form.words;
   const [held, setDropped] = useState(/** @type {Dropped | null} */ (null));
   const dropped = held?.name === state.file ? held : null;
+  const [log, setLog] = useState(/** @type {Log} */ ({ name: "", text: "" }));
   const [token, setToken] = useState(remembered(KEPT));
   const [said, setSaid] = useState("");
   const [fileError, setFileError] = useState("");
   const [over, setOver] = useState(false); // a file is held over the page
-  const { shown, busy, seeking, settled, none, gone, again } = useAnswers({ form, formLang, state, engine, dropped, token, words });
+  const { shown, busy, seeking, settled, none, gone, again, clear } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
 
-  /** @param {Partial<State>} change */
-  const set = (change) => setState((old) => ({ ...old, strange: [], ...change }));
-  /** @param {string} name @param {string} value */
-  const setting = (name, value) => setState((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }));
+  const step = useRef({ name: "", at: 0, moved: false });
+  /** Each change is a step that Back takes back; a slider that moves on is one. @param {State | ((old: State) => State)} next @param {string} [slider] */
+  const change = (next, slider = "") => {
+    const { name, at } = step.current;
+    const on = Boolean(slider) && slider === name && performance.now() - at < GESTURE;
+    step.current = { name: slider, at: performance.now(), moved: !on };
+    setState(next);
+  };
+  /** @param {Partial<State>} part */
+  const set = (part) => change((old) => ({ ...old, strange: [], ...part }));
+  /** @param {string} name @param {string} value @param {boolean} [live] */
+  const setting = (name, value, live) => change((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }), live ? name : "");
   const address = write(state, form);
-  const task = useRef(state.task);
   useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;
-    const how = task.current === state.task ? "replaceState" : "pushState";
-    history[how](null, "", address);
-    task.current = state.task;
+    history[step.current.moved ? "pushState" : "replaceState"](null, "", address);
+    step.current.moved = false;
   }, [address]);
   useEffect(() => {
     const title = shown?.answer.screen?.title;
@@ -88,30 +104,43 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   }, [shown]);
 
   const toAnswer = () => requestAnimationFrame(() => document.getElementById("answer")?.focus({ preventScroll: true }));
-  /** @param {Change} change */
-  const apply = (change) => {
-    setState((old) => changed(old, change));
+  /** @param {Change} wanted */
+  const apply = (wanted) => {
+    change((old) => changed(old, wanted));
     toAnswer();
   };
-  /** @param {string} to @param {Change} change */
-  const open = (to, change) => {
-    setState((old) => changed({ ...old, task: to, given: { ...old.given, command: "" } }, change));
+  /** @param {string} to @param {Change} wanted */
+  const open = (to, wanted) => {
+    change((old) => changed({ ...old, task: to, given: { ...old.given, command: "" } }, wanted));
     scrollTo({ top: 0 });
   };
   /** @param {File | undefined} file */
   const take = async (file) => {
     if (!file) return;
+    setFileError("");
+    clear();
     const found = await opened(file, words, (ask) => engine.ask(ask)).catch((error) => ({ error: noAnswer(engine, state.lang, error) }));
     setFileError("error" in found ? found.error : "");
     if ("dropped" in found) {
+      const ggml = /\.gguf$/i.test(found.dropped.name);
       setDropped(found.dropped);
-      setState((old) => ({ ...old, task: ASKED.includes(old.task) ? old.task : "fit", model: "", file: found.dropped.name, given: { ...old.given, command: "" } }));
+      change((old) => ({
+        ...old, task: fileTask(old.task, ggml), model: "", file: found.dropped.name,
+        given: { ...old.given, command: "", ...(ggml && !GGML.includes(old.given.engine ?? "") ? { engine: "llama.cpp" } : {}) },
+      }));
+    } else if ("log" in found) {
+      explain(found.log);
     } else if ("state" in found) {
       setDropped(null);
-      setState((old) => ({ ...old, file: "", ...found.state, given: found.state.given ?? old.given }));
+      change((old) => ({ ...old, file: "", ...found.state, given: found.state.given ?? old.given }));
     }
   };
-  const compare = () => setState((old) => ({
+  /** A message or a log is the question. @param {Log} one */
+  const explain = (one) => {
+    setLog(one);
+    set({ task: OOM });
+  };
+  const compare = () => change((old) => ({
     ...old, task: "compare", of: old.task,
     beside: [...(old.of === old.task ? old.beside : []), { model: old.model, given: kept(old.given, form, old.task) }].slice(-MOST_BESIDE),
   }));
@@ -135,7 +164,8 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
     <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
       ${listing && !settingsOf(form, state.task).length ? null : html`<form class="form" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
-        ${asked ? html`<${Model} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
+        ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
+        ${asked || state.task === OOM ? html`<${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
         ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />`
           : html`<${Fields} form=${form} task=${state.task} given=${state.given} effective=${effective(shown, state.task)} problem=${problem} wanted=${wanted} prefix="set" set=${setting}
             only=${state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined} />`}
@@ -146,7 +176,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${shown && !error ? html`<div class="tools">${state.task === "models" || state.task === "accuracy" ? null : html`<${Looks} words=${words} state=${state} set=${set} />`}
           <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
           <${Share} words=${words} engine=${engine} say=${setSaid} />
-          ${listing ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
+          ${listing || state.task === OOM ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
         <p class="said" role="status">${said}</p>
         <p class="unseen" role="status" id="live">${busy ? "" : spoken(shown, words)}</p>
         ${strange ? html`<p class="strange" role="status">${words["link.strange"]?.replace("{names}", () => strange)}</p>` : null}
@@ -187,20 +217,26 @@ function Tabs({ form, task, go }) {
 /**
  * What is weighed: a name, a file, or a command.
  * @param {{ form: Form, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null, drop: () => void, take: (file?: File) => void,
- *   fileError: string, setting: (name: string, value: string) => void, problem: { name: string, message: string } | null }} props
+ *   fileError: string, setting: (name: string, value: string) => void, problem: { name: string, message: string } | null, pasted: (log: Log) => void }} props
  */
-function Model({ form, state, set, dropped, drop, take, fileError, setting, problem }) {
+function Model({ form, state, set, dropped, drop, take, fileError, setting, problem, pasted }) {
   const words = form.words;
   const wrong = problem?.name === "model" ? problem.message : "";
+  /** A command or a message where a name was expected. @param {string} text */
+  const other = (text) => {
+    const command = commandIn(text, form.launches);
+    if (command) set({ task: "infer", model: "", given: { ...state.given, command } });
+    else if (isMessage(text)) pasted({ name: "", text });
+    else return false;
+    return true;
+  };
   const command = state.task === "infer" ? (state.given.command ?? "") : "";
   return html`<div class="field model"><label for="model">${words["model"]}</label>
       ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
         ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
         : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
-          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} commit=${(/** @type {string} */ model) => {
-            const pasted = commandIn(model);
-            if (pasted) set({ task: "infer", model: "", given: { ...state.given, command: pasted } });
-            else set({ model, given: { ...state.given, command: "" } });
+          described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} pasted=${(/** @type {string} */ text) => other(text)} commit=${(/** @type {string} */ model) => {
+            if (!other(model)) set({ model, given: { ...state.given, command: "" } });
           }} />`}
       <p class="help" id="model-help">${words["model.help"]}</p>
       ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}
@@ -213,9 +249,23 @@ function Model({ form, state, set, dropped, drop, take, fileError, setting, prob
     ${state.task === "infer" ? html`<details class="command" open=${Boolean(command) || undefined}><summary>${words["command.paste"]}</summary>
       <div class="field"><label for="command">${words["command.label"]}</label>
         <textarea id="command" rows="3" spellcheck=${false} aria-describedby="command-help" value=${command} placeholder="vllm serve Qwen/Qwen3-8B --max-model-len 32k"
-          onChange=${(/** @type {Event} */ e) => setting("command", /** @type {HTMLTextAreaElement} */ (e.target).value.replace(/\\\n/g, " ").replace(/\s+/g, " ").trim())}></textarea>
+          onChange=${(/** @type {Event} */ e) => setting("command", joined(/** @type {HTMLTextAreaElement} */ (e.target).value))}></textarea>
         <p class="help" id="command-help">${words["command.help"]}</p>
         ${command ? html`<button type="button" class="small" id="command-clear" onClick=${() => setting("command", "")}>${words["command.clear"]}</button>` : null}</div></details>` : null}`;
+}
+
+/** A message or a log of a run that was out of memory. @param {{ words: Record<string, string>, log: Log, set: (log: Log) => void, take: (file?: File) => void, fileError: string }} props */
+function Message({ words, log, set, take, fileError }) {
+  return html`<div class="field message"><label for="log">${words["oom.log"]}</label>
+    <textarea id="log" rows="7" spellcheck=${false} aria-describedby="log-help" value=${log.text} placeholder="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.96 GiB. …"
+      onInput=${(/** @type {Event} */ e) => set({ name: "", text: /** @type {HTMLTextAreaElement} */ (e.target).value })}></textarea>
+    <p class="help" id="log-help">${words["oom.help"]}</p>
+    <label class="file"><input id="log-file" type="file" accept=".log,.txt,.out,.err" aria-describedby="log-help" onChange=${(/** @type {Event} */ e) => {
+      const box = /** @type {HTMLInputElement} */ (e.target);
+      take(box.files?.[0]);
+      box.value = "";
+    }} /><span>${log.name || words["file.open"]}</span></label>
+    ${fileError ? html`<p class="error" role="alert">${fileError}</p>` : null}</div>`;
 }
 
 /** "8.03 B". @param {{ parameters?: number | null }} option */
@@ -231,6 +281,7 @@ const named = (option) => option.name;
 /** What to do first. @param {{ words: Record<string, string>, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null }} props */
 function Welcome({ words, state, set, dropped }) {
   if (state.task === "compare") return html`<div class="welcome"><h2>${words["welcome.compare"]}</h2><p>${words["welcome.compare.how"]}</p></div>`;
+  if (state.task === OOM) return html`<div class="welcome"><h2>${words["welcome.oom"]}</h2><p>${words["welcome.oom.how"]}</p></div>`;
   if (state.file && !dropped) return html`<div class="welcome"><p>${told(words["file.again"], state.file)}</p></div>`;
   return html`<div class="welcome"><h2>${words["welcome"]}</h2><p>${words["welcome.how"]}</p><ul class="examples">
     ${EXAMPLES.map(([model = "", gpu = ""]) => html`<li key=${model}><button type="button" onClick=${() => set({ model, given: { ...state.given, gpu } })}>${model}<small>${gpu}</small></button></li>`)}</ul></div>`;
@@ -259,9 +310,9 @@ function lacking(report) {
 
 /**
  * Asks whenever something changes; the newest question is answered last.
- * @param {{ form: Form, formLang: Lang, state: State, engine: import("./types.js").Engine, dropped: Dropped | null, token: string, words: Record<string, string> }} props
+ * @param {{ form: Form, formLang: Lang, state: State, engine: import("./types.js").Engine, dropped: Dropped | null, log: string, token: string, words: Record<string, string> }} props
  */
-function useAnswers({ form, formLang, state, engine, dropped, token }) {
+function useAnswers({ form, formLang, state, engine, dropped, log, token }) {
   const [shown, setShown] = useState(/** @type {Shown | null} */ (null));
   const [busy, setBusy] = useState(false);
   const [seeking, setSeeking] = useState(false);
@@ -274,8 +325,8 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
   const newestTask = useRef("");
   const later = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
 
-  const file = ASKED.includes(state.task) ? dropped : null;
-  const ask = file || !state.file || !ASKED.includes(state.task) ? question(state, form, Boolean(file)) : null;
+  const file = [...ASKED, OOM].includes(state.task) ? dropped : null;
+  const ask = file || !state.file || !ASKED.includes(state.task) ? question(state, form, Boolean(file), log) : null;
   const key = ask ? JSON.stringify(ask) + (file ? `${file.name} ${file.file?.size ?? ""} ${file.file?.lastModified ?? ""}` : "") : "";
 
   useEffect(() => {
@@ -332,7 +383,7 @@ function useAnswers({ form, formLang, state, engine, dropped, token }) {
   }
 
   const settled = !busy && !seeking && (Boolean(gone) || !key || shown?.key === key);
-  return { shown, busy: busy || Boolean(key && !gone && shown?.key !== key), seeking, settled, none: !key, gone, again: () => setTries(tries + 1) };
+  return { shown, busy: busy || Boolean(key && !gone && shown?.key !== key), seeking, settled, none: !key, gone, again: () => setTries(tries + 1), clear: () => setShown(null) };
 }
 
 const place = document.getElementById("app");

@@ -48,9 +48,9 @@ export function matches(all, text) {
 /**
  * @param {{ id: string, value: string, options: Option[], words: Record<string, string>, label: string,
  *   placeholder?: string, described?: string, invalid?: boolean, counts?: boolean, note?: (o: Option) => string, title?: (o: Option) => string,
- *   commit: (value: string) => void }} props
+ *   commit: (value: string) => void, pasted?: (text: string) => boolean }} props
  */
-export function Combobox({ id, value, options, words, label, placeholder = "", described, invalid, counts, note, title = (option) => option.label, commit }) {
+export function Combobox({ id, value, options, words, label, placeholder = "", described, invalid, counts, note, title = (option) => option.label, commit, pasted }) {
   const [typed, setTyped] = useState(/** @type {string | null} */ (null));
   const [open, setOpen] = useState(false);
   const [at, setAt] = useState(-1);
@@ -103,6 +103,12 @@ export function Combobox({ id, value, options, words, label, placeholder = "", d
         setTyped(/** @type {HTMLInputElement} */ (e.target).value);
         setOpen(true);
         setAt(-1);
+      }}
+      onPaste=${(/** @type {ClipboardEvent} */ e) => { // the box itself would join the lines of a text
+        if (!pasted?.(e.clipboardData?.getData("text") ?? "")) return;
+        e.preventDefault();
+        setTyped(null);
+        setOpen(false);
       }}
       onBlur=${() => choose(text)} />
     <ul id=${list} role="listbox" aria-label=${label} hidden=${!open || !listed.length}>

@@ -1,14 +1,16 @@
 // Files that are dropped or chosen: a config, a header, or requests of `weighbridge run`.
 import { base64 } from "./engine.js";
 import { ASKED, MOST_BESIDE, spelled } from "./state.js";
-/** @import { Ask, Dropped, State, Variant, Words } from "./types.js" */
+/** @import { Ask, Dropped, Pasted, State, Variant, Words } from "./types.js" */
 
 const LARGEST = 1 << 24; // bytes of a text file that is read
 const WEIGHTS = /\.(safetensors|gguf)$/i;
+const MESSAGES = /\.(log|txt|out|err)$/i;
+const LONGEST = 1 << 22; // bytes of a log: its message is at the end
 const LINES = /\.jsonl$/i;
 
 /**
- * @typedef {{ dropped: Dropped } | { state: Partial<State> } | { error: string }} Opened
+ * @typedef {{ dropped: Dropped } | { log: Pasted } | { state: Partial<State> } | { error: string }} Opened
  * @typedef {(ask: Ask) => Promise<any>} Asker
  */
 
@@ -19,6 +21,7 @@ const LINES = /\.jsonl$/i;
 export async function opened(file, words, ask) {
   if (!file.size) return { error: told(words["file.empty"], file.name) };
   if (WEIGHTS.test(file.name)) return { dropped: { name: file.name, model: {}, file, key: "" } };
+  if (MESSAGES.test(file.name)) return { log: { name: file.name, text: await file.slice(-LONGEST).text() } };
   if (file.size > LARGEST) return { error: told(words["file.large"], file.name) };
   if (LINES.test(file.name)) return requests(file, file.name, words, ask);
   const found = await object(file);

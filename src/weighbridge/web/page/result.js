@@ -2,12 +2,15 @@
 import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
 import { size } from "./sizes.js";
+import { OOM } from "./state.js";
 /** @import { Block, Cell, Change, Fit, Form, Grid, Headline, Lines, Paste, Question, Remedy, Report, Screen, Shown, Words } from "./types.js" */
 
 /**
  * @typedef {{ shown: Shown, form: Form, unit: string, apply: (change: Change) => void,
  *   open: (task: string, change: Change) => void, seeking: boolean }} ResultProps
  */
+
+const MESSAGE = { devices: [] }; // which holds no parts but those of its bar
 
 /** @param {ResultProps} props */
 export function Result(props) {
@@ -71,7 +74,7 @@ function Drawn({ block, shown, form, unit, apply }) {
     case "headline":
       return html`<${Answered} block=${block} words=${words} />`;
     case "bar":
-      return html`<${Weighed} bar=${block} report=${shown.answer.report} form=${form} unit=${unit} />`;
+      return html`<${Weighed} bar=${block} report=${shown.task === OOM ? MESSAGE : shown.answer.report} form=${form} unit=${unit} />`;
     case "grid":
       if (block.actions?.some(Boolean) && !block.columns.some((column) => column.head)) return html`<${Remedies} grid=${block} words=${words} apply=${apply} />`;
       if (shown.task === "fit") return html`<details><summary>${words["table.same"]}</summary><${Table} grid=${block} words=${words} task="fit" /></details>`;
@@ -186,10 +189,10 @@ function FitAnswer({ shown, form, unit, open, seeking }) {
   const lead = /** @type {Screen} */ (shown.answer.screen).sections[0] ?? [];
   const sides = fit.questions.map((question) => {
     const verdict = question.verdict;
-    const needs = verdict?.per_device?.expected ?? 0;
+    const needs = verdict?.per_device?.expected ?? null;
     const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
     return { key: question.method ?? question.task, label: words[`question.${question.method ?? question.task}`] ?? question.task, mark: markOf({ verdict }), report: question.report,
-      capacity: verdict?.usable_bytes ?? null, told: verdict ? `${size(needs, unit)} · ${margin}` : words["verdict.unknown"] ?? "" };
+      capacity: verdict?.usable_bytes ?? null, told: needs === null ? words["verdict.unknown"] ?? "" : `${size(needs, unit)} · ${margin}` };
   });
   /** @param {number} at */
   const below = (at) => html`<${Offers} question=${fit.questions[at]} prices=${shown.answer.prices?.[at] ?? []} words=${words} unit=${unit} open=${open} />`;

@@ -2,6 +2,7 @@
 /** @import { Ask, Change, Form, Lang, Setting, State, Tab, Values, Variant } from "./types.js" */
 
 export const ASKED = ["fit", "load", "infer", "train"]; // tabs that are a question about a model
+export const OOM = "oom"; // the tab of a message
 export const LISTS = ["gpus", "models", "accuracy"];
 export const MOST_BESIDE = 12;
 const LONGEST = 1 << 14; // characters of an address that are read
@@ -20,7 +21,7 @@ export function read(fragment) {
   const task = said.get("task") ?? "fit";
   const lang = said.get("lang");
   return {
-    task: [...ASKED, ...LISTS, "compare"].includes(task) ? task : "fit",
+    task: [...ASKED, ...LISTS, "compare", OOM].includes(task) ? task : "fit",
     model: said.get("model") ?? "",
     given: settings(said),
     beside: said.getAll("with").slice(0, MOST_BESIDE).map(variant),
@@ -35,7 +36,7 @@ export function read(fragment) {
 
 /** What an address says that nobody reads: a key twice, or a value that its key has not. @param {URLSearchParams} said */
 function* wrong(said) {
-  const known = { task: [...ASKED, ...LISTS, "compare"], of: ASKED, lang: ["en", "zh"], unit: ["GiB", "GB", "MiB"], details: ["1"] };
+  const known = { task: [...ASKED, ...LISTS, "compare", OOM], of: ASKED, lang: ["en", "zh"], unit: ["GiB", "GB", "MiB"], details: ["1"] };
   const seen = new Set();
   for (const [name, value] of said) {
     if (seen.has(name) && name !== "with") yield `${name}=${value}`;
@@ -52,11 +53,24 @@ export function strangers(state, form) {
   return all.slice(0, MOST_STRANGE).join(", ") + (all.length > MOST_STRANGE ? ", …" : "");
 }
 
-const COMMAND = /^\s*(?:\$\s+)?(?:[A-Z_][A-Z0-9_]*=\S*\s+)*(?:\S*\/)?(?:vllm|sglang|llama-server|python3?|docker|uv|CUDA_VISIBLE_DEVICES)\s+\S/;
+const FIRST = /^\s*(?:[$%>]\s+)?(?:(?:export|set)\s+)?(?:[A-Za-z_]\w*=\S*\s+)*(?:\S*[\\/])?([\w.-]+?)(?:\.exe)?\s+\S/;
+const PYTHON = /^python[\d.]*$/;
 
-/** A launch command where a model was expected; "" is none. @param {string} text */
-export function commandIn(text) {
-  return COMMAND.test(text) ? text.replace(/^\s*\$\s+/, "").replace(/\\\s/g, " ").replace(/\s+/g, " ").trim() : "";
+/** A launch command where a model was expected; "" is none. @param {string} text @param {Form["launches"]} known */
+export function commandIn(text, known) {
+  const first = (FIRST.exec(text)?.[1] ?? "").replace(PYTHON, "python");
+  const launches = known.words.includes(first) || known.snippets.some((one) => new RegExp(one).test(text));
+  return launches ? joined(text) : "";
+}
+
+/** A command of several lines as one. @param {string} text */
+export function joined(text) {
+  return text.replace(/^\s*[$%>]\s+/, "").replace(/[\\^`]\s*\n/g, " ").replace(/\s+/g, " ").trim();
+}
+
+/** Whether a text is what a program prints when memory runs out: names have no blanks. @param {string} text */
+export function isMessage(text) {
+  return /\s/.test(text.trim()) && /memory|oom|alloc/i.test(text);
 }
 
 /** @param {URLSearchParams} said @returns {Values} */
@@ -76,7 +90,7 @@ function variant(text) {
 /** The address of a state: the settings that its question has. @param {State} state @param {Form | null} form */
 export function write(state, form) {
   const said = new URLSearchParams({ task: state.task });
-  if (ASKED.includes(state.task) && state.model) said.set("model", state.model);
+  if ([...ASKED, OOM].includes(state.task) && state.model) said.set("model", state.model);
   if (state.file) said.set("file", state.file);
   for (const [name, value] of Object.entries(form ? sent(state, form) : state.given)) said.set(name, value);
   if (state.task === "compare") {
@@ -137,14 +151,15 @@ export function kept(given, form, task, command = false) {
 
 export const BESIDE_A_COMMAND = new Set(["gpu", "gpu_memory", "headroom", "ram"]);
 
-/** What an engine is asked of this state; null where nothing is named yet. @param {State} state @param {Form} form @param {boolean} [dropped] @returns {Ask | null} */
-export function question(state, form, dropped = false) {
+/** What an engine is asked of this state; null where nothing is named yet. @param {State} state @param {Form} form @param {boolean} [dropped] @param {string} [log] @returns {Ask | null} */
+export function question(state, form, dropped = false, log = "") {
   const view = { lang: state.lang, unit: state.unit || null, details: state.details };
   if (LISTS.includes(state.task)) return { task: state.task, workload: workload(state, form), view };
   if (state.task === "compare") {
     const asks = state.beside.filter((one) => one.model).map((one) => besides(one, state.of, form));
     return asks.length ? { task: "compare", asks, view } : null;
   }
+  if (state.task === OOM) return log ? { task: OOM, log, model: state.model || null, workload: workload(state, form), view } : null;
   if (!state.model && !dropped && !(state.task === "infer" && state.given.command)) return null;
   const model = state.task === "infer" && state.given.command && !dropped ? null : state.model;
   return { task: state.task, model, workload: workload(state, form), view };

@@ -30,6 +30,7 @@ export interface Form {
   engines: { name: string; reads?: string[] }[];
   version: string;
   words: Words;
+  launches: { words: string[]; snippets: string[] };
   parts: Record<string, string>;
   styles: Record<string, number>;
 }
@@ -80,4 +81,5 @@ export interface State {
   lang: Lang; unit: string; details: boolean; file: string; strange: string[];
 }
 export interface Dropped { name: string; model: object; file: File | null; key: string }
+export interface Pasted { name: string; text: string }
 export interface Shown { key: string; task: string; lang: Lang; answer: Answer; ask: Ask }
