@@ -44,6 +44,8 @@ def settings(script):
         found["attention"] = KERNELS[off]
     dtype = found.pop("loaded")
     found["precision"] = _precision(args, dtype)
+    if trl:  # which loads in float32 unless it is told
+        found["dtype"] = dtype
     return found
 
 

@@ -315,7 +315,9 @@ def test_a_tune_is_answered_with_its_base_and_it_is_said():
 def test_a_tag_of_ollama_is_the_weights_as_published_unless_it_names_a_format():
     plain, base = weighbridge.load("qwen3:0.6b"), weighbridge.load("qwen3-0.6b")
     assert plain.peak == base.peak
-    assert "with --engine ollama in Q4_K_M" in plain.warnings[0]
+    assert plain.warnings[0] == "qwen3:0.6b is sized as qwen3-0.6b (Qwen/Qwen3-0.6B)"
+    served = weighbridge.infer("qwen3:0.6b").workload
+    assert (served["engine"], served["quantization"]) == ("ollama", "Q4_K_M")
     packed = weighbridge.load("qwen3:0.6b-q8_0")
     assert packed.peak == weighbridge.load("qwen3-0.6b", quantization="Q8_0").peak
     assert packed.warnings[0] == (

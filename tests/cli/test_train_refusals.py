@@ -87,8 +87,12 @@ def test_experts_are_shared_out_evenly(ranks, data, says):
     ("model", "settings", "says"),
     [
         ("llama-3.1-8b", {"gpu": "t4"}, "no bfloat16 hardware"),
-        ("mixtral-8x7b", {"method": "qlora"}, "they stay in float32 beside linears in nf4"),
-        ("llama-3.1-8b", {"method": "qlora"}, "--kbit-upcast none"),
+        (
+            "mixtral-8x7b",
+            {"method": "qlora", "framework": "trainer"},
+            "they stay in float32 beside linears in nf4",
+        ),
+        ("llama-3.1-8b", {"method": "qlora", "framework": "trainer"}, "--kbit-upcast none"),
         ("llama-3.1-8b", {"checkpointing": "selective"}, "no setting of trainer"),
         ("qwen2.5-vl-7b", {}, "sequences have no image in them"),
         ("vit-huge-patch14-224", {}, "without the weights of its classifier"),

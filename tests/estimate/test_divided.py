@@ -101,6 +101,20 @@ def test_what_fits_whole_stays_whole():
     assert "layers_on_card" not in asked("qwen3:8b").derived
 
 
+def test_a_yes_takes_no_more_ram_than_any_machine_has():
+    """40 GB of weights on a card of 24 leave some 20 GiB to RAM, which not every machine has."""
+    open_ = asked("llama3.3:70b", gpu="4090")
+    assert open_.verdict.fits == "unknown"
+    assert "--ram SIZE says whether that is there" in open_.verdict.reason
+    assert asked("llama3.3:70b", gpu="4090", ram="64GB").verdict.fits == "yes"
+    assert asked("llama3.3:70b", gpu="4090", ram="16GB").verdict.fits == "no"
+
+
+def test_a_chip_that_shares_its_memory_moves_nothing():
+    mac = {**ON_LLAMA_CPP, "gpu": "m3 max 64gb", "context": "1M"}
+    assert asked("qwen3-30b-a3b", **mac).verdict.fits == "no"
+
+
 @pytest.mark.slow
 def test_what_is_told_besides_makes_it_whole():
     found = weighbridge.infer("qwen3:30b-a3b", **ASKED, offline=True).remedies
@@ -141,7 +155,9 @@ CARD = SimpleNamespace(bandwidth=(936.0, "its page"))
 def test_how_much_slower_goes_by_what_is_read_for_a_token():
     """Weights of 4 GB and 1 GB of cache, 1 GB in RAM: a fifth; 1/5 x 936 / 102.4 + 4/5 = 2.6."""
     report = dense(weights_on(gpu=3 * 10**9, host=10**9))
-    answer = divided(asked(n_gpu_layers=49), report, {"n_gpu_layers": 30}, "Ollama", CARD)
+    answer = divided(
+        asked(n_gpu_layers=49), report, {"n_gpu_layers": 30}, "Ollama", CARD, known=True
+    )
     assert answer.derived["share_in_ram"] == 0.2
     assert answer.derived["times_slower"] == [2.6, 5.7]
     assert "2.6 to 5.7 times slower" in answer.verdict.reason
@@ -155,10 +171,14 @@ def test_a_token_reads_the_experts_that_it_is_routed_to():
     report = weights_on(gpu=6.75 * 10**9, host=3.25 * 10**9)
     report = replace(report, model=report.model._replace(parameters=1000, active_parameters=100))
     none = SimpleNamespace(bandwidth=None)
-    answer = divided(asked(n_gpu_layers=49), report, {"n_cpu_moe": 16}, "llama.cpp", none)
+    answer = divided(
+        asked(n_gpu_layers=49), report, {"n_cpu_moe": 16}, "llama.cpp", none, known=True
+    )
     assert answer.derived["layers_on_card"] == [32, 48]
     assert answer.derived["share_in_ram"] == 0.125
     assert "keeps the experts of 32 of 48" in answer.verdict.reason
     assert "much slower" in answer.verdict.reason
-    whole = divided(asked(n_gpu_layers=49), report, {"n_gpu_layers": 30}, "Ollama", none)
+    whole = divided(
+        asked(n_gpu_layers=49), report, {"n_gpu_layers": 30}, "Ollama", none, known=True
+    )
     assert whole.derived["share_in_ram"] == pytest.approx(0.1625, abs=0.001)

@@ -14,7 +14,13 @@ LENGTH = 512
 
 
 def report(version, **settings):
-    given = {"method": "lora", "seq_len": LENGTH, "engine_version": version, **settings}
+    given = {
+        "method": "lora",
+        "framework": "trainer",
+        "seq_len": LENGTH,
+        "engine_version": version,
+        **settings,
+    }
     given["lora_targets"] = "all-linear"
     return api.train("qwen3.5-9b", offline=True, **given)
 

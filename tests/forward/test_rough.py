@@ -108,6 +108,7 @@ def test_experts_of_transformers_4_run_one_by_one(method):
             MIXTRAL,
             seq_len=128,
             method=method,
+            framework="trainer",
             engine_version=version,
             **({} if method == "full" else ON),
         )

@@ -10,7 +10,12 @@ LENGTH = 1024
 
 
 def report(attention, length=LENGTH):
-    given = {"method": "lora", "lora_targets": ("q_proj", "v_proj"), "attention": attention}
+    given = {
+        "method": "lora",
+        "framework": "trainer",
+        "lora_targets": ("q_proj", "v_proj"),
+        "attention": attention,
+    }
     return api.train("gpt-oss-20b", offline=True, seq_len=length, gpu="h100", **given)
 
 

@@ -43,7 +43,9 @@ def offered(report):
 @pytest.mark.parametrize(("card", "kernels"), [("3060", {"flash"}), ("t4", set())])
 def test_capped_scores_are_left_to_a_kernel_that_caps_them(card, kernels):
     """sdpa does not; flash attention does, from compute capability 8.0 on."""
-    report = weighbridge.train("gemma-2-2b", gpu=card, method="lora", seq_len=8192)
+    report = weighbridge.train(
+        "gemma-2-2b", gpu=card, method="lora", framework="trainer", seq_len=8192
+    )
     assert report.verdict.fits == "no"
     assert offered(report) <= kernels
     assert "the same result" not in json.dumps(

@@ -115,7 +115,7 @@ def test_two_small_cards_are_offered_four_bits_that_both_hold():
 
 @pytest.mark.slow
 def test_qlora_is_offered_what_a_single_change_does_not_give():
-    workload = {"gpu": "3060", "method": "qlora"}
+    workload = {"gpu": "3060", "method": "qlora", "framework": "trainer"}
     report = answer("llama-3.1-8b", "train", workload)
     best = report.remedies[0]
     assert best.fits == "yes"
@@ -129,7 +129,8 @@ def test_qlora_is_offered_what_a_single_change_does_not_give():
 )
 def test_liger_is_offered_where_it_fuses_the_head_with_the_loss(model, length, offered):
     """liger-kernel 0.8.5: for image models as for others, and not for Granite."""
-    workload = {"gpu": "4090", "method": "lora", "checkpointing": "full", "seq_len": length}
+    workload = {"gpu": "4090", "method": "lora", "framework": "trainer", "checkpointing": "full"}
+    workload |= {"seq_len": length}
     report = answer(model, "train", workload)
     assert report.remedies
     assert any("loss" in c for c in changes(report)) is offered
@@ -372,7 +373,12 @@ def test_the_search_asks_few_questions(monkeypatch):
     seen = []
     honest = sets.asked
     monkeypatch.setattr(sets, "asked", lambda *a: (seen.append(a), honest(*a))[1])
-    for workload in ({"method": "qlora"}, {"method": "lora"}, {"method": "full"}, {}):
+    for workload in (
+        {"method": "qlora", "seq_len": 16384},
+        {"method": "lora"},
+        {"method": "full"},
+        {},
+    ):
         seen.clear()
         answer("llama-3.1-8b", "train", {"gpu": "3060", **workload})
         assert 0 < len(seen) <= ASKS["train"]
@@ -453,7 +459,7 @@ def test_ranks_share_a_base_in_four_bits_that_is_stored_as_a_float():
 
 @pytest.mark.slow
 def test_flags_are_joined_with_larger_cards_where_neither_is_enough():
-    workload = {"gpu": "4090:2", "method": "qlora"}
+    workload = {"gpu": "4090:2", "method": "qlora", "framework": "trainer"}
     report = answer("llama-3.1-70b", "train", workload, pinned=())
     best = report.remedies[0]
     assert best.fits == "yes"

@@ -11,7 +11,7 @@ from weighbridge.training.scripts import line
 from weighbridge.workload import Train
 
 LLAMA = 2 * 128_256 * 4096 + 65 * 4096  # numbers of Llama-3.1-8B that are not packed
-SHORT = {"method": "qlora", "seq_len": 256}
+SHORT = {"method": "qlora", "framework": "trainer", "seq_len": 256}
 
 
 def report(model="llama-3.1-8b", **settings):

@@ -113,7 +113,9 @@ def test_bitsandbytes_puts_linears_in_place_of_conv1d():
     found = {
         method: next(
             c.bytes.expected
-            for p in weighbridge.train("gpt2", method=method, lora_targets="all-linear")
+            for p in weighbridge.train(
+                "gpt2", method=method, framework="trainer", lora_targets="all-linear"
+            )
             .devices[0]
             .phases
             if p.name == "loss"

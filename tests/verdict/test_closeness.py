@@ -92,7 +92,11 @@ def test_what_tips_by_hand(parts, limit, name):
         ("load", {"gpu": "3060"}, "weights"),
         ("infer", {"gpu": "4090", "context": 100_000}, "kv_cache"),
         ("train", {"gpu": "h100"}, "optimizer_states"),
-        ("train", {"gpu": "3060", "method": "qlora", "seq_len": 8192}, "activations"),
+        (
+            "train",
+            {"gpu": "3060", "method": "qlora", "framework": "trainer", "seq_len": 8192},
+            "activations",
+        ),
         # 29.9 GiB of weights, as much of gradients, and DDP's buckets of them: 89.7 of 79.2
         ("train", {"gpu": "h100:8", "shard": "ddp"}, "gradients"),
     ],

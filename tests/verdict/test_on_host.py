@@ -168,7 +168,12 @@ def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
     ("task", "model", "asked", "phase"),
     [
         ("infer", LLAMA, {"engine": "vllm", "context": 131_072}, "prefill"),
-        ("train", "llama-3.2-1b", {"method": "lora", "batch_size": 4}, "loss"),
+        (
+            "train",
+            "llama-3.2-1b",
+            {"method": "lora", "framework": "trainer", "batch_size": 4},
+            "loss",
+        ),
     ],
 )
 def test_phases_that_only_the_device_has_are_counted(task, model, asked, phase):

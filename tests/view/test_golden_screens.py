@@ -42,7 +42,7 @@ ASKED = {
     "train qlora on a 3060": (
         "train",
         "llama-3.1-8b",
-        {"method": "qlora", "checkpointing": "full", "gpu": "3060"},
+        {"method": "qlora", "framework": "trainer", "checkpointing": "full", "gpu": "3060"},
         EVERY,
     ),
     "load, no card": ("load", "llama-3.1-8b", {}, (*SHORT, ("markdown", USUAL, "markdown"))),

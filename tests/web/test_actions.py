@@ -14,7 +14,11 @@ ASKS = (
     ("infer", "llama-3.1-8b", {"gpu": "3060", "engine": "vllm"}),
     ("infer", "qwen3-4b", {"gpu": "t4", "context": "128K"}),
     pytest.param("train", "qwen3-0.6b", {"gpu": "t4", "seq_len": "16K"}, marks=pytest.mark.slow),
-    ("train", "qwen3-0.6b", {"gpu": "3060", "method": "lora", "batch_size": 8}),
+    (
+        "train",
+        "qwen3-0.6b",
+        {"gpu": "3060", "method": "lora", "framework": "trainer", "batch_size": 8},
+    ),
 )
 
 

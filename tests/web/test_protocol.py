@@ -95,7 +95,7 @@ def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
     ("task", "model", "workload"),
     [
         ("load", "qwen3-8b", {"gpu": "3060"}),
-        ("train", "qwen3-8b", {"gpu": "4090", "method": "qlora"}),
+        ("train", "qwen3-8b", {"gpu": "4090", "method": "qlora", "framework": "trainer"}),
         ("infer", "qwen3-30b-a3b", {"engine": "llama.cpp", "gpu": "M3 Max 64GB", "context": "1M"}),
         ("infer", "llama-3.1-70b", {"engine": "vllm", "gpu": "4090"}),
     ],

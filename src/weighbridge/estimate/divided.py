@@ -7,10 +7,13 @@ from weighbridge.accelerators.parts import Part
 from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.report.verdict import Verdict
+from weighbridge.units import GIB, human
 
 # GB/s of a host's memory: two channels of DDR4-2400 to two of DDR5-6400, 8 bytes a transfer each
 # (JESD79-4, JESD79-5); assumed, since nobody says what is in the machine
 RAM_SPEED = (38.4, 102.4)
+ANY_MACHINE = 16 * GIB  # RAM of a machine with a card: assumed, the least that is sold with one
 READ = ("weights", "kv_cache", "recurrent_state")  # components that are read for every token
 
 # Facts of as many layers as stay there now: of a longer text fewer would
@@ -18,11 +21,18 @@ OF_THE_DIVISION = ("largest_context", "largest_batch_size", "kv_cache_tokens", "
 
 
 def divided(
-    whole: Report, report: Report, moved: Mapping[str, int], engine: str, card: Part
+    whole: Report,
+    report: Report,
+    moved: Mapping[str, int],
+    engine: str,
+    card: Part,
+    *,
+    known: bool,
 ) -> Report:
     """Return the answer about a model that an engine divides between card and RAM by itself:
     `report` is of the layers that stay when so much is `moved`, `whole` is of all, whose line to
-    paste stands, since nobody has to say how many."""
+    paste stands, since nobody has to say how many. Where the machine's RAM is not `known`, a yes
+    takes no more of it than any machine has."""
     verdict, every = report.verdict, whole.workload["n_gpu_layers"]
     assert verdict is not None
     experts = "n_gpu_layers" not in moved
@@ -56,8 +66,18 @@ def divided(
         report,
         workload={**report.workload, **dict.fromkeys(moved)},
         derived=cast("DerivedFacts", derived | told),
-        verdict=replace(verdict, reason=f"{lead}; {verdict.reason}"),
+        verdict=replace(verdict, reason=f"{lead}; {verdict.reason}")
+        if known
+        else _if_there_is_ram(verdict, lead),
     )
+
+
+def _if_there_is_ram(verdict: Verdict, lead: str) -> Verdict:
+    needed = 0 if verdict.host is None else verdict.host.needed.expected
+    if needed <= ANY_MACHINE:
+        return replace(verdict, reason=f"{lead}; {verdict.reason}")
+    asked = f"it needs about {human(needed)} of RAM: --ram SIZE says whether that is there"
+    return replace(verdict, fits="unknown", tight=False, reason=f"{lead}; {asked}")
 
 
 def _share_away(report: Report, layers: Sequence[int], *, experts: bool) -> float:

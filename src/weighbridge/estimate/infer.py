@@ -58,14 +58,15 @@ def infer(
                 raise
     whole, divisions = _infer(model, last, kind, draft, projector, limits)
     budget = workload.budget()
-    if whole.verdict is None or budget is None:
+    if whole.verdict is None or budget is None or budget.shares_host:  # where RAM is the card's
         return whole
     if whole.verdict.fits == "yes" and not workload.engine_defaults:
         return whole
     for moved in divisions:
         report, _ = _infer(model, last.but(**moved), kind, draft, projector, limits)
         if report.verdict is not None and report.verdict.fits == "yes":
-            return divided(whole, report, moved, kind.title, budget.choice.part)
+            known = workload.host_memory() is not None
+            return divided(whole, report, moved, kind.title, budget.choice.part, known=known)
     return whole
 
 

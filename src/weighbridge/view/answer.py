@@ -157,7 +157,7 @@ def _divided(answer: ShownAnswer) -> str:
     if "times_slower" in d:
         low, high = d["times_slower"]
         slower = answer.say("divided.slower", low=f"{low:.2g}", high=f"{high:.2g}")
-    return answer.say(
+    told = answer.say(
         f"divided.{d['divided_by']}",
         engine=ENGINES[w["engine"]].title,
         kept=d["layers_on_card"][0],
@@ -165,6 +165,11 @@ def _divided(answer: ShownAnswer) -> str:
         share=f"{d['share_in_ram']:.0%}",
         slower=slower,
     )
+    verdict = answer.report.verdict
+    if verdict is None or verdict.host is None or verdict.fits != "unknown":
+        return told
+    host = verdict.host.needed.expected
+    return f"{told}; {answer.say('divided.ram', size=sizes(host, answer.unit).of(host))}"
 
 
 def _tipped(answer: ShownAnswer, verdict: "Verdict") -> str:
