@@ -74,7 +74,7 @@ def test_a_card_without_room_is_offered_smaller_weights_and_llama_cpp():
 @pytest.mark.slow
 @pytest.mark.parametrize("gpu", ["3060", "4070", "3080 12gb"])
 def test_experts_stay_on_the_host_where_the_card_is_small(gpu):
-    workload = {"gpu": gpu, "engine": "llama.cpp"}
+    workload = {"gpu": gpu, "engine": "llama.cpp", "engine_version": "7300"}
     report = answer("mixtral-8x7b", "infer", workload)
     assert any("n_cpu_moe" in change for change in changes(report))
     holds("mixtral-8x7b", "infer", workload, report)
@@ -82,11 +82,11 @@ def test_experts_stay_on_the_host_where_the_card_is_small(gpu):
 
 @pytest.mark.slow
 def test_experts_on_the_host_are_offered_under_another_engine_too():
-    report = answer("mixtral-8x7b", "infer", {"gpu": "3060"})
+    report = answer("mixtral-8x7b", "infer", {"gpu": "3060", "ram": "64GB"})
     best = report.remedies[0]
     assert best.change["engine"] == "llama.cpp"
-    assert best.change["n_cpu_moe"] > 0
     assert best.fits == "yes"
+    assert "layers run on the processor: slower" in best.cost
 
 
 @pytest.mark.slow
@@ -328,7 +328,7 @@ GRID = [
     for model, task, more in (
         ("llama-3.1-8b", "infer", {"engine": "transformers", "context": 32_768}),
         ("llama-3.1-8b", "infer", {"engine": "vllm", "batch_size": 32}),
-        ("mixtral-8x7b", "infer", {"engine": "llama.cpp"}),
+        ("mixtral-8x7b", "infer", {"engine": "llama.cpp", "engine_version": "7300"}),
         ("llama-3.1-70b", "load", {}),
         ("qwen3-0.6b", "train", {"batch_size": 8, "seq_len": 4096}),
         ("llama-3.1-8b", "train", {"method": "lora", "seq_len": 1024}),

@@ -33,7 +33,7 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
     from weighbridge.remedies.sets import Search, flagged, needed, told
 
     first = next(iter(needed(case)), None)
-    if case.verdict.fits == "yes" or (first and first.case.settled):
+    if case.verdict.fits == "yes" or (first and first.case.verdict.fits == "yes"):
         return () if first is None else (told(first),)
     lacking = flagged(case)
     if case.refused:

@@ -55,11 +55,6 @@ class RemedyCase:
         assert self.report.verdict is not None
         return self.report.verdict
 
-    @property
-    def settled(self) -> bool:
-        """Tell whether it surely fits, and all of it on the devices."""
-        return self.verdict.fits == "yes" and "layers_on_card" not in self.report.derived
-
     @cached_property
     def effective(self) -> Mapping[str, Any]:
         """Every setting as it was used, defaults included."""

@@ -55,7 +55,7 @@ class MoveSet:
 
     @property
     def cost(self) -> Cost:
-        return prices.together(tuple(move.cost for move in self.in_order))
+        return prices.together((*(move.cost for move in self.in_order), *_divided(self.report)))
 
     @property
     def report(self) -> Report:
@@ -78,6 +78,13 @@ class MoveSet:
     @property
     def place(self) -> tuple[float, int]:
         return self.cost.price.points, len(self.moves)
+
+
+def _divided(report: Report) -> Iterator[Cost]:
+    """Yield what it costs that an engine leaves layers, or their experts, in RAM by itself."""
+    if "layers_on_card" in report.derived:
+        kept, every = report.derived["layers_on_card"]
+        yield prices.on_host(report.derived["divided_by"], every - kept, every)
 
 
 def changed(some: Iterable[Move]) -> Mapping[str, Any]:
@@ -176,7 +183,7 @@ class Search:
         node = self._asked(parent, added)
         if node is None:
             return
-        if node.case.settled:
+        if node.case.verdict.fits == "yes":
             self.good.append(node)
         elif node.peak <= HELPS * parent.peak or any(move.kind == "engine" for move in added):
             self.maybe += [node] if node.case.verdict.fits == "unknown" else []
@@ -210,7 +217,7 @@ class Search:
             if move.kind in kinds_found:
                 continue
             node = self._asked(MoveSet((), self.case), (move,))
-            if node is not None and node.case.settled:
+            if node is not None and node.case.verdict.fits == "yes":
                 kinds_found.add(move.kind)
                 self.good.append(node)
 
@@ -245,7 +252,7 @@ def together(case: RemedyCase) -> Iterator[MoveSet]:
         if hopeless(flagged.case, (device,)):
             continue
         node = asked(flagged, (device,))
-        if node is not None and node.case.settled:
+        if node is not None and node.case.verdict.fits == "yes":
             yield _needed(MoveSet((), case), node)
             return
 
@@ -257,7 +264,7 @@ def _needed(root: MoveSet, node: MoveSet) -> MoveSet:
         if move.kind not in FREE or len(others) < 2:
             continue
         less = asked(root, others)
-        if less is not None and less.case.settled:
+        if less is not None and less.case.verdict.fits == "yes":
             node = less
     return node
 
