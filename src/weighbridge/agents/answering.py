@@ -104,7 +104,7 @@ class Answers:
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
     """Arguments that say something. Raises UsageError for what the tool has not."""
-    known = tool.schema["properties"]
+    known = tool.known
     for name in arguments:
         if name in SLOW and name in TABLES.get(tool.name, ()):
             raise UsageError(
@@ -131,7 +131,7 @@ def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
     if alias is not None:
         return f"it is {alias} here"
     close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else "the tool's schema lists them"
+    return f"did you mean {' or '.join(close)}?" if close else "the tool settings lists them"
 
 
 def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
@@ -229,8 +229,26 @@ def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
     return filters
 
 
+def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Settings of a tool that its schema leaves out, or those that a pattern matches."""
+    if "task" not in asked:
+        raise UsageError("name the tool whose settings are meant: task is one of fit, infer...")
+    pattern = _text("pattern", asked).lower().replace("-", "_")
+    tool = next(one for one in tools() if one.name == _checked("settings", asked)["task"])
+    every = tool.known if pattern else tool.more
+    found = {
+        name: schema
+        for name, schema in every.items()
+        if pattern in name or pattern in schema.get("description", "").lower().replace("-", "_")
+    }
+    if not found:
+        raise NotFoundError(f"no setting of {tool.name} matches {shown(pattern)}")
+    return brief.of_settings(found), {"settings": found}
+
+
 LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
     "gpus": _gpus,
     "models": _models,
+    "settings": _settings,
 }
 assert not OUTPUT.keys() & FIT.keys()  # no setting hides behind an argument of ours

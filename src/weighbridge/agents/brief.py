@@ -268,6 +268,15 @@ def _question(question: Question, *, line: bool) -> Numbers:
     return numbers
 
 
+def of_settings(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tell settings, a line each: the name, what it takes, and its sentence."""
+    return "\n".join(
+        f"- {name} ({'|'.join(map(str, schema.get('enum', ()))) or schema['type']}): "
+        f"{schema['description']}"
+        for name, schema in found.items()
+    )
+
+
 def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
     from weighbridge.view.lists import gpus
 

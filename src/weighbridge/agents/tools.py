@@ -13,7 +13,7 @@ from weighbridge.questions.fit.request import MAX
 from weighbridge.questions.requests import BESIDE
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import MOST, Setting
-from weighbridge.workload import FIT, INFER, LOAD, TRAIN, Table, engines_of
+from weighbridge.workload import FIT, TABLES, engines_of
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -26,19 +26,43 @@ PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its 
     "flag": {"type": "boolean"},
     "words": {"type": "array", "items": TEXT},
 }
+COMMON: Mapping[str, tuple[str, ...]] = {  # settings that a schema has; `settings` tells the others
+    "fit": (
+        *("gpu", "gpu_memory", "engine", "quantization", "context", "batch_size", "seq_len"),
+        *("checkpointing", "shard", "tensor_parallel_size", "kv_cache_dtype", "ram"),
+    ),
+    "infer": (
+        *("gpu", "gpu_memory", "engine", "quantization", "dtype", "context", "batch_size"),
+        *("kv_cache_dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_num_seqs"),
+        *("n_gpu_layers", "cache_type_k", "cache_type_v", "parallel", "ram"),
+    ),
+    "train": (
+        *("gpu", "gpu_memory", "method", "framework", "seq_len", "batch_size", "optimizer"),
+        *("checkpointing", "precision", "quantization", "lora_r", "lora_targets", "shard"),
+        *("gradient_accumulation", "loss", "attention", "ram"),
+    ),
+    "load": ("gpu", "gpu_memory", "quantization", "dtype", "device_map", "ram"),
+}
 SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
 FORMS = ("markdown", "json")
 DETAILS = ("short", "full")
 
 
 class Tool(NamedTuple):
-    """`sources`: whether it may read the Hub, files and addresses that are named."""
+    """`schema` is what every session reads; `known` has all arguments that are taken, where they
+    are more. `sources`: whether it may read the Hub, files and addresses that are named."""
 
     name: str
     title: str
     description: str
     schema: Schema
     sources: bool = True
+    more: Mapping[str, Schema] = {}
+
+    @property
+    def known(self) -> Mapping[str, Schema]:
+        """Return the schema of every argument that is taken."""
+        return {**self.schema["properties"], **self.more}
 
 
 def setting_schema(setting: Setting[Any]) -> Schema:
@@ -53,15 +77,6 @@ def setting_schema(setting: Setting[Any]) -> Schema:
     having = engines_of(setting)
     theirs = f" ({', '.join(having)})" if having else ""
     return {**schema, "description": f"{setting.help}{theirs}"}
-
-
-def _in_short(setting: Setting[Any]) -> Schema:
-    """The same without its sentence, where it is a setting of some engines or of DeepSpeed: `infer`
-    and `train` have the sentence, and an agent reads the schemas of all tools in every session."""
-    schema = setting_schema(setting)
-    if engines_of(setting) or setting.section == "ZeRO":
-        del schema["description"]
-    return schema
 
 
 def _one_of(choices: tuple[str, ...] | list[str], description: str) -> Schema:
@@ -99,26 +114,37 @@ OF_FIT: Mapping[str, Schema] = {
 PATTERN = "Part of a name: "
 
 
-def _settings(table: Table) -> dict[str, Schema]:
+def settings_of(task: str) -> dict[str, Schema]:
+    """Return the schema of every setting that a tool takes."""
+    table = TABLES[task]
     return {name: setting_schema(table[name]) for name in table if name not in SLOW}
 
 
-def _of_fit() -> dict[str, Schema]:
-    return {name: _in_short(FIT[name]) for name in FIT}
-
-
-def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
+def _object(properties: Mapping[str, Schema], *required: str, others: bool = False) -> Schema:
     schema: Schema = {"type": "object", "properties": properties}
     if required:
         schema["required"] = list(required)
-    return {**schema, "additionalProperties": False}
+    return {**schema, "additionalProperties": others}
 
 
-def _task(name: str, own: Mapping[str, Schema], *required: str) -> Schema:
-    """The arguments of a question about a model."""
+def _task(name: str, title: str, description: str, *required: str) -> Tool:
+    """A question about a model: its schema has the common settings, and the others are taken."""
     beside = {"revision": REVISION, "command": COMMAND}
     said = {key: beside[key] for key in BESIDE[name]}
-    return _object({"model": MODEL, **own, **said, **OUTPUT}, *required)
+    own = OF_FIT if name == "fit" else {}
+    every = settings_of(name)
+    common = {key: every[key] for key in COMMON[name] if key in every}
+    rest = {key: schema for key, schema in every.items() if key not in common}
+    schema = _object({"model": MODEL, **own, **common, **said, **OUTPUT}, *required, others=True)
+    return Tool(name, title, description, schema, more=rest)
+
+
+def _others() -> dict[str, Schema]:
+    """Describe the arguments of the list of settings."""
+    return {
+        "task": _one_of(list(COMMON), "The tool that takes them."),
+        "pattern": _said("Part of a name or of its sentence: offload, lora, vllm."),
+    }
 
 
 def _filters() -> dict[str, Schema]:
@@ -154,40 +180,46 @@ def _ranked() -> dict[str, Schema]:
 def tools() -> tuple[Tool, ...]:
     """Return every tool, the question that most people have first."""
     return (
-        Tool(
+        _task(
             "fit",
             "Does it fit my GPU?",
             "Says whether a model fits an accelerator for loading, inference, LoRA, QLoRA and full"
             " training, by how much, and the cheapest change that would make it fit. Also finds the"
             " longest context, the most users, or the smallest GPU (max, smallest), and why a run"
             " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
-            " here when no engine or method is settled. Settings without a sentence have one in"
-            " infer or train.",
-            _task("fit", {**OF_FIT, **_of_fit()}),
+            " here when no engine or method is settled. The tool settings lists further arguments.",
         ),
-        Tool(
+        _task(
             "infer",
             "Memory of serving a model",
             "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
             " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
-            " launch line, room for more. `command` judges a launch line as it stands.",
-            _task("infer", _settings(INFER)),
+            " launch line, room for more. `command` judges a launch line as it stands. The tool"
+            " settings lists further arguments, those of each engine.",
         ),
-        Tool(
+        _task(
             "train",
             "Memory of fine-tuning or training",
             "GPU memory of training a model: full, LoRA, QLoRA or DoRA, by batch, sequence length,"
             " optimizer, checkpointing and sharding (DDP, ZeRO, FSDP): peak, verdict for `gpu`,"
-            " what would make it fit.",
-            _task("train", _settings(TRAIN), "model"),
+            " what would make it fit. The tool settings lists further arguments.",
+            "model",
         ),
-        Tool(
+        _task(
             "load",
             "Memory of the weights",
             "Size of a model's weights in every format (bfloat16, nf4, GGUF, GPTQ, FP8...),"
             " download size, and memory of loading it. Serving and training need more: ask infer or"
-            " train.",
-            _task("load", _settings(LOAD), "model"),
+            " train. The tool settings lists further arguments.",
+            "model",
+        ),
+        Tool(
+            "settings",
+            "Further arguments of a tool",
+            "Arguments that fit, infer, train and load take beside those of their schemas, with"
+            " values and a sentence each: flags of engines, offloading, adapters, optimizers.",
+            _object({**_others(), **FORM}, "task"),
+            sources=False,
         ),
         Tool(
             "gpus",
