@@ -118,7 +118,10 @@ def settled(page):
 
 
 def unfolded(page):
-    """Opens every disclosure."""
+    """Opens every disclosure, and the form where it is folded."""
+    fold = page.locator('.fold[aria-expanded="false"]')
+    if fold.is_visible():
+        fold.click()
     folded = page.locator("details:not([open]) > summary")
     while folded.count():
         folded.first.click()

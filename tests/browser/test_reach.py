@@ -53,6 +53,26 @@ def test_the_verdict_stays_in_sight_on_a_phone(opened):
     assert verdict(page) in page.inner_text(".strip")
 
 
+def test_on_a_phone_the_answer_comes_first_and_the_form_folds(opened):
+    page = opened("infer", **SERVE, where={"viewport": {"width": 360, "height": 740}})
+    assert page.locator(".headline").bounding_box()["y"] < 740
+    assert not page.locator("#model").is_visible()
+    page.click(".fold")
+    assert page.locator("#model").is_visible()
+
+
+def test_a_row_on_a_desk_and_the_answer_below_it_without_scrolling(opened):
+    page = opened("infer", **SERVE, where={"viewport": {"width": 1440, "height": 900}})
+    row = ("#model", "#set-gpu", "#set-quantization", "#set-context")
+    places = [page.locator(one).bounding_box() for one in row]
+    assert max(p["y"] for p in places) - min(p["y"] for p in places) < 4
+    bar = page.locator(".weighed .picture").bounding_box()
+    assert bar["y"] + bar["height"] < 900
+    page.set_viewport_size({"width": 768, "height": 900})
+    form, answer = (page.locator(one).bounding_box() for one in (".form", ".answers"))
+    assert form["x"] + form["width"] < answer["x"] and answer["y"] < form["y"] + 40
+
+
 def test_by_keyboard_alone(opened):
     page = opened()
     page.keyboard.press("Tab")

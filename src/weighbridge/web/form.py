@@ -76,14 +76,17 @@ def _with(table: Table, *own: type[Settings]) -> Table:
 TABS: Mapping[str, FormTab] = {
     "fit": FormTab(
         _with(FIT, filters.SolvedFields, filters.AnswerFields),
-        ("gpu", "context", "batch_size", "seq_len", "engine", "checkpointing", "for", "max"),
+        (
+            *("gpu", "quantization", "context", "batch_size", "seq_len", "engine"),
+            *("checkpointing", "for", "max"),
+        ),
     ),
     "load": FormTab(_with(LOAD, filters.AnswerFields), ("gpu", "quantization", "dtype")),
     "infer": FormTab(
         _with(INFER, filters.ServedFields, filters.AnswerFields),
         (
-            *("gpu", "engine", "context", "batch_size", "max_num_seqs", "max_running_requests"),
-            *("parallel", "quantization", "kv_cache_dtype", "tensor_parallel_size"),
+            *("gpu", "quantization", "context", "engine", "batch_size", "max_num_seqs"),
+            *("max_running_requests", "parallel", "kv_cache_dtype", "tensor_parallel_size"),
         ),
     ),
     "train": FormTab(

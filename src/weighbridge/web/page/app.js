@@ -3,7 +3,7 @@ import { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } f
 import { Combobox } from "./combobox.js";
 import { Beside } from "./compare.js";
 import { answered, engine as made, Lane } from "./engine.js";
-import { Fields } from "./fields.js";
+import { Fields, QUICK } from "./fields.js";
 import { opened, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
@@ -77,6 +77,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const [token, setToken] = useState(remembered(KEPT));
   const [said, setSaid] = useState("");
   const [fileError, setFileError] = useState("");
+  const [unfolded, setUnfolded] = useState(false);
   const [over, setOver] = useState(false); // a file is held over the page
   const { shown, busy, seeking, settled, none, gone, again, clear } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
 
@@ -151,6 +152,10 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const strange = strangers(state, form);
   const asked = ASKED.includes(state.task);
   const listing = LISTS.includes(state.task);
+  const about = asked || state.task === OOM; // a question about a model
+  const only = state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined;
+  const fields = { form, task: state.task, given: state.given, effective: effective(shown, state.task), problem, wanted, prefix: "set", set: setting };
+  const folds = about && Boolean(shown) && !error; // on a phone, where the answer comes first
   return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
     e.preventDefault();
     setOver(true);
@@ -163,13 +168,17 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
     <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
     <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
-      ${listing && !settingsOf(form, state.task).length ? null : html`<form class="form" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
-        ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
-        ${asked || state.task === OOM ? html`<${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} take=${take} fileError=${fileError} setting=${setting} problem=${problem} />` : null}
-        ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />`
-          : html`<${Fields} form=${form} task=${state.task} given=${state.given} effective=${effective(shown, state.task)} problem=${problem} wanted=${wanted} prefix="set" set=${setting}
-            only=${state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined} />`}
-        ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
+      ${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
+          <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${words[unfolded ? "form.fold" : "form.unfold"]}</span></button>` : null}
+      <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
+        ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} />
+          <${Fields} ...${fields} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div>` : null}
+        <div class="rest">
+          ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
+          ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} setting=${setting} />` : null}
+          ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />` : html`<${Fields} ...${fields} only=${only} without=${about ? QUICK[state.task] : []} />`}
+          ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
+        </div>
       </form>`}
       <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
         <div class=${`progress${busy ? " on" : ""}`}>${busy && progress.share < 1 && progress.text ? html`<p>${progress.text}</p>` : null}<div class="line"></div></div>
@@ -216,10 +225,10 @@ function Tabs({ form, task, go }) {
 
 /**
  * What is weighed: a name, a file, or a command.
- * @param {{ form: Form, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null, drop: () => void, take: (file?: File) => void,
- *   fileError: string, setting: (name: string, value: string) => void, problem: { name: string, message: string } | null, pasted: (log: Log) => void }} props
+ * @param {{ form: Form, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null, drop: () => void,
+ *   problem: { name: string, message: string } | null, pasted: (log: Log) => void }} props
  */
-function Model({ form, state, set, dropped, drop, take, fileError, setting, problem, pasted }) {
+function Model({ form, state, set, dropped, drop, problem, pasted }) {
   const words = form.words;
   const wrong = problem?.name === "model" ? problem.message : "";
   /** A command or a message where a name was expected. @param {string} text */
@@ -239,7 +248,17 @@ function Model({ form, state, set, dropped, drop, take, fileError, setting, prob
             if (!other(model)) set({ model, given: { ...state.given, command: "" } });
           }} />`}
       <p class="help" id="model-help">${words["model.help"]}</p>
-      ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}
+      ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}</div>`;
+}
+
+/**
+ * A file, or a command, in place of a name.
+ * @param {{ form: Form, state: State, take: (file?: File) => void, fileError: string, setting: (name: string, value: string) => void }} props
+ */
+function Given({ form, state, take, fileError, setting }) {
+  const words = form.words;
+  const command = state.task === "infer" ? (state.given.command ?? "") : "";
+  return html`<div class="field files">
       <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
         const box = /** @type {HTMLInputElement} */ (e.target);
         take(box.files?.[0]);

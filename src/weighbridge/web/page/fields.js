@@ -12,17 +12,26 @@ const valueOf = (event) => /** @type {HTMLInputElement} */ (event.target).value;
 
 /**
  * @typedef {{ form: Form, task: string, given: Values, effective: Record<string, unknown>,
- *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, only?: string[],
+ *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, only?: string[], without?: string[],
  *   set: (name: string, value: string, live?: boolean) => void }} FieldsProps
  */
 
+/** Settings that stand beside the model, on top, by tab. @type {Record<string, string[]>} */
+export const QUICK = {
+  fit: ["gpu", "quantization", "context"],
+  load: ["gpu", "quantization"],
+  infer: ["gpu", "quantization", "context"],
+  train: ["gpu", "method", "seq_len"],
+  oom: ["gpu"],
+};
+
 /** The settings of a tab: the usual ones, and the rest behind a disclosure. @param {FieldsProps} props */
 export function Fields(props) {
-  const { form, task, given, only } = props;
+  const { form, task, given, only, without = [] } = props;
   const words = form.words;
   const tab = tabOf(form, task);
   const all = tab.sections.flatMap((section) => section.settings);
-  const shown = new Set(all.filter((one) => relevant(one, given, all) && !ELSEWHERE.has(one.name) && (!only || only.includes(one.name))));
+  const shown = new Set(all.filter((one) => relevant(one, given, all) && !ELSEWHERE.has(one.name) && (!only || only.includes(one.name)) && !without.includes(one.name)));
   const first = tab.sections.slice(0, 1).flatMap((section) => section.settings).filter((one) => shown.has(one));
   const rest = tab.sections.slice(1)
     .map((section) => ({ ...section, settings: section.settings.filter((one) => shown.has(one)) }))
