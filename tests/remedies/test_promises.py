@@ -15,7 +15,8 @@ from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.requests import Requests
 from weighbridge.remedies import RemedyCase, said
 from weighbridge.remedies.case import moves
-from weighbridge.remedies.sets import ASKS, MoveSet, asked, hopeless
+from weighbridge.remedies.searching import ASKS
+from weighbridge.remedies.sets import MoveSet, asked, hopeless
 
 MOST = 6
 SOME = settings(
@@ -368,11 +369,11 @@ def within(remedy, move, found):
 
 @pytest.mark.slow
 def test_the_search_asks_few_questions(monkeypatch):
-    from weighbridge.remedies import sets
+    from weighbridge.remedies import searching
 
     seen = []
-    honest = sets.asked
-    monkeypatch.setattr(sets, "asked", lambda *a: (seen.append(a), honest(*a))[1])
+    honest = searching.asked
+    monkeypatch.setattr(searching, "asked", lambda *a: (seen.append(a), honest(*a))[1])
     for workload in (
         {"method": "qlora", "seq_len": 16384},
         {"method": "lora"},

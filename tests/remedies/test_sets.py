@@ -1,6 +1,5 @@
 """Sets of changes, with an estimator made by hand: which are asked, and which are told."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,18 +8,19 @@ from tests.engines.answers import named
 from tests.remedies.made import case
 from weighbridge.estimate.train import followed
 from weighbridge.memory import Component, Device, Phase, exactly
+from weighbridge.records import replace
 from weighbridge.remedies import search
 from weighbridge.remedies.case import Cost, Move
+from weighbridge.remedies.searching import Search, questions
 from weighbridge.remedies.sets import (
     MoveSet,
-    Search,
-    _beats,
-    _dear,
-    _matters,
-    _within,
+    beats,
     changed,
+    dear,
     hopeless,
-    questions,
+    matters,
+    may_do,
+    within,
 )
 from weighbridge.report.verdict import Price
 from weighbridge.units import GIB
@@ -39,7 +39,7 @@ def card(kind, money):
 
 def node(*some, peak=GIB, of=None):
     asked = of or case()
-    report = SimpleNamespace(peak=exactly(peak), verdict=asked.report.verdict)
+    report = SimpleNamespace(peak=exactly(peak), verdict=asked.report.verdict, derived={})
     return MoveSet(some, replace(asked, report=report))
 
 
@@ -67,18 +67,18 @@ def test_the_order_in_which_people_say_them():
 
 
 def test_a_change_is_dear_above_80_points_without_money():
-    assert not _dear(node(move("a", 80)))
-    assert _dear(node(move("a", 80.5)))
-    assert not _dear(node(move("a", 80, money=500)))
+    assert not dear(node(move("a", 80)))
+    assert dear(node(move("a", 80.5)))
+    assert not dear(node(move("a", 80, money=500)))
 
 
 def test_what_beats_another():
     """One as cheap in every kind, and as small."""
     cheap, dear = move("a", 1), move("b", 2)
-    assert _beats(node(cheap), node(dear))
-    assert _beats(node(cheap), node(cheap))
-    assert not _beats(node(dear), node(cheap))
-    assert not _beats(node(cheap, peak=GIB + 1), node(dear))
+    assert beats(node(cheap), node(dear))
+    assert beats(node(cheap), node(cheap))
+    assert not beats(node(dear), node(cheap))
+    assert not beats(node(cheap, peak=GIB + 1), node(dear))
 
 
 def test_more_changes_or_dearer_steps_of_what_is_enough():
@@ -86,12 +86,12 @@ def test_more_changes_or_dearer_steps_of_what_is_enough():
     shorter = move("seq_len", 9, change={"seq_len": 256}, graded=True)
     other = move("loss", 1)
     enough = node(length)
-    assert _within(enough, (length, other), 8)
-    assert _within(enough, (shorter,), 9)
-    assert _within(enough, (shorter,), 5)
-    assert not _within(enough, (shorter,), 4)
-    assert not _within(enough, (other,), 9)
-    assert not _within(node(move("loss", 1)), (move("loss", 1, change={"loss": "b"}),), 9)
+    assert within(enough, (length, other), 8)
+    assert within(enough, (shorter,), 9)
+    assert within(enough, (shorter,), 5)
+    assert not within(enough, (shorter,), 4)
+    assert not within(enough, (other,), 9)
+    assert not within(node(move("loss", 1)), (move("loss", 1, change={"loss": "b"}),), 9)
 
 
 def device(nbytes):
@@ -111,7 +111,7 @@ def test_what_is_left_alone_may_be_too_large():
 @pytest.mark.parametrize(("keeps", "felt"), [(0.98, True), (0.985, True), (0.99, False)])
 def test_a_change_that_leaves_98_and_a_half_percent_is_felt(keeps, felt):
     asked = case(devices=(device(1000),))
-    assert _matters(asked, move("a", keeps={"weights": keeps})) is felt
+    assert matters(asked, move("a", keeps={"weights": keeps})) is felt
 
 
 # Searches, over changes that are made up
@@ -125,24 +125,31 @@ def world(monkeypatch):
         moves = ()
         devices = ()
         asked = ()
+        counted = ()
 
     found = World()
-    monkeypatch.setattr("weighbridge.remedies.sets.moves", lambda c: iter(found.moves))
-    monkeypatch.setattr("weighbridge.remedies.sets.devices", lambda c: iter(found.devices))
+    monkeypatch.setattr("weighbridge.remedies.searching.moves", lambda c: iter(found.moves))
+    monkeypatch.setattr("weighbridge.remedies.searching.devices", lambda c: iter(found.devices))
     monkeypatch.setattr(
-        "weighbridge.remedies.sets.written",
+        "weighbridge.remedies.told.written",
         SimpleNamespace(
             paste=lambda c: SimpleNamespace(text="", why="none"), flags=lambda change, engine: ""
         ),
     )
     shares = {}
 
-    def ask(sets, parent, added):
+    def ask(parent, added):
+        found.asked = (*found.asked, tuple(m.kind for m in (*parent.moves, *added)))
+        return found_at(parent, added, 1)
+
+    def count(parent, added):
+        found.counted = (*found.counted, tuple(m.kind for m in (*parent.moves, *added)))
+        return replace(found_at(parent, added, found.least), counted=True)
+
+    def found_at(parent, added, share):
         whole = (*parent.moves, *added)
-        found.asked = (*found.asked, tuple(m.kind for m in whole))
-        share = 1.0
         for m in whole:
-            share *= shares[m.kind]
+            share *= m.change["step"] if m.graded else shares[m.kind]
         return answer(parent.case, whole, int(100 * GIB * share))
 
     def answer(of, whole, peak):
@@ -161,22 +168,33 @@ def world(monkeypatch):
         )
         return MoveSet(whole, replace(of, report=report))
 
-    monkeypatch.setattr(
-        "weighbridge.remedies.sets.asked", lambda parent, added: ask(None, parent, added)
-    )
+    for module in ("sets", "searching"):
+        monkeypatch.setattr(f"weighbridge.remedies.{module}.asked", ask)
+        monkeypatch.setattr(f"weighbridge.remedies.{module}.counted", count)
 
-    def run(task="infer", devices=(), **by_kind):
-        """by_kind: (share that remains, points)."""
+    def run(task="infer", devices=(), least=None, steps=(), **by_kind):
+        """by_kind: (share that remains, points). `least`: the share of an answer that is counted,
+        where there are counts; `steps`: what remains after each step of a graded change."""
         shares.update({k: v[0] for k, v in by_kind.items()})
         shares.update({m.kind: len(m.kind) / 100 for m in devices})
         found.moves = tuple(
             move(k, v[1], keeps={"weights": v[0]}, touches=frozenset(("*",)))
             for k, v in by_kind.items()
+        ) + tuple(
+            move(
+                "step",
+                2 + n,
+                keeps={"weights": share},
+                graded=True,
+                change={"step": share},
+                touches=frozenset(("*",)),
+            )
+            for n, share in enumerate(steps)
         )
         found.devices = devices
-        found.asked = ()
+        found.asked, found.counted, found.least = (), (), least
         start = answer(case(task), (), 100 * GIB)
-        return search(start.case)
+        return search(replace(start.case, count_least=least))
 
     run.world = found
     return run
@@ -263,6 +281,78 @@ def test_a_search_of_training_asks_14_questions(world):
     assert len(world.world.asked) == 48
 
 
+# Counts: what questions take at least
+
+
+def test_what_is_too_much_by_count_is_not_asked(world):
+    """Changes leave 88 of 100 GiB, or 79, and a count has 3 % less of each."""
+    found = world("train", least=0.97, a=(0.88, 1), b=(0.79, 2))
+    assert kinds(found) == [("b",)]
+    assert world.world.counted == (("a",),), "b is guessed to fit"
+    assert ("a",) not in world.world.asked
+
+
+def test_what_fits_by_count_is_asked_and_told_in_full(world):
+    """81 of 80 GiB, which a count has as 79: it may fit; and 88, 85 by count."""
+    found = world("train", least=0.97, a=(0.81, 1), b=(0.88, 1), c=(0.99, 9))
+    assert ("a",) in world.world.counted
+    assert ("a",) in world.world.asked
+    assert ("b",) not in world.world.asked
+    best = found[0]
+    assert (set(best.change), best.fits, best.peak_bytes // GIB) == ({"a", "b"}, "yes", 71)
+
+
+def test_what_is_open_by_count_is_asked_where_it_is_told(world):
+    """84 of 80 GiB, 82 by count: it does not surely fit. Nothing else does."""
+    found = world("train", least=0.98, a=(0.84, 1), b=(0.995, 1))
+    assert world.world.asked == (("a",),)
+    assert [(r.fits, r.peak_bytes) for r in found] == [("unknown", 84 * GIB)]
+    assert world("train", least=0.98, a=(0.86, 1), b=(0.995, 1)) == ()
+    assert world.world.asked == (("a",),), "84.3 by count, and 86 in full: too much"
+    world("train", least=0.98, a=(0.84, 3), b=(0.5, 1))
+    assert world.world.asked == (("b",),)
+
+
+def test_the_last_step_is_counted_first(world):
+    """Where it is too much, no step before it is asked or counted; where not, each is."""
+    world("train", least=0.99, steps=(0.95, 0.92, 0.9))
+    assert (world.world.counted, world.world.asked) == ((("step",),), ())
+    found = world("train", least=0.99, steps=(0.95, 0.9, 0.75))
+    assert [r.change for r in found] == [{"step": 0.75}]
+    assert len(world.world.counted) == 2, "the last step is guessed to fit"
+
+
+def test_questions_alone_are_limited_and_counts_by_themselves(world):
+    """14 of training; and three counts for each."""
+    every = {f"k{n}": (0.985 - n / 1000, 1) for n in range(20)}
+    world("train", least=0.99, **every)
+    assert (len(world.world.counted), len(world.world.asked)) == (42, 14)
+
+
+@pytest.mark.parametrize(("task", "asked"), [("train", False), ("infer", True)])
+def test_a_change_of_training_that_takes_next_to_nothing_is_not_asked(world, task, asked):
+    world(task, a=(0.99, 1))
+    assert (("a",) in world.world.asked) is asked
+
+
+@pytest.mark.parametrize(("keeps", "asked"), [(0.988, True), (0.9885, False)])
+def test_unless_little_is_lacking(keeps, asked):
+    """84 GiB of 80: of the four that are lacking, it is guessed to take more than a fourth, or
+    less."""
+    parent = MoveSet((), case(needs=84 * GIB, devices=(device(84 * GIB),)))
+    assert may_do(parent, move("a", keeps={"weights": keeps})) is asked
+
+
+def test_of_devices_those_are_asked_that_fit_by_count(world):
+    cards = (card("more", 60), card("others", 90))
+    found = world("train", devices=cards, least=0.99, a=(0.97, 1))
+    assert [r.kind for r in found] == ["more"]
+    counted = [kinds for kinds in world.world.counted if "a" not in kinds]
+    assert counted == [("more",), ("others",)]
+    assert world("train", devices=cards, least=30, a=(0.97, 1)) == ()
+    assert world.world.asked == (), "30 times four GiB, and six, are too much"
+
+
 @pytest.mark.parametrize(("share", "asked"), [(0.91, True), (0.96, False)])
 def test_sets_that_are_guessed_to_take_a_seventh_more_than_a_device_are_not_asked(
     world, share, asked
@@ -323,7 +413,7 @@ def test_of_a_model_of_many_tensors_one_device_is_asked(world, monkeypatch):
     cards = tuple(card(kind, 60 + n) for n, kind in enumerate(("larger", "more", "other")))
     world(devices=cards, a=(0.95, 1))
     assert sum("a" not in kinds for kinds in world.world.asked) == 3
-    monkeypatch.setattr("weighbridge.remedies.sets.questions", lambda _: 2)
+    monkeypatch.setattr("weighbridge.remedies.searching.questions", lambda _: 2)
     world(devices=cards, a=(0.95, 1))
     assert sum("a" not in kinds for kinds in world.world.asked) == 1
 

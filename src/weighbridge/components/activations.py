@@ -17,11 +17,13 @@ before, under the same names. What components have at each of its moments is kno
 Of tensors alike that come and go together the bytes are those of one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from weighbridge.allocator import Allocator, Block
+from weighbridge.allocator.options import MIN_BLOCK
 from weighbridge.allocator.sequence import (
     AlikeBlocks,
     RequestOps,
@@ -32,6 +34,7 @@ from weighbridge.allocator.sequence import (
     several,
 )
 from weighbridge.records import dataclass
+from weighbridge.units import align_up
 
 
 class LiveTensor(NamedTuple):
@@ -87,40 +90,35 @@ class TensorWatch(Protocol):
     def renamed(self, tensor: LiveTensor, renamed: LiveTensor) -> None: ...
 
 
-class Heap:
-    """The memory of one device. `capacity` is what the allocator can have of it, None for no
-    end."""
+class TensorHeap(ABC):
+    """Tensors of one device that come and go."""
 
-    def __init__(self, capacity: int | None = None) -> None:
+    def __init__(self) -> None:
         self.watch: TensorWatch | None = None
         self.closed = False
-        self.allocator = Allocator(capacity=capacity)
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
 
+    @abstractmethod
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
-        block = self.allocator.malloc(nbytes, stream)
-        self._count(name, nbytes)
-        tensor = LiveTensor(name, nbytes, block)
-        if self.watch is not None:
-            self.watch.taken(tensor, stream)
-        return tensor
+        """Take one tensor."""
 
-    def _count(self, name: str, nbytes: int) -> None:
-        self._live[name] = self._live.get(name, 0) + nbytes
-        if self.allocator.allocated > self._most:
-            self._most = self.allocator.allocated
-            self._at_most = self._live.copy()
-
+    @abstractmethod
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         """Take `count` tensors of `nbytes` each, that come and go together."""
-        blocks = several(self.allocator, count, nbytes)
-        self._count(name, nbytes * count)
-        tensors = LiveTensor.of(name, nbytes, count, blocks)
-        if self.watch is not None:
-            self.watch.taken(tensors, 0)
-        return tensors
+
+    @abstractmethod
+    def drop(self, *gone: LiveTensor) -> None:
+        """Give tensors back."""
+
+    @abstractmethod
+    def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
+        """Run a course. Returns False, and does nothing, where it cannot be run as a whole."""
+
+    @abstractmethod
+    def phase(self) -> LivePeak:
+        """Return the peak since the last call; the next phase starts with what is alive now."""
 
     def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
@@ -133,16 +131,6 @@ class Heap:
             yield
         finally:
             self.watch = before
-
-    def drop(self, *gone: LiveTensor) -> None:
-        for tensor in gone:
-            if self.watch is not None:
-                self.watch.dropped(tensor)
-            if tensor.others or tensor.spare:
-                give_back(self.allocator, tensor.together)
-            else:
-                self.allocator.free(tensor.block)
-            self._live[tensor.name] -= tensor.total
 
     def close(self) -> None:
         """Stop following: nobody asks what is given back from here on."""
@@ -188,8 +176,51 @@ class Heap:
         """Return the bytes of one component now."""
         return self._live.get(name, 0)
 
+
+class Heap(TensorHeap):
+    """The memory of one device with the replayed allocator. `capacity` is what that can have of it,
+    None for no end."""
+
+    def __init__(self, capacity: int | None = None) -> None:
+        super().__init__()
+        self.allocator = Allocator(capacity=capacity)
+
+    def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
+        block = self.allocator.malloc(nbytes, stream)
+        self._count(name, nbytes)
+        tensor = LiveTensor(name, nbytes, block)
+        if self.watch is not None:
+            self.watch.taken(tensor, stream)
+        return tensor
+
+    def _count(self, name: str, nbytes: int) -> None:
+        self._live[name] = self._live.get(name, 0) + nbytes
+        if self.allocator.allocated > self._most:
+            self._most = self.allocator.allocated
+            self._at_most = self._live.copy()
+
+    def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
+        blocks = several(self.allocator, count, nbytes)
+        self._count(name, nbytes * count)
+        tensors = LiveTensor.of(name, nbytes, count, blocks)
+        if self.watch is not None:
+            self.watch.taken(tensors, 0)
+        return tensors
+
+    def drop(self, *gone: LiveTensor) -> None:
+        for tensor in gone:
+            if self.watch is not None:
+                self.watch.dropped(tensor)
+            if tensor.others or tensor.spare:
+                give_back(self.allocator, tensor.together)
+            else:
+                self.allocator.free(tensor.block)
+            self._live[tensor.name] -= tensor.total
+
+    def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
+        return course.run(self, slots)
+
     def phase(self) -> LivePeak:
-        """Return the peak since the last call; the next phase starts with what is alive now."""
         peak = LivePeak(
             live={name: nbytes for name, nbytes in self._at_most.items() if nbytes},
             allocated=self._most,
@@ -213,6 +244,15 @@ DROPPED, RENAMED = -1, -2
 Live = dict[str, int]
 
 
+class CourseSums(NamedTuple):
+    """Rounded bytes of a course's tensors: the most beyond those at its beginning, those that it
+    leaves beyond them, and by how much components have changed where it is fullest."""
+
+    most: int
+    net: int
+    fullest: Live
+
+
 class HeapCourse:
     """Moves of tensors by slots. `names` are those of what is there at the beginning, with their
     bytes; all of it is gone in the end. `alike`: of slots with several tensors, how many."""
@@ -229,12 +269,13 @@ class HeapCourse:
         self._asked: RequestOps | None = None
         self._ends, self._live = self._until(None)
         self._fullest: dict[int, Live] = {}
+        self._sums: CourseSums | None = None
 
     def run(self, heap: Heap, slots: list[Any]) -> bool:
         """Run the course. Returns False, and does nothing, where options of the allocator bend what
         serves a request, or where other tensors are there."""
         a = heap.allocator
-        if not a.plain or not all(self._is(slots[slot], slot) for slot in self.names):
+        if not a.plain or not self.begins(slots):
             return False
         if self._asked is None:
             moves = (move for move in self._moves if move[1] != RENAMED)
@@ -247,12 +288,48 @@ class HeapCourse:
             if slot not in self._fullest:
                 self._fullest[slot] = self._until(slot)[1]
             heap.filled(most, self._fullest[slot])
+        self._over(heap, slots, blocks)
+        return True
+
+    def begins(self, slots: list[Any]) -> bool:
+        """Tell whether what is there is what this was made for."""
+        return all(self._is(slots[slot], slot) for slot in self.names)
+
+    def counted(self, heap: TensorHeap, slots: list[Any]) -> None:
+        """Run the course where nobody asks for blocks."""
+        self._over(heap, slots, [None] * len(slots))
+
+    def _over(self, heap: TensorHeap, slots: list[Any], blocks: Sequence[Slot]) -> None:
+        """Leave behind what is there in the end."""
         heap.changed(self._live)
         for gone in self.names:
             slots[gone] = None
         for slot, (name, nbytes) in self._ends.items():
             slots[slot] = _live(name, nbytes, self._alike.get(slot, 1), blocks[slot])
-        return True
+
+    @property
+    def sums(self) -> "CourseSums":
+        """How many bytes it takes at most and leaves, counted by tensors alone."""
+        if self._sums is None:
+            self._sums = self._summed()
+        return self._sums
+
+    def _summed(self) -> "CourseSums":
+        there = {slot: self._rounded(slot, nbytes) for slot, (_, nbytes) in self.names.items()}
+        now = most = 0
+        fullest: int | None = None
+        for slot, nbytes, _, _ in self._moves:
+            if nbytes == DROPPED:
+                now -= there.pop(slot)
+            elif nbytes != RENAMED:
+                there[slot] = self._rounded(slot, nbytes)
+                now += there[slot]
+                if now > most:
+                    most, fullest = now, slot
+        return CourseSums(most, now, {} if fullest is None else self._until(fullest)[1])
+
+    def _rounded(self, slot: int, nbytes: int) -> int:
+        return align_up(nbytes, MIN_BLOCK) * self._alike.get(slot, 1)
 
     def _is(self, tensor: LiveTensor, slot: int) -> bool:
         """Tell whether the tensor at the beginning is the one that this was made for."""
@@ -287,4 +364,4 @@ def _blocks(block: Any) -> Slot:
 def _live(name: str, nbytes: int, alike: int, block: Slot) -> LiveTensor:
     if isinstance(block, AlikeBlocks):
         return LiveTensor.of(name, nbytes, alike, block)
-    return LiveTensor(name, nbytes, block)
+    return LiveTensor(name, nbytes, block, alike)

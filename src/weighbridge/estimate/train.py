@@ -39,9 +39,10 @@ DEQUANTIZED = ("fp8", "mxfp4")
 OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
 
-def train(model: Model, workload: Train) -> Report:
-    """Report what a training run takes. Raises UnsupportedError where the model is outside our
-    rules, UsageError where settings contradict each other."""
+def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
+    """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
+    UnsupportedError where the model is outside our rules, UsageError where settings contradict
+    each other."""
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:
@@ -50,12 +51,12 @@ def train(model: Model, workload: Train) -> Report:
     budget = workload.budget()
     asked, training = _planned(model, workload, number, budget)
     stages = _stages(model, workload, training)
-    answered = answer(training, budget, runs=stages)
+    answered = answer(training, budget, runs=stages, counts=counts)
     if workload.exact:
         answered = exact.trained(asked, workload, training, answered)
     like = bounds.TRACED if workload.exact else _runs(asked, training)
     answered = replace(answered, devices=_widened(answered, training, budget, like))
-    if budget is not None and not workload.exact:
+    if budget is not None and not workload.exact and not counts:
         answered = _given_back(answered, training, budget, like, stages)
     missing = () if workload.exact else uncounted.of_training(asked)
     judged = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 from weighbridge.accelerators.chips import ASSUMED, Chip
-from weighbridge.components.activations import Heap
+from weighbridge.components.activations import TensorHeap
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
 
@@ -76,7 +76,7 @@ class KernelFacts:
 class Machine:
     """The state of one process on one device: its heap, its modes, and the graph that it leaves."""
 
-    def __init__(self, heap: Heap) -> None:
+    def __init__(self, heap: TensorHeap) -> None:
         self.heap = heap
         self.grad = True
         self.training = True

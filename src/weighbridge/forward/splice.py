@@ -17,7 +17,7 @@ is walked. Without hooks, the allocator is asked for all gradients at once.
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from weighbridge.components.activations import DROPPED, RENAMED, Heap, HeapCourse, LiveTensor
+from weighbridge.components.activations import DROPPED, RENAMED, HeapCourse, LiveTensor, TensorHeap
 from weighbridge.dtypes import DType
 from weighbridge.forward.backward import GRADIENTS, accumulate, holders, shared
 from weighbridge.forward.machine import GradNode, Grads, Machine, Needs, record
@@ -290,7 +290,7 @@ class Spliced:
         for slot in course.names:
             if isinstance(slots[slot], TensorStorage):
                 slots[slot] = slots[slot].surrender()
-        if not course.run(m.heap, slots):
+        if not m.heap.run(course, slots):
             return False
         for _, slot, number, shape, dtype, kind in trace.grads if fresh else ():
             storage = TensorStorage.of(m.heap, slots[slot])
@@ -354,7 +354,7 @@ def _live(there: Any) -> LiveTensor:
     return there.held if isinstance(there, TensorStorage) else there
 
 
-def _renamed(heap: Heap, live: Any, name: str) -> Any:
+def _renamed(heap: TensorHeap, live: Any, name: str) -> Any:
     if isinstance(live, LiveTensor):
         return heap.rename(live, name)
     live.rename(name)

@@ -41,17 +41,17 @@ class SpliceTape:
         self.alive = {key: entry for key, entry in self.alive.items() if entry[0] not in slots}
 
     def taken(self, live: LiveTensor, stream: int) -> None:
-        if live.block is not None:
+        if live.nbytes:
             self.know(self.count, live)
             self.events.append((TAKE, self.count, live.nbytes, live.name, stream, live.alike))
             self.count += 1
 
     def dropped(self, live: LiveTensor) -> None:
-        if live.block is not None:
+        if live.nbytes:
             self.events.append((DROP, self._gone(live)))
 
     def renamed(self, live: LiveTensor, made: LiveTensor) -> None:
-        if live.block is not None:
+        if live.nbytes:
             slot = self._gone(live)
             self.events.append((NAME, slot, made.name))
             if slot is not None:

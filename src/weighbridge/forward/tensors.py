@@ -3,7 +3,7 @@
 from math import prod
 from typing import TYPE_CHECKING, final
 
-from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.components.activations import LiveTensor, TensorHeap
 from weighbridge.dtypes import DType
 
 if TYPE_CHECKING:
@@ -18,14 +18,16 @@ class TensorStorage:
 
     __slots__ = ("__weakref__", "_heap", "_held")
 
-    def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0, count: int = 1) -> None:
+    def __init__(
+        self, heap: TensorHeap, nbytes: int, name: str, stream: int = 0, count: int = 1
+    ) -> None:
         self._held: LiveTensor = (
             heap.take(nbytes, name, stream) if count == 1 else heap.many(count, nbytes, name)
         )
-        self._heap: Heap | None = heap
+        self._heap: TensorHeap | None = heap
 
     @classmethod
-    def of(cls, heap: Heap, source: "LiveTensor | TensorStorage") -> "TensorStorage":
+    def of(cls, heap: TensorHeap, source: "LiveTensor | TensorStorage") -> "TensorStorage":
         """Wrap memory that is held already; a storage is returned as it is."""
         if isinstance(source, TensorStorage):
             return source

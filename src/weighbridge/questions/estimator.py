@@ -52,6 +52,19 @@ class Estimator:
         """Answer about changed settings: peaks and verdict, without what else is searched for."""
         return self(workload, limits=())
 
+    @property
+    def counts(self) -> bool:
+        """Tell whether the least that a question takes is found sooner than the answer."""
+        return self.question.task == "train" and not self.question.workload.exact
+
+    def least(self, workload: Any) -> Report:
+        """Count what a training run takes at least: never more than the answer has."""
+        from weighbridge.estimate.train import train
+
+        if self.known is not None and workload in self.known:
+            return self.known[workload]
+        return train(self.model, workload, counts=True)
+
     def _served(self, w: "Infer", limits: "Sequence[Setting] | None") -> Report:
         """The answer about serving, judged by the launch command where one was given."""
         from weighbridge.estimate.infer import infer

@@ -12,7 +12,7 @@ class, and what an engine of one version derives from both. Answers are those th
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -229,15 +229,19 @@ class Prepared:
             search,
         )
 
-        def ask(changed: Any) -> Report:
-            with following(self.given):  # what breaks over a change is a change that is refused
-                return estimator.again(question(task, changed, {}).workload)
+        def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
+            def ask(changed: Any) -> Report:
+                with following(self.given):  # what breaks over a change is a change that is refused
+                    return answering(question(task, changed, {}).workload)
+
+            return ask
 
         case = RemedyCase(
             task=task,
             workload=workload,
             report=report,
-            ask=ask,
+            ask=asks(estimator.again),
+            count_least=asks(estimator.least) if estimator.counts else None,
             pinned=said(workload) if pinned is None else frozenset(pinned),
             loads=self._loads(),
             packed=self._packed,

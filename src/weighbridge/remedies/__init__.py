@@ -30,7 +30,9 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
         case = _whole(case)
     elif report.verdict.fits == "yes" and not report.derived.get("runs_only"):
         return ()
-    from weighbridge.remedies.sets import Search, flagged, needed, told
+    from weighbridge.remedies.searching import Search
+    from weighbridge.remedies.sets import needed
+    from weighbridge.remedies.told import flagged, told
 
     first = next(iter(needed(case)), None)
     if case.verdict.fits == "yes" or (first and first.case.verdict.fits == "yes"):
@@ -40,7 +42,7 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
         return lacking
     enough = any(remedy.fits == "yes" for remedy in lacking)
     known = {remedy.flags for remedy in lacking}
-    found = Search(case, most, only=LENGTH if enough else None, root=first).run()
+    found = map(told, Search(case, most, only=LENGTH if enough else None, root=first).run())
     both = (*lacking, *(remedy for remedy in found if remedy.flags not in known))
     return tuple(sorted(both, key=lambda remedy: remedy.fits != "yes"))
 

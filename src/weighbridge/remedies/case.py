@@ -48,6 +48,7 @@ class RemedyCase:
     pinned: frozenset[str]
     loads: str = ""  # what a line of Python is told to load
     packed: tuple[str, str] = ("", "")  # the format of its files and the method of their config
+    count_least: Estimator | None = None  # what a question takes at least, sooner; never told
     tensors: int = 0  # parameters that an answer follows one by one: what it takes grows with them
 
     @property

@@ -37,14 +37,16 @@ def answer(
     budget: "Budget | None",
     most: int | None = None,
     runs: Sequence[StageRuns] | None = None,
+    *,
+    counts: bool = False,
 ) -> TrainingAnswer:
     """`most` is what the allocator can have of a device; by default all that the card has. `runs`
-    are those of an answer before with the same plan."""
+    are those of an answer before with the same plan. `counts`: what it takes at least."""
     most = capacity(plan, budget) if most is None else most
     count = plan.sharding.pipeline
     flights = [min(count - i, plan.accumulation) + 1 for i in range(count)]
     followed(plan.subject.body, plan.subject.model.reference, flights)
-    stages = [run.within(most) for run in (runs or runs_of(plan))]
+    stages = [run.least() if counts else run.within(most) for run in (runs or runs_of(plan))]
     fullest = max(stages, key=lambda run: max(run.reserved.values()))
     return TrainingAnswer(
         devices=(*_devices(plan, stages), on_host(plan, fullest)),
