@@ -18,7 +18,10 @@ from functools import cache
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, instances, parts, slice_of
 from weighbridge.accelerators.spelling import (
     FILLER,
+    FORM,
     PIECES,
+    SERIES,
+    SIZE,
     compact,
     derived,
     essence,
@@ -366,6 +369,22 @@ def _unknown(text: str, typed: str) -> NotFoundError:
         f"no accelerator {text[:60]!r}; {hint}; `weighbridge gpus` lists all, and "
         "--gpu-memory 24GiB takes a size"
     )
+
+
+def spoken(part: Part) -> str:
+    """The shortest name of a part that people type and that means no other: 5090, a100-80gb."""
+    names = (unbracketed(part.name), *part.aliases)
+    short = {text for name in names for text in (name, FORM.sub("", name.lower()))}
+    short |= {SIZE.sub("", text.lower()) for text in short}
+    typed = {SERIES.sub("", normal(text)).strip(" -").replace(" ", "-") for text in short}
+    for name in sorted(filter(str.isascii, typed), key=lambda text: (len(text), text)):
+        try:
+            choice = find(name)
+        except UsageError:
+            continue
+        if choice.part is part and choice.count == 1 and not choice.note:
+            return name
+    return part.id.partition("-")[2]
 
 
 def spellings() -> dict[str, list[str]]:

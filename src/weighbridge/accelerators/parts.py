@@ -33,6 +33,7 @@ TORCH_DEVICES = {
     ("Huawei", "npu"): "npu",
     ("Google", "tpu"): "xla",
 }
+HOME = ("GeForce", "TITAN", "Quadro", "Radeon", "Arc")  # how series of such cards are called
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
@@ -80,6 +81,12 @@ class Part:
     def torch_device(self) -> str:
         """Name the device as a line of Python hands it to torch."""
         return TORCH_DEVICES.get((self.vendor, self.kind), "cuda")
+
+    @property
+    def at_home(self) -> bool:
+        """Tell whether people have it in a computer of their own, not in a data centre; so too of a
+        device of which nothing but its size is known."""
+        return self.shares_host or not self.vendor or self.name.startswith(HOME)
 
     @property
     def shares_host(self) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "FOLDERS",
     "Engine",
     "Version",
+    "at_home",
     "engine",
     "record",
     "title",
@@ -76,6 +77,12 @@ def usual(*, gguf: bool = False, server: bool = False) -> Engine:
     load GGUF or of the servers."""
     wanted = (e for e in ENGINES.values() if not server or e.server)
     return next(e for e in wanted if not gguf or e.reads == "gguf")
+
+
+def at_home() -> Engine:
+    """Return the engine of cards that people have at home: what has no room there it keeps in RAM
+    by itself."""
+    return next(e for e in ENGINES.values() if e.keeps_what_fits)
 
 
 def title(name: str) -> str:

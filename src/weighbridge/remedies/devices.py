@@ -1,13 +1,16 @@
 """Other devices: the next larger ones, and more of the same."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import Move, RemedyCase
 from weighbridge.remedies.formats import unrunnable
 from weighbridge.workload import SPREAD
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
 
 # What is sold and rented most of each size, by maker (assumed)
 LADDERS: Mapping[str, tuple[str, ...]] = {
@@ -59,7 +62,7 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
         words += f" instead of {here.name}"
         yield Move(
             kind="larger device",
-            change={"gpu": _named(part.id, count)},
+            change={"gpu": named(part, count)},
             cost=prices.hardware(
                 here.total.bytes.expected * case.count, part.total.bytes.expected * count, words
             ),
@@ -81,9 +84,7 @@ def _more(case: RemedyCase) -> Iterator[Move]:
     ):  # ranks that were asked for, of which there are too few devices
         words = f"{used} x {here.name}"
         cost = prices.hardware(case.count, used, words)
-        yield Move(
-            kind="more devices", change={"gpu": _named(here.id, used)}, cost=cost, touches=ALL
-        )
+        yield Move(kind="more devices", change={"gpu": named(here, used)}, cost=cost, touches=ALL)
         return
     need = _needed(case)
     most = max(MACHINE, 4 * case.count)
@@ -93,7 +94,7 @@ def _more(case: RemedyCase) -> Iterator[Move]:
             continue
         yield Move(
             kind="more devices",
-            change={"gpu": _named(here.id, count), **shared},
+            change={"gpu": named(here, count), **shared},
             cost=prices.hardware(case.count, count, f"{count} x {here.name}"),
             touches=OF_RANKS if case.task == "train" else ALL,
         )
@@ -119,7 +120,8 @@ def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
     return {}
 
 
-def _named(part: str, count: int) -> str:
-    """Name the part without its maker, as people type it."""
-    name = part.partition("-")[2]
-    return f"{name}:{count}" if count > 1 else name
+def named(part: "Part", count: int) -> str:
+    """Name so many of a part as people type it."""
+    from weighbridge.accelerators.names import spoken
+
+    return f"{spoken(part)}:{count}" if count > 1 else spoken(part)

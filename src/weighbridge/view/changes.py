@@ -182,12 +182,21 @@ def asks(report: "Report", *, on: bool = True) -> str:
     """The command that asks `fit` about the same thing, as it is typed."""
     about = QUESTIONS[report.workload["method"] if report.task == "train" else report.task]
     v = report.verdict
-    gpu = v.accelerator_id.partition("-")[2] if v is not None and v.marketed_gb else ""
+    gpu = _typed(v.accelerator_id) if v is not None and v.marketed_gb else ""
     times = f":{v.count}" if v is not None and v.count > 1 else ""
     named = [f"--gpu {gpu}{times}"] if gpu and on else []
     model = printable(report.model.reference)
     wanted = [f"--for {about}"] if about != "infer" else []
     return " ".join(("weighbridge fit", model, *named, *wanted))
+
+
+def _typed(accelerator_id: str) -> str:
+    """Name a card of the catalogue as people type it; a slice of one by its id."""
+    from weighbridge.accelerators.names import spoken
+    from weighbridge.accelerators.parts import parts
+
+    part = parts().get(accelerator_id)
+    return accelerator_id.partition("-")[2] if part is None else spoken(part)
 
 
 def unhelped(answer: ShownAnswer) -> bool:

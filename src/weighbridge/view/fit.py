@@ -8,7 +8,7 @@ from weighbridge.engines.table import record
 from weighbridge.report.fit import NAMES, SMALLEST, Fit, Question, Solved
 from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count
-from weighbridge.view import scripts
+from weighbridge.view import ladder, scripts
 from weighbridge.view.answer import mark
 from weighbridge.view.changes import few, language
 from weighbridge.view.records import (
@@ -40,21 +40,24 @@ def screen(
     """The screen of one model on one kind of accelerator. `details`: all that is known of what
     changes cost. A `page` has no exit code."""
     words = words_in(lang, page=page)
-    table = _table(fit, words, unit)
-    asides = [_reasons(fit, words), *([_costs(fit, words)] if details else [])]
+    shown = _shown(fit, details=details)
+    tables = [_table(fit, shown, words, unit)] if shown else []
+    if fit.ladder:
+        tables.insert(0, ladder.grid(fit, _length(fit, words), words, unit))
+    asides = [_reasons(fit, shown, words), *([_costs(fit, words)] if details else [])]
     codes = () if page else (lines(_code(fit, words), _next(fit, words)),)
     remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
-    paste = tuple(_paste(fit, words))
-    sections = [s for s in (first, (table,), remarks, paste, codes) if s]
+    paste = tuple(ladder.paste(fit, words) if _runs(fit) else _paste(fit, words))
+    sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
     return Screen(
         title=_title(fit, words, unit),
         sections=tuple(sections),
         footer=(words("fit.assumes", what=" · ".join(_assumed(fit, words))),),
         warnings=tuple(words.told(redacted(line)) for line in fit.warnings),
         lang=lang,
-        brief=(*first, table),
+        brief=(*first, *tables),
     )
 
 
@@ -70,13 +73,38 @@ def _title(fit: Fit, words: Words, unit: str | None) -> str:
     )
 
 
+def _runs(fit: Fit) -> bool:
+    """Tell whether the first sentence says in which format the model can be run."""
+    return bool(fit.ladder) and fit.about == "infer" and fit.solved is None
+
+
+def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
+    """Questions that have a row: beside a ladder, those about training, loading where it was asked
+    about, and inference where no format has room on these cards."""
+    if not fit.ladder:
+        return fit.questions
+    beside = {fit.about} - {"infer"} | ({"load"} if details else set())
+    if fit.answer is None or fit.answer.elsewhere:
+        beside.add("infer")
+    return tuple(q for q in fit.questions if q.task == "train" or q.name in beside)
+
+
+def _length(fit: Fit, words: Words) -> str:
+    """Return the head of the formats: what they are for, and the tokens that it is about."""
+    tokens = fit.question("infer").tokens
+    return words("ladder.head", tokens=f"{tokens:,}") if tokens else words("ladder.head.bare")
+
+
 def _aside(fit: Fit) -> bool:
     """Tell whether the solved number is another than that of the verdict and the line."""
     return fit.solved is not None and fit.solved.unknown not in SMALLEST
 
 
 def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
-    """Return the verdict on the question that the exit code is about."""
+    """Return whether it can be run, or the verdict on another question that the exit code is
+    about."""
+    if _runs(fit):
+        return ladder.sentence(fit, words, unit)
     q, v = fit.asked, fit.asked.verdict
     about = name(q, words)
     if v is None:
@@ -93,15 +121,16 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     return Cell(sentence, mark(v))
 
 
-def _table(fit: Fit, words: Words, unit: str | None) -> Grid:
+def _table(fit: Fit, shown: tuple[Question, ...], words: Words, unit: str | None) -> Grid:
+    trains = all(q.task == "train" for q in shown)
     columns = (
-        Column(),
+        Column(words("ladder.head.train") if trains else ""),
         Column(words("fit.head.asked")),
         Column(words("fit.head.margin"), right=True, rank=1),
         Column(),
         Column(folds=True),
     )
-    rows = [row for q in fit.questions for row in _rows(q, fit, words, unit)]
+    rows = [row for q in shown for row in _rows(q, fit, words, unit)]
     if any(row.cells[-1].text for row in rows):
         columns = (*columns[:-1], Column(words("fit.head.then"), folds=True))
     return Grid(
@@ -182,16 +211,18 @@ def _change(
     if _is_row_below(question, remedy, fit):
         return size, Cell(words("fit.qlora.below"))
     tokens = question.longest if remedy is question.remedies[0] else None
-    pieces = [flags(remedy), few(words, remedy)]
+    pieces = [few(words, remedy), flags(remedy)]
     pieces += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
     return size, Cell(printable(" · ".join(filter(None, pieces))))
 
 
 def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
     """Tell whether a change of LoRA is what the row of QLoRA says."""
-    below = fit.question("qlora").remedies[:1] if question.name == "lora" else ()
-    method = {"method": "qlora"}
-    return any({**method, **other.change} == {**remedy.change} for other in below)
+    if question.name != "lora":
+        return False
+    below, method = fit.question("qlora"), {"method": "qlora"}
+    changes = [{}] if below.fits == "yes" else [r.change for r in below.remedies[:1]]
+    return any({**method, **change} == {**remedy.change} for change in changes)
 
 
 def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> str:
@@ -221,14 +252,15 @@ def flags(remedy: Remedy) -> str:
     return remedy.flags or " ".join(f"{key}={value}" for key, value in remedy.change.items())
 
 
-def _reasons(fit: Fit, words: Words) -> Lines:
+def _reasons(fit: Fit, shown: tuple[Question, ...], words: Words) -> Lines:
     """Why questions have no answer, each reason once."""
     questions: dict[str, list[str]] = {}
-    for q in fit.questions:
+    for q in shown:
         if q.report is None:
             questions.setdefault(words.told(q.reason), []).append(name(q, words))
     rows = (f"{', '.join(names)}: {reason}" for reason, names in questions.items())
-    return lines(*rows, *_loaded_otherwise(fit, words))
+    loads = any(q.name == "load" for q in shown)
+    return lines(*rows, *(_loaded_otherwise(fit, words) if loads else ()))
 
 
 def _loaded_otherwise(fit: Fit, words: Words) -> Iterator[str]:
@@ -314,7 +346,11 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
 def _code(fit: Fit, words: Words) -> str:
     """Say which exit code a script gets of this answer, and how it asks about another question."""
     others = "|".join(q.name for q in fit.questions)
-    sentence = words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
+    about, report = name(fit.asked, words), fit.asked.report
+    if _runs(fit) and report is not None:
+        engine = record(str(report.workload["engine"])).title
+        about = words("fit.code.format", form=_form(report.workload), engine=engine)
+    sentence = words(f"fit.code.{fit.fits}", question=about)
     return sentence + words("fit.code.other", others=others)
 
 

@@ -17,7 +17,7 @@ from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.records import replace
 from weighbridge.report import Report
-from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
+from weighbridge.report.fit import NAMES, Accelerator, Fit, Question, Rung
 from weighbridge.report.verdict import Remedy
 from weighbridge.workload import FIT
 
@@ -89,12 +89,18 @@ def _answered(asker: Asker, request: FitRequest) -> Fit:
     first = next((question.report for question in questions if question.report is not None), None)
     if first is None:
         raise next(outcome.error for outcome in outcomes if outcome.error is not None)
+    ladder: tuple[Rung, ...] = ()
+    if request.helped and not request.solves:
+        from weighbridge.questions.fit.ladder import ladder as asked_of
+
+        ladder = asked_of(asker, request, questions[list(NAMES).index("infer")])
     return Fit(
         model=first.model,
         accelerator=_accelerator(questions),
         questions=questions,
         about=request.about,
         workload=request.settings,
+        ladder=ladder,
         warnings=tuple(
             dict.fromkeys(line for question in questions for line in _warnings(question))
         ),

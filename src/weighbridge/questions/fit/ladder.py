@@ -1,0 +1,230 @@
+"""The ladder of `fit`: the formats in which a person with such a card runs the model, best first.
+
+    as published    the question of inference as it was asked, or the same of the card's engine
+    8 bit, 4 bit    formats that this engine reads on the card, each asked like any other question
+    3 bit, 2 bit    where four bits do not fit whole
+
+Each rung is a change of the question of inference: asked alone it has the same answer. Where no
+rung fits whole, other cards are tried with the smallest rung of four bits, the smallest first.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.engines.table import at_home, record, usual, version
+from weighbridge.engines.weight_formats import offered
+from weighbridge.errors import WeighbridgeError
+from weighbridge.questions.fit.answers import Asker, inference, reads_text
+from weighbridge.questions.fit.hardware import weights
+from weighbridge.questions.fit.request import FitRequest, workload
+from weighbridge.report.fit import PUBLISHED, Question, Rung
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
+    from weighbridge.engines.engine import Engine
+    from weighbridge.quantization.quality import Finding
+    from weighbridge.report import Report
+
+WIDTHS = (8, 4)  # bits of a weight
+LESS = (3, 2)  # tried where four bits do not fit whole
+NAMED = ("quantization", "dtype", "engine_version")  # settings that leave nothing to choose
+TRIED = 4  # other cards
+
+
+def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
+    """Return the rungs of a model on a card, as published first; none where inference has no
+    answer."""
+    if infer.report is None or infer.verdict is None or not infer.verdict.count:
+        return ()
+    ladder_of = _Ladder(asker, request, infer.report)
+    return tuple(ladder_of.rungs())
+
+
+class _Ladder:
+    """The rungs of one question of inference, each asked when it is reached."""
+
+    def __init__(self, asker: Asker, request: FitRequest, report: "Report") -> None:
+        self.asker, self.request = asker, request
+        self.asked = Rung(
+            change={},
+            report=report,
+            bits=_named_bits(asker, report),
+            longest=_longest(asker, report),
+            quality=_loss(report),
+        )
+        self.room = _budget(request.settings)
+
+    def rungs(self) -> Iterator[Rung]:
+        first = self._first()
+        rungs = [first, *self._narrower(first)]
+        yield from rungs
+        if not any(rung.whole and rung.fits == "yes" for rung in rungs):
+            yield from self._elsewhere(_smallest(rungs))
+
+    def _first(self) -> Rung:
+        """Return the rung as published: of the card's engine, where that is a server or reads the
+        format that the weights are stored in; else as it was asked."""
+        kind = self._engine()
+        made = not kind.server and _plain(self.asked.report, kind)  # of files that nobody publishes
+        if kind.name == self.asked.engine or made:
+            return self.asked
+        return self._asked({"engine": kind.name}, PUBLISHED) or self.asked
+
+    def _engine(self) -> "Engine":
+        """The engine that a person with that card uses, unless the question or the name of the
+        model says another."""
+        said = self.request.inference is not None or self.asked.engine != usual().name
+        if said or self.room is None or not self.request.settings.keys().isdisjoint(NAMED):
+            return record(self.asked.engine)
+        return engine_of(self.room.choice.part)
+
+    def _narrower(self, first: Rung) -> Iterator[Rung]:
+        if not self.request.settings.keys().isdisjoint(NAMED[:2]):
+            return
+        names = dict.fromkeys((self._engine().name, self.asked.engine))
+        for named in map(record, names):
+            rungs = [*self._of_widths(named, WIDTHS)] if _plain(first.report, named) else []
+            if rungs:
+                yield from rungs
+                if not any(rung.whole and rung.fits == "yes" for rung in (first, *rungs)):
+                    yield from (r for r in self._of_widths(named, LESS) if r.whole)
+                return
+
+    def _of_widths(self, kind: "Engine", widths: tuple[int, ...]) -> Iterator[Rung]:
+        card = None if self.room is None else self.room.choice.part
+        number, _ = version(kind, self.request.settings.get("engine_version"))
+        forms = offered(kind, number, card)
+        for bits in widths:
+            for form in _of_width(forms, bits):
+                if bits in LESS and not self._may_hold(form):
+                    continue
+                change = {"quantization": kind.written.get(form, form)}
+                if kind.name != self.asked.engine:
+                    change = {"engine": kind.name, **change}
+                rung = self._asked(change, bits)
+                if rung is not None:
+                    yield rung
+
+    def _may_hold(self, form: str) -> bool:
+        """Tell whether the bare bits of the weights have room on the cards."""
+        from weighbridge.remedies.formats import BITS
+
+        if self.room is None:
+            return True
+        have = self.room.usable.high * self.room.choice.count
+        return self.asked.report.model.parameters * BITS[form] / 8 <= have
+
+    def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
+        """Ask the question of inference with a change; None where it is refused."""
+        named = change.get("engine", self.request.inference)
+        settings = {**self.request.settings, **change}
+        changed = replace(self.request, settings=settings, inference=named)
+        try:
+            asked = workload("infer", changed, inference(self.asker, changed))
+            report = self.asker.briefly(asked, "context")
+        except WeighbridgeError:
+            return None
+        if report.verdict is None:
+            return None
+        longest = _longest(self.asker, report)
+        return Rung(change=change, report=report, bits=bits, longest=longest, quality=_loss(report))
+
+    def _elsewhere(self, rung: Rung) -> Iterator[Rung]:
+        """Yield the rung on the smallest card, or number of cards, that has room for it."""
+        if self.room is None or not self.request.settings.get("gpu"):
+            return
+        for gpu in _cards(self.room, _weights(rung)):
+            there = self._asked({**rung.change, "gpu": gpu}, rung.bits)
+            if there is not None and there.whole and there.fits == "yes":
+                yield there
+                return
+
+
+def engine_of(card: "Part") -> "Engine":
+    """The engine that a person with that card uses (assumed): one that keeps what fits on the card
+    of a home, a server in a data centre; the usual one where neither runs."""
+    from weighbridge.engines.weight_formats import runs_on
+
+    kind = at_home() if card.at_home else usual(server=True)
+    return kind if runs_on(kind, card) else usual()
+
+
+def _budget(settings: Mapping[str, Any]) -> "Budget | None":
+    from weighbridge.accelerators.budget import budget
+
+    return budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
+
+
+def _plain(report: "Report", kind: "Engine") -> bool:
+    """Tell whether weights are stored as floats, which any format can be made of."""
+    from weighbridge.remedies.formats import PLAIN, WIDENED
+
+    form = str(report.workload["quantization"] or "BF16")
+    return form in PLAIN or (kind.reads == "gguf" and form.startswith(WIDENED))
+
+
+def _of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    """Formats of so many bits: those that an engine makes as it loads, or one of those that need a
+    file."""
+    from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS
+
+    alike = tuple(form for form in forms if int(BITS[form]) == bits)
+    made = tuple(form for form in alike if form not in OF_CHECKPOINTS)
+    return made or alike[:1]
+
+
+def _named_bits(asker: Asker, report: "Report") -> int:
+    """Bits of the format that the question or the name of the model says; PUBLISHED where weights
+    are as they are stored."""
+    from weighbridge.remedies.formats import BITS
+
+    form = report.workload["quantization"]
+    stored = form is None or any(part.packed for part in asker.model().parts)
+    return PUBLISHED if stored else int(BITS.get(str(form), PUBLISHED))
+
+
+def _weights(rung: Rung) -> int:
+    """Bytes of the weights of a rung at least, wherever they are."""
+    from weighbridge.remedies.formats import BITS
+
+    bits = BITS.get(rung.format)
+    if bits is None:
+        return weights(rung.report) * max(1, rung.verdict.devices_used)
+    return int(rung.report.model.parameters * bits / 8)
+
+
+def _longest(asker: Asker, report: "Report") -> int | None:
+    """Tokens of the longest context that fits; None of a model that reads no text."""
+    return report.derived.get("largest_context") or None if reads_text(asker.model()) else None
+
+
+def _loss(report: "Report") -> "Finding | None":
+    """The published loss of the format, on this model or the nearest of its family."""
+    from weighbridge.remedies.losses import of_model
+
+    form = report.workload["quantization"]
+    return None if form is None else of_model(report.model, form)
+
+
+def _smallest(rungs: list[Rung]) -> Rung:
+    """The rung with the fewest bits that is still of use: four, or what there is."""
+    return next((rung for rung in reversed(rungs) if rung.bits >= min(WIDTHS)), rungs[0])
+
+
+def _cards(room: "Budget", need: int) -> list[str]:
+    """Names of cards, or of several, that have more than these weights in all, the smallest
+    first."""
+    from weighbridge.accelerators.parts import parts
+    from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
+
+    here, count = room.choice.part, room.choice.count
+    known = parts()
+    larger = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
+    sizes = [(part, count) for part in larger if part.total.bytes.low > here.total.bytes.low]
+    if here.vendor not in ALONE and here.vendor:
+        sizes += [(here, number) for number in COUNTS if number > count]
+    able = [s for s in sizes if s[0].visible.bytes.low * s[1] > max(need, room.usable.low * count)]
+    able.sort(key=lambda s: (s[0].visible.bytes.low * s[1], s[1]))
+    return [named(part, number) for part, number in able[:TRIED]]

@@ -1,0 +1,130 @@
+"""Whether a model can be run on a card, in one sentence; below it the formats to run it in."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from weighbridge.engines.table import title
+from weighbridge.report.fit import Fit, Rung
+from weighbridge.units import GIB
+from weighbridge.view.answer import mark
+from weighbridge.view.changes import quality_cell
+from weighbridge.view.records import Cell, Column, Grid, Mark, Paste
+from weighbridge.view.shown import apart, card, sizes
+from weighbridge.wording import printable
+from weighbridge.words import Words
+
+
+def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
+    """Answer "can I run it?" in words: yes, in which format; slowly; or no, and what would do."""
+    rung = fit.answer
+    if rung is None:
+        return _nothing(fit.ladder[-1], words, unit)
+    v, layers = rung.verdict, rung.layers or (0, 0)
+    size = sizes(v.usable_bytes, unit)
+    told = words(
+        f"ladder.{_kind(rung)}",
+        form=form(rung, words),
+        engine=title(rung.engine),
+        needs=size.bare(v.per_device.expected),
+        has=size.of(v.usable_bytes),
+        card=card(rung.report),
+        layers=layers[0],
+        all=layers[1],
+        ram=_ram(rung, unit),
+    )
+    if rung.longest and rung.whole and rung.fits == "yes":
+        told += words("ladder.longest", tokens=f"{rung.longest:,}")
+    return Cell(told, _sign(rung))
+
+
+def _kind(rung: Rung) -> str:
+    """Return the key of the sentence."""
+    if rung.elsewhere:
+        return "elsewhere"
+    if not rung.whole:
+        return "divided"
+    return rung.fits
+
+
+def _sign(rung: Rung) -> Mark:
+    """Return the mark of a rung, seen from the cards that were asked about."""
+    if rung.elsewhere:
+        return "no"
+    return mark(rung.verdict) if rung.whole else "tight"
+
+
+def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
+    """Say by how much even the smallest format is too large."""
+    v = rung.verdict
+    size = sizes(v.per_device.expected, unit)
+    left = abs(v.margin_bytes)
+    short = apart(size if left < GIB else sizes(left, unit), left).of(left)
+    needs = size.of(v.per_device.expected)
+    engine = title(rung.engine)
+    told = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
+    return Cell(told, "no" if v.fits == "no" else "unknown")
+
+
+def form(rung: Rung, words: Words) -> str:
+    """Return the format in words: "as published (bfloat16)", "at 4 bit (Q4_K_M)"."""
+    key = "ladder.form.bits" if rung.bits else "ladder.form.published"
+    return words(key, bits=rung.bits, form=printable(rung.format))
+
+
+def _ram(rung: Rung, unit: str | None) -> str:
+    host = rung.verdict.host
+    return "" if host is None else sizes(host.needed.expected, unit).of(host.needed.expected)
+
+
+def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
+    """Return the formats, best first: with which engine, how much, how far, and at which loss."""
+    text = any(rung.longest for rung in fit.ladder)
+    quality = any(_remark(rung, words) for rung in fit.ladder)
+    columns = (
+        Column(about),
+        Column(words("ladder.head.engine"), rank=1),
+        Column(words("ladder.head.needs")),
+        *([Column(words("ladder.head.longest"), right=True, rank=2)] if text else []),
+        *([Column(words("ladder.head.quality"), folds=True)] if quality else []),
+    )
+    rows = tuple(tuple(_cells(rung, words, unit, (text, quality))) for rung in fit.ladder)
+    actions = tuple(dict(rung.change) or None for rung in fit.ladder)
+    return Grid(columns, rows, actions=actions)
+
+
+def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool]) -> Iterator[Cell]:
+    needs = rung.verdict.per_device.expected
+    label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
+    yield Cell(words("ladder.row", label=label, form=printable(rung.format)))
+    yield Cell(title(rung.engine))
+    yield Cell(sizes(needs, unit).of(needs), mark(rung.verdict) if rung.elsewhere else _sign(rung))
+    if shown[0]:
+        yield Cell("" if rung.longest is None or not rung.whole else f"{rung.longest:,}")
+    if shown[1]:
+        yield Cell(printable(_remark(rung, words)))
+
+
+def _remark(rung: Rung, words: Words) -> str:
+    """Say what a rung costs: another card, layers in RAM, or the published loss of its format."""
+    if rung.elsewhere:
+        return words("ladder.on", card=card(rung.report))
+    if rung.layers is not None:
+        return words("ladder.layers", layers=rung.layers[0], all=rung.layers[1])
+    if not rung.bits or rung.quality is None:
+        return words("ladder.unknown_loss") if rung.bits else ""
+    loss = quality_cell(words, rung.quality._replace(near="model"))
+    near = rung.quality.near == "model" or not rung.quality.change
+    return loss if near else words("ladder.about", quality=loss)
+
+
+def paste(fit: Fit, words: Words) -> Iterator[Paste]:
+    """Yield the line that runs the answer, where its engine has one."""
+    rung = fit.answer
+    line = None if rung is None else rung.report.derived.get("launch")
+    if rung is None or not line:
+        return
+    language = "python" if "import " in line or "(" in line.split(" ")[0] else "sh"
+    heading = words("ladder.run", form=form(rung, words), engine=title(rung.engine))
+    if rung.elsewhere:
+        heading = words("ladder.run.on", heading=heading, card=card(rung.report))
+    yield from islice([Paste(heading, printable(line), language)], 1)

@@ -1,0 +1,194 @@
+"""The ladder of `fit`: what is asked of which engine, and which rung answers "can I run it?"."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+import weighbridge
+from tests.cases import all_of
+from weighbridge.accelerators.names import find, spoken
+from weighbridge.accelerators.parts import parts
+from weighbridge.questions.fit.ladder import _cards, _Ladder, _of_width, engine_of, ladder
+from weighbridge.report.fit import Rung, best
+
+slow = pytest.mark.slow
+
+
+def rung(fits="yes", bits=0, layers=None, gpu=None):
+    verdict = SimpleNamespace(fits=fits)
+    derived = {} if layers is None else {"layers_on_card": [layers, 80]}
+    report = SimpleNamespace(verdict=verdict, derived=derived)
+    return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
+
+
+WHOLE, LESS = rung(bits=4), rung(bits=3)
+SMALL, DIVIDED = rung(bits=2), rung(bits=4, layers=40)
+ELSEWHERE, EIGHT = rung(bits=4, gpu="l40s"), rung(bits=8, layers=20)
+MAYBE, NOT = rung("unknown", bits=4), rung("no")
+
+
+@all_of(
+    ("ladder", "answer"),
+    [
+        ((rung(), WHOLE), 0),
+        ((NOT, rung(bits=8), WHOLE), 1),
+        ((NOT, EIGHT, WHOLE), 2),
+        ((NOT, rung("unknown", bits=8), WHOLE), 2),
+        ((NOT, MAYBE, LESS), 2),
+        ((NOT, EIGHT, DIVIDED, LESS), 3),
+        ((NOT, EIGHT, DIVIDED, SMALL, ELSEWHERE), 2),
+        ((NOT, EIGHT, SMALL), 1),
+        ((NOT, rung(layers=40), SMALL), 2),
+        ((NOT, EIGHT, ELSEWHERE), 1),
+        ((NOT, MAYBE, ELSEWHERE), 1),
+        ((NOT, rung("no", bits=4), ELSEWHERE), 2),
+        ((NOT,), None),
+        ((), None),
+    ],
+)
+def test_the_best_format_that_fits_whole_answers(ladder, answer):
+    assert best(ladder) is (None if answer is None else ladder[answer])
+
+
+@all_of(
+    ("card", "name"),
+    [
+        ("4090", "ollama"),
+        ("titan-rtx", "ollama"),
+        ("7900-xtx", "ollama"),
+        ("m4-max-128gb", "ollama"),
+        ("gb10", "ollama"),
+        ("24GiB", "ollama"),
+        ("h100", "vllm"),
+        ("t4", "vllm"),
+        ("rtx a6000", "vllm"),
+        ("mi300x", "vllm"),
+        ("gaudi 2", "transformers"),
+    ],
+)
+def test_a_card_has_the_engine_that_people_use_on_it(card, name):
+    assert engine_of(find(card).part).name == name
+
+
+@all_of(
+    ("part", "name"),
+    [
+        ("nvidia-geforce-rtx-5090", "5090"),
+        ("nvidia-geforce-rtx-3060-12gb", "3060"),
+        ("nvidia-geforce-rtx-4060-ti-16gb", "4060-ti-16gb"),
+        ("nvidia-a100-sxm4-80gb", "a100-80gb"),
+        ("nvidia-h200-sxm-141gb", "h200"),
+        ("apple-m4-max-128gb", "m4-max-128gb"),
+        ("nvidia-geforce-rtx-5090-d", "geforce-rtx-5090-d"),  # shorter ones mean two
+    ],
+)
+def test_cards_are_named_as_people_type_them(part, name):
+    assert spoken(parts()[part]) == name
+
+
+@slow
+def test_every_spoken_name_means_its_card():
+    assert [p.id for p in parts().values() if find(spoken(p)).part is not p] == []
+
+
+def test_of_a_width_there_is_what_is_made_on_the_fly_or_one_checkpoint():
+    forms = ("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
+    assert _of_width(forms, 8) == ("fp8-tensor",)
+    assert _of_width(forms, 4) == ("nf4",)
+    assert _of_width(forms[2:], 4) == ("awq-4bit-g128",)
+    assert _of_width(("Q6_K", "Q5_K_M"), 4) == ()
+
+
+def test_other_cards_come_smallest_first_and_hold_the_weights():
+    from weighbridge.accelerators.budget import budget
+
+    names = _cards(budget("4090", None, None), 40 << 30)
+    assert names[:2] == ["l40s", "4090:2"]
+    assert _cards(budget("m4-24gb", None, None), 20 << 30)[0] == "m4-pro-48gb"
+
+
+QUESTIONS = [
+    ("qwen3-32b", {"gpu": "4090"}),
+    ("llama-3.1-70b", {"gpu": "4090"}),
+    ("llama-3.1-70b", {"gpu": "a100-80gb", "context": 8192}),
+    ("gpt-oss-20b", {"gpu": "3060"}),
+    ("qwen3:14b", {"gpu": "3060"}),
+    ("vit-base-patch16-224", {"gpu": "t4"}),
+    ("qwen3-32b", {"gpu": "4090", "quantization": "awq"}),
+]
+
+
+def rungs(model, **settings):
+    """The ladder alone, without what the other questions take to answer."""
+    from weighbridge.questions.fit import answers
+    from weighbridge.questions.fit.request import asked
+
+    prepared, request = weighbridge.prepare(model), asked(settings)
+    infer = answers._told(prepared, replace(request, helped=False), "infer").question
+    return ladder(prepared, request, infer)
+
+
+@slow
+@pytest.mark.parametrize(("model", "settings"), QUESTIONS, ids=str)
+def test_each_rung_is_the_answer_to_its_question(model, settings):
+    found, prepared = rungs(model, **settings), weighbridge.prepare(model)
+    assert found
+    for each in found:
+        alone = prepared.infer(remedies=False, **{**settings, **each.change})
+        assert alone.verdict == each.verdict
+        assert alone.derived.get("launch") == each.report.derived.get("launch")
+        assert alone.derived.get("layers_on_card") == each.report.derived.get("layers_on_card")
+        if each.longest:
+            assert alone.derived["largest_context"] == each.longest
+
+
+@slow
+def test_a_32b_on_a_4090_is_a_yes_at_four_bits():
+    found = rungs("qwen3-32b", gpu="4090")
+    assert [(r.bits, r.fits, r.whole) for r in found] == [
+        (0, "no", True),
+        (8, "yes", False),
+        (4, "yes", True),
+    ]
+    assert best(found) is found[2]
+    assert found[2].change == {"engine": "ollama", "quantization": "Q4_K_M"}
+
+
+@slow
+def test_where_nothing_fits_the_smallest_card_that_does_is_named():
+    found = rungs("deepseek-r1", gpu="h100:8")
+    answer = best(found)
+    assert (answer.elsewhere, answer.fits, answer.engine) == ("h200:8", "yes", "vllm")
+
+
+@slow
+def test_the_answer_in_json_is_about_the_cards_that_were_asked_about():
+    found = weighbridge.prepare("qwen3-0.6b").fit(gpu="4090")
+    told = found.to_dict()
+    assert told["answer"] == {"fits": "yes", "rung": told["ladder"][0]}
+    assert told["ladder"][1]["bits"] == 8
+    there = replace(found.ladder[1], change={"gpu": "h200"})
+    other = replace(found, ladder=(there,)).to_dict()["answer"]
+    assert (other["fits"], other["rung"]["change"]) == ("no", {"gpu": "h200"})
+    assert replace(found, ladder=()).to_dict()["answer"] is None
+
+
+@slow
+def test_a_search_and_an_answer_without_help_have_no_ladder():
+    model = weighbridge.prepare("qwen3-0.6b")
+    assert model.fit(gpu="4090", remedies=False).ladder == ()
+    assert model.fit(gpu="4090", remedies=False).to_dict()["answer"] is None
+
+
+@slow
+def test_three_bits_are_asked_where_their_bare_bits_have_room(monkeypatch):
+    asked, ask = [], _Ladder._asked
+    monkeypatch.setattr(
+        _Ladder, "_asked", lambda self, change, bits: asked.append(bits) or ask(self, change, bits)
+    )
+    assert [r.bits for r in rungs("qwen3-14b", gpu="3070") if not r.elsewhere] == [0, 8, 4, 2]
+    assert asked[:4] == [8, 4, 3, 2]  # three bits are divided between card and RAM
+    asked.clear()
+    rungs("qwen3-32b", gpu="3070")
+    assert set(asked) == {8, 4}
