@@ -25,34 +25,34 @@ def counts(**settings):
 
 def test_the_next_three_that_have_more_memory_than_is_needed():
     assert larger(gpu="3060", needs=GIB) == [
-        "geforce-rtx-4060-ti-16gb",
-        "geforce-rtx-4090",
-        "geforce-rtx-5090",
+        "4060-ti-16gb",
+        "4090",
+        "5090",
     ]
     assert larger(gpu="3060", needs=40 * GIB) == [
         "l40s",
-        "a100-sxm4-80gb",
-        "h200-sxm-141gb",
+        "a100-80gb",
+        "h200",
     ]
     assert larger(gpu="b200", needs=GIB) == []
-    assert larger(gpu="3060:2", needs=100 * GIB) == ["h200-sxm-141gb:2", "b200-sxm-180gb:2"]
+    assert larger(gpu="3060:2", needs=100 * GIB) == ["h200:2", "b200:2"]
 
 
 def test_as_much_as_is_needed_is_not_more():
     l40s = find("l40s").part.visible.bytes.low
     assert larger(gpu="3060", needs=l40s - 1)[0] == "l40s"
-    assert larger(gpu="3060", needs=l40s)[0] == "a100-sxm4-80gb"
+    assert larger(gpu="3060", needs=l40s)[0] == "a100-80gb"
 
 
 def test_each_maker_has_its_own_ladder():
     assert larger(gpu="m4-24gb", needs=GIB) == ["m4-pro-48gb", "m4-max-64gb", "m4-max-128gb"]
-    assert larger(gpu="mi210", needs=GIB)[0] == "instinct-mi300x"
+    assert larger(gpu="mi210", needs=GIB)[0] == "mi300x"
     assert more(gpu="m4-24gb", needs=30 * GIB) == []
 
 
 def test_a_larger_card_costs_60_points_a_doubling():
     first, *_ = of_kind(moves(case(gpu="a100-40gb:2", needs=70 * GIB)), "larger device")
-    assert first.change == {"gpu": "a100-sxm4-80gb:2"}
+    assert first.change == {"gpu": "a100-80gb:2"}
     assert first.points == pytest.approx(60, rel=0.02)
     assert first.cost.words.startswith("2 x A100 SXM4 80GB instead")
     one, *_ = of_kind(moves(case(gpu="a100-40gb", needs=70 * GIB)), "larger device")
@@ -95,7 +95,7 @@ def test_so_many_as_can_hold_it_together():
 def test_how_they_share_it(settings, change):
     found = more(needs=90 * GIB, **settings)
     assert (found[0] if found else None) == (
-        None if change is None else {"gpu": "a100-sxm4-80gb:2", **change}
+        None if change is None else {"gpu": "a100-80gb:2", **change}
     )
 
 

@@ -14,7 +14,14 @@ KEPT = Path(__file__).parents[1] / "screens"
 ZH = re.compile(r"^(?:=====|---) zh\n(.*?)(?=^(?:=====|---) |\Z)", re.M | re.S)
 ENGLISH = re.compile(r"[A-Za-z]{2,},? [a-z]{2,} [a-z]{2,}")
 FLAGS = re.compile(r"--?[a-z][\w-]*( [\w.:-]+)?|`[^`]*`")
-CODE = ("import ", "  vllm ", "  llama-server ", "  weighbridge ", "  sglang ")
+CODE = (
+    "import ",
+    "  OLLAMA_CONTEXT_LENGTH=",
+    "  vllm ",
+    "  llama-server ",
+    "  weighbridge ",
+    "  sglang ",
+)
 
 
 def prose(screen):

@@ -1,14 +1,13 @@
 """Whether a model can be run on a card, in one sentence; below it the formats to run it in."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 from weighbridge.engines.table import title
 from weighbridge.report.fit import Fit, Rung
 from weighbridge.units import GIB
 from weighbridge.view.answer import mark
 from weighbridge.view.changes import quality_cell
-from weighbridge.view.records import Cell, Column, Grid, Mark, Paste
+from weighbridge.view.records import Cell, Column, Grid, Language, Mark, Paste
 from weighbridge.view.shown import apart, card, sizes
 from weighbridge.wording import printable
 from weighbridge.words import Words
@@ -123,8 +122,8 @@ def paste(fit: Fit, words: Words) -> Iterator[Paste]:
     line = None if rung is None else rung.report.derived.get("launch")
     if rung is None or not line:
         return
-    language = "python" if "import " in line or "(" in line.split(" ")[0] else "sh"
+    language: Language = "python" if "import " in line or "(" in line.split(" ")[0] else "sh"
     heading = words("ladder.run", form=form(rung, words), engine=title(rung.engine))
     if rung.elsewhere:
         heading = words("ladder.run.on", heading=heading, card=card(rung.report))
-    yield from islice([Paste(heading, printable(line), language)], 1)
+    yield Paste(heading, printable(line), language)

@@ -466,7 +466,7 @@ def test_too_few_devices_have_nothing_to_spare():
     assert "it needs 2 devices, and 1 is named" in shown
     assert "on each of 2" in shown
     assert "to spare" not in shown
-    assert dict(found.remedies[0].change) == {"gpu": "geforce-rtx-4090:2"}
+    assert dict(found.remedies[0].change) == {"gpu": "4090:2"}
     assert found.remedies[0].fits == "yes"
 
 
