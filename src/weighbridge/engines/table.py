@@ -80,9 +80,9 @@ def usual(*, gguf: bool = False, server: bool = False) -> Engine:
 
 
 def at_home() -> Engine:
-    """Return the engine of cards that people have at home: it downloads a small format by itself,
-    and keeps in RAM what has no room on the card."""
-    return next(e for e in ENGINES.values() if e.usual and e.keeps_what_fits)
+    """Return the engine of cards that people have at home: it downloads a small format by
+    itself."""
+    return next(e for e in ENGINES.values() if e.usual)
 
 
 def title(name: str) -> str:

@@ -18,7 +18,7 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
     rung = fit.answer
     if rung is None:
         return _nothing(fit.ladder[-1], words, unit)
-    v, layers = rung.verdict, rung.layers or (0, 0)
+    v = rung.verdict
     size = sizes(v.usable_bytes, unit)
     told = words(
         f"ladder.{_kind(rung)}",
@@ -27,8 +27,8 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
         needs=size.bare(v.per_device.expected),
         has=size.of(v.usable_bytes),
         card=card(rung.report),
-        layers=layers[0],
-        all=layers[1],
+        kept=_kept(rung, words),
+        slower=_slower(rung, words),
         ram=_ram(rung, unit),
     )
     if rung.longest and rung.whole and rung.fits == "yes":
@@ -70,6 +70,20 @@ def form(rung: Rung, words: Words) -> str:
     return words(key, bits=rung.bits, form=printable(rung.format))
 
 
+def _kept(rung: Rung, words: Words) -> str:
+    """Say of how many layers, or of whose experts, the engine keeps the weights on the card."""
+    kept, of = rung.layers or (0, 0)
+    experts = rung.report.derived.get("divided_by") == "experts"
+    return words("ladder.experts" if experts else "ladder.layers", layers=kept, all=of)
+
+
+def _slower(rung: Rung, words: Words) -> str:
+    times = rung.report.derived.get("times_slower")
+    if times is None:
+        return words("cost.much_slower")
+    return words("ladder.slower", low=f"{times[0]:g}", high=f"{times[1]:g}")
+
+
 def _ram(rung: Rung, unit: str | None) -> str:
     host = rung.verdict.host
     return "" if host is None else sizes(host.needed.expected, unit).of(host.needed.expected)
@@ -108,7 +122,7 @@ def _remark(rung: Rung, words: Words) -> str:
     if rung.elsewhere:
         return words("ladder.on", card=card(rung.report))
     if rung.layers is not None:
-        return words("ladder.layers", layers=rung.layers[0], all=rung.layers[1])
+        return words("ladder.on_card", kept=_kept(rung, words))
     if not rung.bits or rung.quality is None:
         return words("ladder.unknown_loss") if rung.bits else ""
     loss = quality_cell(words, rung.quality._replace(near="model"))

@@ -11,6 +11,7 @@ from weighbridge.accelerators.names import find, spoken
 from weighbridge.accelerators.parts import parts
 from weighbridge.questions.fit.ladder import _cards, _Ladder, _of_width, engine_of, ladder
 from weighbridge.report.fit import Rung, best
+from weighbridge.units import GIB
 
 slow = pytest.mark.slow
 
@@ -103,9 +104,12 @@ def test_of_a_width_there_is_what_is_made_on_the_fly_or_one_checkpoint():
 def test_other_cards_come_smallest_first_and_hold_the_weights():
     from weighbridge.accelerators.budget import budget
 
-    names = _cards(budget("4090", None, None), 40 << 30)
-    assert names[:2] == ["l40s", "4090:2"]
-    assert _cards(budget("m4-24gb", None, None), 20 << 30)[0] == "m4-pro-48gb"
+    here = budget("4090", None, None)
+    assert _cards(here, 40 * GIB, 8)[:2] == ["l40s", "4090:2"]
+    assert _cards(here, 400 * GIB, 8)[0] == "h200:4"
+    assert _cards(here, 180 * GIB, 4) == ["h200:2", "a100-80gb:4", "b200:2", "h200:4"]
+    assert _cards(budget("h100:8", None, None), 640 * GIB, 16)[:2] == ["h200:8", "h100-sxm:16"]
+    assert _cards(budget("m4-24gb", None, None), 20 * GIB, 8)[0] == "m4-pro-48gb"
 
 
 QUESTIONS = [

@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import at_home, record, usual, version
-from weighbridge.engines.weight_formats import offered
+from weighbridge.engines.weight_formats import declared_name, offered, runs_on
 from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.fit.answers import Asker, inference, reads_text
 from weighbridge.questions.fit.hardware import weights
 from weighbridge.questions.fit.request import FitRequest, workload
+from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
+from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
 from weighbridge.report.fit import PUBLISHED, Question, Rung
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ WIDTHS = (8, 4)  # bits of a weight
 LESS = (3, 2)  # tried where four bits do not fit whole
 NAMED = ("quantization", "dtype", "engine_version")  # settings that leave nothing to choose
 TRIED = 4  # other cards
+ACROSS = 2 * MACHINE  # cards, of servers
 
 
 def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
@@ -58,7 +62,9 @@ class _Ladder:
 
     def rungs(self) -> Iterator[Rung]:
         first = self._first()
-        rungs = [first, *self._narrower(first)]
+        others = [*self._narrower(first)]
+        again = any(rung.format == first.format for rung in others)
+        rungs = others if again else [first, *others]
         yield from rungs
         if not any(rung.whole and rung.fits == "yes" for rung in rungs):
             yield from self._elsewhere(_smallest(rungs))
@@ -67,7 +73,7 @@ class _Ladder:
         """Return the rung as published: of the card's engine, where that is a server or reads the
         format that the weights are stored in; else as it was asked."""
         kind = self._engine()
-        made = not kind.server and _plain(self.asked.report, kind)  # of files that nobody publishes
+        made = not kind.server and self._plain(kind)  # of files that nobody publishes
         if kind.name == self.asked.engine or made:
             return self.asked
         return self._asked({"engine": kind.name}, PUBLISHED) or self.asked
@@ -81,15 +87,16 @@ class _Ladder:
         return engine_of(self.room.choice.part)
 
     def _narrower(self, first: Rung) -> Iterator[Rung]:
-        if not self.request.settings.keys().isdisjoint(NAMED[:2]):
+        tag = self.asked.bits and self.request.inference is None  # the name of the model says it
+        if tag or not self.request.settings.keys().isdisjoint(NAMED[:2]):
             return
         names = dict.fromkeys((self._engine().name, self.asked.engine))
-        for named in map(record, names):
-            rungs = [*self._of_widths(named, WIDTHS)] if _plain(first.report, named) else []
+        for kind in map(record, names):
+            rungs = [*self._of_widths(kind, WIDTHS)] if self._plain(kind) else []
             if rungs:
                 yield from rungs
                 if not any(rung.whole and rung.fits == "yes" for rung in (first, *rungs)):
-                    yield from (r for r in self._of_widths(named, LESS) if r.whole)
+                    yield from (r for r in self._of_widths(kind, LESS) if r.whole)
                 return
 
     def _of_widths(self, kind: "Engine", widths: tuple[int, ...]) -> Iterator[Rung]:
@@ -98,23 +105,30 @@ class _Ladder:
         forms = offered(kind, number, card)
         for bits in widths:
             for form in _of_width(forms, bits):
-                if bits in LESS and not self._may_hold(form):
-                    continue
                 change = {"quantization": kind.written.get(form, form)}
+                if bits in LESS and not self._may_hold(change):
+                    continue
                 if kind.name != self.asked.engine:
                     change = {"engine": kind.name, **change}
                 rung = self._asked(change, bits)
                 if rung is not None:
                     yield rung
 
-    def _may_hold(self, form: str) -> bool:
-        """Tell whether the bare bits of the weights have room on the cards."""
-        from weighbridge.remedies.formats import BITS
+    def _plain(self, kind: "Engine") -> bool:
+        """Tell whether weights are stored as floats, which any format can be made of."""
+        part = self.asker.model().parts[0]
+        if part.library == "gguf" or not part.packed:
+            return part.library != "gguf"
+        return kind.reads == "gguf" and declared_name(part).startswith(WIDENED)
 
-        if self.room is None:
+    def _may_hold(self, change: Mapping[str, Any]) -> bool:
+        """Tell whether the bare bits of the weights have room on the cards, as far as their number
+        is known."""
+        bits = BITS.get(change.get("quantization", ""))
+        if self.room is None or bits is None or "gpu" in change:
             return True
         have = self.room.usable.high * self.room.choice.count
-        return self.asked.report.model.parameters * BITS[form] / 8 <= have
+        return self.asked.report.model.parameters * bits / 8 <= have
 
     def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
@@ -123,7 +137,10 @@ class _Ladder:
         changed = replace(self.request, settings=settings, inference=named)
         try:
             asked = workload("infer", changed, inference(self.asker, changed))
-            report = self.asker.briefly(asked, "context")
+            limits = (
+                ("context",) if self._may_hold(change) else ()
+            )  # longer texts do not fit, either
+            report = self.asker.briefly(asked, *limits)
         except WeighbridgeError:
             return None
         if report.verdict is None:
@@ -135,7 +152,8 @@ class _Ladder:
         """Yield the rung on the smallest card, or number of cards, that has room for it."""
         if self.room is None or not self.request.settings.get("gpu"):
             return
-        for gpu in _cards(self.room, _weights(rung)):
+        most = ACROSS if record(rung.engine).server else MACHINE
+        for gpu in _cards(self.room, _weights(rung), most):
             there = self._asked({**rung.change, "gpu": gpu}, rung.bits)
             if there is not None and there.whole and there.fits == "yes":
                 yield there
@@ -145,8 +163,6 @@ class _Ladder:
 def engine_of(card: "Part") -> "Engine":
     """The engine that a person with that card uses (assumed): one that keeps what fits on the card
     of a home, a server in a data centre; the usual one where neither runs."""
-    from weighbridge.engines.weight_formats import runs_on
-
     kind = at_home() if card.at_home else usual(server=True)
     return kind if runs_on(kind, card) else usual()
 
@@ -157,19 +173,9 @@ def _budget(settings: Mapping[str, Any]) -> "Budget | None":
     return budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
 
 
-def _plain(report: "Report", kind: "Engine") -> bool:
-    """Tell whether weights are stored as floats, which any format can be made of."""
-    from weighbridge.remedies.formats import PLAIN, WIDENED
-
-    form = str(report.workload["quantization"] or "BF16")
-    return form in PLAIN or (kind.reads == "gguf" and form.startswith(WIDENED))
-
-
 def _of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
     """Formats of so many bits: those that an engine makes as it loads, or one of those that need a
     file."""
-    from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS
-
     alike = tuple(form for form in forms if int(BITS[form]) == bits)
     made = tuple(form for form in alike if form not in OF_CHECKPOINTS)
     return made or alike[:1]
@@ -178,8 +184,6 @@ def _of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
 def _named_bits(asker: Asker, report: "Report") -> int:
     """Bits of the format that the question or the name of the model says; PUBLISHED where weights
     are as they are stored."""
-    from weighbridge.remedies.formats import BITS
-
     form = report.workload["quantization"]
     stored = form is None or any(part.packed for part in asker.model().parts)
     return PUBLISHED if stored else int(BITS.get(str(form), PUBLISHED))
@@ -187,8 +191,6 @@ def _named_bits(asker: Asker, report: "Report") -> int:
 
 def _weights(rung: Rung) -> int:
     """Bytes of the weights of a rung at least, wherever they are."""
-    from weighbridge.remedies.formats import BITS
-
     bits = BITS.get(rung.format)
     if bits is None:
         return weights(rung.report) * max(1, rung.verdict.devices_used)
@@ -213,18 +215,21 @@ def _smallest(rungs: list[Rung]) -> Rung:
     return next((rung for rung in reversed(rungs) if rung.bits >= min(WIDTHS)), rungs[0])
 
 
-def _cards(room: "Budget", need: int) -> list[str]:
-    """Names of cards, or of several, that have more than these weights in all, the smallest
+def _cards(room: "Budget", need: int, most: int) -> list[str]:
+    """Names of cards, or of `most` of them, that have more than these weights in all, the smallest
     first."""
     from weighbridge.accelerators.parts import parts
-    from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
 
-    here, count = room.choice.part, room.choice.count
-    known = parts()
-    larger = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
-    sizes = [(part, count) for part in larger if part.total.bytes.low > here.total.bytes.low]
-    if here.vendor not in ALONE and here.vendor:
-        sizes += [(here, number) for number in COUNTS if number > count]
-    able = [s for s in sizes if s[0].visible.bytes.low * s[1] > max(need, room.usable.low * count)]
-    able.sort(key=lambda s: (s[0].visible.bytes.low * s[1], s[1]))
-    return [named(part, number) for part, number in able[:TRIED]]
+    here, count, known = room.choice.part, room.choice.count, parts()
+    sold = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
+    larger = [part for part in sold if part.total.bytes.low > here.total.bytes.low]
+    counts = [1] if here.vendor in ALONE else [number for number in COUNTS if number <= most]
+    sizes = [
+        (part, number)
+        for part in (here, *larger)
+        for number in sorted({count, *(c for c in counts if c > count)})
+    ]
+    need = max(need, room.usable.high * count + 1)
+    able = [(part.visible.bytes.low * number, number, part) for part, number in sizes]
+    able = sorted((one for one in able if one[0] >= need), key=lambda one: one[:2])
+    return [named(part, number) for _, number, part in able[:TRIED]]
