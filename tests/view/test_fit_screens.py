@@ -72,7 +72,8 @@ def test_every_question_is_answered_within_its_rows(name):
     found = answer(name)
     first = render(found, "human").partition("Exit code")[0]
     for sign, fits in (("✓", "yes"), ("✗", "no")):
-        if any(q.fits == fits for q in found.questions):
+        told = (q for q in found.questions if q.task != "load" or q is found.asked)
+        if any(q.fits == fits for q in told):
             assert sign in first
     code = {"yes": 0, "no": 1, "unknown": 4}[found.fits]
     assert f"Exit code {code}: " in render(found, "human")

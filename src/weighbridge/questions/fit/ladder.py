@@ -132,9 +132,9 @@ class _Ladder:
 
     def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
-        named = change.get("engine", self.request.inference)
+        engine = change.get("engine", self.request.inference)
         settings = {**self.request.settings, **change}
-        changed = replace(self.request, settings=settings, inference=named)
+        changed = replace(self.request, settings=settings, inference=engine)
         try:
             asked = workload("infer", changed, inference(self.asker, changed))
             limits = (
