@@ -6,8 +6,8 @@ from weighbridge.engines.table import title
 from weighbridge.report.fit import Fit, Rung
 from weighbridge.units import GIB
 from weighbridge.view.answer import mark
-from weighbridge.view.changes import quality_cell
-from weighbridge.view.records import Cell, Column, Grid, Language, Mark, Paste
+from weighbridge.view.changes import language, quality_cell
+from weighbridge.view.records import Cell, Column, Grid, Mark, Paste
 from weighbridge.view.shown import apart, card, sizes
 from weighbridge.wording import printable
 from weighbridge.words import Words
@@ -49,7 +49,7 @@ def _sign(rung: Rung) -> Mark:
     """Return the mark of a rung, seen from the cards that were asked about."""
     if rung.elsewhere:
         return "no"
-    return mark(rung.verdict) if rung.whole else "tight"
+    return "tight" if rung.fits == "yes" and not rung.whole else mark(rung.verdict)
 
 
 def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
@@ -136,8 +136,7 @@ def paste(fit: Fit, words: Words) -> Iterator[Paste]:
     line = None if rung is None else rung.report.derived.get("launch")
     if rung is None or not line:
         return
-    language: Language = "python" if "import " in line or "(" in line.split(" ")[0] else "sh"
     heading = words("ladder.run", form=form(rung, words), engine=title(rung.engine))
     if rung.elsewhere:
         heading = words("ladder.run.on", heading=heading, card=card(rung.report))
-    yield Paste(heading, printable(line), language)
+    yield Paste(heading, printable(line), language(line))
