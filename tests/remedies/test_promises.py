@@ -104,6 +104,15 @@ def test_a_command_on_one_of_two_cards_is_offered_nf4_and_tensor_parallel(gpu):
 
 
 @pytest.mark.slow
+def test_experts_that_bitsandbytes_leaves_alone_are_packed_by_an_older_release():
+    workload = {"method": "qlora", "gpu": "a100-40gb"}
+    report = answer("mixtral-8x7b", "train", workload)
+    holds("mixtral-8x7b", "train", workload, report)
+    first = report.remedies[0]
+    assert (dict(first.change), first.fits) == ({"engine_version": "4.57"}, "yes")
+    assert first.price.money == 0 < report.remedies[1].price.money
+
+
 def test_two_small_cards_are_offered_four_bits_that_both_hold():
     report = answer("llama-3.1-70b", "infer", {"gpu": "4090:2", "engine": "vllm"})
     assert report.workload["tensor_parallel_size"] == 2

@@ -1,5 +1,7 @@
 """Changes of training, each by hand: when it is offered, what it changes, what it leaves."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.remedies.made import case, of_kind
@@ -299,3 +301,26 @@ def test_a_base_without_kernels_has_no_changes():
 def test_a_precision_that_the_card_has():
     assert runnable(case()).change == {"precision": "fp16-mixed"}
     assert runnable(case(pinned=("precision",))) is None
+
+
+def releases(tensors, apart, form="nf4", **settings):
+    question = replace(case("train", quantization=form, **settings), tensors=tensors, apart=apart)
+    return of_kind(moves(question), "release")
+
+
+def test_experts_that_are_not_packed_are_linears_in_an_older_release():
+    (few,) = releases(323, 995)
+    assert dict(few.change) == {"engine_version": "4.57"}
+    assert few.leaves == {"weights": 0.25}
+    assert not few.alone
+    assert releases(323, 995, "bnb-int8")[0].leaves == {"weights": 0.5}
+    (many,) = releases(579, 18_867)  # a run takes its time: it is asked once
+    assert many.alone
+    assert not releases(323, 4_000)[0].alone
+    assert releases(323, 4_001)[0].alone
+    assert len(releases(323, 20_000)) == 1
+    assert releases(323, 20_001) == []
+    assert releases(291, 291) == []  # no experts
+    assert releases(323, 995, "awq-4bit-g128") == []
+    assert releases(323, 995, None) == []
+    assert releases(323, 995, pinned=("engine_version",)) == []

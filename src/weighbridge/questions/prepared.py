@@ -228,6 +228,7 @@ class Prepared:
             said,
             search,
         )
+        from weighbridge.remedies.case import UNMERGED
 
         def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
             def ask(changed: Any) -> Report:
@@ -246,6 +247,7 @@ class Prepared:
             loads=self._loads(),
             packed=self._packed,
             tensors=_followed(estimator),
+            apart=_followed(estimator, UNMERGED),
         )
         return replace(report, remedies=search(case))
 
@@ -371,13 +373,15 @@ def _published(form: str, engine: str) -> bool:
     return form in FLOATS.values() and record(engine).reads != "gguf"
 
 
-def _followed(estimator: Estimator) -> int:
-    """How many tensors a training run follows one by one; 0 of what does not train."""
+def _followed(estimator: Estimator, release: str | None = None) -> int:
+    """How many tensors a training run follows one by one, or would by another release of
+    transformers; 0 of what does not train."""
     if estimator.question.task != "train":
         return 0
     from weighbridge.estimate.train import followed
 
-    return followed(estimator.model, estimator.question.workload)
+    w = estimator.question.workload
+    return followed(estimator.model, w if release is None else w.but(engine_version=release))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

@@ -25,6 +25,7 @@ Made = TypeVar("Made")
 # What the verdict is about: named always, so never pinned by being named
 DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
 INNER = frozenset(("engine_defaults",))
+UNMERGED = "4.57"  # the last release of transformers whose experts are linears each
 
 
 # The report of one workload, without remedies of its own. Raises WeighbridgeError.
@@ -50,6 +51,7 @@ class RemedyCase:
     packed: tuple[str, str] = ("", "")  # the format of its files and the method of their config
     count_least: Estimator | None = None  # what a question takes at least, sooner; never told
     tensors: int = 0  # parameters that an answer follows one by one: what it takes grows with them
+    apart: int = 0  # ... by UNMERGED, of which each expert has its own
 
     @property
     def verdict(self) -> "Verdict":

@@ -75,6 +75,11 @@ CHANGES: Mapping[str, Cost] = {
         source="transformers 5.23 integrations/flash_attention.py (softcap)",
     ),
     # of training
+    "unmerged experts": Cost(
+        price=Price(effort=2.0),
+        words="transformers 4.57, whose experts are linears, which bitsandbytes packs",
+        source="transformers 4.57 and 5.23 integrations/bitsandbytes.py",
+    ),
     "liger": Cost(
         price=Price(effort=1.0),
         words="logits are never whole: the same result (pip install liger-kernel)",

@@ -19,7 +19,7 @@ from weighbridge.report import Report
 from weighbridge.report.verdict import Verdict
 
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
-_FIRST = ("engine", "method", "quantization", "dtype", "precision", "checkpointing")
+_FIRST = ("engine", "release", "method", "quantization", "dtype", "precision", "checkpointing")
 KINDS = {kind: place for place, kind in enumerate(_FIRST)}
 TO_HOST = frozenset(("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb"))  # settings that move weights
 OFF = 4  # times that more may be taken away than was guessed (assumed)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.components.weights import FOUR_BITS
+from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
-from weighbridge.remedies.case import Move, RemedyCase
+from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
 
 ALL = frozenset(("*",))
 STATES = frozenset(("optimizer_states", "master_weights"))
@@ -38,6 +38,8 @@ SmolVLMForConditionalGeneration
 PATCHED = frozenset(_PATCHED.split())
 EIGHT: Mapping[str, str] = {"adamw_8bit": "8-bit states", "paged_adamw_8bit": "paged states"}
 ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused", "adamw"))
+# Linears, with those of all experts: a run of more takes a minute and longer (assumed)
+MANY_APART, MOST_APART = 4_000, 20_000
 FEW = ("q_proj", "v_proj")
 SMALL = 8  # of ranks: no smaller one is offered
 # What usually remains, as a share
@@ -66,6 +68,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     """Propose every single change that its framework has; none where its base has no kernels."""
     if formats.unrunnable(case):
         return
+    yield from _releases(case)
     yield from _kernels(case)
     yield from _checkpoints(case)
     yield from _optimizers(case)
@@ -85,6 +88,26 @@ def runnable(case: RemedyCase) -> Move | None:
         return None
     cost, change = prices.CHANGES["mixed"], {"precision": "fp16-mixed"}
     return Move(kind="precision", change=change, cost=cost, touches=ALL)
+
+
+def _releases(case: RemedyCase) -> Iterator[Move]:
+    """Propose the last release whose experts are linears, where bitsandbytes leaves stacks of them
+    as they are. A run of very many takes minutes to follow: it is asked once, or not at all."""
+    form = str(case.effective.get("quantization") or "")
+    if not case.free("engine_version") or not form.startswith(BITSANDBYTES):
+        return
+    if not case.tensors < case.apart <= MOST_APART:
+        return
+    bits = formats.BITS["bnb-int8" if form.startswith("bnb-") else "nf4"]
+    yield Move(
+        kind="release",
+        change={"engine_version": UNMERGED},
+        cost=prices.CHANGES["unmerged experts"],
+        touches=frozenset(("weights", "activations")),
+        leaves={"weights": bits / formats.WIDTHS["bfloat16"]},
+        keeps={"weights": (bits + 1) / formats.WIDTHS["bfloat16"]},
+        alone=case.apart > MANY_APART,
+    )
 
 
 def _kernels(case: RemedyCase) -> Iterator[Move]:

@@ -141,6 +141,8 @@ def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
         yield price.money, "cost.more" if remedy.kind == "more devices" else "cost.larger"
     if "engine" in remedy.change:
         yield price.effort, "cost.engine"
+    elif "engine_version" in remedy.change:
+        yield price.effort, "cost.release"
     if price.scope >= LEAST:
         key = next((SCOPES[n] for n in remedy.change if n in SCOPES), "cost.scope")
         yield price.scope + price.quality * (key == "cost.adapters"), key
