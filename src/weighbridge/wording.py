@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """`text` of several lines for a terminal."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def either(names: Iterable[str]) -> str:
     """Join names as a sentence has them: "a, b or c"."""
     *more, last = names

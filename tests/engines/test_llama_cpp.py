@@ -294,7 +294,7 @@ def test_refused(setting, words):
 
 def test_the_command_line():
     found = asked(program="server", cache_type_k="q8_0", flash_attn="on", n_gpu_layers=20)
-    words = found.derived["launch"].split()
+    words = found.derived["launch"].splitlines()[-1].split()
     assert words[:3] == ["llama-server", "-m", "llama-3.1-8b-Q4_K_M.gguf"]
     for flag, value in (("-c", "8192"), ("-ngl", "20"), ("-ctk", "q8_0"), ("-fa", "on")):
         assert words[words.index(flag) + 1] == value

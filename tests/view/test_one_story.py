@@ -223,12 +223,12 @@ def test_a_change_to_a_format_whose_file_has_to_be_made_says_so(capsys):
     words = ("infer", "llama-3.1-8b", "--gpu", "3060", "--engine")
     _, out, _ = _asked(capsys, *words, "llama.cpp")
     assert "--quantization Q8_0  (hardly any loss; file made first)" in out
-    line = "llama-server -m llama-3.1-8b-Q8_0.gguf -c 4096\n"
-    made = "convert_hf_to_gguf.py --remote meta-llama/Llama-3.1-8B --outfile FILE --outtype q8_0"
-    told = out.partition(line)[2]
-    assert " ".join(told.split()).startswith(
-        f"llama-3.1-8b-Q8_0.gguf has to be made first: {made} "
-    )
+    assert (
+        "  python convert_hf_to_gguf.py --remote meta-llama/Llama-3.1-8B "
+        "--outfile llama-3.1-8b-Q8_0.gguf --outtype q8_0\n"
+        "  llama-server -m llama-3.1-8b-Q8_0.gguf -c 4096\n"
+        "the lines before the last make llama-3.1-8b-Q8_0.gguf, in a folder of llama.cpp\n"
+    ) in out
     _, out, _ = _asked(capsys, *words, "vllm")
     assert "(quality: small loss; file made first)" in " ".join(out.split())
     assert "--quantization fp8 --enforce-eager  (~20% slower)" in out

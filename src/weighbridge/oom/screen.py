@@ -23,7 +23,7 @@ from weighbridge.view.records import (
     row,
 )
 from weighbridge.view.shown import sizes
-from weighbridge.wording import printable, redacted
+from weighbridge.wording import printable, printable_lines, redacted
 from weighbridge.words import Words, words_in
 
 SHOWN = 3  # changes on the first screen; all of them with --details
@@ -226,10 +226,6 @@ def _does(change: Change, words: Words) -> str:
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
         changes.append(words(key, name=name.replace("_", "-"), value=printable(str(shown))))
     return ", ".join(dict.fromkeys(changes))
-
-
-def printable_lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def _language(paste: str) -> Any:

@@ -102,7 +102,8 @@ def drawn(block: Block, page: TerminalPage) -> Iterator[str]:
             yield from _lines(block, page)
         case Paste():
             yield from page.fold(block.heading, "bold")
-            yield f"{INDENT}{block.text}" if block.language == "sh" else block.text
+            indent = INDENT if block.language == "sh" else ""
+            yield from (f"{indent}{line}" for line in block.text.splitlines())
         case Note():
             yield from page.fold(block.text, "dim")
 

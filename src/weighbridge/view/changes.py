@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from weighbridge.view import scripts
 from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, Paste
 from weighbridge.view.shown import ShownAnswer
-from weighbridge.wording import printable
+from weighbridge.wording import printable, printable_lines
 from weighbridge.words import Words
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
     "batch_size": "cost.batch_size",
 }
 MOST_COSTS = 2  # kinds of cost that are named
-FIRST = "made first"  # in the note of a format that no loader makes and no file at hand is in
+# In the note of a format that no loader makes, and that no file at hand is in
+FIRST = "the lines before the last make"
 QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spells it
     "load": "load",
     "infer": "infer",
@@ -111,7 +112,7 @@ def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
     heading = answer.say("paste.change", flags=flags)
     if scripts.is_script(remedy.paste):
         return scripts.shown(answer.say, heading, remedy.paste, flags)
-    text = "\n".join(printable(line) for line in remedy.paste.splitlines())
+    text = printable_lines(remedy.paste)
     return (Paste(heading, text, language(text)),)
 
 

@@ -25,7 +25,7 @@ from weighbridge.view.records import (
     lines,
 )
 from weighbridge.view.shown import apart, card, sizes
-from weighbridge.wording import printable, redacted
+from weighbridge.wording import printable, printable_lines, redacted
 from weighbridge.words import Words, words_in
 
 
@@ -340,7 +340,7 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
         pasted, started = scripts.shown(words, heading, text)
         yield from (pasted, started if words.page else Note(words("script.fit")))
         return
-    yield Paste(heading, "\n".join(map(printable, text.splitlines())), language(text))
+    yield Paste(heading, printable_lines(text), language(text))
 
 
 def _code(fit: Fit, words: Words) -> str:

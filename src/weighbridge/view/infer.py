@@ -9,11 +9,11 @@ from weighbridge.engines.table import engine as record
 from weighbridge.engines.table import title as named
 from weighbridge.report import Report
 from weighbridge.view.answer import weights_too_big
-from weighbridge.view.changes import smallest, unhelped
+from weighbridge.view.changes import language, smallest, unhelped
 from weighbridge.view.load import form, ram
-from weighbridge.view.records import Language, Note, Paste, Section, lines
+from weighbridge.view.records import Note, Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
-from weighbridge.wording import printable
+from weighbridge.wording import printable, printable_lines
 
 if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
@@ -102,12 +102,10 @@ def _launch(answer: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits == "no" and d.get("command") is None and answer.report.remedies:
         yield from _changed(answer)
         return
-    line, note = printable(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
+    line, note = printable_lines(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
-        kind = ENGINES.get(answer.report.workload["engine"])
-        language: Language = "python" if kind is not None and kind.snippet else "sh"
-        yield (Paste(_heading(answer, line), line, language), *before)
+        yield (Paste(_heading(answer, line), line, language(line)), *before)
     elif before:
         yield before
 

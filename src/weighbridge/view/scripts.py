@@ -11,7 +11,7 @@ that has a comment above it holds what decides.
 from collections.abc import Iterator
 
 from weighbridge.view.records import Block, Note, Paste
-from weighbridge.wording import printable
+from weighbridge.wording import printable_lines
 from weighbridge.words import Words
 
 MOST = 3  # statements on a screen
@@ -27,7 +27,7 @@ def is_script(text: str) -> bool:
 def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block, ...]:
     """Return a script's telling lines, and what writes and starts it; on a page the script itself,
     since nobody types options there. `flags` are those of a change."""
-    safe = "\n".join(map(printable, script.splitlines()))
+    safe = printable_lines(script)
     if say.page:
         return Paste(heading, safe, "python"), Note(say("script.start", start=start(safe)))
     typed = " ".join(filter(None, (flags, "--save train.py")))

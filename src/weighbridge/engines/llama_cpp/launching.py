@@ -1,4 +1,13 @@
-"""The command line for this workload: `llama-server`, with what differs from its defaults."""
+"""The command line for this workload: `llama-server`, with what differs from its defaults; before
+it, where no file of the format is at hand, the lines that make one of the checkpoint.
+
+    python convert_hf_to_gguf.py --remote org/name --outfile name-BF16.gguf --outtype bf16
+    llama-quantize name-BF16.gguf name-Q6_K.gguf Q6_K
+    llama-server -m name-Q6_K.gguf -c 4096
+
+Source: llama.cpp convert_hf_to_gguf.py (main), tools/quantize/quantize.cpp (main: formats of one or
+two bits are refused without an imatrix), tools/imatrix.
+"""
 
 import shlex
 from collections.abc import Iterator
@@ -19,6 +28,8 @@ if TYPE_CHECKING:
 # llama-cpp-python 0.3.25); MXFP4 is kept unasked. --remote reads a repository, not a folder
 CONVERTED = {name: name.lower() for name in ("F32", "F16", "BF16", "Q8_0")}
 KEPT = "MXFP4_MOE"
+MATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S")  # need an imatrix
+TEXTS = "calibration.txt"  # texts that one is made by: the user's own
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
@@ -40,14 +51,33 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
     of layers where there is so little room that the build would move some of them."""
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
-    derived: DerivedFacts = {"launch": command(subject, effective, w, narrow=narrow)}
-    if subject.part.library == "gguf":
-        return derived
-    form = subject.choice.name
-    conversion = f"convert_hf_to_gguf.py {_source(subject)} --outfile FILE"
-    conversion += f" --outtype {CONVERTED[form]}" if form in CONVERTED else ""
-    conversion += f", then llama-quantize to {form}" if form not in (*CONVERTED, KEPT) else ""
-    return {**derived, "launch_note": f"{_file(subject)} has to be made first: {conversion}"}
+    line = command(subject, effective, w, narrow=narrow)
+    drafts = [subject.draft] if subject.draft and subject.draft.part.library != "gguf" else []
+    made = [s for s in (*drafts, subject) if s.part.library != "gguf"]
+    if not made:
+        return {"launch": line}
+    lines = [each for s in made for each in making(s)]
+    files = " and ".join(map(file, made))
+    note = f"the lines before the last make {files}, in a folder of llama.cpp"
+    return {"launch": "\n".join((*lines, line)), "launch_note": note}
+
+
+def making(subject: Subject) -> Iterator[str]:
+    """Yield the lines that make the file of a checkpoint."""
+    form, made = subject.choice.name, file(subject)
+    convert = f"python convert_hf_to_gguf.py {_source(subject)} --outfile"
+    if form in CONVERTED:
+        yield f"{convert} {made} --outtype {CONVERTED[form]}"
+        return
+    if form == KEPT:
+        yield f"{convert} {made}"
+        return
+    whole = _named(subject, "BF16")
+    yield f"{convert} {whole} --outtype bf16"
+    if form in MATRIX:
+        yield f"llama-imatrix -m {whole} -f {TEXTS} -o imatrix.gguf"
+    by = "--imatrix imatrix.gguf " if form in MATRIX else ""
+    yield f"llama-quantize {by}{whole} {made} {form}"
 
 
 def _source(subject: Subject) -> str:
@@ -56,21 +86,25 @@ def _source(subject: Subject) -> str:
     return f"--remote {name}" if isinstance(subject.model.origin, HubRef | CatalogueRef) else name
 
 
-def _file(subject: Subject) -> str:
-    name = subject.model.name.rpartition("/")[2]
-    return shlex.quote(f"{name}-{subject.choice.name}.gguf")
+def file(subject: Subject) -> str:
+    """Return the name of the file that is made of a checkpoint."""
+    return _named(subject, subject.choice.name)
+
+
+def _named(subject: Subject, form: str) -> str:
+    return shlex.quote(f"{subject.model.name.rpartition('/')[2]}-{form}.gguf")
 
 
 def _draft(subject: Subject, w: "Infer") -> str:
     """The file of the model that proposes tokens: one here, or the one that is made of it."""
     converted = subject.draft is not None and subject.draft.part.library != "gguf"
-    return _file(subject.draft) if subject.draft and converted else shlex.quote(w.draft_model or "")
+    return file(subject.draft) if subject.draft and converted else shlex.quote(w.draft_model or "")
 
 
 def _model(subject: Subject) -> tuple[str, ...]:
     """A file here, one of a repository, one at a URL, or the one that is made of the model."""
     if subject.part.library != "gguf":
-        return "-m", _file(subject)
+        return "-m", file(subject)
     place = launch_line.place(subject)
     if not isinstance(subject.model.origin, HubRef):
         name = (

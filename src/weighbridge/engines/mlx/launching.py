@@ -28,7 +28,10 @@ def facts(subject: Subject, w: "Infer", plan: Plan) -> DerivedFacts:
         return {"launch_note": f"no line to paste: {why}"}
     line = " ".join((plan.program, *_flags(subject, w, plan)))
     conversion = converted(subject)
-    return {"launch": line, "launch_note": conversion} if conversion else {"launch": line}
+    if not conversion:
+        return {"launch": line}
+    note = f"the lines before the last make {_folder(subject)}"
+    return {"launch": f"{conversion}\n{line}", "launch_note": note}
 
 
 def unwritten(subject: Subject, w: "Infer") -> str:
@@ -40,7 +43,7 @@ def unwritten(subject: Subject, w: "Infer") -> str:
 
 
 def converted(subject: Subject) -> str:
-    """Return what mlx_lm.convert is to make of the checkpoint; "" where it is loaded as it is."""
+    """Return the line that makes it of the checkpoint; "" where it is loaded as it is."""
     form = subject.choice.scheme
     if form is None or subject.choice.as_stored or subject.part.packed:
         return ""
@@ -48,8 +51,7 @@ def converted(subject: Subject) -> str:
     bits = f"--q-bits {affine[1]} --q-group-size {affine[2]}" if affine else ""
     how = bits or f"--q-mode {form.name.removeprefix('mlx-')}"
     model = shlex.quote(launch_line.place(subject).model)
-    conversion = f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(subject)}"
-    return f"{_folder(subject)} has to be made first: {conversion}"
+    return f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(subject)}"
 
 
 def _folder(subject: Subject) -> str:

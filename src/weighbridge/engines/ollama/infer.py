@@ -132,7 +132,12 @@ def derived(
     facts.pop("launch", None)
     facts.pop("launch_note", None)
     facts.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
-    return facts | _shown(holdings, w, on) | launching.facts(subject, w, on.workload)
+    cards = w.budget()
+    usual = None if cards is None else usual_context(memory(cards), number(w))
+    if usual is not None and subject.longest is not None:
+        usual = min(usual, subject.longest)
+    line = launching.facts(subject, w, on.workload, usual=usual)
+    return facts | _shown(holdings, w, on) | line
 
 
 def _shown(holdings: DeviceHoldings, w: "Infer", on: Asked) -> DerivedFacts:

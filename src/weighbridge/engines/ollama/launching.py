@@ -1,8 +1,13 @@
-"""The line to paste: variables for `ollama serve`, and the model that `ollama run` is told.
+"""The lines to paste: variables for `ollama serve`, and the model that `ollama run` is told.
 
-    OLLAMA_CONTEXT_LENGTH=8192 OLLAMA_NUM_PARALLEL=2 ollama serve & ollama run llama3.1:8b
+    ollama run llama3.1:8b
+    OLLAMA_CONTEXT_LENGTH=8192 ollama serve & sleep 5; ollama run llama3.1:8b
 
-What has no variable is a PARAMETER of a Modelfile; a model that is no tag is made of one.
+A tag is run as it is. What is no tag is made first: Ollama's own converter and quantizer know some
+classes and some formats; for others llama.cpp's tools make the file. What has no variable is a
+PARAMETER of the Modelfile. A client that finds no server does not wait for one.
+Source: ollama fb30760 convert/convert.go (loadModelMetadata), fs/ggml/type.go (ParseFileType),
+cmd/cmd.go (CreateHandler), cmd/start_default.go, parser/parser.go.
 """
 
 import re
@@ -13,6 +18,7 @@ from typing import TYPE_CHECKING
 from weighbridge.catalogue import everyday, ollama_tags
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.llama_cpp import launching as llama_cpp
 from weighbridge.engines.ollama import library
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.sources.reference import LocalRef
@@ -23,36 +29,88 @@ if TYPE_CHECKING:
 FLASH = {"on": "1", "off": "0"}
 KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already
 FLOATS = ("BF16", "F16", "F32")
+MADE = ("Q8_0", "Q4_K_S", "Q4_K_M")  # by `ollama create -q`
+GGUF = ".gguf"
+# Classes whose checkpoints it converts
+_CONVERTS = """
+LlamaForCausalLM MllamaForConditionalGeneration Llama4ForConditionalGeneration
+Mistral3ForConditionalGeneration Ministral3ForCausalLM MixtralForCausalLM GemmaForCausalLM
+Gemma2ForCausalLM Gemma3ForCausalLM Gemma3ForConditionalGeneration Gemma3nForConditionalGeneration
+Gemma4ForCausalLM Gemma4ForConditionalGeneration Phi3ForCausalLM Qwen2ForCausalLM
+Qwen2_5_VLForConditionalGeneration Qwen3VLForConditionalGeneration
+Qwen3VLMoeForConditionalGeneration Olmo3ForCausalLM BertModel NomicBertModel CohereForCausalLM
+GptOssForCausalLM DeepseekV3ForCausalLM Glm4MoeLiteForCausalLM Lfm2ForCausalLM Lfm2MoeForCausalLM
+Lfm2VlForConditionalGeneration Qwen3NextForCausalLM Qwen3_5ForConditionalGeneration
+Qwen3_5MoeForConditionalGeneration NemotronHForCausalLM
+"""
+CONVERTS = frozenset(_CONVERTS.split())
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
-def facts(subject: Subject, w: "Infer", on: "Infer") -> DerivedFacts:
-    """The line, and what has to be made before it; or why there is none. `on` is the workload with
-    Ollama's defaults."""
+def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None) -> DerivedFacts:
+    """The lines, and what is made by them; or why there are none. `on` is the workload with
+    Ollama's defaults, `usual` the context that it takes by itself on these cards."""
     if w.base_model:
         return {"launch_note": "no line to paste: Ollama runs the class that a file holds"}
-    name, modelfile = model(subject)
-    why = launch_line.place(subject).why if modelfile else ""
+    name, source = model(subject)
+    why = launch_line.place(subject).why if source else ""
     if why:
         return {"launch_note": f"no line to paste: {why}"}
-    set_parameters, packs = tuple(parameters(w)), bool(modelfile)
-    if set_parameters and not modelfile:
-        name, modelfile = f"{_plain(subject)}-own", f"FROM {name}"
-    notes = "; ".join((modelfile, *(f"PARAMETER {p}" for p in set_parameters))) if modelfile else ""
-    how = _create(subject, name, packs=packs) if modelfile else ""
-    fetched = _fetched(subject) if modelfile.startswith("FROM ./") else ""
-    if fetched:
-        how = f"hf download {fetched} --local-dir {fetched.rpartition('/')[2]}; {how}"
-    line = " ".join((*variables(w, on), "ollama serve & ollama run", shlex.quote(name)))
-    derived: DerivedFacts = {"launch": line}
-    if modelfile:
-        derived["launch_note"] = f"{name} has to be made first: {how} with a Modelfile of {notes}"
+    options = tuple(parameters(w))
+    if options and not source:
+        source, name = name, f"{_plain(subject)}-own"
+    lines = tuple(making(subject, name, source, options)) if source else ()
+    served = " ".join((*variables(w, on, usual), "ollama serve & sleep 5"))
+    runs = f"ollama run {shlex.quote(name)}"
+    if not served.startswith("OLLAMA_"):
+        whole = (*lines, runs)
+    else:
+        whole = (served, *lines, runs) if lines else (f"{served}; {runs}",)
+    derived: DerivedFacts = {"launch": "\n".join(whole)}
+    if lines:
+        derived["launch_note"] = f"the lines before the last make {name}{_because(subject, source)}"
     return derived
 
 
-def variables(w: "Infer", on: "Infer") -> Iterator[str]:
-    yield f"OLLAMA_CONTEXT_LENGTH={on.context}"
+def making(subject: Subject, name: str, source: str, options: tuple[str, ...]) -> Iterator[str]:
+    """Yield the lines that make a model of a checkpoint, of a file or of a tag."""
+    form = subject.choice.name
+    if source.endswith(GGUF) and subject.part.library != "gguf":
+        yield from llama_cpp.making(subject)
+    fetched = _fetched(subject) if source == _folder(subject) else ""
+    if fetched:
+        yield f"hf download {shlex.quote(fetched)} --local-dir {shlex.quote(source[2:])}"
+    text = "".join(f"{line}\\n" for line in (f"FROM {_inside(source)}", *_set(options)))
+    yield f"printf {shlex.quote(text)} > Modelfile"
+    packs = fetched or (source == _folder(subject) and subject.part.library != "gguf")
+    quantize = f"-q {form} " if packs and form not in (*KEPT, *FLOATS) else ""
+    yield f"ollama create {quantize}{shlex.quote(name)}"
+
+
+def _set(options: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"PARAMETER {option}" for option in options)
+
+
+def _inside(source: str) -> str:
+    """A path within a Modelfile that printf writes."""
+    safe = source.replace("\\", "\\\\").replace("%", "%%")
+    return f'"{safe}"' if " " in source else safe
+
+
+def _because(subject: Subject, source: str) -> str:
+    """Say why it is not Ollama that makes a file; "" where it does."""
+    if not source.endswith(GGUF) or subject.part.library == "gguf":
+        return ""
+    if subject.part.blueprint.cls not in CONVERTS:
+        return f", with llama.cpp's tools: Ollama does not convert {subject.part.blueprint.cls}"
+    return f", with llama.cpp's tools: Ollama does not make {subject.choice.name}"
+
+
+def variables(w: "Infer", on: "Infer", usual: int | None = None) -> Iterator[str]:
+    """Yield what is not as the server has it by itself."""
+    if on.context != usual:
+        yield f"OLLAMA_CONTEXT_LENGTH={on.context}"
     if on.parallel != 1:
         yield f"OLLAMA_NUM_PARALLEL={on.parallel}"
     if w.flash_attn in FLASH:
@@ -72,13 +130,13 @@ def parameters(w: "Infer") -> Iterator[str]:
 
 
 def model(subject: Subject) -> tuple[str, str]:
-    """(what `ollama run` is told, what that has to be made of first or "")"""
+    """(what `ollama run` is told, what that is made of or "")"""
     if subject.part.library != "gguf":
         return _tag(subject)
     named = launch_line.place(subject)
     if named.model and subject.model.repo_id and not named.file:
         return f"hf.co/{named.model}{f':{named.quant}' if named.quant else ''}", ""
-    return _plain(subject), f"FROM {shlex.quote(subject.model.reference)}"
+    return _plain(subject), subject.model.reference
 
 
 def _tag(subject: Subject) -> tuple[str, str]:
@@ -89,9 +147,15 @@ def _tag(subject: Subject) -> tuple[str, str]:
     if tag and form in _of_tag(tag):
         return tag, ""
     name = _plain(subject) if form in KEPT else f"{_plain(subject)}:{form.lower()}"
+    alone = subject.part.blueprint.cls in CONVERTS and form in (*MADE, *FLOATS, *KEPT)
+    return name, _folder(subject) if alone else f"./{llama_cpp.file(subject)}"
+
+
+def _folder(subject: Subject) -> str:
+    """The folder of a checkpoint: where it is, or where it is fetched to."""
     fetched = _fetched(subject)
     folder = f"./{fetched.rpartition('/')[2]}" if fetched else launch_line.place(subject).model
-    return name, f"FROM {folder or subject.model.name}"
+    return folder or subject.model.name
 
 
 def _fetched(subject: Subject) -> str:
@@ -113,13 +177,6 @@ def _of_tag(typed: str) -> tuple[str, ...]:
     if everyday.in_mxfp4(known.entry):
         return KEPT
     return (ollama_tags.format_of(known.name),)
-
-
-def _create(subject: Subject, name: str, *, packs: bool) -> str:
-    """`packs`: it is made of floats, not of a model that Ollama has."""
-    form = subject.choice.name
-    packs = packs and subject.part.library != "gguf" and form not in (*KEPT, *FLOATS)
-    return f"ollama create {f'-q {form.lower()} ' * packs}{shlex.quote(name)}"
 
 
 def _plain(subject: Subject) -> str:
