@@ -9,7 +9,7 @@ from weighbridge.view.answer import mark
 from weighbridge.view.changes import language, quality_cell
 from weighbridge.view.records import Cell, Column, Grid, Mark, Paste
 from weighbridge.view.shown import apart, card, sizes
-from weighbridge.wording import printable
+from weighbridge.wording import printable, printable_lines
 from weighbridge.words import Words
 
 
@@ -139,4 +139,4 @@ def paste(fit: Fit, words: Words) -> Iterator[Paste]:
     heading = words("ladder.run", form=form(rung, words), engine=title(rung.engine))
     if rung.elsewhere:
         heading = words("ladder.run.on", heading=heading, card=card(rung.report))
-    yield Paste(heading, printable(line), language(line))
+    yield Paste(heading, printable_lines(line), language(line))
