@@ -4,9 +4,8 @@ Sizes come from whole blocks, (elements, bytes), so a size is never a float. Nam
 the spellings of files (safetensors, GGUF) are aliases of the same records.
 """
 
-from typing import NamedTuple
-
 from weighbridge.errors import BadFileError
+from weighbridge.records import NamedTuple
 from weighbridge.units import ceil_div
 
 

@@ -6,9 +6,9 @@ of maxima. Levels nest: a component counts at its own level and at every higher 
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 Level = Literal["allocated", "reserved", "driver"]
 LEVELS: tuple[Level, ...] = ("allocated", "reserved", "driver")

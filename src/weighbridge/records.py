@@ -1,19 +1,30 @@
-"""Records: dataclasses of the standard library, at a tenth of what making their classes costs.
+"""Records: dataclasses and named tuples of the standard library, at a tenth of what making their
+classes costs.
 
-A start makes 30 to 120 classes of records. `dataclasses` writes, compiles and runs six methods for
-each of them at once, 2 ms a class: half of a cold answer. Here methods that all records have in
-common are shared, and `__init__` is written when the first record of its class is made.
+A start makes 30 to 120 classes of either. `dataclasses` writes, compiles and runs six methods for
+each of its own at once, 2 ms a class: half of a cold answer; `typing.NamedTuple` is a sixth of
+that. Here methods that all records have in common are shared, and what makes a record is written
+when many of them are made.
 
-To a type checker this module is `dataclasses`, and `dataclasses.replace`, `fields` and `asdict`
-take these records, too.
+To a type checker this module is `dataclasses` and `typing`, and `dataclasses.replace`, `fields`
+and `asdict` take these records, too.
 """
 
-from collections.abc import Callable, Iterator
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter, itemgetter
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, get_origin
 
+try:  # what the standard library reads a place of a tuple by
+    from _collections import _tuplegetter  # type: ignore[import-not-found]
+except ImportError:
+
+    def _tuplegetter(place: int, told: str | None) -> property:
+        return property(itemgetter(place), doc=told)
+
+
 NOTHING: Any = object()  # no default
+FEW = 32  # records of a class, up to which writing its `__init__` takes longer than it saves
 
 
 class FrozenRecordError(AttributeError):
@@ -136,31 +147,52 @@ def _give(kind: Any, **members: Any) -> None:
 
 
 def _unwritten(kind: Any, frozen: bool) -> Callable[..., None]:
-    """Return an `__init__` that writes the true one when it is first called."""
+    """Return an `__init__` that sets field by field, and writes one that is faster when it was
+    called often; that one refuses what is wrong, too."""
+    fields = tuple(kind.__fields__.items())
+    named = [name for name, one in fields if not one.named]
+    calls = 0
 
-    def __init__(self: Any, *args: Any, **given: Any) -> None:  # noqa: N807
-        kind.__init__ = written = _init(kind, frozen)
-        written(self, *args, **given)
+    def __init__(self: Any, /, *args: Any, **given: Any) -> None:  # noqa: N807
+        nonlocal calls
+        calls += 1
+        values = dict(zip(named, args, strict=False))
+        right = len(args) <= len(named) and not values.keys() & given.keys()
+        values.update(given)
+        for name, one in fields:
+            if name not in values:
+                right = right and (one.default is not NOTHING or one.factory is not NOTHING)
+        if calls > FEW or not right or values.keys() - kind.__fields__.keys():
+            kind.__init__ = written = _init(kind, frozen)
+            written(self, *args, **given)
+            return
+        for name, one in fields:
+            value = values.get(name, NOTHING)
+            if value is NOTHING:
+                value = one.default if one.factory is NOTHING else one.factory()
+            object.__setattr__(self, name, value)
+        if hasattr(kind, "__post_init__"):
+            self.__post_init__()
 
     return __init__
 
 
 def _init(kind: Any, frozen: bool) -> Any:
     """Write out the `__init__` of a class: a parameter and an assignment for each field."""
-    known: dict[str, Any] = {"NOTHING": NOTHING}
+    known: dict[str, Any] = {"_nothing": NOTHING}
     given, body = ["self"], list[str]()
     named = list[str]()
     for name, one in kind.__fields__.items():
-        known[f"default_{name}"], known[f"make_{name}"] = one.default, one.factory
+        known[f"_default_{name}"], known[f"_make_{name}"] = one.default, one.factory
         default, value = "", name
         if one.default is not NOTHING:
-            default = f"=default_{name}"
+            default = f"=_default_{name}"
         elif one.factory is not NOTHING:
-            default, value = "=NOTHING", f"make_{name}() if {name} is NOTHING else {name}"
+            default, value = "=_nothing", f"_make_{name}() if {name} is _nothing else {name}"
         (named if one.named else given).append(name + default)
         if frozen:
-            known[f"put_{name}"] = _putting(kind, name)
-            body.append(f"put_{name}(self, {value})")
+            known[f"_put_{name}"] = _putting(kind, name)
+            body.append(f"_put_{name}(self, {value})")
         else:
             body.append(f"self.{name} = {value}")
     if hasattr(kind, "__post_init__"):
@@ -219,10 +251,117 @@ def _restored(self: Any, state: Any) -> None:
             object.__setattr__(self, name, value)
 
 
+# ---- named tuples
+
+
+class _TupleKind(type):
+    """Makes the classes that name `NamedTuple` as their base: tuples with a name for each place."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
+        true = tuple(tuple if base is _Tuple else base for base in bases)
+        kind: Any = type(name, true, {**body, "__slots__": ()})
+        fields = tuple(kind.__annotations__)
+        kind._fields = fields
+        kind._field_defaults = {field: body[field] for field in fields if field in body}
+        for place, field in enumerate(fields):
+            setattr(kind, field, _tuplegetter(place, None))
+        members = {
+            "__match_args__": fields,
+            "__new__": staticmethod(_unwritten_tuple(kind)),
+            "_make": classmethod(_made_of),
+            "_replace": _replaced,
+            "_asdict": _by_name,
+            "__getnewargs__": _values,
+            "__repr__": _shown_tuple,
+        }
+        for member, shared in members.items():
+            if member not in body:
+                setattr(kind, member, shared)
+        return kind
+
+
+_Tuple = type.__new__(_TupleKind, "NamedTuple", (), {})
+
+
+class _NamedTuple:
+    """What a class names as its base to be one of named tuples."""
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return (_Tuple,)
+
+
+def _unwritten_tuple(kind: Any) -> Callable[..., Any]:
+    """Return a `__new__` that takes value by value, and writes one that is faster when it was
+    called often; that one refuses what is wrong, too."""
+    fields, defaults = kind._fields, kind._field_defaults
+    calls = 0
+
+    def __new__(cls: Any, /, *args: Any, **given: Any) -> Any:  # noqa: N807
+        nonlocal calls
+        calls += 1
+        left = fields[len(args) :]
+        rest = [given[n] if n in given else defaults.get(n, NOTHING) for n in left]
+        values = (*args, *rest)
+        right = len(values) == len(fields) and given.keys() <= set(left)
+        if calls > FEW or not right or any(value is NOTHING for value in rest):
+            written = _new(kind)
+            kind.__new__ = staticmethod(written)
+            return written(cls, *args, **given)
+        return tuple.__new__(cls, values)
+
+    return __new__
+
+
+def _new(kind: Any) -> Any:
+    """Write out the `__new__` of a class of named tuples."""
+    known: dict[str, Any] = {"_made": tuple.__new__}
+    parameters = ["_cls"]
+    for name in kind._fields:
+        if name in kind._field_defaults:
+            known[f"_default_{name}"] = kind._field_defaults[name]
+            parameters.append(f"{name}=_default_{name}")
+        else:
+            parameters.append(name)
+    values = "".join(f"{name}, " for name in kind._fields)
+    exec(f"def __new__({', '.join(parameters)}):\n return _made(_cls, ({values}))", known)
+    new = known["__new__"]
+    new.__qualname__ = f"{kind.__qualname__}.__new__"
+    return new
+
+
+def _made_of(cls: Any, values: Iterable[Any]) -> Any:
+    made = tuple.__new__(cls, values)
+    if len(made) != len(cls._fields):
+        raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
+    return made
+
+
+def _replaced(self: Any, /, **changes: Any) -> Any:
+    made = type(self)._make(map(changes.pop, self._fields, self))
+    if changes:
+        raise ValueError(f"Got unexpected field names: {list(changes)!r}")
+    return made
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple(self)
+
+
+def _by_name(self: Any) -> dict[str, Any]:
+    return dict(zip(self._fields, self, strict=True))
+
+
+def _shown_tuple(self: Any) -> str:
+    values = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
+    return f"{type(self).__name__}({values})"
+
+
 if TYPE_CHECKING:
     from dataclasses import KW_ONLY as KW_ONLY
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
+    from typing import NamedTuple as NamedTuple
 else:
+    NamedTuple = _NamedTuple()
     KW_ONLY, dataclass, field, replace = OnlyNamed, record, Field, changed

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
-from typing import NamedTuple
 
 from weighbridge.dtypes import DType
+from weighbridge.records import NamedTuple
 
 
 class CheckpointTensor(

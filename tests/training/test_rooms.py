@@ -24,7 +24,7 @@ ROOMS = {
     "training": (
         *("parameters", "frameworks", "kbit", "optimizers", "adapters", "optimization"),
         *("sharding.numbers", "sharding.packed", "plan", "sharding", "paged", "litgpt", "gguf"),
-        *("build", "run", "host", "phases", "launching", "scripts", "remarks", "answer"),
+        *("build", "run", "kept", "host", "phases", "launching", "scripts", "remarks", "answer"),
     ),
 }
 WITHIN = {"forward.machine": ("ops",)}  # lower() casts, and casts ask the machine

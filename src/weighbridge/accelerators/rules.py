@@ -9,9 +9,8 @@ Each interval holds every published reading of its kind in parts.jsonl; a test k
 (WDDM) keeps nothing back that way, and gives memory to the desktop instead.
 """
 
-from typing import NamedTuple
-
 from weighbridge.memory import Bytes
+from weighbridge.records import NamedTuple
 from weighbridge.units import GIB, MIB
 
 NVIDIA = "what NVIDIA's driver keeps back on parts of this size"

@@ -9,7 +9,7 @@ asks again.
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.agents import brief
 from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
@@ -17,6 +17,7 @@ from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions.requests import MAX_LINE, Requests, settled
+from weighbridge.records import NamedTuple
 from weighbridge.render import bounded
 from weighbridge.wording import printable, safe_json, shown
 from weighbridge.workload import FIT, TABLES, Table

@@ -6,11 +6,12 @@ can send; what the command line reads besides ("32K" for a count) is taken as we
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.questions.fit.request import MAX
 from weighbridge.questions.requests import BESIDE
+from weighbridge.records import NamedTuple
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import MOST, Setting
 from weighbridge.workload import FIT, TABLES, engines_of

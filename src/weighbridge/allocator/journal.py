@@ -8,11 +8,11 @@ format_size of c10/core/CachingDeviceAllocator.cpp.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from weighbridge.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.allocator.options import UNLIMITED
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import GIB, KIB, MIB
 
 Action = Literal[

@@ -9,8 +9,7 @@ roundup_power2_next_division and get_allocation_size of c10/cuda/CUDACachingAllo
 2.13 to 2.15. The constants have not changed since 1.x.
 """
 
-from typing import NamedTuple
-
+from weighbridge.records import NamedTuple
 from weighbridge.units import MIB, align_up
 
 MIN_BLOCK = 512  # kMinBlockSize

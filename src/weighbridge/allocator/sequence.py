@@ -7,12 +7,11 @@ come and go together are served as one move.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from weighbridge.allocator.blocks import Block
 from weighbridge.allocator.core import Allocator
 from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB, align_up, ceil_div
 
 FEW = 64 * MIB  # up to which tensors alike are asked for as they are

@@ -12,7 +12,7 @@ torch.cuda.memory._snapshot, PyTorch 2.15.
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from weighbridge.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.allocator.core import Allocator
@@ -20,7 +20,7 @@ from weighbridge.allocator.journal import JournalEvent
 from weighbridge.allocator.options import UNLIMITED
 from weighbridge.allocator.settings import text
 from weighbridge.errors import UsageError
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 PROTOCOL = 4
 State = Literal["active_allocated", "active_pending_free", "inactive"]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 from math import prod
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 from weighbridge.tensors import EXPERTS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ Source of the older names of kinds: transformers 5.23 configuration_utils.py.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from weighbridge.arch.blueprint import (
     MAX_TENSORS,
@@ -28,7 +28,7 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.config import MAX_LAYERS, Config
 from weighbridge.arch.parts import Attention, Dense, Feed
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from weighbridge.arch.mixers import Mixer

@@ -19,7 +19,7 @@ done_getting_tensors).
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.builder import known
 from weighbridge.arch.gguf_layers import (
@@ -35,6 +35,7 @@ from weighbridge.arch.gguf_layers import (
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array
+from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
 
 EXPERTS = "_exps"  # in names of matrices that are stacked

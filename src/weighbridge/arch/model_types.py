@@ -13,7 +13,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
+
+from weighbridge.records import NamedTuple
 
 if TYPE_CHECKING:
     from weighbridge.arch.blueprint import Family

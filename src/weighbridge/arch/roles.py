@@ -17,9 +17,9 @@ checkpoints; gguf 0.19 gguf/constants.py (TENSOR_NAMES) for the names in GGUF fi
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Param, ParamKind
+from weighbridge.records import NamedTuple
 
 ROLES: Mapping[str, str] = {
     # outside of layers

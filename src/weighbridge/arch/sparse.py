@@ -8,7 +8,6 @@ Checkpoints store one Linear an expert, or all experts in one 3-D parameter; bot
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Param, experts, fused, gated_mlp, linear
 from weighbridge.arch.config import Config
@@ -26,7 +25,7 @@ from weighbridge.arch.decoder import (
 )
 from weighbridge.arch.parts import Dense, Experts, Feed
 from weighbridge.arch.windows import layer_kinds
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 GATED = ("gate_proj", "up_proj", "down_proj")
 NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same

@@ -19,12 +19,11 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from math import prod
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Dense, Experts, Feed
 from weighbridge.arch.roles import LEADS, below_number, every_token, expert, feeding
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 # Layers in groups of layers: Swin, ConvNeXt (blocks, layers), Funnel, ALBERT.
 INNER = re.compile(r"^(?:(?:blocks|layers|albert_layers)\.)?\d+\.")

@@ -14,11 +14,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.engines.table import record
 from weighbridge.memory import Basis
 from weighbridge.parsed import Parsed
+from weighbridge.records import NamedTuple
 from weighbridge.units import GIB
 
 ANY = "*"

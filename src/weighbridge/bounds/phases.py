@@ -13,7 +13,7 @@ Parts that an engine's logs print have margins of their own, and stand before th
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.bounds.margin import (
     BASE,
@@ -40,7 +40,7 @@ from weighbridge.memory import (
     Phase,
     total,
 )
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 DETAIL = "margin"
 NAMES: Mapping[Level, str] = {

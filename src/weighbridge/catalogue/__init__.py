@@ -8,9 +8,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.parsed import Parsed
+from weighbridge.records import NamedTuple
 
 SCHEMA = "weighbridge.models/1"
 TIMM = "timm_wrapper"  # what transformers calls a network of timm

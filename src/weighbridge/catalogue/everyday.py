@@ -14,12 +14,12 @@ is answered with the shapes of another name is said.
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
 
 from weighbridge import catalogue
 from weighbridge.catalogue import CatalogueEntry, pipelines, tunes
 from weighbridge.catalogue.owners import OF_OWNERS, PADDED, PUBLISHED, USUALLY
 from weighbridge.catalogue.tunes import Tune
+from weighbridge.records import NamedTuple
 
 # Words of tunes and of files: the same shapes with other weights
 OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "think", "reasoning")

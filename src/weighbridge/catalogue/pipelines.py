@@ -4,7 +4,9 @@ import json
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
+
+from weighbridge.records import NamedTuple
 
 # Everyday name -> name of a pipeline; repositories as huggingface.co has them
 NAMES = {

@@ -8,7 +8,8 @@ calls native; None where the base's are the same.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from weighbridge.records import NamedTuple
 
 
 class Tune(NamedTuple):

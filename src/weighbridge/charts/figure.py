@@ -4,7 +4,7 @@ Values are bytes on an axis of memory. Nothing here knows about pixels or colour
 number, which palette.py turns into a colour and a pattern.
 """
 
-from typing import NamedTuple
+from weighbridge.records import NamedTuple
 
 OTHER = 6  # the style of what is summed up: grey
 MOST = 6  # series with a style of their own

@@ -2,7 +2,7 @@
 contrast by WCAG 2.2 (4.5 for text, 3 for areas and lines), and distance for eyes that see red,
 green or blue otherwise."""
 
-from typing import NamedTuple
+from weighbridge.records import NamedTuple
 
 
 class Paint(NamedTuple):

@@ -1,11 +1,11 @@
 """Plots with two axes: layers of memory over time, lines with their intervals, and named points."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from weighbridge.charts.canvas import Canvas, cut, width
 from weighbridge.charts.figure import Areas, Axis, Curve, Dots, Limit, LinePlot, Mark, Tick
 from weighbridge.charts.scale import apart, place
+from weighbridge.records import NamedTuple
 
 WIDE, MARGIN = 800.0, 20.0
 HIGH = 280  # of a plot with a y axis

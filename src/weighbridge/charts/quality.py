@@ -7,12 +7,13 @@ against its own baseline is. So the axis is the loss in percent; of a metric who
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.charts import scale
 from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.quality import QualityRow, QualityTable, scoreboards
+from weighbridge.records import NamedTuple
 from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """A report as stacked bars: a row for each phase of each device, beside what the device has."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.charts import parts, scale
 from weighbridge.charts.figure import (
@@ -15,6 +15,7 @@ from weighbridge.charts.figure import (
     Series,
 )
 from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.records import NamedTuple
 from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from weighbridge.charts.figure import Axis, Tick
+from weighbridge.records import NamedTuple
 from weighbridge.units import UNITS
 
 STEPS = (1, 2, 5, 10)  # times a power of ten

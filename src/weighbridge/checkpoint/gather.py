@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge import catalogue
 from weighbridge.checkpoint.inventory import Inventory, StoredModel, declared_quantization
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.sources import open_source, resolve
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef, SizeRef, TimmRef, UrlRef
 from weighbridge.wording import clipped, redacted

@@ -8,12 +8,11 @@ shards, one pickle, an index of pickles (transformers 5.23 modeling_utils.py,
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from weighbridge.checkpoint.inventory import CONFIGS
 from weighbridge.formats import PICKLES
 from weighbridge.formats.strict_json import MAX_CONFIG
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.sources.base import SourceFile
 
 WEIGHTS = (".safetensors", *PICKLES, ".gguf")

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import compress
 from operator import not_
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.arch.roles import expert, kind_of
 from weighbridge.checkpoint.inventory import StoredModel
 from weighbridge.errors import BadFileError
 from weighbridge.quantization.packed import Logical, flat, integers, logical
+from weighbridge.records import NamedTuple
 from weighbridge.tensors import EXPERTS, CheckpointTensor, Counted, counted, one_by_one
 
 Key = Callable[[str], str]

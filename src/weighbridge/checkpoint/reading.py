@@ -7,7 +7,7 @@ layers that sentence-transformers puts behind it), or a shelf of GGUF files.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.checkpoint.inventory import (
     CONFIGS,
@@ -20,7 +20,7 @@ from weighbridge.checkpoint.layouts import WEIGHTS, Folder, Weights, folder, sha
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import PICKLES, Plan, weights_file, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
-from weighbridge.records import dataclass, replace
+from weighbridge.records import NamedTuple, dataclass, replace
 from weighbridge.sources import select
 from weighbridge.sources.base import (
     Ahead,

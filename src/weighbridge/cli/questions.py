@@ -9,7 +9,7 @@ two numbers (--image-size), and in --gpu where what stands beside it names no ca
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +30,7 @@ from weighbridge.cli.options import (
     verdicts,
 )
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.workload import MOST_BESIDE, TABLES
 
 if TYPE_CHECKING:

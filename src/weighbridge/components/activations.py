@@ -20,7 +20,7 @@ Of tensors alike that come and go together the bytes are those of one.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from weighbridge.allocator import Allocator, Block
 from weighbridge.allocator.options import MIN_BLOCK
@@ -33,7 +33,7 @@ from weighbridge.allocator.sequence import (
     ready,
     several,
 )
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
 

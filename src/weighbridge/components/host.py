@@ -18,7 +18,6 @@ when cast, and 1.87 x the parameters with pages when its experts were stacked.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.checkpoint.model import ModelPart
@@ -27,6 +26,7 @@ from weighbridge.dtypes import DType
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.quantization.scheme import Scheme
+from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
 

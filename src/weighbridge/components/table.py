@@ -15,7 +15,6 @@ mixed precision (the same in float32, whatever the compute dtype), and 8 in a pu
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.checkpoint.model import Model, ModelPart
@@ -26,7 +25,7 @@ from weighbridge.memo import memo
 from weighbridge.quantization.quality import Finding, published
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import USUAL, scheme, weighed
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Row
 
 FORMATS = (*USUAL, "Q8_0", "Q6_K", "Q4_K_M")

@@ -12,13 +12,13 @@ Every tensor is apart, since the allocator rounds each of them; those of like ex
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import groupby
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, alike, expert_path, held
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.memo import memo
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from weighbridge.quantization.scheme import Scheme

@@ -7,9 +7,10 @@ one that another room asks for: it asks the record, and never for the engine's n
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

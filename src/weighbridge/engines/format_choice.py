@@ -16,7 +16,7 @@ sglang 0.5.23 srt/arg_groups/choices.py, srt/layers/quantization/.
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
@@ -25,7 +25,7 @@ from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 if TYPE_CHECKING:
     from weighbridge.settings.shared import Weighed

@@ -11,9 +11,9 @@ one scale a tensor as with `vllm --quantization fp8`.
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from weighbridge.engines.table import record
+from weighbridge.records import NamedTuple
 
 PLAIN = ("fp8", "int8", "int4")  # names of plain dtypes as well, which --dtype takes
 

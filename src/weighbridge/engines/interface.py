@@ -7,7 +7,7 @@ defaults and reports them.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
@@ -15,7 +15,7 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory import Device, NamedBytes
-from weighbridge.records import dataclass, field, replace
+from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

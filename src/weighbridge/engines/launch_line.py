@@ -12,7 +12,7 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 """
 
 from collections.abc import Container, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
@@ -20,6 +20,7 @@ from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.settings.setting import Settings, launched
 from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef

@@ -9,13 +9,13 @@ Refuses models whose class an engine's release does not know yet, with the relea
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.table import usual
 from weighbridge.engines.weight_formats import Loader
 from weighbridge.errors import ReleaseError
+from weighbridge.records import NamedTuple
 
 ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
 

@@ -13,13 +13,14 @@ what has no name of ours goes by the quant_method of its config. `how` says what
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.table import ENGINES, usual
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError
+from weighbridge.records import NamedTuple
 from weighbridge.wording import either
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ found; the driver (`sources.base.read_plan`) adds the name of the file.
 """
 
 from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from weighbridge.errors import BadFileError
+from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
 
 

@@ -10,7 +10,7 @@ Source: torch/_utils.py (_rebuild_*), torch/serialization.py (persistent_id), to
 
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.dtypes import (
     BFLOAT16,
@@ -29,7 +29,7 @@ from weighbridge.dtypes import (
 from weighbridge.errors import BadFileError
 from weighbridge.formats.strict_json import collector_paused, short
 from weighbridge.formats.unpickle import Global, Map, PickledCall, Sequence
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.tensors import CheckpointTensor
 
 MAX_TENSORS = 1 << 16

@@ -17,13 +17,12 @@ stepped over, not kept.
 from collections.abc import Mapping
 from math import prod
 from struct import Struct, calcsize, unpack_from
-from typing import NamedTuple
 
 from weighbridge.dtypes import GGML
 from weighbridge.errors import BadFileError
 from weighbridge.formats import MissingBytesError, Plan, Prefix
 from weighbridge.formats.strict_json import short
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import align_up
 

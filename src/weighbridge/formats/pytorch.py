@@ -14,13 +14,14 @@ torch/serialization.py (fn _save, _legacy_save, _legacy_load), torch 2.13.
 
 from collections.abc import Mapping
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import ByteRange, Plan, Prefix
 from weighbridge.formats.checkpoint import Checkpoint, Storages, checkpoint, known
 from weighbridge.formats.strict_json import short
 from weighbridge.formats.unpickle import Sequence, unpickle
+from weighbridge.records import NamedTuple
 
 FIRST_READ = 1 << 16  # of a zip, this is data.pkl of about 400 tensors
 ZIP = b"PK\x03\x04"

@@ -12,11 +12,12 @@ nothing here hashes, compares or prints a container, and each limit is a limit o
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import MissingBytesError, Prefix
 from weighbridge.formats.strict_json import collector_paused, short
+from weighbridge.records import NamedTuple
 
 MAX_STEPS = 2_000_000  # a tensor takes about 35 instructions, so 57,000 tensors of one file
 MAX_STACK = 1 << 20

@@ -7,7 +7,7 @@ a kind ask the same of memory is not taken for granted: those that are walked mu
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.body import LayerBlock
 from weighbridge.dtypes import DType
@@ -17,7 +17,7 @@ from weighbridge.forward.modules import Module, below
 from weighbridge.forward.splice import SplicedLayer, Splices, UnlikeLayersError
 from weighbridge.forward.step import BuiltModel
 from weighbridge.forward.tensors import LeafTensor, Tensor
-from weighbridge.records import fields_of
+from weighbridge.records import NamedTuple, fields_of
 
 Facts = Callable[[int], Hashable]  # what a class does by a layer's number, beyond its block
 Whole = Callable[[Tensor], Tensor]

@@ -5,12 +5,12 @@ layer.linear(m, x, "mlp.up_proj")       # with its bias, its adapter, in its for
 """
 
 from collections.abc import Callable, Container, Mapping
-from typing import NamedTuple
 
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.records import NamedTuple
 
 # What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
 Wrap = Callable[[Machine, Tensor], Tensor]

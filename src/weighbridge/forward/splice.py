@@ -15,7 +15,7 @@ is walked. Without hooks, the allocator is asked for all gradients at once.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.components.activations import DROPPED, RENAMED, HeapCourse, LiveTensor, TensorHeap
 from weighbridge.dtypes import DType
@@ -41,6 +41,7 @@ from weighbridge.forward.tensors import (
     TensorStorage,
     TensorView,
 )
+from weighbridge.records import NamedTuple
 
 LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
 FEW = LAST + 2  # layers of a kind of which nothing is spliced

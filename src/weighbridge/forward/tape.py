@@ -8,11 +8,12 @@ in which they were taken there, so that stretches of which nothing else is known
 """
 
 from collections.abc import Container
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.components.activations import LiveTensor
 from weighbridge.dtypes import DType
 from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
+from weighbridge.records import NamedTuple
 
 TAKE, DROP, NAME, GRAD = range(4)
 INPUT, GIVEN = -1, -2  # slots of what a layer is given: its input, the gradient of its result

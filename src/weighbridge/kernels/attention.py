@@ -26,10 +26,9 @@ cuDNN's backward accumulates was not measured. flash-attention hopper/flash_api.
 """
 
 from math import ceil
-from typing import NamedTuple
 
 from weighbridge.accelerators.chips import Chip
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import KIB, align_up, ceil_div
 
 Version = tuple[int, int]  # of torch

@@ -22,9 +22,8 @@ Embedding.cu (embedding_dense_backward_cuda), EmbeddingBackwardKernel.cu
 (embedding_backward_cuda_kernel).
 """
 
-from typing import NamedTuple
-
 from weighbridge.accelerators.chips import Chip
+from weighbridge.records import NamedTuple
 from weighbridge.units import ceil_div
 
 THREADS = 512  # of a block: MAX_NUM_THREADS

@@ -11,10 +11,11 @@ one that leaves no room beside the cache is to fall.
 from collections.abc import Mapping, Sequence
 from functools import cache
 from string import Formatter
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.oom.figures import listed
 from weighbridge.oom.record import Change, Judged, OomReading, table
+from weighbridge.records import NamedTuple
 from weighbridge.units import GIB
 from weighbridge.words import words_in
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.catalogue import everyday
 from weighbridge.errors import NotFoundError, UsageError
@@ -13,6 +13,7 @@ from weighbridge.oom.figures import contradictions
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
+from weighbridge.records import NamedTuple
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy
 from weighbridge.workload import INFER, TRAIN

@@ -21,11 +21,12 @@ kernel's mm/oom_kill.c; and the messages of tests/oom/messages.jsonl, each with 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.oom.record import ALWAYS, OomReading, table
 from weighbridge.oom.text import SIZE, Log, log, read_size
+from weighbridge.records import NamedTuple
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
 BEHIND = 20_000  # of the log that leads to it

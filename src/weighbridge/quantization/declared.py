@@ -18,14 +18,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.quantization.floats import block_name
 from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.wording import shown
 
 Raw = Mapping[str, Any]

@@ -15,7 +15,6 @@ tensor_allows_quantization); gguf-py and convert_hf_to_gguf.py for what is F32.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.arch.roles import below_number, role_of, unnumbered
@@ -45,7 +44,7 @@ from weighbridge.quantization.scheme import (
     module,
     width,
 )
-from weighbridge.records import dataclass, replace
+from weighbridge.records import NamedTuple, dataclass, replace
 
 # ---- Roles. llama.cpp knows them by its own tensor names (attn_v, ffn_down, ...), gguf-py says
 # which module names become those (gguf 0.19 gguf/tensor_mapping.py; llama.cpp src/llama-quant.cpp,

@@ -14,9 +14,9 @@ aqlm/inference.py; DeepSeek-V4 and modelopt as their published indexes show them
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.tensors import CheckpointTensor
 
 Shape = tuple[int, ...]

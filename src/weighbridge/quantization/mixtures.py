@@ -7,7 +7,8 @@ Source: llama.cpp 007dbbf3f src/llama-quant.cpp:llama_tensor_get_type_impl.
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from weighbridge.records import NamedTuple
 
 
 class TensorPlace(NamedTuple):

@@ -16,10 +16,11 @@ core_model_loading.py (a tensor is cast to the dtype of its parameter).
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.dtypes import TORCH
 from weighbridge.quantization.layouts import ALONE, EXTRAS, LAYOUTS, Layout, Packed, Shape, beside
+from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.wording import shown
 

@@ -26,7 +26,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from math import log2
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from weighbridge.records import NamedTuple
 
 # ---- the tables of quality.jsonl
 #

@@ -7,11 +7,10 @@ are one parameter.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param, ParamKind, last_name
 from weighbridge.dtypes import DType
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 
 class PackedPiece(NamedTuple):

@@ -9,7 +9,6 @@ each where the blueprint has them so, though loaders may stack them.
 import re
 from collections.abc import Iterable, Iterator
 from math import prod
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param, held
 from weighbridge.dtypes import DType
@@ -22,6 +21,7 @@ from weighbridge.quantization import (
     torch_libraries,
 )
 from weighbridge.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme
+from weighbridge.records import NamedTuple
 
 __all__ = [
     "NAMES",

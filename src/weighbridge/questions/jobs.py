@@ -15,9 +15,9 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from queue import Queue
 from threading import Thread
-from typing import NamedTuple
 
 from weighbridge.questions.requests import Requests, failed
+from weighbridge.records import NamedTuple
 
 Line = bytes
 AHEAD = 32  # requests that are read ahead, for each process

@@ -3,10 +3,11 @@ and for serving the launch command that they were read from.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from weighbridge.engines.table import engine
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.workload import checked, read
 
 if TYPE_CHECKING:

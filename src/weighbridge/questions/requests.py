@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
@@ -18,7 +18,7 @@ from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions import echoes
 from weighbridge.questions.prepared import Prepared, opened
 from weighbridge.questions.question import question, served_model, serving
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.units import MIB
 from weighbridge.wording import one_line, shown

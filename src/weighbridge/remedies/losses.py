@@ -7,9 +7,9 @@ put formats in an order, so each has those of one model, which is assumed to sta
 
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
 
 from weighbridge.quantization.quality import Finding, published
+from weighbridge.records import NamedTuple
 from weighbridge.remedies.case import Cost
 from weighbridge.report import ModelFacts
 from weighbridge.report.verdict import A_POINT, Price

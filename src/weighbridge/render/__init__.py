@@ -9,7 +9,9 @@
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from weighbridge.records import NamedTuple
 
 if TYPE_CHECKING:
     from weighbridge.report import Report

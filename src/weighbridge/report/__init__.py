@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge._version import __version__
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ A reader raises TypeError or ValueError for what is none of its values.
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.units import parse_count, parse_size
 from weighbridge.versions import dated, release
 

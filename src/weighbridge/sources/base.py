@@ -4,11 +4,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.sources import surroundings
 from weighbridge.wording import shown
 

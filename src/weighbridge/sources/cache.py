@@ -13,9 +13,9 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from weighbridge.errors import NotFoundError
+from weighbridge.records import NamedTuple
 from weighbridge.sources import surroundings
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

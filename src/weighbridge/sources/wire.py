@@ -20,10 +20,11 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from io import BufferedReader, RawIOBase
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.records import NamedTuple
 from weighbridge.sources.answers import CHUNK, ResponseHeaders, unreadable, within
 from weighbridge.wording import shown
 

@@ -14,14 +14,13 @@ _maybe_include_all_linear_layers), utils/constants.py, utils/transformers_weight
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from weighbridge.arch.model_types import facts
 from weighbridge.arch.roles import makes_labels, makes_logits
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.forward.modules import ParameterSpec
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 ALL = "all-linear"
 # transformers 5.23 conversion_mapping.py: the linears that became one parameter, (the first, the

@@ -35,13 +35,12 @@ optim/optimizer.py (get_state_buffer, prefetch_state), csrc/pythonInterface.cpp 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.format_choice import native_dtype
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.training.optimizers import Optimizer
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun

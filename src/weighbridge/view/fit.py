@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.engines.table import record
+from weighbridge.records import NamedTuple
 from weighbridge.report.fit import NAMES, SMALLEST, Fit, Question, Solved
 from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count

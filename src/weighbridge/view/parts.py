@@ -7,9 +7,9 @@ Phases, too, are called by everyday names, and stand beside one another.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from weighbridge.memory import Phase
+from weighbridge.records import NamedTuple
 from weighbridge.view.records import Bar, Cell, Column, Grid, ShownSegment
 from weighbridge.view.shown import ShownAnswer
 

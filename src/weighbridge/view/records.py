@@ -13,7 +13,9 @@ Markdown or HTML; it looks at nothing else, and computes nothing but widths.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from weighbridge.records import NamedTuple
 
 Mark = Literal["yes", "tight", "no", "unknown"]  # ✓ ✓ ✗ ?, and what colour
 Language = Literal["sh", "python", "json", "yaml"]

@@ -3,9 +3,8 @@
 Bytes that are compared stand in one unit, with one decimal.
 """
 
-from typing import NamedTuple
-
 from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.records import NamedTuple
 from weighbridge.report import Report
 from weighbridge.units import GIB, KIB, MIB, UNITS
 from weighbridge.wording import printable

@@ -1,9 +1,10 @@
 """Words of the page beside a request: how the answer is to look, and a token for the Hub."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.render import RenderOptions
 from weighbridge.units import SHOWN
 from weighbridge.wording import shown

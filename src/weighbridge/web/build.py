@@ -21,11 +21,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.sources.browser import HOSTS
 from weighbridge.sources.reference import ENDPOINT
 from weighbridge.web import pyodide

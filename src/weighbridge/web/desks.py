@@ -15,10 +15,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.requests import failed, parsed
+from weighbridge.records import NamedTuple
 from weighbridge.units import KIB
 
 FEWEST, MOST = 2, 4  # processes

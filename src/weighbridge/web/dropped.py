@@ -6,13 +6,14 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections import OrderedDict
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.checkpoint.reading import Reader
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
 from weighbridge.questions.prepared import Prepared
+from weighbridge.records import NamedTuple
 from weighbridge.sources.base import SourceFile, inside, span
 from weighbridge.wording import shown
 from weighbridge.workload import MOST_BESIDE

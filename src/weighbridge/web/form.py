@@ -7,7 +7,7 @@ is so: {"method": ["lora"]} is "where the method is lora", an empty list "where 
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge import catalogue
 from weighbridge._version import __version__
@@ -16,6 +16,7 @@ from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
 from weighbridge.engines.table import ENGINES, written
 from weighbridge.questions.fit.request import OF_PACKED
+from weighbridge.records import NamedTuple
 from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
 from weighbridge.settings.setting import MOST, Setting, Settings, fields
 from weighbridge.view.parts import NAMES as PARTS

@@ -11,11 +11,12 @@ repeats it.
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
 from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, settled
+from weighbridge.records import NamedTuple
 from weighbridge.render import screen_of
 from weighbridge.view.shown import ShownPage
 from weighbridge.web.asks import masked, taken_token, view_of

@@ -18,11 +18,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from secrets import token_urlsafe
 from socketserver import TCPServer
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from weighbridge._version import __version__
 from weighbridge.errors import UsageError
 from weighbridge.questions.requests import failed
+from weighbridge.records import NamedTuple
 from weighbridge.web.protocol import MOST
 
 ADDRESS = "127.0.0.1"

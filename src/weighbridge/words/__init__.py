@@ -21,8 +21,9 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
+from weighbridge.records import NamedTuple
 from weighbridge.units import human
 from weighbridge.wording import printable
 

@@ -10,11 +10,11 @@ Source: transformers 5.23 models/{encodec,mimi,dac}/modeling_*.py.
 
 from collections.abc import Iterator
 from math import ceil, log2, prod
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import ModelType
+from weighbridge.records import NamedTuple
 
 WEIGHT_NORM = "parametrizations.weight.original"
 MIMI_RATIOS = (8, 6, 5, 4)

@@ -19,7 +19,6 @@ timm/models/mobilenetv5.py, _gen_mobilenet_v5 (300m) and MobileNetV5MultiScaleFu
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
 from weighbridge.arch.compose import Inner, composite, nested, text_head
@@ -34,6 +33,7 @@ from weighbridge.arch.model_types import (
     VllmFacts,
 )
 from weighbridge.arch.vision import nothing
+from weighbridge.records import NamedTuple
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower", whole=True)

@@ -9,7 +9,6 @@ Source: transformers 5.23 models/gemma4/{configuration,modeling}_gemma4.py (Gemm
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
@@ -30,7 +29,7 @@ from weighbridge.arch.model_types import LlamaCppFacts, MlxFacts, ModelType, Sgl
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies, head_dim, layer_types
 from weighbridge.arch.sparse import fed, routed, router, stacked_pair
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 GLOBAL_HEAD = 512  # Gemma4TextConfig.__post_init__, where the config does not say
 FULL = "full_attention"

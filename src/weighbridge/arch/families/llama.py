@@ -8,7 +8,6 @@ granite,seed_oss,arcee,helium,nemotron,starcoder2,hunyuan_v1_dense,exaone4,jais2
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Family
@@ -41,7 +40,7 @@ from weighbridge.arch.rotary import head_dim as head_dim
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.rotary import rotary as rotary
 from weighbridge.arch.windows import layer_kinds
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 

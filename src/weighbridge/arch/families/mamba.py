@@ -14,7 +14,6 @@ Source: transformers 5.23 models/{mamba,mamba2,falcon_mamba,zamba,zamba2}/modeli
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, linear, norm
 from weighbridge.arch.config import Config
@@ -44,6 +43,7 @@ from weighbridge.arch.model_types import (
 )
 from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies
+from weighbridge.records import NamedTuple
 from weighbridge.units import ceil_div
 
 

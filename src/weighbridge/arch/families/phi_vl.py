@@ -10,7 +10,6 @@ modeling_phi4mm.py, speech_conformer_encoder.py.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
@@ -28,6 +27,7 @@ from weighbridge.arch.heads import DECODER_HEADS, causal_lm
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.model_types import Hearing, ModelType, Sight, VllmFacts
 from weighbridge.arch.vision import layernorm
+from weighbridge.records import NamedTuple
 
 # CLIP_VIT_LARGE_PATCH14_336_CONFIG in modeling_phi3_v.py
 CLIP = {

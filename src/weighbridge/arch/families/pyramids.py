@@ -30,7 +30,6 @@ Source: transformers 5.23 models/{convnext,convnextv2}/modeling_*.py.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, linear
 from weighbridge.arch.config import Config
@@ -46,6 +45,7 @@ from weighbridge.arch.vision import (
     scaled_by,
     sizes,
 )
+from weighbridge.records import NamedTuple
 
 
 def stages(c: Config) -> list[tuple[int, int, int]]:

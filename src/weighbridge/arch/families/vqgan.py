@@ -21,7 +21,6 @@ Source: transformers 5.23 models/janus/modeling_janus.py.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, gated_mlp, linear
 from weighbridge.arch.compose import TEXT, Inner, composite, nested, text_head
@@ -35,6 +34,7 @@ from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts, differs
 from weighbridge.arch.rotary import head_dim, rotary
 from weighbridge.arch.vision import layernorm, scaled, sizes
+from weighbridge.records import NamedTuple
 
 Norm = Callable[[str, int], Iterator[Param]]
 

@@ -12,7 +12,7 @@ replace_image_token) and image_processing_<name>.py; the published preprocessor_
 
 from collections.abc import Callable, Mapping
 from math import ceil, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs.sizes import (
@@ -31,6 +31,7 @@ from weighbridge.arch.inputs.sizes import (
 )
 from weighbridge.arch.model_types import facts
 from weighbridge.arch.vision import patches
+from weighbridge.records import NamedTuple
 
 
 class TowerTokens(NamedTuple):

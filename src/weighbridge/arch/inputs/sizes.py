@@ -7,7 +7,8 @@ image_processing_utils.py.
 
 from collections.abc import Sequence
 from math import ceil, floor, sqrt
-from typing import NamedTuple
+
+from weighbridge.records import NamedTuple
 
 
 class ImageSize(NamedTuple):

@@ -17,7 +17,7 @@ set_output_array calls it), backend/metal/eval.cpp, transforms.cpp (MAX_ACTIVE_T
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
 from weighbridge.arch.mixers import (
@@ -38,6 +38,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.memory import Bytes
+from weighbridge.records import NamedTuple
 
 TASKS = 10  # command buffers under way
 CHUNK, SCANNED = 256, 4  # tokens of a piece of a scan, and matrices of one that live together

@@ -30,7 +30,7 @@ sglang 0.5.23 srt/models/*.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.arch.mixers import (
@@ -51,7 +51,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.arch.roles import module, role_of
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ oracle/mxfp4.py (mxfp4_round_up_hidden_size_and_intermediate_size).
 
 from fractions import Fraction
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.engines.parallel.cuts import way
 from weighbridge.engines.parallel.rules import ExpertGroup
+from weighbridge.records import NamedTuple
 from weighbridge.units import align_up, ceil_div
 
 MX = 32  # values that share a scale

@@ -13,7 +13,7 @@ layers/fused_moe/unquantized_fused_moe_method.py (w13_weight, w2_weight); sglang
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Param, held
 from weighbridge.arch.config import MAX_SIZE
@@ -24,6 +24,7 @@ from weighbridge.dtypes import DType
 from weighbridge.engines.parallel.cuts import way
 from weighbridge.errors import BadFileError
 from weighbridge.quantization.scheme import LoaderFacts
+from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
 
 # Ends of stored names, after the module's or the parameter's own: vllm 0.33

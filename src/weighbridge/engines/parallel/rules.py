@@ -30,11 +30,11 @@ vLLM's logs on an H100 (0.11 and 0.19, gpt-oss-20b) agree with the first row.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from weighbridge.dtypes import DType
 from weighbridge.errors import UsageError
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 Version = tuple[int, ...]
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
@@ -22,6 +22,7 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.floats import block_of
 from weighbridge.quantization.integers import group_of
 from weighbridge.quantization.scheme import width
+from weighbridge.records import NamedTuple
 
 # Engines have a Linear for every expert, as transformers had up to version 4.
 LOADER = 4

@@ -15,7 +15,7 @@ model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gp
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE
 from weighbridge.components.weights import FormatChoice
@@ -24,7 +24,7 @@ from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
 from weighbridge.errors import NotServedError, UsageError
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

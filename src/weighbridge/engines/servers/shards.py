@@ -14,7 +14,7 @@ more, which is counted apart: `arriving`, `laid_out`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Layer
@@ -28,7 +28,7 @@ from weighbridge.engines.weight_formats import makes
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component
-from weighbridge.records import dataclass, replace
+from weighbridge.records import NamedTuple, dataclass, replace
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"

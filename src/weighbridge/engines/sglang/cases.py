@@ -8,7 +8,7 @@ srt/managers/scheduler.py (init_model_worker).
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.components import device
 from weighbridge.components.weights import PlacedTensor
@@ -23,7 +23,7 @@ from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.weights import split_rules
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, total
-from weighbridge.records import dataclass, replace
+from weighbridge.records import NamedTuple, dataclass, replace
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

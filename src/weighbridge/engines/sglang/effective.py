@@ -9,7 +9,7 @@ srt/arg_groups/cuda_graph_hook.py, srt/arg_groups/speculative_hook.py
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.model_types import facts
@@ -20,7 +20,7 @@ from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB, ceil_div
 
 if TYPE_CHECKING:

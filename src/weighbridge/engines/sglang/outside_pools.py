@@ -19,7 +19,6 @@ batches); prefill 7 to 14 MiB a length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 7
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
@@ -33,7 +32,7 @@ from weighbridge.engines.sglang.step import RankSplit, tower
 from weighbridge.kernels import workspaces
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, exactly, total
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB
 
 SOURCE = "sglang 0.5.23 srt/layers, srt/model_executor"

@@ -8,10 +8,10 @@ srt/managers/scheduler.py.
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from weighbridge.engines.engine import Version
-from weighbridge.records import dataclass, replace
+from weighbridge.records import NamedTuple, dataclass, replace
 
 GIB = 1024  # MiB
 ANY = float("inf")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from weighbridge.components import host as host_memory
 from weighbridge.components.weights import FormatChoice
@@ -12,6 +11,7 @@ from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
 from weighbridge.memo import memo
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.records import NamedTuple
 from weighbridge.units import GIB
 
 # Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.

@@ -14,7 +14,7 @@ Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
 _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Experts
@@ -26,7 +26,7 @@ from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import GIB, ceil_div
 

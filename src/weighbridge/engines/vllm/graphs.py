@@ -26,7 +26,6 @@ model_executor/layers/quantization/awq.py (apply).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock
@@ -38,6 +37,7 @@ from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.memory import Bytes, exactly
+from weighbridge.records import NamedTuple
 from weighbridge.units import KIB, MIB, ceil_div
 
 # Bytes of a kernel, of a layer without experts and with them; of the latter by release

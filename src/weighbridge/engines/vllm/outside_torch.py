@@ -29,7 +29,6 @@ gpu_worker.py; jgchn/llm-d-planner, accuracy/results; CUDA C++ programming guide
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.chips import SWITCHED as SWITCHED_CHIPS
@@ -45,6 +44,7 @@ from weighbridge.engines.vllm.profile import FEW, padded
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.weights import of_layers
 from weighbridge.memory import Bytes, Component, exactly, total
+from weighbridge.records import NamedTuple
 from weighbridge.units import GIB, MIB, ceil_div
 
 SORTING = Bytes(40 * MIB, 130 * MIB, GIB // 4)

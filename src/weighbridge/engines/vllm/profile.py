@@ -16,7 +16,6 @@ _dummy_sampler_run), v1/worker/gpu/model_runner.py.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Body, Dense, Tower
@@ -28,7 +27,7 @@ from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB, align_up, ceil_div
 
 # Pixels, height and width: as large as processors take, in shapes that tiles may have

@@ -15,7 +15,7 @@
 Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus,whisper}/modeling_*.py.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
@@ -35,7 +35,7 @@ from weighbridge.forward.parts.encoder import heads_of
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 
 class BartSide(NamedTuple):

@@ -10,8 +10,6 @@ Source: transformers 5.23 models/clip/modeling_clip.py, models/siglip/modeling_s
 nn/functional.py (multi_head_attention_forward).
 """
 
-from typing import NamedTuple
-
 from weighbridge.arch.body import Tower
 from weighbridge.arch.config import Config
 from weighbridge.dtypes import FLOAT32, INT64
@@ -53,7 +51,7 @@ from weighbridge.forward.parts.encoder import mask as padding_mask
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 
 class ClipSide(NamedTuple):

@@ -10,8 +10,6 @@
 Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py, models/mpnet/modeling_mpnet.py.
 """
 
-from typing import NamedTuple
-
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.modules import Module
@@ -28,6 +26,7 @@ from weighbridge.forward.parts.encoder import classified, first_token, never_che
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+from weighbridge.records import NamedTuple
 
 DROPOUT = "hidden_dropout_prob"
 

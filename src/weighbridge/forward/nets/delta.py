@@ -10,7 +10,7 @@ Source: transformers 5.23, 5.17, 5.16, 5.6, 5.5 and 4.57 models/qwen3_next/model
 (torch_chunk_gated_delta_rule).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.mixers import GatedDelta
 from weighbridge.dtypes import BOOL, FLOAT32
@@ -40,7 +40,7 @@ from weighbridge.forward.ops.scans import (
 from weighbridge.forward.ops.shaping import copied, part, turned, written
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import ceil_div
 
 CHUNK = 64

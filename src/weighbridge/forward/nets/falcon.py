@@ -9,7 +9,7 @@ which is no leaf.
 Source: transformers 5.23 models/falcon/modeling_falcon.py.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.errors import UsageError
@@ -25,6 +25,7 @@ from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.parts.rotary import Rotary, rotary, rotated
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
+from weighbridge.records import NamedTuple
 
 Held = list[Tensor]  # weights of the layer before, until the next is over
 

@@ -17,7 +17,7 @@ models/longcat_flash/modeling_longcat_flash.py.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.model_types import differs
@@ -45,7 +45,7 @@ from weighbridge.forward.parts.rotary import (
 )
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 
 
 def latent_of(s: TrainingStep, number: int) -> Latent:

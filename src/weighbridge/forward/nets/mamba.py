@@ -11,7 +11,6 @@ models/falcon_mamba/modeling_falcon_mamba.py.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.model_types import differs
@@ -58,7 +57,7 @@ from weighbridge.forward.ops.shaping import (
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Shape, Tensor
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import ceil_div
 
 

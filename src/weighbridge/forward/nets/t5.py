@@ -6,8 +6,6 @@ Source: transformers 5.23 models/t5/modeling_t5.py, integrations/sdpa_attention.
 (create_position_bias_mask).
 """
 
-from typing import NamedTuple
-
 from weighbridge.arch.body import Body
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
@@ -37,7 +35,7 @@ from weighbridge.forward.parts.encoder import heads_of
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import LeafTensor, Tensor
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 
 Weights = Tensor | None
 

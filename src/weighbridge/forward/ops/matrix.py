@@ -16,13 +16,14 @@ weight's before the input's, of addmm, which adds a bias, the input's, the weigh
 Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.forward.machine import Grads, Machine, Needs, ahead, lower, record
 from weighbridge.forward.ops.pointwise import summed
 from weighbridge.forward.ops.shaping import over_rows
 from weighbridge.forward.tensors import Shape, Tensor, TensorView
 from weighbridge.kernels.workspaces import convolution, tensor_cores
+from weighbridge.records import NamedTuple
 
 
 def linear(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

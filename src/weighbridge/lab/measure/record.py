@@ -6,9 +6,9 @@ A record is `weighbridge.measure/1` (docs/measure.md): keys are only ever added.
 """
 
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 
 SCHEMA = "weighbridge.measure/1"
 DONE, OOM = "done", "out of memory"

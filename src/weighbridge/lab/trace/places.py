@@ -19,9 +19,8 @@ import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import FrameType, TracebackType
-from typing import NamedTuple
 
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 LONGEST = 80  # signs of a line that is shown
 PATHS = sysconfig.get_paths()

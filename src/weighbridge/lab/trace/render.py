@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from weighbridge.lab.trace.report import where
 from weighbridge.lab.trace.screen import screen
 from weighbridge.memory import Bytes
+from weighbridge.records import NamedTuple
 from weighbridge.render import RenderOptions, draw
 from weighbridge.render.data import json_text
 from weighbridge.units import human as size

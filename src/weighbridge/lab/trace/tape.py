@@ -12,11 +12,11 @@ the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as i
 
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from weighbridge.allocator import Allocator, Block, OutOfMemory, OutOfMemoryError
 from weighbridge.lab.trace.places import ScriptLine, line
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 from weighbridge.units import MIB
 
 Role = Literal[

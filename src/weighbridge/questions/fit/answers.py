@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
@@ -15,7 +15,7 @@ from weighbridge.errors import (
 )
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question, Rung
 from weighbridge.report.verdict import Remedy

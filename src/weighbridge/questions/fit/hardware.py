@@ -17,14 +17,14 @@ with all else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged
 from weighbridge.questions.fit.request import DEVICE, FitRequest, workload
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Solved
 from weighbridge.workload import SPREAD, layouts

@@ -4,12 +4,12 @@ gradients behind it.
 
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from weighbridge.dtypes import DType
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.tensors import LeafTensor, TensorStorage
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 Where = Literal["device", "managed", "host"]  # managed: pages that move between them
 

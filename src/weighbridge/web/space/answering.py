@@ -14,10 +14,11 @@ import json
 import re
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.questions.requests import Requests, settled
+from weighbridge.records import NamedTuple
 from weighbridge.sources.reference import CatalogueRef, HubRef, SizeRef, TimmRef
 from weighbridge.web.asks import AnswerView, masked, taken_token, view_of
 from weighbridge.web.space import discussion

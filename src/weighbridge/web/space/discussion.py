@@ -13,9 +13,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import GatedError, HubError, NotFoundError, UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.sources.answers import within
 from weighbridge.sources.reference import check_repo_id
 from weighbridge.wording import clipped, one_line, shown

@@ -3,10 +3,11 @@ the card, which all tabs share."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
+from weighbridge.records import NamedTuple
 from weighbridge.web.form import form
 from weighbridge.words import LANGUAGES, words_in
 

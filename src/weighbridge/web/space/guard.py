@@ -11,8 +11,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
+from weighbridge.records import NamedTuple
 from weighbridge.units import MIB
 
 Scope = MutableMapping[str, Any]

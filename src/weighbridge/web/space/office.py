@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, LifoQueue
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.questions.requests import failed
+from weighbridge.records import NamedTuple
 from weighbridge.units import MIB
 
 MOST_ANSWER = 64 * MIB

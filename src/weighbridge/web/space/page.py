@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
 
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
 from weighbridge.units import parse_count
 from weighbridge.web.space import forms
 from weighbridge.words import LANGUAGES, Words, words_in

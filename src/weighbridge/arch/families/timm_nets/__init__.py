@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
 from weighbridge.arch.model_types import ModelType
 from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.records import NamedTuple
 from weighbridge.wording import shown
 
 # names -> (timm's class, "module:rule")

@@ -39,10 +39,10 @@ Source: timm 1.0.31 models/convnext.py; sizes of tiny to xlarge: arXiv 2201.0354
 from collections.abc import Iterator
 from itertools import groupby
 from math import log
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Param, conv, linear
 from weighbridge.arch.vision import batchnorm_buffers, layernorm
+from weighbridge.records import NamedTuple
 
 Net = Iterator[Param | Buffer]
 

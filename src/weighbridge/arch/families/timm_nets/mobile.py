@@ -9,7 +9,6 @@ the multipliers of EfficientNet: tensorflow/tpu, efficientnet_builder.py.
 
 from collections.abc import Iterable
 from math import ceil
-from typing import NamedTuple
 
 from weighbridge.arch.blueprint import conv
 from weighbridge.arch.families.timm_nets.convolutions import (
@@ -19,6 +18,7 @@ from weighbridge.arch.families.timm_nets.convolutions import (
     divisible,
     pointwise,
 )
+from weighbridge.records import NamedTuple
 
 
 class MobileStage(NamedTuple):

@@ -13,7 +13,6 @@ copies                of inputs that a kernel wants contiguous, and of what goes
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import NamedTuple
 
 import torch
 
@@ -21,6 +20,7 @@ from weighbridge.kernels import reductions as kernels
 from weighbridge.kernels.reductions import segments, sorted_bytes, sorts
 from weighbridge.lab.trace.card import Card
 from weighbridge.lab.trace.hidden.rule import FLOAT, HiddenRule, Op, accumulated, copied, size
+from weighbridge.records import NamedTuple
 from weighbridge.units import ceil_div
 
 SOURCE = "aten/src/ATen/native/cuda/Reduce.cuh"

@@ -6,12 +6,12 @@ after   taken after the outputs, until it ends
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
 from weighbridge.lab.trace.card import Card
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 
 HALF = (torch.float16, torch.bfloat16)
 FLOAT = 4  # bytes

@@ -16,7 +16,7 @@ detectors    of torchvision draw out of boxes whose values are not known. Of the
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
@@ -25,6 +25,7 @@ from weighbridge.lab.trace.patches import Notes, Patch, Patches
 from weighbridge.lab.trace.recorder import Recorder
 from weighbridge.lab.trace.shadows import cast, shadow
 from weighbridge.lab.trace.steady import Loops, Rounds
+from weighbridge.records import NamedTuple
 
 # transformers' caches
 
