@@ -113,6 +113,7 @@ def test_experts_that_bitsandbytes_leaves_alone_are_packed_by_an_older_release()
     assert first.price.money == 0 < report.remedies[1].price.money
 
 
+@pytest.mark.slow
 def test_two_small_cards_are_offered_four_bits_that_both_hold():
     report = answer("llama-3.1-70b", "infer", {"gpu": "4090:2", "engine": "vllm"})
     assert report.workload["tensor_parallel_size"] == 2
