@@ -26,7 +26,11 @@ def test_an_example_answers_at_once(opened):
     page = opened()
     page.get_by_role("button", name=re.compile(LLAMA)).click()
     settled(page)
-    assert page.locator(".side").count() == 5
+    assert [
+        one.get_attribute("data-question") for one in page.locator("[data-question]").all()
+    ] == [*("lora", "qlora", "full")]
+    assert page.locator("[data-rung]").count() >= 3
+    assert page.inner_text(".headline strong").startswith("Yes, ")
     assert "4090" in page.inner_text(".result > h2")
     assert state_of(page)["model"] == LLAMA
 
@@ -189,12 +193,50 @@ def test_a_remedy_applies_itself(opened):
 
 def test_a_row_of_fit_opens_its_own_tab(opened):
     page = opened("fit", model=LLAMA, gpu="3060")
-    row = page.locator("[data-question=infer]")
+    row = page.locator("[data-question=lora]")
     assert row.locator(".sign.no").count() == 1
+    assert "--" not in row.locator("button.offer").first.inner_text()
+    row.locator("summary").click()
+    assert "--method qlora" in row.locator(".flags code").first.inner_text()
     row.locator("button.offer").first.click()
     settled(page)
-    assert state_of(page)["task"] == "infer"
+    assert state_of(page)["task"] == "train" and state_of(page)["method"] == "qlora"
     assert verdict(page).startswith("fits")
+
+
+def test_a_format_of_the_ladder_opens_its_question(opened):
+    page = opened("fit", model=LLAMA, gpu="3060")
+    report = asked("fit", LLAMA, gpu="3060")
+    rungs = page.locator("[data-rung]")
+    assert [one.get_attribute("data-rung") for one in rungs.all()] == [
+        rung["format"] for rung in report["ladder"]
+    ]
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.rung .picture > rect[class^=s]')].map((r) => parseFloat(r.getAttribute('width')))"
+    )
+    peaks = [rung["peak_bytes"] for rung in report["ladder"]]
+    assert widths[-1] / widths[0] == pytest.approx(peaks[-1] / peaks[0], rel=0.03)
+    rung = report["ladder"][-1]
+    rungs.last.locator("button").click()
+    settled(page)
+    said = state_of(page)
+    assert said["task"] == "infer"
+    assert all(said[name] == value for name, value in rung["change"].items())
+    assert size_of(page.inner_text(".headline .figures")) == pytest.approx(
+        rung["peak_bytes"], rel=0.02
+    )
+
+
+def size_of(figures):
+    return float(re.search(r"about ([\d.]+)", figures)[1]) * 2**30
+
+
+def test_what_is_longer_than_the_scale_is_cut_and_labelled(opened):
+    page = opened("fit", model=LLAMA, gpu="3060")
+    row = page.locator("[data-question=full]")
+    told = row.locator(".cut-told text").text_content()
+    assert told == row.locator(".row-told").inner_text().split(" · ")[0]
+    assert page.locator("[data-question=qlora] .cut-told").count() == 0
 
 
 def test_formats_of_load_apply_themselves(opened):

@@ -50,7 +50,7 @@ def test_fit_draws_the_phase_that_the_answer_is_about(opened):
     settled(page)
     shown = page.locator(".parts > tbody:has-text('activations') td").first.inner_text()
     assert f"activations {shown}" in told
-    assert float(shown.split()[0]) > 9
+    assert float(shown.split()[0]) > 0.5  # with checkpointing
 
 
 @pytest.mark.parametrize(("lang", "words"), [("en", "Now name a card"), ("zh", "现在写出一张卡")])
@@ -62,7 +62,7 @@ def test_a_card_is_asked_for_calmly(opened, lang, words):
     page.keyboard.press("Enter")
     settled(page)
     assert page.locator('[data-setting="gpu"] .next').count() == 0
-    assert page.locator(".side").count() == 5
+    assert page.locator("[data-question]").count() == 3
 
 
 def test_the_first_escape_closes_the_list_and_keeps_the_text(opened):
@@ -115,9 +115,10 @@ def test_a_command_is_taken_where_a_model_was_expected(opened, command):
 def test_a_change_says_what_it_costs_and_that_it_is_another_method(opened):
     page = opened("fit", model=LLAMA, gpu="3060")
     chips = page.locator('[data-question="full"] .offer').all_inner_texts()
-    assert any("instead: QLoRA" in chip for chip in chips)
+    assert any("instead: qlora" in chip.lower() for chip in chips)
     assert not any(
-        "instead" in t for t in page.locator('[data-question="qlora"] .offer').all_inner_texts()
+        "instead" in t.lower()
+        for t in page.locator('[data-question="qlora"] .offer').all_inner_texts()
     )
     prices = page.locator(".offer small").all_inner_texts()
     assert any("slower" in price for price in prices)
@@ -127,8 +128,8 @@ def test_an_empty_file_is_told(opened, tmp_path):
     (tmp_path / "empty.json").write_text("")
     page = opened("load")
     page.set_input_files("#file", tmp_path / "empty.json")
-    page.wait_for_selector(".model .error")
-    assert page.inner_text(".model .error") == "empty.json is empty."
+    page.wait_for_selector(".files .error")
+    assert page.inner_text(".files .error") == "empty.json is empty."
 
 
 def test_a_part_has_the_same_colour_on_every_tab(opened):

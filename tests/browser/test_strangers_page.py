@@ -134,8 +134,8 @@ def test_dropped_requests(opened):
 def test_a_file_that_nobody_can_read(opened, text):
     page = opened("load")
     drop(page, "<b>odd</b>.json", text)
-    page.wait_for_selector(".model .error")
-    assert "<b>odd</b>.json" in page.inner_text(".model .error")
+    page.wait_for_selector(".files .error")
+    assert "<b>odd</b>.json" in page.inner_text(".files .error")
 
 
 def test_a_server_that_has_ended(opened):

@@ -17,6 +17,7 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.memory import LEVEL_OF
 from weighbridge.questions.fit.request import MAX
 from weighbridge.web.form import form, label, section
+from weighbridge.web.server import PAGE
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 
 TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
@@ -147,6 +148,14 @@ def test_what_stands_in_one_answer_has_colours_of_its_own():
     trained = [styles[key] for key in styles if key != "kv_cache"]
     assert len(set(served)) == len(served)
     assert len(set(trained)) == len(trained)
+
+
+def test_every_part_has_a_colour_of_its_own_in_all_pictures():
+    found = form("en")
+    parts = set(found["parts"].values()) - {"other"}
+    assert parts == found["styles"].keys()
+    css = (PAGE / "style.css").read_text()
+    assert all(f".s{style} {{ fill:" in css for style in found["styles"].values())
 
 
 @pytest.mark.slow

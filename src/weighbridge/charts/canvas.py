@@ -16,7 +16,10 @@ from weighbridge.wording import printable
 
 ID = "@picture@"  # stands for the id until the picture is whole
 CAP = 4  # half the height of a whisker's ends
-FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONTS = (  # those of Chinese signs stand behind the others, as they hold Latin ones too
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'PingFang SC', "
+    "'Microsoft YaHei', 'Noto Sans CJK SC', 'WenQuanYi Micro Hei', sans-serif"
+)
 # Thousandths of the size, of the signs from " " to "~"
 WIDTHS = (
     *(318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337),

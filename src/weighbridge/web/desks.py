@@ -183,7 +183,7 @@ def _worked(line: Connection, made: Callable[[], Desk]) -> None:
 
 def serve(line: Connection, desk: Desk) -> None:
     """Answer every line until there are no more."""
-    with suppress(EOFError, OSError):
+    with line, suppress(EOFError, OSError):
         while True:
             said = line.recv_bytes()
             todo, asked = said[:1], said[1:]

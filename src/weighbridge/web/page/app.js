@@ -169,7 +169,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
     <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
       ${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
-          <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${words[unfolded ? "form.fold" : "form.unfold"]}</span></button>` : null}
+          <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}
       <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} />
           <${Fields} ...${fields} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div>` : null}

@@ -6,28 +6,18 @@ import { size, ticks } from "./sizes.js";
 const HIGH = 30;
 const OTHER = 6; // the style of "other"
 const FAR = 2.6; // memories that a row may be long before it is cut
-const LAST = "kv_cache"; // the key that gives way
 const GAP = 0.15; // percent between segments
 
 /**
- * @typedef {{ label?: string, segments: Segment[], total: number, capacity: number | null, low?: number, high?: number, words: string }} Row
+ * @typedef {{ label?: string, segments: Segment[], total: number, capacity: number | null, low?: number, high?: number, words: string, told?: string }} Row
  */
 
-/** A style for each key, the same on every tab: where two have one style, the first of the table keeps it (what training keeps before a cache). @param {string[]} keys @param {Record<string, number>} usual @returns {Map<string, number>} */
+/** A style for each key, the same in every picture; keys without one, as those of a message, have what is left. @param {string[]} keys @param {Record<string, number>} usual @returns {Map<string, number>} */
 export function styled(keys, usual) {
-  const found = new Map([["other", OTHER]]);
-  const first = Object.keys(usual).filter((key) => key !== LAST);
-  const rank = (/** @type {string} */ key) => (first.includes(key) ? first.indexOf(key) : first.length);
-  const wanted = keys.filter((key) => key !== "other").sort((a, b) => rank(a) - rank(b));
-  const taken = new Set(wanted.map((key) => usual[key]).filter((style) => style !== undefined));
+  const taken = new Set(keys.map((key) => usual[key]));
   const free = [0, 1, 2, 3, 4, 5].filter((style) => !taken.has(style));
-  const used = new Set();
-  for (const key of wanted) {
-    const own = usual[key];
-    const style = own !== undefined && !used.has(own) ? own : free.shift() ?? OTHER;
-    used.add(style);
-    found.set(key, style);
-  }
+  const found = new Map([["other", OTHER]]);
+  for (const key of keys) if (!found.has(key)) found.set(key, usual[key] ?? free.shift() ?? OTHER);
   return found;
 }
 
@@ -54,7 +44,7 @@ export function Picture({ row, whole, styles, high = HIGH }) {
     <rect class="trough" x="0" y="3" width="100%" height=${high} rx="4" />
     ${line !== null && line < 100 ? html`<rect class="beyond" x=${`${line}%`} y="3" width=${`${100 - line}%`} height=${high} rx="4" />` : null}
     ${placed.map(({ segment, from, wide }) => html`<rect key=${segment.key} class=${`s${styles.get(segment.key) ?? OTHER}`} x=${`${from}%`} y="3" width=${`${wide}%`} height=${high}><title>${segment.name} ${segment.size}</title></rect>`)}
-    ${cut ? html`<svg x="100%" overflow="visible"><path class="cut" d=${`M-24 ${high + 5}l8 ${-high - 4}M-16 ${high + 5}l8 ${-high - 4}`} /></svg>` : null}
+    ${cut ? html`<svg x="100%" overflow="visible"><path class="cut" d=${`M-24 ${high + 5}l8 ${-high - 4}M-16 ${high + 5}l8 ${-high - 4}`} />${row.told ? html`<g class="cut-told"><rect x="-108" y=${high / 2 - 7} width="76" height="20" rx="4" /><text x="-70" y=${high / 2 + 7} text-anchor="middle">${row.told}</text></g>` : null}</svg>` : null}
     ${range ? html`<g class="range"><line x1=${`${share(row.low ?? 0)}%`} x2=${`${share(row.high ?? 0)}%`} y1=${high + 8} y2=${high + 8} />
       <line x1=${`${share(row.low ?? 0)}%`} x2=${`${share(row.low ?? 0)}%`} y1=${high + 5} y2=${high + 11} /><line x1=${`${share(row.high ?? 0)}%`} x2=${`${share(row.high ?? 0)}%`} y1=${high + 5} y2=${high + 11} /></g>` : null}
     ${line !== null ? html`<line class="limit-edge" x1=${`${line}%`} x2=${`${line}%`} y1="0" y2=${high + 6} /><line class="limit" x1=${`${line}%`} x2=${`${line}%`} y1="0" y2=${high + 6} />` : null}

@@ -6,6 +6,7 @@ import { size } from "./sizes.js";
 
 const LEAST = 0.012; // of the whole: a smaller part is among the others
 const MOST = 5;
+const KEPT = "activations"; // which are never among the others
 
 /** @param {Component[]} components */
 const total = (components) => components.reduce((sum, one) => sum + one.bytes.expected, 0);
@@ -118,7 +119,7 @@ export function segments(form, phase, only) {
   /** @type {Segment[]} */
   const found = [];
   for (const [key, nbytes] of [...sums].sort((a, b) => b[1] - a[1])) {
-    const large = only ? only.has(key) : found.length < MOST && nbytes >= whole * LEAST;
+    const large = only ? only.has(key) : (found.length < MOST || key === KEPT) && nbytes >= whole * LEAST;
     if (key !== "other" && large) found.push({ key, name: form.words[`part.${key}`] ?? key, nbytes, size: size(nbytes, "") });
     else rest += nbytes;
   }
@@ -152,7 +153,8 @@ export function common(form, phases) {
     for (const one of segments(form, phase)) most.set(one.key, Math.max(most.get(one.key) ?? 0, one.nbytes));
   }
   most.delete("other");
-  return new Set([...most].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([key]) => key));
+  const rank = (/** @type {[string, number]} */ [key, nbytes]) => (key === KEPT ? Infinity : nbytes);
+  return new Set([...most].sort((a, b) => rank(b) - rank(a)).slice(0, 7).map(([key]) => key));
 }
 
 /** The colours of several rows, once. @param {{ rows: { segments: Segment[] }[], styles: Map<string, number> }} props */
@@ -184,8 +186,8 @@ export function Phases({ report, form, unit, capacity, peak, table = null }) {
 
 /** @typedef {{ label: string, mark: string, report: Report | null, capacity: number | null, told: string, key: string }} Side */
 
-/** Rows of several answers on one scale. @param {{ sides: Side[], form: Form, unit: string, below?: (at: number) => any }} props */
-export function Sides({ sides, form, unit, below = () => null }) {
+/** Rows of several answers on one scale, which others may share. @param {{ sides: Side[], form: Form, unit: string, below?: (at: number) => any, scale?: number }} props */
+export function Sides({ sides, form, unit, below = () => null, scale = 0 }) {
   const peaks = sides.map((side) => {
     const device = side.report ? fullest(side.report) : undefined;
     return device && deciding(device, side.mark === "no");
@@ -195,10 +197,10 @@ export function Sides({ sides, form, unit, below = () => null }) {
     const phase = peaks[at];
     const parts = phase ? segments(form, phase, keys) : [];
     return { segments: parts, total: phase ? total(phase.components) : 0, capacity: side.capacity,
-      low: phase?.bytes.low, high: phase?.bytes.high,
+      low: phase?.bytes.low, high: phase?.bytes.high, told: phase ? size(total(phase.components), unit) : "",
       words: `${side.label}: ${side.told}; ${parts.map((p) => `${p.name} ${size(p.nbytes, unit)}`).join(", ")}` };
   });
-  const whole = extent(rows);
+  const whole = Math.max(scale, extent(rows));
   const styles = styled([...keys], form.styles ?? {});
   const rooms = new Set(sides.map((side) => side.capacity));
   return html`<div class="sides">

@@ -1,15 +1,17 @@
 // An answer: the blocks of its screen in their order, and what the report holds behind them.
 import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
+import { extent, Picture } from "./bars.js";
 import { size } from "./sizes.js";
-import { OOM } from "./state.js";
-/** @import { Block, Cell, Change, Fit, Form, Grid, Headline, Lines, Paste, Question, Remedy, Report, Screen, Shown, Words } from "./types.js" */
+import { OOM, settingsOf, spelled } from "./state.js";
+/** @import { Block, Cell, Change, Fit, Form, Grid, Headline, Lines, Paste, Question, Remedy, Report, Rung, Screen, Shown, Words } from "./types.js" */
 
 /**
  * @typedef {{ shown: Shown, form: Form, unit: string, apply: (change: Change) => void,
  *   open: (task: string, change: Change) => void, seeking: boolean }} ResultProps
  */
 
+const NEEDS = new Map([["needs", 14]]); // the style of a bar that has no parts
 const MESSAGE = { devices: [] }; // which holds no parts but those of its bar
 
 /** @param {ResultProps} props */
@@ -19,7 +21,8 @@ export function Result(props) {
   if (!screen) return null;
   const steps = shown.task === "train" ? phasesOf(screen, shown.answer.report) : null;
   const sections = screen.sections.map((section) => section.filter((block) => block !== steps)).filter((section) => section.length);
-  const rest = together(shown.task === "fit" ? sections.slice(1) : sections);
+  const drawn = shown.task === "fit" ? [ladderOf(screen, shown.answer.report)] : [];
+  const rest = together((shown.task === "fit" ? sections.slice(1) : sections).map((section) => section.filter((block) => !drawn.includes(/** @type {any} */ (block)))).filter((section) => section.length));
   return html`<article class=${`result of-${shown.task}`}>
     <h2 id="answer" tabindex="-1">${screen.title}</h2>
     ${shown.task === "fit" ? html`<${FitAnswer} ...${props} />` : null}
@@ -29,6 +32,13 @@ export function Result(props) {
       ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
     <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>
   </article>`;
+}
+
+/** The table of the formats to run it in, which is drawn. @param {Screen} screen @param {Fit} fit @returns {Grid | undefined} */
+function ladderOf(screen, fit) {
+  const rungs = fit.ladder?.length;
+  const found = screen.sections.flat().find((block) => rungs && block.block === "grid" && block.rows.length === rungs);
+  return found?.block === "grid" ? found : undefined;
 }
 
 /** The table of a step's phases, which stands below their picture. @param {Screen} screen @param {Report} report */
@@ -181,25 +191,55 @@ export async function copyText(text, shown) {
   }
 }
 
-/** The five questions, a row each, with what would make each fit. @param {ResultProps} props */
+/** Whether it can be run, and in which formats; below, the other questions, each with what would make it fit. @param {ResultProps} props */
 function FitAnswer({ shown, form, unit, open, seeking }) {
   /** @type {Fit} */
   const fit = shown.answer.report;
   const words = form.words;
-  const lead = /** @type {Screen} */ (shown.answer.screen).sections[0] ?? [];
-  const sides = fit.questions.map((question) => {
+  const screen = /** @type {Screen} */ (shown.answer.screen);
+  const lead = screen.sections[0] ?? [];
+  const grid = ladderOf(screen, fit);
+  const rungs = grid ? (fit.ladder ?? []) : [];
+  const asked = fit.questions.map((question, at) => ({ question, at })).filter(({ question }) => !grid || besideLadder(question, fit));
+  const sides = asked.map(({ question }) => {
     const verdict = question.verdict;
     const needs = verdict?.per_device?.expected ?? null;
     const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
     return { key: question.method ?? question.task, label: words[`question.${question.method ?? question.task}`] ?? question.task, mark: markOf({ verdict }), report: question.report,
       capacity: verdict?.usable_bytes ?? null, told: needs === null ? words["verdict.unknown"] ?? "" : `${size(needs, unit)} · ${margin}` };
   });
+  const bars = rungs.map((rung) => ({ segments: [], total: rung.peak_bytes, capacity: rung.usable_bytes, words: "" }));
+  const needs = asked.map(({ question }) => ({ segments: [], total: question.verdict?.per_device?.expected ?? 0, capacity: question.verdict?.usable_bytes ?? null, words: "" }));
+  const scale = extent([...bars, ...needs]);
   /** @param {number} at */
-  const below = (at) => html`<${Offers} question=${fit.questions[at]} prices=${shown.answer.prices?.[at] ?? []} words=${words} unit=${unit} open=${open} />`;
+  const below = (at) => html`<${Offers} question=${asked[at]?.question} prices=${shown.answer.prices?.[asked[at]?.at ?? -1] ?? []} form=${form} unit=${unit} open=${open} />`;
   return html`<section class="blocks answer">
     ${lead.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<div key=${i} class=${`headline ${line.mark ?? "plain"}`}><p class="verdict"><${Sign} mark=${line.mark} words=${words} /> <strong>${line.text}</strong></p></div>`)}</div>` : null))}
+    ${grid ? html`<${Ladder} grid=${grid} rungs=${rungs} scale=${scale} words=${words} unit=${unit} open=${open} />` : null}
     ${seeking ? html`<p class="seeking">${words["seeking"]}</p>` : null}
-    <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} /></section>`;
+    <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} scale=${scale} /></section>`;
+}
+
+/** Whether a question stands beside the formats: training, what was asked for, and serving where no format has room here. @param {Question} question @param {Fit} fit */
+function besideLadder(question, fit) {
+  const name = question.method === "full" ? "train" : question.method ?? question.task;
+  const rung = fit.answer?.rung;
+  return question.task === "train" || (name === "infer" ? !rung || Boolean(rung.change["gpu"]) : name === fit.for);
+}
+
+/** The formats to run it in, a row each, to the scale of the other questions. @param {{ grid: Grid, rungs: Rung[], scale: number, words: Words, unit: string, open: (task: string, change: Change) => void }} props */
+function Ladder({ grid, rungs, scale, words, unit, open }) {
+  return html`<div class="ladder"><h3>${grid.columns[0]?.head}</h3>${rungs.map((rung, at) => {
+    const row = grid.rows[at] ?? [];
+    const [label, engine, needs, ...more] = row;
+    const told = size(rung.peak_bytes, unit);
+    const bar = { segments: [{ key: "needs", name: told, nbytes: rung.peak_bytes, size: "" }], total: rung.peak_bytes, capacity: rung.usable_bytes, told, words: `${label?.text}: ${told}` };
+    const limits = more.map((cell, i) => (cell.text && grid.columns[i + 3]?.right ? `${cell.text} ${grid.columns[i + 3]?.head}` : cell.text)).filter(Boolean).join(" · ");
+    return html`<section key=${at} class=${`side rung ${needs?.mark ?? ""}`} data-rung=${rung.format}>
+      <h3><${Sign} mark=${needs?.mark ?? null} words=${words} /> ${label?.text} <span class="dim">${engine?.text}</span><span class="row-told">${needs?.text}</span></h3>
+      <${Picture} row=${bar} whole=${scale} styles=${NEEDS} high=${14} />
+      <p class="offers"><span class="dim">${limits}</span> <button type="button" class="link" aria-label=${`${words["open.infer"]}: ${label?.text}`} onClick=${() => open("infer", { ...rung.change })}>${words["open.infer"]}</button></p></section>`;
+  })}</div>`;
 }
 
 /** That a change is another method, and which. @param {Remedy} one @param {Question} question @param {Words} words */
@@ -209,17 +249,31 @@ function instead(one, question, words) {
   return html`<strong>${words["offer.instead"]?.replace("{method}", () => words[`method.${method}`] ?? method)}</strong> `;
 }
 
-/** @param {{ question: Question | undefined, prices: string[], words: Words, unit: string, open: (task: string, change: Change) => void }} props */
-function Offers({ question, prices, words, unit, open }) {
+/** A change in words: "4 bit (nf4)", "Sequence length 1024". @param {Change} change @param {string} task @param {Form} form */
+function spokenChange(change, task, form) {
+  const labels = new Map(settingsOf(form, task).map((one) => [one.name, one.label]));
+  return Object.entries(change).filter(([name]) => name !== "method").map(([name, value]) => {
+    const text = spelled(value);
+    const bits = name === "quantization" ? form.bits[text] : undefined;
+    if (bits) return (form.words["change.bits"] ?? "").replace("{bits}", String(Math.round(bits))).replace("{form}", () => text);
+    if (name === "engine" || name === "gpu") return text;
+    return value === true ? labels.get(name) ?? name : `${labels.get(name) ?? name}: ${text}`;
+  }).join(", ");
+}
+
+/** @param {{ question: Question | undefined, prices: string[], form: Form, unit: string, open: (task: string, change: Change) => void }} props */
+function Offers({ question, prices, form, unit, open }) {
   if (!question) return null;
+  const words = form.words;
   const base = question.method ? { method: question.method } : {};
   const remedies = question.verdict?.fits === "yes" ? [] : offered(question);
   /** @param {Remedy} remedy */
   const after = (remedy) => size(remedy.per_device?.expected ?? remedy.peak_bytes, unit);
   return html`<div class="offers">
     ${remedies.map(({ one, at }) => html`<button key=${at} type="button" class="offer" onClick=${() => open(question.task, { ...base, ...one.change })}>
-      <${Sign} mark=${one.fits} words=${words} /> ${after(one)} ${instead(one, question, words)}<code>${one.flags}</code>${prices[at] ? html` <small>${prices[at]}</small>` : null}</button>`)}
-    <button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button></div>`;
+      <${Sign} mark=${one.fits} words=${words} /> ${after(one)} ${instead(one, question, words)}${spokenChange(one.change, question.task, form)}${prices[at] ? html` <small>${prices[at]}</small>` : null}</button>`)}
+    <button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button>
+    ${remedies.length ? html`<details class="flags"><summary>${words["offer.flags"]}</summary><ul>${remedies.map(({ one, at }) => html`<li key=${at}><code>${one.flags}</code></li>`)}</ul></details>` : null}</div>`;
 }
 
 /** Several answers on one scale; what was not answered says why. @param {ResultProps} props */

@@ -33,6 +33,7 @@ export interface Form {
   launches: { words: string[]; snippets: string[] };
   parts: Record<string, string>;
   styles: Record<string, number>;
+  bits: Record<string, number>;
 }
 
 export interface Cell { text: string; mark: Mark; tone: string }
@@ -64,7 +65,11 @@ export interface Verdict { fits: string; tight?: boolean; usable_bytes: number; 
 export interface Remedy { change: Change; peak_bytes: number; fits: string; flags: string; cost: string; per_device?: Bytes | null; kind: string }
 export interface Report { task: string; devices: Device[]; workload: Record<string, unknown>; verdict: Verdict | null; remedies: Remedy[]; model: { name: string } }
 export interface Question { task: string; method: string | null; verdict: Verdict | null; report: Report | null; remedies: Remedy[] }
-export interface Fit { questions: Question[]; accelerators: { name: string }[] }
+export interface Rung {
+  change: Change; format: string; bits: number | null; engine: string; accelerator: string; count: number; fits: string;
+  peak_bytes: number; usable_bytes: number; margin_bytes: number; layers_on_card: number[] | null; largest_context: number | null;
+}
+export interface Fit { questions: Question[]; accelerators: { name: string }[]; ladder?: Rung[]; for: string; answer?: { rung: Rung | null } | null }
 export interface Failure { code: number; message: string; setting?: string; wants?: string }
 
 export interface Answer {
