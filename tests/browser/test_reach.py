@@ -15,6 +15,7 @@ STATES = {
     "gpus": ("gpus", {"pattern": "h100"}),
     "models": ("models", {"pattern": "qwen3"}),
     "accuracy": ("accuracy", {"engine": "vllm"}),
+    "oom": ("oom", {"model": LLAMA, "gpu": "4090"}),
     "welcome": ("fit", {}),
     "error": ("infer", {"model": LLAMA, "context": "many"}),
 }

@@ -104,8 +104,14 @@ class Desks:
         threading.Thread(target=self._ready, args=(b"",), daemon=True).start()
 
     def close(self) -> None:
+        """End all processes; who waits for one hears that it ended, and closes its line."""
+        with self._change:
+            free = [*self._free]
         for seat in self._all:
-            seat.stop()
+            if seat in free:
+                seat.stop()
+            else:
+                seat.kill()
 
 
 class _Seat:
@@ -144,9 +150,14 @@ class _Seat:
         return self._running.line
 
     def stop(self) -> None:
-        if self._running is not None:
-            self._running.stop()
-            self._running = None
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def kill(self) -> None:
+        running = self._running
+        if running is not None:
+            running.process.kill()
 
 
 def _told(why: str) -> bytes:
