@@ -25,6 +25,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import all_types
 from weighbridge.catalogue import pipelines
 from weighbridge.cli.menu import COMMANDS, menu
+from weighbridge.cli.questions import EVERY
 from weighbridge.quantization.schemes import NAMES, scheme
 from weighbridge.units import human_count
 from weighbridge.view.lists import gpus as gpus_screen
@@ -37,8 +38,12 @@ NOTE = "<!-- written by tools/docs.py -->\n"
 def commands() -> Iterator[str]:
     yield "# Commands\n"
     yield NOTE
-    yield "You need this page if you look for a flag. `weighbridge load --help` prints a part.\n"
+    yield (
+        "You need this page if you look for a flag. `weighbridge infer --help` prints the common "
+        "ones, `--help-all` all.\n"
+    )
     context = click.Context(menu, info_name="weighbridge", max_content_width=90)
+    context.meta[EVERY] = True
     for name in ("", *COMMANDS):
         command = menu if not name else menu.get_command(context, name)
         inner = context if not name else click.Context(command, info_name=name, parent=context)

@@ -630,7 +630,7 @@ def test_explain_shows_every_formula(weighbridge):
 
 
 def test_help_names_every_flag_of_the_contract(weighbridge):
-    out = weighbridge("infer", "--help")[1]
+    out = weighbridge("infer", "--help-all")[1]
     for flag in (
         *("--engine", "--engine-version", "--context", "--max-model-len", "--prompt-len"),
         *("--max-new-tokens", "--batch-size", "--image-size", "--images", "--audio-seconds"),

@@ -428,7 +428,7 @@ def test_known_names(name):
         ("nf5", "nf4"),
         ("gptq-5bit-g128", "gptq-4bit-g128"),
         ("Q4_K_X", "Q4_K_M"),
-        ("zzz", "known: "),
+        ("zzz", "people use nf4, "),
     ],
 )
 def test_unknown_names_get_the_nearest(name, hint):

@@ -15,6 +15,7 @@ from weighbridge.records import NamedTuple
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import MOST, Setting
 from weighbridge.workload import FIT, TABLES, engines_of
+from weighbridge.workload.common import COMMON
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -26,23 +27,6 @@ PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its 
     "number": {"type": "number"},
     "flag": {"type": "boolean"},
     "words": {"type": "array", "items": TEXT},
-}
-COMMON: Mapping[str, tuple[str, ...]] = {  # settings that a schema has; `settings` tells the others
-    "fit": (
-        *("gpu", "gpu_memory", "engine", "quantization", "context", "batch_size", "seq_len"),
-        *("checkpointing", "shard", "tensor_parallel_size", "kv_cache_dtype", "ram"),
-    ),
-    "infer": (
-        *("gpu", "gpu_memory", "engine", "quantization", "dtype", "context", "batch_size"),
-        *("kv_cache_dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_num_seqs"),
-        *("n_gpu_layers", "cache_type_k", "cache_type_v", "parallel", "ram"),
-    ),
-    "train": (
-        *("gpu", "gpu_memory", "method", "framework", "seq_len", "batch_size", "optimizer"),
-        *("checkpointing", "precision", "quantization", "lora_r", "lora_targets", "shard"),
-        *("gradient_accumulation", "loss", "attention", "ram"),
-    ),
-    "load": ("gpu", "gpu_memory", "quantization", "dtype", "device_map", "ram"),
 }
 SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
 FORMS = ("markdown", "json")

@@ -8,7 +8,7 @@ two numbers (--image-size), and in --gpu where what stands beside it names no ca
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +31,8 @@ from weighbridge.cli.options import (
 )
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
-from weighbridge.workload import MOST_BESIDE, TABLES
+from weighbridge.workload import MOST_BESIDE, TABLES, engines_of
+from weighbridge.workload.common import COMMON
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -179,26 +180,84 @@ def asked(
 # Commands whose options are settings of a table, listed in its sections
 
 
+FEW = 25  # settings that are listed without being asked for
+EVERY = "weighbridge.every"  # in a context: whether all settings are listed
+TYPED = "weighbridge.typed"  # in a context: the words of the command
+
+
 class Sections(click.Command):
-    """A command whose settings are listed by their sections."""
+    """A command whose settings are listed by their sections: those of an engine that is named, else
+    the common ones; all of them with --help-all."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = list(args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         table = TABLES[self.name or ""]
+        listed = _listed(self.name or "", ctx)
         named: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
             line = option.get_help_record(ctx)
-            if line is not None and isinstance(option, click.Option):
-                setting = table.get(option.name or "")
+            if line is None or not isinstance(option, click.Option):
+                continue
+            setting = table.get(option.name or "")
+            if setting is None or setting.name in listed:
                 named.setdefault(setting.section if setting else "Options", []).append(line)
         for title, lines in named.items():
             with formatter.section(title):
                 formatter.write_dl(lines)
+        left = len(table) - len(listed)
+        if left:
+            own = "; --engine NAME --help shows those of one engine" if "engine" in table else ""
+            formatter.write_paragraph()
+            formatter.write_text(f"{left} more settings: --help-all shows them{own}.")
+
+
+def _all_told(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        ctx.meta[EVERY] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+def _listed(task: str, ctx: click.Context) -> set[str]:
+    """Return the names of the settings that help lists."""
+    table = TABLES[task]
+    if ctx.meta.get(EVERY) or len(table) <= FEW:
+        return set(table)
+    engine = _engine(ctx.meta.get(TYPED, ()))
+    if "engine" not in table or not engine:
+        return set(COMMON[task]) & set(table)
+    return {name for name, one in table.items() if engine in (engines_of(one) or (engine,))}
+
+
+def _engine(typed: Sequence[str]) -> str:
+    """Return the engine that a command names; "" where it names none that we know."""
+    from weighbridge.engines.table import ENGINES, engine
+
+    words = [each for word in typed for each in word.split("=", 1)]
+    named = next((b for a, b in pairwise(words) if a == "--engine"), "")
+    try:
+        return engine(named).name if named else ""
+    except UsageError:
+        return named if named in ENGINES else ""
 
 
 def options(table: "Table") -> Iterator[click.Option]:
-    """One option a setting; values are read by the table, which says what is wrong with them."""
+    """One option a setting; values are read by the table, which says what is wrong with them. Where
+    help leaves some out, one more lists all."""
     for setting in table.values():
         yield _option(setting)
+    if len(table) > FEW:
+        yield click.Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_all_told,
+            help="Show all settings, and exit.",
+        )
 
 
 def _option(setting: "Setting[Any]") -> click.Option:

@@ -103,4 +103,8 @@ def engine(name: str) -> Engine:
             f"--engine {name!r}: not yet; nearest is --engine {NOT_YET[plain]}, "
             "which takes memory by other rules"
         )
-    raise UsageError(f"--engine {name!r} is not known; known: {', '.join(ENGINES)}")
+    from difflib import get_close_matches
+
+    near = get_close_matches(plain, ENGINES, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(f"--engine {name!r} is not known; {hint}known: {', '.join(ENGINES)}")

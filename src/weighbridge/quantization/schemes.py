@@ -46,6 +46,10 @@ class StoredTensor(NamedTuple):
     source: str
 
 
+# Of all those in NAMES, what is named where none is near to what was typed
+OFTEN = ("nf4", "bnb-int8", "fp8", "awq", "gptq", "Q4_K_M", "Q6_K", "Q8_0")
+
+
 def scheme(name: str) -> Scheme:
     """Return the format called `name`, GGUF types in capitals or not. Raises UsageError with the
     nearest names."""
@@ -62,8 +66,9 @@ def scheme(name: str) -> Scheme:
 
     close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
     spelled = [known for known in NAMES if known.lower() in close]
-    hint = f"did you mean {', '.join(spelled)}?" if spelled else f"known: {', '.join(NAMES)}"
-    raise UsageError(f"{name!r} is not a format of weights; {hint}")
+    hint = f"did you mean {', '.join(spelled)}?" if spelled else f"people use {', '.join(OFTEN)}"
+    more = "`weighbridge load MODEL --details` lists all"
+    raise UsageError(f"{name!r} is not a format of weights; {hint}; {more}")
 
 
 def stored(

@@ -136,6 +136,16 @@ def phase_name(answer: ShownAnswer, name: str) -> str:
     return answer.say.named("phase", name)
 
 
+def phases_differ(answer: ShownAnswer) -> bool:
+    """Tell whether the phases after loading show several numbers: if not, the bar says it all."""
+    told = {
+        answer.sizes.bare(phase.at("driver").expected)
+        for phase in answer.device.phases
+        if phase.name != "load"
+    }
+    return len(told) > 1 or answer.full
+
+
 def phases(answer: ShownAnswer) -> Grid:
     """Return the bytes expected of each phase of the fullest device; that of the bar is marked."""
     heads, values = [Column()], [Cell(answer.sizes.unit, None, "dim")]

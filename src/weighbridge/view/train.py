@@ -7,7 +7,7 @@ from weighbridge.units import human_count
 from weighbridge.view import scripts
 from weighbridge.view.changes import asks, smallest, unhelped
 from weighbridge.view.load import ram
-from weighbridge.view.parts import phases
+from weighbridge.view.parts import phases, phases_differ
 from weighbridge.view.records import Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
@@ -56,7 +56,8 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         yield from _changes(answer)
     else:
         yield from _next(answer)
-    yield (phases(answer),)
+    if phases_differ(answer):
+        yield (phases(answer),)
     yield from _room(answer)
     yield (lines(*_facts(answer)),)
 
