@@ -86,7 +86,7 @@ def test_so_many_as_can_hold_it_together():
         ({"shard": "zero3"}, {}),
         ({"shard": "none"}, {"shard": "fsdp2"}),
         ({"shard": "none", "pinned": ("shard",)}, None),
-        ({"task": "infer", "engine": "vllm"}, {"tensor_parallel_size": 2}),
+        ({"task": "infer", "engine": "vllm"}, {}),
         ({"task": "infer", "engine": "vllm", "pinned": ("data_parallel_size",)}, None),
         ({"task": "infer"}, {}),
         ({"task": "load"}, {}),
@@ -154,3 +154,10 @@ def test_loading_is_told_of_all_devices_as_one():
     assert case("infer", gpu="a100-80gb:2").room == room
     assert case("load", gpu="a100-80gb:2").room == 2 * room
     assert case("load", gpu="a100-80gb:2").count == 2
+
+
+def test_more_cards_have_the_name_that_was_typed():
+    assert more(gpu="H100", needs=90 * GIB)[0]["gpu"] == "H100:2"
+    assert more(gpu="rtx-4090:2", needs=30 * GIB, used=2)[0]["gpu"] == "rtx-4090:4"
+    assert more(gpu="2x RTX 4090", needs=30 * GIB, used=2)[0]["gpu"] == "4090:4"
+    assert more(gpu="p5.48xlarge", needs=90 * GIB, used=8)[0]["gpu"] == "h100-sxm:16"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.remedies.made import case, of_kind
-from weighbridge.remedies.formats import BITS, has_bfloat16, has_float8, least, moves, width
+from weighbridge.remedies.formats import BITS, has_bfloat16, least, moves, stores_float8, width
 
 # Bytes of a block x 8 / its elements: llama.cpp's ggml-common.h; mlx has a scale and a bias of 16
 # bits for 64; mixtures are not below their smallest type
@@ -89,11 +89,11 @@ def test_weights_in_fewer_bits():
     [
         ("4090", True, True),  # 8.9
         ("h100", True, True),
-        ("a100-80gb", False, True),  # 8.0
-        ("3090", False, True),
+        ("a100-80gb", True, True),  # 8.0 and later store it
+        ("3090", True, True),
         ("t4", False, False),  # 7.5
     ],
 )
-def test_what_a_card_multiplies(gpu, narrow, half):
+def test_what_a_card_reads(gpu, narrow, half):
     asked = case("infer", gpu=gpu)
-    assert (has_float8(asked), has_bfloat16(asked)) == (narrow, half)
+    assert (stores_float8(asked), has_bfloat16(asked)) == (narrow, half)

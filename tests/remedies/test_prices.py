@@ -16,6 +16,7 @@ STATED = {
     "tensor parallel": (0, 1, 0, 0),
     "pipeline parallel": (0, 3, 0, 0),
     "kv cache": (1.5, 0, 0, 0),
+    "kv cache in 4 bits": (12, 0, 0, 0),  # 4 %
     "files": (0, 0, 0, 6),
     "server": (0, 0, 0, 6),
     "flags": (0, 1, 0, 0),
@@ -86,6 +87,8 @@ def test_weights_that_cross_the_bus():
     assert crossing(1.0).price == Price(speed=160)
     assert crossing(0.25).price == Price(speed=40)
     assert crossing(0.01).price == Price(speed=10)
+    assert crossing(0.1, 3200.0).price == Price(speed=200)  # 32 GB/s: a hundred times slower
+    assert crossing(1.0, 16.0).price == Price(speed=20)
     told = {0.01: "1%", 0.0099: "1.0%", 0.001: "0.1%", 0.0009: "less than 0.1%"}
     assert all(crossing(n).words.startswith(f"{words} of") for n, words in told.items())
 

@@ -49,7 +49,11 @@ def test_what_ranks_hold_each():
     ("settings", "said"),
     [
         ({"engine": "vllm", "gpu": "4090"}, True),
-        ({"engine": "vllm", "gpu": "a100-80gb"}, False),  # no float8: 8.0
+        (
+            {"engine": "vllm", "gpu": "a100-80gb"},
+            True,
+        ),  # it reads float8, and multiplies in 16 bits
+        ({"engine": "vllm", "gpu": "t4"}, False),
         ({"engine": "llama.cpp"}, True),
         ({"engine": "llama.cpp", "cache_type_k": "f16"}, True),
         ({"engine": "llama.cpp", "cache_type_k": "q8_0"}, False),
@@ -61,6 +65,35 @@ def test_what_ranks_hold_each():
 )
 def test_keys_and_values_in_eight_bits(settings, said):
     assert bool(found("kv cache", **settings)) is said
+
+
+def test_files_of_llama_cpp_have_keys_and_values_in_four_bits_as_well():
+    four = {"cache_type_k": "q4_0", "cache_type_v": "q4_0"}
+    assert offered("kv cache", engine="llama.cpp")[1:] == [four]
+    assert offered("kv cache", engine="ollama")[1:] == [{"kv_cache_dtype": "q4_0"}]
+    assert offered("kv cache", engine="vllm")[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"engine": "vllm", "gpu": "a100-80gb"}, True),
+        ({"engine": "sglang", "gpu": "4090"}, True),
+        ({"engine": "vllm", "gpu": "t4"}, False),
+        ({"engine": "vllm", "gpu": "4090", "pinned": ("quantization",)}, False),
+        ({"engine": "vllm", "gpu": "4090", "quantization": "awq-4bit-g128"}, False),
+        ({"engine": "llama.cpp"}, False),
+    ],
+)
+def test_weights_and_cache_in_eight_bits_at_once(settings, said):
+    both = found("8 bits", **settings)
+    assert bool(both) is said
+    for move in both:
+        assert move.change["quantization"] == "fp8"
+        assert "kv_cache_dtype" in move.change
+        assert move.alone
+        assert move.leaves == {"weights": 0.5}
+        assert {"weights", "kv_cache"} <= move.touches
 
 
 def test_graphs_can_be_left_out_once():
@@ -153,11 +186,13 @@ def test_what_is_lacking_goes_to_the_host(needs, away):
 
 
 def test_what_crosses_the_bus():
-    """11 of 90 GiB for every token: 800 % slower where all of it does, so 97.8 %; and of a device
-    with next to nothing on it all."""
+    """11 of 90 GiB for every token: 64 times slower where all of it does, by the 2,039 GB/s of an
+    A100 and the bus; 800 % of a card of unknown bandwidth; of next to nothing all."""
     first, _ = found("offload", engine="vllm", needs=90 * GIB)
-    assert first.points == pytest.approx(160 * 11 / 90)
-    first, _ = found("offload", engine="vllm", needs=1)
+    assert first.points == pytest.approx(20 * 2039 / 32 * 11 / 90, rel=0.01)
+    unknown, _ = found("offload", engine="vllm", gpu="mi325x", needs=90 * GIB)
+    assert unknown.points == pytest.approx(160 * 11 / 90)
+    first, _ = found("offload", engine="vllm", gpu="mi325x", needs=1)
     assert first.points == 160
 
 

@@ -62,6 +62,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     graphs: str = ""  # setting that switches CUDA graphs off
     offloads: bool = False  # --cpu-offload-gb leaves weights in host memory
     small_cache: Mapping[str, str] = {}  # settings for keys and values in 8 bits
+    least_cache: Mapping[str, str] = {}  # ... in 4 bits
 
     # How far its answers are from published runs (weighbridge.bounds)
     peers: str = ""  # kind of engines that err alike

@@ -84,7 +84,7 @@ def _more(case: RemedyCase) -> Iterator[Move]:
     ):  # ranks that were asked for, of which there are too few devices
         words = f"{used} x {here.name}"
         cost = prices.hardware(case.count, used, words)
-        yield Move(kind="more devices", change={"gpu": named(here, used)}, cost=cost, touches=ALL)
+        yield Move(kind="more devices", change={"gpu": typed(case, used)}, cost=cost, touches=ALL)
         return
     need = _needed(case)
     most = max(MACHINE, 4 * case.count)
@@ -94,7 +94,7 @@ def _more(case: RemedyCase) -> Iterator[Move]:
             continue
         yield Move(
             kind="more devices",
-            change={"gpu": named(here, count), **shared},
+            change={"gpu": typed(case, count), **shared},
             cost=prices.hardware(case.count, count, f"{count} x {here.name}"),
             touches=OF_RANKS if case.task == "train" else ALL,
         )
@@ -114,10 +114,23 @@ def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
         if case.effective["shard"] in SHARES:
             return {}
         return {"shard": "fsdp2"} if case.free("shard") else None
-    if case.kind.server:
-        free = case.free(*SPREAD)
-        return {"tensor_parallel_size": count} if free else None
-    return {}
+    # Servers spread over the cards that are named by themselves
+    return None if case.kind.server and not case.free(*SPREAD) else {}
+
+
+def typed(case: RemedyCase, count: int) -> str:
+    """Name so many of the card that was asked about, under the name that was typed."""
+    from weighbridge.accelerators.names import find
+    from weighbridge.errors import UsageError
+
+    assert case.part is not None
+    name = str(case.workload.gpu).partition(":")[0]
+    try:
+        own = find(name)
+    except UsageError:
+        return named(case.part, count)
+    alone = own.part is case.part and own.count == 1
+    return f"{name}:{count}" if alone and count > 1 else named(case.part, count)
 
 
 def named(part: "Part", count: int) -> str:

@@ -107,12 +107,13 @@ def suits(form: str, case: RemedyCase) -> bool:
     return kind.reads == "gguf" or kind.metal or compiled(case.part)
 
 
-def has_float8(case: RemedyCase) -> bool:
-    """Tell whether the card multiplies in 8 bits."""
-    from weighbridge.accelerators.chips import FLOAT8_SINCE
+def stores_float8(case: RemedyCase) -> bool:
+    """Tell whether kernels of the card read keys and values in 8 bits: it need not multiply in
+    them (vllm 0.33 v1/attention/backends/flashinfer.py; as of bfloat16's cards, assumed)."""
+    from weighbridge.accelerators.chips import BFLOAT16_SINCE
 
     part = case.part
-    return part is None or (part.capability is not None and part.capability >= FLOAT8_SINCE)
+    return part is None or (part.capability is not None and part.capability >= BFLOAT16_SINCE)
 
 
 # Classes that cap their scores, which sdpa does not: transformers 5.23 models/*/modeling_*.py

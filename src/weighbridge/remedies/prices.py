@@ -22,7 +22,8 @@ ON_HOST = {  # its flag, and percent slower where all of them are there (assumed
     "experts": ("--n-cpu-moe", 150),
     "layers": ("--n-gpu-layers", 400),
 }
-ACROSS = 800  # percent slower where all weights come from the host (assumed)
+BUS = 32.0  # GB/s at which weights come from the host: PCIe 4.0 x16 (PCI-SIG)
+ACROSS = 800  # percent slower where all of them do, of a card of unknown bandwidth (assumed)
 AGAIN = 2.0  # each further change of a set: one more thing to keep in mind (assumed)
 
 ASSUMED = "assumed: no published figure"
@@ -48,6 +49,11 @@ CHANGES: Mapping[str, Cost] = {
         price=Price(quality=1.5),
         words="keys and values in 8 bits: a small loss",
         source="https://docs.vllm.ai/en/latest/features/quantization/quantized_kvcache/",
+    ),
+    "kv cache in 4 bits": Cost(
+        price=Price(quality=12.0),
+        words="keys and values in 4 bits: perplexity 4 % up on GLM-5.1, more on some models",
+        source="https://github.com/ikawrakow/ik_llama.cpp/pull/1821",
     ),
     "files": Cost(
         price=Price(effort=OTHER),
@@ -222,10 +228,12 @@ def less(was: int, now: int, words: str, quality: float) -> Cost:
     )
 
 
-def crossing(share: float) -> Cost:
-    """Price a part of the weights that is read from the host for every token."""
+def crossing(share: float, bandwidth: float | None = None) -> Cost:
+    """Price a part of the weights that is read from the host for every token, of a card that reads
+    its own memory at so many GB/s."""
+    slower = ACROSS if bandwidth is None else 100 * max(1.0, bandwidth / BUS)
     return Cost(
-        price=Price(speed=max(10.0, ACROSS * share * SLOWER)),
+        price=Price(speed=max(10.0, slower * share * SLOWER)),
         words=f"{_percent(share)} of what is held crosses the bus for every token: much slower",
         source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
     )

@@ -12,6 +12,7 @@ ALL = frozenset(("*",))
 STEPS = frozenset(("kv_cache", "activations", "logits"))
 CACHE = frozenset(("kv_cache",))
 EXPERTS = frozenset(("weights", "activations"))
+EIGHT = "fp8-tensor"  # which servers pack while they load
 KEPT = "mxfp4"  # what files of llama.cpp hold as it is
 AWAY = {"weights": 0.01, "kv_cache": 0.01}  # reckoned from what fits: surely worth asking
 SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
@@ -57,15 +58,36 @@ def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
 
 
 def _cache(case: RemedyCase) -> Iterator[Move]:
-    """Store keys and values in 8 bits."""
-    change = case.kind.small_cache
+    """Store keys and values in 8 bits, or in 4; of a server with weights in 8 bits as well, where
+    it packs them while it loads."""
+    change, least = case.kind.small_cache, case.kind.least_cache
     if not change or not case.free(*OF_CACHES) or _narrow(case):
         return
-    if case.kind.server and not formats.has_float8(case):
+    if case.kind.server and not formats.stores_float8(case):
         return
-    model = case.report.model
+    model, touches = case.report.model, CACHE | {"activations"}
     cost = prices.CHANGES["kv cache"] if case.kind.server else losses.cache_in_q8(model)
-    yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
+    yield Move(kind="kv cache", change=change, cost=cost, touches=touches)
+    if least:
+        yield Move(
+            kind="kv cache",
+            change=least,
+            cost=prices.CHANGES["kv cache in 4 bits"],
+            touches=touches,
+            keeps={"kv_cache": 0.29},
+        )
+    packs = case.free("quantization", "dtype") and not formats.packed(case)
+    if case.kind.server and packs and formats.suits(EIGHT, case):
+        weights = formats.quantized(EIGHT, case)
+        yield Move(
+            kind="8 bits",
+            change={**weights.change, **change},
+            cost=prices.together((weights.cost, cost)),
+            touches=touches | weights.touches,
+            leaves=weights.leaves,
+            keeps={**weights.keeps, "kv_cache": 0.5},
+            alone=True,
+        )
 
 
 def _narrow(case: RemedyCase) -> bool:
@@ -166,7 +188,9 @@ def _offloaded(case: RemedyCase) -> Iterator[Move]:
     needed = max(1, case.verdict.per_device.expected)
     for more in (1, 3):
         away = lacks // GIB + more
-        cost = prices.crossing(min(1.0, away * GIB / needed))
+        share = min(1.0, away * GIB / needed)
+        known = case.part.bandwidth if case.part is not None else None
+        cost = prices.crossing(share, None if known is None else known[0])
         change = {"cpu_offload_gb": float(away)}
         yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
 

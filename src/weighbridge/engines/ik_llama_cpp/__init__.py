@@ -26,6 +26,7 @@ ENGINE = Engine(
     drafts=False,
     trains="ik_llama.cpp trains nothing: leave --engine out to ask about training",
     small_cache=LLAMA_CPP.small_cache,
+    least_cache=LLAMA_CPP.least_cache,
     peers=LLAMA_CPP.peers,
     logged=LLAMA_CPP.logged,
 )

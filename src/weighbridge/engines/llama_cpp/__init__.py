@@ -30,6 +30,7 @@ ENGINE = Engine(
     splits="--split-mode layer",
     by_room=True,
     small_cache={"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+    least_cache={"cache_type_k": "q4_0", "cache_type_v": "q4_0"},
     peers="ggml",
     logged={"compute": ("activations",), "output": ("logits",)},
 )

@@ -24,6 +24,7 @@ ENGINE = Engine(
     drafts=False,
     trains="Ollama trains nothing: leave --engine out to ask about training",
     small_cache={"kv_cache_dtype": "q8_0"},
+    least_cache={"kv_cache_dtype": "q4_0"},
     peers=LLAMA_CPP.peers,
     logged=LLAMA_CPP.logged,
 )
