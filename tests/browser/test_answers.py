@@ -227,6 +227,17 @@ def test_a_format_of_the_ladder_opens_its_question(opened):
     )
 
 
+def test_formats_stand_with_the_size_of_their_weights(opened):
+    page = opened("infer", model=LLAMA, gpu="3060", engine="llama.cpp")
+    assert page.get_attribute("#set-quantization", "placeholder") == "BF16"
+    said = "(one) => document.querySelector(`#set-quantization-some [value=${one}]`).label"
+    small, large = (page.evaluate(said, one) for one in ("Q4_K_M", "Q8_0"))
+    sizes = [float(re.search(r"from ([\d.]+) GiB", one)[1]) for one in (small, large)]
+    assert 4 < sizes[0] < 5 and 7.5 < sizes[1] < 8.5
+    bare = opened("load", model="gpt2")
+    assert bare.get_attribute("#set-quantization", "placeholder") == "as published"
+
+
 def size_of(figures):
     return float(re.search(r"about ([\d.]+)", figures)[1]) * 2**30
 

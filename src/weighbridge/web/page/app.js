@@ -154,7 +154,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const listing = LISTS.includes(state.task);
   const about = asked || state.task === OOM; // a question about a model
   const only = state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined;
-  const fields = { form, task: state.task, given: state.given, effective: effective(shown, state.task), problem, wanted, prefix: "set", set: setting };
+  const fields = { form, task: state.task, given: state.given, effective: effective(shown, state.task), problem, wanted, prefix: "set", set: setting, parameters: shown?.answer.report?.model?.parameters ?? null };
   const folds = about && Boolean(shown) && !error; // on a phone, where the answer comes first
   return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
     e.preventDefault();

@@ -5,6 +5,7 @@ import { relevant, tabOf } from "./state.js";
 import { count, nearest, size, steps } from "./sizes.js";
 /** @import { Form, Section, Setting, Values } from "./types.js" */
 
+const FORMAT = "quantization";
 const ELSEWHERE = new Set(["command"]); // settings that have a place of their own on the page
 
 /** @param {Event} event */
@@ -12,7 +13,7 @@ const valueOf = (event) => /** @type {HTMLInputElement} */ (event.target).value;
 
 /**
  * @typedef {{ form: Form, task: string, given: Values, effective: Record<string, unknown>,
- *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, only?: string[], without?: string[],
+ *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, only?: string[], without?: string[], parameters?: number | null,
  *   set: (name: string, value: string, live?: boolean) => void }} FieldsProps
  */
 
@@ -101,17 +102,24 @@ function Pick({ setting, id, described, wrong, given, set, form }) {
 }
 
 /** @param {ControlProps} props */
-function Text({ setting, id, described, wrong, given, effective, set, form }) {
+function Text({ setting, id, described, wrong, given, effective, set, form, parameters }) {
   const suggested = read(setting, form, String(given.engine || effective.engine)) ?? setting.known ?? [];
   return html`<input type="text" id=${id} autocomplete="off" spellcheck=${false} aria-describedby=${described} aria-invalid=${wrong ? "true" : undefined}
-      list=${suggested.length ? `${id}-some` : undefined} value=${given[setting.name] ?? ""} placeholder=${usual(setting, effective)}
+      list=${suggested.length ? `${id}-some` : undefined} value=${given[setting.name] ?? ""} placeholder=${usual(setting, effective) || (setting.name === FORMAT ? form.words["format.published"] : "")}
       onChange=${(/** @type {Event} */ e) => set(setting.name, valueOf(e).trim())} />
-    ${suggested.length ? html`<datalist id=${`${id}-some`}>${suggested.map((one) => html`<option key=${one} value=${one} />`)}</datalist>` : null}`;
+    ${suggested.length ? html`<datalist id=${`${id}-some`}>${suggested.map((one) => html`<option key=${one} value=${one} label=${setting.name === FORMAT ? least(one, form, parameters) : undefined} />`)}</datalist>` : null}`;
+}
+
+/** "nf4: from 4.2 GiB", the bare bits of all weights; undefined where one of both is not known. @param {string} format @param {Form} form @param {number | null} [parameters] */
+function least(format, form, parameters) {
+  const bits = form.bits[format];
+  if (!bits || !parameters) return undefined;
+  return `${format} ${form.words["format.least"]?.replace("{size}", size((parameters * bits) / 8, "GiB"))}`;
 }
 
 /** Formats that an engine reads; of other settings, and where no engine is meant, nothing. @param {Setting} setting @param {Form} form @param {string} engine */
 function read(setting, form, engine) {
-  return setting.name === "quantization" ? form.engines.find((one) => one.name === engine)?.reads : undefined;
+  return setting.name === FORMAT ? form.engines.find((one) => one.name === engine)?.reads : undefined;
 }
 
 /** What holds where nothing is said. @param {Setting} setting @param {Record<string, unknown>} effective */
