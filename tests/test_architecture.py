@@ -17,6 +17,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "records",
     "parsed",
     "wording",
+    "watching",
     "errors",
     "engines.engine",
     "engines.table",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
+    from weighbridge.watching import NotWantedError, Watch, watched
     from weighbridge.workload import Infer, Load, Train
 
 _HOMES = {
@@ -49,6 +50,9 @@ _HOMES = {
     "Report": "report",
     "Fit": "report.fit",
     "FakeGPU": "lab.trace.gpu",
+    "Watch": "watching",
+    "watched": "watching",
+    "NotWantedError": "watching",
     "WeighbridgeError": "errors",
     "UsageError": "errors",
     "NotFoundError": "errors",
@@ -66,12 +70,14 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "Infer",
     "Load",
     "NotFoundError",
+    "NotWantedError",
     "Oom",
     "Prepared",
     "Report",
     "Train",
     "UnsupportedError",
     "UsageError",
+    "Watch",
     "WeighbridgeError",
     "__version__",
     "explain_oom",
@@ -80,6 +86,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "load",
     "prepare",
     "train",
+    "watched",
 ]
 
 

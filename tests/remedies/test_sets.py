@@ -24,6 +24,7 @@ from weighbridge.remedies.sets import (
 )
 from weighbridge.report.verdict import Price
 from weighbridge.units import GIB
+from weighbridge.watching import NotWantedError, Watch, watched
 from weighbridge.workload import Train
 
 
@@ -322,6 +323,7 @@ def test_the_last_step_is_counted_first(world):
     assert len(world.world.counted) == 2, "the last step is guessed to fit"
 
 
+@pytest.mark.slow
 def test_questions_alone_are_limited_and_counts_by_themselves(world):
     """14 of training; and three counts for each."""
     every = {f"k{n}": (0.985 - n / 1000, 1) for n in range(20)}
@@ -423,3 +425,32 @@ def test_experts_are_followed_one_by_one_before_transformers_5():
     model = named("qwen3-30b-a3b")
     assert followed(model, Train(engine_version="4.57")) == 48 * 128 * 3 + 435
     assert followed(model, Train()) == 48 * 3 + 435
+
+
+# Watched searches
+
+
+def test_what_a_search_tries_is_told(world):
+    told = []
+    with watched(Watch(trying=lambda *what: told.append(what))):
+        world(a=(0.9, 1), b=(0.7, 2), devices=(card("larger", 60),))
+    assert told[0] == ("--a other", 1, 2), "one more waits"
+    assert [number for _, number, _ in told] == list(range(1, len(told) + 1))
+    assert len(told) == len(world.world.asked)
+
+
+def test_a_search_that_nobody_wants_ends(world):
+    with watched(Watch(wanted=lambda: len(world.world.asked) < 1)), pytest.raises(NotWantedError):
+        world(a=(0.7, 1), b=(0.7, 2))
+    assert world.world.asked == (("a",),)
+
+
+def test_what_was_found_until_it_was_stopped_is_told(world):
+    """Nothing is asked after that, not what was open by count either."""
+    with watched(Watch(wanted=lambda: len(world.world.asked) < 1, keeps=True)) as watch:
+        assert kinds(world(a=(0.7, 1), b=(0.7, 2))) == [("a",)]
+        assert watch.stopped
+    wanted = lambda: not world.world.counted  # noqa: E731
+    with watched(Watch(wanted=wanted, keeps=True)):
+        assert world("train", least=0.98, a=(0.84, 1), b=(0.83, 1)) == ()
+    assert (world.world.counted, world.world.asked) == ((("a",),), ())

@@ -7,6 +7,7 @@ from weighbridge import prepare
 from weighbridge.estimate.train import train
 from weighbridge.questions.question import question
 from weighbridge.units import GIB
+from weighbridge.watching import NotWantedError, Watch, watched
 
 SMALL = {**LLAMA, "hidden_size": 128, "num_hidden_layers": 7, "vocab_size": 512}
 OF_BLOCKS = ("rounding", "fragmentation")
@@ -41,6 +42,15 @@ def at_least(config, **settings):
             assert count.at("allocated").expected > 0.97 * phase.at("allocated").expected
             same.append(held(count) == held(phase))
     return sum(same) / len(same)
+
+
+def test_a_step_that_nobody_wants_ends_on_its_way():
+    """Not only between questions: at the ends of its phases."""
+    asked = []
+    wanted = Watch(wanted=lambda: asked.append(1) or len(asked) < 3)
+    with watched(wanted), pytest.raises(NotWantedError):
+        prepare(SMALL).train(seq_len=64)
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])

@@ -120,10 +120,10 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         raise click.UsageError(
             "-o is for --all-gpus and --all-catalogue: `fit` itself has --json and --format"
         )
-    answers = _answers(models, settings, form, look)
+    answers, stopped = _answers(models, settings, form, look)
     if chart is not None:
         _draw(chart, answers, look)
-    return worst(answers)
+    return stopped or worst(answers)
 
 
 def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
@@ -148,20 +148,21 @@ def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
 
 def _answers(
     models: tuple[str, ...], settings: dict[str, Any], form: str, look: "RenderOptions"
-) -> list["Fit"]:
-    """Ask about one model, or about several cases beside each other, and print what comes."""
+) -> tuple[list["Fit"], int]:
+    """Ask about one model, or about several cases beside each other, and print what comes. Return
+    the answers, and the exit code of what was stopped before its end, else 0."""
     questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
     if len(questions) > 1:
         answers = asked(questions, source_of(settings), "fit")
         beside(answers, [case.label for case in questions], form, look)
-        return answers
+        return answers, 0
     from weighbridge import api
     from weighbridge.cli.progress import progress
 
     with progress(models[0]) as callback:
         answer = api.fit(models[0], progress=callback, **settings)
     _show(answer, form, look)
-    return [answer]
+    return [answer], callback.code(0)
 
 
 def _ranked(
@@ -180,9 +181,9 @@ def _ranked(
 
     with progress(models[0]) as callback:
         found = api.prepare(models[0], progress=callback, **source_of(settings))
-    ranking = found.gpus(**settings)
+        ranking = found.gpus(**settings)
     told(ranking, form, look, output)
-    return CODES["yes" if ranking.fitting else "no"]
+    return callback.code(CODES["yes" if ranking.fitting else "no"])
 
 
 def _catalogue(
@@ -199,8 +200,8 @@ def _catalogue(
     from weighbridge.cli.models import ranked
 
     given = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
-    ranking = ranked(list(catalogue.names()), given, form, look, output)
-    return CODES["yes" if ranking.fitting else "no"]
+    ranking, stopped = ranked(list(catalogue.names()), given, form, look, output)
+    return stopped or CODES["yes" if ranking.fitting else "no"]
 
 
 def _undrawn(chart: str | None) -> None:
@@ -254,7 +255,7 @@ def explain(
     if form not in WHOLE:
         for line in oom.warnings:
             click.echo(f"warning: {printable(redacted(line))}", err=True)
-    return 0
+    return callback.code(0)
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def models(
     output: str | None,
     lang: str | None,
     **card: Any,
-) -> None:
+) -> int:
     """The built-in catalogue: models that are answered without a network.
 
     PATTERN is part of a name, of a Hub id or of a model type.
@@ -89,40 +89,42 @@ def models(
         )
     form = output_form(form, as_json=as_json, quiet=quiet)
     if any(value is not None for value in (output, *card.values())):
-        _ranked([m.name for m in entries], form, output, card, lang)
-        return
+        return _ranked([m.name for m in entries], form, output, card, lang)
     if form == "json":
         click.echo(json_text(to_dict(entries)), nl=False)
-        return
+        return 0
     if form == "quiet":
         click.echo("\n".join(m.name for m in entries))
     else:
         _show(entries, form, lang)
+    return 0
 
 
 def _ranked(
     names: list[str], form: str, output: str | None, card: dict[str, Any], lang: str | None
-) -> None:
+) -> int:
     """The models for a card: what fits first, the largest first."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
     from weighbridge.cli.options import columns, language
     from weighbridge.render import RenderOptions
 
-    ranked(
-        names, card, form, RenderOptions(lang=in_signs(lang or language()), width=columns()), output
-    )
+    look = RenderOptions(lang=in_signs(lang or language()), width=columns())
+    return ranked(names, card, form, look, output)[1]
 
 
 def ranked(
     names: list[str], card: dict[str, Any], form: str, look: "RenderOptions", output: str | None
-) -> "Ranking":
-    """Prints the rank of models for a card, or writes it to a file."""
+) -> tuple["Ranking", int]:
+    """Prints the rank of models for a card, or writes it to a file. Returns it, and the exit code
+    of what was stopped before its end, else 0."""
+    from weighbridge.cli.progress import progress
     from weighbridge.questions.fit.ranking import models_for
 
-    ranking = models_for(names, card)
+    with progress("the catalogue") as callback:
+        ranking = models_for(names, card)
     told(ranking, form, look, output)
-    return ranking
+    return ranking, callback.code(0)
 
 
 def _show(entries: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:

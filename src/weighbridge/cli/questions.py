@@ -85,7 +85,7 @@ def answer(
     show(report, form, look)
     draw_reports(chart, [report], look)
     code = 0 if then is None else then(report)
-    return code or exit_code(report, check=check)
+    return callback.code(code or exit_code(report, check=check))
 
 
 def cases(
@@ -167,13 +167,13 @@ def asked(
     answers = []
     for case in questions:
         said = {name: value for name, value in case.settings.items() if value is not None}
-        if "command" in said:  # it may name the model
-            answers.append(api.infer(case.model, **source, **said))
-            continue
-        if case.model not in prepared:
-            with progress(case.model or "the model") as callback:
+        with progress(case.model or "the model", keeps=False) as callback:
+            if "command" in said:  # it may name the model
+                answers.append(api.infer(case.model, progress=callback, **source, **said))
+                continue
+            if case.model not in prepared:
                 prepared[case.model] = api.prepare(case.model, progress=callback, **source)
-        answers.append(getattr(prepared[case.model], task)(**options, **said))
+            answers.append(getattr(prepared[case.model], task)(**options, **said))
     return answers
 
 

@@ -13,6 +13,7 @@ from weighbridge.questions.question import Asked, ModelQuestion
 from weighbridge.records import dataclass, field, replace
 from weighbridge.report import Report
 from weighbridge.report.keys import EffectiveSettings
+from weighbridge.watching import stopped
 from weighbridge.workload import besides
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
     from weighbridge.engines.format_names import said
 
     return _warned(report, said(typed.workload.quantization, meant.quantization or ""))
+
+
+def ended(report: Report) -> Report:
+    """Say of the search for remedies where it was stopped before its end."""
+    if not stopped():
+        return report
+    return replace(report, derived=report.derived | {"search_stopped": True})
 
 
 def _with_optimizer(report: Report, typed: Any) -> Report:

@@ -22,7 +22,7 @@ from weighbridge.checkpoint.inventory import Inventory
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.engines.table import record, usual
 from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
-from weighbridge.questions.estimator import Estimator, remarked, with_launch_line
+from weighbridge.questions.estimator import Estimator, ended, remarked, with_launch_line
 from weighbridge.questions.opening import following, inventory, live
 from weighbridge.questions.question import Asked, ModelQuestion, one_model, question, serving
 from weighbridge.records import dataclass, field, replace
@@ -249,7 +249,7 @@ class Prepared:
             tensors=_followed(estimator),
             apart=_followed(estimator, UNMERGED),
         )
-        return replace(report, remedies=search(case))
+        return ended(replace(report, remedies=search(case)))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""

@@ -17,6 +17,7 @@ from weighbridge.remedies.sets import (
     MoveSet,
     asked,
     beats,
+    changed,
     counted,
     dear,
     facts_of,
@@ -26,6 +27,8 @@ from weighbridge.remedies.sets import (
     surely,
     within,
 )
+from weighbridge.remedies.written import flags
+from weighbridge.watching import kept, stopped, trying
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
 SLOW = ("train",)  # tasks of which dear single changes wait for cheap sets
@@ -58,6 +61,7 @@ class Search:
         self._base = len(self.root.moves)
         self.left = questions(case)
         self.counts = COUNTS * self.left
+        self._tries = 0
         self._least: dict[frozenset[tuple[str, str]], MoveSet | None] = {}
         self.good: list[MoveSet] = []
         self.maybe: list[MoveSet] = []
@@ -67,6 +71,12 @@ class Search:
 
     def run(self) -> tuple[MoveSet, ...]:
         """Return the sets that are to be told."""
+        with kept():
+            self._all()
+        chosen = tuple(self._chosen())
+        return (*chosen, *self._unsure(chosen))
+
+    def _all(self) -> None:
         self._grow(self.root, ())
         for _ in range(POPPED):
             if not self._queue or self.left <= 0:
@@ -77,8 +87,6 @@ class Search:
             self._tried(parent, added)
         if len(self.good) <= FEW and self.only is None:
             self._hardware()
-        chosen = tuple(self._chosen())
-        return (*chosen, *self._unsure(chosen))
 
     def _unsure(self, chosen: tuple[MoveSet, ...]) -> Iterator[MoveSet]:
         """Yield sets that may fit: where nothing surely does, and else the cheapest, where it is
@@ -94,7 +102,11 @@ class Search:
     def _open(self, nodes: Iterable[MoveSet]) -> Iterator[MoveSet]:
         """Yield sets of which it is open whether they fit, those that were counted asked anew."""
         for node in nodes:
-            whole = asked(MoveSet((), self.case), node.moves) if node.counted else node
+            whole: MoveSet | None = node
+            if node.counted:
+                whole = None
+                with kept():
+                    whole = None if stopped() else asked(MoveSet((), self.case), node.moves)
             if whole is not None and whole.fits == "unknown":
                 yield whole
 
@@ -176,12 +188,18 @@ class Search:
         """Ask the changed question; None where the model, the engine or the card refuses. Where
         it is guessed not to fit surely it is counted first. What does not fit surely by count does
         not so in full, and is left there."""
+        self._tells((*parent.moves, *added))
         if self._near(parent, added):
             least = self._counted(parent, added)
             if least is None or least.fits != "yes":
                 return least
         self.left -= 1
         return asked(parent, added)
+
+    def _tells(self, some: tuple[Move, ...]) -> None:
+        """Tell what is tried next, of the sets that are known so far."""
+        self._tries += 1
+        trying(lambda: flags(changed(some), ""), self._tries, self._tries + len(self._queue))
 
     def _near(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
         """Tell whether the high end is guessed to be more than the device has."""
@@ -223,6 +241,7 @@ class Search:
         for move in islice(able, 1 if large else None):
             if move.kind in kinds_found:
                 continue
+            self._tells((move,))
             # A larger device is chosen by what is needed; of several the share is found by asking
             shares = move.kind != "larger device"
             node = (surely if shares else asked)(MoveSet((), self.case), (move,))

@@ -106,6 +106,7 @@ class DerivedFacts(TypedDict, total=False):
     times_slower: list[float]  # [at best, at worst] than whole on the card
     # train
     runs_only: str
+    search_stopped: bool  # what would make it fit was looked for, and not to the end
     recipe: str
     trainable_parameters: int
     saved_activation_bytes: int

@@ -33,6 +33,7 @@ from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
+from weighbridge.watching import go_on
 
 STEPS = 2
 # Of what tensors take at most: where more is reserved than the last, a run that does not fit is
@@ -62,6 +63,7 @@ class TrainingRun:
     kernels: KernelFacts = field(default_factory=KernelFacts)
 
     def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
+        go_on()
         self.reserved[name] = peak.reserved
         if first:
             self.first.setdefault(name, peak)

@@ -102,6 +102,7 @@ def shown(
     peak = device.peak("driver")
     if verdict is not None and verdict.count and device.kind == "gpu":
         peak = verdict.per_device
+    sought = sought and "search_stopped" not in report.derived
     return ShownAnswer(
         report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought
     )

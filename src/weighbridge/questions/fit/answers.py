@@ -19,6 +19,7 @@ from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question, Rung
 from weighbridge.report.verdict import Remedy
+from weighbridge.watching import go_on, kept, stopped
 from weighbridge.workload import FIT
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
 REFUSED = (UnsupportedError, BadFileError, UsageError)
+STOPPED = "stopped before it was answered"
 FILES = "GGUF files are not trained: name the repository that they were made from"
 
 
@@ -81,19 +83,21 @@ def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> F
 
 
 def _answered(asker: Asker, request: FitRequest) -> Fit:
-    outcomes = [_told(asker, request, name) for name in NAMES]
+    outcomes = [_unless_stopped(asker, request, name) for name in NAMES]
     wrong = _wrong(outcomes, request, inference(asker, request))
     if wrong is not None:
         raise wrong
     questions = tuple(outcome.question for outcome in outcomes)
     first = next((question.report for question in questions if question.report is not None), None)
     if first is None:
-        raise next(outcome.error for outcome in outcomes if outcome.error is not None)
+        errors = (outcome.error for outcome in outcomes if outcome.error is not None)
+        raise next(errors, KeyboardInterrupt())
     ladder: tuple[Rung, ...] = ()
-    if request.helped and not request.solves:
+    if request.helped and not request.solves and not stopped():
         from weighbridge.questions.fit.ladder import ladder as asked_of
 
-        ladder = asked_of(asker, request, questions[list(NAMES).index("infer")])
+        with kept():
+            ladder = asked_of(asker, request, questions[list(NAMES).index("infer")])
     return Fit(
         model=first.model,
         accelerator=_accelerator(questions),
@@ -165,9 +169,18 @@ def answered(asker: Asker, task_workload: Any, **options: Any) -> Report:
 
 def judged(asker: Asker, task_workload: Any) -> Report:
     """Report a workload with its verdict, and nothing that is searched for."""
+    go_on()
     if type(task_workload).__name__ == "Infer":
         return asker.briefly(task_workload)
     return answered(asker, task_workload)
+
+
+def _unless_stopped(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
+    """Ask a question; after a search was stopped, none is asked any more."""
+    with kept():
+        if not stopped():
+            return _told(asker, request, name)
+    return QuestionOutcome(Question(name=name, reason=STOPPED))
 
 
 def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
@@ -180,9 +193,13 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
         task_workload = workload(name, request, engine)
         helped = request.helped and (name == request.about or not request.solves)
         report = answered(asker, task_workload, remedies=helped, pinned=request.pinned - DEVICES)
-        question = replace(_question(asker, name, task_workload, report), sought=helped)
+        ended = report.remedies or "search_stopped" not in report.derived
+        sought = helped and bool(ended)
+        question = replace(_question(asker, name, task_workload, report), sought=sought)
         return QuestionOutcome(
-            _elsewhere(asker, request, task_workload, question) if helped else question
+            _elsewhere(asker, request, task_workload, question)
+            if sought and not stopped()
+            else question
         )
     except REFUSED as error:
         # A row by itself, of which the other questions are not: they may be of other engines

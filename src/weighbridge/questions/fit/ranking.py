@@ -8,9 +8,9 @@ passed over without being asked. The context is the longest that fits in that fo
     cards     what fits first, the least memory first
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.engines.table import record, usual, version
@@ -23,12 +23,14 @@ from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.units import ceil_div, parse_count
+from weighbridge.watching import kept, stopped, trying
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
 
 Row = Mapping[str, Any]
+Ranked = TypeVar("Ranked")
 RANK = {"yes": 0, "unknown": 1, "no": 2}
 LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
 STEP = 256  # tokens: contexts of a rank are found to so many
@@ -49,9 +51,24 @@ def gpus(asker: Asker, request: FitRequest) -> Ranking:
 
     bare = _judged(asker, replace(request, settings=_without_device(request.settings)))
     least = 0 if bare is None else weights(bare)
-    rows = [_card(asker, request, part, least) for part in cards(parts().values())]
+    every = tuple(cards(parts().values()))
+    rows = _rows(every, lambda part: part.name, lambda part: _card(asker, request, part, least))
     rows.sort(key=lambda row: (RANK[row["fits"]], row["usable_bytes"], row["id"]))
     return Ranking(about=request.about, of="gpus", rows=tuple(rows), model=asker.model().name)
+
+
+def _rows(
+    every: Sequence[Ranked], named: Callable[[Ranked], str], row: Callable[[Ranked], Row]
+) -> list[Row]:
+    """Weigh one after the other; those that were weighed until it was stopped."""
+    rows: list[Row] = []
+    with kept():
+        for number, one in enumerate(every, 1):
+            trying(partial(named, one), number, len(every))
+            rows.append(row(one))
+    if stopped() and not rows:
+        raise KeyboardInterrupt
+    return rows
 
 
 def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +172,7 @@ def models(
     assert room is not None
     if least is not None and request.about == "infer":
         request = replace(request, settings={**settings, "context": least})
-    rows = [_model(opened(name), request, room, name) for name in names]
+    rows = _rows(names, str, lambda name: _model(opened(name), request, room, name))
     rows.sort(key=lambda row: (RANK[row["fits"]], -row["parameters"], row["name"]))
     return Ranking(
         about=request.about,

@@ -1,0 +1,80 @@
+"""Who waits for an answer: is told what a search tries, and may call it off.
+
+    with watched(Watch(wanted=lambda: mine is newest, trying=show)):
+        model.fit(gpu="4090")
+
+A search tells what it tries before it does, and asks whether its answer is still wanted; a training
+step asks at its ends, several times in a tenth of a second. Where nobody wants it, NotWantedError
+ends it. A watch that `keeps` what was found has it returned instead, after Ctrl-C too, and says so:
+`stopped`. A watch is of one thread: another one that it starts is not watched.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class NotWantedError(Exception):
+    """Raised where nobody waits for the answer any more. It is no refusal: searches that go on
+    after a question was refused end here."""
+
+
+class Watch:
+    """One who waits. `wanted` says whether an answer is, still; `trying` is called with what is
+    tried, its number, and how many are known to be tried so far."""
+
+    def __init__(
+        self,
+        wanted: Callable[[], bool] | None = None,
+        trying: Callable[[str, int, int], None] | None = None,
+        *,
+        keeps: bool = False,
+    ) -> None:
+        self.wanted, self.trying, self.keeps = wanted, trying, keeps
+        self.stopped = False
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[Watch]:
+    """Let `watch` wait for all that is answered inside."""
+    before = _WATCH.set(watch)
+    try:
+        yield watch
+    finally:
+        _WATCH.reset(before)
+
+
+def go_on() -> None:
+    """Raise NotWantedError where nobody waits any more."""
+    watch = _WATCH.get()
+    if watch is not None and watch.wanted is not None and not watch.wanted():
+        raise NotWantedError
+
+
+def trying(what: Callable[[], str], number: int, known: int) -> None:
+    """Tell what is tried next, of how many; the text is made where somebody is told."""
+    go_on()
+    watch = _WATCH.get()
+    if watch is not None and watch.trying is not None:
+        watch.trying(what(), number, max(number, known))
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Leave the block where it is stopped, and go on with what was found, if that is kept."""
+    try:
+        yield
+    except (KeyboardInterrupt, NotWantedError):
+        watch = _WATCH.get()
+        if watch is None or not watch.keeps:
+            raise
+        watch.stopped = True
+
+
+def stopped() -> bool:
+    """Tell whether a search was stopped, and what it found is kept."""
+    watch = _WATCH.get()
+    return watch is not None and watch.stopped

@@ -1,0 +1,59 @@
+"""Who waits for an answer is told what is tried, and calls it off."""
+
+import pytest
+
+from weighbridge import watching
+from weighbridge.watching import NotWantedError, Watch, go_on, kept, stopped, trying, watched
+
+
+def test_nobody_waits_and_nothing_happens():
+    go_on()
+    trying(lambda: pytest.fail("a text is made for nobody"), 1, 2)
+    assert not stopped()
+    with pytest.raises(KeyboardInterrupt), kept():
+        raise KeyboardInterrupt
+
+
+def test_what_is_tried_is_told_with_its_number():
+    told = []
+    with watched(Watch(trying=lambda *what: told.append(what))):
+        trying(lambda: "--loss liger", 1, 3)
+        trying(lambda: "--seq-len 512", 4, 3)
+    trying(lambda: "nobody is told", 5, 5)
+    assert told == [("--loss liger", 1, 3), ("--seq-len 512", 4, 4)]
+
+
+def test_what_nobody_wants_ends_before_it_is_tried():
+    left = [True, True, False]
+    told = []
+    with watched(
+        Watch(wanted=lambda: left.pop(0), trying=lambda *what: told.append(what))
+    ) as watch:
+        go_on()
+        trying(lambda: "a", 1, 1)
+        with pytest.raises(NotWantedError), kept():
+            trying(lambda: "b", 2, 2)
+    assert told == [("a", 1, 1)]
+    assert not watch.stopped, "nothing of it is kept"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, NotWantedError])
+def test_what_was_found_is_kept_where_the_watch_says_so(error):
+    found = []
+    with watched(Watch(keeps=True)) as watch:
+        with kept():
+            found.append(1)
+            raise error
+        assert stopped()
+        with pytest.raises(ValueError, match="another"), kept():
+            raise ValueError("another")
+    assert (found, watch.stopped, stopped()) == ([1], True, False)
+
+
+def test_an_inner_watch_stands_for_itself():
+    outer, inner = Watch(keeps=True), Watch(wanted=lambda: False)
+    with watched(outer):
+        with watched(inner), pytest.raises(NotWantedError):
+            go_on()
+        go_on()
+    assert watching._WATCH.get() is None
