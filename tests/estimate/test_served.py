@@ -226,7 +226,7 @@ def test_a_search_ends_at_the_last_number_that_holds(most, near):
         wrong = [1, last, last + 1, most]  # a quick way that is wrong is not trusted
         for other in wrong:
             found = limits.largest(
-                lambda n, last=last: n <= last, most, near, quick=lambda n, other=other: n <= other
+                lambda n, last=last: n <= last, most, near, quick=lambda n, other=other: other - n
             )
             assert found == last
 

@@ -14,7 +14,6 @@ from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import layers
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.verdict import on_devices
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -24,7 +23,9 @@ UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
 Setting = Literal["context", "batch_size"]
 LIMITED: tuple[Setting, ...] = ("context", "batch_size")
 MANY = 1 << 16  # requests: the search for the most at once stops here
+CLOSER = 64  # times narrower than all that is left: where a guess is looked for on its other side
 Holds = Callable[[int], bool]
+Margin = Callable[[int], int | None]  # bytes to spare, below 0 where it does not fit
 
 
 def limits(
@@ -54,6 +55,7 @@ def limits(
     def more(n: int) -> bool:
         return _holds(subject, workload.but(batch_size=n), kind, budget)
 
+    # Bytes of a server that takes a share of the card go by that share, in steps
     batch, tokens = workload.batch_size or 1, max(subject.longest or UNBOUNDED, subject.context)
     most = workload.max_num_seqs or max(MANY, batch)
     quick = _quick(subject, workload, kind, budget)
@@ -67,11 +69,13 @@ def limits(
     )
     facts: DerivedFacts = {}
     if "context" in wanted:
-        length = largest(longer, tokens, near=subject.context, quick=by_length)
+        length = largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared)
         facts["largest_context"] = length
         facts |= _flags(subject, workload, length, kind, budget) if shared else {}
     if "batch_size" in wanted:
-        facts["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
+        facts["largest_batch_size"] = largest(
+            more, most, near=batch, quick=by_batch, straight=not shared
+        )
     facts["searched_to"] = {"context": tokens, "batch_size": most}
     requests = facts.get("largest_batch_size")
     if not shared and requests is not None:
@@ -119,35 +123,53 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
 
 def _quick(
     subject: Subject, workload: Infer, kind: Engine, budget: "Budget"
-) -> Callable[[SearchPoint], bool] | None:
-    """Return `_holds` in numbers alone, where the engine has them."""
+) -> Callable[[SearchPoint], int | None] | None:
+    """Return what is to spare, in numbers alone, where the engine has them: the same as `_holds`
+    where it is not below 0."""
     if kind.probe is None or subject.model.rough:
         return None
     probe, like = kind.probe(subject, workload, budget), runs(subject, kind)
 
     @cache
-    def holds(point: SearchPoint) -> bool:
+    def spare(point: SearchPoint) -> int | None:
         probed = probe(point)
         if probed is None:
-            return False
-        if _surely(probed, like, budget):
-            return True
+            return None
+        most = _spare(probed, like, budget)
         between = probed.bounds
-        if between is None or not _surely(probed._replace(kinds=between.least), like, budget):
-            return False
-        return _surely(between.exactly(), like, budget)
+        if between is None or (most is not None and most >= 0):
+            return most
+        least = _spare(probed._replace(kinds=between.least), like, budget)
+        if least is None or least < 0:
+            return least
+        return _spare(between.exactly(), like, budget)
 
-    return holds
+    return spare
 
 
 def _surely(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
     """Tell whether the verdict is yes, with the margins of such runs."""
+    return _enough(_spare(nbytes, like, budget))
+
+
+def _spare(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> int | None:
+    """Return the bytes that the fullest device surely has to spare, with the margins of such runs;
+    None where something else than bytes says no."""
+    if nbytes.surely != "yes":
+        return None
+    several = nbytes.gpus > 1
     if budget.mixed and len(nbytes.kinds) == nbytes.gpus == budget.choice.count:
-        each = enumerate(bounds.highest([k], like, several=nbytes.gpus > 1) for k in nbytes.kinds)
-        rooms = all(on_devices.surely(high, 1, budget.alone(i)) for i, high in each)
-        return nbytes.surely == "yes" and rooms
-    high = bounds.highest(nbytes.kinds, like, several=nbytes.gpus > 1)
-    return nbytes.surely == "yes" and on_devices.surely(high, nbytes.gpus, budget)
+        return min(
+            budget.alone(i).usable.low - bounds.highest([kind], like, several=several)
+            for i, kind in enumerate(nbytes.kinds)
+        )
+    if nbytes.gpus > budget.choice.count:
+        return None
+    return budget.usable.low - bounds.highest(nbytes.kinds, like, several=several)
+
+
+def _enough(spare: int | None) -> bool:
+    return spare is not None and spare >= 0
 
 
 def answered(
@@ -169,21 +191,29 @@ def runs(subject: Subject, kind: Engine) -> bounds.RunForm:
     )
 
 
-def largest(holds: Holds, most: int, near: int = 1, *, quick: Holds | None = None) -> int:
+def largest(
+    holds: Holds,
+    most: int,
+    near: int = 1,
+    *,
+    quick: Margin | None = None,
+    straight: bool = False,
+) -> int:
     """Find an n of 1 to `most` that holds while n + 1 does not; 0 where not even one holds.
 
     The search begins at `near`, which is never above what is found where it holds itself. Where
-    there is a `quick` way to say the same, it is searched instead, and `holds` judges what it
-    found and the number above it; where they do not agree, `holds` is searched from the start.
+    bytes to spare are known quickly, they are searched instead, and `holds` judges what they found
+    and the number above it; where they do not agree, `holds` is searched from the start.
+    `straight`: these bytes grow along a line, but for the steps of an allocator.
     """
     if quick is not None:
-        most_sure = _searched(quick, most, near)
+        most_sure = _searched(lambda n: _enough(quick(n)), most, near, quick if straight else None)
         if (not most_sure or holds(most_sure)) and (most_sure == most or not holds(most_sure + 1)):
             return most_sure
     return _searched(holds, most, near)
 
 
-def _searched(holds: Holds, most: int, near: int) -> int:
+def _searched(holds: Holds, most: int, near: int, spare: Margin | None = None) -> int:
     if holds(most):
         return most
     low, high = 0, most  # low holds (nothing is asked of 0), high does not
@@ -192,9 +222,26 @@ def _searched(holds: Holds, most: int, near: int) -> int:
     else:
         high = min(near, most)
     while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
+        wide = high - low
+        guess = between(spare, low, high) if spare is not None else None
+        n = (low + high) // 2 if guess is None else guess
+        low, high = (n, high) if holds(n) else (low, n)
+        if guess is None or high - low <= 1:
+            continue
+        close = max(1, wide // CLOSER)  # the other end, which is near where the guess was good
+        n = min(low + close, high - 1) if low == guess else max(high - close, low + 1)
+        low, high = (n, high) if holds(n) else (low, n)
+        if high - low > wide // 2:  # it was not: guesses alone can creep
+            n = (low + high) // 2
+            low, high = (n, high) if holds(n) else (low, n)
     return low
+
+
+def between(spare: Margin, low: int, high: int) -> int | None:
+    """Return the n at which the straight line through both ends has no byte to spare; None where an
+    end has no number. Nothing is asked of 0."""
+    left, lacks = (spare(low) if low else None), spare(high)
+    if left is None or lacks is None:
+        return None
+    n = low + (high - low) * left // (left - lacks)
+    return min(max(n, low + 1), high - 1)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from weighbridge.estimate.limits import between
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.questions.fit import hardware, ranking
 from weighbridge.questions.fit.answers import SHARED, _change, _enough, _guess, _sums, sharded
@@ -13,7 +14,6 @@ from weighbridge.questions.fit.request import FitRequest
 from weighbridge.questions.fit.search import (
     LARGEST,
     SearchBounds,
-    _between,
     _bounds,
     _bracket,
     _size,
@@ -81,12 +81,13 @@ def test_ends_are_twice_and_then_four_times_as_far(fits, bounds, ends):
 
 
 def test_the_straight_line_through_both_ends():
-    """30 to spare at 10, 10 lacking at 50: none at 40. Never an end itself."""
-    assert _between({10: 30, 50: -10}.get, 10, 50) == 40
-    assert _between({10: 0, 50: -10}.get, 10, 50) == 11
-    assert _between({10: 1000, 50: -1}.get, 10, 50) == 49
-    assert _between({50: -10}.get, 0, 50) == 25
-    assert _between({10: 30}.get, 10, 51) == 30
+    """30 to spare at 10, 10 lacking at 50: none at 40. Never an end itself, and no guess without
+    numbers."""
+    assert between({10: 30, 50: -10}.get, 10, 50) == 40
+    assert between({10: 0, 50: -10}.get, 10, 50) == 11
+    assert between({10: 1000, 50: -1}.get, 10, 50) == 49
+    assert between({50: -10}.get, 0, 50) is None
+    assert between({10: 30}.get, 10, 51) is None
 
 
 def test_a_search_never_creeps():

@@ -23,14 +23,14 @@ def test_a_quick_way_is_searched_and_the_other_judges_it():
         asked.append(n)
         return n <= 700
 
-    assert largest(holds, 1000, near=650, quick=lambda n: n <= 700) == 700
+    assert largest(holds, 1000, near=650, quick=lambda n: 700 - n) == 700
     assert asked == [700, 701]
     asked.clear()
-    assert largest(holds, 700, quick=lambda n: True) == 700
+    assert largest(holds, 700, quick=lambda n: 0) == 700
     assert asked == [700]
 
 
-@pytest.mark.parametrize("quick", [lambda n: n <= 800, lambda n: n <= 600, lambda n: False])
+@pytest.mark.parametrize("quick", [lambda n: 800 - n, lambda n: 600 - n, lambda n: None])
 def test_a_quick_way_that_is_wrong_changes_nothing(quick):
     assert largest(lambda n: n <= 700, 1000, near=650, quick=quick) == 700
 
@@ -39,8 +39,44 @@ def test_of_several_maxima_both_ways_find_the_same():
     def holds(n):
         return n <= 40 or 500 <= n <= 520
 
+    def quick(n):
+        return 0 if holds(n) else -1
+
     for near in range(1, 45, 5):
-        assert largest(holds, 1000, near=near, quick=holds) == largest(holds, 1000, near=near)
+        assert largest(holds, 1000, near=near, quick=quick) == largest(holds, 1000, near=near)
+
+
+@pytest.mark.parametrize("straight", [True, False])
+@pytest.mark.parametrize("step", [1, 16])
+def test_bytes_along_a_line_are_searched_with_few_questions(straight, step):
+    """3 bytes each, in steps of an allocator, beside 1,000 at once, on a card of 100,000: what a
+    straight line guesses is found with fewer questions than halves."""
+    asked = set()
+
+    def spare(n):
+        asked.add(n)
+        return 100_000 - 1000 - -(-3 * n // step) * step
+
+    found = largest(lambda n: spare(n) >= 0, 1 << 20, near=512)
+    halves = len(asked)
+    asked.clear()
+    again = largest(lambda n: spare(n) >= 0, 1 << 20, near=512, quick=spare, straight=straight)
+    assert again == found == 99_000 // step * step // 3
+    assert (len(asked) <= halves - 5) is straight
+
+
+@pytest.mark.parametrize("last", [1, 512, 513, 777, 40_000, (1 << 20) - 1])
+def test_a_guess_that_creeps_ends_all_the_same(last):
+    """The last step has all the bytes: the line through both ends says nothing of where."""
+    asked = []
+
+    def spare(n):
+        asked.append(n)
+        return 1 if n <= last else -(10**9)
+
+    found = largest(lambda n: n <= last, 1 << 20, near=512, quick=spare, straight=True)
+    assert found == last
+    assert len(set(asked)) < 70
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang", "llama.cpp", "torch"])

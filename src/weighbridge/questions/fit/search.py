@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Literal
 
 from weighbridge.errors import UsageError
+from weighbridge.estimate.limits import between
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.request import MAX, FitRequest, workload
 from weighbridge.records import dataclass, replace
@@ -166,7 +167,8 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
     low, high = _bracket(holds, bounds)
     while high - low > 1:
         wide = high - low
-        n = _between(margin, low, high)
+        guess = between(margin, low, high)
+        n = (low + high) // 2 if guess is None else guess
         low, high = (n, high) if holds(n) else (low, n)
         if high - low > max(1, wide // 2):  # interpolation alone can creep
             middle = (low + high) // 2
@@ -189,15 +191,6 @@ def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, i
     while low < bounds.most and holds(high):
         low, high = high, min(4 * high, bounds.most)
     return (bounds.most, bounds.most + 1) if low >= bounds.most else (low, high)
-
-
-def _between(margin: Margin, low: int, high: int) -> int:
-    """Return the n at which the straight line through both ends has no byte to spare."""
-    spare, lacks = (margin(low) if low else None), margin(high)
-    if spare is None or lacks is None:
-        return (low + high) // 2
-    n = low + (high - low) * spare // (spare - lacks)
-    return min(max(n, low + 1), high - 1)
 
 
 def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
