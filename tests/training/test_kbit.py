@@ -187,7 +187,7 @@ def test_qlora_of_weights_that_are_unpacked_to_be_trained_is_of_a_copy():
         ("awq-4bit-g128", "awq", "awq-4bit-g128", '"org/name"'),
         ("mxfp4", "mxfp4", "nf4", "packed in mxfp4 already, and is not packed again"),
         ("", "", "nf4", "packed = BitsAndBytesConfig("),
-        ("", "", "awq-4bit-g128", "is read from a checkpoint that is stored so"),
+        ("", "", "awq-4bit-g128", "name a repository that is published in awq-4bit-g128"),
     ],
 )
 @pytest.mark.parametrize(("framework", "loss"), [("trainer", "standard"), ("trl", "trl")])

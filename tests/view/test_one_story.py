@@ -169,7 +169,7 @@ def test_the_longest_context_names_the_flags_it_was_found_under(capsys):
 @pytest.mark.parametrize(
     ("room", "told"),
     [
-        ("4.75GiB", "Longest context that surely fits: none, however short"),
+        ("4.75GiB", "No context surely fits, however short"),
         ("5GiB", "Longest context that surely fits: 256 tokens for 1 request"),
         ("6GiB", "Longest context: 8,192 tokens for 1 request"),
         ("4GiB", "Longest context: none, the weights alone are too big"),

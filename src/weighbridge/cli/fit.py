@@ -78,7 +78,9 @@ NOT_OURS = ("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "ou
     metavar="FILE",
     help="With --all-gpus or --all-catalogue: write the rank to FILE.csv, .json or .parquet.",
 )
-@click.option("--check", is_flag=True, help="No change here: fit always exits with its verdict.")
+@click.option(
+    "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its verdict."
+)
 @source_options
 @output_options
 @chart_option

@@ -20,7 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
     "trace": ("trace:trace", "Run your script on a simulated GPU and report its peak memory."),
     "accuracy": ("accuracy:accuracy", "Predictions beside published measurements."),
-    "gpus": ("gpus:gpus", "The accelerator catalogue: what each shows and hands out."),
+    "gpus": (
+        "gpus:gpus",
+        "The accelerator catalogue: the memory of each, and how much of it is yours.",
+    ),
     "models": ("models:models", "The built-in model catalogue."),
     "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),

@@ -238,6 +238,6 @@ def unpacked_experts(part: ModelPart, choice: FormatChoice, major: int) -> str:
     if not form.name.startswith(BITSANDBYTES) or not any(routed):
         return ""
     return (
-        f"experts are parameters of three dimensions, which bitsandbytes does not pack: they stay "
-        f"in {choice.dtype.name} beside linears in {form.name}"
+        "bitsandbytes packs linear layers alone: experts, which are no linears in transformers 5, "
+        f"stay in {choice.dtype.name} beside linears in {form.name}"
     )

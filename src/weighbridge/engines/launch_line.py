@@ -148,7 +148,8 @@ def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
         if makes(engine.reading, scheme.name):
             return f"{name} packs {scheme.name} by --torchao-config, of the model in 16 bits"
         return (
-            f"{name} reads {scheme.name} from a checkpoint that is stored so; give that repository"
+            f"{name} does not make {scheme.name} while it loads: name a repository that is "
+            f"published in {scheme.name}"
         )
     if subject.part.packed and w.quantization and subject.why == ASKED:
         return f"the checkpoint is packed already, and is not packed again as {w.quantization}"

@@ -28,7 +28,7 @@ BITS: Mapping[str, float] = {  # of a weight, at least
 }
 OF_CHECKPOINTS = ("awq-4bit-g128", "gptq-4bit-g128")
 WEIGHTS = frozenset(("weights",))
-MADE = "a checkpoint that is stored so must be found, or made first"
+MADE = "find a repository that is published in this format, or make one first"
 PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
 WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
 WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)

@@ -72,12 +72,12 @@ CHANGES: Mapping[str, Cost] = {
     ),
     "attention": Cost(
         price=Price(),
-        words="a kernel that keeps no scores: the same result",
+        words="a kernel that does not store attention scores: the same result",
         source="https://arxiv.org/abs/2112.05682",
     ),
     "flash attention": Cost(
         price=Price(effort=1.0),
-        words="a kernel that keeps no scores and caps them likewise (pip install flash-attn)",
+        words="a kernel that does not store attention scores (pip install flash-attn)",
         source="transformers 5.23 integrations/flash_attention.py (softcap)",
     ),
     # of training
@@ -234,7 +234,7 @@ def crossing(share: float, bandwidth: float | None = None) -> Cost:
     slower = ACROSS if bandwidth is None else 100 * max(1.0, bandwidth / BUS)
     return Cost(
         price=Price(speed=max(10.0, slower * share * SLOWER)),
-        words=f"{_percent(share)} of what is held crosses the bus for every token: much slower",
+        words=f"{_percent(share)} of the weights comes from RAM for every token: much slower",
         source="https://docs.vllm.ai/en/latest/configuration/conserving_memory/",
     )
 

@@ -55,9 +55,7 @@ def _loading(case: RemedyCase) -> TrainingLine:
     ):
         return TrainingLine(why="no line to paste: transformers does not load this by a name")
     if form is not None and config is None:
-        return TrainingLine(
-            why=f"no line to paste: {form} is read from a checkpoint that is stored so"
-        )
+        return TrainingLine(why=f"no line to paste: name a repository that is published in {form}")
     names = sorted([cls, *([config.name] if config is not None else [])])
     given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
     if config is not None:

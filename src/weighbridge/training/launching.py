@@ -153,4 +153,4 @@ def _packed(run: TrainerRun) -> str:
         return "" if run.packs else f"transformers has no switch that unpacks {run.stored}"
     if run.stored:
         return f"the checkpoint is packed in {run.stored} already, and is not packed again"
-    return "" if run.packs else f"{form} is read from a checkpoint that is stored so"
+    return "" if run.packs else f"name a repository that is published in {form}"

@@ -162,8 +162,8 @@ def _version(plan: TrainingPlan) -> str:
 
 
 CASTS = {
-    "peft": "QLoRA: weights that are not packed, and hidden states, count in float32, as PEFT's "
-    "prepare_model_for_kbit_training leaves them",
+    "peft": "QLoRA: embeddings, norms and hidden states count in float32, because PEFT's "
+    "prepare_model_for_kbit_training casts them",
     "trl": "norms are taken as cast to float32, and what follows them with it, embedding and head "
     "as bfloat16, as TRL's peft_module_casting_to_bf16 leaves them",
     "norms": "norms are taken as cast to float32, and what follows them with it, as TRL 0.25's "

@@ -123,7 +123,7 @@ def _label(answer: ShownAnswer) -> str:
         differ = answer.report.verdict is not None and bool(answer.report.verdict.usable_each)
         key = "bar.tightest" if differ else "bar.alike" if len(peaks) == 1 else "bar.fullest"
         words.append(answer.say(key, count=answer.gpus))
-    return ", ".join(words)
+    return answer.say("bar.and").join(words)
 
 
 def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:

@@ -366,7 +366,7 @@ def test_a_line_that_does_not_do_is_not_offered():
     line = "vllm serve qwen3-8b --gpu-memory-utilization 0.2"
     bad, good = (weighbridge.infer(command=line, gpu=gpu) for gpu in ("a100-80gb", "b200"))
     for told in (str(bad), bad._repr_markdown_(), bad._repr_html_()):
-        assert "What was judged (does not fit)" in told
+        assert "The command that was judged (does not fit)" in told
         assert "Run" not in told
     for told in (str(good), good._repr_markdown_(), good._repr_html_()):
         assert "Run" in told

@@ -58,9 +58,8 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
     part = budget.choice.part
     if part.stack == "own":
         raise NotServedError(
-            f"--gpu {part.name}: our rules for {needs.engine} are those of CUDA and ROCm devices, "
-            "which it is none of",
-            NEAREST.get(part.vendor, "name such a device"),
+            f"--gpu {part.name}: {needs.engine} is known here on CUDA and ROCm cards alone",
+            NEAREST.get(part.vendor, "name such a card"),
         )
     number = part.capability
     if number is None or number >= BFLOAT16_SINCE:

@@ -130,8 +130,8 @@ def program(
         loss=_function("rough.loss") if loss == "standard" else _by_name(loss),
         low=0.5,
         high=2.0,
-        said="its layers were read by their parameters alone; what they save is assumed, from half "
-        f"to twice as much. For its own: --exact, or {INSTEAD}",
+        said="we have no program of this class, so its activations are estimated from its "
+        f"parameters: half to twice as much. For an exact number: --exact, or {INSTEAD}",
     )
 
 
@@ -155,7 +155,10 @@ def _loss(kind: str, net: Net | None, name: str) -> Loss:
     if name == "standard":
         return net.loss
     if not predicts_next(kind):
-        raise UsageError(f"--loss {name}: {kind} predicts no next token; leave it out")
+        raise UsageError(
+            f"{kind} does not predict the next token, as --loss {name} needs: leave --loss out, "
+            "or take --framework trainer"
+        )
     return _by_name(name)
 
 
