@@ -75,7 +75,7 @@ def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, cap
     assert "each of the 2 has 79.3" in out
     offered = out.partition("What would make it fit")[2].partition("Run it")[0]
     assert any("-parallel-size 2" in line or "--tp-size 2" in line for line in offered.splitlines())
-    assert "as asked, on 1 of 2 cards, no default" in err
+    assert "as asked, on 1 of 2 cards, no other choice" in err
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_what_may_fit_is_not_denied_by_the_longest_context(capsys, room, told):
 def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apart(capsys):
     words = ("infer", "llama-3.1-8b", "--engine", "llama.cpp", "--quantization", "Q4_K_M")
     _, out, _ = _asked(capsys, *words, "--gpu", "4090")
-    assert "RAM while serving: about 504 MiB (364 to 904); old prompts add up to 8.0 GiB\n" in out
+    assert "RAM while serving: about 504 MiB (364 to 904); earlier prompts may add 8.0 GiB\n" in out
     _, out, _ = _asked(capsys, *words, "--gpu", "4090", "--cache-ram", "0")
     assert "RAM while serving: about 504 MiB (364 to 904)\n" in out
 
@@ -194,7 +194,7 @@ def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apar
 @pytest.mark.slow
 def test_the_range_of_ram_in_training_says_when_and_of_what(capsys):
     """Nothing is said of one process; what is read in a step is no serving."""
-    guessed = "(4.0 to 32.0), most of the width a guess of what a process of Python takes"
+    guessed = "(4.0 to 32.0); what each process of Python takes is a guess"
     words = ("train", "llama-3.1-8b", "--framework", "torchtitan", "--gpu")
     assert guessed in " ".join(_asked(capsys, *words, "h100:8")[1].split())
     assert "a guess of what" not in " ".join(_asked(capsys, *words, "b200")[1].split())
@@ -223,6 +223,7 @@ def test_a_change_to_a_format_whose_file_has_to_be_made_says_so(capsys):
     words = ("infer", "llama-3.1-8b", "--gpu", "3060", "--engine")
     _, out, _ = _asked(capsys, *words, "llama.cpp")
     assert "--quantization Q8_0  (hardly any loss; file made first)" in out
+    _, out, _ = _asked(capsys, *words, "llama.cpp", "--quantization", "Q8_0")
     assert (
         "  python convert_hf_to_gguf.py --remote meta-llama/Llama-3.1-8B "
         "--outfile llama-3.1-8b-Q8_0.gguf --outtype q8_0\n"
