@@ -40,7 +40,7 @@ SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
 }
 MOST_COSTS = 2  # kinds of cost that are named
 # In the note of a format that no loader makes, and that no file at hand is in
-FIRST = "the lines before the last make"
+FIRST = ("the lines before the last make", "make one first")
 QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spells it
     "load": "load",
     "infer": "infer",
@@ -132,7 +132,7 @@ def few(words: Words, remedy: "Remedy") -> str:
     costs = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in priced[:MOST_COSTS]]
     free = "cost.quality.least" if remedy.price.quality else "cost.free"
     cost = words("cost.and").join(costs) or words(free)
-    made = "quantization" in remedy.change and FIRST in remedy.note
+    made = "quantization" in remedy.change and any(words in remedy.note for words in FIRST)
     return words("cost.made", cost=cost) if made else cost
 
 
