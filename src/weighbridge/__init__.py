@@ -17,7 +17,7 @@ from weighbridge._version import __version__
 
 TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import explain_oom, fit, infer, load, prepare, train
+    from weighbridge.api import explain_oom, fit, infer, load, prepare, together, train
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
+    from weighbridge.report.together import Together
     from weighbridge.watching import NotWantedError, Watch, watched
     from weighbridge.workload import Infer, Load, Train
 
@@ -40,6 +41,7 @@ _HOMES = {
     "infer": "api",
     "train": "api",
     "fit": "api",
+    "together": "api",
     "prepare": "api",
     "explain_oom": "api",
     "Oom": "oom",
@@ -49,6 +51,7 @@ _HOMES = {
     "Train": "workload",
     "Report": "report",
     "Fit": "report.fit",
+    "Together": "report.together",
     "FakeGPU": "lab.trace.gpu",
     "Watch": "watching",
     "watched": "watching",
@@ -74,6 +77,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "Oom",
     "Prepared",
     "Report",
+    "Together",
     "Train",
     "UnsupportedError",
     "UsageError",
@@ -85,6 +89,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "infer",
     "load",
     "prepare",
+    "together",
     "train",
     "watched",
 ]

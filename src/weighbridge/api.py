@@ -1,6 +1,6 @@
 """The Python API: one function a question, the same that the command line calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.checkpoint.gather import GatherOptions
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from weighbridge.oom import Oom
     from weighbridge.report.fit import Fit
+    from weighbridge.report.together import Together
     from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]
@@ -210,6 +211,36 @@ def fit(
     given = {"gpu": gpu, **settings}
     read_fit(given)  # before anything is fetched
     return opened(model, _options(locals(), then="questions.fit.answers")).fit(**given)
+
+
+def together(
+    models: "Sequence[Any]",
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Together":
+    """Say whether several models can be served on the same cards at once.
+
+    Args:
+        models: two or more, as for `load`.
+        settings: those of `infer`, for each of them; `gpu` names the card. Without `engine` each is
+            asked of the one that people use on it.
+
+    Returns:
+        A frozen `Together`: `.fits`, `.services`, `.left`, `.to_dict()`.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    from weighbridge.questions.together import together as asked
+
+    options = _options(locals(), then="questions.together")
+    return asked(models, lambda model: opened(model, options), settings)
 
 
 def explain_oom(

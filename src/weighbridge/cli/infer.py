@@ -6,11 +6,18 @@ import click
 
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
+    CODES,
+    WHOLE,
     chart_option,
+    look_of,
+    output_form,
     output_options,
     source_options,
+    warn,
+    writable,
 )
 from weighbridge.cli.questions import Sections, answer, options
+from weighbridge.errors import UsageError
 from weighbridge.workload import INFER
 
 
@@ -18,6 +25,7 @@ from weighbridge.workload import INFER
 @click.argument("models", metavar="MODEL...", nargs=-1, shell_complete=model_names)
 @click.option("--command", metavar="LINE", help="The engine's own command: 'vllm serve ...'.")
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@click.option("--together", is_flag=True, help="All MODELs at once on the same cards.")
 @source_options
 @output_options
 @chart_option
@@ -31,9 +39,42 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge infer llama-3.1-8b --context 32K --gpu 4090
     weighbridge infer qwen3-30b-a3b --engine vllm -tp 2 --gpu h100:2
     weighbridge infer ./model.gguf --engine llama.cpp --n-gpu-layers 20
+    weighbridge infer qwen3:14b bge-m3 --together --gpu 3060
     weighbridge infer --command 'vllm serve org/name --max-model-len 32k' --gpu a100-80gb
     """
+    if settings.pop("together"):
+        return _together(models, settings)
     return answer("infer", models, settings, INFER)
+
+
+def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
+    """Print whether several models fit the same cards at once, and return the exit code."""
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+    from weighbridge.render import render
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    look, check = look_of(settings, form), settings.pop("check")
+    if settings.pop("chart", None) or settings.pop("command", None):
+        raise UsageError("--together has no chart and takes no --command: name the models")
+    given = {name: one(value) for name, value in settings.items() if value not in (None, ())}
+    with progress("the models") as callback:
+        found = api.together(models, progress=callback, **given)
+    click.echo(writable(render(found, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        warn(found)
+    return CODES[found.fits] if check else 0
+
+
+def one(value: Any) -> Any:
+    """Return the only value of a setting: what stands side by side is not together."""
+    if not isinstance(value, tuple):
+        return value
+    if len(value) > 1:
+        raise UsageError("--together is about one card and one value of each setting")
+    return value[0]
 
 
 infer.params += options(INFER)

@@ -16,6 +16,7 @@ from weighbridge.records import NamedTuple
 if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
+    from weighbridge.report.together import Together
     from weighbridge.view.records import Screen
     from weighbridge.view.shown import ShownPage
 
@@ -48,8 +49,13 @@ def renderer(name: str) -> Callable[..., str]:
     return found
 
 
-def render(answer: "Report | Fit", form: str, look: RenderOptions = RenderOptions()) -> str:  # noqa: B008
-    """Return a report, or an answer of `fit`, in one of the forms."""
+def render(
+    answer: "Report | Fit | Together",
+    form: str,
+    look: RenderOptions = RenderOptions(),  # noqa: B008
+) -> str:
+    """Return a report, or an answer of `fit` or about several models at once, in one of the
+    forms."""
     if form in DATA:
         return renderer(form)(answer)
     return draw(screen_of(answer, look), form, look)
@@ -72,7 +78,7 @@ def beside(
 
 
 def screen_of(
-    answer: "Report | Fit", look: RenderOptions, page: "ShownPage | None" = None
+    answer: "Report | Fit | Together", look: RenderOptions, page: "ShownPage | None" = None
 ) -> "Screen":
     """Return the screen of an answer; without `page` that of the command line."""
     from weighbridge.report import Report
@@ -84,6 +90,12 @@ def screen_of(
         return screen(
             answer, lang=lang, unit=look.unit, details=look.details, explain=explain, page=page
         )
+    from weighbridge.report.together import Together
+
+    if isinstance(answer, Together):
+        from weighbridge.view import together
+
+        return together.screen(answer, lang=look.lang, unit=look.unit)
     from weighbridge.view import fit
 
     return fit.screen(
