@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
-    from weighbridge.report.together import Together
+    from weighbridge.report.together import Services
     from weighbridge.watching import NotWantedError, Watch, watched
     from weighbridge.workload import Infer, Load, Train
 
@@ -51,7 +51,7 @@ _HOMES = {
     "Train": "workload",
     "Report": "report",
     "Fit": "report.fit",
-    "Together": "report.together",
+    "Services": "report.together",
     "FakeGPU": "lab.trace.gpu",
     "Watch": "watching",
     "watched": "watching",
@@ -77,7 +77,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "Oom",
     "Prepared",
     "Report",
-    "Together",
+    "Services",
     "Train",
     "UnsupportedError",
     "UsageError",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from weighbridge.oom import Oom
     from weighbridge.report.fit import Fit
-    from weighbridge.report.together import Together
+    from weighbridge.report.together import Services
     from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]
@@ -223,7 +223,7 @@ def together(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
     **settings: Any,
-) -> "Together":
+) -> "Services":
     """Say whether several models can be served on the same cards at once.
 
     Args:
@@ -232,7 +232,7 @@ def together(
             asked of the one that people use on it.
 
     Returns:
-        A frozen `Together`: `.fits`, `.services`, `.left`, `.to_dict()`.
+        A frozen `Services`: `.fits`, `.services`, `.left`, `.to_dict()`.
 
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.

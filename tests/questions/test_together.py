@@ -12,7 +12,7 @@ from weighbridge.cli.menu import run
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes
 from weighbridge.render import RenderOptions, render
-from weighbridge.report.together import Service, Together
+from weighbridge.report.together import Service, Services
 
 SMALL = {"gpu": "3060"}
 
@@ -25,7 +25,7 @@ def service(*needs, fits="yes", taken=0, **derived):
 
 
 def judged(*services, usable=(10, 10, 11)):
-    return Together(services=services, accelerator=None, usable=Bytes(*usable))
+    return Services(services=services, accelerator=None, usable=Bytes(*usable))
 
 
 @all_of(

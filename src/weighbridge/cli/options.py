@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.render import RenderOptions
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
-    from weighbridge.report.together import Together
+    from weighbridge.report.together import Services
     from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -306,7 +306,7 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report | Fit | Together | Screen") -> None:
+def warn(report: "Report | Fit | Services | Screen") -> None:
     """Print the warnings of an answer on stderr."""
     for line in report.warnings:
         _warned(line)

@@ -14,7 +14,7 @@ from weighbridge.questions.fit.ladder import engine_of
 from weighbridge.questions.prepared import Prepared
 from weighbridge.report import Report
 from weighbridge.report.fit import Accelerator
-from weighbridge.report.together import Service, Together
+from weighbridge.report.together import Service, Services
 from weighbridge.units import ceil_div
 
 SHARE = "gpu_memory_utilization"  # of what the card has in all, whatever else is on it
@@ -24,7 +24,7 @@ WHOLE = 100
 
 def together(
     models: Sequence[str], opened: Callable[[str], Prepared], settings: Mapping[str, Any]
-) -> Together:
+) -> Services:
     """Answer whether these models fit the same cards at once.
 
     Raises UsageError without a card, or with one model; UnsupportedError of an engine whose share
@@ -37,7 +37,7 @@ def together(
         raise UsageError("--together is about a card: name it with --gpu")
     services = tuple(_service(opened(model), room, settings) for model in models)
     verdict = services[0].verdict
-    return Together(
+    return Services(
         services=services,
         accelerator=Accelerator(
             name=verdict.accelerator,

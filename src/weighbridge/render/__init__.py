@@ -16,7 +16,7 @@ from weighbridge.records import NamedTuple
 if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
-    from weighbridge.report.together import Together
+    from weighbridge.report.together import Services
     from weighbridge.view.records import Screen
     from weighbridge.view.shown import ShownPage
 
@@ -50,7 +50,7 @@ def renderer(name: str) -> Callable[..., str]:
 
 
 def render(
-    answer: "Report | Fit | Together",
+    answer: "Report | Fit | Services",
     form: str,
     look: RenderOptions = RenderOptions(),  # noqa: B008
 ) -> str:
@@ -78,7 +78,7 @@ def beside(
 
 
 def screen_of(
-    answer: "Report | Fit | Together", look: RenderOptions, page: "ShownPage | None" = None
+    answer: "Report | Fit | Services", look: RenderOptions, page: "ShownPage | None" = None
 ) -> "Screen":
     """Return the screen of an answer; without `page` that of the command line."""
     from weighbridge.report import Report
@@ -90,9 +90,9 @@ def screen_of(
         return screen(
             answer, lang=lang, unit=look.unit, details=look.details, explain=explain, page=page
         )
-    from weighbridge.report.together import Together
+    from weighbridge.report.together import Services
 
-    if isinstance(answer, Together):
+    if isinstance(answer, Services):
         from weighbridge.view import together
 
         return together.screen(answer, lang=look.lang, unit=look.unit)

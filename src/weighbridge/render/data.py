@@ -9,10 +9,10 @@ from weighbridge.wording import safe_json
 if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
-    from weighbridge.report.together import Together
+    from weighbridge.report.together import Services
 
 
-def as_json(answer: "Report | Fit | Together") -> str:
+def as_json(answer: "Report | Fit | Services") -> str:
     """Return the JSON form of a report or of an answer of `fit`."""
     return json_text(answer.to_dict())
 
@@ -22,7 +22,7 @@ def json_text(body: Any) -> str:
     return safe_json(json.dumps(body, indent=2, ensure_ascii=False)) + "\n"
 
 
-def quiet(answer: "Report | Fit | Together") -> str:
+def quiet(answer: "Report | Fit | Services") -> str:
     """Return one line: the bytes of a report's peak, as expected; of `fit` its verdict, which the
     exit code is about: yes, no or unknown."""
     from weighbridge.report import Report

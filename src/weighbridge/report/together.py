@@ -45,7 +45,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Together(Shown):
+class Services(Shown):
     """The answer whether several models fit the same cards at once."""
 
     services: tuple[Service, ...]

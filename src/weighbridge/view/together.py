@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from weighbridge.engines.table import title
-from weighbridge.report.together import Service, Together
+from weighbridge.report.together import Service, Services
 from weighbridge.view.answer import mark
 from weighbridge.view.changes import language
 from weighbridge.view.records import Cell, Column, Grid, Lines, Paste, Screen, Section
@@ -12,7 +12,7 @@ from weighbridge.wording import printable, redacted
 from weighbridge.words import Words, words_in
 
 
-def screen(found: Together, *, lang: str = "en", unit: str | None = None) -> Screen:
+def screen(found: Services, *, lang: str = "en", unit: str | None = None) -> Screen:
     """Return the screen: whether all fit, each with what it holds and leaves, and their lines."""
     words = words_in(lang)
     first = Lines((_answer(found, words, unit),))
@@ -32,7 +32,7 @@ def screen(found: Together, *, lang: str = "en", unit: str | None = None) -> Scr
     )
 
 
-def _answer(found: Together, words: Words, unit: str | None) -> Cell:
+def _answer(found: Services, words: Words, unit: str | None) -> Cell:
     size = sizes(found.usable.low, unit)
     left = abs(found.margin_bytes)
     key = "margin.spare" if found.margin_bytes >= 0 else "margin.short"
@@ -45,7 +45,7 @@ def _answer(found: Together, words: Words, unit: str | None) -> Cell:
     return Cell(told, found.fits)
 
 
-def _table(found: Together, words: Words, unit: str | None) -> Grid:
+def _table(found: Services, words: Words, unit: str | None) -> Grid:
     shares = any(s.share is not None for s in found.services)
     size = sizes(found.usable.low, unit)
     columns = (
@@ -75,7 +75,7 @@ def _form(service: Service) -> str:
     return str(w["quantization"] or w["dtype"])
 
 
-def _pastes(found: Together, words: Words) -> Iterator[Paste]:
+def _pastes(found: Services, words: Words) -> Iterator[Paste]:
     """Yield the line that starts each, where it has one."""
     for service in found.services:
         line = service.report.derived.get("launch")

@@ -9,7 +9,6 @@ rung fits whole, other cards are tried with the smallest rung of four bits, the 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.machines import MACHINE
@@ -19,6 +18,7 @@ from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.fit.answers import Asker, inference, reads_text
 from weighbridge.questions.fit.hardware import weights
 from weighbridge.questions.fit.request import FitRequest, workload
+from weighbridge.records import replace
 from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
 from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
 from weighbridge.report.fit import PUBLISHED, Question, Rung
