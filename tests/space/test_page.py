@@ -36,7 +36,7 @@ class Visit:
         self.asked.append(request.url)
 
     def open(self, **query):
-        self.page.goto(f"{self.server.url}?{urlencode(query)}" if query else self.server.url)
+        self.page.goto(f"{self.server.url}#{urlencode(query)}" if query else self.server.url)
         return self
 
     def answer(self, tab, text=""):
@@ -50,11 +50,11 @@ class Visit:
     def query(self, **wanted):
         """The address, once it says what is wanted."""
         self.page.wait_for_function(
-            "(wanted) => { const q = new URLSearchParams(location.search);"
+            "(wanted) => { const q = new URLSearchParams(location.hash.slice(1));"
             " return Object.entries(wanted).every(([k, v]) => q.get(k) === v) }",
             arg=wanted,
         )
-        return {k: v[0] for k, v in parse_qs(urlsplit(self.page.url).query).items()}
+        return {k: v[0] for k, v in parse_qs(urlsplit(self.page.url).fragment).items()}
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_the_first_visit_has_an_answer(visit, server):
 
 def test_a_link_reopens_the_same_answer(visit):
     first = {
-        "tab": "infer",
+        "task": "infer",
         "model": "qwen3-8b",
         "gpu": "4090",
         "engine": "vllm",
@@ -103,8 +103,20 @@ def test_a_link_reopens_the_same_answer(visit):
     assert "--engine vllm" in line and "--context 32K" in line and "--enforce-eager" in line
 
 
+def test_an_older_link_opens_the_same_answer(visit, server):
+    page = visit()
+    page.page.goto(f"{server.url}?tab=infer&model=qwen3-8b&gpu=4090&engine=vllm")
+    assert "qwen3-8b on vLLM" in page.answer("infer", "RTX 4090")
+
+
+def test_fit_is_drawn_to_scale(visit):
+    page = visit().open(task="fit", model="qwen3-0.6b", gpu="4090")
+    page.answer("fit", "RTX 4090")
+    assert page.page.locator("#fit-answer .picture svg rect").count() > 5
+
+
 def test_a_setting_changes_answer_and_address(visit):
-    page = visit().open(tab="load", model="qwen3-8b", gpu="3060")
+    page = visit().open(task="load", model="qwen3-8b", gpu="3060")
     page.answer("load", "RTX 3060")
     page.page.get_by_role("tab", name="Serve").click()
     page.answer("infer", "4,096 tokens")
@@ -113,11 +125,11 @@ def test_a_setting_changes_answer_and_address(visit):
     box.press("Enter")
     page.answer("infer", "8,192 tokens")
     assert float(page.page.input_value("#infer-context-slider input")) == 13.0
-    assert page.query(tab="infer", context="8K")["model"] == "qwen3-8b"
+    assert page.query(task="infer", context="8K")["model"] == "qwen3-8b"
 
 
 def test_a_slider_moves_the_answer(visit):
-    page = visit().open(tab="infer", model="qwen3-8b", gpu="4090")
+    page = visit().open(task="infer", model="qwen3-8b", gpu="4090")
     page.answer("infer", "4,096 tokens")
     page.page.locator("#infer-context-slider input").fill("14")
     page.answer("infer", "16,384 tokens")
@@ -125,7 +137,7 @@ def test_a_slider_moves_the_answer(visit):
 
 
 def test_what_is_not_relevant_is_not_shown(visit):
-    page = visit().open(tab="infer", model="qwen3-8b")
+    page = visit().open(task="infer", model="qwen3-8b")
     page.answer("infer", "transformers")
     section, other = page.page.locator("#infer-vLLM"), page.page.locator("#infer-transformers")
     assert (section.is_visible(), other.is_visible()) == (False, True)
@@ -137,25 +149,25 @@ def test_what_is_not_relevant_is_not_shown(visit):
 
 
 def test_tables(visit):
-    page = visit().open(tab="gpus", pattern="4090")
+    page = visit().open(task="gpus", pattern="4090")
     assert "4090" in page.answer("gpus", "4090")
     page.page.get_by_role("tab", name="Models").click()
     page.answer("models", "llama")
 
 
 def test_errors_are_one_line(visit):
-    page = visit().open(tab="load", model="lama-3.1-8b")
+    page = visit().open(task="load", model="lama-3.1-8b")
     assert "llama-3.1-8b" in page.answer("load", "did you mean")
     assert page.page.locator("#load-answer [role=alert]").count() == 1
 
 
 def test_a_config_in_the_box(visit):
-    page = visit().open(tab="load", model=json.dumps(TINY), gpu="4090")
+    page = visit().open(task="load", model=json.dumps(TINY), gpu="4090")
     assert "fits on RTX 4090" in page.answer("load", "fits")
 
 
 def test_chinese(visit):
-    page = visit(locale="zh-CN").open(tab="infer", model="qwen3-8b", gpu="4090")
+    page = visit(locale="zh-CN").open(task="infer", model="qwen3-8b", gpu="4090")
     assert "放得下" in page.answer("infer", "RTX 4090")
     page.page.get_by_role("tab", name="推理").wait_for()
     assert page.page.locator("#infer-ask").inner_text() == "计算"
@@ -169,12 +181,12 @@ def test_names_of_strangers_are_text(visit, hub):
     place.mkdir(exist_ok=True)
     (place / "config.json").write_text(json.dumps({**TINY, "architectures": [HOSTILE]}))
     for model in (HOSTILE, "org/hostile", f"org/{HOSTILE}"):
-        page = visit().open(tab="load", model=model, gpu=HOSTILE, context=HOSTILE)
+        page = visit().open(task="load", model=model, gpu=HOSTILE, context=HOSTILE)
         page.answer("load", "img" if model == HOSTILE else "")
         page.page.wait_for_selector("#load-answer [role=alert]")
         assert page.page.locator("#load-answer img").count() == 0
         assert page.dialogs == []
-    page = visit().open(tab="load", model="org/hostile")
+    page = visit().open(task="load", model="org/hostile")
     page.answer("load", "org/hostile")
     assert page.page.locator("#load-answer img").count() == 0
     assert page.dialogs == []
@@ -193,7 +205,7 @@ def test_names_of_strangers_are_text(visit, hub):
 def test_axe_finds_nothing(visit, tab, look):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = visit(**look).open(tab=tab, model="llama-3.1-8b", gpu="3060", pattern="rtx")
+    page = visit(**look).open(task=tab, model="llama-3.1-8b", gpu="3060", pattern="rtx")
     page.page.wait_for_selector(ANSWER.format(tab))
     found = Axe().run(page.page).response["violations"]
     told = [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
@@ -219,14 +231,14 @@ def unseen(page, secret):
 
 
 def test_a_gated_model_with_a_token(visit):
-    page = visit().open(tab="load", model="org/gated")
+    page = visit().open(task="load", model="org/gated")
     page.answer("load", "org/gated")
     page.page.wait_for_selector("#load-answer [role=alert]")
     token(page, WRITER)
     page.page.click("#load-ask")
     page.page.wait_for_selector(ANSWER.format("load"))
     unseen(page, WRITER)
-    again = visit().open(tab="load", model="org/gated")  # another visitor has no use of it
+    again = visit().open(task="load", model="org/gated")  # another visitor has no use of it
     again.page.wait_for_selector("#load-answer [role=alert]")
 
 
@@ -237,7 +249,7 @@ def posting(page):
 
 def test_a_discussion_is_previewed_posted_and_not_posted_again(visit, hub):
     hub.discussions.pop("org/tiny", None)
-    page = visit().open(tab="fit", model="org/tiny", gpu="4090")
+    page = visit().open(task="fit", model="org/tiny", gpu="4090")
     page.page.wait_for_selector(ANSWER.format("fit"))
     posting(page)
     shown = page.page.locator("#previewed textarea")
@@ -272,7 +284,7 @@ def test_a_discussion_is_previewed_posted_and_not_posted_again(visit, hub):
 )
 def test_a_discussion_that_is_refused(visit, hub, model, secret, told):
     hub.discussions.pop(model, None)
-    page = visit().open(tab="load", model=model)
+    page = visit().open(task="load", model=model)
     page.page.wait_for_selector(ANSWER.format("load"))
     posting(page)
     token(page, secret)
@@ -284,7 +296,7 @@ def test_a_discussion_that_is_refused(visit, hub, model, secret, told):
 
 
 def test_an_answer_of_the_catalogue_is_of_no_revision(visit):
-    page = visit().open(tab="load", model="llama-3.1-8b")
+    page = visit().open(task="load", model="llama-3.1-8b")
     page.page.wait_for_selector(ANSWER.format("load"))
     posting(page)
     page.page.wait_for_selector("#posted [role=alert]")

@@ -28,6 +28,9 @@ export function extent(rows) {
   return room ? Math.min(most, room * FAR) : most;
 }
 
+/** The width of the label of a bar that is cut. @param {string} text */
+const told = (text) => 12 + 7.5 * text.length;
+
 /** One row. @param {{ row: Row, whole: number, styles: Map<string, number>, high?: number }} props */
 export function Picture({ row, whole, styles, high = HIGH }) {
   const share = (/** @type {number} */ nbytes) => Math.min(100, (100 * nbytes) / whole);
@@ -44,7 +47,7 @@ export function Picture({ row, whole, styles, high = HIGH }) {
     <rect class="trough" x="0" y="3" width="100%" height=${high} rx="4" />
     ${line !== null && line < 100 ? html`<rect class="beyond" x=${`${line}%`} y="3" width=${`${100 - line}%`} height=${high} rx="4" />` : null}
     ${placed.map(({ segment, from, wide }) => html`<rect key=${segment.key} class=${`s${styles.get(segment.key) ?? OTHER}`} x=${`${from}%`} y="3" width=${`${wide}%`} height=${high}><title>${segment.name} ${segment.size}</title></rect>`)}
-    ${cut ? html`<svg x="100%" overflow="visible"><path class="cut" d=${`M-24 ${high + 5}l8 ${-high - 4}M-16 ${high + 5}l8 ${-high - 4}`} />${row.told ? html`<g class="cut-told"><rect x="-108" y=${high / 2 - 7} width="76" height="20" rx="4" /><text x="-70" y=${high / 2 + 7} text-anchor="middle">${row.told}</text></g>` : null}</svg>` : null}
+    ${cut ? html`<svg x="100%" overflow="visible"><path class="cut" d=${`M-24 ${high + 5}l8 ${-high - 4}M-16 ${high + 5}l8 ${-high - 4}`} />${row.told ? html`<g class="cut-told"><rect x=${-32 - told(row.told)} y=${high / 2 - 7} width=${told(row.told)} height="20" rx="4" /><text x=${-32 - told(row.told) / 2} y=${high / 2 + 7} text-anchor="middle">${row.told}</text></g>` : null}</svg>` : null}
     ${range ? html`<g class="range"><line x1=${`${share(row.low ?? 0)}%`} x2=${`${share(row.high ?? 0)}%`} y1=${high + 8} y2=${high + 8} />
       <line x1=${`${share(row.low ?? 0)}%`} x2=${`${share(row.low ?? 0)}%`} y1=${high + 5} y2=${high + 11} /><line x1=${`${share(row.high ?? 0)}%`} x2=${`${share(row.high ?? 0)}%`} y1=${high + 5} y2=${high + 11} /></g>` : null}
     ${line !== null ? html`<line class="limit-edge" x1=${`${line}%`} x2=${`${line}%`} y1="0" y2=${high + 6} /><line class="limit" x1=${`${line}%`} x2=${`${line}%`} y1="0" y2=${high + 6} />` : null}

@@ -38,6 +38,7 @@ function inWorker(progress) {
   let dead = null;
   /** @type {Worker | null} */
   let spare = null;
+  let interrupted = false; // who has done so once does it again
   /** @type {WeakSet<Worker>} */
   const ready = new WeakSet();
   let current = begun();
@@ -62,6 +63,7 @@ function inWorker(progress) {
     } else if (data.id !== undefined) {
       waiting.get(data.id)?.done(data.answer);
       waiting.delete(data.id);
+      if (interrupted) spare ??= begun();
       keep();
     }
   }
@@ -83,6 +85,7 @@ function inWorker(progress) {
   function next() {
     if (!ready.has(current)) return;
     current.terminate();
+    interrupted = true;
     current = spare ?? begun();
     spare = null;
     if (ready.has(current)) askAll();

@@ -87,6 +87,7 @@ def _told(requests: Requests, request: dict[str, Any], form: AnswerForm) -> dict
         return _within(answer, command(request, AnswerView())) if form.short else answer.to_dict()
     page = ShownPage(sought=request.get("remedies") is not False)
     shown = _seen(screen_of(answer, view.look, page), view)
+    shown["html"] = _picture(answer, view) + shown["html"]
     shown |= {"report": answer.to_dict(), "command": command(request, view)}
     return shown | {"draft": _draft(answer, shown["markdown"])}
 
@@ -103,6 +104,14 @@ def _seen(screen: "Screen", view: AnswerView) -> dict[str, Any]:
     from weighbridge.render.markdown import markdown
 
     return {"html": part(screen), "markdown": markdown(screen, view.look)}
+
+
+def _picture(answer: "Report | Fit", view: AnswerView) -> str:
+    """Draw the questions of `fit` to scale; every other answer has a bar of its own."""
+    from weighbridge.report.fit import Fit
+    from weighbridge.web.exports import svg
+
+    return f'<div class="picture">{svg([answer], view)}</div>' if isinstance(answer, Fit) else ""
 
 
 def _draft(answer: "Report | Fit", text: str) -> dict[str, str] | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 
@@ -26,6 +26,8 @@ QUIET: Mapping[str, Any] = {"queue": False, "api_visibility": "private", "show_p
 LIVE: Mapping[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 SHOWN = "<section aria-live='polite' class='answer'>${value}</section>"
 KEEP = "(query) => { if (query) history.replaceState(null, '', query) }"
+FRAGMENT = "() => [location.hash]"  # which no browser sends to a server
+LONGEST = 16_384  # characters of an address that are read
 # Gradio's own theme with more contrast, and fonts of the system: nothing comes from elsewhere.
 FONT = ["system-ui", "sans-serif"]
 CONTRAST: Mapping[str, str] = {
@@ -45,6 +47,7 @@ MOST_NAME = 400  # characters of a model in an address
 FIRST = {"model": "llama-3.1-8b", "gpu": "4090"}  # what a first visit is answered with
 CSS = """
 .slide input[type=range]{width:100%;accent-color:var(--primary-700);height:1.5rem}
+.answer .picture svg{max-width:100%;height:auto}
 .answer .weighbridge pre{white-space:pre-wrap;overflow-wrap:anywhere}
 .answer .weighbridge .dim{opacity:1;color:var(--body-text-color)}
 .gradio-container .slider_input_container .min_value,
@@ -297,15 +300,16 @@ def _refused(message: str) -> str:
 
 
 def _address(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> str:
-    """The query that gives the same answer; never with a token, nor with a whole config."""
-    query = {"tab": tab}
+    """The address that gives the same answer, here and on the page of `weighbridge web`; never
+    with a token, nor with a whole config."""
+    query = {"task": tab}
     if tab in forms.ASKED:
         query |= {"model": choices.model or "", "gpu": choices.gpu or ""}
         if len(query["model"]) > MOST_NAME:
             del query["model"]
     query |= {name: "true" if value is True else str(value) for name, value in given.items()}
-    query |= {"lang": choices.lang, **({"details": "true"} if choices.details else {})}
-    return f"?{urlencode(query)}"
+    query |= {"lang": choices.lang, **({"details": "1"} if choices.details else {})}
+    return f"#{urlencode(query)}"
 
 
 def _opening(
@@ -319,9 +323,9 @@ def _opening(
         outputs += [f.slider for f in fields if f.slider is not None]
     outputs = list(dict.fromkeys(outputs))
 
-    def opened(request: gr.Request) -> dict[Any, Any]:
-        query = dict(request.query_params)
-        shown = next((one for one in made if one.tab.name == query.get("tab")), made[0])
+    def opened(fragment: str, request: gr.Request) -> dict[Any, Any]:
+        query = _query(fragment, request.query_params)
+        shown = next((one for one in made if one.tab.name == query.get("task")), made[0])
         said = _said(query, request.headers.get("accept-language", ""))
         settings = dict(_settings(shown.tab, query))
         told = _told(ask, shown.tab, said, settings)
@@ -334,7 +338,13 @@ def _opening(
             top.draft: told.draft,
         }
 
-    blocks.load(opened, None, outputs, **QUIET)
+    blocks.load(opened, top.address, outputs, js=FRAGMENT, **QUIET)
+
+
+def _query(fragment: str, older: Mapping[str, str]) -> dict[str, str]:
+    """Return what an address says: behind its #, or in the query of an older link."""
+    said = dict(parse_qsl(fragment.removeprefix("#")[:LONGEST]))
+    return said or {"task": older.get("tab", ""), **older}
 
 
 def _said(query: Mapping[str, str], accepted: str) -> SharedChoices:
@@ -345,7 +355,7 @@ def _said(query: Mapping[str, str], accepted: str) -> SharedChoices:
         model=query.get("model", known.get("model", "")),
         gpu=query.get("gpu", known.get("gpu", "")),
         lang=lang if lang in LANGUAGES else "en",
-        details=query.get("details") == "true",
+        details=query.get("details") in ("1", "true"),
         token="",
     )
 
