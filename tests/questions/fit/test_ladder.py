@@ -12,6 +12,7 @@ from weighbridge.accelerators.parts import parts
 from weighbridge.questions.fit.ladder import _cards, _Ladder, _of_width, engine_of, ladder
 from weighbridge.report.fit import Rung, best
 from weighbridge.units import GIB
+from weighbridge.watching import NotWantedError
 
 slow = pytest.mark.slow
 
@@ -196,3 +197,30 @@ def test_three_bits_are_asked_where_their_bare_bits_have_room(monkeypatch):
     asked.clear()
     rungs("qwen3-32b", gpu="3070")
     assert set(asked) == {8, 4}
+
+
+@slow
+def test_formats_are_known_before_training_is_asked_and_where_that_is_stopped():
+    model, asked = weighbridge.prepare("qwen3-0.6b"), []
+    told = weighbridge.Watch(wanted=lambda: not asked, keeps=True)
+
+    class Stopped(type(model)):
+        def train(self, *arguments, **options):
+            asked.append(1)
+            return super().train(*arguments, **options)
+
+    model = Stopped(model.given, model.options, model.source)
+    with weighbridge.watched(told):
+        found = model.fit(gpu="4090")
+    assert told.stopped
+    assert [r.bits for r in found.ladder] == [0, 8, 4]
+    assert found.question("train").report is None
+
+
+@slow
+def test_no_rung_is_asked_where_nobody_waits_any_more():
+    with (
+        pytest.raises(NotWantedError),
+        weighbridge.watched(weighbridge.Watch(wanted=lambda: False)),
+    ):
+        rungs("qwen3-0.6b", gpu="4090")

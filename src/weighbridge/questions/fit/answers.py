@@ -83,7 +83,12 @@ def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> F
 
 
 def _answered(asker: Asker, request: FitRequest) -> Fit:
-    outcomes = [_unless_stopped(asker, request, name) for name in NAMES]
+    outcomes: list[QuestionOutcome] = []
+    ladder: tuple[Rung, ...] = ()
+    for name in NAMES:
+        outcomes.append(_unless_stopped(asker, request, name))
+        if name == "infer":  # before training, which takes longer
+            ladder = _ladder(asker, request, outcomes[-1].question)
     wrong = _wrong(outcomes, request, inference(asker, request))
     if wrong is not None:
         raise wrong
@@ -92,12 +97,6 @@ def _answered(asker: Asker, request: FitRequest) -> Fit:
     if first is None:
         errors = (outcome.error for outcome in outcomes if outcome.error is not None)
         raise next(errors, KeyboardInterrupt())
-    ladder: tuple[Rung, ...] = ()
-    if request.helped and not request.solves and not stopped():
-        from weighbridge.questions.fit.ladder import ladder as asked_of
-
-        with kept():
-            ladder = asked_of(asker, request, questions[list(NAMES).index("infer")])
     return Fit(
         model=first.model,
         accelerator=_accelerator(questions),
@@ -109,6 +108,17 @@ def _answered(asker: Asker, request: FitRequest) -> Fit:
             dict.fromkeys(line for question in questions for line in _warnings(question))
         ),
     )
+
+
+def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
+    """Ask for the formats to run the model in, where changes are looked for."""
+    if not request.helped or request.solves or stopped():
+        return ()
+    from weighbridge.questions.fit.ladder import ladder
+
+    with kept():
+        return ladder(asker, request, infer)
+    return ()
 
 
 def _wrong(

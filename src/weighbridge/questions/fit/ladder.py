@@ -22,6 +22,7 @@ from weighbridge.records import replace
 from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
 from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
 from weighbridge.report.fit import PUBLISHED, Question, Rung
+from weighbridge.watching import go_on
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -135,6 +136,7 @@ class _Ladder:
         engine = change.get("engine", self.request.inference)
         settings = {**self.request.settings, **change}
         changed = replace(self.request, settings=settings, inference=engine)
+        go_on()
         try:
             asked = workload("infer", changed, inference(self.asker, changed))
             limits = (
