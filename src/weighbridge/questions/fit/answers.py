@@ -112,7 +112,7 @@ def _answered(asker: Asker, request: FitRequest) -> Fit:
 
 def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
     """Ask for the formats to run the model in, where changes are looked for."""
-    if not request.helped or request.solves or stopped():
+    if infer.report is None or not request.helped or request.solves or stopped():
         return ()
     from weighbridge.questions.fit.ladder import ladder
 
