@@ -1,7 +1,7 @@
 """What tensors take at least: bytes are counted, and no block is looked for."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.components.test_course import MOVES, NAMES
@@ -10,7 +10,7 @@ from weighbridge.components.counted import CountedHeap
 from weighbridge.units import MIB
 
 SIZES = st.one_of(st.integers(1, 3000), st.integers(1, 3 * MIB), st.integers(1, 40 * MIB))
-STEPS = st.lists(st.tuples(SIZES, st.integers(0, 9), st.integers(1, 3)), min_size=1, max_size=60)
+STEPS = st.lists(st.tuples(SIZES, st.integers(0, 9), st.integers(1, 3)), min_size=1, max_size=40)
 
 
 def test_bytes_are_rounded_to_512_by_hand():
@@ -31,6 +31,7 @@ def test_bytes_are_rounded_to_512_by_hand():
     assert last.reserved == 8192, "as an allocator keeps what it has"
 
 
+@settings(max_examples=20)
 @given(STEPS)
 def test_a_count_is_never_above_what_the_allocator_counts(steps):
     """Tensors come, alone or several alike; some go before."""

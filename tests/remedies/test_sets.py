@@ -409,6 +409,7 @@ def test_a_set_begins_behind_what_it_has_to_have():
 def test_fewer_questions_are_asked_of_a_model_of_many_tensors(task, tensors, most):
     asked = replace(case(task), tensors=tensors)
     assert questions(asked) == Search(asked, 6).left == most
+    assert Search(asked, 6).counts == 3 * most
 
 
 def test_of_a_model_of_many_tensors_one_device_is_asked(world, monkeypatch):
