@@ -61,7 +61,8 @@ def _whole(
 ) -> Iterator[str]:
     """Commands as they are typed, each in a process of its own."""
     commands = [
-        bench.weighbridge(name, *arguments, "--json") for name, (arguments, _) in asked.items()
+        bench.weighbridge(name, *arguments, "--json", expect='"schema"')
+        for name, (arguments, _) in asked.items()
     ]
     found = side_by_side(bench.beside_base(*commands), rounds)
     for name, (_, limit) in asked.items():
