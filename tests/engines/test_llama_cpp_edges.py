@@ -63,7 +63,7 @@ def test_nothing_is_replayed_for_what_tensors_alone_rule_out(monkeypatch):
     calls = []
     real = holding.reserved
     monkeypatch.setattr(holding, "reserved", lambda *p: calls.append(1) or real(*p))
-    w = Infer(engine="llama.cpp", context=4_080, gpu="h200")
+    w = Infer(engine="llama.cpp", context=4_080, gpu="h200", n_gpu_layers=-1)
     found = infer(named("mixtral-8x22b"), w)
     assert found.derived["largest_context"] == 0
     assert len(calls) == 1

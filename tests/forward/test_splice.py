@@ -11,7 +11,6 @@ import weighbridge
 from tests.cases import each
 from weighbridge import catalogue
 from weighbridge.forward import splice
-from weighbridge.training import answer
 from weighbridge.training import run as training
 from weighbridge.training.run import StageRuns
 
@@ -123,7 +122,7 @@ def same(monkeypatch, model, **named):
     left = []
     monkeypatch.setattr(splice, "_spliced", partial(_noted, left, splice._spliced))
     few = asked(model, **named)
-    monkeypatch.setattr(answer, "StageRuns", partial(StageRuns, splices=False))
+    monkeypatch.setattr(training, "StageRuns", partial(StageRuns, splices=False))
     count = len(left)
     assert few == asked(model, **named)
     assert len(left) == count, "a walk of all layers leaves none out"

@@ -11,7 +11,7 @@ from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.training.run import StageRuns, TrainingRun
+from weighbridge.training.run import StageRuns, TrainingRun, runs_of
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -55,11 +55,6 @@ def answer(
         derived=_derived(plan, fullest),
         warnings=tuple(_warnings(plan, fullest)),
     )
-
-
-def runs_of(plan: TrainingPlan) -> tuple[StageRuns, ...]:
-    """Return a run for each stage of a pipeline; none of them has been run yet."""
-    return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
 
 
 def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:

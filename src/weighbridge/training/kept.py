@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from threading import Lock
 
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.training.run import StageRuns
+from weighbridge.training.run import StageRuns, runs_of
 
 MOST = 64  # questions about one model, and cards of other kernels to each
 CLASSES = 8
@@ -45,4 +45,4 @@ def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
         if len(known) == len(stages):
             del kept[number]
             return known
-    return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
+    return runs_of(plan)

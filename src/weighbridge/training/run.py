@@ -82,6 +82,11 @@ def run(
     return StageRuns(plan, stage, splices=splices).within(capacity)
 
 
+def runs_of(plan: TrainingPlan) -> "tuple[StageRuns, ...]":
+    """Return a run for each stage of a pipeline; none of them has been run yet."""
+    return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
+
+
 class StageRuns:
     """One rank of a stage, run within one capacity after another. What it takes without an end is
     found once. Each run finds anew what layers of a kind do: where the course of a layer leads
