@@ -23,6 +23,7 @@ SOURCES = {  # catalogue -> who says its sentences
         "cli/accelerate.py",
     ),
     "oom": ("oom/*.py",),
+    "errors": ("cli/menu.py", "cli/options.py", "words/*.py"),
     "charts": ("charts/*.py", "lab/measure/chart.py"),
     "page": ("web/page/*.js", "web/*.py"),
     "space": ("web/space/*.py",),

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -101,7 +102,8 @@ def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
         if os.environ.get("WEIGHBRIDGE_DEBUG") == "1":
             raise
         # Python wraps what is raised while a class is made
-        return 130 if isinstance(error.__cause__, KeyboardInterrupt) else _complain(error)
+        stopped = isinstance(error.__cause__, KeyboardInterrupt)
+        return 130 if stopped else _complain(error, arguments)
 
 
 def _open_streams() -> None:
@@ -116,7 +118,8 @@ def _run(arguments: Sequence[str], name: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: Exception, arguments: Sequence[str]) -> int:
+    """Print what is wrong on a line, in the language that was asked for; return the exit code."""
     if isinstance(error, WeighbridgeError):
         line, code = str(error), error.code
     elif isinstance(error, click.ClickException):
@@ -133,6 +136,19 @@ def _complain(error: Exception) -> int:
         )
         code = 2
     from weighbridge.wording import LONGEST, clipped, one_line, printable
+    from weighbridge.words import words_in
 
-    click.echo(clipped(printable(f"error: {one_line(line)}"), LONGEST), err=True)
+    meant = isinstance(error, WeighbridgeError | click.ClickException)
+    words = words_in(_language(arguments) if meant else "en", "errors")
+    told = words("error", message=words.told(one_line(line)))
+    click.echo(clipped(printable(told), LONGEST), err=True)
     return code
+
+
+def _language(arguments: Sequence[str]) -> str:
+    """Return the language of --lang, else that of the terminal."""
+    from weighbridge.cli.options import in_signs, language
+
+    words = [part for word in arguments for part in word.split("=", 1)]
+    named = next((b for a, b in pairwise(words) if a == "--lang"), "")
+    return in_signs(named) if named in ("en", "zh") else language()

@@ -307,15 +307,17 @@ def columns() -> int:
 
 
 def warn(report: "Report | Fit | Services | Screen") -> None:
-    """Print the warnings of an answer on stderr."""
+    """Print the warnings of an answer on stderr, in the language of its screen."""
     for line in report.warnings:
-        _warned(line)
+        _warned(line, getattr(report, "lang", "en"))
 
 
-def _warned(line: str) -> None:
+def _warned(line: str, lang: str = "en") -> None:
     from weighbridge.wording import printable, redacted
+    from weighbridge.words import words_in
 
-    click.echo(f"warning: {printable(redacted(line))}", err=True)
+    told = words_in(lang, "errors")("warning", message=redacted(line))
+    click.echo(printable(told), err=True)
 
 
 def writable(text: str) -> str:

@@ -5,6 +5,7 @@
     charts.json    pictures; parts and phases are called there what screens call them
     page.json      the page around an answer
     space.json     the page of a Space on the Hub
+    errors.json    what is wrong with a question, on a terminal
 
 A key has its sentence in all languages, so that they are changed together. Words in braces are
 filled in (str.format). Where a page says it otherwise, since nobody types options there, that

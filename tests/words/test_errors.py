@@ -1,0 +1,90 @@
+"""Errors in Chinese: what is wrong with a question is told in the language that was asked for."""
+
+import ast
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import weighbridge
+from weighbridge.cli.menu import run
+from weighbridge.words import entries, words_in
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+TOLD = {key: entry for key, entry in entries("errors").items() if key.startswith("known.")}
+SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "load llama-3.1-9b --offline",
+        "load ./nowhere",
+        "infer llama-3.1-8b --gpu 9090",
+        "infer llama-3.1-8b --gpu m3-max",
+        "infer llama-3.1-8b --engine vlm",
+        "infer llama-3.1-8b --engine zzz",
+        "load llama-3.1-8b --quantization foo",
+        "infr x",
+        "zzz",
+        "infer llama-3.1-8b --contxt 3",
+        "infer llama-3.1-8b --zzz 3",
+        "infer llama-3.1-8b --context abc",
+        "infer llama-3.1-8b --gpu-memory abc",
+        "infer llama-3.1-8b --batch-size 0",
+        "infer llama-3.1-8b --context 99999999999",
+        "train llama-3.1-8b --method foo",
+        "infer llama-3.1-8b --engine vllm --n-gpu-layers 3",
+        "train llama-3.1-8b --optimizer foo",
+        "load meta-llama/Some-Model --offline",
+        "fit",
+        "load",
+        "load llama-3.1-8b --chart x.foo",
+        "load llama-3.1-8b --chart none/x.svg",
+        "train llama-3.1-8b --batch-size 1,2 --save x.py",
+    ],
+)
+def test_what_people_get_wrong_is_told_in_chinese(capsys, typed):
+    assert run([*typed.split(), "--lang=zh"]) in (2, 3)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("错误")
+    assert CHINESE.search(said.removeprefix("错误")), said
+
+
+def test_in_english_it_is_as_it_was_raised(capsys):
+    assert run(["load", "./nowhere"]) == 2
+    assert capsys.readouterr().err == "error: './nowhere': no such file or folder\n"
+
+
+def test_the_word_before_a_warning_is_of_the_language(capsys):
+    typed = ["load", "qwen3-0.6b", "--gpu", "h100"]
+    assert run(typed) == run([*typed, "--lang", "zh"]) == 0
+    english, chinese = capsys.readouterr().err.splitlines()
+    assert english.startswith("warning: --gpu") and chinese.startswith("警告")
+
+
+def literals():
+    """What every string in the sources says between its values."""
+    for root in SOURCES:
+        for path in root.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+@pytest.mark.slow
+def test_every_sentence_is_one_that_is_raised():
+    """Each piece of it between values stands in a string of the sources, or begins one."""
+    known = "\n".join(literals())
+    for key, entry in TOLD.items():
+        for piece in re.split(r"\{\w+\}", entry["en"]):
+            spoken = [
+                part.strip(" `'.?;,:()")
+                for part in re.split(r"(?<=[.;?]) |: |^ is |, not $", piece)
+            ]
+            assert all(part in known for part in spoken if len(part) > 3), (key, piece)
+
+
+def test_a_message_that_is_not_known_stays_english():
+    assert words_in("zh", "errors").told("something else is wrong") == "something else is wrong"
