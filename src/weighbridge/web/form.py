@@ -153,7 +153,7 @@ def form(lang: str) -> dict[str, Any]:
 
 
 def _launches() -> dict[str, list[str]]:
-    """By what a text is known as a command: its first word, or how it goes on."""
+    """Return the first words of launch commands, and patterns of other texts that are commands."""
     from weighbridge.engines.launch import programs
 
     words = {*programs.PROGRAMS, *programs.NOT_YET, *programs.WRAPPERS, *programs.CONTAINERS}
