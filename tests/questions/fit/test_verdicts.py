@@ -12,6 +12,7 @@ from weighbridge.cli.menu import run
 from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.render import RenderOptions, render
 
 SERVERS = ("vllm", "sglang")
 ENGINES = ("transformers", *SERVERS, "llama.cpp", "ik_llama.cpp")
@@ -479,10 +480,16 @@ def test_a_larger_card_is_offered_as_often_as_ranks_need_it():
 
 @pytest.mark.slow
 def test_loading_and_serving_by_other_programs_are_told_apart():
+    def shown(engine, gpu, **look):
+        return render(
+            weighbridge.fit("qwen3-14b", engine=engine, gpu=gpu), "human", RenderOptions(**look)
+        )
+
     told = "load: as transformers loads it, in bfloat16; Ollama serves it in Q4_K_M"
-    assert told in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="4090"))
-    assert told not in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="a100-80gb"))
-    assert "loads it" not in str(weighbridge.fit("qwen3-14b", engine="vllm", gpu="4090"))
+    assert told in shown("ollama", "4090", details=True)
+    assert told not in shown("ollama", "4090")  # where loading has no row
+    assert told not in shown("ollama", "a100-80gb", details=True)
+    assert "loads it" not in shown("vllm", "4090", details=True)
 
 
 @pytest.mark.slow
