@@ -15,7 +15,7 @@ Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cm
 (ListRunningHandler), format/bytes.go (HumanBytes).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -44,12 +44,11 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     on = on_server(subject, w, budget)
     h = hold(on)
     answer = answers.answer(h, on.subject, on.workload, on.budget)
-    moves = w.n_gpu_layers is None  # else as many are on the cards as somebody says
     return replace(
         answer,
         settings=settings(answer.settings, release(w)),
         derived=derived(answer.derived, h, subject, w, on),
-        divisions=tuple(answers.divisions(h, on.budget, apart=False)) if moves else (),
+        divisions=tuple(_divisions(h, w, on)),
         warnings=(*answer.warnings, *warnings(subject, w, budget, h, on)),
     )
 
@@ -144,6 +143,18 @@ def _shown(holdings: DeviceHoldings, w: "Infer", on: Asked) -> DerivedFacts:
     """Old releases show what they reckoned, not what is there."""
     placed = estimated(holdings, w, on)
     return shown(holdings) if placed is None else shown_as(placed.size, placed.on_cards)
+
+
+def _divisions(holdings: DeviceHoldings, w: "Infer", on: Asked) -> Iterator[Mapping[str, int]]:
+    """Yield the layers that Ollama leaves on the cards by itself, the most first: those that old
+    releases reckon, those that have room under newer ones."""
+    if w.n_gpu_layers is not None:
+        return
+    placed = estimated(holdings, w, on)
+    if placed is None:
+        yield from answers.divisions(holdings, on.budget, apart=False)
+    elif sum(placed.layers) < holdings.launch.layers:
+        yield {"n_gpu_layers": sum(placed.layers)}
 
 
 def estimated(holdings: DeviceHoldings, w: "Infer", on: Asked) -> Placed | None:
