@@ -169,7 +169,7 @@ def test_broken_configs_end_to_end(kind, broken, tmp_path):
 @pytest.mark.parametrize("kind", BOTH)
 def test_formats_of_checkpoints_are_said(kind):
     found = answer(LLAMA, kind, quantization="gptq-4bit-g128")
-    assert warned(found, "reads gptq-4bit-g128 from a checkpoint")
+    assert warned(found, "does not make gptq-4bit-g128 while it loads")
     assert "launch" not in found.derived, "a line for the unquantized model is another answer"
     assert "gptq-4bit-g128" in found.derived["launch_note"]
     known = {"vllm": "0.27", "sglang": None}[kind]  # vLLM reads bitsandbytes to 0.27

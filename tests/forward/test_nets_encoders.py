@@ -128,5 +128,5 @@ def test_the_classes_are_known(kind):
 
 @pytest.mark.parametrize("kind", ["bert", "vit", "t5"])
 def test_kernels_of_causal_losses_are_refused_elsewhere(kind):
-    with pytest.raises(UsageError, match="no next token"):
+    with pytest.raises(UsageError, match="does not predict the next token"):
         program(kind, [], [], "liger")

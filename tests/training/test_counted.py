@@ -75,8 +75,8 @@ def test_a_count_of_layers_of_several_kinds_is_never_above(name):
 def test_what_does_not_surely_fit_by_count_does_not_in_full(method, length):
     """On cards from far too small to large enough."""
     seen = set()
-    for memory in (1, 3, 4, 6, 9, 12, 15, 30):
-        settings = {"gpu_memory": memory * GIB, "method": method, "seq_len": length}
+    for memory in (0.6, 1, 3, 4, 6, 9, 12, 15, 30):
+        settings = {"gpu_memory": int(memory * GIB), "method": method, "seq_len": length}
         whole, least = (r.verdict.fits for r in both("qwen3-0.6b", **settings))
         assert least == "yes" or whole != "yes"
         assert least != "no" or whole == "no"

@@ -88,7 +88,7 @@ def test_the_verdict_stands_above_the_table(name, lang):
     first = render(found, "human", RenderOptions(lang=lang)).split("\n\n")[1]
     said = words(verdict[found.fits])
     if found.about == "infer" and found.solved is None:
-        said = {"en": "Yes, ", "zh": "可以："}[lang]
+        said = {"en": "Yes, ", "zh": "可以"}[lang]
         assert found.answer.fits == "yes"
     assert said in first
 

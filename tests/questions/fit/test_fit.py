@@ -174,9 +174,9 @@ def test_what_several_questions_need_is_answered_once(monkeypatch):
 
     told, answer = [], train.train
 
-    def counted(model, workload):
-        told.append(workload)
-        return answer(model, workload)
+    def counted(model, workload, **beside):
+        told.append((workload, *beside.items()))
+        return answer(model, workload, **beside)
 
     monkeypatch.setattr(train, "train", counted)
     found = weighbridge.prepare("llama-3.1-8b").fit(gpu="3060")

@@ -116,7 +116,8 @@ def both(s, w, kind, budget):
         found = infer.widened(answer, limits.runs(s, kind))
         return served.verdict(found, w, kind.name, budget).fits == "yes"
 
-    return full, limits._quick(s, w, kind, budget)
+    spare = limits._quick(s, w, kind, budget)
+    return full, lambda point: limits._enough(spare(point))
 
 
 def said(holds, point):
