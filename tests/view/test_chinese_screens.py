@@ -24,6 +24,7 @@ CODE = (
     "  hf download ",
     "  printf ",
     "  python ",
+    "  ollama ",
 )
 
 
