@@ -618,6 +618,12 @@ def test_answers_obey(batch, context, tensor):
         assert ranks >= part(alone.devices[0].phases[-1], name)
 
 
+@pytest.mark.parametrize(("gb", "written"), [(4.0, "4"), (2e6, "2000000"), (4.5, "4.5")])
+def test_a_line_gives_whole_gb_as_an_integer(gb, written):
+    line = served("qwen3-0.6b", cpu_offload_gb=gb).derived["launch"]
+    assert f"--cpu-offload-gb {written} " in f"{line} "
+
+
 def test_weights_in_host_memory():
     """8 GiB of Llama 3.1 8B's layers: 218.1 million numbers each, so that 19 whole layers and some
     of the next are away; one layer is copied back while it runs."""

@@ -235,17 +235,18 @@ def _check_size(plan: Blueprint, part: StoredModel) -> None:
             f"{' x '.join(map(str, empty.shape))}: "
             f"correct {those if keys else 'the size that is 0'}"
         )
-    if plan.parameters > MOST_PARAMETERS and part.library == "size":
+    if plan.parameters <= MOST_PARAMETERS:
+        return
+    if part.library == "size":
         raise BadFileError(
             f"{plan.parameters:.1e} parameters are more than any model has: our limit is "
             f"{MOST_PARAMETERS:.0e}"
         )
-    if plan.parameters > MOST_PARAMETERS:
-        largest = max(plan.counted, key=lambda p: p.numel)
-        raise BadFileError(
-            f"{part.where}: {plan.cls} of these sizes has {plan.parameters:.1e} parameters, more "
-            f"than any model: {largest.name} is {' x '.join(map(str, largest.shape))}"
-        )
+    largest = max(plan.counted, key=lambda p: p.numel)
+    raise BadFileError(
+        f"{part.where}: {plan.cls} of these sizes has {plan.parameters:.1e} parameters, more "
+        f"than any model: {largest.name} is {' x '.join(map(str, largest.shape))}"
+    )
 
 
 def _with_headers(

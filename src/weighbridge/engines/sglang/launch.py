@@ -50,7 +50,7 @@ def changes(before: "Infer", after: "Infer") -> str:
 def _written(value: object) -> str:
     """Return a value as its flag takes it: a whole number of GB is an integer there
     (--cpu-offload-gb of server_args.py)."""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
