@@ -34,7 +34,12 @@ CLOSE = 0.02  # the closed form and the trace, of each phase
         [
             {"checkpointing": "full", "optimizer": "adamw_torch_fused"},
             {"precision": "bf16"},
-            {"method": "lora", "lora_targets": ("all-linear",), "gradient_accumulation": 2},
+            {
+                "method": "lora",
+                "framework": "trainer",
+                "lora_targets": ("all-linear",),
+                "gradient_accumulation": 2,
+            },
             {"precision": "fp32", "framework": "plain", "optimizer": "sgd-momentum"},
         ],
     ),

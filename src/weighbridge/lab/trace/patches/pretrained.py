@@ -8,6 +8,7 @@ timm           `pretrained=True` loads nothing
 torch.hub      a state dict from a URL is empty, and `load_state_dict` takes it as it is
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -23,7 +24,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from weighbridge import catalogue
 from weighbridge.lab.trace.patches import Notes, Patch, Patches
-from weighbridge.records import replace
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # core_model_loading.py: threads have no modes of torch
 CONFIG = "config.json"
@@ -100,7 +100,7 @@ class Pretrained:
             if state is None:
                 self.notes(NO_WEIGHTS)
                 state = like(model)
-                settings = replace(settings, weight_mapping=None)
+                settings = dataclasses.replace(settings, weight_mapping=None)
             with environment(ONE_BY_ONE, "1"):
                 return load(model, state, None, settings, keys)
 
