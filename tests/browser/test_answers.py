@@ -401,3 +401,39 @@ def test_dark_by_the_system_and_by_the_switch(opened):
     page.select_option("#theme", "dark")
     page.wait_for_selector(":root[data-theme=dark]")
     assert page.evaluate(ground) == dark
+
+
+def test_a_press_on_a_head_sorts_by_its_column(opened):
+    page = opened("gpus", pattern="rtx 40")
+    head = page.locator("th", has=page.locator("button.sorts", has_text="sold as"))
+    cells = (
+        "[...document.querySelector('table.grid').tBodies[0].rows].map((r) => r.cells[1].innerText)"
+    )
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    down = [int(text.split()[0]) for text in page.evaluate(cells)]
+    assert down == sorted(down, reverse=True)
+    assert down[0] > down[-1]
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert [int(text.split()[0]) for text in page.evaluate(cells)] == down[::-1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "down", "order"),
+    [
+        (["8.19 B", "", "596.05 M", "1.57 T"], True, [3, 0, 2, 1]),
+        (["512 MiB", "23.5 GiB", "", "1,008 MiB"], False, [0, 3, 1, 2]),
+        (["2026-03", "", "2025-12"], True, [0, 2, 1]),
+        (["qwen3-14b", "qwen3-8b", "bert"], False, [2, 1, 0]),
+        (["5", "5", "7"], True, [2, 0, 1]),
+    ],
+)
+def test_the_order_of_a_column(opened, texts, down, order):
+    page = opened("gpus", pattern="4090")
+    told = page.evaluate(
+        """async ([texts, down]) => (await import("./sorting.js")).order(
+        texts.map((text) => [{ text }]), 0, down)""",
+        [texts, down],
+    )
+    assert told == order

@@ -11,7 +11,7 @@ from weighbridge import catalogue
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.api import prepare
-from weighbridge.catalogue import pipelines
+from weighbridge.catalogue import listing, pipelines
 from weighbridge.checkpoint.gather import has_name
 from weighbridge.engines.table import ENGINES
 from weighbridge.memory import LEVEL_OF
@@ -119,7 +119,9 @@ def test_conditions_name_settings_of_their_tab():
 
 def test_every_model_of_the_catalogue_is_offered_with_its_size():
     offered = form("en")["models"]
-    assert [m["name"] for m in offered] == [*catalogue.names(), *pipelines.names()]
+    asked_for = [entry.name for entry in listing.ordered(catalogue.search(""))]
+    assert [m["name"] for m in offered] == [*asked_for, *pipelines.names()]
+    assert {*asked_for} == {*catalogue.names()}
     for model in offered[::40]:
         assert model["parameters"] == prepare(model["name"]).model().parameters
     assert all(has_name(spelled) for model in offered for spelled in model["spellings"])

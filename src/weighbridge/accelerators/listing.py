@@ -25,6 +25,7 @@ from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.records import dataclass
 from weighbridge.units import GIB, parse_size
 
+HOME, WORK = USES = ("home", "work")  # whose computers have it: one's own; an office's, a cloud's
 TYPES = ("bf16", "fp8", "fp4", "int8")
 FLOAT4_SINCE: Version = (10, 0)
 INT8_SINCE: Version = (6, 1)
@@ -90,6 +91,7 @@ class Wanted:
     nvlink: bool = False
     memory: int = 0  # bytes; a card that is sold as 24 GB has 24 GiB, as people mean it
     vendor: str = ""
+    use: str = ""  # of USES
 
     def by(self, part: Part) -> bool:
         known = abilities(part)
@@ -98,6 +100,7 @@ class Wanted:
             and (part.nvlink is not None or not self.nvlink)
             and part.marketed_gb * GIB >= self.memory
             and self.vendor.lower() in ("", part.vendor.lower())
+            and self.use in ("", HOME if part.at_home else WORK)
         )
 
 
@@ -123,8 +126,9 @@ ORDERS: Mapping[str, Callable[[Part], Any]] = {
 
 
 def ordered(cards: Sequence[Part], by: str | None) -> list[Part]:
-    """Put the most and the newest first; those of which it is not known come last."""
-    return list(cards) if by is None else sorted(cards, key=ORDERS[by])
+    """Put the most and the newest first, the newest where no order is named; those of which it is
+    not known come last."""
+    return sorted(cards, key=ORDERS[by or "year"])
 
 
 SCHEMA = "weighbridge.gpus/1"
@@ -133,12 +137,15 @@ SORTS = ("memory", "name", "bandwidth", "year")
 
 def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
     """Find the parts and machines that are asked for. Raises NotFoundError where there is none."""
-    least = chosen.get("min_memory")
+    least, use = chosen.get("min_memory"), chosen.get("use") or ""
+    if use not in ("", *USES):
+        raise UsageError(f"use is one of {', '.join(USES)}, not {use!r:.80}")
     wanted = Wanted(
         types=tuple(name for name in TYPES if chosen.get(name)),
         nvlink=bool(chosen.get("nvlink")),
         memory=0 if least is None else parse_size(least),
         vendor=chosen.get("vendor") or "",
+        use=use,
     )
     named, machines = search(pattern)
     cards, rented = filtered(named, machines, wanted)

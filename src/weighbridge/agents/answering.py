@@ -187,15 +187,10 @@ def _gpus(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _models(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    from weighbridge.catalogue import search
+    from weighbridge.catalogue.listing import matching as listed
 
     pattern = _text("pattern", filters)
-    entries = search(pattern)
-    if not entries:
-        raise NotFoundError(
-            f"no model in the catalogue matches {shown(pattern)}; any Hub id (org/name) can be"
-            " asked about instead"
-        )
+    entries = listed(pattern, {})
     if not filters:
         return brief.of_models(entries)
     return brief.of_ranking(_ranking([entry.name for entry in entries], filters))

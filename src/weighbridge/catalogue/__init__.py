@@ -81,7 +81,14 @@ def parameters() -> dict[str, int]:
 
 def to_dict(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
     """Write the JSON of `weighbridge models`: docs/models.md."""
-    return {"schema": SCHEMA, "models": [entry.to_dict() for entry in entries]}
+    from weighbridge.catalogue import popularity
+
+    listed = [
+        {**e.to_dict(), "downloads": known.downloads, "released": known.released}
+        for e in entries
+        for known in (popularity.of(e.name),)
+    ]
+    return {"schema": SCHEMA, "models": listed}
 
 
 def of_repository(repo_id: str) -> CatalogueEntry | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.accelerators.listing import SORTS, TYPES
+from weighbridge.accelerators.listing import SORTS, TYPES, USES
 from weighbridge.cli.options import SCREENS, output_form, writable
 from weighbridge.render.data import json_text
 
@@ -28,7 +28,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--vendor", metavar="NAME", help="Only those of a maker: nvidia, amd, apple, intel..."
 )
-@click.option("--sort", type=click.Choice(SORTS), help="Default: as in the catalogue.")
+@click.option("--use", type=click.Choice(USES), help="Only those of computers at home, or at work.")
+@click.option("--sort", type=click.Choice(SORTS), help="Default: the newest first.")
 @click.option("--details", is_flag=True, help="Both ends of each figure, and its basis.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
 @click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.catalogue.listing import SORTS
+from weighbridge.catalogue.uses import USES
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.cli.options import FORMS, in_signs, language_option, output_form, writable
 from weighbridge.errors import UsageError
@@ -22,6 +24,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 @click.command()
 @click.argument("pattern", default="")
+@click.option("--use", type=click.Choice(USES), help="Only those for it.")
+@click.option("--sort", type=click.Choice(SORTS), help="Default: newest year first, in it popular.")
 @language_option
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
@@ -66,7 +70,7 @@ def models(
     quiet: bool,
     output: str | None,
     lang: str | None,
-    **card: Any,
+    **chosen: Any,
 ) -> int:
     """The built-in catalogue: models that are answered without a network.
 
@@ -74,19 +78,16 @@ def models(
 
     \b
     weighbridge models qwen3
+    weighbridge models --use speech --sort size
     weighbridge models --gpu 4090 --min-context 8K
     weighbridge models --gpu 4090 --for qlora -o can-i-train-it.csv
     weighbridge models --json | jq -r '.models[].name'
     """
-    from weighbridge.catalogue import search, to_dict
-    from weighbridge.errors import NotFoundError
+    from weighbridge.catalogue import to_dict
+    from weighbridge.catalogue.listing import matching
 
-    entries = search(pattern)
-    if not entries:
-        raise NotFoundError(
-            f"no model in the catalogue matches {pattern!r}; "
-            "`weighbridge models` lists them all, and any Hub id can be given instead"
-        )
+    entries = matching(pattern, chosen)
+    card = {name: value for name, value in chosen.items() if name not in ("use", "sort")}
     form = output_form(form, as_json=as_json, quiet=quiet)
     if any(value is not None for value in (output, *card.values())):
         return _ranked([m.name for m in entries], form, output, card, lang)

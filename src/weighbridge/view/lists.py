@@ -6,7 +6,7 @@ from typing import Any
 
 from weighbridge.accelerators.listing import abilities
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, parts
-from weighbridge.catalogue import CatalogueEntry
+from weighbridge.catalogue import CatalogueEntry, parameters, popularity, uses
 from weighbridge.report.fit import Ranking
 from weighbridge.units import GIB, human_count
 from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Screen, lines, row
@@ -26,6 +26,7 @@ ACCURACY = (  # heads of its columns
 )
 WORD_COLUMNS = 3  # columns of words, before those of numbers
 FIRST = 20  # rows of the first screen
+MONTH = len("2026-05")
 MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 
 
@@ -118,17 +119,34 @@ def models(entries: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
     words = words_in(lang)
     columns = (
         Column(words("models.name")),
-        Column(words("models.type"), rank=1),
-        Column(words("models.hub"), folds=True),
+        Column(words("models.use"), rank=2),
+        Column(words("rank.parameters"), right=True),
+        Column(words("models.released"), right=True, rank=1),
+        Column(words("models.downloads"), right=True, rank=1),
+        Column(words("models.type"), rank=4),
+        Column(words("models.hub"), folds=True, rank=3),
     )
-    rows = (row(*map(printable, (m.name, m.model_type, m.repo_id))) for m in entries)
+    rows = (tuple(_listed(entry, words)) for entry in entries)
     return Screen(
         title=words.some("models.title.one", "models.title", len(entries)),
         sections=(
             (Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in entries)),),
         ),
+        footer=(words("models.footer"),),
         lang=lang,
     )
+
+
+def _listed(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:
+    """Yield the cells of a model; what is not known of it is empty."""
+    known = popularity.of(entry.name)
+    yield Cell(printable(entry.name))
+    yield Cell(words(f"use.{uses.of(entry)}"))
+    yield Cell(human_count(parameters()[entry.name]))
+    yield Cell((known.released or "")[:MONTH])
+    yield Cell(human_count(known.downloads) if known.downloads else "")
+    yield Cell(printable(entry.model_type))
+    yield Cell(printable(entry.repo_id))
 
 
 def accuracy(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
@@ -226,13 +244,13 @@ def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
         Column(words("beside.context"), right=True, rank=1),
     )
     actions = tuple({"model": row["name"]} for row in rows)
-    return Grid(columns, tuple(_model(row, unit) for row in rows), actions=actions)
+    return Grid(columns, tuple(_model(row, words, unit) for row in rows), actions=actions)
 
 
-def _model(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
+def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
     return (
         Cell(printable(row["name"]), MARKS[row["fits"]]),
-        Cell(row["task"]),
+        Cell(words(f"use.{row['task']}")),
         Cell(human_count(row["parameters"])),
         Cell(row["format"] or ""),
         *_measures(row, unit),

@@ -1,6 +1,8 @@
 """Fields of the page beside the settings of a task: of answers, and of its tables."""
 
 from weighbridge.accelerators import listing
+from weighbridge.catalogue import listing as models
+from weighbridge.catalogue.uses import USES
 from weighbridge.engines.table import ENGINES
 from weighbridge.questions.fit.request import MAX
 from weighbridge.report.fit import NAMES, SMALLEST
@@ -99,17 +101,38 @@ class GpuFilters(ListFilters):
         label_zh="最小显存",
         zh="只看标称显存不小于它的:24GiB。",
     )
+    use: Str = word(
+        *listing.USES,
+        label="Where it is used",
+        help="Only those of computers at home, or of workstations and data centres (work).",
+        label_zh="使用场所",
+        zh="只看家用电脑的(home),或工作站与数据中心的(work)。",
+    )
     vendor: Str = word(help="Only those of one maker.", label_zh="厂商", zh="只看一个厂商的。")
     sort: Str = word(
         *listing.SORTS,
-        help="Default: as in the catalogue.",
+        help="Default: the newest first.",
         label_zh="排序",
-        zh="默认按目录的顺序。",
+        zh="默认:新的在前。",
     )
 
 
 class ModelFilters(ListFilters):
     """Filters of the list of models, and the card that they are ranked for."""
+
+    use: Str = word(
+        *USES,
+        label="What it is for",
+        help="Only those for it: text, images, speech and so on.",
+        label_zh="用途",
+        zh="只看这种用途的:文本(text)、图像(images)、语音(speech)等。",
+    )
+    sort: Str = word(
+        *models.SORTS,
+        help="Default: the newest year first, in a year the most downloaded.",
+        label_zh="排序",
+        zh="默认:年份新的在前,同一年里下载多的在前。",
+    )
 
     gpu: Str = word(
         help="Rank the models for a card: 4090. At most 60 models: narrow the pattern.",
@@ -121,7 +144,7 @@ class ModelFilters(ListFilters):
         name="for",
         label="The question",
         help="What it is to fit for. Default: infer.",
-        label_zh="用途",
+        label_zh="问题",
         zh="放得下什么。默认:infer(推理)。",
     )
     engine: Str = word(

@@ -13,7 +13,7 @@ from weighbridge import catalogue
 from weighbridge._version import __version__
 from weighbridge.accelerators.names import spellings
 from weighbridge.accelerators.parts import instances, parts
-from weighbridge.catalogue import everyday, pipelines
+from weighbridge.catalogue import everyday, listing, pipelines
 from weighbridge.engines.table import ENGINES, written
 from weighbridge.questions.fit.request import OF_PACKED
 from weighbridge.records import NamedTuple
@@ -282,7 +282,7 @@ def _models() -> Iterator[dict[str, Any]]:
     for name, meant in (*everyday.NAMES.items(), *pipelines.NAMES.items()):
         typed.setdefault(meant, []).append(name)
     counts = catalogue.parameters()
-    for entry in catalogue.search(""):
+    for entry in listing.ordered(catalogue.search("")):
         yield _model(entry.name, entry.repo_id, typed, counts)
     for name in pipelines.names():
         pipeline = pipelines.find(name)

@@ -7,7 +7,8 @@ from typing import Any
 from weighbridge import catalogue
 from weighbridge._version import __version__
 from weighbridge.accelerators import listing
-from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.catalogue import listing as models_listing
+from weighbridge.errors import UsageError
 from weighbridge.view.records import Screen
 from weighbridge.web.asks import AnswerView
 from weighbridge.web.screens import as_json
@@ -19,9 +20,14 @@ SCHEMA = "weighbridge.accuracy/1"  # rows alone
 MOST_RANKED = 60  # models: each is asked about in several formats
 MOST_TEXT = 200  # characters of a filter
 
+LISTED = {"pattern", "use", "sort"}  # filters of models that rank nothing
+
 TEXTS: Mapping[str, tuple[str, ...]] = {  # task -> its filters that are text
-    "gpus": ("pattern", "min_memory", "vendor", "sort"),
-    "models": ("pattern", "gpu", "gpu_memory", "for", "engine", "quantization", "min_context"),
+    "gpus": ("pattern", "min_memory", "vendor", "use", "sort"),
+    "models": (
+        *("pattern", "use", "sort", "gpu", "gpu_memory", "for", "engine", "quantization"),
+        "min_context",
+    ),
     "accuracy": ("engine", "source"),
 }
 FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -70,14 +76,8 @@ def _gpus(filters: Given, view: AnswerView) -> Answer:
 
 
 def _models(filters: Given, view: AnswerView) -> Answer:
-    pattern = filters.get("pattern", "")
-    entries = catalogue.search(pattern)
-    if not entries:
-        raise NotFoundError(
-            f"no model in the catalogue matches {shown(pattern)}: any id of the Hub (org/name) can "
-            "be asked about instead"
-        )
-    if filters.keys() - {"pattern"}:
+    entries = models_listing.matching(filters.get("pattern", ""), filters)
+    if filters.keys() - LISTED:
         return _ranked([entry.name for entry in entries], filters, view)
     from weighbridge.view.lists import models
 
@@ -96,7 +96,7 @@ def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
     from weighbridge.questions.fit.ranking import models_for
     from weighbridge.view.lists import ranking as rank_screen
 
-    settings = {name: value for name, value in filters.items() if name != "pattern"}
+    settings = {name: value for name, value in filters.items() if name not in LISTED}
     ranking = models_for(names, settings)
     return ranking.to_dict(), rank_screen(
         ranking, lang=view.lang, unit=view.unit, full=True, page=True

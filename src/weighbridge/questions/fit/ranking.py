@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from weighbridge.catalogue.uses import purpose
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
@@ -34,15 +35,6 @@ Ranked = TypeVar("Ranked")
 RANK = {"yes": 0, "unknown": 1, "no": 2}
 LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
 STEP = 256  # tokens: contexts of a rank are found to so many
-TASKS = {  # end of a class's name -> what it is for
-    "ForCausalLM": "text",
-    "LMHeadModel": "text",
-    "ForMaskedLM": "encoder",
-    "ForImageClassification": "images",
-    "ForSpeechSeq2Seq": "speech",
-    "ForCTC": "speech",
-    "ForConditionalGeneration": "text from text, images or sound",
-}
 
 
 def gpus(asker: Asker, request: FitRequest) -> Ranking:
@@ -244,8 +236,3 @@ def _formats(
     for form in offered(kind, number, room.choice.part):
         if parameters * BITS[form] <= have and (not without_kernels or form.startswith("Q")):
             yield {"quantization": form, **elsewhere}
-
-
-def purpose(cls: str) -> str:
-    """Say in a word or two what a class is for."""
-    return next((told for end, told in TASKS.items() if cls.endswith(end)), "features")

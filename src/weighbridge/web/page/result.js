@@ -3,6 +3,7 @@ import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js"
 import { linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
 import { extent, Picture } from "./bars.js";
 import { size } from "./sizes.js";
+import { order } from "./sorting.js";
 import { OOM, settingsOf, spelled } from "./state.js";
 /** @import { Block, Cell, Change, Fit, Form, Grid, Headline, Lines, Paste, Question, Remedy, Report, Rung, Screen, Shown, Words } from "./types.js" */
 
@@ -124,6 +125,12 @@ function Table({ grid, words, task, apply }) {
   const shown = grid.columns.map((column, at) => ({ column, at })).filter(({ column, at }) => column.head || grid.rows.some((row) => row[at]?.text || row[at]?.mark));
   const headed = shown.some(({ column }) => column.head);
   const listing = task === "gpus" || task === "models";
+  const [by, setBy] = useState(/** @type {{ column: number, down: boolean } | null} */ (null));
+  const rows = by && listing ? order(grid.rows, by.column, by.down) : grid.rows.map((_, at) => at);
+  /** The first press puts the largest of numbers first, and the first of words. @param {number} column @param {boolean} right */
+  const sort = (column, right) => setBy(by?.column === column ? { column, down: !by.down } : { column, down: right });
+  /** @param {number} column */
+  const sorted = (column) => (by?.column === column ? (by.down ? "descending" : "ascending") : undefined);
   const acts = !listing && apply && grid.actions?.some(Boolean) ? grid.actions : null;
   /** @param {number} row */
   const to = (row) => {
@@ -133,8 +140,8 @@ function Table({ grid, words, task, apply }) {
   };
   return html`<${Scrolled} label=${grid.heading || words["table"]}><table class="grid">
     ${grid.heading ? html`<caption>${grid.heading}</caption>` : null}
-    ${headed ? html`<thead><tr>${shown.map(({ column, at }) => (column.head ? html`<th key=${at} scope="col" class=${column.right ? "right" : ""}>${column.head}</th>` : html`<td key=${at}></td>`))}${acts ? html`<td></td>` : null}</tr></thead>` : null}
-    <tbody>${grid.rows.map((row, index) => html`<tr key=${index}>${shown.map(({ column, at }, i) => html`<${Entry} key=${at} cell=${row[at]} first=${i === 0} right=${column.right} words=${words}
+    ${headed ? html`<thead><tr>${shown.map(({ column, at }) => (column.head ? html`<th key=${at} scope="col" class=${column.right ? "right" : ""} aria-sort=${sorted(at)}>${listing ? html`<button type="button" class="sorts" onClick=${() => sort(at, column.right)}>${column.head}</button>` : column.head}</th>` : html`<td key=${at}></td>`))}${acts ? html`<td></td>` : null}</tr></thead>` : null}
+    <tbody>${rows.map((index) => ({ index, row: grid.rows[index] ?? [] })).map(({ index, row }) => html`<tr key=${index}>${shown.map(({ column, at }, i) => html`<${Entry} key=${at} cell=${row[at]} first=${i === 0} right=${column.right} words=${words}
       href=${i === 0 ? to(index) : ""} />`)}
       ${acts ? html`<td class="right">${acts[index] && apply ? html`<button type="button" class="small" aria-label=${`${words["remedy.apply"]}: ${row.map((cell) => cell.text).find(Boolean)}`} onClick=${() => apply(acts[index] ?? {})}>${words["remedy.apply"]}</button>` : null}</td>` : null}</tr>`)}</tbody></table></${Scrolled}>`;
 }

@@ -1,0 +1,61 @@
+"""How often the models of the catalogue are downloaded, and since when they are on the Hub.
+
+`downloads` and `createdAt` of the Hub's API, as github.com/AlexsJones/llmfit keeps them in
+hf_models.json: downloads of the 30 days before. `seen` is the day of the commit that was read; of
+a date that is alone it was 2026-05-17, too. Counted is the repository of the entry or the
+instructed one with its shapes, whichever has more; a date is the older of theirs. What that list
+does not have has no figure here.
+"""
+
+import json
+import os
+from functools import cache
+
+from weighbridge.parsed import Parsed
+from weighbridge.records import NamedTuple
+
+COMMITS = {  # day of `seen` -> commit of AlexsJones/llmfit
+    "2026-02-21": "3fb10d0",
+    "2026-04-15": "ac5b115",
+    "2026-05-05": "8214b1f",
+    "2026-05-06": "93e9d67",
+    "2026-05-17": "a3e0eb2",
+}
+
+
+class Popularity(NamedTuple):
+    """What the Hub said of a model on a day."""
+
+    name: str
+    repo_id: str | None = None  # whose downloads these are
+    downloads: int | None = None  # of the 30 days before
+    seen: str | None = None
+    released: str | None = None  # the day since when it is on the Hub
+
+    @property
+    def year(self) -> int:
+        """Return the year since when it is on the Hub; 0 where that is not known."""
+        return int(self.released[:4]) if self.released else 0
+
+
+@cache
+def _rows() -> Parsed[str, str, Popularity]:
+    path = os.path.join(os.path.dirname(__file__), "popularity.jsonl")
+    with open(path, encoding="utf-8") as file:
+        return Parsed({line.split('"', 4)[3]: line for line in file}, _row)
+
+
+def _row(line: str) -> Popularity:
+    return Popularity(**json.loads(line))
+
+
+def of(name: str) -> Popularity:
+    """Return what is known of an entry of the catalogue."""
+    return _rows()[name] if name in _rows() else Popularity(name)
+
+
+def asked_for(name: str) -> tuple[int, int, str]:
+    """Return the key that puts models that are asked for today first: the newest year, in a year
+    the most downloaded, and then by name. Models without a date come after those with one."""
+    known = of(name)
+    return -known.year, -(known.downloads or 0), name
