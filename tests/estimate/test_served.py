@@ -295,6 +295,27 @@ def test_a_run_that_is_open_is_run_again_in_what_is_left(monkeypatch, fits, besi
     assert found is first if asked is None or again != "yes" else found == second
 
 
+@pytest.mark.parametrize(("least", "rooms"), [("unknown", 0), ("yes", 1)])
+def test_a_run_that_does_not_surely_fit_by_count_is_not_run_again(monkeypatch, least, rooms):
+    first, second = (EngineAnswer(devices=(NEED, device("host")), settings={}) for _ in range(2))
+    verdicts, asked = ["unknown", least, "yes"], []
+
+    def answered(plan, budget, most=None, stages=None, *, runs=None, counts=False):
+        asked.append(counts)
+        return second
+
+    monkeypatch.setattr(train, "answer", answered)
+    monkeypatch.setattr(train, "_beside_tensors", lambda phase: 30)
+    monkeypatch.setattr(train, "_widened", lambda found, *more: found.devices)
+    monkeypatch.setattr(
+        train.on_devices, "serving", lambda *more: SimpleNamespace(fits=verdicts.pop(0))
+    )
+    stages = (SimpleNamespace(counted=True),)
+    found = train._given_back(first, None, room(100), LIKE, stages)
+    assert asked == [True] + [False] * rooms
+    assert (found is first) is (rooms == 0)
+
+
 @pytest.mark.parametrize(
     ("tensor", "pipeline", "context", "sharing"),
     [

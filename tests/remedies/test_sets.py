@@ -173,13 +173,20 @@ def world(monkeypatch):
         monkeypatch.setattr(f"weighbridge.remedies.{module}.asked", ask)
         monkeypatch.setattr(f"weighbridge.remedies.{module}.counted", count)
 
-    def run(task="infer", devices=(), least=None, steps=(), **by_kind):
+    def run(task="infer", devices=(), least=None, steps=(), beside=(), **by_kind):
         """by_kind: (share that remains, points). `least`: the share of an answer that is counted,
-        where there are counts; `steps`: what remains after each step of a graded change."""
+        where there are counts; `steps`: what remains after each step of a graded change; `beside`:
+        kinds that take nothing away beside others."""
         shares.update({k: v[0] for k, v in by_kind.items()})
         shares.update({m.kind: len(m.kind) / 100 for m in devices})
         found.moves = tuple(
-            move(k, v[1], keeps={"weights": v[0]}, touches=frozenset(("*",)))
+            move(
+                k,
+                v[1],
+                keeps={"weights": v[0]},
+                touches=frozenset(("*",)),
+                beside=frozenset(dict(beside).get(k, ())),
+            )
             for k, v in by_kind.items()
         ) + tuple(
             move(
@@ -321,6 +328,36 @@ def test_the_last_step_is_counted_first(world):
     found = world("train", least=0.99, steps=(0.95, 0.9, 0.75))
     assert [r.change for r in found] == [{"step": 0.75}]
     assert len(world.world.counted) == 2, "the last step is guessed to fit"
+
+
+def test_steps_between_are_left_where_the_last_leaves_it_as_open(world):
+    """84 of 80 GiB by count, and 82 after the last of three steps: the first step is counted as
+    well, and those between are not."""
+    steps = (0.98, 0.978, 0.976)
+    world("train", least=1.0, a=(0.84, 1), steps=steps)
+    assert world.world.counted.count(("a",)) == 1
+    sets = [kinds for kinds in world.world.counted if len(kinds) == 2]
+    assert len(sets) == 2
+    world("train", least=1.0, a=(0.86, 1), steps=steps)
+    sets = [kinds for kinds in world.world.counted if len(kinds) == 2]
+    assert len(sets) == 3, "86 GiB are too much without a step"
+
+
+def test_what_takes_nothing_more_away_is_not_tried_in_a_set(world):
+    world("train", a=(0.9, 1), b=(0.86, 2))
+    assert ("a", "b") in world.world.asked
+    world("train", beside={"b": {"a"}}, a=(0.9, 1), b=(0.86, 2))
+    assert not {("a", "b"), ("b", "a")} & set(world.world.asked)
+
+
+def test_flags_are_joined_with_devices_that_are_not_enough_alone(world):
+    """Four GiB on the one; 82 on the other, of which the flag takes enough."""
+    flag = {"checkpointing": (0.97, 1)}
+    world("train", devices=(card("more", 60),), least=1.0, **flag)
+    assert not [kinds for kinds in world.world.counted if set(kinds) > {"checkpointing"}]
+    more = card("m" * 82, 60)
+    found = world("train", devices=(more,), least=1.0, **flag)
+    assert [set(r.change) for r in found] == [{"checkpointing", more.kind}]
 
 
 @pytest.mark.slow

@@ -67,6 +67,23 @@ def test_smaller_states_of_adam_alone():
     assert offered("optimizer", optimizer="adamw", pinned=("optim_args",)) == []
 
 
+def test_an_optimizer_whose_states_are_on_the_host_takes_nothing_of_the_card():
+    assert offered("optimizer", optimizer="adamw_torch", offload="optimizer") == []
+    away = found("offload", gpu="a100-80gb", method="full")
+    assert {m.beside for m in away} == {frozenset(("optimizer", "precision"))}
+
+
+def test_deepspeed_trains_in_float32_whatever_is_loaded():
+    """Other ways of sharing train the weights that are loaded."""
+    mixed = {"precision": "bf16-mixed"}
+    assert offered("precision", **mixed) == [{"precision": "bf16"}]
+    assert offered("precision", shard="fsdp2", **mixed) == [{"precision": "bf16"}]
+    assert offered("precision", shard="zero2", **mixed) == []
+    shared = {m.change["shard"]: m.beside for m in found("sharding", gpu="a100-80gb:2")}
+    precision = frozenset(("precision",))
+    assert shared == {"zero2": precision, "zero3": precision, "fsdp2": frozenset()}
+
+
 def test_a_batch_is_halved_while_it_is_even():
     """12 sequences are 6 x 2 or 3 x 4, and no eighths of them."""
     changes = offered("batch", batch_size=12, gradient_accumulation=5)

@@ -135,10 +135,15 @@ def _given_back(
 ) -> TrainingAnswer:
     """Run again where it is open whether a run fits. torch gives blocks that nothing lives in back
     to the driver before it gives up, so the second run has only what all else surely leaves of the
-    card: if it comes to its end there, it fits."""
+    card: if it comes to its end there, it fits. What is too much by count is so in any run."""
     usable = budget.usable.low
     if on_devices.serving(trained.devices, budget).fits != "unknown":
         return trained
+    if stages and all(run.counted for run in stages):
+        least = answer(training, budget, runs=stages, counts=True)
+        devices = _widened(least, training, budget, like)
+        if on_devices.serving(devices, budget).fits != "yes":
+            return trained
     most = usable - max(
         _beside_tensors(phase)
         for device in trained.devices
@@ -150,7 +155,6 @@ def _given_back(
     again = answer(training, budget, most, stages)
     again = replace(again, devices=_widened(again, training, budget, like))
     return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
-
 
 def _beside_tensors(phase: Phase) -> int:
     """Return the bytes that may be on the device beside expected tensors and the free room of

@@ -186,6 +186,7 @@ class Move:
     touches   components that it can make smaller; "*" is all of them
     leaves    what of those is there afterwards at least, as a share: nothing where it is not said
     keeps     what usually remains, as a share: a guess that says which sets are worth asking
+    beside    kinds of changes that take nothing more away after it
     """
 
     kind: str
@@ -195,6 +196,7 @@ class Move:
     leaves: Mapping[str, float] = field(default_factory=dict)
     keeps: Mapping[str, float] = field(default_factory=dict)
     graded: bool = False  # a smaller step is enough where it fits
+    beside: frozenset[str] = field(default_factory=frozenset)
     apart: bool = False  # after it other changes are to be had
     alone: bool = False  # not in sets
     note: str = ""

@@ -6,7 +6,7 @@ set leaves as it is may be too large by itself: then nobody is asked, and only l
 What is guessed not to fit surely is counted, and asked in full where the count leaves it open.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count, islice
 
@@ -131,7 +131,7 @@ class Search:
         for move in self._moves(node):
             if self.only not in (None, move.kind):
                 continue
-            if move.kind in used or (before and move.alone):
+            if move.kind in used or (before and move.alone) or _idle(move, before):
                 continue
             if before and not matters(node.case, move, added):
                 continue
@@ -216,7 +216,8 @@ class Search:
         return self._least[facts]
 
     def _ends_short(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
-        """Tell whether even the last step of a graded change is too much by count."""
+        """Tell whether even the last step of a graded change is too much by count; or whether it
+        is one between, where the last leaves it as open as no step at all."""
         graded = next((move for move in added if move.graded), None)
         if graded is None:
             return False
@@ -225,7 +226,13 @@ class Search:
         if last == added or not self._near(parent, last):
             return False
         least = self._counted(parent, last)
-        return least is not None and least.fits == "no"
+        if least is None or least.fits != "unknown":
+            return least is not None and least.fits == "no"
+        if graded is of_kind[0]:
+            return False
+        before = facts_of((*parent.moves, *(move for move in added if move is not graded)))
+        without = self._least.get(before)
+        return without is not None and without.fits == "unknown"
 
     @staticmethod
     def _moves(node: MoveSet) -> tuple[Move, ...]:
@@ -234,8 +241,7 @@ class Search:
     def _hardware(self) -> None:
         """Try more or other devices: the first of each kind that is enough."""
         large = questions(self.case) < ASKS[self.case.task]
-        if not self.good and self.case.task in SLOW and not large:
-            self.good += together(self.case)
+        without = bool(self.good)
         able = (move for move in devices(self.case) if not hopeless(self.case, (move,)))
         kinds_found: set[str] = set()
         for move in islice(able, 1 if large else None):
@@ -248,6 +254,8 @@ class Search:
             if node is not None and node.fits == "yes":
                 kinds_found.add(move.kind)
                 self.good.append(node)
+        if not without and self.case.task in SLOW and not large:
+            self.good += together(self.case, [node.moves for node in self.good])
 
     def _chosen(self) -> Iterator[MoveSet]:
         """Yield the cheapest first, without those that another one beats, of different kinds."""
@@ -260,15 +268,21 @@ class Search:
         yield from chosen[: self.most]
 
 
+def _idle(move: Move, before: tuple[Move, ...]) -> bool:
+    """Tell whether a change takes nothing more away beside others, or one of them beside it."""
+    return any(move.kind in other.beside or other.kind in move.beside for other in before)
+
+
 def questions(case: RemedyCase) -> int:
     """Count the questions that a search may ask: fewer of a model whose answers take their time."""
     most = ASKS[case.task]
     return max(FEWEST, min(most, most * MANY // max(1, case.tensors)))
 
 
-def together(case: RemedyCase) -> Iterator[MoveSet]:
+def together(case: RemedyCase, enough: Sequence[tuple[Move, ...]]) -> Iterator[MoveSet]:
     """Combine flags and other devices: all flags that cost no quality, the smallest device that
-    fits then, and of the flags those that it needs. A dozen questions at most."""
+    fits then, and of the flags those that it needs. A dozen questions at most. What is `enough` by
+    itself, and all after it, needs none."""
     free: dict[str, Move] = {}
     for move in moves(case):
         if move.kind in FREE and move.kind not in free and move.change.get("shard") not in LESSER:
@@ -277,7 +291,10 @@ def together(case: RemedyCase) -> Iterator[MoveSet]:
     flagged = counted(root, tuple(free.values())) if free else None
     if flagged is None:
         return
+    alone = {facts_of(some) for some in enough}
     for device in islice(devices(flagged.case), TRIED):
+        if facts_of((device,)) in alone:
+            return
         if hopeless(flagged.case, (device,)):
             continue
         node = surely(flagged, (device,))

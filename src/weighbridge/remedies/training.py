@@ -11,6 +11,8 @@ ALL = frozenset(("*",))
 STATES = frozenset(("optimizer_states", "master_weights"))
 SAVED = frozenset(("activations",))
 STEPS = frozenset(("activations", "logits"))
+OWN_PRECISION = frozenset(("precision",))  # DeepSpeed trains a copy in float32 whatever is loaded
+NO_STATES = OWN_PRECISION | {"optimizer"}  # nor does the card have what an optimizer keeps
 TRAINED = frozenset(("weights", "gradients", "adapters", *STATES))
 SHORTEST = 256  # tokens: shorter sequences teach little (assumed)
 SHARES = (2, 4, 8)
@@ -153,7 +155,7 @@ def _checkpoints(case: RemedyCase) -> Iterator[Move]:
 def _optimizers(case: RemedyCase) -> Iterator[Move]:
     if not case.free("optimizer", "optim_args", "optimizer_in_backward"):
         return
-    if case.effective["optimizer"] not in ADAMS:
+    if case.effective["optimizer"] not in ADAMS or case.effective["offload"] != "none":
         return
     eight = EIGHT.items() if formats.compiled(case.part) else ()  # of bitsandbytes
     for name, cost in (*eight, ("adafactor", "adafactor")):
@@ -287,6 +289,8 @@ def _precisions(case: RemedyCase) -> Iterator[Move]:
         cost = prices.CHANGES["mixed"]
         change = {"precision": "bf16-mixed"}
         yield Move(kind="precision", change=change, cost=cost, touches=ALL)
+    if case.effective["shard"].startswith("zero"):
+        return
     if now in ("fp32", "bf16-mixed", "fp16-mixed") and case.effective["method"] == "full":
         cost = prices.CHANGES["bf16"]
         change = {"precision": "bf16"}
@@ -315,6 +319,7 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
                     touches=ALL,
                     keeps=keeps,
                     leaves=WHOLE.get(kind, {}),
+                    beside=OWN_PRECISION if kind.startswith("zero") else frozenset(),
                 )
 
 
@@ -340,7 +345,15 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
     ):
         if change:
             cost = prices.CHANGES[name]
-            yield Move(kind="offload", change=change, cost=cost, touches=ALL, keeps=AWAY[name])
+            keeps = AWAY[name]
+            yield Move(
+                kind="offload",
+                change=change,
+                cost=cost,
+                touches=ALL,
+                keeps=keeps,
+                beside=NO_STATES,
+            )
 
 
 def _offloadable(case: RemedyCase, shard: str) -> bool:

@@ -120,6 +120,11 @@ class StageRuns:
         a lower bound of each moment, in half the time."""
         return self._repeated(self._least_of_all)
 
+    @property
+    def counted(self) -> bool:
+        """Tell whether the least is known."""
+        return self._counted is not None
+
     def _least_of_all(self) -> TrainingRun:
         if self._counted is None:
             self._counted = self._run(None, counts=True)
