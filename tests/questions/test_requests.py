@@ -11,8 +11,9 @@ from weighbridge import prepare
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.questions import jobs, prepared, requests
+from weighbridge.questions import jobs, requests
 from weighbridge.questions.echoes import OF_REPORTS, is_echo
+from weighbridge.questions.estimator import Estimator
 from weighbridge.questions.opening import following
 from weighbridge.questions.question import serving
 from weighbridge.questions.requests import Requests, parsed
@@ -65,7 +66,7 @@ def test_homes_are_forgotten_when_there_are_too_many(monkeypatch):
 def test_only_training_runs_follow_tensors_one_by_one(monkeypatch):
     monkeypatch.setattr("weighbridge.estimate.train.followed", lambda model, workload: 7)
     asked = [SimpleNamespace(task=task, workload=None) for task in ("load", "infer", "train")]
-    followed = [prepared._followed(SimpleNamespace(question=one, model=None)) for one in asked]
+    followed = [Estimator(one, None).followed() for one in asked]
     assert followed == [0, 0, 7]
 
 

@@ -155,3 +155,8 @@ def test_a_rank_is_what_it_was():
     found = weighbridge.prepare("llama-3.1-70b").gpus(**{"for": "load"})
     shown = [draw(lists.ranking(found), "human"), draw(lists.ranking(found, full=True), "markdown")]
     kept("rank-of-cards", "\n".join(shown))
+
+
+def test_the_answer_of_a_large_model_on_one_card_is_one_screen():
+    """A terminal has 24 lines."""
+    assert len(render(weighbridge.fit("qwen3-32b", gpu="4090"), "human").splitlines()) <= 24

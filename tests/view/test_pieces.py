@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.memory import Bytes, Component, Phase, exactly
+from weighbridge.report.fit import Rung, best
 from weighbridge.units import GIB, KIB, MIB
-from weighbridge.view import answer, beside, fit, infer, train
+from weighbridge.view import answer, beside, fit, infer, ladder, train
 from weighbridge.view.parts import parts
 from weighbridge.view.shown import SizeFormat, apart, sizes
 from weighbridge.words import words_in
@@ -203,3 +204,62 @@ def test_settings_that_are_not_a_plain_runs_are_typed(settings, sees, typed):
     )
     found = list(train._given(SimpleNamespace(report=report, sees=sees)))
     assert found == typed
+
+
+def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
+    verdict = SimpleNamespace(
+        fits=fits,
+        count=1,
+        tight=False,
+        accelerator="NVIDIA H200",
+        times="",
+        margin_bytes=9 * GIB,
+        usable_bytes=10 * GIB,
+        per_device=exactly(GIB),
+    )
+    derived = {} if kept is None else {"layers_on_card": [kept, 10], "divided_by": by}
+    w = {"engine": "ollama", "quantization": "Q4_K_M", "dtype": None}
+    report = SimpleNamespace(verdict=verdict, derived=derived, workload=w)
+    return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "text", "sign"),
+    [
+        ([rung()], "4 bit, Ollama", "yes"),
+        ([rung("no"), rung(bits=0)], "as published, Ollama", "yes"),
+        ([rung(kept=6)], "4 bit, Ollama", "tight"),
+        ([rung("no"), rung(gpu="h200")], "only on H200", "no"),
+        ([rung("no")], "", "no"),
+    ],
+)
+def test_the_answer_of_a_card_beside_others(rungs, text, sign):
+    found = SimpleNamespace(ladder=tuple(rungs), answer=best(tuple(rungs)))
+    cell = ladder.brief(found, SAY)
+    assert (cell.text, cell.mark) == (text, sign)
+
+
+@pytest.mark.parametrize(
+    ("by", "told"), [("layers", "4 layers in RAM"), ("experts", "experts of 4 layers in RAM")]
+)
+def test_what_a_divided_rung_costs(by, told):
+    assert ladder._remark(rung(kept=6, by=by), SAY) == told
+
+
+def test_the_footer_names_frameworks_that_train_alike_once():
+    def question(task, **workload):
+        return SimpleNamespace(task=task, report=SimpleNamespace(workload=workload))
+
+    alike = {"optimizer": "adamw", "precision": "bf16"}
+    asked = SimpleNamespace(
+        model=SimpleNamespace(read_from=["built-in catalogue"]),
+        questions=[
+            question("infer", engine="vllm", engine_version="0.11"),
+            question("train", framework="trl", **alike),
+            question("train", framework="trl", **alike),
+            question("train", framework="trainer", **alike),
+            question("train", framework="other", **alike | {"precision": "fp32"}),
+        ],
+    )
+    told = ["vllm 0.11", "trl, trainer adamw bf16", "other adamw fp32", "our catalogue"]
+    assert list(fit._assumed(asked, SAY)) == told

@@ -12,6 +12,7 @@ one scale a tensor as with `vllm --quantization fp8`.
 import re
 from collections.abc import Mapping
 
+from weighbridge.catalogue.everyday import FLOATS
 from weighbridge.engines.table import record
 from weighbridge.records import NamedTuple
 
@@ -91,3 +92,9 @@ def said(name: str | None, form: str) -> str:
         return ""
     plain = f" (--dtype {name} is the plain division)" if name in PLAIN else ""
     return f"--quantization {name} is taken as {form}, the usual format of that name{plain}"
+
+
+def unpacked(form: str, engine: str) -> bool:
+    """Tell whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF
+    tell apart."""
+    return form in FLOATS.values() and record(engine).reads != "gguf"

@@ -66,6 +66,16 @@ class Estimator:
             return self.known[workload]
         return train(self.model, workload, counts=True)
 
+    def followed(self, release: str | None = None) -> int:
+        """Count the tensors that a training run follows one by one, or would by another release of
+        transformers; 0 of what does not train."""
+        if self.question.task != "train":
+            return 0
+        from weighbridge.estimate.train import followed
+
+        w = self.question.workload
+        return followed(self.model, w if release is None else w.but(engine_version=release))
+
     def _served(self, w: "Infer", limits: "Sequence[Setting] | None") -> Report:
         """The answer about serving, judged by the launch command where one was given."""
         from weighbridge.estimate.infer import infer

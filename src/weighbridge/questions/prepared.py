@@ -246,8 +246,8 @@ class Prepared:
             pinned=said(workload) if pinned is None else frozenset(pinned),
             loads=self._loads(),
             packed=self._packed,
-            tensors=_followed(estimator),
-            apart=_followed(estimator, UNMERGED),
+            tensors=estimator.followed(),
+            apart=estimator.followed(UNMERGED),
         )
         return ended(replace(report, remedies=search(case)))
 
@@ -359,29 +359,12 @@ class Prepared:
         if not isinstance(self.source, Inventory):
             return ""
         if self.source.form:
-            return "" if _published(self.source.form, engine) else self.source.form
+            from weighbridge.engines.format_names import unpacked
+
+            return "" if unpacked(self.source.form, engine) else self.source.form
         kind = record(engine)
         tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
         return "" if tagged == kind.usual else tagged
-
-
-def _published(form: str, engine: str) -> bool:
-    """Tell whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF
-    tell apart."""
-    from weighbridge.catalogue.everyday import FLOATS
-
-    return form in FLOATS.values() and record(engine).reads != "gguf"
-
-
-def _followed(estimator: Estimator, release: str | None = None) -> int:
-    """How many tensors a training run follows one by one, or would by another release of
-    transformers; 0 of what does not train."""
-    if estimator.question.task != "train":
-        return 0
-    from weighbridge.estimate.train import followed
-
-    w = estimator.question.workload
-    return followed(estimator.model, w if release is None else w.but(engine_version=release))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

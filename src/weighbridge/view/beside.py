@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.report import Report
 from weighbridge.report.fit import SMALLEST, Fit
+from weighbridge.view import ladder
 from weighbridge.view.answer import mark
 from weighbridge.view.fit import flags, length, name
 from weighbridge.view.parts import NAMES, OTHER, parts
@@ -56,6 +57,8 @@ def fits(
     """Return one screen of several answers of `fit`: a column each, a row a question."""
     words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
+    if any(f.ladder for f in answers):
+        rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
     for index in range(len(answers[0].questions)):
         asked = [f.questions[index] for f in answers]
         longest = max((name(q, words) for q in asked), key=len)

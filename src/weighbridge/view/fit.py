@@ -46,7 +46,7 @@ def screen(
     if fit.ladder:
         tables.insert(0, ladder.grid(fit, _length(fit, words), words, unit))
     asides = [_reasons(fit, shown, words), *([_costs(fit, words)] if details else [])]
-    codes = () if page else (lines(_code(fit, words), _next(fit, words)),)
+    codes = () if page else (lines(_code(fit, shown, words), _next(fit, words)),)
     remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
@@ -344,15 +344,15 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
     yield Paste(heading, printable_lines(text), language(text))
 
 
-def _code(fit: Fit, words: Words) -> str:
-    """Say which exit code a script gets of this answer, and how it asks about another question."""
-    others = "|".join(q.name for q in fit.questions)
+def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
+    """Say which exit code a script gets of this answer, and how it asks about another row."""
+    others = "|".join(q.name for q in shown if q.name != fit.about)
     about, report = name(fit.asked, words), fit.asked.report
     if _runs(fit) and report is not None:
         engine = record(str(report.workload["engine"])).title
         about = words("fit.code.format", form=_form(report.workload), engine=engine)
     sentence = words(f"fit.code.{fit.fits}", question=about)
-    return sentence + words("fit.code.other", others=others)
+    return sentence + (words("fit.code.other", others=others) if others else "")
 
 
 def _next(fit: Fit, words: Words) -> str:
@@ -367,15 +367,16 @@ def _next(fit: Fit, words: Words) -> str:
 
 def _assumed(fit: Fit, words: Words) -> Iterator[str]:
     """Yield what the answer takes for granted: engines, versions, and where the model was read."""
-    seen: dict[str, None] = {}
+    trained: dict[str, dict[str, None]] = {}  # how -> the frameworks that do so
     for q in fit.questions:
         if q.report is not None:
             w = q.report.workload
             if q.task == "infer":
-                seen[f"{w['engine']} {w['engine_version'] or ''}".strip()] = None
+                yield printable(f"{w['engine']} {w['engine_version'] or ''}".strip())
             if q.task == "train":
-                seen[" ".join(str(w[n]) for n in ("framework", "optimizer", "precision"))] = None
-    yield from map(printable, seen)
+                how = f"{w['optimizer']} {w['precision']}"
+                trained.setdefault(how, {})[str(w["framework"])] = None
+    yield from (printable(f"{', '.join(names)} {how}") for how, names in trained.items())
     yield words_of(fit, words)
 
 
@@ -383,5 +384,5 @@ def words_of(fit: Fit, words: Words) -> str:
     """Say where the model was read."""
     source = ", ".join(fit.model.read_from)
     if source.startswith("built-in catalogue"):
-        return words("footer.catalogue")
+        return words("fit.catalogue")
     return printable(source).partition(" (")[0]

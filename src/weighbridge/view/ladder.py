@@ -70,11 +70,14 @@ def form(rung: Rung, words: Words) -> str:
     return words(key, bits=rung.bits, form=printable(rung.format))
 
 
-def _kept(rung: Rung, words: Words) -> str:
-    """Say of how many layers, or of whose experts, the engine keeps the weights on the card."""
+def _kept(rung: Rung, words: Words, *, rest: bool = False) -> str:
+    """Say of how many layers, or of whose experts, the engine keeps the weights on the card, or
+    the rest of them in RAM."""
     kept, of = rung.layers or (0, 0)
-    experts = rung.report.derived.get("divided_by") == "experts"
-    return words("ladder.experts" if experts else "ladder.layers", layers=kept, all=of)
+    key = "experts" if rung.report.derived.get("divided_by") == "experts" else "layers"
+    if rest:
+        return words(f"ladder.{key}.rest", layers=of - kept)
+    return words(f"ladder.{key}", layers=kept, all=of)
 
 
 def _slower(rung: Rung, words: Words) -> str:
@@ -87,6 +90,16 @@ def _slower(rung: Rung, words: Words) -> str:
 def _ram(rung: Rung, unit: str | None) -> str:
     host = rung.verdict.host
     return "" if host is None else sizes(host.needed.expected, unit).of(host.needed.expected)
+
+
+def brief(fit: Fit, words: Words) -> Cell:
+    """Return the rung that answers in a few words: "4 bit, Ollama", or on which card alone."""
+    rung = fit.answer
+    if rung is None or rung.elsewhere:
+        there = "" if rung is None else words("ladder.only", card=card(rung.report))
+        return Cell(there, "no")
+    label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
+    return Cell(words("ladder.brief", label=label, engine=title(rung.engine)), _sign(rung))
 
 
 def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
@@ -122,7 +135,7 @@ def _remark(rung: Rung, words: Words) -> str:
     if rung.elsewhere:
         return words("ladder.on", card=card(rung.report))
     if rung.layers is not None:
-        return words("ladder.on_card", kept=_kept(rung, words))
+        return words("ladder.in_ram", rest=_kept(rung, words, rest=True))
     if not rung.bits or rung.quality is None:
         return words("ladder.unknown_loss") if rung.bits else ""
     loss = quality_cell(words, rung.quality._replace(near="model"))
