@@ -35,10 +35,13 @@ def test_what_is_not_known_is_empty():
 
 
 def test_the_newest_year_is_first_and_in_it_the_most_downloaded():
-    known = [popularity.of(name) for name in named()]
-    years = [one.year for one in known]
+    keys = [popularity.asked_for(name) for name in named()]
+    years = [-year for year, _, _ in keys]
     assert years == sorted(years, reverse=True)
-    newest = [one.downloads or 0 for one in known if one.year == years[0]]
+    known = {name: popularity.of(name) for name in named()}
+    assert all(-keys[at][0] == one.year for at, one in enumerate(known.values()) if one.year)
+    assert popularity.asked_for("qwen3-32b")[0] == -2025  # without a date, as its family
+    newest = [-downloads for year, downloads, _ in keys if -year == years[0]]
     assert newest == sorted(newest, reverse=True)
     assert newest[0] > newest[-1]
     assert {*named()} == {*catalogue.names()}
@@ -96,3 +99,31 @@ def test_the_command_line_lists(capsys):
     assert run(["models", "qwen3-8b", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["models"][0]
     assert (row["downloads"], row["released"]) == (11_147_764, "2025-04-27")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("qwen3-vl-30b-a3b", "qwen3-vl"),
+        ("gemma-4-e4b", "gemma-4"),
+        ("bloom-7b1", "bloom"),
+        ("mixtral-8x7b", "mixtral"),
+        ("qwen3-235b-a22b-fp8", "qwen3"),
+        ("phi-4", "phi-4"),
+        ("llama-3.2-11b-vision", "llama-3.2-vision"),
+    ],
+)
+def test_the_family_of_a_name(name, family):
+    assert popularity.family_of(name) == family
+
+
+def test_a_family_is_as_new_as_its_newest_and_as_downloaded_as_all():
+    year, downloads, name = popularity.family("qwen3")
+    members = [
+        one
+        for one in map(popularity.of, catalogue.names())
+        if popularity.family_of(one.name) == "qwen3"
+    ]
+    assert (-year, name) == (2025, "qwen3")
+    assert -downloads == sum(one.downloads or 0 for one in members)
+    assert popularity.family("nobody") == (0, 0, "nobody")

@@ -255,6 +255,15 @@ def test_60_models_are_ranked(monkeypatch):
         tables._ranked(["m"], {"pattern": "x"}, AnswerView())
 
 
+def test_a_card_without_a_pattern_is_asked_about_the_models_of_today(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tables, "_ranked", lambda names, *_: asked.extend(names))
+    tables._models({"gpu": "4090"}, AnswerView())
+    assert len(asked) == tables.MOST_RANKED
+    assert {"qwen3.5-9b", "qwen3-8b", "gpt-oss-20b"} <= set(asked)
+    assert not {"bge-large-en-v1.5", "gpt2"} & set(asked)
+
+
 # Files and forms
 
 

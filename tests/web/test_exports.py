@@ -198,7 +198,7 @@ def test_accuracy_has_the_rows_that_are_pinned(desk):
         {"task": "gpus", "workload": []},
         {"task": "models", "workload": {"pattern": "x" * 300}},
         {"task": "models", "workload": {"pattern": "nothing like it"}},
-        {"task": "models", "workload": {"gpu": "t4"}},
+        {"task": "models", "workload": {"gpu": "t4", "pattern": "e"}},
         {"task": "models", "workload": {"for": "infer", "pattern": "gpt2"}},
         {"task": "models", "workload": {"gpu": "t4", "pattern": "gpt2", "min_context": "long"}},
         {"task": "accuracy", "workload": {"engine": "none"}},

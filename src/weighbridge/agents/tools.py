@@ -216,8 +216,8 @@ def tools() -> tuple[Tool, ...]:
         Tool(
             "models",
             "List of models",
-            "Models that are answered without a network. With gpu: which of them fit it, the"
-            " largest first, in which format, with how long a context (this takes some seconds).",
+            "Models that are answered without a network. With gpu: which of them fit it, those that"
+            " people choose first, in which format, how long a context (this takes some seconds).",
             _object({**_ranked(), **FORM}),
             sources=False,
         ),

@@ -9,6 +9,7 @@ does not have has no figure here.
 
 import json
 import os
+import re
 from functools import cache
 
 from weighbridge.parsed import Parsed
@@ -56,6 +57,35 @@ def of(name: str) -> Popularity:
 
 def asked_for(name: str) -> tuple[int, int, str]:
     """Return the key that puts models that are asked for today first: the newest year, in a year
-    the most downloaded, and then by name. Models without a date come after those with one."""
+    the most downloaded, and then by name. A model without a date is as old as the newest of its
+    family; those of whose family none is known come last."""
     known = of(name)
-    return -known.year, -(known.downloads or 0), name
+    year = known.year or -family(family_of(name))[0]
+    return -year, -(known.downloads or 0), name
+
+
+SIZE = re.compile(r"[ae]?\d+(\.\d+)?(x\d+(\.\d+)?)?[mbt]\d*")
+FORMATS = ("bf16", "fp8", "mxfp4", "nvfp4")
+
+
+def family_of(name: str) -> str:
+    """Return a name without sizes and formats: qwen3-vl of qwen3-vl-30b-a3b."""
+    words = [word for word in name.split("-") if not SIZE.fullmatch(word) and word not in FORMATS]
+    return "-".join(words) or name
+
+
+@cache
+def _families() -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for known in _rows().values():
+        name = family_of(known.name)
+        year, downloads = found.get(name, (0, 0))
+        found[name] = (max(year, known.year), downloads + (known.downloads or 0))
+    return found
+
+
+def family(name: str) -> tuple[int, int, str]:
+    """Return the key that puts families that are asked for today first, as `asked_for` does
+    models: by the newest of its models, and by the downloads of all."""
+    year, downloads = _families().get(name, (0, 0))
+    return -year, -downloads, name

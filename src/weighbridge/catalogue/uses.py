@@ -18,6 +18,7 @@ OF_CLASSES = {  # end of a class's name -> what it is for; the first that fits
     "ForVisionText2Text": "multimodal",
 }
 OTHERWISE = "features"
+OF_WORDS = ("text", "multimodal")  # which people talk to
 USES = tuple(dict.fromkeys((*OF_CLASSES.values(), OTHERWISE)))
 
 

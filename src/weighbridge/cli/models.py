@@ -47,7 +47,7 @@ Rows = Sequence[Mapping[str, Any]]
     "--engine",
     metavar="NAME",
     shell_complete=engine_names,
-    help="Engine that serves. Default: transformers.",
+    help="Engine that serves. Default: what people use with such a card.",
 )
 @click.option(
     "--quantization",
@@ -104,7 +104,7 @@ def models(
 def _ranked(
     names: list[str], form: str, output: str | None, card: dict[str, Any], lang: str | None
 ) -> int:
-    """The models for a card: what fits first, the largest first."""
+    """Ranks the models for a card: what fits first, in the order in which people choose."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
     from weighbridge.cli.options import columns, language

@@ -7,8 +7,11 @@ from typing import Any
 from weighbridge.accelerators.listing import abilities
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, parts
 from weighbridge.catalogue import CatalogueEntry, parameters, popularity, uses
+from weighbridge.engines.table import title
+from weighbridge.quantization.quality import Finding
 from weighbridge.report.fit import Ranking
 from weighbridge.units import GIB, human_count
+from weighbridge.view.changes import quality_cell
 from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Screen, lines, row
 from weighbridge.view.shown import sizes
 from weighbridge.wording import printable
@@ -188,14 +191,14 @@ def ranking(
     table = (_models if rank.of == "models" else _cards)(rows, words, unit)
     empty = lines(words("rank.none"))
     return Screen(
-        title=_title(rank, words),
+        title=_title_of(rank, words),
         sections=((table if rows else empty,),),
         footer=(more,) if more else (),
         lang=lang,
     )
 
 
-def _title(rank: Ranking, words: Words) -> str:
+def _title_of(rank: Ranking, words: Words) -> str:
     many = {"fitting": f"{len(rank.fitting):,}", "count": f"{len(rank.rows):,}"}
     question = words(f"fit.{rank.about}", tokens="").strip()
     if rank.of == "gpus":
@@ -236,12 +239,15 @@ def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
 def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.model")),
-        Column(words("rank.task"), rank=3),
-        Column(words("rank.parameters"), right=True),
+        Column(words("models.released"), right=True, rank=4),
+        Column(words("rank.task"), rank=6),
+        Column(words("rank.parameters"), right=True, rank=3),
         Column(words("rank.format")),
+        Column(words("ladder.head.engine"), rank=2),
         Column(words("beside.needs"), right=True),
-        Column(words("beside.spare"), right=True, rank=2),
-        Column(words("beside.context"), right=True, rank=1),
+        Column(words("beside.spare"), right=True, rank=5),
+        Column(words("beside.context"), right=True),
+        Column(words("ladder.head.quality"), folds=True, rank=1),
     )
     actions = tuple({"model": row["name"]} for row in rows)
     return Grid(columns, tuple(_model(row, words, unit) for row in rows), actions=actions)
@@ -250,11 +256,24 @@ def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
 def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
     return (
         Cell(printable(row["name"]), MARKS[row["fits"]]),
+        Cell((row["released"] or "")[:MONTH]),
         Cell(words(f"use.{row['task']}")),
         Cell(human_count(row["parameters"])),
         Cell(row["format"] or ""),
+        Cell(title(row["engine"]) if row["engine"] else ""),
         *_measures(row, unit),
+        Cell(_loss(row["quality"], words)),
     )
+
+
+def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:
+    """Say what a format costs, as published of the model or of one that is near."""
+    if quality is None:
+        return ""
+    fields = {name: value for name, value in quality.items() if name != "unit"}
+    loss = quality_cell(words, Finding(**{**fields, "near": "model"}))
+    near = quality["near"] == "model" or not quality["change"]
+    return loss if near else words("ladder.about", quality=loss)
 
 
 def _size(nbytes: int | None, unit: str | None) -> str:

@@ -135,9 +135,9 @@ class ModelFilters(ListFilters):
     )
 
     gpu: Str = word(
-        help="Rank the models for a card: 4090. At most 60 models: narrow the pattern.",
+        help="Rank models for a card: 4090. The 60 that are asked for today, or those that match.",
         label_zh="显卡",
-        zh="按这张卡给模型排序:4090。最多 60 个模型,请先用关键词缩小范围。",
+        zh="按这张卡给模型排序:4090。不写关键词时,取当下最常用的 60 个。",
     )
     question: Str = word(
         *NAMES,
@@ -149,9 +149,9 @@ class ModelFilters(ListFilters):
     )
     engine: Str = word(
         *ENGINES,
-        help="Engine that serves. Default: transformers.",
+        help="Engine that serves. Default: what people use with such a card.",
         label_zh="引擎",
-        zh="提供服务的引擎。默认:transformers。",
+        zh="提供服务的引擎。默认:用这种卡的人常用的引擎。",
     )
     quantization: Str = word(
         help="In this format alone. Default: the best.",

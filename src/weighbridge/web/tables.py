@@ -8,6 +8,7 @@ from weighbridge import catalogue
 from weighbridge._version import __version__
 from weighbridge.accelerators import listing
 from weighbridge.catalogue import listing as models_listing
+from weighbridge.catalogue.uses import OF_WORDS, of
 from weighbridge.errors import UsageError
 from weighbridge.view.records import Screen
 from weighbridge.web.asks import AnswerView
@@ -78,6 +79,8 @@ def _gpus(filters: Given, view: AnswerView) -> Answer:
 def _models(filters: Given, view: AnswerView) -> Answer:
     entries = models_listing.matching(filters.get("pattern", ""), filters)
     if filters.keys() - LISTED:
+        if not filters.keys() & LISTED:
+            entries = [entry for entry in entries if of(entry) in OF_WORDS][:MOST_RANKED]
         return _ranked([entry.name for entry in entries], filters, view)
     from weighbridge.view.lists import models
 

@@ -378,44 +378,27 @@ def test_what_a_class_is_for(cls, said):
     assert purpose(cls) == said
 
 
-def asker_of(longest, monkeypatch, most_that_fits):
-    """A model of text whose contexts fit up to a number."""
-    monkeypatch.setattr(ranking, "reads_text", lambda model: True)
+def test_the_context_of_a_rank_is_the_largest_on_the_card(monkeypatch):
+    """Asked for beside the same workload, of questions about text alone; 0 tokens are none."""
+    monkeypatch.setattr(ranking, "reads_text", lambda model: model == "text")
+    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
+    monkeypatch.setattr(ranking, "workload", lambda name, a, engine: (name, engine))
+    found = {"largest_context": 5000}
     asked = []
 
-    def judged(asker, a):
-        asked.append(a.settings["context"])
-        return a.settings["context"]
+    def briefly(workload, *limits):
+        asked.append((workload, limits))
+        return SimpleNamespace(derived=found)
 
-    def margin(report):
-        n = report if isinstance(report, int) else report.workload["context"]
-        return most_that_fits - n
-
-    monkeypatch.setattr(ranking, "_judged", judged)
-    monkeypatch.setattr(ranking, "margin_of", margin)
-    report = SimpleNamespace(workload={"context": 100}, derived={"longest_context": longest})
-    return asked, report
-
-
-@pytest.mark.parametrize(
-    ("longest", "fits", "found"),
-    [
-        (5000, 9999, 5000),
-        (5000, 5000, 5000),
-        (5000, 4999, 100 + 19 * 256),
-        (5000, 100 + 256, 356),
-        (5000, 355, 100),
-        (5000, 100, 100),
-        (100, 9999, 100),
-        (50, 9999, 100),
-        (None, 1 << 30, 1 << 20),
-    ],
-)
-def test_contexts_of_a_rank_are_steps_of_256_from_what_was_asked(monkeypatch, longest, fits, found):
-    _, report = asker_of(longest, monkeypatch, fits)
-    asker = SimpleNamespace(model=lambda: None)
-    assert ranking._context(asker, request(), report) == found
-    assert ranking._context(asker, request(about="load"), report) is None
+    asker = SimpleNamespace(model=lambda: "text", briefly=briefly)
+    assert ranking._context(asker, request()) == 5000
+    assert asked == [(("infer", "transformers"), ("context",))]
+    assert ranking._context(asker, request(about="load")) is None
+    images = SimpleNamespace(model=lambda: "images", briefly=briefly)
+    assert ranking._context(images, request()) is None
+    assert len(asked) == 1
+    found["largest_context"] = 0
+    assert ranking._context(asker, request()) is None
 
 
 def room(usable, count=1):
@@ -467,7 +450,7 @@ def test_formats_for_a_mac_are_files(monkeypatch):
 
 
 def test_what_fits_comes_first_then_what_may(monkeypatch):
-    """First of models those with the most parameters, of cards those with the least memory; by name then."""
+    """First of a family its largest model, of cards those with the least memory; by name then."""
     rows = {
         "a": ("no", 9),
         "b": ("yes", 1),
@@ -477,7 +460,9 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
     }
 
     def row(asker, a, room_, name):
-        return {"name": name, "fits": rows[name][0], "parameters": rows[name][1]}
+        fits, parameters = rows[name]
+        kind = {"family": "one", "task": "text"}
+        return {"name": name, "fits": fits, "parameters": parameters, **kind}
 
     monkeypatch.setattr(ranking, "_model", row)
     asked = FitRequest(settings={"gpu": "4090"}, about="infer")

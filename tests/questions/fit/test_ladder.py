@@ -9,7 +9,7 @@ import weighbridge
 from tests.cases import all_of
 from weighbridge.accelerators.names import find, spoken
 from weighbridge.accelerators.parts import parts
-from weighbridge.questions.fit.ladder import _cards, _Ladder, _of_width, engine_of, ladder
+from weighbridge.questions.fit.ladder import _cards, _Ladder, engine_of, ladder, of_width
 from weighbridge.report.fit import Rung, best
 from weighbridge.units import GIB
 from weighbridge.watching import NotWantedError
@@ -96,10 +96,10 @@ def test_every_spoken_name_means_its_card():
 
 def test_of_a_width_there_is_what_is_made_on_the_fly_or_one_checkpoint():
     forms = ("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
-    assert _of_width(forms, 8) == ("fp8-tensor",)
-    assert _of_width(forms, 4) == ("nf4",)
-    assert _of_width(forms[2:], 4) == ("awq-4bit-g128",)
-    assert _of_width(("Q6_K", "Q5_K_M"), 4) == ()
+    assert of_width(forms, 8) == ("fp8-tensor",)
+    assert of_width(forms, 4) == ("nf4",)
+    assert of_width(forms[2:], 4) == ("awq-4bit-g128",)
+    assert of_width(("Q6_K", "Q5_K_M"), 4) == ()
 
 
 def test_other_cards_come_smallest_first_and_hold_the_weights():

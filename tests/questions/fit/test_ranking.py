@@ -9,11 +9,13 @@ import pytest
 import weighbridge
 from weighbridge import catalogue
 from weighbridge.accelerators.parts import parts
+from weighbridge.catalogue.popularity import family_of
 from weighbridge.cli.menu import run
 from weighbridge.questions.fit.hardware import cards
-from weighbridge.questions.fit.ranking import STEP, models, purpose
+from weighbridge.questions.fit.ranking import chosen, models, purpose
 from weighbridge.questions.fit.request import asked
 
+STEP = 256  # tokens: engines round contexts up
 SOME = ["qwen3-0.6b", "llama-3.1-8b", "gemma-3-27b", "bert-base-uncased", "deepseek-v3"]
 
 
@@ -27,52 +29,89 @@ def by_card():
     return weighbridge.prepare("llama-3.1-8b").gpus()
 
 
+def alone(row, **more):
+    """Ask the question of a row by itself."""
+    packed = row["format"] not in ("bfloat16", "float16", "float32")
+    form = {"quantization": row["format"]} if packed else {}
+    return weighbridge.infer(row["name"], gpu="4090", engine=row["engine"], **form, **more)
+
+
 @pytest.mark.slow
 def test_rows_are_what_the_questions_answer(ranked):
     assert {row["name"] for row in ranked.rows} == set(SOME)
     for row in ranked.rows:
         if row["peak_bytes"] is None:
             continue
-        form = row["format"] if "-" in row["format"] or row["format"] == "nf4" else None
-        alone = weighbridge.infer(row["name"], gpu="4090", quantization=form)
-        assert row["fits"] == alone.verdict.fits
-        assert row["margin_bytes"] == alone.verdict.margin_bytes
-        assert row["peak_bytes"] == alone.verdict.per_device.expected
+        asked_alone = alone(row)
+        assert row["fits"] == asked_alone.verdict.fits
+        assert row["margin_bytes"] == asked_alone.verdict.margin_bytes
+        assert row["peak_bytes"] == asked_alone.verdict.per_device.expected
 
 
-@pytest.mark.slow
-def test_what_fits_comes_first_and_then_the_largest(ranked):
-    keys = [(row["fits"] != "yes", -row["parameters"]) for row in ranked.rows]
-    assert keys == sorted(keys)
+def fitting(name, parameters, **more):
+    common = {"family": family_of(name), "task": "text", "fits": "yes"}
+    return {"name": name, "parameters": parameters, **common, **more}
+
+
+def test_what_people_choose_comes_first():
+    rows = [
+        fitting("gpt2", 1),
+        fitting("qwen3-8b", 8),
+        fitting("qwen3-14b", 14),
+        fitting("qwen3-32b", 32, fits="no"),
+        fitting("gemma-4-e4b", 7),
+        fitting("llama-3.1-8b", 8),
+        fitting("bge-small-en-v1.5", 1, task="features"),
+        fitting("gemma-4-31b", 31, fits="unknown"),
+    ]
+    assert [row["name"] for row in chosen(rows)] == [
+        *("gemma-4-e4b", "qwen3-14b", "llama-3.1-8b", "gpt2"),  # the largest of each family
+        "qwen3-8b",
+        "bge-small-en-v1.5",
+        *("gemma-4-31b", "qwen3-32b"),
+    ]
+
+
+def test_a_card_at_home_is_asked_about_its_usual_engine():
+    home = models(["qwen3-8b"], weighbridge.prepare, asked({"gpu": "4090"})).rows[0]
+    assert (home["engine"], home["format"]) == ("ollama", "Q8_0")
+    assert home["quality"]["format"] == "Q8_0"
+    assert home["released"] == "2025-04-27"
+    server = models(["qwen3-0.6b"], weighbridge.prepare, asked({"gpu": "h100"})).rows[0]
+    assert (server["engine"], server["format"]) == ("vllm", "bfloat16")
+    request = asked({"gpu": "4090", "engine": "transformers"})
+    named = models(["qwen3-0.6b"], weighbridge.prepare, request).rows[0]
+    assert (named["engine"], named["format"]) == ("transformers", "bfloat16")
+
+
+def test_what_is_partly_in_ram_does_not_fit():
+    row = models(["qwen3-32b"], weighbridge.prepare, asked({"gpu": "3060"})).rows[0]
+    assert (row["fits"], row["context"]) == ("no", None)
 
 
 @pytest.mark.slow
 def test_the_best_format_is_the_first_that_fits(ranked):
     rows = {row["name"]: row for row in ranked.rows}
-    assert rows["llama-3.1-8b"]["format"] == "bfloat16"
+    assert rows["llama-3.1-8b"]["format"] == "Q8_0"
     assert rows["deepseek-v3"]["fits"] == "no"
+    assert rows["bert-base-uncased"]["engine"] == "transformers"  # of which Ollama has nothing
     big = rows["gemma-3-27b"]
-    assert big["fits"] == "yes"
-    assert weighbridge.infer("gemma-3-27b", gpu="4090").verdict.fits != "yes"
-    for better in ("bnb-int8", "nf4"):
-        if better == big["format"]:
-            break
-        alone = weighbridge.infer("gemma-3-27b", gpu="4090", quantization=better)
-        assert alone.verdict.fits != "yes"
+    assert (big["fits"], big["format"]) == ("yes", "Q4_K_M")
+    larger = weighbridge.infer("gemma-3-27b", gpu="4090", engine="ollama", quantization="Q8_0")
+    assert larger.verdict.fits != "yes" or larger.derived["layers_on_card"]
 
 
 @pytest.mark.slow
-def test_the_context_of_a_row_fits_and_a_step_more_does_not(ranked):
+def test_the_context_of_a_row_fits_and_one_more_does_not(ranked):
     for row in ranked.fitting:
         if not row["context"]:
             continue
-        form = row["format"] if "-" in row["format"] or row["format"] == "nf4" else None
-        model = weighbridge.prepare(row["name"])
-        ask = lambda n: model.infer(gpu="4090", quantization=form, context=n)  # noqa: B023, E731
-        first = ask(row["context"])
+        first = alone(row, context=row["context"])
         assert first.verdict.fits == "yes"
+        assert first.derived.get("layers_on_card") is None
         if row["context"] != first.derived["longest_context"]:
-            assert ask(row["context"] + STEP).verdict.fits != "yes"
+            more = alone(row, context=row["context"] + STEP)
+            assert more.verdict.fits != "yes" or more.derived.get("layers_on_card")
 
 
 def test_a_least_context_is_asked_for():
@@ -81,7 +120,7 @@ def test_a_least_context_is_asked_for():
     )
     rows = {row["name"]: row for row in found.rows}
     assert rows["llama-3.1-8b"]["context"] >= 8192
-    assert rows["llama-3.1-8b"]["peak_bytes"] > weighbridge.infer("llama-3.1-8b").peak.expected
+    assert rows["llama-3.1-8b"]["peak_bytes"] > alone(rows["llama-3.1-8b"]).peak.expected
 
 
 @pytest.mark.slow
@@ -93,9 +132,9 @@ def test_cards_that_are_not_asked_cannot_hold_the_weights(by_card):
     for row in random.Random(3).sample(unasked, 4):
         assert model.infer(gpu=row["id"]).verdict.fits == "no"
     for row in random.Random(4).sample(by_card.fitting, 4):
-        alone = model.infer(gpu=row["id"])
-        assert alone.verdict.fits == "yes"
-        assert alone.verdict.per_device.expected == row["peak_bytes"]
+        by_itself = model.infer(gpu=row["id"])
+        assert by_itself.verdict.fits == "yes"
+        assert by_itself.verdict.per_device.expected == row["peak_bytes"]
 
 
 @pytest.mark.slow
@@ -119,8 +158,8 @@ def test_ranks_are_of_any_question(about):
     rows = {row["name"]: row for row in found.rows}
     assert rows["llama-3.1-70b"]["fits"] == "no"
     method = "full" if about == "train" else about
-    alone = weighbridge.train("qwen3-0.6b", gpu="4090", method=method)
-    assert rows["qwen3-0.6b"]["margin_bytes"] == alone.verdict.margin_bytes
+    trained = weighbridge.train("qwen3-0.6b", gpu="4090", method=method)
+    assert rows["qwen3-0.6b"]["margin_bytes"] == trained.verdict.margin_bytes
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ class _Ladder:
             report=report,
             bits=_named_bits(asker, report),
             longest=_longest(asker, report),
-            quality=_loss(report),
+            quality=loss(report),
         )
         self.room = _budget(request.settings)
 
@@ -105,7 +105,7 @@ class _Ladder:
         number, _ = version(kind, self.request.settings.get("engine_version"))
         forms = offered(kind, number, card)
         for bits in widths:
-            for form in _of_width(forms, bits):
+            for form in of_width(forms, bits):
                 change = {"quantization": kind.written.get(form, form)}
                 if bits in LESS and not self._may_hold(change):
                     continue
@@ -148,7 +148,7 @@ class _Ladder:
         if report.verdict is None:
             return None
         longest = _longest(self.asker, report)
-        return Rung(change=change, report=report, bits=bits, longest=longest, quality=_loss(report))
+        return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
 
     def _elsewhere(self, rung: Rung) -> Iterator[Rung]:
         """Yield the rung on the smallest card, or number of cards, that has room for it."""
@@ -175,9 +175,9 @@ def _budget(settings: Mapping[str, Any]) -> "Budget | None":
     return budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
 
 
-def _of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
-    """Formats of so many bits: those that an engine makes as it loads, or one of those that need a
-    file."""
+def of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    """Return formats of so many bits: those that an engine makes as it loads, or one of those that
+    need a file."""
     alike = tuple(form for form in forms if int(BITS[form]) == bits)
     made = tuple(form for form in alike if form not in OF_CHECKPOINTS)
     return made or alike[:1]
@@ -204,8 +204,8 @@ def _longest(asker: Asker, report: "Report") -> int | None:
     return report.derived.get("largest_context") or None if reads_text(asker.model()) else None
 
 
-def _loss(report: "Report") -> "Finding | None":
-    """The published loss of the format, on this model or the nearest of its family."""
+def loss(report: "Report") -> "Finding | None":
+    """Return the published loss of the format, on this model or the nearest of its family."""
     from weighbridge.remedies.losses import of_model
 
     form = report.workload["quantization"]

@@ -1,29 +1,34 @@
 """Ranks: the cards of the catalogue for a model, and its models for a card.
 
-A model is asked about in the best format that can fit, best first: as it is published, then what
-its engine loads it in (remedies/formats.py). A format whose bare bits are more than the card has is
-passed over without being asked. The context is the longest that fits in that format, to 256 tokens.
+A model is asked about in the best format that can fit, best first. To serve a model of words that
+is one of the formats in which a person with that card runs it (ladder.py): as published by a
+server, then 8 and 4 bits. Of others, where an engine is named, and where that one has no answer, it
+is as published and then what the engine loads it in (remedies/formats.py). A format whose bare bits
+are more than the card has is passed over without being asked. The context is the longest that fits
+on the card in that format.
 
-    models    what fits first, the most parameters first
+    models    what fits first; models of words before others; of each family the largest first, the
+              newest families and the most downloaded before others (catalogue/popularity.py)
     cards     what fits first, the least memory first
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from weighbridge.catalogue.uses import purpose
+from weighbridge.catalogue.popularity import family, family_of, of
+from weighbridge.catalogue.uses import OF_WORDS, purpose
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.hardware import cards, weights
+from weighbridge.questions.fit.ladder import NAMED, WIDTHS, engine_of, loss, of_width
 from weighbridge.questions.fit.request import FitRequest, asked, workload
-from weighbridge.questions.fit.search import UNBOUNDED, SearchBounds, largest, margin_of
 from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
-from weighbridge.units import ceil_div, parse_count
+from weighbridge.units import parse_count
 from weighbridge.watching import kept, stopped, trying
 
 if TYPE_CHECKING:
@@ -34,7 +39,6 @@ Row = Mapping[str, Any]
 Ranked = TypeVar("Ranked")
 RANK = {"yes": 0, "unknown": 1, "no": 2}
 LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
-STEP = 256  # tokens: contexts of a rank are found to so many
 
 
 def gpus(asker: Asker, request: FitRequest) -> Ranking:
@@ -106,31 +110,16 @@ def _measures(asker: Asker, request: FitRequest, report: Report | None) -> dict[
         "usable_bytes": verdict.usable_bytes,
         "peak_bytes": verdict.per_device.expected,
         "margin_bytes": verdict.margin_bytes,
-        "context": _context(asker, request, report) if verdict.fits == "yes" else None,
+        "context": _context(asker, request) if verdict.fits == "yes" else None,
     }
 
 
-def _context(asker: Asker, request: FitRequest, report: Report) -> int | None:
-    """Find the longest context that fits, where the question has one."""
+def _context(asker: Asker, request: FitRequest) -> int | None:
+    """Find the longest context that fits on the card, where the question has one."""
     if request.about != "infer" or not reads_text(asker.model()):
         return None
-    shortest = int(report.workload.get("context") or 1)
-    most = max(report.derived.get("longest_context") or UNBOUNDED, shortest)
-
-    @cache
-    def margin(steps: int) -> int | None:
-        tokens = min(shortest + (steps - 1) * STEP, most)
-        if tokens == shortest:
-            return margin_of(report)
-        return margin_of(
-            _judged(asker, replace(request, settings={**request.settings, "context": tokens}))
-        )
-
-    last = 1 + ceil_div(most - shortest, STEP)
-    end = margin(last)
-    if end is not None and end >= 0:
-        return most
-    return shortest + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
+    asked = workload("infer", request, inference(asker, request))
+    return asker.briefly(asked, "context").derived.get("largest_context") or None
 
 
 def models_for(names: list[str], given: Mapping[str, Any]) -> Ranking:
@@ -165,24 +154,42 @@ def models(
     if least is not None and request.about == "infer":
         request = replace(request, settings={**settings, "context": least})
     rows = _rows(names, str, lambda name: _model(opened(name), request, room, name))
-    rows.sort(key=lambda row: (RANK[row["fits"]], -row["parameters"], row["name"]))
     return Ranking(
         about=request.about,
         of="models",
-        rows=tuple(rows),
+        rows=tuple(chosen(rows)),
         accelerator=room.choice.part.name,
         count=room.choice.count,
     )
 
 
+def chosen(rows: Sequence[Row]) -> list[Row]:
+    """Put models in the order in which people choose: what fits; of words; the largest of a family
+    before its others, and families that are asked for today before others."""
+    rows = sorted(rows, key=lambda row: (RANK[row["fits"]], -row["parameters"], row["name"]))
+    seen: dict[tuple[str, str], int] = {}
+    keys = {}
+    for row in rows:
+        kind = row["fits"], row["family"]
+        seen[kind] = seen.get(kind, -1) + 1
+        words = row["task"] not in OF_WORDS
+        keys[row["name"]] = RANK[row["fits"]], words, seen[kind], family(row["family"])
+    return sorted(rows, key=lambda row: keys[row["name"]])
+
+
 def _model(asker: Asker, request: FitRequest, room: "Budget", name: str) -> Row:
     model = asker.model()
     parameters = sum(part.blueprint.parameters for part in model.parts)
+    known = of(name)
     row = {
         "name": name,
+        "family": family_of(name),
+        "released": known.released,
+        "downloads": known.downloads,
         "task": purpose(model.parts[0].blueprint.cls),
         "parameters": parameters,
         "format": None,
+        "quality": None,
         "engine": None,
         "fits": "no",
         "usable_bytes": room.usable.low,
@@ -190,25 +197,61 @@ def _model(asker: Asker, request: FitRequest, room: "Budget", name: str) -> Row:
         "margin_bytes": None,
         "context": None,
     }
+    usual_forms = _usual_formats(asker, request, parameters, room)
+    best = _best(asker, request, usual_forms) or _best(
+        asker, request, _formats(asker, request, parameters, room)
+    )
+    return {**row, **best}
+
+
+def _best(asker: Asker, request: FitRequest, forms: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is told of the first format that fits, or of the last that has an answer."""
     best: dict[str, Any] = {}
-    for form in _formats(asker, request, parameters, room):
+    for form in forms:
         named = form.get("engine", request.inference)
         tried = replace(request, settings={**request.settings, **form}, inference=named)
         report = _judged(asker, tried)
         if report is None:
             continue
         best = {**_told(report), **_measures(asker, tried, report)}
+        if report.derived.get("layers_on_card") is not None:  # the rest is in RAM
+            best = {**best, "fits": "no", "context": None}
         if best["fits"] == "yes" or report.derived.get("not_counted"):
             break  # what is not counted is not counted in smaller formats, either
-    return {**row, **best}
+    return best
 
 
 def _told(report: Report) -> dict[str, Any]:
-    effective = report.workload
+    effective, quality = report.workload, loss(report)
     return {
         "format": effective["quantization"] or effective["dtype"],
+        "quality": None if quality is None else quality.to_dict(),
         "engine": effective["engine"],
     }
+
+
+def _usual_formats(
+    asker: Asker, request: FitRequest, parameters: int, room: "Budget"
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the formats in which a person with that card serves a model, best first; none where
+    the question or the weights leave no choice."""
+    from weighbridge.remedies.formats import BITS
+
+    free = request.inference is None and request.settings.keys().isdisjoint(NAMED)
+    model = asker.model()
+    packed = any(part.packed or part.library == "gguf" for part in model.parts)
+    words = purpose(model.parts[0].blueprint.cls) in OF_WORDS
+    if request.about != "infer" or not free or packed or not words:
+        return
+    card = room.choice.part
+    kind = engine_of(card)
+    have = 8 * room.usable.high * room.choice.count
+    if kind.server:
+        yield {"engine": kind.name}
+    forms = offered(kind, version(kind, None)[0], card)
+    for form in (form for bits in WIDTHS for form in of_width(forms, bits)):
+        if parameters * BITS[form] <= have:
+            yield {"engine": kind.name, "quantization": kind.written.get(form, form)}
 
 
 def _formats(
