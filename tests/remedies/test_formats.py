@@ -3,7 +3,17 @@
 import pytest
 
 from tests.remedies.made import case, of_kind
-from weighbridge.remedies.formats import BITS, has_bfloat16, least, moves, stores_float8, width
+from weighbridge.records import replace
+from weighbridge.remedies.formats import (
+    BITS,
+    MADE,
+    has_bfloat16,
+    least,
+    moves,
+    quantized,
+    stores_float8,
+    width,
+)
 
 # Bytes of a block x 8 / its elements: llama.cpp's ggml-common.h; mlx has a scale and a bias of 16
 # bits for 64; mixtures are not below their smallest type
@@ -97,3 +107,23 @@ def test_weights_in_fewer_bits():
 def test_what_a_card_reads(gpu, narrow, half):
     asked = case("infer", gpu=gpu)
     assert (stores_float8(asked), has_bfloat16(asked)) == (narrow, half)
+
+
+@pytest.mark.parametrize(
+    ("loads", "note", "effort", "words"),
+    [
+        ("Qwen/Qwen3-32B", "Qwen/Qwen3-32B-AWQ is Qwen/Qwen3-32B in this format", 0, False),
+        ("nobody/knows-it", MADE, 5, True),
+    ],
+)
+def test_a_published_repository_is_not_made(loads, note, effort, words):
+    move = quantized("awq-4bit-g128", replace(case("infer", engine="vllm"), loads=loads))
+    assert move.note == note
+    assert move.cost.price.effort == effort
+    assert ("a checkpoint in AWQ is needed" in move.cost.words) == words
+
+
+def test_what_is_said_of_speed_stays():
+    move = quantized("bnb-int8", case("infer"))
+    assert move.cost.words.endswith("15 to 23 % slower")
+    assert not move.note

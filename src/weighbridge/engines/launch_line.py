@@ -26,6 +26,7 @@ from weighbridge.settings.setting import Settings, launched
 from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 
 if TYPE_CHECKING:
+    from weighbridge.catalogue.copies import Copy
     from weighbridge.settings.shared import DraftSettings
     from weighbridge.workload import Infer
 
@@ -51,6 +52,35 @@ def place(subject: Subject) -> LoadTarget:
     if target.why or stored or origin is None:
         return target
     return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
+
+
+def served(subject: Subject, w: "Infer", engine: Engine) -> LoadTarget:
+    """The place that a server is told to load from: a repository in which the model is published
+    in the format, where the engine does not make it."""
+    copy = packed(subject, w, engine)
+    return place(subject) if copy is None else LoadTarget(copy.repo_id)
+
+
+def packed(subject: Subject, w: "Infer", engine: Engine) -> "Copy | None":
+    """The repository of a model of the catalogue in a format that the engine does not make; None
+    where it makes it, or where none is known."""
+    scheme, origin = subject.choice.scheme, subject.model.origin
+    if (
+        scheme is None
+        or not _from_file(subject, w, engine)
+        or not isinstance(origin, CatalogueRef | HubRef)
+    ):
+        return None
+    if makes(engine.reading, scheme.name) or (isinstance(origin, HubRef) and origin.revision):
+        return None
+    from weighbridge.catalogue.copies import packed_copy
+
+    return packed_copy(place(subject).model, scheme.name)
+
+
+def _from_file(subject: Subject, w: "Infer", engine: Engine) -> bool:
+    """Tell whether the format is one that no flag asks for: a checkpoint is stored so."""
+    return not subject.part.packed and quantization(subject, w, engine) is None
 
 
 def draft(subject: Subject, w: "DraftSettings") -> str:
@@ -143,8 +173,8 @@ def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
         return f"{name} serves the class that the config names, not the headless one"
     if w.dtype and dtype(subject, w) is None:
         return f"{name} takes float16, bfloat16 and float32, not --dtype {w.dtype}"
-    stored = scheme is not None and not subject.part.packed
-    if scheme is not None and stored and quantization(subject, w, engine) is None:
+    published = packed(subject, w, engine)
+    if scheme is not None and published is None and _from_file(subject, w, engine):
         if makes(engine.reading, scheme.name):
             return f"{name} packs {scheme.name} by --torchao-config, of the model in 16 bits"
         return (
@@ -160,7 +190,10 @@ def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
 def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFacts:
     """The line, or why there is none."""
     why = unwritten(subject, w, engine)
-    return {"launch_note": f"no line to paste: {why}"} if why else {"launch": line}
+    if why:
+        return {"launch_note": f"no line to paste: {why}"}
+    copy = packed(subject, w, engine)
+    return {"launch": line} if copy is None else {"launch": line, "launch_note": str(copy)}
 
 
 def limits_images(subject: Subject, w: "Infer") -> bool:

@@ -156,6 +156,7 @@ def _given_back(
     again = replace(again, devices=_widened(again, training, budget, like))
     return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
 
+
 def _beside_tensors(phase: Phase) -> int:
     """Return the bytes that may be on the device beside expected tensors and the free room of
     segments."""

@@ -4,6 +4,7 @@ file."""
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from weighbridge.catalogue.copies import packed_copy
 from weighbridge.engines.table import usual, version
 from weighbridge.remedies import losses, prices
 from weighbridge.remedies.case import Cost, Move, RemedyCase
@@ -47,14 +48,15 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 def quantized(form: str, case: RemedyCase) -> Move:
     """Propose the model in that format, under the name that its engine has for it."""
     name = case.kind.written.get(form, form)
+    copy = packed_copy(case.loads, form)
     return Move(
         kind="quantization",
         change={"quantization": name},
-        cost=losses.cost(case.report.model, form),
+        cost=losses.cost(case.report.model, form, published=copy is not None),
         touches=WEIGHTS,
         leaves=least(form, case),
         keeps={"weights": (BITS[form] + 1) / width(case)},
-        note=MADE if form in OF_CHECKPOINTS else "",
+        note=str(copy or MADE) if form in OF_CHECKPOINTS else "",
     )
 
 

@@ -81,14 +81,15 @@ FORMATS: Mapping[str, FormatLoss] = {
 }
 
 
-def cost(model: ModelFacts, form: str) -> Cost:
-    """Price the weights of this model in that format."""
+def cost(model: ModelFacts, form: str, *, published: bool = False) -> Cost:
+    """Price the weights of this model in that format; `published`: nobody has to make them."""
     known, finding = FORMATS[form], of_model(model, form)
     quality, source = _told(known, form, finding)
     bits = f"{known.bits}: " if known.bits else ""
+    effort, made = (0.0, "") if published else (known.made, known.words)
     return Cost(
-        price=Price(quality=points(form), speed=known.slower * SLOWER, effort=known.made),
-        words="; ".join(filter(None, (f"{bits}{quality}", known.words))),
+        price=Price(quality=points(form), speed=known.slower * SLOWER, effort=effort),
+        words="; ".join(filter(None, (f"{bits}{quality}", made if known.made else known.words))),
         source=" ".join(dict.fromkeys(filter(None, (source, known.source)))),
     )
 

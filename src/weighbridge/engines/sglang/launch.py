@@ -54,7 +54,7 @@ def _written(value: object) -> str:
 
 
 def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
-    where = launch_line.place(subject)
+    where = launch_line.served(subject, w, ENGINE)
     words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
     if where.revision:
         words += ["--revision", where.revision]

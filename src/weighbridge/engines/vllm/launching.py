@@ -27,7 +27,7 @@ CHANGED = (  # where the engine would not start as it was asked
 
 
 def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
-    where = launch_line.place(subject)
+    where = launch_line.served(subject, w, ENGINE)
     words = [*launch_line.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
         words += ["--revision", shlex.quote(where.revision)]
