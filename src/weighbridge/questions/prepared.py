@@ -202,6 +202,14 @@ class Prepared:
         with following(self.given):
             return estimator(estimator.question.workload, limits)
 
+    def least(self, workload: "Train") -> Report:
+        """Count what training it takes at least, sooner than `train` answers: never more than that
+        tells."""
+        estimator = self._estimator(question("train", workload, {}), {})
+        with following(self.given):
+            w = estimator.question.workload
+            return estimator.least(w) if estimator.counts else estimator(w)
+
     def _estimator(
         self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
     ) -> Estimator:

@@ -7,7 +7,7 @@ import pytest
 from weighbridge.estimate.limits import between
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.questions.fit import hardware, ranking
-from weighbridge.questions.fit.answers import SHARED, _change, _enough, _guess, _sums, sharded
+from weighbridge.questions.fit.elsewhere import SHARED, _change, _enough, _guess, _sums, sharded
 from weighbridge.questions.fit.hardware import COUNTS, ranks, weights
 from weighbridge.questions.fit.ranking import purpose
 from weighbridge.questions.fit.request import FitRequest
@@ -302,14 +302,25 @@ def test_one_card_shares_nothing():
 class Trains:
     """Answers for cards of 80 GB: `shared` bytes by rank, and the same `rest` on each."""
 
-    def __init__(self, shared, rest, refuses=0):
-        self.shared, self.rest, self.asked, self.refuses = shared, rest, [], refuses
+    def __init__(self, shared, rest, least=0):
+        self.shared, self.rest = shared, rest
+        self.asked, self.counted, self.less = [], [], least
+
+    def least(self, w):
+        """A count has so much less."""
+        whole, self.rest = self.rest, self.rest - self.less
+        found = self._answer(w, self.counted)
+        self.rest = whole
+        return found
 
     def train(self, w, **options):
+        return self._answer(w, self.asked)
+
+    def _answer(self, w, noted):
         from weighbridge.accelerators.budget import budget
 
         count = int(w.gpu.partition(":")[2] or 1)
-        self.asked.append(count)
+        noted.append(count)
         room = budget("h100-sxm", None, None).usable.low
         found = trained(self.shared // count, self.rest)
         held = self.shared // count + self.rest
@@ -342,14 +353,25 @@ def test_the_fewest_large_cards_by_hand():
 
 def test_where_a_first_number_is_too_few():
     asker, found = large(1000, 40)
-    assert asker.asked[0] == 16
-    assert found.change["gpu"] == f"h100-sxm:{asker.asked[1]}" == "h100-sxm:26"
+    assert (asker.counted, asker.asked) == ([16, 26], [26]), "16 are too few by count"
+    assert found.change["gpu"] == "h100-sxm:26"
+
+
+def test_numbers_that_do_not_fit_by_count_are_not_asked_in_full():
+    """15 cards by a count, which has four GiB less of each; 16 in full."""
+    from weighbridge.workload import read
+
+    asker = Trains(1000 * GIB, 14 * GIB, least=4 * GIB)
+    start = trained(900 * GIB, 14 * GIB)
+    found = sharded(asker, read("train", {"gpu": "3060"}), start, frozenset())
+    assert (asker.counted, asker.asked) == ([14, 15, 16], [15, 16])
+    assert found.change["gpu"] == "h100-sxm:16"
 
 
 def test_no_number_is_enough_for_what_is_not_shared():
     asker, found = large(1000, 81)
     assert found is None
-    assert len(asker.asked) == 1
+    assert (len(asker.counted), asker.asked) == (1, [])
 
 
 def test_more_than_1024_cards_are_not_asked():
@@ -360,12 +382,12 @@ def test_more_than_1024_cards_are_not_asked():
 
 @pytest.mark.parametrize(("guess", "asked"), [(1024, [1024]), (1025, []), (1, [1]), (0, [])])
 def test_from_one_card_to_1024(monkeypatch, guess, asked):
-    monkeypatch.setattr("weighbridge.questions.fit.answers._guess", lambda report, room: guess)
+    monkeypatch.setattr("weighbridge.questions.fit.elsewhere._guess", lambda report, room: guess)
     monkeypatch.setattr(
-        "weighbridge.questions.fit.answers._enough", lambda report, room, number: None
+        "weighbridge.questions.fit.elsewhere._enough", lambda report, room, number: None
     )
     asker, _ = large(1000, 10)
-    assert asker.asked == asked
+    assert asker.counted == asked
 
 
 # Ranks
@@ -531,11 +553,11 @@ class Stubborn(Trains):
 
     def __init__(self, least):
         super().__init__(1000 * GIB, 10 * GIB)
-        self.least = least
+        self.fewest = least
 
     def train(self, w, **options):
         found = super().train(w, **options)
-        if self.asked[-1] < self.least:
+        if self.asked[-1] < self.fewest:
             found.verdict.fits = "no"
         return found
 

@@ -1,7 +1,6 @@
 """Answers to the five questions, asked of one model that was read once."""
 
 from collections.abc import Mapping
-from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.engines.table import record
@@ -13,12 +12,10 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question, Rung
-from weighbridge.report.verdict import Remedy
 from weighbridge.watching import go_on, kept, stopped
 from weighbridge.workload import FIT
 
@@ -52,6 +49,9 @@ class Asker(Protocol):
 
     def train(self, workload: "Train", **options: Any) -> Report:
         """Report what training takes."""
+
+    def least(self, workload: "Train") -> Report:
+        """Report what training takes at least, sooner."""
 
 
 class QuestionOutcome(NamedTuple):
@@ -244,6 +244,7 @@ def _elsewhere(
         return question
     if question.name == "lora" and question.remedies:
         return question
+    from weighbridge.questions.fit.elsewhere import sharded  # where no card is enough
 
     return replace(
         question, elsewhere=sharded(asker, task_workload, question.report, request.pinned)
@@ -306,107 +307,4 @@ def _accelerator(questions: tuple[Question, ...]) -> Accelerator:
         count=verdict.count,
         total=verdict.visible.low,
         free=verdict.usable_bytes,
-    )
-
-
-# ---- How many large cards training takes that share everything out, where one card has no room.
-# What ranks share is divided by their number, the rest is not: that gives a first number, which is
-# asked like any other question, and the answer gives the next one.
-
-CARD = "h100-sxm"  # what most clusters are made of (assumed)
-MOST = 1024  # cards
-TRIES = 3  # numbers that are asked
-FILLED = 0.8  # of a card, by what is shared (assumed: a first guess)
-SHARED = frozenset(
-    ("weights", "gradients", "optimizer_states", "master_weights", "adapters", "temporaries")
-)
-SETTINGS: Mapping[str, str] = {"shard": "fsdp2", "checkpointing": "full"}
-
-
-def sharded(
-    asker: Asker, training: "Train", report: Report, pinned: frozenset[str]
-) -> Remedy | None:
-    """Find the fewest such cards that were found to be enough; None where nobody can say."""
-    if not pinned.isdisjoint(("shard", "gpu_memory")) or training.gpu is None:
-        return None
-    from weighbridge.accelerators.budget import budget
-
-    room_of_card = budget(CARD, None, training.headroom)
-    assert room_of_card is not None
-    room, best = room_of_card.usable.low, None
-    number: int | None = _guess(report, room)
-    for _ in range(TRIES):
-        if number is None or not 1 <= number <= MOST or (best and number >= best[0]):
-            break
-        report_of_number = _asked(asker, training, number, pinned)
-        if report_of_number is None or report_of_number.verdict is None:
-            return None
-        fits = report_of_number.verdict.fits == "yes"
-        best = (number, report_of_number) if fits else best
-        enough = _enough(report_of_number, room, number)
-        number = enough if fits or enough is None else max(number + 1, enough)
-    return None if best is None else _remedy(training, *best, pinned)
-
-
-def _change(number: int, pinned: frozenset[str]) -> dict[str, Any]:
-    settings = {
-        name: value
-        for name, value in SETTINGS.items()
-        if name not in pinned and (number > 1 or name != "shard")
-    }
-    return {"gpu": f"{CARD}:{number}" if number > 1 else CARD, **settings}
-
-
-def _asked(asker: Asker, training: "Train", number: int, pinned: frozenset[str]) -> Report | None:
-    try:
-        changed = training.but(**_change(number, pinned))
-        return asker.train(changed, remedies=False)
-    except WeighbridgeError:
-        return None
-
-
-def _guess(report: Report, room: int) -> int:
-    """Count the cards that a first guess says, by what is shared alone."""
-    shared = max(_sums(p)[0] for p in _fullest(report).phases)
-    return max(1, round(shared / (FILLED * room)))
-
-
-def _enough(report: Report, room: int, ranks: int) -> int | None:
-    """Count the ranks that would have room, by what the fullest device holds of so many; None where
-    the part that is not shared is too much."""
-    sums = [_sums(phase) for phase in _fullest(report).phases]
-    if any(beside >= room for _, beside in sums):
-        return None
-    return max(ceil(ranks * shared / (room - beside)) for shared, beside in sums)
-
-
-def _fullest(report: Report) -> Device:
-    gpus = (device for device in report.devices if device.kind == "gpu")
-    return max(gpus, key=lambda device: device.peak("driver").expected)
-
-
-def _sums(phase: Phase) -> tuple[int, int]:
-    """Bytes that ranks share out, and all others, at most."""
-    shared = sum(component.bytes.high for component in phase.components if component.name in SHARED)
-    return shared, phase.at("driver").high - shared
-
-
-def _remedy(training: "Train", number: int, report: Report, pinned: frozenset[str]) -> Remedy:
-    from weighbridge.remedies.prices import hardware
-    from weighbridge.remedies.written import flags
-
-    verdict, change = report.verdict, _change(number, pinned)
-    assert verdict is not None
-    bought = hardware(1, number, f"{verdict.times}{verdict.accelerator}")
-    return Remedy(
-        change=change,
-        peak_bytes=verdict.per_device.expected,
-        fits=verdict.fits,
-        cost=bought.words,
-        flags=flags(change, ""),
-        source=bought.source,
-        margin_bytes=verdict.margin_bytes,
-        per_device=Bytes(*verdict.per_device),
-        price=bought.price,
-        kind="more devices",
     )
