@@ -52,6 +52,19 @@ def test_experts_of_two_sizes_are_placed_in_turn():
     assert (filled.allocated, filled.reserved) == (1025 * 2048, 4 * MIB)
 
 
+@pytest.mark.parametrize(("freed", "times"), [(40, 7), (41, 8), (43, 8), (58, 12)])
+def test_layers_that_are_cut_from_one_free_block(freed, times):
+    """Layers of 3 and 2 MiB: eight take 40 MiB, of which a rest of 1 MiB would stay with the
+    last."""
+    full, filled = Allocator(), Filling(freed=freed * MIB)
+    full.free(full.malloc(freed * MIB))
+    filled.place([3 * MIB, 2 * MIB], times)
+    for _ in range(times):
+        full.malloc(3 * MIB)
+        full.malloc(2 * MIB)
+    assert (filled.allocated, filled.reserved) == (full.allocated, full.reserved)
+
+
 @pytest.mark.slow
 @given(runs=RUNS, mib=st.integers(20, 40))
 def test_filling_where_large_blocks_are_never_split(runs, mib):

@@ -64,9 +64,32 @@ class Filling:
             if len(runs) == 1:
                 self._take(runs[0][0], runs[0][1] * times)
                 continue
-            for _ in range(times):
-                for size, count in runs:
-                    self._take(size, count)
+            self._place(runs, times, self._small if small else self._large)
+
+    def _place(self, runs: Sequence[tuple[int, int]], times: int, pool: _Pool) -> None:
+        """Take so many blocks of each size, `times` over: at once where one free block has them."""
+        nbytes = sum(size * count for size, count in runs)
+        even = bool(runs) and all(0 < size < self._unsplit for size, _ in runs)
+        while times:
+            at_once = min(times, self._room(pool) // nbytes) if even else 0
+            if at_once:
+                block = pool.sizes[0]
+                pool.pop(0, 1)
+                pool.put(block - at_once * nbytes, 1)
+                self.allocated += at_once * nbytes
+                times -= at_once
+                continue
+            times -= 1
+            for size, count in runs:
+                self._take(size, count)
+
+    def _room(self, pool: _Pool) -> int:
+        """Bytes that can be taken in turn from the only free block, each time with a rest that is
+        split off; 0 where there are several free blocks."""
+        if len(pool.sizes) != 1 or pool.counts[pool.sizes[0]] != 1:
+            return 0
+        rest = MIN_BLOCK if pool is self._small else SMALL_SIZE + 1
+        return max(0, pool.sizes[0] - rest)
 
     def _take(self, size: int, count: int) -> None:
         """Take `count` blocks of `size` bytes; nothing takes no memory."""
