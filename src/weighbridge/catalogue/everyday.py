@@ -93,6 +93,7 @@ NAMES: dict[str, str] = {
     "granite3.3": "granite-3.3-8b",
     "nomic-embed-text": "nomic-embed-text-v1.5",
     "all-minilm": "all-minilm-l6-v2",
+    "bge-large": "bge-large-en-v1.5",
     "bert": "bert-base-uncased",
     "bert-base": "bert-base-uncased",
     "bert-large": "bert-large-uncased",
@@ -110,6 +111,8 @@ NAMES: dict[str, str] = {
     # sizes that a name of ours does not have
     "all-minilm-22m": "all-minilm-l6-v2",
     "all-minilm-33m": "all-minilm-l12-v2",
+    "bge-large-335m": "bge-large-en-v1.5",
+    "bge-m3-567m": "bge-m3",
     "bloom-176b": "bloom",
     "command-r-35b": "command-r",
     "dbrx-132b": "dbrx",

@@ -16,6 +16,8 @@ USUAL = "Q4_K_M"
 TAGS = """
 all-minilm           22m 33m
 aya                  8b
+bge-large            335m
+bge-m3               567m
 codellama            7b 13b 34b
 dbrx                 132b
 deepseek-r1          8b 70b 14b 32b 7b 671b
@@ -87,6 +89,7 @@ Q4_0  mixtral-8x7b phi-2 phi-3-mini phi-3.5-mini qwen2-0.5b qwen2-1.5b qwen2-7b 
 Q4_0  smollm-135m smollm-360m starcoder starcoder2-15b starcoder2-3b starcoder2-7b tinyllama-1.1b
 Q4_0  deepseek-coder-v2-236b deepseek-coder-v2-lite vicuna-13b vicuna-7b yi-34b yi-6b zephyr-7b
 Q8_0  llama-3.2-1b smollm2-1.7b
+F16   bge-large-en-v1.5 bge-m3
 F16   all-minilm-l12-v2 all-minilm-l6-v2 nomic-embed-text-v1.5 smollm2-135m smollm2-360m
 """
 
