@@ -12,6 +12,7 @@ from itertools import count, islice
 
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import Move, RemedyCase, devices, moves
+from weighbridge.remedies.lengths import longest
 from weighbridge.remedies.sets import (
     HELPS,
     MoveSet,
@@ -73,7 +74,7 @@ class Search:
         """Return the sets that are to be told."""
         with kept():
             self._all()
-        chosen = tuple(self._chosen())
+        chosen = tuple(self._longest(node) for node in self._chosen())
         return (*chosen, *self._unsure(chosen))
 
     def _all(self) -> None:
@@ -87,6 +88,14 @@ class Search:
             self._tried(parent, added)
         if len(self.good) <= FEW and self.only is None:
             self._hardware()
+
+    def _longest(self, node: MoveSet) -> MoveSet:
+        """Return a set with the longest sequences that fit, unless answers take their time."""
+        if stopped() or questions(self.case) < ASKS[self.case.task]:
+            return node
+        with kept():
+            return longest(MoveSet((), self.case), node)
+        return node
 
     def _unsure(self, chosen: tuple[MoveSet, ...]) -> Iterator[MoveSet]:
         """Yield sets that may fit: where nothing surely does, and else the cheapest, where it is
