@@ -55,6 +55,8 @@ def test_the_page_is_static_and_guarded_before_anything_loads(built):
     assert "frame-ancestors" not in page  # which a <meta> cannot say
     assert "&#x27;wasm-unsafe-eval&#x27;" in page and "https://*.hf.co" in page
     headers = (built.folder / "_headers").read_text()
+    assert "Cross-Origin-Opener-Policy: same-origin" in headers  # for memory that is shared
+    assert "Cross-Origin-Embedder-Policy: require-corp" in headers
     assert "frame-ancestors 'self'" in headers and "/engine/*\n  Cache-Control" in headers
 
 

@@ -21,6 +21,7 @@ from weighbridge.questions.question import question, served_model, serving
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.units import MIB
+from weighbridge.watching import NotWantedError
 from weighbridge.wording import one_line, shown
 from weighbridge.workload import INFER, TRAIN
 
@@ -172,6 +173,8 @@ def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The answer, or the error that takes its place: the other requests go on."""
     try:
         return answer()
+    except NotWantedError:
+        raise
     except WeighbridgeError as error:
         return failed(str(error), error.code)
     except Exception as error:

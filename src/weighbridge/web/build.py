@@ -222,12 +222,20 @@ def _joined(policy: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {sources}" for name, sources in policy.items())
 
 
+# With both a page may share memory with its worker, and so tell it to stop
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+
+
 def _headers(hosts: Sequence[str]) -> str:
     """Headers for hosts that read such a file (Cloudflare Pages, Netlify)."""
     always = {
         CSP: _joined(_policy(hosts)),
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
+        **ISOLATED,
     }
     lines = ["/*", *(f"  {name}: {value}" for name, value in always.items())]
     lines += ["/engine/*", "  Cache-Control: public, max-age=31536000, immutable"]

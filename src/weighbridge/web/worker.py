@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from weighbridge.watching import NotWantedError, Watch, watched
 from weighbridge.web.protocol import AskDesk
 
 MODEL = "llama-3.1-8b"  # that the snapshot is asked about: what an answer imports is imported then
@@ -16,11 +17,20 @@ ENGINES = ("transformers", "vllm", "sglang", "llama.cpp")
 METHODS = ("full", "lora", "qlora")
 
 
-def answering(hub: str) -> Callable[[str], str]:
-    """A desk of this page's own. `hub` is the address of the Hub that the site reads."""
+def answering(hub: str) -> Callable[[str, Callable[[], bool]], str]:
+    """A desk of this page's own. `hub` is the address of the Hub that the site reads. Beside a line
+    it takes who says whether the answer is still wanted; where it is not, it is "null"."""
     os.environ["HF_ENDPOINT"] = hub
     desk = AskDesk(ours=False)
-    return lambda line: _text(desk.answer(line))
+
+    def answer(line: str, wanted: Callable[[], bool]) -> str:
+        try:
+            with watched(Watch(wanted=wanted)):
+                return _text(desk.answer(line))
+        except NotWantedError:
+            return _text(None)
+
+    return answer
 
 
 def _text(answer: object) -> str:

@@ -348,7 +348,7 @@ function useAnswers({ form, formLang, state, engine, dropped, log, token }) {
   const ask = file || !state.file || !ASKED.includes(state.task) ? question(state, form, Boolean(file), log) : null;
   const key = ask ? JSON.stringify(ask) + (file ? `${file.name} ${file.file?.size ?? ""} ${file.file?.lastModified ?? ""}` : "") : "";
 
-  useEffect(() => {
+  useLayoutEffect(() => { // what is under way hears of a newer question before it is drawn
     newest.current = key;
     newestTask.current = state.task;
     clearTimeout(later.current);

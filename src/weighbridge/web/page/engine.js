@@ -5,6 +5,7 @@ const TRIES = 4; // of a file whose header is longer than what was sent
 const FIRST = 1 << 20; // bytes of a dropped file that are sent at first
 const MOST = 1 << 27; // and at most
 const LATE = 700; // milliseconds of an answer after which a second worker is made ready
+const DEAF = 1000; // milliseconds that a worker has to end what was given up
 const STILL = 80; // milliseconds without a newer question after which the older one is given up
 
 /** The engine that this page was built for. @param {Progress} progress @returns {Engine} */
@@ -26,25 +27,29 @@ function served() {
 }
 
 /**
- * Python in a worker cannot be interrupted, so an ask that is given up ends its worker. A second one
- * stands ready once an answer takes its time.
+ * Where the page shares memory with its worker, Python hears that an ask is given up. Elsewhere that
+ * ends the worker, and a second one stands ready once an answer takes its time.
  * @param {Progress} progress @returns {Engine}
  */
 function inWorker(progress) {
   /** @type {Map<number, { object: object, done: (answer: any) => void, failed: (error: Error) => void }>} */
   const waiting = new Map();
+  /** Asks that were given up, and of which the worker has not said so. @type {Set<number>} */
+  const leaving = new Set();
   let id = 0;
   /** @type {Error | null} */
   let dead = null;
   /** @type {Worker | null} */
   let spare = null;
   let interrupted = false; // who has done so once does it again
+  const left = globalThis.crossOriginIsolated ? new Int32Array(new SharedArrayBuffer(4)) : null;
   /** @type {WeakSet<Worker>} */
   const ready = new WeakSet();
   let current = begun();
 
   function begun() {
     const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    if (left) worker.postMessage({ left });
     worker.onerror = (event) => die(worker, event.message || "worker.js");
     worker.onmessage = ({ data }) => {
       if (data.ready) ready.add(worker);
@@ -63,6 +68,7 @@ function inWorker(progress) {
     } else if (data.id !== undefined) {
       waiting.get(data.id)?.done(data.answer);
       waiting.delete(data.id);
+      leaving.delete(data.id);
       if (interrupted) spare ??= begun();
       keep();
     }
@@ -81,9 +87,20 @@ function inWorker(progress) {
     for (const [number, { object }] of waiting) current.postMessage({ id: number, ask: object });
   }
 
+  /** Lets the worker end one ask. @param {number} number */
+  function leave(number) {
+    if (!ready.has(current)) return;
+    if (!left) return next();
+    Atomics.store(left, 0, number);
+    leaving.add(number);
+    setTimeout(() => {
+      if (leaving.has(number)) next();
+    }, DEAF);
+  }
+
   /** Ends the worker; what else it was asked is asked again. */
   function next() {
-    if (!ready.has(current)) return;
+    leaving.clear();
     current.terminate();
     interrupted = true;
     current = spare ?? begun();
@@ -100,12 +117,12 @@ function inWorker(progress) {
         waiting.set(number, { object, done, failed });
         if (ready.has(current)) current.postMessage({ id: number, ask: object });
         setTimeout(() => {
-          if (waiting.has(number) && ready.has(current)) spare ??= begun();
+          if (!left && waiting.has(number) && ready.has(current)) spare ??= begun();
         }, LATE);
         signal?.addEventListener("abort", () => {
           if (!waiting.delete(number)) return;
           failed(signal.reason);
-          next();
+          leave(number);
         });
       });
     },

@@ -2,6 +2,8 @@
 //
 //   to the page:    {progress, share} while Python starts, then {ready: true}, or {error}
 //   from the page:  {id, ask}, answered with {id, answer}; an ask that is text gets text back
+//                   {left}: where the page writes the id of an ask that it gives up; where they
+//                   share memory. Python looks there as it searches, and answers with null
 //
 // A visit begins with the memory of a Python that has imported everything (snapshot.mjs). Where a
 // browser cannot take that up, Python starts from its files.
@@ -127,11 +129,14 @@ python.then(
   (error) => postMessage({ error: String(error?.message ?? error).trim().split("\n").pop() }),
 );
 
-/** One line for another. A failure that Python does not survive is an answer as well. @param {string} line */
-async function answered(line) {
+/** @type {Int32Array | null} */
+let left = null;
+
+/** One line for another. A failure that Python does not survive is an answer as well. @param {number} id @param {string} line */
+async function answered(id, line) {
   const answer = await python;
   try {
-    return answer(line);
+    return answer(line, () => !left || Atomics.load(left, 0) !== id);
   } catch (error) {
     console.warn(`Python is started again: ${error}`);
     python = start();
@@ -139,8 +144,12 @@ async function answered(line) {
   }
 }
 
-self.onmessage = async ({ data: { id, ask } }) => {
+self.onmessage = async ({ data: { id, ask, left: shared } }) => {
+  if (shared) {
+    left = shared;
+    return;
+  }
   const plain = typeof ask === "string";
-  const line = await answered(plain ? ask : JSON.stringify(ask)).catch(() => null);
+  const line = await answered(id, plain ? ask : JSON.stringify(ask)).catch(() => null);
   if (line !== null) postMessage({ id, answer: plain ? line : JSON.parse(line) });
 };
