@@ -4,6 +4,7 @@ import pytest
 
 from tests.charts import made
 from tests.charts.made import GIB
+from weighbridge.charts import parts
 from weighbridge.charts.figure import OTHER
 from weighbridge.charts.fits import fits
 from weighbridge.charts.quality import Quality, loss, quality
@@ -14,6 +15,7 @@ from weighbridge.errors import UsageError
 from weighbridge.lab.measure.chart import pairs
 from weighbridge.report.fit import Accelerator, Fit, Question
 from weighbridge.report.verdict import Remedy
+from weighbridge.words import words_in
 
 
 def rows(figure, plot=0):
@@ -278,3 +280,24 @@ def test_real_answers_are_drawn_without_a_flaw(task, model, settings):
     assert "<script" not in page
     assert "<table>" in page
     assert page.count("<svg ") >= 1
+
+
+def test_activations_are_never_among_the_others():
+    bar = parts.Sums({"weights": 10_000, "activations": 1, "logits": 1})
+    assert parts.chosen([bar]) == ("weights", "activations")
+    many = parts.Sums({name: 100 for name in parts.STYLES if name != "activations"})
+    few = parts.Sums({"activations": 1})
+    assert "activations" in parts.chosen([many, few], 3)
+    assert len(parts.chosen([many, few], 3)) == 3
+    assert parts.chosen([parts.Sums({"weights": 1, "activations": 0})]) == ("weights",)
+
+
+def test_a_part_has_its_style_whatever_stands_beside_it():
+    say = words_in("en", "charts")
+    alone = {name: parts.series([name], say, {})[0].style for name in parts.STYLES}
+    assert alone == parts.STYLES
+    assert set(alone) == set(parts.NAMES.values()) - {"other"}
+    beside = parts.series([*parts.STYLES], say, {"weights": "frozen_weights"})
+    assert [s.style for s in beside] == [*parts.STYLES.values(), OTHER]
+    shared = [style for style in alone.values() if [*alone.values()].count(style) > 1]
+    assert shared == [alone["kv_cache"], alone["gradients"]]  # which never stand together

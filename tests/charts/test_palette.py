@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from weighbridge.charts.palette import FILLS, INKS, PAINTS, PATTERNS
+from weighbridge.charts.palette import CHANGED, COLOURS, FILLS, INKS, PAINTS, PATTERNS, SECOND
 
 THEMES = (0, 1)
 APART = 0.075  # of OKLab: black and white are 1 apart
@@ -115,7 +115,11 @@ def test_the_distance_test_can_fail():
 
 
 def test_series_differ_in_pattern_too():
-    """All but the first, which is solid, and the others, which are grey."""
-    hatched = PATTERNS[1:-1]
+    """All but the first, which is solid, and the others, which are grey. Of those with a colour that
+    another has, too, the pattern tells them apart."""
+    hatched = PATTERNS[1 : SECOND - 1]
     assert all(hatched)
     assert len(set(hatched)) == len(hatched) == len(FILLS) - 2
+    assert len(PATTERNS) == len(COLOURS) == CHANGED + 1
+    looks = [(colour, pattern) for colour, pattern in zip(COLOURS, PATTERNS, strict=True)]
+    assert len(set(looks)) == len(looks)

@@ -15,6 +15,7 @@ from weighbridge.charts.figure import (
     Limit,
     Series,
 )
+from weighbridge.charts.palette import CHANGED
 from weighbridge.charts.sides import ENDS, cells, held_in, peak, peak_phase
 from weighbridge.words import Words, words_in
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit, Question
 
-CHANGED = 1  # the style of what is needed after a change
 CUT = 4  # times the card: longer bars are cut, and say how long they are
 
 
@@ -51,11 +51,11 @@ def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
 def _rows(
     answers: "Sequence[Report]", most: float, words: tuple[Words, scale.ByteUnit]
 ) -> reports.BarSettings:
-    """Parts of bars that are seen to `most`; style CHANGED is left free."""
+    """Parts of bars that are seen to `most`."""
     say, unit = words
     seen = (_seen(parts.sums(peak_phase(r)), most) for r in answers)
     names = parts.chosen(seen, MOST - 1)
-    series = parts.series(names, say, parts.otherwise(answers), {CHANGED})
+    series = parts.series(names, say, parts.otherwise(answers))
     return reports.BarSettings(say, unit, names, series)
 
 

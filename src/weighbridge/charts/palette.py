@@ -33,6 +33,9 @@ INKS = (  # of text upon them
     (LIGHT_INK, LIGHT_INK),
     (DARK_INK, DARK_INK),
 )
+SECOND = len(FILLS)  # from this number on styles have the colours of the first, and dots
+CHANGED = 2 * SECOND  # the style of what is needed after a change, which is no part
+COLOURS = (*range(SECOND), *range(SECOND), SECOND - 1)  # of each style
 PAINTS: dict[str, Paint] = {
     "page": Paint("fill", "#ffffff", "#14171a"),
     "ink": Paint("fill", "#1c2126", "#e4e7ea"),
@@ -44,12 +47,13 @@ PAINTS: dict[str, Paint] = {
     "edge": Paint("stroke", "#ffffff", "#14171a"),
     "limit": Paint("stroke", "#b3261e", "#ff8a80"),
     "warn": Paint("fill", "#b3261e", "#ff8a80"),
-    **{f"s{i}": Paint("fill", *pair) for i, pair in enumerate(FILLS)},
-    **{f"l{i}": Paint("stroke", *pair) for i, pair in enumerate(FILLS)},
-    **{f"t{i}": Paint("fill", *pair) for i, pair in enumerate(INKS)},
-    **{f"h{i}": Paint("stroke", *pair) for i, pair in enumerate(INKS)},
+    **{f"s{i}": Paint("fill", *FILLS[at]) for i, at in enumerate(COLOURS)},
+    **{f"l{i}": Paint("stroke", *FILLS[at]) for i, at in enumerate(COLOURS)},
+    **{f"t{i}": Paint("fill", *INKS[at]) for i, at in enumerate(COLOURS)},
+    **{f"h{i}": Paint("stroke", *INKS[at]) for i, at in enumerate(COLOURS)},
 }
 # What is drawn over a colour, in a square of 8 by 8: a second way to tell series apart
+DOTS = "M1 2h2M5 6h2"
 PATTERNS = (
     "",
     "M-2 2l4-4M0 8l8-8M6 10l4-4",
@@ -58,4 +62,6 @@ PATTERNS = (
     "M2 0v8M6 0v8",
     "M0 8l8-8M0 0l8 8",
     "",
+    *(DOTS for _ in FILLS),
+    "M0 4h8M4 0v8",
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.charts.figure import MOST, OTHER, FigureSegment, Series
+from weighbridge.charts.palette import SECOND
 from weighbridge.charts.scale import ByteUnit
 from weighbridge.memory import Phase
 from weighbridge.view import parts as view
@@ -14,16 +15,27 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
 
 NAMES = {name: key.removeprefix("part.") for name, key in view.NAMES.items()}
-# The style that a part has where no other part of the same chart has it
+# A part has one style in all pictures, of the page and of files. Those beside the usual ones have
+# the colour of one that is near in meaning, lighter on the page (page/style.css) and dotted in
+# files. A cache stands beside activations, so it has the style of gradients, which nobody serves
+# with.
 STYLES = {
     "weights": 0,
-    "kv_cache": 1,
     "activations": 1,
+    "kv_cache": 2,
     "gradients": 2,
     "optimizer_states": 3,
     "allocator": 4,
     "logits": 5,
+    "adapters": SECOND,
+    "workspace": SECOND + 1,
+    "recurrent_state": SECOND + 2,
+    "master_weights": SECOND + 3,
+    "context": SECOND + 4,
+    "cuda_graphs": SECOND + 5,
+    "communication": SECOND + 6,
 }
+KEPT = "activations"  # which are never among the others
 LEAST = 100  # a part below the hundredth of the fullest bar is among the others
 Sums = Counter[str]
 
@@ -38,31 +50,22 @@ def sums(phase: Phase) -> Sums:
 
 
 def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
-    """Choose at most `count` parts, those that are largest anywhere, in the order of NAMES."""
+    """Choose at most `count` parts, those that are largest anywhere, and activations, in the order
+    of NAMES."""
     bars = list(every)
     fullest = max((s.total() for s in bars), default=0)
     most: Sums = Counter()
     for s in bars:
         most |= s
     most.pop("other", None)
-    large = [name for name, n in most.most_common(count) if n * LEAST >= fullest and n]
-    return tuple(name for name in dict.fromkeys(NAMES.values()) if name in large)
+    kept = [KEPT] if most.pop(KEPT, 0) else []
+    large = [n for n, v in most.most_common(count - len(kept)) if v * LEAST >= fullest and v]
+    return tuple(name for name in dict.fromkeys(NAMES.values()) if name in {*large, *kept})
 
 
-def series(
-    names: Sequence[str], say: Words, otherwise: Mapping[str, str], taken: Iterable[int] = ()
-) -> tuple[Series, ...]:
-    """One for each part, under its other name where it has one, and one for the others; none in a
-    style that is taken."""
-    used = set(taken)
-    free = [s for s in range(MOST) if s not in {STYLES.get(n) for n in names} | used]
-    lines = []
-    for name in names:
-        style = STYLES.get(name, -1)
-        if style < 0 or style in used:
-            style = free.pop(0) if free else next(s for s in range(MOST) if s not in used)
-        used.add(style)
-        lines.append(Series(say(f"part.{otherwise.get(name, name)}"), style))
+def series(names: Sequence[str], say: Words, otherwise: Mapping[str, str]) -> tuple[Series, ...]:
+    """One for each part, under its other name where it has one, and one for the others."""
+    lines = (Series(say(f"part.{otherwise.get(name, name)}"), STYLES[name]) for name in names)
     return (*lines, Series(say("part.other"), OTHER))
 
 

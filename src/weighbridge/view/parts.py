@@ -1,7 +1,7 @@
-"""Components as they are on the bar: at most five, under everyday names.
+"""Components as they are on the bar: at most five and activations, under everyday names.
 
 groups    what belongs together for a reader is one part ("allocator overhead")
-other     the smallest ones, and all that is less than a hundredth of the whole
+other     the smallest ones, and all that is less than a hundredth of the whole; never activations
 
 Phases, too, are called by everyday names, and stand beside one another.
 """
@@ -38,6 +38,7 @@ LEAST = 100  # a part of less than the hundredth of the whole is among the other
 LEGEND = 76  # characters of a legend
 LEGIBLE = 3  # parts that are told at least
 OTHER = "part.other"
+KEPT = "part.activations"  # which are never among the others
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
 ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
 SHARE = "part.share"
@@ -52,8 +53,8 @@ class ShownPart(NamedTuple):
 
 
 def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
-    """Return at most `most` parts of a phase, as expected at driver level, which add up to it: the
-    largest first, `other` last."""
+    """Return at most `most` parts of a phase and activations, as expected at driver level, which
+    add up to it: the largest first, `other` last."""
     sums: dict[str, int] = {}
     for c in phase.components:
         key = NAMES[c.name]
@@ -61,11 +62,12 @@ def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
     whole = sum(sums.values())
     others = sums.pop(OTHER, 0)
     ordered = sorted((ShownPart(*item) for item in sums.items()), key=lambda p: -p.nbytes)
-    large = [p for p in ordered if p.nbytes * LEAST >= whole and p.nbytes]
+    large = [p for p in ordered if p.nbytes and (p.nbytes * LEAST >= whole or p.key == KEPT)]
     others += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
     if len(large) + (others > 0) > most:
-        large, less = large[: most - 1], large[most - 1 :]
-        others += sum(p.nbytes for p in less)
+        told = [p for i, p in enumerate(large) if i < most - 1 or p.key == KEPT]
+        others += sum(p.nbytes for p in large) - sum(p.nbytes for p in told)
+        large = told
     return (*large, *([ShownPart(OTHER, others)] if others else ()))
 
 
@@ -85,7 +87,7 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
     seen = [part for part in segments if part.size.strip("0.,")]
     legend = " · ".join(f"{part.name} {part.size}" for part in seen)
     if len(legend) > LEGEND and len(shown) > LEGIBLE and not answer.full:
-        return bar(answer, margin=margin, most=len(shown) - 1)
+        return bar(answer, margin=margin, most=min(most, len(shown)) - 1)
     verdict = answer.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(

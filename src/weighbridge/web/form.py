@@ -98,18 +98,6 @@ TABS: Mapping[str, FormTab] = {
         ),
     ),
 }
-# A part has one colour in all pictures of the page. Those beside the usual ones have a lighter
-# shade of one that is near in meaning (page/style.css). A cache stands beside activations, so it
-# has the colour of gradients, which nobody serves with.
-LIGHTER: Mapping[str, int] = {
-    "adapters": 7,
-    "workspace": 8,
-    "recurrent_state": 9,
-    "master_weights": 10,
-    "context": 11,
-    "cuda_graphs": 12,
-    "communication": 13,
-}
 OOM: Table = {  # what is known of a run that ended, beside its message
     **{name: INFER[name] for name in ("gpu", "engine", "context")},
     **{name: TRAIN[name] for name in ("method", "seq_len", "batch_size")},
@@ -146,7 +134,7 @@ def form(lang: str) -> dict[str, Any]:
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
         "version": __version__,
         "lang": lang,
-        "styles": {**STYLES, "kv_cache": STYLES["gradients"], **LIGHTER},
+        "styles": STYLES,
         "bits": dict(BITS),
         "words": _words(lang),
     }
