@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import weighbridge
 from weighbridge import explain_oom
 from weighbridge.agents.answering import Answers
 from weighbridge.agents.tools import COMMON, SLOW, tools
@@ -17,7 +18,7 @@ from weighbridge.settings.setting import MOST as UNBOUNDED
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
-OWN = {"model", "revision", "command", "for", "max", "smallest", "explain_oom"}
+OWN = {"model", "revision", "command", "for", "max", "smallest", "explain_oom", "together"}
 OWN |= {"response_format", "detail"}
 SHORT = 4_000  # characters of an answer: a thousand tokens
 ALL_TOOLS = 16_000  # of what a client reads of all tools, in every session
@@ -415,3 +416,31 @@ def test_tools_that_are_none_are_refused(names, capfd):
 
 def test_the_tools_are_those_of_the_help():
     assert ",".join(OFFERED) == TOOLS
+
+
+def test_several_models_on_one_card(answers):
+    asked = {"model": "gpt2", "together": ["bge-m3"], "gpu": "3060"}
+    found = answers.call("infer", asked)
+    alone = weighbridge.together(["gpt2", "bge-m3"], gpu="3060", offline=True)
+    assert found.numbers["fits"] == alone.fits == "yes"
+    assert found.numbers["holds_bytes"] == alone.holds._asdict()
+    assert [s["left_bytes"] for s in found.numbers["services"]] == list(alone.left)
+    assert [s["model"] for s in found.numbers["services"]] == ["gpt2", "bge-m3"]
+    assert "fit at once" in found.text
+    assert answers.call("infer", {**asked, "response_format": "json"}).text.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"together": "bge-m3"}, "together is a list of models, not 'bge-m3'"),
+        ({"together": ["x" * 201]}, "together is longer than 200 characters"),
+        ({"together": ["bge-m3"], "detail": "full"}, "ask about each model alone"),
+        ({"together": ["bge-m3"], "command": "vllm serve a"}, "workload.command is about one"),
+        ({"together": []}, "name two or more"),
+    ],
+)
+def test_several_models_that_are_not_asked_about_so(answers, arguments, why):
+    found = answers.call("infer", {"model": "gpt2", "gpu": "3060", **arguments})
+    assert found.failed
+    assert why in found.text

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge import prepare
+from weighbridge import prepare, together
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UsageError
@@ -151,3 +151,37 @@ def test_what_a_request_cannot_say_is_named(request_, says):
     error = Requests(offline=True).answer(json.dumps(request_))["error"]
     assert error["code"] == 2
     assert says in error["message"]
+
+
+SEVERAL = {"task": "infer", "models": ["gpt2", "bge-m3"], "workload": {"gpu": "3060"}}
+
+
+def test_several_models_are_asked_about_at_once():
+    told = Requests(offline=True).answer(json.dumps(SEVERAL))
+    alone = together(["gpt2", "bge-m3"], gpu="3060", offline=True).to_dict()
+    assert told["schema"] == "weighbridge.together/1"
+    assert told == alone
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"task": "load"}, "task is infer, not 'load'"),
+        ({"models": "gpt2"}, "models is a list of references, not 'gpt2'"),
+        ({"models": ["gpt2"]}, "name two or more"),
+        ({"models": ["gpt2", 3]}, "model is a reference"),
+        ({"remedies": False}, "a request of several models has no 'remedies'"),
+        ({"model": "gpt2"}, "a request of several models has no 'model'"),
+        ({"workload": {"gpu": "3060", "command": "vllm serve a"}}, "workload.command is about one"),
+        ({"workload": {}}, "--gpu"),
+    ],
+)
+def test_what_several_models_are_not_asked(change, why):
+    error = Requests(offline=True).answer(json.dumps({**SEVERAL, **change}))["error"]
+    assert error["code"] == 2
+    assert why in error["message"]
+
+
+def test_a_report_is_about_one_model():
+    with pytest.raises(UsageError, match="a request has no 'models'"):
+        Requests(offline=True).report(dict(SEVERAL))

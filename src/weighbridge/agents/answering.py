@@ -80,6 +80,12 @@ class Answers:
             return _told(text, numbers, form)
         if name == "fit" and "explain_oom" in settings:
             return self._explained(settings, form, full=detail == "full")
+        others = settings.pop("together", None)
+        if others is not None:
+            if detail == "full":
+                raise UsageError("together has no detail: full: ask about each model alone")
+            found = self._requests.together(_several(settings, others))
+            return _told(*brief.of_services(found), form)
         request = _request(name, settings)
         report = self._requests.report(request)
         if detail == "full":
@@ -155,6 +161,16 @@ def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
             "name a model: a catalogue name (llama-3.1-8b), a Hub id (org/name) or a path"
         )
     return {"task": task, "model": _model(model), "workload": settings}
+
+
+def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:
+    """The request about a model and others beside it. Raises UsageError for what are no names."""
+    if not isinstance(others, list):
+        raise UsageError(f"together is a list of models, not {shown(others)}")
+    for other in others:
+        _bounded("together", other)
+    models = [_model(settings.pop("model", None)), *others]
+    return {"task": "infer", "models": models, "workload": settings}
 
 
 def _model(model: Any) -> Any:

@@ -14,6 +14,7 @@ from weighbridge.catalogue import CatalogueEntry
 from weighbridge.render.markdown import MARKS, drawn
 from weighbridge.report import Report
 from weighbridge.report.fit import Fit, Question, Ranking, Solved
+from weighbridge.report.together import Services
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.view import screen
 from weighbridge.view.changes import few, held
@@ -32,6 +33,7 @@ from weighbridge.view.records import (
     Screen,
 )
 from weighbridge.view.shown import fullest, shown
+from weighbridge.view.together import screen as together_screen
 from weighbridge.wording import LONGEST, clipped, one_line, printable, safe_markdown
 from weighbridge.words import words_in
 
@@ -227,6 +229,35 @@ def of_fit(fit: Fit) -> tuple[str, Numbers]:
     page = fit_screen(fit)
     shown = page._replace(sections=page.sections[:-1])  # the last says exit codes
     return text(shown), _fit_numbers(fit, page)
+
+
+def of_services(found: Services) -> tuple[str, Numbers]:
+    """Several models on the same cards: whether all fit, what each holds, and what it leaves."""
+    page = together_screen(found)
+    sentences = [cell.text for cell in getattr(page.blocks[0], "lines", ())]
+    numbers: Numbers = {
+        "answer": printable(one_line("; ".join(sentences))),
+        "accelerator": found.accelerator.name,
+        "count": found.accelerator.count,
+        "usable_bytes": found.accelerator.free,
+        "fits": found.fits,
+        "holds_bytes": found.holds._asdict(),
+        "services": [
+            numbers_told(
+                {
+                    "model": _name(s.report.model.name),
+                    "engine": s.report.workload["engine"],
+                    "holds_bytes": s.holds.expected,
+                    "left_bytes": left,
+                    "share": s.share,
+                    "launch": s.report.derived.get("launch"),
+                }
+            )
+            for s, left in zip(found.services, found.left, strict=True)
+        ],
+        "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
+    }
+    return text(page), numbers_told(numbers)
 
 
 def _fit_numbers(fit: Fit, page: Screen) -> Numbers:

@@ -96,6 +96,14 @@ OF_FIT: Mapping[str, Schema] = {
         " model, for and settings are then what ran, if known."
     ),
 }
+OF_INFER: Mapping[str, Schema] = {
+    "together": {
+        "type": "array",
+        "items": TEXT,
+        "description": "Further models on that card at once: whether all fit, and what is left.",
+    },
+}
+OWN: Mapping[str, Mapping[str, Schema]] = {"fit": OF_FIT, "infer": OF_INFER}
 PATTERN = "Part of a name: "
 
 
@@ -116,7 +124,7 @@ def _task(name: str, title: str, description: str, *required: str) -> Tool:
     """A question about a model: its schema has the common settings, and the others are taken."""
     beside = {"revision": REVISION, "command": COMMAND}
     said = {key: beside[key] for key in BESIDE[name]}
-    own = OF_FIT if name == "fit" else {}
+    own = OWN.get(name, {})
     every = settings_of(name)
     common = {key: every[key] for key in COMMON[name] if key in every}
     rest = {key: schema for key, schema in every.items() if key not in common}

@@ -27,8 +27,10 @@ from weighbridge.workload import INFER, TRAIN
 
 if TYPE_CHECKING:
     from weighbridge.report.fit import Fit
+    from weighbridge.report.together import Services
 
 KEYS = frozenset({"task", "model", "workload", "remedies"})
+OF_SEVERAL = frozenset({"task", "models", "workload"})  # of services on the same cards
 OF_ANSWERS = frozenset({"schema", "version"})  # what every answer begins with
 BESIDE = {
     "load": ("revision",),
@@ -59,7 +61,32 @@ class Requests:
 
     def answer(self, line: str | bytes) -> dict[str, Any]:
         """The report of one request, or the error that takes its place."""
-        return settled(lambda: self.report(parsed(line)).to_dict())
+        return settled(lambda: self.told(parsed(line)).to_dict())
+
+    def told(self, request: dict[str, Any]) -> "Report | Fit | Services":
+        """The answer to a request, about one model or about several on the same cards. Raises
+        WeighbridgeError."""
+        return self.together(request) if "models" in request else self.report(request)
+
+    def together(self, request: dict[str, Any]) -> "Services":
+        """The answer whether several models can be served at once. Raises WeighbridgeError."""
+        from weighbridge.questions.together import together  # which few ask
+
+        self._collected()
+        _only(request, OF_SEVERAL, "a request of several models")
+        if request.get("task") != "infer":
+            raise UsageError(
+                f"several models are served: task is infer, not {shown(request.get('task'))}"
+            )
+        names = request["models"]
+        if not isinstance(names, list):
+            raise UsageError(f"models is a list of references, not {shown(names)}")
+        given = _workload(request, "infer")
+        for name in BESIDE["infer"]:
+            if name in given:
+                raise UsageError(f"workload.{name} is about one model: name the models alone")
+        models = [_model({"model": name}, None) for name in names]
+        return together(models, lambda model: self._prepared(model, None), given)
 
     def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
         """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:

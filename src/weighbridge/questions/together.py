@@ -23,7 +23,7 @@ WHOLE = 100
 
 
 def together(
-    models: Sequence[str], opened: Callable[[str], Prepared], settings: Mapping[str, Any]
+    models: Sequence[Any], opened: Callable[[Any], Prepared], settings: Mapping[str, Any]
 ) -> Services:
     """Answer whether these models fit the same cards at once.
 
