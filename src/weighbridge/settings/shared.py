@@ -45,14 +45,14 @@ class RequestSettings(Settings):
         help="Tokens of one request. Default: 4096, or the model's maximum if smaller.",
         default=1 << 12,
         label_zh="上下文(token)",
-        zh="一个请求的 token 数。默认 4096;模型的最大长度更短时取最大长度。",
+        zh="一个请求的 token 数。默认 4096；模型的最大长度更短时取最大长度。",
         slider=(128, 1 << 20),
     )
     prompt_len: Int = count(
         label="Prompt (tokens)",
         help="Tokens of the prompt; with --max-new-tokens they are the context.",
         label_zh="提示(token)",
-        zh="提示的 token 数;与新生成的 token 数相加就是上下文。",
+        zh="提示的 token 数；与新生成的 token 数相加就是上下文。",
     )
     max_new_tokens: Int = count(
         label="Answer (tokens)",
@@ -87,18 +87,19 @@ class WeightSettings(Settings):
     dtype: Str = word(
         help="Load in this dtype: bfloat16, float16, float32...",
         label_zh="权重精度",
-        zh="以这种精度加载:bfloat16、float16、float32……",
+        zh="以这种精度加载：bfloat16、float16、float32……",
     )
     quantization: Str = word(
         help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M...; or by the own name of vllm "
         "or sglang: fp8...",
         label_zh="量化格式",
-        zh="以这种格式加载:nf4、gptq-4bit-g128、Q4_K_M……;也可以用 vLLM 或 SGLang 自己的叫法:fp8……",
+        zh="以这种格式加载：nf4、gptq-4bit-g128、Q4_K_M……；"
+        "也可以用 vLLM 或 SGLang 自己的叫法：fp8……",
     )
     engine_version: Str = word(
         help="Version of the engine (4.40, 0.19). Default: the newest known.",
         label_zh="引擎版本",
-        zh="引擎的版本(4.40、0.19)。默认:已知的最新版。",
+        zh="引擎的版本(4.40、0.19)。默认：已知的最新版。",
     )
     base_model: Switch = switch(
         help="The headless class, without lm_head.",
@@ -116,23 +117,23 @@ class DeviceSettings(Settings):
         help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge...",
         page="A card as people write it: 4090, a100-80gb:8, '2x RTX 4090', p5.48xlarge.",
         label_zh="显卡",
-        zh="平常怎么写就怎么写:4090、a100-80gb:8、2x RTX 4090、p5.48xlarge。",
+        zh="平常怎么写就怎么写：4090、a100-80gb:8、2x RTX 4090、p5.48xlarge。",
     )
     gpu_memory: Str = relative(
         help="What a process can have of that device, or of any: 24GiB.",
         label_zh="可用显存",
-        zh="进程在这张卡(或任意一张卡)上能用多少:24GiB。",
+        zh="进程在这张卡(或任意一张卡)上能用多少：24GiB。",
     )
     headroom: Str = relative(
         help="What is to stay free on each device: 1GiB or 10%. Default: nothing.",
         label_zh="预留显存",
-        zh="每张卡要空出多少:1GiB 或 10%。默认不预留。",
+        zh="每张卡要空出多少：1GiB 或 10%。默认不预留。",
     )
     ram: Str = memory(
         label="Host memory",
         help="Host memory that processes can have: 64GiB, or local. Default: stated, not judged.",
         label_zh="内存",
-        zh="进程能用的主机内存:64GiB,或 local(本机)。默认只给出需要多少,不作判断。",
+        zh="进程能用的主机内存：64GiB，或 local(本机)。默认只给出需要多少，不作判断。",
     )
 
 
@@ -195,7 +196,7 @@ class CacheSettings(Settings):
     kv_cache_dtype: Str = word(
         help="Of keys and values: auto, fp8, q8_0... Default: the model's dtype.",
         label_zh="KV 缓存精度",
-        zh="键和值的精度:auto、fp8、q8_0……默认与模型相同。",
+        zh="键和值的精度：auto、fp8、q8_0……默认与模型相同。",
     )
 
 
@@ -211,7 +212,7 @@ class SightSettings(Settings):
     image_size: Pixels = image(
         help="Pixels of an image. Default: what the tower was made for.",
         label_zh="图像尺寸",
-        zh="图像的像素数。默认:视觉塔的原生尺寸。",
+        zh="图像的像素数。默认：视觉塔的原生尺寸。",
     )
     images: Int = whole(
         0, 10_000, help="Images of one request.", label_zh="图像数", zh="一个请求里的图像数。"
@@ -329,7 +330,7 @@ class TorchSettings(Settings):
         label="torch version",
         help="Version of torch that runs; it decides workspaces.",
         label_zh="torch 版本",
-        zh="运行的 torch 版本;它决定工作区的大小。",
+        zh="运行的 torch 版本；它决定工作区的大小。",
     )
 
 

@@ -29,7 +29,7 @@ class ServedFields(Settings):
         label="Launch command",
         help="The engine's own command: 'vllm serve ...'. Then its own defaults rule.",
         label_zh="启动命令",
-        zh="引擎自己的命令,例如 vllm serve ……;没有写明的按引擎的默认值。",
+        zh="引擎自己的命令，例如 vllm serve ……；没有写明的按引擎的默认值。",
     )
 
 
@@ -43,14 +43,14 @@ class SolvedFields(Settings):
         label="The question",
         help="The question that the verdict is about. Default: infer.",
         label_zh="问题",
-        zh="结论针对哪个问题。默认:infer(推理)。",
+        zh="结论针对哪个问题。默认：infer(推理)。",
     )
     max: Str = word(
         *MAX,
         label="Solve for the largest",
         help="Find the largest that still fits.",
         label_zh="求最大值",
-        zh="在放得下的前提下,求最大的一项。",
+        zh="在放得下的前提下，求最大的一项。",
     )
     smallest: Str = word(
         *SMALLEST,
@@ -99,21 +99,21 @@ class GpuFilters(ListFilters):
         label="Memory, at least",
         help="Only those sold with so much: 24GiB.",
         label_zh="最小显存",
-        zh="只看标称显存不小于它的:24GiB。",
+        zh="只看标称显存不小于它的：24GiB。",
     )
     use: Str = word(
         *listing.USES,
         label="Where it is used",
         help="Only those of computers at home, or of workstations and data centres (work).",
         label_zh="使用场所",
-        zh="只看家用电脑的(home),或工作站与数据中心的(work)。",
+        zh="只看家用电脑的(home)，或工作站与数据中心的(work)。",
     )
     vendor: Str = word(help="Only those of one maker.", label_zh="厂商", zh="只看一个厂商的。")
     sort: Str = word(
         *listing.SORTS,
         help="Default: the newest first.",
         label_zh="排序",
-        zh="默认:新的在前。",
+        zh="默认：新的在前。",
     )
 
 
@@ -125,19 +125,19 @@ class ModelFilters(ListFilters):
         label="What it is for",
         help="Only those for it: text, images, speech and so on.",
         label_zh="用途",
-        zh="只看这种用途的:文本(text)、图像(images)、语音(speech)等。",
+        zh="只看这种用途的：文本(text)、图像(images)、语音(speech)等。",
     )
     sort: Str = word(
         *models.SORTS,
         help="Default: the newest year first, in a year the most downloaded.",
         label_zh="排序",
-        zh="默认:年份新的在前,同一年里下载多的在前。",
+        zh="默认：年份新的在前，同一年里下载多的在前。",
     )
 
     gpu: Str = word(
         help="Rank models for a card: 4090. The 60 that are asked for today, or those that match.",
         label_zh="显卡",
-        zh="按这张卡给模型排序:4090。不写关键词时,取当下最常用的 60 个。",
+        zh="按这张卡给模型排序：4090。不写关键词时，取当下最常用的 60 个。",
     )
     question: Str = word(
         *NAMES,
@@ -145,13 +145,13 @@ class ModelFilters(ListFilters):
         label="The question",
         help="What it is to fit for. Default: infer.",
         label_zh="问题",
-        zh="放得下什么。默认:infer(推理)。",
+        zh="放得下什么。默认：infer(推理)。",
     )
     engine: Str = word(
         *ENGINES,
         help="Engine that serves. Default: what people use with such a card.",
         label_zh="引擎",
-        zh="提供服务的引擎。默认:用这种卡的人常用的引擎。",
+        zh="提供服务的引擎。默认：用这种卡的人常用的引擎。",
     )
     quantization: Str = word(
         help="In this format alone. Default: the best.",

@@ -73,7 +73,7 @@ def _asked() -> Table:
     table["batch_size"] = INFER["batch_size"].but(
         label="Users at once, batch size",
         label_zh="并发数、批大小",
-        zh="推理时同时处理的请求数,训练时每卡的序列数。默认 1。",
+        zh="推理时同时处理的请求数，训练时每卡的序列数。默认 1。",
     )
     return table
 

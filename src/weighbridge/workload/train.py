@@ -36,7 +36,7 @@ class RunSettings(Settings):
         help="What is trained. Default: full.",
         default="full",
         label_zh="训练方法",
-        zh="训练什么:全参、LoRA、QLoRA、DoRA。默认 full(全参)。",
+        zh="训练什么：全参、LoRA、QLoRA、DoRA。默认 full(全参)。",
     )
     framework: Str = word(
         "trainer",
@@ -55,12 +55,12 @@ class RunSettings(Settings):
         "TRL (trl, the base in 16 bits).",
         default="trainer",
         label_zh="框架",
-        zh="按哪个框架的默认值和惯例。默认 trainer;适配器按 PEFT 和 TRL 的做法(trl,底座 16 位)。",
+        zh="按哪个框架的默认值和惯例。默认 trainer；适配器按 PEFT 和 TRL 的做法(trl，底座 16 位)。",
     )
     framework_version: Str = release(
         help="Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.",
         label_zh="框架版本",
-        zh="框架的版本;torchtitan 用日期,例如 2025-04-02。默认:已知的最新版。",
+        zh="框架的版本；torchtitan 用日期，例如 2025-04-02。默认：已知的最新版。",
     )
     precision: Str = word(
         "bf16-mixed",
@@ -85,8 +85,8 @@ class RunSettings(Settings):
         help="Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01; "
         "of GaLore and APOLLO: rank=1024.",
         label_zh="优化器参数",
-        zh="Adam 和 AdamW 的参数:foreach=False、fused=True、amsgrad=True、weight_decay=0.01;"
-        "GaLore 和 APOLLO 的参数:rank=1024。",
+        zh="Adam 和 AdamW 的参数：foreach=False、fused=True、amsgrad=True、weight_decay=0.01；"
+        "GaLore 和 APOLLO 的参数：rank=1024。",
     )
     batch_size: Int = count(
         1,
@@ -105,7 +105,7 @@ class RunSettings(Settings):
         help="Tokens of a sequence. Default: 2048, or the model's maximum if smaller.",
         default=1 << 11,
         label_zh="序列长度(token)",
-        zh="一个序列的 token 数。默认 2048;模型的最大长度更短时取最大长度。",
+        zh="一个序列的 token 数。默认 2048；模型的最大长度更短时取最大长度。",
         slider=(128, 1 << 18),
     )
     gradient_accumulation: Int = whole(
@@ -134,7 +134,7 @@ class RunSettings(Settings):
         help="Checkpoints run a layer's backward in one of its own ("
         "gradient_checkpointing_kwargs). Default: the framework's; of transformers 4 true.",
         label_zh="可重入检查点",
-        zh="检查点在自己的一次反向里跑一层的反向(gradient_checkpointing_kwargs)。默认按框架;"
+        zh="检查点在自己的一次反向里跑一层的反向(gradient_checkpointing_kwargs)。默认按框架；"
         "transformers 4 为是。",
     )
     loss: Str = word(
@@ -172,12 +172,12 @@ class RunSettings(Settings):
     padded: Switch = switch(
         help="Sequences of a batch differ in length, so that a mask is needed.",
         label_zh="有填充",
-        zh="一批里的序列长度不同,因此需要掩码。",
+        zh="一批里的序列长度不同，因此需要掩码。",
     )
     image_size: Pixels = image(
         help="Pixels of an image. Default: what the tower was made for.",
         label_zh="图像尺寸",
-        zh="图像的像素数。默认:视觉塔的原生尺寸。",
+        zh="图像的像素数。默认：视觉塔的原生尺寸。",
     )
     images: Int = whole(
         0, 10_000, help="Images of one sequence.", label_zh="图像数", zh="一个序列里的图像数。"
@@ -198,23 +198,23 @@ class BaseSettings(Settings):
     TITLE_ZH = "权重"
     dtype: Str = WeightSettings.dtype.but(
         help="Load in this dtype, whatever the precision has.",
-        zh="以这种精度加载权重,不管训练精度是什么。",
+        zh="以这种精度加载权重，不管训练精度是什么。",
     )
     quantization: Str = WeightSettings.quantization.but(
         help="Load the frozen base in this format: nf4, bnb-int8...",
-        zh="冻结的基座以这种格式加载:nf4、bnb-int8……",
+        zh="冻结的基座以这种格式加载：nf4、bnb-int8……",
     )
     base_model: Switch = WeightSettings.base_model
     engine_version: Str = WeightSettings.engine_version.but(
         help="Version of transformers (4.40, 5.23). Default: the newest known.",
         label_zh="transformers 版本",
-        zh="transformers 的版本(4.40、5.23)。默认:已知的最新版。",
+        zh="transformers 的版本(4.40、5.23)。默认：已知的最新版。",
     )
     torch_version: Str = version(
         label="torch version",
         help="Version of torch that runs; it decides workspaces.",
         label_zh="torch 版本",
-        zh="运行的 torch 版本;它决定工作区的大小。",
+        zh="运行的 torch 版本；它决定工作区的大小。",
     )
     kbit_upcast: Str = word(
         "peft",
@@ -233,27 +233,27 @@ class BaseSettings(Settings):
         help="What multiplies a base in GPTQ: torch keeps each unpacked matrix (GPTQModel), "
         "triton nothing (AutoGPTQ). Default: not known, torch is expected.",
         label_zh="GPTQ 计算核",
-        zh="用什么乘 GPTQ 的基座:torch 保留每个解包的矩阵(GPTQModel),triton 不保留(AutoGPTQ)。"
-        "默认未知,按 torch 计算。",
+        zh="用什么乘 GPTQ 的基座：torch 保留每个解包的矩阵(GPTQModel)，triton 不保留(AutoGPTQ)。"
+        "默认未知，按 torch 计算。",
     )
     bitsandbytes_version: Str = version(
         label="bitsandbytes version",
         help="Its version: up to 0.43.1 linears in 4 bits keep their inputs. Default: the "
         "newest known.",
         label_zh="bitsandbytes 版本",
-        zh="版本:0.43.1 及以前,4 位的线性层保留输入。默认:已知的最新版。",
+        zh="版本：0.43.1 及以前，4 位的线性层保留输入。默认：已知的最新版。",
     )
     accelerate_version: Str = version(
         help="Version of accelerate (FSDP under trainer, accelerate, trl, axolotl). Default: "
         "the newest known.",
         label_zh="accelerate 版本",
-        zh="accelerate 的版本(trainer、accelerate、trl、axolotl 下的 FSDP)。默认:已知的最新版。",
+        zh="accelerate 的版本(trainer、accelerate、trl、axolotl 下的 FSDP)。默认：已知的最新版。",
     )
     deepspeed_version: Str = version(
         label="DeepSpeed version",
         help="Version of DeepSpeed. Default: the newest known.",
         label_zh="DeepSpeed 版本",
-        zh="DeepSpeed 的版本。默认:已知的最新版。",
+        zh="DeepSpeed 的版本。默认：已知的最新版。",
     )
 
 
@@ -271,7 +271,7 @@ class AdapterSettings(Settings):
         help="How packed weights are stored: FSDP shares out what is a float. Default: uint8.",
         default="uint8",
         label_zh="4 位权重的存储",
-        zh="打包的权重存成什么类型:FSDP 只切分浮点类型。默认 uint8。",
+        zh="打包的权重存成什么类型：FSDP 只切分浮点类型。默认 uint8。",
     )
     lora_r: Int = whole(
         1,
@@ -289,13 +289,13 @@ class AdapterSettings(Settings):
         help="Scale; it takes no memory. Default: 8.",
         default=8,
         label_zh="LoRA alpha",
-        zh="缩放系数;不占显存。默认 8。",
+        zh="缩放系数；不占显存。默认 8。",
         idle="a factor of products that are there whatever it is",
     )
     lora_targets: Words = words(
         help="Modules: all-linear, names, or a regular expression.",
         label_zh="LoRA 目标模块",
-        zh="模块:all-linear、模块名,或正则表达式。",
+        zh="模块：all-linear、模块名，或正则表达式。",
     )
     lora_dropout: Float = number(
         0,
@@ -309,7 +309,7 @@ class AdapterSettings(Settings):
         label="rsLoRA",
         help="Scale by the root of the rank; it takes no memory.",
         label_zh="rsLoRA",
-        zh="按秩的平方根缩放;不占显存。",
+        zh="按秩的平方根缩放；不占显存。",
         idle="a factor of products that are there whatever it is",
     )
     modules_to_save: Words = words(
@@ -351,7 +351,7 @@ class RankSettings(Settings):
         help="One rank of a machine reads the weights for all (accelerate's setting for FSDP; "
         "off by default).",
         label_zh="省内存加载",
-        zh="一台机器上只有一个 rank 读权重(accelerate 的 FSDP 设置;默认关闭)。",
+        zh="一台机器上只有一个 rank 读权重(accelerate 的 FSDP 设置；默认关闭)。",
     )
     data_parallel_size: Int = whole(
         1,
@@ -360,7 +360,7 @@ class RankSettings(Settings):
         label="Data parallel",
         help="Ranks with different data. Default: what the devices leave.",
         label_zh="数据并行",
-        zh="处理不同数据的 rank 数。默认:其余并行用剩的卡数。",
+        zh="处理不同数据的 rank 数。默认：其余并行用剩的卡数。",
     )
     tensor_parallel_size: Int = whole(
         1,
@@ -408,17 +408,17 @@ class ZeroSettings(Settings):
         1,
         help="reduce_bucket_size. Default: 5e8 with --framework deepspeed, else hidden^2.",
         label_zh="规约桶大小",
-        zh="reduce_bucket_size。--framework deepspeed 时默认 5e8,否则是 hidden 的平方。",
+        zh="reduce_bucket_size。--framework deepspeed 时默认 5e8，否则是 hidden 的平方。",
     )
     zero_prefetch_bucket_size: Int = count(
         help="stage3_prefetch_bucket_size. Default: 5e7, else 0.9 hidden^2.",
         label_zh="预取桶大小",
-        zh="stage3_prefetch_bucket_size。默认 5e7,否则是 hidden 平方的 0.9 倍。",
+        zh="stage3_prefetch_bucket_size。默认 5e7，否则是 hidden 平方的 0.9 倍。",
     )
     zero_param_persistence_threshold: Int = count(
         help="stage3_param_persistence_threshold. Default: 1e5, else 10 hidden.",
         label_zh="常驻参数阈值",
-        zh="stage3_param_persistence_threshold。默认 1e5,否则是 hidden 的 10 倍。",
+        zh="stage3_param_persistence_threshold。默认 1e5，否则是 hidden 的 10 倍。",
     )
     zero_max_live_parameters: Int = count(
         help="stage3_max_live_parameters. Default: 1e9.",
@@ -441,7 +441,7 @@ class ZeroSettings(Settings):
     no_zero_init: Switch = switch(
         help="The whole model is on each device before DeepSpeed shares it out.",
         label_zh="不用 zero.Init",
-        zh="DeepSpeed 切分之前,每张卡上都有整个模型。",
+        zh="DeepSpeed 切分之前，每张卡上都有整个模型。",
     )
 
 
@@ -453,13 +453,14 @@ class TrainDeviceSettings(DeviceSettings):
     ram: Str = DeviceSettings.ram.but(
         help="Host memory that the processes of one machine can have: 64GiB, or local. "
         "Default: stated, not judged.",
-        zh="一台机器上所有进程能用的主机内存:64GiB,或 local(本机)。默认只给出需要多少,不作判断。",
+        zh="一台机器上所有进程能用的主机内存：64GiB，或 local(本机)。"
+        "默认只给出需要多少，不作判断。",
     )
     exact: Switch = switch(
         label="Trace the real class",
         help="Trace the real step beside it. Needs torch and transformers.",
         label_zh="追踪真实的一步",
-        zh="追踪真实的训练步,与公式的结果并列。需要 torch 和 transformers。",
+        zh="追踪真实的训练步，与公式的结果并列。需要 torch 和 transformers。",
     )
 
 

@@ -27,7 +27,7 @@ class Ggml(Settings):
         "cli",
         help="Which program runs.",
         label_zh="程序",
-        zh="运行哪个程序:server 或 cli。",
+        zh="运行哪个程序：server 或 cli。",
         launch=(),
     )
     n_gpu_layers: Int = whole(
@@ -36,7 +36,7 @@ class Ggml(Settings):
         label="Layers on the GPU",
         help="Layers on the device; -1: all.",
         label_zh="GPU 层数",
-        zh="放在卡上的层数;-1 是全部。",
+        zh="放在卡上的层数；-1 是全部。",
         launch=spelled("-ngl", reads="code"),
     )
     n_cpu_moe: Int = whole(
@@ -79,14 +79,14 @@ class Ggml(Settings):
         label="Cache type of keys",
         help="Of keys: f16, q8_0...",
         label_zh="键的缓存类型",
-        zh="键的格式:f16、q8_0……",
+        zh="键的格式：f16、q8_0……",
     )
     cache_type_v: Str = word(
         flags=("-ctv",),
         label="Cache type of values",
         help="Of values: f16, q8_0...",
         label_zh="值的缓存类型",
-        zh="值的格式:f16、q8_0……",
+        zh="值的格式：f16、q8_0……",
     )
     flash_attn: Str = word(
         "on",
@@ -125,7 +125,7 @@ class Ggml(Settings):
         flags=("-ts",),
         help="Shares of the devices: 3,1.",
         label_zh="切分比例",
-        zh="各卡分担的份额:3,1。",
+        zh="各卡分担的份额：3,1。",
         launch=spelled("-ts", reads="code"),
     )
     main_gpu: Int = whole(
@@ -143,7 +143,7 @@ class Ggml(Settings):
     no_mmap: Switch = switch(
         help="Files are read, not mapped.",
         label_zh="不用 mmap",
-        zh="文件读入内存,而不是映射。",
+        zh="文件读入内存，而不是映射。",
         launch=spelled("--no-mmap") + spelled("--mmap", reads="false"),
     )
     cache_ram: Int = whole(
@@ -151,7 +151,7 @@ class Ggml(Settings):
         label="Prompt cache (MiB)",
         help="MiB of host memory for prompts; -1: no limit.",
         label_zh="提示缓存(MiB)",
-        zh="主机内存里存放提示的缓存;-1 不限。",
+        zh="主机内存里存放提示的缓存；-1 不限。",
         launch=spelled("--cache-ram", "-cram"),
     )
     sched_max_copies: Int = whole(
@@ -159,7 +159,7 @@ class Ggml(Settings):
         64,
         help="GGML_SCHED_MAX_COPIES of the build: steps under way on several devices.",
         label_zh="调度副本数",
-        zh="编译参数 GGML_SCHED_MAX_COPIES:多卡时同时进行的步数。",
+        zh="编译参数 GGML_SCHED_MAX_COPIES：多卡时同时进行的步数。",
         launch=(),
     )
     mmproj: Str = word(

@@ -13,7 +13,7 @@ class Mlx(ServingSettings):
         label="Largest cache",
         help="Cells of a cache that rotates, where a model's class has no caches of its own.",
         label_zh="缓存上限(token)",
-        zh="循环缓存的格数;类自带缓存的模型不受影响。",
+        zh="循环缓存的格数；类自带缓存的模型不受影响。",
     )
     prefill_step_size: Int = count(
         1,

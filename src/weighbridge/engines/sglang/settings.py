@@ -37,14 +37,14 @@ class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, Draft
     enable_dp_attention: Switch = switch(
         help="--data-parallel-size counts groups of --tensor-parallel-size with attention each.",
         label_zh="数据并行注意力",
-        zh="数据并行数表示组数,每组各有一份注意力,组内做张量并行。",
+        zh="数据并行数表示组数，每组各有一份注意力，组内做张量并行。",
         launch=spelled("--enable-dp-attention", reads="code"),
     )
     chunked_prefill_size: Int = whole(
         -1,
         help="Tokens of a piece of a prompt; -1: whole.",
         label_zh="预填充分块",
-        zh="提示按多少 token 分块;-1 表示不分块。",
+        zh="提示按多少 token 分块；-1 表示不分块。",
     )
     max_running_requests: Int = whole(
         1,

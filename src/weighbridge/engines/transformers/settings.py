@@ -41,7 +41,7 @@ class Transformers(ServingSettings, SightSettings, TorchSettings, DraftSettings)
         1 << 12,
         help="Beams of a search; each has a cache.",
         label_zh="束宽",
-        zh="束搜索的束数;每一束都有自己的缓存。",
+        zh="束搜索的束数；每一束都有自己的缓存。",
     )
     logits_to_keep: Int = count(
         help="Tokens whose logits are made; 0 is all. Default: as generate does.",
@@ -52,7 +52,7 @@ class Transformers(ServingSettings, SightSettings, TorchSettings, DraftSettings)
         label="Trace the real class",
         help="Run the real class on a fake GPU, beside the closed form. Needs torch.",
         label_zh="追踪真实的类",
-        zh="在假的 GPU 上运行真实的类,与公式的结果并列。需要 torch。",
+        zh="在假的 GPU 上运行真实的类，与公式的结果并列。需要 torch。",
     )
 
 

@@ -41,7 +41,7 @@ class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSe
         label="KV cache size",
         help="Size of the cache; the share does not count then.",
         label_zh="KV 缓存大小",
-        zh="缓存的大小;设了它,占用比例就不起作用。",
+        zh="缓存的大小；设了它，占用比例就不起作用。",
         launch=spelled("--kv-cache-memory-bytes", reads="bytes"),
     )
     max_num_batched_tokens: Int = count(
@@ -85,7 +85,7 @@ class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSe
         label="GPU blocks",
         help="Blocks of the cache, whatever there is room for.",
         label_zh="GPU 块数",
-        zh="缓存的块数,不管放得下多少。",
+        zh="缓存的块数，不管放得下多少。",
     )
     decode_context_parallel_size: Int = whole(
         1,

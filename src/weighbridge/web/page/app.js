@@ -19,7 +19,7 @@ const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20
 /** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
   en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", broken: "Python could not start in this browser:", again: "Try again" },
-  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗?请重新启动,并打开它给出的地址。", broken: "Python 无法在这个浏览器里启动:", again: "重试" },
+  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗？请重新启动，并打开它给出的地址。", broken: "Python 无法在这个浏览器里启动：", again: "重试" },
 };
 
 const GGML = ["llama.cpp", "ik_llama.cpp", "ollama"]; // engines that read a .gguf
