@@ -173,17 +173,17 @@ def world(monkeypatch):
         monkeypatch.setattr(f"weighbridge.remedies.{module}.asked", ask)
         monkeypatch.setattr(f"weighbridge.remedies.{module}.counted", count)
 
-    def run(task="infer", devices=(), least=None, steps=(), beside=(), **by_kind):
+    def run(task="infer", devices=(), least=None, steps=(), beside=(), keeps=(), **by_kind):
         """by_kind: (share that remains, points). `least`: the share of an answer that is counted,
         where there are counts; `steps`: what remains after each step of a graded change; `beside`:
-        kinds that take nothing away beside others."""
+        kinds that take nothing away beside others; `keeps`: other guesses than what remains."""
         shares.update({k: v[0] for k, v in by_kind.items()})
         shares.update({m.kind: len(m.kind) / 100 for m in devices})
         found.moves = tuple(
             move(
                 k,
                 v[1],
-                keeps={"weights": v[0]},
+                keeps={"weights": dict(keeps).get(k, v[0])},
                 touches=frozenset(("*",)),
                 beside=frozenset(dict(beside).get(k, ())),
             )
@@ -308,6 +308,21 @@ def test_what_fits_by_count_is_asked_and_told_in_full(world):
     assert ("b",) not in world.world.asked
     best = found[0]
     assert (set(best.change), best.fits, best.peak_bytes // GIB) == ({"a", "b"}, "yes", 71)
+
+
+def test_sets_are_counted_whatever_is_guessed_of_them(world):
+    """Guessed to leave 60 of 100 GiB, a set leaves 90: its count ends it."""
+    shares = {"a": (0.98, 1), "b": (0.97, 2)}
+    world("train", least=1.0, keeps={"b": 0.6}, **shares)
+    assert [set(kinds) for kinds in world.world.counted].count({"a", "b"}) == 1
+    assert not [kinds for kinds in world.world.asked if len(kinds) == 2]
+
+
+def test_what_holds_the_same_as_a_set_that_did_not_fit_is_not_asked(world):
+    """79 GiB by count, and 81 in full; the other holds as much."""
+    world("train", least=0.975, a=(0.81, 1), b=(0.81, 2), c=(0.8102, 3))
+    singles = [kinds for kinds in world.world.asked if len(kinds) == 1]
+    assert singles == [("a",), ("c",)]
 
 
 def test_what_is_open_by_count_is_asked_where_it_is_told(world):

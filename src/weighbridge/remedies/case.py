@@ -1,7 +1,7 @@
 """The question as a search sees it: its answer, the settings that may be changed, and changes of
 them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from math import prod
@@ -142,6 +142,11 @@ class RemedyCase:
             if device.kind == "gpu"
         }
         return tuple(phase for phases in gpus.values() for phase in phases)
+
+    @property
+    def held(self) -> Hashable:
+        """What each device holds in each phase, by component."""
+        return tuple(tuple((c.name, c.bytes) for c in phase.components) for phase in self._phases)
 
     @cached_property
     def part(self) -> "Part | None":

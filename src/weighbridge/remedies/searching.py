@@ -6,7 +6,7 @@ set leaves as it is may be too large by itself: then nobody is asked, and only l
 What is guessed not to fit surely is counted, and asked in full where the count leaves it open.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count, islice
 
@@ -63,6 +63,7 @@ class Search:
         self.left = questions(case)
         self.counts = COUNTS * self.left
         self._tries = 0
+        self._short: set[Hashable] = set()  # counts of what did not surely fit in full
         self._least: dict[frozenset[tuple[str, str]], MoveSet | None] = {}
         self.good: list[MoveSet] = []
         self.maybe: list[MoveSet] = []
@@ -195,27 +196,36 @@ class Search:
 
     def _asked(self, parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
         """Ask the changed question; None where the model, the engine or the card refuses. Where
-        it is guessed not to fit surely it is counted first. What does not fit surely by count does
-        not so in full, and is left there."""
+        it is guessed not to fit surely it is counted first, and so are sets, of which guesses say
+        less. What does not fit surely by count does not so in full, and is left there; what holds
+        the same bytes as a set that did not in full is not asked."""
         self._tells((*parent.moves, *added))
-        if self._near(parent, added):
+        several = len(parent.moves) + len(added) - self._base > 1
+        least: MoveSet | None = None
+        if self._near(parent, added, surely=several):
             least = self._counted(parent, added)
             if least is None or least.fits != "yes":
                 return least
         self.left -= 1
-        return asked(parent, added)
+        if least is not None and least.case.held in self._short:
+            return None
+        node = asked(parent, added)
+        if least is not None and node is not None and node.fits != "yes":
+            self._short.add(least.case.held)
+        return node
 
     def _tells(self, some: tuple[Move, ...]) -> None:
         """Tell what is tried next, of the sets that are known so far."""
         self._tries += 1
         trying(lambda: flags(changed(some), ""), self._tries, self._tries + len(self._queue))
 
-    def _near(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
-        """Tell whether the high end is guessed to be more than the device has."""
+    def _near(self, parent: MoveSet, added: tuple[Move, ...], *, surely: bool = False) -> bool:
+        """Tell whether the high end is guessed to be more than the device has, or is to be known
+        `surely`, where bytes are counted."""
         case, room = parent.case, self.case.room
         if case.count_least is None or room is None or self.counts <= 0:
             return False
-        return case.guessed(added) * case.verdict.per_device.high > room * parent.held
+        return surely or case.guessed(added) * case.verdict.per_device.high > room * parent.held
 
     def _counted(self, parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
         facts = facts_of((*parent.moves, *added))
