@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from weighbridge.web.protocol import AskDesk
+from weighbridge.errors import HubError
+from weighbridge.web.protocol import AskDesk, mistake
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,62 @@ def test_a_model_that_needs_a_library_sends_nobody_to_a_terminal(desk):
     found = error(desk, task="load", model={"config": {"model_type": "never-heard-of"}})
     assert "pip install" not in found["message"]
     assert "never-heard-of" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (
+            {"model": "gpt2", "workload": {"gpu": "zzz9"}},
+            "没有 'zzz9' 这种加速卡，也没有相近的名字；「显卡」页",
+        ),
+        (
+            {"model": "gpt2", "workload": {"gpu": "rtx"}},
+            "没有 'rtx' 这种加速卡；最接近的是 GeForce",
+        ),
+        ({"model": "qwem3-8b"}, "qwem3-8b：内置目录中没有这个名字；是不是 qwen3-8b"),
+        ({"model": "gpt2", "workload": {"quantization": "q9"}}, "'q9' 不是权重格式；常用的有"),
+        ({"model": {"config": {"model_type": "new"}}}, "我们的表中没有 'new' 这种模型类型；装了"),
+        ({"task": "infer", "model": "gpt2", "workload": {"context": "x"}}, "上下文(token)应为数字"),
+        (
+            {"task": "infer", "model": "gpt2", "workload": {"context": "4096"}},
+            "4,096 个 token：GPT2",
+        ),
+        ({"task": "infer", "model": "t5-base", "workload": {"engine": "vllm"}}, "t5-base：vllm"),
+        ({"task": "oom", "log": "hello"}, "没有找到认识的显存不足信息"),
+        ({"task": "models", "workload": {"pattern": "zzzz"}}, "目录中没有与 'zzzz' 匹配的模型"),
+        ({"task": "models", "workload": {"pattern": "e", "gpu": "t4"}}, "有 356 个模型匹配"),
+        ({"task": "models", "workload": {"min_context": "8K"}}, "请写出要为哪张卡给模型排序"),
+        ({"task": "gpus", "workload": {"pattern": "zzz"}}, "没有与 'zzz' 匹配的加速卡"),
+        ({"task": "gpus", "workload": {"fp4": True, "vendor": "apple"}}, "已知的加速卡都不满足"),
+    ],
+)
+def test_what_is_wrong_is_told_in_chinese(desk, ask, says):
+    told = error(desk, "zh", **{"task": "load", **ask})["message"]
+    assert told.startswith(says)
+    assert not re.search(r"--[a-z]|`weighbridge", told)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "org/m is gated: accept its licence at https://hf.co/org/m; then give a token of yours",
+            "org/m 需要授权：请在 https://hf.co/org/m 接受许可，然后给出自己的 token",
+        ),
+        (
+            "there is no model 'org/m' at https://hf.co: check its spelling; if it is private, log in",
+            "https://hf.co 没有模型 'org/m'：请检查拼写；如果是私有模型，请给出自己的 token",
+        ),
+        (
+            "there is no model 'org/m' at https://hf.co: check its spelling",
+            "https://hf.co 没有模型 'org/m'：请检查拼写",
+        ),
+        ("org/m has no revision 'v2'; it has main, v1", "org/m 没有版本 'v2'；有 main, v1"),
+        ("https://hf.co/org/m: the answer was 500", "https://hf.co/org/m：服务器的回答是 500"),
+        ("a.gguf was dropped alone, without 'b'", "只拖入了 a.gguf，没有 'b'"),
+    ],
+)
+def test_what_the_hub_says_is_told_in_chinese(said, told):
+    assert mistake(HubError(said), {"view": {"lang": "zh"}})["error"]["message"] == told
+    assert mistake(HubError(said), {"view": {"lang": "en"}})["error"]["message"] == said
