@@ -151,7 +151,7 @@ def world(monkeypatch):
         whole = (*parent.moves, *added)
         for m in whole:
             share *= m.change["step"] if m.graded else shares[m.kind]
-        return answer(parent.case, whole, int(100 * GIB * share))
+        return answer(parent.case, whole, int(found.whole * GIB * share))
 
     def answer(of, whole, peak):
         fits = "yes" if peak <= 80 * GIB else "unknown" if peak <= 85 * GIB else "no"
@@ -169,14 +169,18 @@ def world(monkeypatch):
         )
         return MoveSet(whole, replace(of, report=report))
 
+    found.whole = 100
     for module in ("sets", "searching"):
         monkeypatch.setattr(f"weighbridge.remedies.{module}.asked", ask)
         monkeypatch.setattr(f"weighbridge.remedies.{module}.counted", count)
 
-    def run(task="infer", devices=(), least=None, steps=(), beside=(), keeps=(), **by_kind):
+    def run(
+        task="infer", devices=(), least=None, steps=(), beside=(), keeps=(), whole=100, **by_kind
+    ):
         """by_kind: (share that remains, points). `least`: the share of an answer that is counted,
         where there are counts; `steps`: what remains after each step of a graded change; `beside`:
-        kinds that take nothing away beside others; `keeps`: other guesses than what remains."""
+        kinds that take nothing away beside others; `keeps`: other guesses than what remains; `whole`:
+        GiB of the question itself."""
         shares.update({k: v[0] for k, v in by_kind.items()})
         shares.update({m.kind: len(m.kind) / 100 for m in devices})
         found.moves = tuple(
@@ -201,7 +205,8 @@ def world(monkeypatch):
         )
         found.devices = devices
         found.asked, found.counted, found.least = (), (), least
-        start = answer(case(task), (), 100 * GIB)
+        found.whole = whole
+        start = answer(case(task), (), whole * GIB)
         return search(replace(start.case, count_least=least))
 
     run.world = found
@@ -356,6 +361,18 @@ def test_steps_between_are_left_where_the_last_leaves_it_as_open(world):
     world("train", least=1.0, a=(0.86, 1), steps=steps)
     sets = [kinds for kinds in world.world.counted if len(kinds) == 2]
     assert len(sets) == 3, "86 GiB are too much without a step"
+    world("train", least=1.0, keeps={"a": 0.5}, a=(0.84, 1), steps=steps)
+    assert ("a",) not in world.world.counted, "it is guessed to fit"
+    sets = [kinds for kinds in world.world.counted if len(kinds) == 2]
+    assert len(sets) == 2, "whether it was counted or asked"
+
+
+def test_steps_between_are_left_where_the_question_itself_is_as_open(world):
+    """84 GiB without a step, and 81.5 with the last of three."""
+    world("train", least=1.0, whole=84, steps=(0.98, 0.975, 0.97))
+    assert len(world.world.counted) == 2
+    world("train", least=1.0, whole=86, steps=(0.98, 0.96, 0.95))
+    assert len(world.world.counted) == 3, "86 GiB are too much without a step"
 
 
 def test_what_takes_nothing_more_away_is_not_tried_in_a_set(world):

@@ -63,6 +63,8 @@ class Search:
         self.left = questions(case)
         self.counts = COUNTS * self.left
         self._tries = 0
+        unsure = case.verdict.fits == "unknown"
+        self._unsure_of = {facts_of(self.root.moves)} if unsure else set()
         self._short: set[Hashable] = set()  # counts of what did not surely fit in full
         self._least: dict[frozenset[tuple[str, str]], MoveSet | None] = {}
         self.good: list[MoveSet] = []
@@ -173,6 +175,8 @@ class Search:
         node = self._asked(parent, added)
         if node is None:
             return
+        if node.fits == "unknown":
+            self._unsure_of.add(facts_of(node.moves))
         if node.fits == "yes":
             self.good.append(node)
         elif node.held <= HELPS * parent.held or any(move.kind == "engine" for move in added):
@@ -250,8 +254,7 @@ class Search:
         if graded is of_kind[0]:
             return False
         before = facts_of((*parent.moves, *(move for move in added if move is not graded)))
-        without = self._least.get(before)
-        return without is not None and without.fits == "unknown"
+        return before in self._unsure_of
 
     @staticmethod
     def _moves(node: MoveSet) -> tuple[Move, ...]:
