@@ -75,6 +75,8 @@ def sentences():
         weighbridge.infer("qwen3-8b", engine="ollama", quantization="Q8_0"),
         weighbridge.infer("llama-3.1-8b", engine="ollama", quantization="Q6_K"),
         weighbridge.infer("llama-3.1-8b", engine="vllm", quantization="awq-4bit-g128"),
+        weighbridge.infer("qwen3-8b", engine="vllm", quantization="awq-4bit-g128"),
+        weighbridge.infer("qwen3-8b", engine="vllm", quantization="gptq-4bit-g128"),
     ]
     trains = [
         weighbridge.train("qwen3-0.6b", seq_len=512, gpu="h100:2", shard="ddp"),

@@ -24,10 +24,12 @@ SOURCES = {  # catalogue -> who says its sentences
     ),
     "oom": ("oom/*.py",),
     "errors": ("cli/menu.py", "cli/options.py", "words/*.py"),
+    "warnings": ("words/*.py",),
     "charts": ("charts/*.py", "lab/measure/chart.py"),
     "page": ("web/page/*.js", "web/*.py"),
     "space": ("web/space/*.py",),
 }
+CHINESE = re.compile("[\u4e00-\u9fff]")
 SAYING = {"words", "say", "s", "EN"}  # names of what says a sentence
 NAMES = {"logits", "allocated", "reserved", "driver", "details", "explain", "json"}
 
@@ -199,3 +201,20 @@ def test_the_longer_of_two_known_sentences_is_read_first():
         assert chinese.told(english(key, **values)) == chinese(key, **values), key
         assert english.told(english(key, **values)) == english(key, **values)
     assert chinese.told("something else") == "something else"
+
+
+HALF = re.compile(
+    r"(?<=[\u4e00-\u9fff)}])[,;:](?=[\u4e00-\u9fff{A-Za-z0-9]| ?$)|[,;:](?=[\u4e00-\u9fff])"
+)
+
+
+@pytest.mark.parametrize("catalogue", ["screens", "oom", "space", "errors", "warnings"])
+def test_chinese_sentences_have_full_width_signs(catalogue):
+    for key, entry in entries(catalogue).items():
+        for sentence in (entry["zh"], entry.get("page", {}).get("zh", "")):
+            assert not (CHINESE.search(sentence) and HALF.search(sentence)), (key, sentence)
+
+
+def test_a_half_width_sign_is_seen():
+    assert HALF.search("{a},{b}") and HALF.search("中:") and HALF.search("x;中")
+    assert not HALF.search("a,b") and not HALF.search("10:30")

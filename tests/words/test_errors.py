@@ -1,5 +1,7 @@
 """Errors in Chinese: what is wrong with a question is told in the language that was asked for."""
 
+# ruff: noqa: RUF001
+
 import ast
 import re
 from pathlib import Path
@@ -8,11 +10,18 @@ import click
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.cli.menu import run
 from weighbridge.words import entries, words_in
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
-TOLD = {key: entry for key, entry in entries("errors").items() if key.startswith("known.")}
+TOLD = {
+    f"{catalogue}: {key}": entry
+    for catalogue in ("errors", "warnings")
+    for key, entry in entries(catalogue).items()
+    if key.startswith("known.")
+}
+SENTENCES = Path(__file__).parents[1] / "sentences.txt"  # those of all corners, # for numbers
 SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
 
 
@@ -43,6 +52,17 @@ SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
         "load llama-3.1-8b --chart x.foo",
         "load llama-3.1-8b --chart none/x.svg",
         "train llama-3.1-8b --batch-size 1,2 --save x.py",
+        "infer resnet-50 --engine vllm",
+        "infer opt-125m --engine llama.cpp",
+        "infer qwen3-8b --engine mlx --gpu 4090",
+        "infer qwen3-8b --engine mlx --gpu m3-max-64gb:2",
+        "infer qwen3-8b --engine vllm --gpu m3-max-64gb",
+        "infer qwen3-8b --engine vllm --quantization Q4_K_M",
+        "infer qwen3-8b --engine-version 4.30",
+        "infer qwen3-8b --together",
+        "infer qwen3-8b gpt2 --together",
+        "infer qwen3-8b gpt2 --together --gpu h100 --engine sglang",
+        "train resnet-50",
     ],
 )
 def test_what_people_get_wrong_is_told_in_chinese(capsys, typed):
@@ -75,8 +95,9 @@ def literals():
 
 @pytest.mark.slow
 def test_every_sentence_is_one_that_is_raised():
-    """Each piece of it between values stands in a string of the sources, or begins one."""
-    known = "\n".join(literals())
+    """Each piece of it between values stands in a string of the sources, begins one, or stands in
+    an answer of the corners."""
+    known = "\n".join((*literals(), SENTENCES.read_text(encoding="utf-8")))
     for key, entry in TOLD.items():
         for piece in re.split(r"\{\w+\}", entry["en"]):
             spoken = [
@@ -88,3 +109,38 @@ def test_every_sentence_is_one_that_is_raised():
 
 def test_a_message_that_is_not_known_stays_english():
     assert words_in("zh", "errors").told("something else is wrong") == "something else is wrong"
+
+
+def warnings():
+    """Every warning that an answer of the corners has."""
+    lines = SENTENCES.read_text(encoding="utf-8").splitlines()
+    return [line.partition(": ")[2] for line in lines if line.startswith("warnings: ")]
+
+
+@all_of("warning", warnings())
+def test_every_warning_of_the_corners_is_told_in_chinese(warning):
+    for number in ("3", "1,024.5"):
+        told = words_in("zh").told(warning.replace("#", number))
+        assert CHINESE.search(told)
+        assert "; " not in told, "a clause is left in English"
+        assert number in told or "#" not in warning
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("in prefill", "prefill 时"),
+        ("gpt2: in prefill", "gpt2：prefill 时"),  # behind a name
+        ("not a name: in prefill", None),
+        ("A: not counted: a; in prefill", "A：未计入：a；prefill 时"),
+        ("x" * 998 + "; in prefill", None),
+        ("it reads none; in prefill", "它不读这类输入；prefill 时"),
+        ("it reads none; something else", None),  # all clauses, or none
+        ("something else; it reads none", None),
+        ("not counted: relative positions in the attention of A", "未计入：A 注意力中的相对位置"),
+    ],
+)
+def test_clauses_are_told_one_by_one(english, chinese):
+    assert words_in("zh").told(english) == (chinese or english)
+    assert words_in("zh", "errors").told(english) == (chinese or english)
+    assert words_in("en").told(english) == english

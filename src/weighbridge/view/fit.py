@@ -376,7 +376,7 @@ def _assumed(fit: Fit, words: Words) -> Iterator[str]:
             if q.task == "train":
                 how = f"{w['optimizer']} {w['precision']}"
                 trained.setdefault(how, {})[str(w["framework"])] = None
-    yield from (printable(f"{', '.join(names)} {how}") for how, names in trained.items())
+    yield from (printable(f"{'/'.join(names)} {how}") for how, names in trained.items())
     yield words_of(fit, words)
 
 

@@ -6,6 +6,7 @@
     page.json      the page around an answer
     space.json     the page of a Space on the Hub
     errors.json    what is wrong with a question, on a terminal
+    warnings.json  warnings and reasons of answers, clause by clause
 
 A key has its sentence in all languages, so that they are changed together. Words in braces are
 filled in (str.format). Where a page says it otherwise, since nobody types options there, that
@@ -29,6 +30,8 @@ from weighbridge.units import human
 from weighbridge.wording import printable
 
 LANGUAGES = ("en", "zh")
+CLAUSES = "; "  # between the clauses of a warning
+LONG = 1_000  # characters: what is longer is no sentence of ours
 BELOW: Mapping[str, str] = {"charts": "screens"}  # catalogue -> the one that has what it has not
 
 
@@ -79,15 +82,46 @@ class Words(NamedTuple):
 
     def told(self, text: str | None) -> str:
         """Return a reason, a warning or a note in this language where it is one of those of
-        known.*; their order decides, since the words of one may stand within another."""
+        known.*, or where all of its clauses are."""
         text = printable(text or "")
-        if self.lang == "en":
-            return text
-        for key, pattern in _patterns(self.catalogue):
+        return text if self.lang == "en" else self._known(text) or text
+
+    def _known(self, text: str) -> str | None:
+        """Return the sentence of known.* whose words these are, behind the name of a model or not;
+        or the clauses, where each is one. None for others."""
+        if len(text) > LONG:
+            return None
+        told = self._sentence(text)
+        head, between, tail = text.partition(CLAUSES)
+        while told is None and between:
+            first = self._sentence(head)
+            second = None if first is None else self._known(tail)
+            if second is not None:
+                return self._joined("clauses", first=first, second=second)
+            more, between, tail = tail.partition(CLAUSES)
+            head = f"{head}{CLAUSES}{more}"
+        return told
+
+    def _sentence(self, text: str) -> str | None:
+        """Return one sentence with its values; the order of known.* decides, since the words of one
+        may stand within another."""
+        name, _, rest = text.partition(": ")
+        told = None if " " in name or not rest else self._sentence(rest)
+        if told is not None:
+            return self._joined("of_model", name=name, told=told)
+        for sentence, pattern in _patterns(self.catalogue, self.lang, self.page):
             match = pattern.fullmatch(text)
             if match:
-                return self(key, **match.groupdict())
-        return text
+                values = {name: self._value(value) for name, value in match.groupdict().items()}
+                return sentence.format(**values)
+        return None
+
+    def _joined(self, key: str, **values: object) -> str:
+        return _sentences("warnings", self.lang, self.page)[key].format(**values)
+
+    def _value(self, text: str) -> str:
+        """Return a value within a sentence, which may be a phase or a sentence by itself."""
+        return self._known(text) or text
 
 
 def words_in(
@@ -124,11 +158,16 @@ def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
 
 
 @cache
-def _patterns(catalogue: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Return patterns of the English sentences of known.*, with a group for each word in braces."""
+def _patterns(catalogue: str, lang: str, page: bool) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Return the sentences of known.* with patterns of the English ones, which have a group for
+    each word in braces."""
+    own, told = _sentences(catalogue, lang, page), _sentences("warnings", lang, page)
+    english = {text: own[key] for text, key in _keys(catalogue, "known").items()}
+    english |= {text: told[key] for text, key in _keys("warnings", "known").items()}
     patterns = []
-    for text, key in _keys(catalogue, "known").items():
+    for text, sentence in english.items():
         literal = re.split(r"\{(\w+)\}", text)
-        parts = (f"(?P<{p}>.*?)" if i % 2 else re.escape(p) for i, p in enumerate(literal))
-        patterns.append((key, re.compile("".join(parts))))
+        value = r".*?" if text in _keys(catalogue, "known") else rf"(?:(?!{CLAUSES}).)*?"
+        parts = (f"(?P<{p}>{value})" if i % 2 else re.escape(p) for i, p in enumerate(literal))
+        patterns.append((sentence, re.compile("".join(parts))))
     return tuple(patterns)
