@@ -239,15 +239,15 @@ def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
 def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.model")),
-        Column(words("models.released"), right=True, rank=4),
-        Column(words("rank.task"), rank=6),
-        Column(words("rank.parameters"), right=True, rank=3),
         Column(words("rank.format")),
         Column(words("ladder.head.engine"), rank=2),
         Column(words("beside.needs"), right=True),
         Column(words("beside.spare"), right=True, rank=5),
         Column(words("beside.context"), right=True),
         Column(words("ladder.head.quality"), folds=True, rank=1),
+        Column(words("rank.parameters"), right=True, rank=3),
+        Column(words("models.released"), right=True, rank=4),
+        Column(words("rank.task"), rank=6),
     )
     actions = tuple({"model": row["name"]} for row in rows)
     return Grid(columns, tuple(_model(row, words, unit) for row in rows), actions=actions)
@@ -256,13 +256,13 @@ def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
 def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
     return (
         Cell(printable(row["name"]), MARKS[row["fits"]]),
-        Cell((row["released"] or "")[:MONTH]),
-        Cell(words(f"use.{row['task']}")),
-        Cell(human_count(row["parameters"])),
         Cell(row["format"] or ""),
         Cell(title(row["engine"]) if row["engine"] else ""),
         *_measures(row, unit),
         Cell(_loss(row["quality"], words)),
+        Cell(human_count(row["parameters"])),
+        Cell((row["released"] or "")[:MONTH]),
+        Cell(words(f"use.{row['task']}")),
     )
 
 

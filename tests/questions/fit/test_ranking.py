@@ -84,6 +84,11 @@ def test_a_card_at_home_is_asked_about_its_usual_engine():
     assert (named["engine"], named["format"]) == ("transformers", "bfloat16")
 
 
+def test_packed_weights_are_run_as_published():
+    row = models(["gpt-oss-20b"], weighbridge.prepare, asked({"gpu": "4090"})).rows[0]
+    assert (row["engine"], row["format"], row["fits"]) == ("ollama", "MXFP4_MOE", "yes")
+
+
 def test_what_is_partly_in_ram_does_not_fit():
     row = models(["qwen3-32b"], weighbridge.prepare, asked({"gpu": "3060"})).rows[0]
     assert (row["fits"], row["context"]) == ("no", None)

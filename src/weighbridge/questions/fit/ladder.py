@@ -27,6 +27,7 @@ from weighbridge.watching import go_on
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
+    from weighbridge.checkpoint.model import Model
     from weighbridge.engines.engine import Engine
     from weighbridge.quantization.quality import Finding
     from weighbridge.report import Report
@@ -116,11 +117,7 @@ class _Ladder:
                     yield rung
 
     def _plain(self, kind: "Engine") -> bool:
-        """Tell whether weights are stored as floats, which any format can be made of."""
-        part = self.asker.model().parts[0]
-        if part.library == "gguf" or not part.packed:
-            return part.library != "gguf"
-        return kind.reads == "gguf" and declared_name(part).startswith(WIDENED)
+        return plain(self.asker.model(), kind)
 
     def _may_hold(self, change: Mapping[str, Any]) -> bool:
         """Tell whether the bare bits of the weights have room on the cards, as far as their number
@@ -160,6 +157,14 @@ class _Ladder:
             if there is not None and there.whole and there.fits == "yes":
                 yield there
                 return
+
+
+def plain(model: "Model", kind: "Engine") -> bool:
+    """Tell whether weights are stored as floats, which an engine's formats can be made of."""
+    part = model.parts[0]
+    if part.library == "gguf" or not part.packed:
+        return part.library != "gguf"
+    return kind.reads == "gguf" and declared_name(part).startswith(WIDENED)
 
 
 def engine_of(card: "Part") -> "Engine":

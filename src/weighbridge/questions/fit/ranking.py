@@ -23,7 +23,7 @@ from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.hardware import cards, weights
-from weighbridge.questions.fit.ladder import NAMED, WIDTHS, engine_of, loss, of_width
+from weighbridge.questions.fit.ladder import NAMED, WIDTHS, engine_of, loss, of_width, plain
 from weighbridge.questions.fit.request import FitRequest, asked, workload
 from weighbridge.records import replace
 from weighbridge.report import Report
@@ -239,15 +239,17 @@ def _usual_formats(
 
     free = request.inference is None and request.settings.keys().isdisjoint(NAMED)
     model = asker.model()
-    packed = any(part.packed or part.library == "gguf" for part in model.parts)
     words = purpose(model.parts[0].blueprint.cls) in OF_WORDS
-    if request.about != "infer" or not free or packed or not words:
+    if request.about != "infer" or not free or not words or model.parts[0].library == "gguf":
         return
     card = room.choice.part
     kind = engine_of(card)
     have = 8 * room.usable.high * room.choice.count
-    if kind.server:
+    floats = plain(model, kind)
+    if kind.server or not floats:
         yield {"engine": kind.name}
+    if not floats:
+        return
     forms = offered(kind, version(kind, None)[0], card)
     for form in (form for bits in WIDTHS for form in of_width(forms, bits)):
         if parameters * BITS[form] <= have:

@@ -241,7 +241,7 @@ function Ladder({ grid, rungs, scale, words, unit, open }) {
     const [label, engine, needs, ...more] = row;
     const told = size(rung.peak_bytes, unit);
     const bar = { segments: [{ key: "needs", name: told, nbytes: rung.peak_bytes, size: "" }], total: rung.peak_bytes, capacity: rung.usable_bytes, told, words: `${label?.text}: ${told}` };
-    const limits = more.map((cell, i) => (cell.text && grid.columns[i + 3]?.right ? `${cell.text} ${grid.columns[i + 3]?.head}` : cell.text)).filter(Boolean).join(" · ");
+    const limits = more.map((cell, i) => (cell.text && grid.columns[i + 3]?.right ? words["rung.longest"]?.replace("{tokens}", () => cell.text) : cell.text)).filter(Boolean).join(" · ");
     return html`<section key=${at} class=${`side rung ${needs?.mark ?? ""}`} data-rung=${rung.format}>
       <h3><${Sign} mark=${needs?.mark ?? null} words=${words} /> ${label?.text} <span class="dim">${engine?.text}</span><span class="row-told">${needs?.text}</span></h3>
       <${Picture} row=${bar} whole=${scale} styles=${NEEDS} high=${14} />
