@@ -95,6 +95,15 @@ def test_more_changes_or_dearer_steps_of_what_is_enough():
     assert not within(node(move("loss", 1)), (move("loss", 1, change={"loss": "b"}),), 9)
 
 
+def test_two_ways_to_the_same_settings_are_one():
+    qlora = move("method", change={"method": "qlora"})
+    lora, nf4 = move("method", change={"method": "lora"}), move("q", change={"quantization": "nf4"})
+    shorter = move("seq_len", 9, change={"seq_len": 256})
+    assert within(node(qlora), (lora, nf4, shorter), 1)
+    assert not within(node(qlora), (lora, shorter), 1)
+    assert not within(node(qlora, shorter), (lora, nf4), 1)
+
+
 def device(nbytes):
     held = Component(name="weights", bytes=exactly(nbytes), basis="computed")
     return Device(index=0, kind="gpu", phases=(Phase("step", (held,)),))
