@@ -1,7 +1,5 @@
 """Errors in Chinese: what is wrong with a question is told in the language that was asked for."""
 
-# ruff: noqa: RUF001
-
 import ast
 import re
 from pathlib import Path
