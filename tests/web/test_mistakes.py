@@ -84,7 +84,10 @@ def test_a_model_that_needs_a_library_sends_nobody_to_a_terminal(desk):
             {"task": "infer", "model": "gpt2", "workload": {"context": "4096"}},
             "4,096 个 token：GPT2",
         ),
-        ({"task": "infer", "model": "t5-base", "workload": {"engine": "vllm"}}, "t5-base：vllm"),
+        (
+            {"task": "infer", "model": "t5-base", "workload": {"engine": "vllm"}},
+            "t5-base：vllm 0.33 没有 T5",
+        ),
         ({"task": "oom", "log": "hello"}, "没有找到认识的显存不足信息"),
         ({"task": "models", "workload": {"pattern": "zzzz"}}, "目录中没有与 'zzzz' 匹配的模型"),
         ({"task": "models", "workload": {"pattern": "e", "gpu": "t4"}}, "有 356 个模型匹配"),
