@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import weighbridge
 from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
@@ -680,3 +681,13 @@ def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
     low, _, high = (sum(bound) / GIB for bound in zip(*counted, strict=True))
     assert low < 125.65 <= high + 0.2
     assert part(new, "fragmentation", "made anew") == 0
+
+
+@pytest.mark.parametrize(
+    ("release", "flag"),
+    [(None, "--cuda-graph-max-bs-decode 8"), ("0.5.2", "--cuda-graph-max-bs 8")],
+)
+def test_the_largest_graph_is_that_of_decode_by_the_newest_release(release, flag):
+    asked = {"engine": "sglang", "engine_version": release, "cuda_graph_max_bs": 8}
+    report = weighbridge.infer("qwen3-0.6b", **asked)
+    assert flag in report.derived["launch"]

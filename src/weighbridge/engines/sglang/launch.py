@@ -33,6 +33,9 @@ FLAGS: Mapping[str, str] = {  # setting -> flag, where the user said something
     for setting in (*ORDER, *(one for one, _ in launched(Sglang)))
     if setting not in APART
 }
+# The name of --cuda-graph-max-bs for graphs of decode alone, which 0.5.23 has in its place
+# (srt/arg_groups/fields/exec_.py); that it is not needed before is assumed
+OF_DECODE, RENAMED = "cuda_graph_max_bs", (0, 5, 23)
 ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 
 
@@ -73,6 +76,8 @@ def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[str]:
     yield from _of_model(subject, w)
     for name, flag in FLAGS.items():
         asked = launch_line.draft(subject, w) if name == "draft_model" else getattr(w, name)
+        if name == OF_DECODE and effective.version >= RENAMED:
+            flag = f"{flag}-decode"
         if asked is True:
             yield flag
         elif asked or (asked == 0 and name in ZEROS):
