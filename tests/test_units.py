@@ -38,6 +38,13 @@ def test_k_and_big_k_as_vllm_reads_them():
         parse_count("8q")
 
 
+@pytest.mark.parametrize("text", ["1.5", "100.4", "1e-3", "2.5e0"])
+def test_half_a_token_is_no_count(text):
+    with pytest.raises(UsageError):
+        parse_count(text)
+    assert (parse_count("1.3K"), parse_count("2.5e3"), parse_count("4.0")) == (1331, 2500, 4)
+
+
 def test_counts_as_model_cards_write_them():
     assert [human_count(n) for n in (8_030_261_248, 124_439_808, 999)] == [
         "8.03 B",

@@ -48,7 +48,7 @@ def again(answer, w):
     return read("infer", {**launch.settings, **beside}).but(engine_defaults=True)
 
 
-WORDS = ("would do", "may do", "makes it start")
+WORDS = ("would do", "may do", "no other flags would do")
 
 
 def of_flags(answer):

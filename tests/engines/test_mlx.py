@@ -515,3 +515,9 @@ def test_weights_near_the_working_set_are_said(form, said):
     GiB, of which Qwen3-14B takes 11.2 in 6 bits."""
     found = asked("qwen3-14b", quantization=form, gpu="m1 16gb")
     assert any("Metal recommends" in w for w in found.warnings) == said
+
+
+@pytest.mark.parametrize("spelling", ["mlx", "mlx-lm", "MLX_LM"])
+def test_four_bits_are_its_own_however_the_engine_is_spelled(spelling):
+    asked = weighbridge.infer("smollm2-135m", engine=spelling, quantization="4bit")
+    assert asked.workload["quantization"] == FOUR

@@ -7,9 +7,10 @@ import pytest
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.report.fit import Rung, best
 from weighbridge.units import GIB, KIB, MIB
-from weighbridge.view import answer, beside, fit, infer, ladder, train
+from weighbridge.view import _footer, answer, beside, fit, infer, ladder, train
+from weighbridge.view import parts as of_parts
 from weighbridge.view.parts import parts
-from weighbridge.view.shown import SizeFormat, apart, sizes
+from weighbridge.view.shown import SizeFormat, apart, deciding, sizes
 from weighbridge.words import words_in
 
 SAY = words_in("en")
@@ -96,6 +97,65 @@ def test_parts_of_a_bar_add_up(components, most, shown):
     assert len(found) <= most + any(name == "activations" for name, _ in found)
     assert shown is None or found == shown
     assert shown is not None or [name for name, _ in found] == [*components]
+
+
+@pytest.mark.parametrize(
+    ("components", "most", "named"),
+    [
+        ({"weights": 80, "logits": 10, "gradients": 9}, 1, False),  # a tenth has a name
+        ({"weights": 81, "logits": 9, "gradients": 9}, 1, True),
+        ({"weights": 80, "logits": 10, "gradients": 9}, 5, True),
+        ({"weights": 50, "other": 50}, 5, True),
+    ],
+)
+def test_what_is_large_has_a_name_of_its_own(components, most, named):
+    answered = SimpleNamespace(phase=phase(**components))
+    assert of_parts._named(answered, most) == named
+
+
+def test_chinese_signs_take_two_columns():
+    assert [of_parts._columns(text) for text in ("KV 1", "权重 1", "a·b，")] == [4, 6, 5]
+
+
+def at(name, allocated, low, high):
+    sizes_at = {"allocated": exactly(allocated), "driver": Bytes(low, (low + high) // 2, high)}
+    return SimpleNamespace(name=name, at=sizes_at.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("phases", "told"),
+    [
+        # most allocated, of those that show the same number
+        ([at("loss", 9, 7 * GIB, 9 * GIB), at("step", 8, 7 * GIB, 9 * GIB)], "loss"),
+        ([at("loss", 9, 7 * GIB, 9 * GIB), at("step", 8, 7 * GIB, 10 * GIB)], "step"),
+        ([at("loss", 9, 7 * GIB, 9 * GIB), at("step", 9, 7 * GIB - MIB, 9 * GIB + MIB)], "step"),
+    ],
+)
+def test_the_phase_of_the_bar_shows_the_largest_number(phases, told):
+    device = SimpleNamespace(
+        phases=phases,
+        peak=lambda _: Bytes(*(max(v) for v in zip(*(p.at("driver") for p in phases)))),
+    )
+    assert deciding(SimpleNamespace(verdict=None), device).name == told
+
+
+@pytest.mark.parametrize(("end", "told"), [(None, False), (4096, False), (2048, True), (8192, True)])
+def test_the_model_s_end_is_told_where_it_is_another_than_what_was_asked(end, told):
+    facts = {} if end is None else {"longest_context": end}
+    report = SimpleNamespace(workload={"context": 4096, "seq_len": None}, derived=facts)
+    task = SimpleNamespace(assumes=lambda _: [])
+    footer = _footer(SimpleNamespace(report=report, say=SAY, full=True), task)
+    assert ("tokens" in footer) == told
+
+
+@pytest.mark.parametrize(("kind", "told"), [("none", False), ("full", True)])
+def test_checkpointing_is_among_what_was_assumed(kind, told):
+    w = {"framework": "trl", "optimizer": "adamw", "precision": "bf16", "checkpointing": kind}
+    w |= {"data_parallel_size": 1, "context_parallel_size": 1, "shard": "none"}
+    facts = SimpleNamespace(parameters=1)
+    report = SimpleNamespace(workload=w, derived={"trainable_parameters": 1}, model=facts)
+    assumed = [*train.assumes(SimpleNamespace(report=report, say=SAY))]
+    assert ("checkpointing full" in assumed) == told
 
 
 def verdict(fits="yes", each=(5, 6, 7), usable=10, margin=4, share=1.0, count=1, used=1):

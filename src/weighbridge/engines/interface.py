@@ -173,8 +173,8 @@ def unhelped(named: int, ranks: int) -> str:
     """Why no flag of ours helps a launch. With more cards than ranks it is about what was asked:
     remedies may lay it out over all."""
     if named <= ranks:
-        return "no other choice of its defaults makes it start"
+        return "no other flags would do"
     return (
-        f"as asked, on {ranks} of {named} cards, no other choice of its defaults makes it start: "
+        f"as asked, on {ranks} of {named} cards, no other flags would do: "
         "use the others too, or smaller weights"
     )

@@ -229,6 +229,7 @@ class Solved:
     searched_to: int | None = None  # the largest value that was looked at
     workload: Mapping[str, Any] | None = None  # settings which, asked again, fit
     peak_bytes: int | None = None  # of the fullest device then
+    launch: str | None = None  # the line or script that runs it so
     note: str = ""
     rows: tuple[Mapping[str, Any], ...] = ()
 
@@ -240,6 +241,7 @@ class Solved:
             "searched_to": self.searched_to,
             "workload": None if self.workload is None else dict(self.workload),
             "peak_bytes": self.peak_bytes,
+            "launch": self.launch,
             "note": self.note,
             "rows": [dict(row) for row in self.rows],
         }

@@ -105,7 +105,7 @@ def _footer(answer: ShownAnswer, task: Any) -> str:
     """Return the line of what was assumed, and where there is more."""
     w, d = answer.report.workload, answer.report.derived
     named = [*task.assumes(answer), ", ".join(_read(answer))]
-    if (d.get("longest_context") or 0) > (w.get("context") or w.get("seq_len") or 0):
+    if d.get("longest_context") not in (None, w.get("context") or w.get("seq_len")):
         named.append(answer.say("footer.context", end=f"{d['longest_context']:,}"))
     more = "" if answer.full else answer.say("footer.more")
     return answer.say("footer.assumes", what=" · ".join(filter(None, named))) + more

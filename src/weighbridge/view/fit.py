@@ -333,7 +333,11 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
     heading = words("paste.run.asked" if _aside(fit) else "paste.run")
     if first is not None:
         heading = words("paste.change", flags=printable(flags(first)))
-    if fit.fits == "yes" and fit.asked.report is not None:
+    if fit.solved is not None and fit.solved.launch and fit.solved.workload:
+        text = fit.solved.launch
+        set_so = (f"--{n.replace('_', '-')} {value}" for n, value in fit.solved.workload.items())
+        heading = words("paste.change", flags=" ".join(set_so))
+    elif fit.fits == "yes" and fit.asked.report is not None:
         text = fit.asked.report.derived.get("launch")
     if not text:
         return

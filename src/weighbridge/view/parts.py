@@ -7,6 +7,7 @@ Phases, too, are called by everyday names, and stand beside one another.
 """
 
 from collections.abc import Mapping
+from unicodedata import east_asian_width
 
 from weighbridge.memory import Phase
 from weighbridge.records import NamedTuple
@@ -35,8 +36,9 @@ NAMES: Mapping[str, str] = {  # component -> key of its part's name
 }
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
-LEGEND = 76  # characters of a legend
+LEGEND = 76  # columns of a legend
 LEGIBLE = 3  # parts that are told at least
+LARGE = 10  # a part of the tenth of the whole is told, though on a second line
 OTHER = "part.other"
 KEPT = "part.activations"  # which are never among the others
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
@@ -72,7 +74,8 @@ def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
 
 
 def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
-    """Return the bar of what fills the device, in its unit; its legend stands on one line."""
+    """Return the bar of what fills the device, in its unit. Its legend stands on one line,
+    unless a large part had no name then."""
     shown = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
     said = _otherwise(answer)
     segments = tuple(
@@ -86,8 +89,10 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
     )
     seen = [part for part in segments if part.size.strip("0.,")]
     legend = " · ".join(f"{part.name} {part.size}" for part in seen)
-    if len(legend) > LEGEND and len(shown) > LEGIBLE and not answer.full:
-        return bar(answer, margin=margin, most=min(most, len(shown)) - 1)
+    fewer = min(most, len(shown)) - 1
+    long = _columns(legend) > LEGEND and not answer.full
+    if long and fewer >= LEGIBLE and _named(answer, fewer):
+        return bar(answer, margin=margin, most=fewer)
     verdict = answer.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(
@@ -101,6 +106,18 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
         legend=legend,
         words=_words(answer, seen, margin),
     )
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: a Chinese sign takes two."""
+    return len(text) + sum(east_asian_width(sign) in "WF" for sign in text)
+
+
+def _named(answer: ShownAnswer, most: int) -> bool:
+    """Tell whether of so many parts all large ones have a name of their own."""
+    told, whole = parts(answer.phase, most), parts(answer.phase, len(NAMES))
+    left_out = {part.key: part.nbytes for part in whole} | dict.fromkeys((p.key for p in told), 0)
+    return max(left_out.values(), default=0) * LARGE < sum(part.nbytes for part in whole)
 
 
 def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:

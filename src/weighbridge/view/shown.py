@@ -10,7 +10,6 @@ from weighbridge.units import GIB, KIB, MIB, UNITS
 from weighbridge.wording import printable
 from weighbridge.words import Words
 
-PERCENT = 100  # phases within a percent of the fullest are as full
 FINEST = 2  # decimals, where one does not tell two numbers apart
 FEW = 10  # below so many of a unit there is a decimal
 
@@ -119,17 +118,18 @@ def fullest(report: Report) -> Device:
 
 def deciding(report: Report, device: Device) -> Phase:
     """The phase that the answer is about. The allocator keeps what it has taken, so later phases
-    show as much as the one that needed it: of those that are as full, the one that has most
-    allocated, and then the one whose bound decides."""
+    show as much as the one that needed it: of those that show the same number, the one that has
+    most allocated, and then the one whose bound decides."""
     most = device.peak("driver").expected
+    size = sizes(most)
     lower = report.verdict is not None and report.verdict.fits == "no"
 
     def need(phase: Phase) -> tuple[int, int]:
         sums = phase.at("driver")
         return phase.at("allocated").expected, sums.low if lower else sums.high
 
-    full = [p for p in device.phases if p.at("driver").expected * PERCENT >= most * (PERCENT - 1)]
-    return max(full, key=need)
+    alike = [p for p in device.phases if size.bare(p.at("driver").expected) == size.bare(most)]
+    return max(alike, key=need)
 
 
 def card(report: Report) -> str:

@@ -122,6 +122,8 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     if recipe:
         yield answer.say("footer.recipe", who=recipe)
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    if w["checkpointing"] != "none":
+        yield answer.say("footer.checkpointing", kind=w["checkpointing"])
     ranks = w["data_parallel_size"] * w["context_parallel_size"]
     if w["shard"] != "none" and ranks > 1:
         yield answer.say("footer.shard", shard=w["shard"], ranks=ranks)

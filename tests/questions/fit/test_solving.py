@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from weighbridge.render import RenderOptions, render
 from tests.cases import each, examples
 from weighbridge.errors import UsageError
 from weighbridge.questions.fit.search import SearchBounds, bare, largest
@@ -54,6 +55,23 @@ def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
         assert verdict(found.value) == "yes"
     if found.value < found.searched_to:
         assert verdict(found.value + 1) != "yes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("unknown", "asked", "says"),
+    [
+        ("users", {"gpu": "t4", "engine": "vllm", "context": 4096}, "--max-model-len 4096"),
+        ("seq-len", {"gpu": "t4", "for_": "qlora"}, "max_length={}"),
+    ],
+)
+def test_the_line_runs_what_was_solved_for(unknown, asked, says):
+    found = prepared("qwen3-0.6b").fit(**asked, max=unknown)
+    assert says.format(found.solved.value) in found.solved.launch
+    assert found.to_dict()["solved"]["launch"] == found.solved.launch
+    (setting,) = found.solved.workload
+    flag = f"--{setting.replace('_', '-')} {found.solved.value}"
+    assert f"Run it with {flag}" in render(found, "human", RenderOptions())
 
 
 @pytest.mark.slow

@@ -15,7 +15,14 @@ from typing import Any, Literal
 
 from weighbridge.errors import UsageError
 from weighbridge.estimate.limits import between
-from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
+from weighbridge.questions.fit.answers import (
+    REFUSED,
+    Asker,
+    answered,
+    inference,
+    judged,
+    reads_text,
+)
 from weighbridge.questions.fit.request import MAX, FitRequest, workload
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report
@@ -80,6 +87,7 @@ def _setting(asker: Asker, request: FitRequest, question: Question, setting: str
     )
     bounds = _bounds(report, request, setting)
     value = largest(margin, bounds)
+    told = _asked(asker, request, question.name, {setting: value}, told=True) if value else None
     return Solved(
         unknown=request.most,
         value=value,
@@ -89,9 +97,8 @@ def _setting(asker: Asker, request: FitRequest, question: Question, setting: str
         note=_under(report, setting, value)
         if value
         else f"not even 1 of --{setting.replace('_', '-')} fits",
-        peak_bytes=_peak(_asked(asker, request, question.name, {setting: value}))
-        if value
-        else None,
+        peak_bytes=None if told is None else told.peak.expected,
+        launch=None if told is None else told.derived.get("launch"),
     )
 
 
@@ -113,12 +120,16 @@ def _unsayable(question: Question) -> str:
 
 
 def _asked(
-    asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any]
+    asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any], *, told: bool = False
 ) -> Report | None:
-    """The report with a setting changed; None where the model or the engine refuses it."""
+    """The report with a setting changed; None where the model or the engine refuses it. One that is
+    to be told has the line that runs it: of training that comes with what helps, and needs none."""
     changed = replace(request, settings={**request.settings, **change})
     try:
-        return judged(asker, workload(name, changed, inference(asker, changed)))
+        asked = workload(name, changed, inference(asker, changed))
+        if told and NAMES[name][0] == "train":
+            return answered(asker, asked, remedies=True)
+        return judged(asker, asked)
     except REFUSED:
         return None
 
@@ -132,10 +143,6 @@ def margin_of(report: Report | None) -> int | None:
     if verdict.fits == "yes":
         return max(spare, 0)
     return spare if spare < 0 else -1
-
-
-def _peak(report: Report | None) -> int | None:
-    return None if report is None else report.peak.expected
 
 
 def _bounds(report: Report, request: FitRequest, setting: str) -> SearchBounds:
