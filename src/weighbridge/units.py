@@ -64,7 +64,10 @@ def parse_count(text: str) -> int:
         raise UsageError(f"{text!r} is not a number of tokens; write it as 8192, 8k or 8K")
     number, suffix = match.groups()
     scale = {"": 1, "k": 1000, "K": KIB, "m": 10**6, "M": MIB}[suffix]
-    return round(float(number) * scale)
+    exact = float(number) * scale
+    if not suffix and exact != round(exact):  # 1.3K is what people write; half a token is a slip
+        raise UsageError(f"{text!r} is not a whole number")
+    return round(exact)
 
 
 def human_count(count: int) -> str:

@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+import weighbridge
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue
 from weighbridge.arch.body import Dense, Experts, LayerBlock

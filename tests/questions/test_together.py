@@ -21,6 +21,7 @@ def service(*needs, fits="yes", taken=0, **derived):
     device = SimpleNamespace(kind="gpu", taken=taken)
     verdict = SimpleNamespace(per_device=Bytes(*needs), fits=fits)
     report = SimpleNamespace(verdict=verdict, devices=(device,), derived=derived, warnings=())
+    report.workload = {"engine": "ollama"}
     return Service(report=report)
 
 
@@ -51,6 +52,25 @@ def test_what_is_left_for_the_next():
     assert found.left == (8, 4, -2)
     assert found.holds == Bytes(9, 12, 15)
     assert found.margin_bytes == -2
+
+
+SERVE = "OLLAMA_CONTEXT_LENGTH={} ollama serve & sleep 5"
+
+
+@all_of(
+    ("lines", "told"),
+    [
+        (["a --port 1", "b --port 2"], ("a --port 1", "b --port 2")),
+        (["run a", f"{SERVE.format(512)}; run b"], (f"{SERVE.format(512)}; run a", "run b")),
+        (
+            [f"{SERVE.format(512)}; run a", f"{SERVE.format(4096)}\nmake b\nrun b", None],
+            (f"{SERVE.format(4096)}\nrun a", "make b\nrun b", None),
+        ),
+    ],
+)
+def test_a_server_of_all_is_started_once(lines, told):
+    services = [service(1, 1, 1, **({"launch": line} if line else {})) for line in lines]
+    assert judged(*services).launches == told
 
 
 def test_one_model_and_no_card_are_refused():

@@ -208,7 +208,7 @@ def test_laws_hold_over_the_catalogue(name):
     for task, settings in (("load", {"gpu": "4090"}), ("infer", {"gpu": "4090"}), ("load", {})):
         found = getattr(weighbridge, task)(name, **settings)
         test_segments_add_up_to_the_bar(found)
-        test_at_most_five_components(found)
+        test_at_most_five_components_and_activations(found)
         test_the_headline_is_the_verdict(found)
         test_marks_are_signs_and_words(found)
         test_numbers_of_the_answer_are_in_the_json(found)

@@ -102,8 +102,8 @@ def test_parts_of_a_bar_add_up(components, most, shown):
 @pytest.mark.parametrize(
     ("components", "most", "named"),
     [
-        ({"weights": 80, "logits": 10, "gradients": 9}, 1, False),  # a tenth has a name
-        ({"weights": 81, "logits": 9, "gradients": 9}, 1, True),
+        ({"weights": 80, "logits": 10, "gradients": 9}, 2, False),  # a tenth has a name
+        ({"weights": 81, "logits": 9, "gradients": 9}, 2, True),
         ({"weights": 80, "logits": 10, "gradients": 9}, 5, True),
         ({"weights": 50, "other": 50}, 5, True),
     ],
@@ -134,15 +134,21 @@ def at(name, allocated, low, high):
 def test_the_phase_of_the_bar_shows_the_largest_number(phases, told):
     device = SimpleNamespace(
         phases=phases,
-        peak=lambda _: Bytes(*(max(v) for v in zip(*(p.at("driver") for p in phases)))),
+        peak=lambda _: Bytes(
+            *(max(v) for v in zip(*(p.at("driver") for p in phases), strict=True))
+        ),
     )
     assert deciding(SimpleNamespace(verdict=None), device).name == told
 
 
-@pytest.mark.parametrize(("end", "told"), [(None, False), (4096, False), (2048, True), (8192, True)])
+@pytest.mark.parametrize(
+    ("end", "told"), [(None, False), (4096, False), (2048, True), (8192, True)]
+)
 def test_the_model_s_end_is_told_where_it_is_another_than_what_was_asked(end, told):
     facts = {} if end is None else {"longest_context": end}
-    report = SimpleNamespace(workload={"context": 4096, "seq_len": None}, derived=facts)
+    model = SimpleNamespace(read_from=(), rough=False)
+    workload = {"context": 4096, "seq_len": None}
+    report = SimpleNamespace(workload=workload, derived=facts, model=model)
     task = SimpleNamespace(assumes=lambda _: [])
     footer = _footer(SimpleNamespace(report=report, say=SAY, full=True), task)
     assert ("tokens" in footer) == told

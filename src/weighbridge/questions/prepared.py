@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.checkpoint.inventory import Inventory
 from weighbridge.checkpoint.model import Model, resolve
+from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
 from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
 from weighbridge.questions.estimator import Estimator, ended, remarked, with_launch_line
@@ -347,7 +348,7 @@ class Prepared:
             served: Any = w
             engine = named_engine(self.source.reference, self.model().parts[0], served)
             w = w.but(engine=engine) if engine else w
-        engine = engine or usual().name
+        engine = find_engine(engine).name if engine else usual().name
         named = w.quantization is not None or w.dtype is not None or task == "train"
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:

@@ -9,6 +9,7 @@ its own.
 ['qwen3-4b', 'bge-m3']
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from weighbridge._version import __version__
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
 
 SCHEMA = "weighbridge.together/1"
+SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # what a line starts in the background
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,21 @@ class Services(Shown):
         return tuple(self.usable.low - sum(expected[: n + 1]) for n in range(len(expected)))
 
     @property
+    def launches(self) -> tuple[str | None, ...]:
+        """The line that starts each. A server that serves all of them is started once, with the
+        largest numbers that one of them asks for."""
+        lines = [service.report.derived.get("launch") for service in self.services]
+        started = [found for line in lines if (found := SERVER.match(line or ""))]
+        if not started:
+            return tuple(lines)
+        largest = max(started, key=_numbers)
+        alone = [line and SERVER.sub("", line, count=1) for line in lines]
+        engines = [service.report.workload["engine"] for service in self.services]
+        first = engines.index(engines[lines.index(largest.string)])
+        alone[first] = f"{largest[0]}{alone[first]}"
+        return tuple(alone)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(line for s in self.services for line in s.report.warnings))
 
@@ -97,9 +114,13 @@ class Services(Shown):
                     "share": s.share,
                     "holds_bytes": s.holds._asdict(),
                     "left_bytes": left,
-                    "launch": s.report.derived.get("launch"),
+                    "launch": launch,
                     "report": s.report.to_dict(),
                 }
-                for s, left in zip(self.services, self.left, strict=True)
+                for s, left, launch in zip(self.services, self.left, self.launches, strict=True)
             ],
         }
+
+
+def _numbers(started: re.Match[str]) -> list[int]:
+    return [int(number) for number in re.findall(r"=(\d+)", started[1])]

@@ -77,8 +77,7 @@ def _form(service: Service) -> str:
 
 def _pastes(found: Services, words: Words) -> Iterator[Paste]:
     """Yield the line that starts each, where it has one."""
-    for service in found.services:
-        line = service.report.derived.get("launch")
+    for service, line in zip(found.services, found.launches, strict=True):
         if line and found.fits != "no":
             text = "\n".join(map(printable, line.splitlines()))
             name = printable(service.report.model.name)

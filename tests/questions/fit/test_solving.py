@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.render import RenderOptions, render
 from tests.cases import each, examples
 from weighbridge.errors import UsageError
 from weighbridge.questions.fit.search import SearchBounds, bare, largest
+from weighbridge.render import RenderOptions, render
 
 # A plain cache, windows beside it, chunks, latents, states: shapes that are small or known
 MODELS = ("qwen3-0.6b", "gemma-3-4b", "gpt-oss-20b", "llama-3.1-8b", "mamba-130m")
