@@ -436,3 +436,14 @@ def test_a_log_of_another_model_is_named(line, asked, named):
         "the log is of" in w and "Qwen/Qwen3-0.6B was asked" in w for w in found.warnings
     ) is (named)
     assert weighbridge.explain_oom(text).warnings == ()
+
+
+@pytest.mark.parametrize(("asked", "cached"), [({}, True), ({"method": "lora"}, False)])
+def test_a_step_of_training_has_no_cache_to_blame(asked, cached):
+    message = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.10 GiB. GPU 0 has a total "
+        "capacity of 23.64 GiB of which 1.00 GiB is free. Of the allocated memory 21.30 GiB is "
+        "allocated by PyTorch, and 650.00 MiB is reserved by PyTorch but unallocated."
+    )
+    told = weighbridge.explain_oom(message, "qwen3-4b", **asked)
+    assert ("kv_cache_too_big" in told.judged.others) == cached

@@ -44,7 +44,11 @@ def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, .
 def rejudged(
     reading: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]
 ) -> Judged:
-    """The cause, with what the model tells; what the message says or shows stays."""
+    """The cause, with what the model tells; what the message says or shows stays. A step of
+    training has no cache to be too big."""
+    if report.task == "train":
+        others = tuple(cause for cause in judged.others if cause != CAUSE_OF["kv_cache"])
+        judged = replace(judged, others=others)
     if judged.sure not in OPEN and judged.why != "one_tensor":
         return judged
     request = next((m for m in told if m.matches == "request"), None)

@@ -98,7 +98,7 @@ def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
             ("batch", "train", "batch_size", {"gpu": "a100-80gb:2", "shard": "fsdp2"}),
             ("seq-len", "qlora", "seq_len", {"gpu": "t4"}),
             ("seq-len", "train", "seq_len", {"gpu": "4090"}),
-            ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 640}),
+            ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 2048, "checkpointing": "none"}),
         ],
     ),
 )
@@ -214,7 +214,9 @@ def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
     less = [p for p in cards(parts().values()) if p.visible.bytes.low < room]
     rng = random.Random(1)
     for part in rng.sample(less, 2):
-        assert model.fit(gpu=part.id, **asked).fits != "yes", part.name
+        there = model.fit(gpu=part.id, **asked)
+        divided = "layers_on_card" in there.asked.report.derived
+        assert there.fits != "yes" or divided, part.name
 
 
 @pytest.mark.slow
@@ -225,7 +227,7 @@ def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
         [
             ("llama-3.1-8b", {"gpu": "t4", "for": "infer"}),
             ("llama-3.1-8b", {"gpu": "t4", "for": "infer", "engine": "vllm"}),
-            ("llama-3.1-8b", {"gpu": "4090", "for": "lora"}),
+            ("llama-3.1-8b", {"gpu": "4090", "for": "lora", "checkpointing": "none"}),
             ("llama-3.1-70b", {"gpu": "a100-80gb", "for": "load"}),
         ],
     ),
