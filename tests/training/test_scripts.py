@@ -6,8 +6,10 @@ import weighbridge
 from tests import trainer_lines
 from weighbridge.training.launching import TrainerRun, start, unwritten
 from weighbridge.training.scripts import WIDE, line
+from weighbridge.view.records import Note, Paste
+from weighbridge.view.scripts import shown, telling
 from weighbridge.view.scripts import start as started
-from weighbridge.view.scripts import telling
+from weighbridge.words import words_in
 from weighbridge.workload import Train
 
 TINY = {
@@ -123,3 +125,19 @@ def test_a_screen_has_three_lines_of_it():
 def test_an_argument_a_line_is_joined_where_there_is_room():
     text = '"""x\n\n    python train.py\n"""\n\n# What decides\nx = f(\n    a=1,\n    b=2,\n)\n\n# More\n'
     assert telling(text) == ("x = f(a=1, b=2)",)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "kind", "told"),
+    [
+        ("python train.py", "", Note, "then: python train.py"),
+        ("torchrun --nproc-per-node 4 train.py", "", Paste, "torchrun --nproc-per-node 4 train.py"),
+        ("python train.py", "--optimizer paged_adamw_8bit", Paste, "python train.py"),
+    ],
+)
+def test_what_starts_a_script_is_not_broken_in_two(command, flags, kind, told):
+    script = f'"""Train.\n\n    {command}\n"""\n\n# What decides\nx = f(\n    a=1,\n)\n'
+    _, last = shown(words_in("en"), "Run", script, flags)
+    assert isinstance(last, kind)
+    assert last.text.endswith(told)
+    assert kind is Note or last.text == told

@@ -31,8 +31,10 @@ def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block
     if say.page:
         return Paste(heading, safe, "python"), Note(say("script.start", start=start(safe)))
     typed = " ".join(filter(None, (flags, "--save train.py")))
-    note = say("script.save", flags=typed, start=start(safe))
-    return Paste(heading, "\n".join(telling(safe)), "python"), Note(note)
+    started = start(safe)
+    note = say("script.save", flags=typed, start=started)
+    last = Note(note) if len(note) <= WIDE else Paste(say("script.then", flags=typed), started)
+    return Paste(heading, "\n".join(telling(safe)), "python"), last
 
 
 def start(script: str) -> str:
