@@ -124,10 +124,9 @@ class RunSettings(Settings):
         "full",
         "selective",
         "offload",
-        help="What is computed again in backward. Default: none.",
-        default="none",
+        help="What is computed again in backward. Default: none; of adapters: full.",
         label_zh="重计算",
-        zh="反向时重新计算什么。默认 none(不重计算)。",
+        zh="反向时重新计算什么。默认 none(不重计算)；训练适配器时 full。",
     )
     use_reentrant: Bool = flag(
         label="Reentrant checkpoints",
