@@ -1,6 +1,7 @@
 """From a folder to a model: which files are chosen, what is told apart, what is refused."""
 
 import json
+import struct
 
 import pytest
 
@@ -290,6 +291,12 @@ def test_what_is_no_model():
 
 
 # GGUF
+
+
+def test_a_file_without_tensors_says_so(tmp_path):
+    (tmp_path / "none.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    with pytest.raises(weighbridge.BadFileError, match=r"none\.gguf: the file has no tensors"):
+        weighbridge.load(tmp_path / "none.gguf")
 
 
 def gguf(path, *, experts=False, split=None):

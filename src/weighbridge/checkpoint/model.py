@@ -387,6 +387,8 @@ def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprin
         return torch_modules.diffusers(config)
     if part.library == "timm":
         return torch_modules.timm(str(config["architecture"]))
+    if part.library == "gguf" and not part.tensors:
+        raise BadFileError("the file has no tensors")
     if not config.get("model_type"):
         raise BadFileError(f"{part.where} has no model_type: nothing says what it is a config of")
     if code is not None and "auto_map" in config:
