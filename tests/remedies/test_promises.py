@@ -531,15 +531,15 @@ def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
 
 
 @pytest.mark.slow
-def test_models_for_a_mac_are_ranked_in_files_of_llama_cpp():
+def test_models_for_a_card_are_ranked_in_files_of_its_engine():
     from weighbridge.questions.fit.ranking import models
     from weighbridge.questions.fit.request import asked as read
 
     rows = models(["llama-3.1-70b"], prepared, read({"gpu": "m3 max 64gb"})).rows
-    assert rows[0]["engine"] == "llama.cpp"
+    assert rows[0]["engine"] == "ollama"
     assert rows[0]["format"].startswith("Q")
     rows = models(["llama-3.1-70b"], prepared, read({"gpu": "a100-80gb"})).rows
-    assert rows[0]["engine"] == "transformers"
+    assert rows[0]["engine"] == "vllm"
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 
 from weighbridge.questions.requests import Requests
 from weighbridge.web.protocol import AskDesk
+from weighbridge.words import words_in
 
 ASKS = (
     {"task": "load", "model": "llama-3.1-8b", "workload": {"gpu": "3060"}},
@@ -133,7 +134,8 @@ def test_a_search_that_ends_at_the_model_says_so(desk, lang, end):
     assert first["text"].endswith(end)
     assert second["text"].startswith({"en": "as asked", "zh": "按所问"}[lang])
     pastes = [b for s in told["screen"]["sections"] for b in s if b["block"] == "paste"]
-    assert pastes[0]["heading"] == {"en": "Run it as asked", "zh": "按所问的设置运行"}[lang]
+    flags = f"--context {solved['value']}"
+    assert pastes[0]["heading"] == words_in(lang)("paste.change", flags=flags)
 
 
 # Messages of a run that was out of memory
