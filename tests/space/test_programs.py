@@ -50,7 +50,7 @@ def test_the_endpoints_have_names_that_say_what_they_do(client):
 def test_the_same_json_as_run(client):
     lines = "\n".join(map(json.dumps, REQUESTS))
     done = subprocess.run(
-        [sys.executable, "-m", "weighbridge", "run", "-"],
+        [sys.executable, "-m", "weighbridge", "run", "-", "--keep-going"],
         input=lines,
         capture_output=True,
         text=True,
