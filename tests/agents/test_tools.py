@@ -428,6 +428,8 @@ def test_several_models_on_one_card(answers):
     assert [s["model"] for s in found.numbers["services"]] == ["gpt2", "bge-m3"]
     assert "fit at once" in found.text
     assert answers.call("infer", {**asked, "response_format": "json"}).text.startswith("{")
+    shorter = answers.call("infer", {**asked, "context": 512}).numbers["services"]
+    assert ["ollama serve" in s["launch"] for s in shorter] == [True, False]
 
 
 @pytest.mark.parametrize(

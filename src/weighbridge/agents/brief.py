@@ -250,10 +250,10 @@ def of_services(found: Services) -> tuple[str, Numbers]:
                     "holds_bytes": s.holds.expected,
                     "left_bytes": left,
                     "share": s.share,
-                    "launch": s.report.derived.get("launch"),
+                    "launch": launch,
                 }
             )
-            for s, left in zip(found.services, found.left, strict=True)
+            for s, left, launch in zip(found.services, found.left, found.launches, strict=True)
         ],
         "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
     }
