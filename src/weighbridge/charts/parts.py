@@ -35,7 +35,7 @@ STYLES = {
     "cuda_graphs": SECOND + 5,
     "communication": SECOND + 6,
 }
-KEPT = "activations"  # which are never among the others
+KEPT = view.KEPT.removeprefix("part.")
 LEAST = 100  # a part below the hundredth of the fullest bar is among the others
 Sums = Counter[str]
 

@@ -6,7 +6,7 @@ change has (report/verdict.py). Where nothing helps, the question to ask next st
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.view import scripts
 from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, Paste
@@ -72,7 +72,7 @@ def grid(answer: ShownAnswer, remedies: "Iterable[Remedy]") -> Grid | None:
 
 
 def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
-    flags = printable(remedy.flags or settings(remedy))
+    flags = printable(remedy.flags or settings(remedy.change))
     cost = (
         short(printable(remedy.cost))
         if answer.full or remedy.price is None
@@ -88,9 +88,9 @@ def held(remedy: "Remedy") -> int:
     return remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
 
 
-def settings(remedy: "Remedy") -> str:
-    """Write the changed settings as options of our own command line."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in remedy.change.items())
+def settings(change: Mapping[str, Any]) -> str:
+    """Write changed settings as options of our own command line."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in change.items())
 
 
 def short(cost: str) -> str:
@@ -108,7 +108,7 @@ def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
     with what writes it; () where there is nothing."""
     if not remedy.paste:
         return ()
-    flags = printable(remedy.flags or settings(remedy))
+    flags = printable(remedy.flags or settings(remedy.change))
     heading = answer.say("paste.change", flags=flags)
     if scripts.is_script(remedy.paste):
         return scripts.shown(answer.say, heading, remedy.paste, flags)

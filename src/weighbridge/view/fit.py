@@ -11,7 +11,7 @@ from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view import ladder, scripts
 from weighbridge.view.answer import mark
-from weighbridge.view.changes import few, language
+from weighbridge.view.changes import few, language, settings
 from weighbridge.view.records import (
     Action,
     Block,
@@ -335,8 +335,7 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
         heading = words("paste.change", flags=printable(flags(first)))
     if fit.solved is not None and fit.solved.launch and fit.solved.workload:
         text = fit.solved.launch
-        set_so = (f"--{n.replace('_', '-')} {value}" for n, value in fit.solved.workload.items())
-        heading = words("paste.change", flags=" ".join(set_so))
+        heading = words("paste.change", flags=settings(fit.solved.workload))
     elif fit.fits == "yes" and fit.asked.report is not None:
         text = fit.asked.report.derived.get("launch")
     if not text:
