@@ -369,6 +369,39 @@ def test_no_cheaper_single_change_is_left_out(model, task, workload):
             assert any(within(r, move, found) for r in told), move.change
 
 
+LEFT = [
+    (model, {"gpu": gpu, **settings})
+    for model, every in {
+        "qwen3-0.6b": (
+            {"precision": "fp32"},
+            {"precision": "bf16"},
+            {"shard": "zero2"},
+            {"shard": "zero3"},
+            {"method": "lora"},
+            {"framework": "trl", "batch_size": 8},
+        ),
+        "llama-3.1-8b": ({}, {"method": "lora"}, {"method": "qlora"}),
+        "qwen3-30b-a3b": ({}, {"method": "lora"}, {"method": "qlora"}),
+    }.items()
+    for settings in every
+    for gpu in ("3060", "3060:4")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "workload"), each(3, LEFT), ids=str)
+def test_what_surely_remains_after_a_change_of_ranks_does(model, workload):
+    """The bytes that a change is said to leave are there in its answer."""
+    case = case_of(model, "train", workload)
+    for move in moves(case):
+        if move.kind not in ("sharding", "offload", "precision", "upcast", "quantization"):
+            continue
+        found = asked(MoveSet((), case), (move,))
+        if found is not None:
+            every = (sum(c.bytes.low for c in phase.components) for phase in found.case._phases)
+            assert case.least((move,)) <= max(every), move.change
+
+
 def within(remedy, move, found):
     """Whether a remedy is that change, or one that is as cheap, of its kind or smaller."""
     if dict(remedy.change) == dict(move.change):

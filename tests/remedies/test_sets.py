@@ -433,6 +433,26 @@ def test_of_devices_those_are_asked_that_fit_by_count(world):
     assert world.world.asked == (), "30 times four GiB, and six, are too much"
 
 
+@pytest.mark.parametrize(
+    ("task", "shares", "tried"),
+    [
+        ("train", (0.99, 0.9, 0.5), 1),  # the first takes next to nothing away
+        ("train", (0.98, 0.97, 0.5), 2),  # nor does the second, beside the first
+        ("train", (0.98, 0.9, 0.5), 3),
+        ("infer", (0.99, 0.97, 0.5), 3),  # a server fills what it is given
+    ],
+)
+def test_devices_that_share_next_to_nothing_are_not_joined_by_more(world, task, shares, tried):
+    everything = frozenset(("*",))
+    more = tuple(
+        move("more", 60, graded=True, change={"step": share}, touches=everything)
+        for share in shares
+    )
+    found = world(task, devices=more, least=1.0)
+    assert world.world.counted == (("more",),) * tried
+    assert [r.change for r in found] == ([{"step": 0.5}] if tried == 3 else [])
+
+
 @pytest.mark.parametrize(("share", "asked"), [(0.91, True), (0.96, False)])
 def test_sets_that_are_guessed_to_take_a_seventh_more_than_a_device_are_not_asked(
     world, share, asked

@@ -26,6 +26,7 @@ from weighbridge.remedies.sets import (
     matters,
     may_do,
     surely,
+    tried,
     within,
 )
 from weighbridge.remedies.written import flags
@@ -265,17 +266,23 @@ class Search:
         large = questions(self.case) < ASKS[self.case.task]
         without = bool(self.good)
         able = (move for move in devices(self.case) if not hopeless(self.case, (move,)))
-        kinds_found: set[str] = set()
+        root = MoveSet((), self.case)
+        done: set[str] = set()  # kinds of which no more are tried
+        held = root.held  # by so many devices as were tried before
         for move in islice(able, 1 if large else None):
-            if move.kind in kinds_found:
+            if move.kind in done:
                 continue
             self._tells((move,))
             # A larger device is chosen by what is needed; of several the share is found by asking
             shares = move.kind != "larger device"
-            node = (surely if shares else asked)(MoveSet((), self.case), (move,))
+            node = (tried if shares else asked)(root, (move,))
             if node is not None and node.fits == "yes":
-                kinds_found.add(move.kind)
+                done.add(move.kind)
                 self.good.append(node)
+            elif node is not None and shares and self.case.task in SLOW:
+                if node.held > HELPS * held:
+                    done.add(move.kind)  # they share next to nothing
+                held = node.held
         if not without and self.case.task in SLOW and not large:
             self.good += together(self.case, [node.moves for node in self.good])
 

@@ -2,6 +2,7 @@
 
     asked(parent, added)      the answer with these changes
     counted(parent, added)    what it takes at least, sooner: for searches alone, never told
+    tried(parent, added)      the answer; the count alone, where it does not surely fit by that
     surely(parent, added)     the answer, where it surely fits
 
 What does not surely fit by count does not in full, either: tensors are the same, and what an
@@ -91,13 +92,18 @@ def changed(some: Iterable[Move]) -> Mapping[str, Any]:
     return settings
 
 
-def surely(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
-    """Ask the changed question, by count first; None where it does not surely fit."""
+def tried(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
+    """Count what the changed question takes, and ask it where that surely fits."""
     if parent.case.count_least is not None:
         least = counted(parent, added)
         if least is None or least.fits != "yes":
-            return None
-    node = asked(parent, added)
+            return least
+    return asked(parent, added)
+
+
+def surely(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
+    """Ask the changed question, by count first; None where it does not surely fit."""
+    node = tried(parent, added)
     return node if node is not None and node.fits == "yes" else None
 
 

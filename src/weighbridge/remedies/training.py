@@ -58,8 +58,10 @@ OF_RANKS = {
     "zero3": ("weights", "gradients", "optimizer_states", "master_weights", "temporaries"),
 }
 OF_RANKS["fsdp2"] = OF_RANKS["zero3"]
-# Every rank surely has all weights under ZeRO-2, in 16 bits where they were in 32
-WHOLE: Mapping[str, Mapping[str, float]] = {"zero2": {"weights": 0.4}}
+SHARERS = ("fsdp2", "zero3")  # whose ranks have a share of the weights each, others all of them
+LITTLE_LESS = (
+    0.9  # what surely remains of what is as it was; the rest is for what is padded (assumed)
+)
 SHARDED: Mapping[str, tuple[str, ...]] = {
     "states and gradients shared": ("zero2",),
     "everything shared": ("fsdp2", "zero3"),
@@ -98,7 +100,7 @@ def _releases(case: RemedyCase) -> Iterator[Move]:
     form = str(case.effective.get("quantization") or "")
     if not case.free("engine_version") or not form.startswith(BITSANDBYTES):
         return
-    if not case.tensors < case.apart <= MOST_APART:
+    if not _stacked(case) or case.apart > MOST_APART:
         return
     bits = formats.BITS["bnb-int8" if form.startswith("bnb-") else "nf4"]
     yield Move(
@@ -258,10 +260,23 @@ def _bases(case: RemedyCase) -> Iterator[Move]:
             change={"quantization": form},
             cost=prices.CHANGES[name],
             touches=frozenset(("weights",)),
-            leaves={"weights": formats.BITS[form] / formats.width(case)},
-            keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
+            leaves={"weights": _packed(case, formats.BITS[form])},
+            keeps={"weights": _packed(case, formats.BITS[form] + 1)},
             alone=form != "nf4",
         )
+
+
+def _packed(case: RemedyCase, bits: float) -> float:
+    """Return the share of the weights that remains where linears take so many bits each. Experts in
+    stacks stay as they are: what a token does not use is theirs alone."""
+    model, share = case.report.model, bits / formats.width(case)
+    idle = 1 - model.active_parameters / model.parameters if _stacked(case) else 0.0
+    return share + (1 - share) * idle
+
+
+def _stacked(case: RemedyCase) -> bool:
+    """Tell whether experts are in stacks, which bitsandbytes leaves as they are."""
+    return case.tensors < case.apart
 
 
 def _adapters(case: RemedyCase) -> Iterator[Move]:
@@ -318,9 +333,17 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
                     cost=cost,
                     touches=ALL,
                     keeps=keeps,
-                    leaves=WHOLE.get(kind, {}),
+                    leaves=_left(case, kind),
                     beside=OWN_PRECISION if kind.startswith("zero") else frozenset(),
                 )
+
+
+def _left(case: RemedyCase, shard: str) -> Mapping[str, float]:
+    """Return what a rank surely has of the weights, in 16 bits where they were in 32, and of what
+    its own sequences take."""
+    whole = LITTLE_LESS * min(1, 16 / formats.width(case))
+    own = dict.fromkeys(STEPS, NARROWED["activations"])
+    return {"weights": whole / case.count if shard in SHARERS else whole, **own}
 
 
 def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
@@ -345,13 +368,16 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
     ):
         if change:
             cost = prices.CHANGES[name]
-            keeps = AWAY[name]
+            left = dict(_left(case, str(change.get("shard", shard))))
+            if change["offload"] == "params":
+                del left["weights"]
             yield Move(
                 kind="offload",
                 change=change,
                 cost=cost,
                 touches=ALL,
-                keeps=keeps,
+                leaves=left,
+                keeps=AWAY[name],
                 beside=NO_STATES,
             )
 
