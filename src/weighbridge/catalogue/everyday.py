@@ -330,7 +330,10 @@ def _spelled(name: str) -> CatalogueEntry | None:
     key = _key(name)
     spelled = NAMES.get(name) or (_keys().get(key) if key else None)
     if spelled is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
-        mixtures = [n for k, n in _keys().items() if re.fullmatch(rf"{re.escape(key)}a\d.*", k)]
+        start = f"{key}a"  # and a number behind it: the active size
+        mixtures = [
+            n for k, n in _keys().items() if k.startswith(start) and k[len(start) :][:1].isdigit()
+        ]
         plain = [n for n in mixtures if not _without_form(n)[1]]  # of -fp8 and the same in 16 bits
         spelled = plain[0] if len(plain) == 1 else None
     return None if spelled is None else catalogue.find(spelled)
