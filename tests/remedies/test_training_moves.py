@@ -186,7 +186,7 @@ def test_a_frozen_base_in_fewer_bits():
 
 
 def test_of_a_base_whose_experts_are_in_stacks_those_stay():
-    """Of a million numbers a token uses a fourth: three fourths are surely of experts."""
+    """Experts are three fourths of a model of which a token uses a fourth, and they stay."""
     question = case("train", method="lora", pinned=("method",))
     question.report.model.active_parameters = 250_000
     for tensors, apart, leaves in ((323, 995, 13 / 16), (323, 323, 4 / 16), (0, 0, 4 / 16)):
