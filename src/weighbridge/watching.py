@@ -7,11 +7,17 @@ A search tells what it tries before it does, and asks whether its answer is stil
 step asks at its ends, several times in a tenth of a second. Where nobody wants it, NotWantedError
 ends it. A watch that `keeps` what was found has it returned instead, after Ctrl-C too, and says so:
 `stopped`. A watch is of one thread: another one that it starts is not watched.
+
+    with heard(show):
+        model.train(gpu="4090")
+
+Who hears is told the parts of an answer that are known before it, each as a whole answer so far.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, Protocol
 
 
 class NotWantedError(Exception):
@@ -72,6 +78,31 @@ def kept() -> Iterator[None]:
         if watch is None or not watch.keeps:
             raise
         watch.stopped = True
+
+
+class Hears(Protocol):
+    """Takes what is known of an answer before it has ended; `least` is that of which bytes are a
+    lower bound, and which is no answer."""
+
+    def __call__(self, found: Any, /, *, least: bool = False) -> None: ...
+
+
+_HEARS: ContextVar[Hears | None] = ContextVar("hears", default=None)
+
+
+@contextmanager
+def heard(hears: Hears | None) -> Iterator[None]:
+    """Tell `hears` the parts of all that is answered inside; None hears nothing."""
+    before = _HEARS.set(hears)
+    try:
+        yield
+    finally:
+        _HEARS.reset(before)
+
+
+def hearing() -> Hears | None:
+    """Return who hears parts of answers."""
+    return _HEARS.get()
 
 
 def stopped() -> bool:

@@ -18,6 +18,10 @@ def staying():
     return False
 
 
+def unheard(part):
+    pytest.fail("nobody has asked for parts")
+
+
 class Thread:
     """A process of these tests: a thread, which ends with its line."""
 
@@ -39,10 +43,13 @@ class Slow:
 
     def __init__(self):
         self.asked, self.let, self.ends = [], threading.Event(), False
+        self.parts = []
 
-    def answer(self, line):
+    def answer(self, line, tell=None):
         self.asked.append(json.loads(line))
         assert self.let.wait(20)
+        for part in self.parts if tell else ():
+            tell(part)
         if self.ends:
             raise OSError("the process ends")
         return {"told": self.asked[-1]}
@@ -60,11 +67,11 @@ class Room:
         self.begun.append(Thread(made(), its))
         return DeskProcess(self.begun[-1], ours)
 
-    def ask(self, ask, gone=staying):
+    def ask(self, ask, gone=staying, tell=unheard):
         """The place for an answer, on its way."""
         found = []
         line = json.dumps(ask).encode()
-        thread = threading.Thread(target=lambda: found.append(self.desks.answer(line, gone)))
+        thread = threading.Thread(target=lambda: found.append(self.desks.answer(line, gone, tell)))
         thread.start()
         return found, thread
 
@@ -195,6 +202,17 @@ def test_what_is_not_worked_out_ahead(line):
     assert unsearched(line) is None
 
 
+def test_parts_are_told_before_the_answer_and_to_who_asked_alone(room):
+    here = room(1)
+    heard = []
+    found, thread = here.ask({"task": "form"}, tell=heard.append)
+    until(lambda: here.begun and here.begun[0].desk.asked)
+    here.begun[0].desk.parts = [{"part": 1}, {"part": 2}]
+    here.begun[0].desk.let.set()
+    assert told(found, thread) == {"told": {"task": "form"}}
+    assert heard == [b'{"part": 1}', b'{"part": 2}']
+
+
 def test_as_many_as_the_machine_has(monkeypatch):
     for cores, count in ((None, 2), (1, 2), (3, 3), (64, 4)):
         monkeypatch.setattr(rooms.os, "cpu_count", lambda cores=cores: cores)
@@ -207,14 +225,14 @@ def test_processes_answer_and_end():
     desks.begin()
     try:
         line = json.dumps({"task": "load", "model": "gpt2"}).encode()
-        answer = json.loads(desks.answer(line, staying))
+        answer = json.loads(desks.answer(line, staying, unheard))
         assert answer["report"]["model"]["name"] == "gpt2"
         heavy = {"task": "fit", "model": "deepseek-v3", "workload": {"gpu": "h100:8"}}
         begun, left = time.monotonic(), time.monotonic() + 0.5
-        gone = desks.answer(json.dumps(heavy).encode(), lambda: time.monotonic() > left)
+        gone = desks.answer(json.dumps(heavy).encode(), lambda: time.monotonic() > left, unheard)
         assert gone is None
         assert time.monotonic() - begun < 5
-        assert json.loads(desks.answer(line, staying)) == answer
+        assert json.loads(desks.answer(line, staying, unheard)) == answer
     finally:
         desks.close()
     assert all(seat._running is None for seat in desks._all)

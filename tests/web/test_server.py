@@ -28,8 +28,11 @@ class Here:
     def __init__(self):
         self._desk = AskDesk(offline=True)
 
-    def answer(self, line, gone):
-        return json.dumps(self._desk.answer(line)).encode()
+    def answer(self, line, gone, tell):
+        def part(known):
+            tell(json.dumps(known).encode())
+
+        return json.dumps(self._desk.answer(line, part)).encode()
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,19 @@ def test_an_ask_is_answered_as_the_desk_answers_it(server):
     assert json.loads(body)["error"]["code"] == 2
 
 
+def test_parts_are_lines_before_the_answer(server):
+    ask = {"task": "load", "model": "llama-3.1-70b", "workload": {"gpu": "4090"}}
+    answer, body = send(server, "POST", below(server, "ask"), json.dumps(ask), own(server))
+    assert answer.headers["Content-Type"] == "application/json"
+    asked = json.dumps({**ask, "view": {"parts": True}})
+    answer, lines = send(server, "POST", below(server, "ask"), asked, own(server))
+    assert answer.headers["Content-Type"] == "application/jsonl"
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    *parts, last = map(json.loads, lines.splitlines())
+    assert last == json.loads(body)
+    assert parts and all(part.keys() == {"part"} for part in parts)
+
+
 def test_headers_keep_others_out(server):
     for method, path in (("GET", ""), ("GET", "none"), ("POST", "ask")):
         answer, _ = send(server, method, below(server, path), ASK, own(server))
@@ -203,7 +219,7 @@ class Slow:
     def __init__(self):
         self.let, self.began, self.left = threading.Event(), threading.Event(), threading.Event()
 
-    def answer(self, line, gone):
+    def answer(self, line, gone, tell):
         self.began.set()
         until = time.monotonic() + 20
         while not self.let.is_set():

@@ -18,9 +18,10 @@ class Searching:
     def __init__(self, *, ours):
         assert not ours
 
-    def answer(self, line):
+    def answer(self, line, tell):
         for _ in range(3):
             go_on()
+        tell({"part": "显"})
         return {"said": line, "名": "显存"}
 
 
@@ -34,16 +35,18 @@ def answer(monkeypatch):
 
 
 def test_what_is_wanted_is_answered(answer):
-    told = answer("a", lambda: True)
+    parts = []
+    told = answer("a", lambda: True, parts.append)
     assert json.loads(told) == {"said": "a", "名": "显存"}
     assert "显存" in told
+    assert parts == ['{"part": "显"}']
 
 
 def test_what_nobody_wants_any_more_is_null_and_the_next_is_answered(answer):
     said = iter((True, False))
-    assert answer("a", lambda: next(said)) == "null"
+    assert answer("a", lambda: next(said), pytest.fail) == "null"
     assert next(said, "asked twice") == "asked twice"
-    assert json.loads(answer("b", lambda: True))["said"] == "b"
+    assert json.loads(answer("b", lambda: True, [].append))["said"] == "b"
 
 
 def test_what_was_given_up_is_no_error_of_a_request():

@@ -28,14 +28,17 @@ from weighbridge.questions.opening import following, inventory, live
 from weighbridge.questions.question import Asked, ModelQuestion, one_model, question, serving
 from weighbridge.records import dataclass, field, replace
 from weighbridge.report import Report
+from weighbridge.watching import Hears, heard, hearing
 
 if TYPE_CHECKING:
     from weighbridge.estimate.limits import Setting
     from weighbridge.report.fit import Fit, Ranking
+    from weighbridge.report.verdict import Remedy
     from weighbridge.workload import Infer, Load, Train
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
+LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has made
@@ -183,9 +186,15 @@ class Prepared:
         """
         estimator = self._estimator(question, beside or {})
         w = estimator.question.workload
+        hears = hearing()
+
+        def part(known: Report, *, least: bool = False) -> None:
+            if hears is not None:
+                hears(remarked(known, question, w), least=least)
+
         with following(self.given):
             try:
-                report = self._helped(estimator, remedies, pinned)
+                report = self._helped(estimator, remedies, pinned, part if hears else None)
             except NotServedError as error:
                 if question.task != "infer":
                     raise
@@ -224,9 +233,19 @@ class Prepared:
         model = self.model(base_model=question.workload.base_model)
         return Estimator(question, model, models, vars(self).get("_answers"))
 
-    def _helped(self, estimator: Estimator, remedies: bool, pinned: Iterable[str] | None) -> Report:
-        """The answer, with what would make it fit where it does not."""
+    def _helped(
+        self,
+        estimator: Estimator,
+        remedies: bool,
+        pinned: Iterable[str] | None,
+        part: Hears | None,
+    ) -> Report:
+        """The answer, with what would make it fit where it does not. `part` is told what is known
+        before: the least that a long run takes, where nothing else is asked for, and each remedy.
+        """
         task, workload = estimator.question.task, estimator.question.workload
+        if part and not remedies and estimator.counts and estimator.followed() > LONG:
+            part(estimator.least(workload), least=True)
         report = estimator(workload)
         if not remedies or report.verdict is None:
             return report
@@ -258,7 +277,12 @@ class Prepared:
             tensors=estimator.followed(),
             apart=estimator.followed(UNMERGED),
         )
-        return ended(replace(report, remedies=search(case)))
+
+        def hears(known: "tuple[Remedy, ...]") -> None:
+            if part is not None:
+                part(replace(report, remedies=known))
+
+        return ended(replace(report, remedies=search(case, hears=hears if part else None)))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""
@@ -320,7 +344,10 @@ class Prepared:
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
-        return fit(remembering, replace(read_fit(settings), helped=remedies), self._sized)
+        hears = hearing()
+        with heard(None):  # of the one answer, and not of those that it is made of
+            request = replace(read_fit(settings), helped=remedies)
+            return fit(remembering, request, self._sized, hears)
 
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.

@@ -9,9 +9,15 @@ remedy's numbers are those that the changed question gives. Changes come cheapes
 Where no single cheap change fits, sets of two and then of three are tried.
 """
 
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
 from weighbridge.records import replace
 from weighbridge.remedies.case import RemedyCase, said
 from weighbridge.report.verdict import Remedy
+
+if TYPE_CHECKING:
+    from weighbridge.remedies.sets import MoveSet
 
 __all__ = ["RemedyCase", "said", "search"]
 
@@ -20,9 +26,15 @@ ALL = -1  # layers, as llama.cpp counts them
 MOST = 6  # remedies of one answer
 
 
-def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
+def search(
+    case: RemedyCase,
+    *,
+    most: int = MOST,
+    hears: Callable[[tuple[Remedy, ...]], None] | None = None,
+) -> tuple[Remedy, ...]:
     """Find changes that make a question fit, the cheapest first; none where no device was named, or
-    where it fits and runs as asked."""
+    where it fits and runs as asked. `hears` is told all that are known each time that one more is:
+    some of them may not be among those that are returned."""
     report = case.report
     if report.verdict is None:
         return ()
@@ -42,9 +54,15 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
         return lacking
     enough = any(remedy.fits == "yes" for remedy in lacking)
     known = {remedy.flags for remedy in lacking}
-    found = map(told, Search(case, most, only=LENGTH if enough else None, root=first).run())
-    both = (*lacking, *(remedy for remedy in found if remedy.flags not in known))
-    return tuple(sorted(both, key=lambda remedy: remedy.fits != "yes"))
+
+    def joined(found: "Iterable[MoveSet]") -> tuple[Remedy, ...]:
+        others = (remedy for remedy in map(told, found) if remedy.flags not in known)
+        return tuple(sorted((*lacking, *others), key=lambda remedy: remedy.fits != "yes"))
+
+    looking = Search(case, most, only=LENGTH if enough else None, root=first)
+    if hears is not None:
+        looking.hears = lambda good: hears(joined(good))
+    return joined(looking.run())
 
 
 def _whole(case: RemedyCase) -> RemedyCase:

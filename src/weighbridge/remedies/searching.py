@@ -6,7 +6,7 @@ set leaves as it is may be too large by itself: then nobody is asked, and only l
 What is guessed not to fit surely is counted, and asked in full where the count leaves it open.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count, islice
 
@@ -69,6 +69,7 @@ class Search:
         self._short: set[Hashable] = set()  # counts of what did not surely fit in full
         self._least: dict[frozenset[tuple[str, str]], MoveSet | None] = {}
         self.good: list[MoveSet] = []
+        self.hears: Callable[[tuple[MoveSet, ...]], None] | None = None  # is told of each of them
         self.maybe: list[MoveSet] = []
         self._queue: list[tuple[bool, float, int, MoveSet, tuple[Move, ...]]] = []
         self._order = count()
@@ -179,7 +180,7 @@ class Search:
         if node.fits == "unknown":
             self._unsure_of.add(facts_of(node.moves))
         if node.fits == "yes":
-            self.good.append(node)
+            self._found(node)
         elif node.held <= HELPS * parent.held or any(move.kind == "engine" for move in added):
             self.maybe += [node] if node.fits == "unknown" else []
             self._grow(node, ())
@@ -278,13 +279,19 @@ class Search:
             node = (tried if shares else asked)(root, (move,))
             if node is not None and node.fits == "yes":
                 done.add(move.kind)
-                self.good.append(node)
+                self._found(node)
             elif node is not None and shares and self.case.task in SLOW:
                 if node.held > HELPS * held:
                     done.add(move.kind)  # they share next to nothing
                 held = node.held
         if not without and self.case.task in SLOW and not large:
-            self.good += together(self.case, [node.moves for node in self.good])
+            for node in together(self.case, [node.moves for node in self.good]):
+                self._found(node)
+
+    def _found(self, node: MoveSet) -> None:
+        self.good.append(node)
+        if self.hears is not None:
+            self.hears(tuple(self._chosen()))
 
     def _chosen(self) -> Iterator[MoveSet]:
         """Yield the cheapest first, without those that another one beats, of different kinds."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.checkpoint.model import UNREAD
 from weighbridge.view.answer import headline, margin
 from weighbridge.view.parts import bar
-from weighbridge.view.records import Lines, Paste, Screen, Section
+from weighbridge.view.records import Headline, Lines, Paste, Screen, Section
 from weighbridge.view.shown import ShownAnswer, ShownPage, shown
 from weighbridge.wording import printable, redacted
 from weighbridge.words import words_in
@@ -43,10 +43,12 @@ def screen(
 ) -> Screen:
     """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
     names no options of the command line where it has its own, and says nothing of changes that
-    nobody has looked for."""
+    nobody has looked for; of what is a lower bound it has a bar without a verdict."""
     words, sought = words_in(lang, page=page is not None), page is None or page.sought
     answer = shown(report, words, unit, full=details, sought=sought)
     task = import_module(f"weighbridge.view.{report.task}")
+    if page is not None and page.least:
+        return Screen(task.title(answer), (_least(answer),), lang=lang)
     sections = (_answer(answer), *_named(task.sections, answer))
     return Screen(
         title=task.title(answer),
@@ -63,6 +65,14 @@ def _answer(answer: ShownAnswer) -> Section:
     head = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count
     return (head,) if bare else (head, bar(answer, margin=margin(answer)))
+
+
+def _least(answer: ShownAnswer) -> Section:
+    """Return what stands until the answer is known: what it takes at least, and that it is run."""
+    size = answer.sizes.of(answer.peak.low)
+    head = Headline(answer.say("least", size=size), answer.say("least.runs"))
+    drawn = bar(answer, margin="")
+    return head, drawn._replace(low=drawn.total, high=drawn.total)
 
 
 def _named(

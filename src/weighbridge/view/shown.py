@@ -59,6 +59,7 @@ class ShownPage(NamedTuple):
     """An answer on a page, which names no options where it has its own words."""
 
     sought: bool = True  # whether changes that help were looked for
+    least: bool = False  # what it takes at least, before the answer is known
 
 
 class ShownAnswer(NamedTuple):

@@ -23,6 +23,7 @@ class AnswerView(NamedTuple):
     details: bool = False
     explain: bool = False
     svg: bool = False  # with a picture beside it
+    parts: bool = False  # with parts of the answer before it, as they are known
 
     @property
     def look(self) -> RenderOptions:
@@ -42,7 +43,7 @@ def view_of(view: Any) -> AnswerView:
     choices = {name: value for name, value in view.items() if value is not None}
     _one_of(choices, "lang", LANGUAGES)
     _one_of(choices, "unit", SHOWN)
-    for name in ("details", "explain", "svg"):
+    for name in ("details", "explain", "svg", "parts"):
         if not isinstance(choices.get(name, False), bool):
             raise UsageError(f"view.{name} is true or false, not {shown(choices[name])}")
     return AnswerView(**choices)

@@ -15,12 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.requests import failed, parsed
 from weighbridge.records import NamedTuple
 from weighbridge.units import KIB
+
+if TYPE_CHECKING:
+    from weighbridge.web.protocol import Tell
 
 FEWEST, MOST = 2, 4  # processes
 TICK = 0.02  # seconds after which is looked whether who asked has left
@@ -29,12 +32,13 @@ SHORT = 64 * KIB  # bytes of an ask that makes another process ready
 SEARCHED = ("fit", "load", "infer", "train")  # tasks that look for what helps
 PRELOADED = ["weighbridge.web.protocol", "weighbridge.web.form", "weighbridge.questions.requests"]
 ASKED, READIED = b"?", b"-"  # what a process does with a line: answer it, or be ready for it
+PART, WHOLE = b"+", b"="  # what it says: something of the answer, or all of it
 
 
 class Desk(Protocol):
-    """Who answers: a line of JSON for a line."""
+    """Who answers a line, and tells parts of the answer before."""
 
-    def answer(self, line: bytes) -> dict[str, Any]: ...
+    def answer(self, line: bytes, tell: "Tell | None" = None) -> dict[str, Any]: ...
 
 
 class DeskProcess(NamedTuple):
@@ -64,14 +68,17 @@ class Desks:
         self._all = tuple(self._free)
         self._change = threading.Condition()
 
-    def answer(self, line: bytes, gone: Callable[[], bool]) -> bytes | None:
-        """Return the answer as JSON; None where who asked has left meanwhile."""
+    def answer(
+        self, line: bytes, gone: Callable[[], bool], tell: Callable[[bytes], None]
+    ) -> bytes | None:
+        """Return the answer as JSON; None where who asked has left meanwhile. `tell` is called with
+        the JSON of each part that is known before."""
         seat = self._taken(gone)
         if seat is None:
             return None if gone() else _told("the answers before this one take too long: ask again")
         stayed = False
         try:
-            found = seat.ask(line, gone, self._ready)
+            found = seat.ask(line, gone, tell, self._ready)
             stayed = found is not None
             return found
         finally:
@@ -122,18 +129,25 @@ class _Seat:
         self._running: DeskProcess | None = None
 
     def ask(
-        self, line: bytes, gone: Callable[[], bool], meanwhile: Callable[[bytes], None]
+        self,
+        line: bytes,
+        gone: Callable[[], bool],
+        tell: Callable[[bytes], None],
+        meanwhile: Callable[[bytes], None],
     ) -> bytes | None:
         """Return its answer; where who asked leaves, the process ends, and the answer is None."""
         try:
             to = self._sent(ASKED + line)
             if not to.poll(TICK) and len(line) <= SHORT:
                 meanwhile(line)
-            while not to.poll(TICK):
-                if gone():
-                    self.stop()
-                    return None
-            return to.recv_bytes()
+            while to.poll(TICK) or not gone():
+                if to.poll():
+                    said = to.recv_bytes()
+                    if said[:1] == WHOLE:
+                        return said[1:]
+                    tell(said[1:])
+            self.stop()
+            return None
         except (EOFError, OSError):
             self.stop()
             return _told("the process that answered ended: it may have run out of memory")
@@ -194,12 +208,16 @@ def _worked(line: Connection, made: Callable[[], Desk]) -> None:
 
 def serve(line: Connection, desk: Desk) -> None:
     """Answer every line until there are no more."""
+
+    def tell(part: dict[str, Any]) -> None:
+        line.send_bytes(PART + json.dumps(part).encode())
+
     with line, suppress(EOFError, OSError):
         while True:
             said = line.recv_bytes()
             todo, asked = said[:1], said[1:]
             if todo == ASKED:
-                line.send_bytes(json.dumps(desk.answer(asked)).encode())
+                line.send_bytes(WHOLE + json.dumps(desk.answer(asked, tell)).encode())
             elif (first := unsearched(asked)) is not None:
                 desk.answer(first)
 

@@ -4,6 +4,9 @@
     -> {"report": <what `weighbridge run` prints>, "screen": {...}, "command": "weighbridge ..."}
     or {"error": {"code": 2, "message": "..."}}, or {"need": {"bytes": 1048576}} of a dropped file
 
+Where the view asks for `parts`, what is known so far comes first, as {"part": <an answer>}: each
+takes the place of the one before it, and the answer that of the last.
+
 `docs/web.md` lists the tasks. A token is used for one ask: nothing here holds it, and no answer
 repeats it.
 """
@@ -19,6 +22,7 @@ from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, set
 from weighbridge.records import NamedTuple
 from weighbridge.render import screen_of
 from weighbridge.view.shown import ShownPage
+from weighbridge.watching import heard
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
 
+Tell = Callable[[dict[str, Any]], None]
 MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 BETWEEN = re.compile(r"(?<=[\u4e00-\u9fff)]) (?=[\u4e00-\u9fff])")
@@ -57,7 +62,6 @@ class AskDesk:
         self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=ours)
         self._dropped = Dropped()
         self._tasks: Mapping[str, Callable[[dict[str, Any], str | None], dict[str, Any]]] = {
-            **dict.fromkeys(BESIDE, self._answered),
             "compare": self._compared,
             "oom": self._explained,
             "export": self._exported,
@@ -66,45 +70,69 @@ class AskDesk:
             **dict.fromkeys(("gpus", "models", "accuracy"), _table),
         }
 
-    def answer(self, line: str | bytes) -> dict[str, Any]:
-        """Return the answer to an ask, or the error that takes its place."""
+    def answer(self, line: str | bytes, tell: Tell | None = None) -> dict[str, Any]:
+        """Return the answer to an ask, or the error that takes its place. `tell` is called with
+        parts of it before, where the ask is for them."""
         try:
             ask = parsed(line, MOST)
             token = taken_token(ask)
         except WeighbridgeError as error:
             return failed(str(error), error.code)
         asked = {**ask}
-        found: dict[str, Any] = masked(settled(lambda: self._caught(ask, asked, token)), token)
+
+        def part(known: dict[str, Any]) -> None:
+            if tell is not None:
+                tell({"part": masked(known, token)})
+
+        def caught() -> dict[str, Any]:
+            return self._caught(ask, asked, token, part if tell else None)
+
+        found: dict[str, Any] = masked(settled(caught), token)
         return found
 
     def _caught(
-        self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None
+        self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None, tell: Tell | None
     ) -> dict[str, Any]:
         """Answer an ask, or return its error in the words of a page."""
         try:
-            return self._told(ask, token)
+            return self._told(ask, token, tell)
         except WeighbridgeError as error:
             return mistake(error, asked)
 
-    def _told(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    def _told(self, ask: dict[str, Any], token: str | None, tell: Tell | None) -> dict[str, Any]:
         task = ask.get("task")
-        if not isinstance(task, str) or task not in self._tasks:
-            raise UsageError(f"task {shown(task)} is not known; known: {', '.join(self._tasks)}")
+        if not isinstance(task, str) or task not in (*BESIDE, *self._tasks):
+            known = ", ".join((*BESIDE, *self._tasks))
+            raise UsageError(f"task {shown(task)} is not known; known: {known}")
         try:
+            if task in BESIDE:
+                return self._answered(ask, token, tell)
             return self._tasks[task](ask, token)
         except ShortError as short:
             return {"need": {"bytes": short.nbytes}}
 
-    def _answered(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    def _answered(
+        self, ask: dict[str, Any], token: str | None, tell: Tell | None
+    ) -> dict[str, Any]:
         view = view_of(ask.pop("view", None))
-        answered = self._one(ask, token)
-        page = ShownPage(sought=answered.request.get("remedies") is not False)
-        body = {
-            "report": answered.found.to_dict(),
-            "screen": as_json(screen_of(answered.found, view.look, page)),
-            "command": command(answered.request, view),
-            **({"prices": costs} if (costs := prices(answered.found, view.lang)) else {}),
-        }
+        sought = ask.get("remedies") is not False
+
+        def body_of(found: "Report | Fit", *, least: bool = False) -> dict[str, Any]:
+            page = ShownPage(sought=sought, least=least)
+            return {
+                "report": found.to_dict(),
+                "screen": as_json(screen_of(found, view.look, page)),
+                "command": command(ask, view),
+                **({"prices": costs} if (costs := prices(found, view.lang)) else {}),
+            }
+
+        def part(found: "Report | Fit", *, least: bool = False) -> None:
+            if tell is not None:
+                tell(body_of(found, least=least))
+
+        with heard(part if tell and view.parts else None):
+            answered = self._one(ask, token)
+        body = body_of(answered.found)
         if answered.file is not None:
             body["file"] = answered.file
         if view.svg:

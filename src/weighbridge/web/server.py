@@ -124,7 +124,9 @@ class Gate(NamedTuple):
 class Answering(Protocol):
     """Whoever answers asks, from many threads at once (desks.py)."""
 
-    def answer(self, line: bytes, gone: Callable[[], bool]) -> bytes | None: ...
+    def answer(
+        self, line: bytes, gone: Callable[[], bool], tell: Callable[[bytes], None]
+    ) -> bytes | None: ...
 
 
 class Gone:
@@ -248,11 +250,14 @@ class Handler(BaseHTTPRequestHandler):
         if path != ASK:
             raise RefusedRequestError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
         line = self.rfile.read(self._length())
-        answer = self.server.desks.answer(line, Gone(self.connection))
+        parts = PartsOf(self)
+        answer = self.server.desks.answer(line, Gone(self.connection), parts)
         if answer is None:
             self.close_connection = True
-            return
-        self._send(HTTPStatus.OK, "application/json", answer)
+        elif parts.begun:
+            self.wfile.write(answer)
+        else:
+            self._send(HTTPStatus.OK, "application/json", answer)
 
     def _length(self) -> int:
         """Bytes of the body. Raises RefusedError where they are not told, or too many."""
@@ -274,6 +279,22 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class PartsOf:
+    """Sends a line of each part of an answer. The answer follows, and ends with the connection."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._to, self.begun = handler, False
+
+    def __call__(self, part: bytes) -> None:
+        if not self.begun:
+            self.begun = self._to.close_connection = True
+            self._to.send_response(HTTPStatus.OK)
+            self._to.send_header("Content-Type", "application/jsonl")
+            self._to.send_header("Connection", "close")
+            self._to.end_headers()
+        self._to.wfile.write(part + b"\n")
 
 
 def _single(headers: Any) -> Mapping[str, str]:

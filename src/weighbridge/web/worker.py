@@ -17,16 +17,17 @@ ENGINES = ("transformers", "vllm", "sglang", "llama.cpp")
 METHODS = ("full", "lora", "qlora")
 
 
-def answering(hub: str) -> Callable[[str, Callable[[], bool]], str]:
+def answering(hub: str) -> Callable[[str, Callable[[], bool], Callable[[str], None]], str]:
     """A desk of this page's own. `hub` is the address of the Hub that the site reads. Beside a line
-    it takes who says whether the answer is still wanted; where it is not, it is "null"."""
+    it takes who says whether the answer is still wanted, and who is told parts of it before; where
+    it is not wanted, it is "null"."""
     os.environ["HF_ENDPOINT"] = hub
     desk = AskDesk(ours=False)
 
-    def answer(line: str, wanted: Callable[[], bool]) -> str:
+    def answer(line: str, wanted: Callable[[], bool], tell: Callable[[str], None]) -> str:
         try:
             with watched(Watch(wanted=wanted)):
-                return _text(desk.answer(line))
+                return _text(desk.answer(line, lambda part: tell(_text(part))))
         except NotWantedError:
             return _text(None)
 

@@ -16,7 +16,7 @@ from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers,
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question, Rung
-from weighbridge.watching import go_on, kept, stopped
+from weighbridge.watching import Hears, go_on, kept, stopped
 from weighbridge.workload import FIT
 
 if TYPE_CHECKING:
@@ -61,9 +61,14 @@ class QuestionOutcome(NamedTuple):
     error: WeighbridgeError | None = None
 
 
-def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> Fit:
+def fit(
+    asker: Asker,
+    request: FitRequest,
+    sized: "Callable[[str], Asker]",
+    hears: Hears | None = None,
+) -> Fit:
     """Give verdicts on every question, and what was solved for. `sized` opens the model of a bare
-    size.
+    size; `hears` is told of each question that is answered.
 
     Raises where the one that the exit code is about was asked wrongly, or where none has an answer.
     """
@@ -74,7 +79,7 @@ def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> F
         gpu = chosen.settings["gpu"]
         named = replace(request, settings={**request.settings, "gpu": gpu}, extra=chosen.settings)
         return replace(_answered(asker, named), solved=chosen.solved)
-    answer = _answered(asker, request)
+    answer = _answered(asker, request, hears)
     if request.most is None:
         return answer
     from weighbridge.questions.fit.search import solved
@@ -82,25 +87,52 @@ def fit(asker: Asker, request: FitRequest, sized: "Callable[[str], Asker]") -> F
     return replace(answer, solved=solved(asker, request, answer, sized))
 
 
-def _answered(asker: Asker, request: FitRequest) -> Fit:
+def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:
     outcomes: list[QuestionOutcome] = []
     ladder: tuple[Rung, ...] = ()
+    part = _parts(asker, request, hears)
     for name in NAMES:
         outcomes.append(_unless_stopped(asker, request, name))
         if name == "infer":  # before training, which takes longer
             ladder = _ladder(asker, request, outcomes[-1].question)
+        part([outcome.question for outcome in outcomes], ladder)
     wrong = _wrong(outcomes, request, inference(asker, request))
     if wrong is not None:
         raise wrong
-    questions = tuple(outcome.question for outcome in outcomes)
-    first = next((question.report for question in questions if question.report is not None), None)
-    if first is None:
+    found = _joined(request, [outcome.question for outcome in outcomes], ladder)
+    if found is None:
         errors = (outcome.error for outcome in outcomes if outcome.error is not None)
         raise next(errors, KeyboardInterrupt())
+    return found
+
+
+def _parts(
+    asker: Asker, request: FitRequest, hears: Hears | None
+) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
+    """Return what tells the questions that were answered so far, with the others as they are
+    without changes: for who hears of parts, where changes are looked for."""
+    if hears is None or not request.helped or request.solves:
+        return lambda questions, ladder: None
+    plain = replace(request, helped=False)
+    others = [_told(asker, plain, name).question for name in NAMES]
+
+    def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
+        found = _joined(request, [*questions, *others[len(questions) :]], ladder)
+        if found is not None and len(questions) < len(others):
+            hears(found)
+
+    return part
+
+
+def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, ...]) -> Fit | None:
+    """Return the answer of these questions; None where none of them has one."""
+    first = next((question.report for question in questions if question.report is not None), None)
+    if first is None:
+        return None
     return Fit(
         model=first.model,
-        accelerator=_accelerator(questions),
-        questions=questions,
+        accelerator=_accelerator(tuple(questions)),
+        questions=tuple(questions),
         about=request.about,
         workload=request.settings,
         ladder=ladder,

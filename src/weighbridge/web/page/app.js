@@ -79,7 +79,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const [fileError, setFileError] = useState("");
   const [unfolded, setUnfolded] = useState(false);
   const [over, setOver] = useState(false); // a file is held over the page
-  const { shown, busy, seeking, settled, none, gone, again, clear } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
+  const { shown, busy, old, seeking, settled, none, gone, again, clear } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
 
   const step = useRef({ name: "", at: 0, moved: false });
   /** Each change is a step that Back takes back; a slider that moves on is one. @param {State | ((old: State) => State)} next @param {string} [slider] */
@@ -191,7 +191,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${strange ? html`<p class="strange" role="status">${words["link.strange"]?.replace("{names}", () => strange)}</p>` : null}
         ${wanted ? html`<div class=${`welcome wanted${busy ? " stale" : ""}`}><h2>${wanted.message}</h2></div>` : error ? html`<div class=${`problem${busy ? " stale" : ""}`} role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
         ${none ? html`<${Welcome} words=${words} state=${state} set=${set} dropped=${dropped} />` : null}
-        ${shown && !error ? html`<div class=${busy ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
+        ${shown && !error ? html`<div class=${old ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
       </section>
     </div></main>
@@ -369,11 +369,16 @@ function useAnswers({ form, formLang, state, engine, dropped, log, token }) {
   /** @param {Ask} own @param {string} kind @param {boolean} brief @param {AbortSignal} signal */
   async function put(own, kind, brief, signal) {
     const begun = performance.now();
-    const withToken = token ? { ...own, token } : own;
+    const parts = ASKED.includes(own.task) ? { view: { ...Object(own.view), parts: true } } : {};
+    const whole = { ...own, ...parts, ...(token ? { token } : {}) };
+    /** What is known before the answer. @param {Answer} part */
+    const known = (part) => {
+      if (newest.current === key && !signal.aborted) setShown({ key, task: state.task, lang: state.lang, answer: part, ask: /** @type {Ask} */ (ask) });
+    };
     /** @type {Answer} */
     let answer;
     try {
-      answer = await answered(engine, withToken, file, signal);
+      answer = await answered(engine, whole, file, signal, known);
       setGone(null);
     } catch (error) {
       if (signal.aborted) return; // a newer question is on its way
@@ -402,7 +407,8 @@ function useAnswers({ form, formLang, state, engine, dropped, log, token }) {
   }
 
   const settled = !busy && !seeking && (Boolean(gone) || !key || shown?.key === key);
-  return { shown, busy: busy || Boolean(key && !gone && shown?.key !== key), seeking, settled, none: !key, gone, again: () => setTries(tries + 1), clear: () => setShown(null) };
+  const old = Boolean(key && !gone && shown?.key !== key); // what stands is no part of the answer
+  return { shown, busy: busy || old, old, seeking, settled, none: !key, gone, again: () => setTries(tries + 1), clear: () => setShown(null) };
 }
 
 const place = document.getElementById("app");

@@ -18,12 +18,25 @@ export function engine(progress) {
 function served() {
   return {
     kind: "served",
-    async ask(object, signal) { // who is given up closes the connection, and the server ends the answer
+    async ask(object, signal, part) { // who is given up closes the connection, and the server ends the answer
       const headers = { "Content-Type": "application/json" };
       const reply = await fetch("ask", { method: "POST", headers, body: JSON.stringify(object), signal });
-      return reply.json();
+      return lastOf(reply, part);
     },
   };
+}
+
+/** The last line of a reply; those before it are parts. @param {Response} reply @param {(part: Answer) => void} [part] @returns {Promise<Answer>} */
+async function lastOf(reply, part) {
+  if (!reply.body) return reply.json();
+  const text = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = ""; ; ) {
+    const { done, value } = await text.read();
+    if (done) return JSON.parse(rest);
+    const lines = (rest + value).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) part?.(JSON.parse(line).part);
+  }
 }
 
 /**
@@ -32,7 +45,7 @@ function served() {
  * @param {Progress} progress @returns {Engine}
  */
 function inWorker(progress) {
-  /** @type {Map<number, { object: object, done: (answer: any) => void, failed: (error: Error) => void }>} */
+  /** @type {Map<number, { object: object, part?: (part: Answer) => void, done: (answer: any) => void, failed: (error: Error) => void }>} */
   const waiting = new Map();
   /** Asks that were given up, and of which the worker has not said so. @type {Set<number>} */
   const leaving = new Set();
@@ -65,6 +78,8 @@ function inWorker(progress) {
     else if (data.ready) {
       progress("", 1);
       askAll();
+    } else if (data.part) {
+      waiting.get(data.id)?.part?.(data.part);
     } else if (data.id !== undefined) {
       waiting.get(data.id)?.done(data.answer);
       waiting.delete(data.id);
@@ -110,11 +125,11 @@ function inWorker(progress) {
 
   return {
     kind: "static",
-    ask(object, signal) {
+    ask(object, signal, part) {
       if (dead) return Promise.reject(dead);
       return new Promise((done, failed) => {
         const number = ++id;
-        waiting.set(number, { object, done, failed });
+        waiting.set(number, { object, ...(part ? { part } : {}), done, failed });
         if (ready.has(current)) current.postMessage({ id: number, ask: object });
         setTimeout(() => {
           if (!left && waiting.has(number) && ready.has(current)) spare ??= begun();
@@ -141,12 +156,12 @@ function keep() {
 /**
  * Asks, and sends more of a dropped file for as long as its header is longer than what was sent. A
  * file that was read once is named by its key.
- * @param {Engine} to @param {Ask} ask @param {Dropped | null} dropped @param {AbortSignal} [signal] @returns {Promise<Answer>}
+ * @param {Engine} to @param {Ask} ask @param {Dropped | null} dropped @param {AbortSignal} [signal] @param {(part: Answer) => void} [part] @returns {Promise<Answer>}
  */
-export async function answered(to, ask, dropped, signal) {
+export async function answered(to, ask, dropped, signal, part) {
   let bytes = FIRST;
   for (let left = TRIES; ; left -= 1) {
-    const answer = await to.ask(dropped ? await withModel(ask, dropped, bytes) : ask, signal);
+    const answer = await to.ask(dropped ? await withModel(ask, dropped, bytes) : ask, signal, part);
     const more = answer.need?.bytes;
     if (!more || !left || more > MOST) {
       if (dropped && answer.file) dropped.key = answer.file;

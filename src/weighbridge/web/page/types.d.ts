@@ -77,7 +77,7 @@ export interface Answer {
   error?: Failure; need?: { bytes: number }; file?: string; labels?: string[]; prices?: string[][];
 }
 export interface Ask { task: string; [key: string]: unknown }
-export interface Engine { kind: "served" | "static"; ask(object: object, signal?: AbortSignal): Promise<any> }
+export interface Engine { kind: "served" | "static"; ask(object: object, signal?: AbortSignal, part?: (part: Answer) => void): Promise<any> }
 export type Progress = (text: string, share: number) => void;
 
 export interface Variant { model: string; given: Values }

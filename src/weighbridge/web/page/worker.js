@@ -2,6 +2,7 @@
 //
 //   to the page:    {progress, share} while Python starts, then {ready: true}, or {error}
 //   from the page:  {id, ask}, answered with {id, answer}; an ask that is text gets text back
+//                   {id, part}: what is known before, where the ask is for it
 //                   {left}: where the page writes the id of an ask that it gives up; where they
 //                   share memory. Python looks there as it searches, and answers with null
 //
@@ -136,7 +137,7 @@ let left = null;
 async function answered(id, line) {
   const answer = await python;
   try {
-    return answer(line, () => !left || Atomics.load(left, 0) !== id);
+    return answer(line, () => !left || Atomics.load(left, 0) !== id, (/** @type {string} */ told) => postMessage({ id, ...JSON.parse(told) }));
   } catch (error) {
     console.warn(`Python is started again: ${error}`);
     python = start();
