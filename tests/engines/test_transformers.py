@@ -1,5 +1,7 @@
 """The transformers engine: published peaks, edges worked by hand, laws."""
 
+import ast
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -475,6 +477,52 @@ def test_a_cache_that_is_asked_for_is_kept():
     assert of(asked(config, prompt_len=8, max_new_tokens=2), "decode", "kv_cache")
     with pytest.raises(UsageError, match="--cache-implementation 'none'"):
         asked(TINY, cache_implementation="none")
+
+
+def names(line):
+    """The names that a line reads, and those that it has."""
+    found = [node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name)]
+    made = {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    imports = [
+        node for node in ast.parse(line).body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    return {node.id for node in found}, made | {a.name for node in imports for a in node.names}
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "texts"),
+    [
+        ("qwen3-0.6b", {}, '"Hello"'),
+        ("qwen3-0.6b", {"batch_size": 8, "quantization": "nf4"}, '["Hello"] * 8'),
+        ("t5-small", {}, '"Hello"'),
+        ("bge-m3", {}, None),
+        ("whisper-large-v3", {}, None),
+        ("qwen2.5-vl-7b", {"images": 1}, None),
+    ],
+)
+def test_a_line_says_what_it_reads(model, given, texts):
+    """Images and sounds are the reader's own."""
+    line = weighbridge.infer(model, engine="transformers", **given).derived["launch"]
+    read, had = names(line)
+    assert read - had == ({"inputs"} if "**inputs" in line and texts is None else set())
+    assert (f'({texts}, return_tensors="pt").to(model.device)' in line) is (texts is not None)
+    assert had - read <= {"torch"}, "nothing is imported in vain"
+
+
+def test_what_is_loaded_beside_a_model_is_no_second_model():
+    """As cards of the Hub write it."""
+    line = (
+        'config = AutoConfig.from_pretrained("org/name"); '
+        'processor = AutoProcessor.from_pretrained("org/name"); '
+        'tokenizer = AutoTokenizer.from_pretrained("org/name"); '
+        'model = AutoModelForCausalLM.from_pretrained("org/other", dtype=torch.float16)'
+    )
+    launch = parse(line)
+    assert (launch.model, launch.settings["dtype"]) == ("org/other", "float16")
+    with pytest.raises(UsageError, match="calls from_pretrained 2 times; give one"):
+        parse(f'{line}; AutoModel.from_pretrained("org/name")')
+    with pytest.raises(UsageError, match="calls from_pretrained 0 times"):
+        parse('tokenizer = AutoTokenizer.from_pretrained("org/name")')
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Facts that follow from an answer: settings as used, tokens that fit, the line of Python.
 
-    import torch; from transformers import Qwen3ForCausalLM; Qwen3ForCausalLM.from_pretrained(
-        "org/name", dtype=torch.bfloat16).generate(**inputs, max_length=4096)
+    import torch; from transformers import AutoTokenizer, Qwen3ForCausalLM;
+    model = Qwen3ForCausalLM.from_pretrained("org/name", dtype=torch.bfloat16).to("cuda");
+    inputs = AutoTokenizer.from_pretrained("org/name")("Hello", return_tensors="pt").to("cuda");
+    model.generate(**inputs, max_length=4096)
 
 The line loads and asks the model as it was sized; its class is the one that was sized, since an
 Auto class loads another one for towers and encoders. `dialect.py` reads such lines.
@@ -183,7 +185,14 @@ def line(subject: Subject, w: "Transformers", plan: GenerationPlan) -> LaunchLin
     if why:
         return LaunchLine(why=f"no line to paste: {why}")
     config = _config(subject, plan)
-    names = sorted({_class(subject, w), *_drafts(w), *([config.name] if config else [])})
+    names = sorted(
+        {
+            _class(subject, w),
+            *_drafts(w),
+            *_tokenizer(subject, plan),
+            *([config.name] if config else []),
+        }
+    )
     head = [f"import torch; from transformers import {', '.join(names)}"]
     if config is not None and config.inner is not None:
         head.append(f"from torchao.quantization import {config.inner.name}")
@@ -193,6 +202,7 @@ def line(subject: Subject, w: "Transformers", plan: GenerationPlan) -> LaunchLin
     return LaunchLine(
         "; ".join(head)
         + f"; model = {_loaded(subject, w, plan, config)}"
+        + _read(subject, w, plan)
         + _asked(subject, w, plan)
     )
 
@@ -247,12 +257,8 @@ def _loaded(
     subject: Subject, w: "Transformers", plan: GenerationPlan, config: ConfigCall | None
 ) -> str:
     """Write the call of from_pretrained; the keyword `dtype` was `torch_dtype` before 4.56."""
-    where = launch_line.place(subject)
     dtype = "dtype" if plan.rules.says_dtype else "torch_dtype"
-    arguments = [_value(where.model)]
-    named = (("revision", where.revision), ("gguf_file", where.file))
-    arguments += [f"{name}={_value(value)}" for name, value in named if value]
-    arguments.append(f"{dtype}=torch.{subject.choice.dtype.name}")
+    arguments = [*_whence(subject), f"{dtype}=torch.{subject.choice.dtype.name}"]
     if config is not None:
         arguments.append(f"quantization_config={_call(config)}")
     if plan.device_map:
@@ -267,6 +273,14 @@ def _loaded(
     return f"{_class(subject, w)}.from_pretrained({', '.join(arguments)}){moved}"
 
 
+def _whence(subject: Subject) -> Iterator[str]:
+    """Yield the arguments that say where files are."""
+    where = launch_line.place(subject)
+    yield _value(where.model)
+    named = (("revision", where.revision), ("gguf_file", where.file))
+    yield from (f"{name}={_value(value)}" for name, value in named if value)
+
+
 def _call(call: ConfigCall) -> str:
     arguments = [_call(call.inner)] if call.inner is not None else []
     arguments += [f"{name}={_value(value)}" for name, value in call.arguments.items()]
@@ -276,6 +290,23 @@ def _call(call: ConfigCall) -> str:
 
 def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _tokenizer(subject: Subject, plan: GenerationPlan) -> tuple[str, ...]:
+    """Name the class that reads text, where text alone is read."""
+    other = any(plan.items.values()) or (subject.body.encoder and subject.body.towers)
+    return ("AutoTokenizer",) if plan.new and not other else ()
+
+
+def _read(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
+    """Write what is read: a word for each request. Images and sounds are the reader's own."""
+    count = w.batch_size or 1
+    texts = '"Hello"' if count == 1 else f'["Hello"] * {count}'
+    return "".join(
+        f"; inputs = {name}.from_pretrained({', '.join(_whence(subject))})"
+        f'({texts}, return_tensors="pt").to(model.device)'
+        for name in _tokenizer(subject, plan)
+    )
 
 
 def _asked(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:

@@ -21,6 +21,8 @@ from weighbridge.quantization.on_load import named
 MOST = 1 << 16  # characters
 DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said
 LOADS, ASKS = "from_pretrained", "generate"
+# Of what is loaded beside a model, and takes no memory of a device
+BESIDE = ("Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor", "Config")
 PLAIN = {  # keywords that weigh nothing, or are what a line is about
     *("trust_remote_code", "token", "cache_dir", "local_files_only", "use_safetensors", "variant"),
     *("low_cpu_mem_usage", "do_sample", "temperature", "top_k", "top_p", "streamer"),
@@ -31,7 +33,11 @@ def read(text: str) -> Launch:
     """The launch of a line of Python. Raises UsageError."""
     calls = [node for node in ast.walk(_tree(text)) if isinstance(node, ast.Call)]
     inner = {id(kw.value) for call in calls for kw in call.keywords if kw.arg in HELD}
-    loads = [c for c in calls if _name(c) == LOADS and id(c) not in inner]
+    loads = [
+        c
+        for c in calls
+        if _name(c) == LOADS and id(c) not in inner and not _class(c).endswith(BESIDE)
+    ]
     if len(loads) != 1 or not loads[0].args:
         raise UsageError(f"the line calls {LOADS} {len(loads)} times; give one, with its model")
     load = loads[0]
