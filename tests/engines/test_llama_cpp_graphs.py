@@ -199,7 +199,7 @@ CASES = [
 
 
 def graphs_of(monkeypatch, name, kind, build, more):
-    """The graphs of both steps that are reserved."""
+    """The graphs of both steps, also where the larger alone has to be reserved."""
     found = []
 
     def built(b):
@@ -207,6 +207,7 @@ def graphs_of(monkeypatch, name, kind, build, more):
         found.append(b)
 
     monkeypatch.setattr(compute, "build", built)
+    monkeypatch.setattr(compute, "alone", lambda layers: False)
     w = Infer(quantization="Q4_K_M", engine_version=str(build), context=1000, **more)
     s = subject(named(name), w, engine(kind), version(engine(kind), str(build))[0])
     hold = of_llama_cpp if kind == "llama.cpp" else of_ik

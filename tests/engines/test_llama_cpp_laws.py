@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from tests.cases import each
 from tests.engines.answers import answer, named
-from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
+from weighbridge.engines.llama_cpp.compute import alone, placement, replayed, reserved, step_of
 from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.infer import hold
@@ -91,6 +91,22 @@ def test_devices_hold_the_model_between_them(name, w):
     largest = max(t.nbytes for t in h.net.weights.values())
     padding = 128 * (len(h.net.weights) + 1) + 0.002 * sum(alone.weights)
     assert -32 * len(h.net.weights) <= doubled <= (largest if h.net.tied else 0) + padding
+
+
+@pytest.mark.parametrize("name", MODELS)
+@LAWS
+@given(asked)
+def test_a_step_of_one_token_takes_no_more_where_one_gpu_computes(name, w):
+    """Elsewhere both steps are reserved."""
+    assume(knows(name, w))
+    h = held(name, **w)
+    assume(not h.near_only)
+    step = step_of(h.launch, h.near)
+    small = replayed(h.placed, replace(step, tokens=step.sequences, outputs=step.sequences))
+    large = replayed(h.placed, step)
+    if alone(h.placed) and step.tokens >= 2 * step.sequences:
+        assert tuple(map(max, large, small)) == large
+    assert reserved(h.placed, h.near) == tuple(map(max, large, small))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,7 +1,8 @@
 """Compute buffers: the worst step's graph, placed on its devices and allocated, in bytes each.
 
     reserved    a step of -ub tokens over the whole cache; and one of a token a slot, which can
-                need more only where a device has no part in the first
+                need more where several devices compute: a large step brings weights of the host to
+                a GPU that the host multiplies in a small one
 
 Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve).
 """
@@ -32,8 +33,18 @@ def reserved(layers: LayerPlacement, near: int) -> tuple[int, ...]:
     """Bytes by device, the host last. `near` are the cells of sliding layers."""
     s = step_of(layers.launch, near)
     large = replayed(layers, s)
+    if alone(layers) and s.tokens >= 2 * s.sequences:
+        return large
     small = replayed(layers, replace(s, tokens=s.sequences, outputs=s.sequences))
     return tuple(max(pair) for pair in zip(large, small, strict=True))
+
+
+def alone(layers: LayerPlacement) -> bool:
+    """Tell whether one GPU computes all: its graph is the same for every step, and the largest step
+    takes the most."""
+    launch = layers.launch
+    here = layers.full and launch.gpus == 1 and launch.cache_offload and not launch.cpu_moe
+    return here and not launch.rules.fused
 
 
 def step_of(launch: LlamaCppLaunch, near: int) -> GraphStep:
