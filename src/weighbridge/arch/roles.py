@@ -163,11 +163,13 @@ def layer_of(name: str) -> int | None:
     return int(number[1]) if number else None
 
 
+@lru_cache(maxsize=1 << 15)
 def below_layer(name: str) -> Numbered | None:
     """A name at its layer's number; None of what is in no layer."""
     return _at(_LAYER, name)
 
 
+@lru_cache(maxsize=1 << 15)
 def below_number(name: str) -> Numbered | None:
     """A name at its first number, be it a layer's or that of another list."""
     return _at(_FIRST, name)

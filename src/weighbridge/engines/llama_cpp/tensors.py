@@ -16,6 +16,7 @@ Source: gguf 0.19 gguf/tensor_mapping.py; llama.cpp 0c1e57098 conversion/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import prod
 from typing import TypeVar
 
@@ -254,6 +255,7 @@ def _buffers(part: ModelPart) -> Iterator[Weight]:
 # GGUF's names
 
 
+@lru_cache(maxsize=1 << 15)
 def gguf_name(name: str, siblings: frozenset[str] = frozenset()) -> str:
     """`siblings` are the endings of the layer's other tensors: a norm's name says what it is only
     beside them. A name that is not in our tables keeps its own."""
