@@ -217,7 +217,7 @@ def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
 
     if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
-    return models_for(names, filters)
+    return models_for(names, filters, shown=brief.ROWS)
 
 
 def _text(name: str, filters: dict[str, Any]) -> str:

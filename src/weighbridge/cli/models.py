@@ -123,9 +123,18 @@ def ranked(
     from weighbridge.questions.fit.ranking import models_for
 
     with progress("the catalogue") as callback:
-        ranking = models_for(names, card)
+        ranking = models_for(names, card, shown=_shown(form, look, output))
     told(ranking, form, look, output)
     return ranking, callback.code(0)
+
+
+def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
+    """How many models are told whole, of those that fit; None: all."""
+    if output is None and form == "quiet":
+        return 0
+    from weighbridge.view.lists import FIRST
+
+    return FIRST if output is None and form == "human" and not look.details else None
 
 
 def _show(entries: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:

@@ -457,6 +457,30 @@ def test_formats_whose_bare_bits_a_card_has(monkeypatch, about, usable, count, f
     assert [bits[f["quantization"]] for f in found[1:]] == formats
 
 
+@pytest.mark.parametrize(
+    ("settings", "packed", "usable", "form", "holds"),
+    [
+        ({}, False, 2000, {}, True),
+        ({}, False, 1999, {}, False),
+        ({}, True, 250, {}, True),
+        ({}, True, 249, {}, False),
+        ({}, False, 1999, {"quantization": "nf4"}, True),
+        ({}, False, 1999, {"engine": "ollama"}, True),  # which has files of its own
+        ({"context": 8, "headroom": "1GiB"}, False, 1999, {}, False),
+        ({"cpu_offload_gb": 8}, False, 1999, {}, True),
+        ({"about": "qlora"}, False, 1999, {}, True),
+    ],
+)
+def test_weights_that_a_card_cannot_hold(monkeypatch, settings, packed, usable, form, holds):
+    """1,000 parameters: in no fewer than 16 bits as they are, packed in no fewer than 2."""
+    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
+    about = settings.pop("about", "infer")
+    parts = (SimpleNamespace(packed=packed),)
+    asker = SimpleNamespace(model=lambda: SimpleNamespace(parts=parts))
+    shelf = ranking._Shelf(None, request(about=about, **settings), room(usable), 20)
+    assert shelf._may_hold(asker, 1000, form) is holds
+
+
 def test_formats_for_a_mac_are_files(monkeypatch):
     monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
     monkeypatch.setattr(ranking, "offered", lambda *a: ("Q8_0", "mlx-4bit-g64", "Q4_K_M"))
@@ -481,12 +505,12 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
         "e": ("yes", 3),
     }
 
-    def row(asker, a, room_, name):
+    def row(shelf, name):
         fits, parameters = rows[name]
         kind = {"family": "one", "task": "text"}
         return {"name": name, "fits": fits, "parameters": parameters, **kind}
 
-    monkeypatch.setattr(ranking, "_model", row)
+    monkeypatch.setattr(ranking._Shelf, "row", row)
     asked = FitRequest(settings={"gpu": "4090"}, about="infer")
     found = ranking.models(list("edcba"), lambda name: None, asked)
     assert [r["name"] for r in found.rows] == ["d", "e", "b", "c", "a"]

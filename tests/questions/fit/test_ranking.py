@@ -9,11 +9,13 @@ import pytest
 import weighbridge
 from weighbridge import catalogue
 from weighbridge.accelerators.parts import parts
+from weighbridge.agents.answering import _models
 from weighbridge.catalogue.popularity import family_of
 from weighbridge.cli.menu import run
 from weighbridge.questions.fit.hardware import cards
 from weighbridge.questions.fit.ranking import chosen, models, purpose
 from weighbridge.questions.fit.request import asked
+from weighbridge.report.fit import Ranking
 
 STEP = 256  # tokens: engines round contexts up
 SOME = ["qwen3-0.6b", "llama-3.1-8b", "gemma-3-27b", "bert-base-uncased", "deepseek-v3"]
@@ -46,6 +48,48 @@ def test_rows_are_what_the_questions_answer(ranked):
         assert row["fits"] == asked_alone.verdict.fits
         assert row["margin_bytes"] == asked_alone.verdict.margin_bytes
         assert row["peak_bytes"] == asked_alone.verdict.per_device.expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shown", [0, 1, 2, 9])
+def test_rows_that_a_screen_shows_are_those_of_the_whole_rank(ranked, shown):
+    """All that fits is known to; contexts are those of the first rows alone."""
+    opened = []
+
+    def prepared(name):
+        opened.append(name)
+        return weighbridge.prepare(name)
+
+    found = models(SOME, prepared, asked({"gpu": "4090"}), shown=shown)
+    first = [dict(row) for row in ranked.fitting]
+    assert len(first) > 2
+    assert [row["context"] for row in first[:2]] != [None, None]
+    for row in first[shown:]:
+        row["context"] = None
+    assert list(found.fitting) == first
+    assert {row["name"] for row in found.rows} == set(SOME)
+    assert opened == SOME  # each once
+
+
+def test_only_a_screen_of_rows_leaves_the_others_out(monkeypatch, capsys):
+    asked_for = []
+
+    def models_for(names, given, *, shown=None):
+        asked_for.append(shown)
+        return Ranking(about="infer", of="models", rows=(), accelerator="any")
+
+    monkeypatch.setattr("weighbridge.questions.fit.ranking.models_for", models_for)
+    common = ["models", "qwen3-0.6b", "--gpu", "4090"]
+    for more in ([], ["-q"], ["--json"], ["--format", "markdown"]):
+        assert run([*common, *more]) == 0
+    assert asked_for == [20, 0, None, None]
+    assert brief_ranking()["count"] == 0
+    assert asked_for[-1] == 20
+
+
+def brief_ranking():
+    _, numbers = _models({"gpu": "4090"})
+    return numbers
 
 
 def fitting(name, parameters, **more):

@@ -5,14 +5,15 @@ is one of the formats in which a person with that card runs it (ladder.py): as p
 server, then 8 and 4 bits. Of others, where an engine is named, and where that one has no answer, it
 is as published and then what the engine loads it in (remedies/formats.py). A format whose bare bits
 are more than the card has is passed over without being asked. The context is the longest that fits
-on the card in that format.
+on the card in that format, which takes the longest to find: where a screen shows the first rows
+alone, theirs alone are looked for.
 
     models    what fits first; models of words before others; of each family the largest first, the
               newest families and the most downloaded before others (catalogue/popularity.py)
     cards     what fits first, the least memory first
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +25,7 @@ from weighbridge.engines.weight_formats import offered
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.hardware import cards, weights
 from weighbridge.questions.fit.ladder import NAMED, WIDTHS, engine_of, loss, of_width, plain
-from weighbridge.questions.fit.request import FitRequest, asked, workload
+from weighbridge.questions.fit.request import DEVICE, FitRequest, asked, workload
 from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Ranked = TypeVar("Ranked")
 RANK = {"yes": 0, "unknown": 1, "no": 2}
+PLAIN, PACKED = 16, 2  # bits of a weight as published, at least
+BARE = frozenset((*DEVICE, "context"))  # settings that leave all weights on the card
 LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
 
 
@@ -90,7 +93,8 @@ def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:
     if usable.high < least:
         return row
     named = replace(request, settings={**request.settings, "gpu": part.id})
-    return {**row, **_measures(asker, named, _judged(asker, named))}
+    row |= _verdict(_judged(asker, named))
+    return {**row, "context": _context(asker, named) if row["fits"] == "yes" else None}
 
 
 def _judged(asker: Asker, request: FitRequest) -> Report | None:
@@ -100,8 +104,8 @@ def _judged(asker: Asker, request: FitRequest) -> Report | None:
         return None
 
 
-def _measures(asker: Asker, request: FitRequest, report: Report | None) -> dict[str, Any]:
-    """Return verdict, peak, margin, and the context that fits."""
+def _verdict(report: Report | None) -> dict[str, Any]:
+    """Return verdict, peak and margin."""
     if report is None or report.verdict is None:
         return {"fits": "unknown"}
     verdict = report.verdict
@@ -110,7 +114,6 @@ def _measures(asker: Asker, request: FitRequest, report: Report | None) -> dict[
         "usable_bytes": verdict.usable_bytes,
         "peak_bytes": verdict.per_device.expected,
         "margin_bytes": verdict.margin_bytes,
-        "context": _context(asker, request) if verdict.fits == "yes" else None,
     }
 
 
@@ -122,9 +125,9 @@ def _context(asker: Asker, request: FitRequest) -> int | None:
     return asker.briefly(asked, "context").derived.get("largest_context") or None
 
 
-def models_for(names: list[str], given: Mapping[str, Any]) -> Ranking:
+def models_for(names: list[str], given: Mapping[str, Any], *, shown: int | None = None) -> Ranking:
     """Rank models of the catalogue for a card, by settings as they were given: `min_context` and
-    those of `fit`."""
+    those of `fit`. `shown`: as for `models`."""
     from weighbridge.questions.prepared import opened
 
     least = given.get("min_context")
@@ -134,6 +137,7 @@ def models_for(names: list[str], given: Mapping[str, Any]) -> Ranking:
         lambda name: opened(name, GatherOptions()),
         asked(settings),
         least=None if least is None else parse_count(str(least)),
+        shown=shown,
     )
 
 
@@ -143,9 +147,15 @@ def models(
     request: FitRequest,
     *,
     least: int | None = None,
+    shown: int | None = None,
 ) -> Ranking:
-    """Rank models of the catalogue for one card. `least`: those with a context of so many
-    tokens."""
+    """Rank models of the catalogue for one card.
+
+    Args:
+        least: those with a context of so many tokens.
+        shown: how many of those that fit are told whole; None: all rows are. Of the others it is
+            told whether they fit, and no context; of what cannot fit, nothing more.
+    """
     from weighbridge.accelerators.budget import budget
 
     settings = request.settings
@@ -153,11 +163,14 @@ def models(
     assert room is not None
     if least is not None and request.about == "infer":
         request = replace(request, settings={**settings, "context": least})
-    rows = _rows(names, str, lambda name: _model(opened(name), request, room, name))
+    shelf = _Shelf(opened, request, room, shown)
+    rows = chosen(_rows(names, str, shelf.row))
+    if shown is not None and not stopped():
+        shelf.add_contexts(rows)
     return Ranking(
         about=request.about,
         of="models",
-        rows=tuple(chosen(rows)),
+        rows=tuple(rows),
         accelerator=room.choice.part.name,
         count=room.choice.count,
     )
@@ -177,48 +190,106 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: keys[row["name"]])
 
 
-def _model(asker: Asker, request: FitRequest, room: "Budget", name: str) -> Row:
-    model = asker.model()
-    parameters = sum(part.blueprint.parameters for part in model.parts)
-    known = of(name)
-    row = {
-        "name": name,
-        "family": family_of(name),
-        "released": known.released,
-        "downloads": known.downloads,
-        "task": purpose(model.parts[0].blueprint.cls),
-        "parameters": parameters,
-        "format": None,
-        "quality": None,
-        "engine": None,
-        "fits": "no",
-        "usable_bytes": room.usable.low,
-        "peak_bytes": None,
-        "margin_bytes": None,
-        "context": None,
-    }
-    usual_forms = _usual_formats(asker, request, parameters, room)
-    best = _best(asker, request, usual_forms) or _best(
-        asker, request, _formats(asker, request, parameters, room)
-    )
-    return {**row, **best}
+class _Shelf:
+    """The models of one ranking, of which the first `shown` that fit are told whole: all, if None
+    is said."""
 
+    def __init__(
+        self,
+        opened: Callable[[str], Asker],
+        request: FitRequest,
+        room: "Budget",
+        shown: int | None,
+    ) -> None:
+        self.opened, self.request, self.room, self.shown = opened, request, room, shown
+        # Of the first that fit so far: models that were read, each with the question that is told
+        self.first: dict[str, tuple[Row, Asker, FitRequest]] = {}
 
-def _best(asker: Asker, request: FitRequest, forms: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what is told of the first format that fits, or of the last that has an answer."""
-    best: dict[str, Any] = {}
-    for form in forms:
-        named = form.get("engine", request.inference)
-        tried = replace(request, settings={**request.settings, **form}, inference=named)
-        report = _judged(asker, tried)
-        if report is None:
-            continue
-        best = {**_told(report), **_measures(asker, tried, report)}
-        if report.derived.get("layers_on_card") is not None:  # the rest is in RAM
-            best = {**best, "fits": "no", "context": None}
-        if best["fits"] == "yes" or report.derived.get("not_counted"):
-            break  # what is not counted is not counted in smaller formats, either
-    return best
+    def row(self, name: str) -> Row:
+        asker = self.opened(name)
+        model = asker.model()
+        parameters = sum(part.blueprint.parameters for part in model.parts)
+        known = of(name)
+        row = {
+            "name": name,
+            "family": family_of(name),
+            "released": known.released,
+            "downloads": known.downloads,
+            "task": purpose(model.parts[0].blueprint.cls),
+            "parameters": parameters,
+            "format": None,
+            "quality": None,
+            "engine": None,
+            "fits": "no",
+            "usable_bytes": self.room.usable.low,
+            "peak_bytes": None,
+            "margin_bytes": None,
+            "context": None,
+        }
+        usual = [*_usual_formats(asker, self.request, parameters, self.room)]
+        forms: Iterable[Mapping[str, Any]] = _formats(asker, self.request, parameters, self.room)
+        if self.shown is not None:  # of what cannot fit nothing is told
+            forms = [form for form in forms if self._may_hold(asker, parameters, form)]
+            if not forms and not any(self._may_hold(asker, parameters, form) for form in usual):
+                return row
+        best, tried = self._best(asker, usual)
+        if not best:
+            best, tried = self._best(asker, forms)
+        row |= best
+        if tried is not None and self.shown is None:
+            return row | {"context": _context(asker, tried)}
+        if tried is not None:
+            self._keep(row, asker, tried)
+        return row
+
+    def _keep(self, row: Row, asker: Asker, tried: FitRequest) -> None:
+        """Keep a model that fits while it is among the first: one that is not so far never will
+        be."""
+        self.first[row["name"]] = row, asker, tried
+        first = chosen([row for row, _, _ in self.first.values()])[: self.shown]
+        self.first = {row["name"]: self.first[row["name"]] for row in first}
+
+    def _may_hold(self, asker: Asker, parameters: int, form: Mapping[str, Any]) -> bool:
+        """Tell whether the bare weights of a model have room on the card; True of what an engine
+        makes of them by itself, and where other settings may move some of them."""
+        if self.request.about not in ("load", "infer") or not self.request.settings.keys() <= BARE:
+            return True
+        packed = any(part.packed for part in asker.model().parts)
+        kind = record(form.get("engine") or inference(asker, self.request))
+        if "quantization" in form or (kind.reads == "gguf" and not packed):
+            return True
+        bits = PACKED if packed else PLAIN
+        return parameters * bits <= 8 * self.room.usable.high * self.room.choice.count
+
+    def _best(
+        self, asker: Asker, forms: Iterable[Mapping[str, Any]]
+    ) -> tuple[dict[str, Any], FitRequest | None]:
+        """Return what is told of the first format that fits, with its question, or of the last that
+        has an answer."""
+        best: dict[str, Any] = {}
+        for form in forms:
+            engine = form.get("engine", self.request.inference)
+            settings = {**self.request.settings, **form}
+            tried = replace(self.request, settings=settings, inference=engine)
+            report = _judged(asker, tried)
+            if report is None:
+                continue
+            best = {**_told(report), **_verdict(report)}
+            if report.derived.get("layers_on_card") is not None:  # the rest is in RAM
+                best["fits"] = "no"
+            if best["fits"] == "yes":
+                return best, tried
+            if report.derived.get("not_counted"):
+                break  # what is not counted is not counted in smaller formats, either
+        return best, None
+
+    def add_contexts(self, rows: list[Row]) -> None:
+        """Give the first rows that fit their longest contexts; as many as until it is stopped."""
+        with kept():
+            for number, name in enumerate(self.first):
+                trying(partial(str, name), number + 1, len(self.first))
+                _, asker, tried = self.first[name]
+                rows[number] = {**rows[number], "context": _context(asker, tried)}
 
 
 def _told(report: Report) -> dict[str, Any]:
