@@ -28,7 +28,7 @@ from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.quantization.schemes import StoredTensor, scheme, stored
 from weighbridge.records import replace
 
 PLAIN = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -170,15 +170,31 @@ def of_class(
     alike = {p.name: count for p, count in part.blueprint.distinct()}
     first = tuple(p for p, _ in part.blueprint.distinct())
     near = siblings_of([p.name for p in first])
+    known: dict[object, list[Weight]] = {}  # of a layer, as every other one has them
     for t in stored(replace(part.blueprint, params=first), form, dtype=dtype):
         if part.blueprint.part(t.source) != "language model":
             continue
-        kind = GGML_BY_NAME[PLAIN.get(t.dtype.name, t.dtype.name)]
-        for name, ne in _apart(gguf_name(t.name, near), _shape(t.shape), layers):
-            full = _stacked(name, _folded(name, ne, layers), alike[t.source])
-            if not name.startswith(DROPPED):
-                yield Weight(name, kind, full, kind.rows(full[0] if full else 1, prod(full)))
+        name, count = gguf_name(t.name, near), alike[t.source]
+        at = name[: name.find(".", 4) + 1] if name.startswith("blk.") else ""
+        key = name[len(at) :], t.dtype.name, t.shape, count
+        if key not in known:
+            known[key] = [
+                replace(w, name=w.name[len(at) :]) for w in _converted(t, name, count, layers)
+            ]
+        for w in known[key]:
+            yield Weight(at + w.name, w.dtype, w.ne, w.nbytes)
     yield from _buffers(part)
+
+
+def _converted(
+    tensor: StoredTensor, name: str, count: int, layers: tuple[Layer, ...]
+) -> Iterator[Weight]:
+    """Yield what the converter makes of a tensor of that name, of `count` like experts."""
+    kind = GGML_BY_NAME[PLAIN.get(tensor.dtype.name, tensor.dtype.name)]
+    for piece, ne in _apart(name, _shape(tensor.shape), layers):
+        full = _stacked(piece, _folded(piece, ne, layers), count)
+        if not piece.startswith(DROPPED):
+            yield Weight(piece, kind, full, kind.rows(full[0] if full else 1, prod(full)))
 
 
 def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
