@@ -22,6 +22,7 @@ from weighbridge.catalogue.uses import OF_WORDS, purpose
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
+from weighbridge.estimate.uncounted import beside_weights
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.hardware import cards, weights
 from weighbridge.questions.fit.ladder import NAMED, WIDTHS, engine_of, loss, of_width, plain
@@ -228,7 +229,9 @@ class _Shelf:
         }
         usual = [*_usual_formats(asker, self.request, parameters, self.room)]
         forms: Iterable[Mapping[str, Any]] = _formats(asker, self.request, parameters, self.room)
-        if self.shown is not None:  # of what cannot fit nothing is told
+        if self.shown is not None:  # of what is no yes, nothing is told
+            if self.request.about == "infer" and beside_weights(model):
+                return row | {"fits": "unknown"}
             forms = [form for form in forms if self._may_hold(asker, parameters, form)]
             if not forms and not any(self._may_hold(asker, parameters, form) for form in usual):
                 return row
