@@ -24,8 +24,12 @@ SEARCHES = {
     "fit, 70B on four": (("fit", "llama-3.1-70b", "--gpu", "h100:4"), 2.0),
     "fit, 671B on eight": (("fit", "deepseek-r1", "--gpu", "h100:8"), 2.0),
     "fit --all-gpus": (("fit", LLAMA, "--all-gpus"), 4.0),
-    "models --gpu": (("models", "--gpu", "3060"), 3.0),
+    "models --gpu, every row": (("models", "--gpu", "3060"), 3.0),
 }
+SCREENS = {  # which show the first rows of many
+    "models --gpu, a screen": (("models", "--gpu", "3060"), 3.0),
+}
+SCHEMA, MORE = '"schema"', "more: --json"  # what JSON and a cut list have
 AGAIN = 10  # ms of CPU: a prepared model, asked for another card
 SEARCH_TURNS = 3  # each takes seconds
 CARDS = """
@@ -53,15 +57,21 @@ print(json.dumps(found))
 def run(bench: Bench) -> Iterator[str]:
     yield from _whole(bench, COLD, bench.rounds)
     yield from _whole(bench, SEARCHES, min(bench.rounds, SEARCH_TURNS))
+    yield from _whole(bench, SCREENS, min(bench.rounds, SEARCH_TURNS), MORE)
     yield from _again(bench)
 
 
 def _whole(
-    bench: Bench, asked: dict[str, tuple[tuple[str, ...], float]], rounds: int
+    bench: Bench,
+    asked: dict[str, tuple[tuple[str, ...], float]],
+    rounds: int,
+    expect: str = SCHEMA,
 ) -> Iterator[str]:
-    """Commands as they are typed, each in a process of its own."""
+    """Commands as they are typed, each in a process of its own: as JSON where `expect` is its
+    schema."""
+    form = ("--json",) if expect == SCHEMA else ()
     commands = [
-        bench.weighbridge(name, *arguments, "--json", expect='"schema"')
+        bench.weighbridge(name, *arguments, *form, expect=expect)
         for name, (arguments, _) in asked.items()
     ]
     found = side_by_side(bench.beside_base(*commands), rounds)
