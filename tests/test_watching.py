@@ -2,6 +2,7 @@
 
 import pytest
 
+import weighbridge
 from weighbridge import watching
 from weighbridge.watching import NotWantedError, Watch, go_on, kept, stopped, trying, watched
 
@@ -57,3 +58,22 @@ def test_an_inner_watch_stands_for_itself():
             go_on()
         go_on()
     assert watching._WATCH.get() is None
+
+
+SERVED = {"engine": "llama.cpp", "gpu": "4090", "quantization": "Q4_K_M"}
+
+
+@pytest.mark.parametrize(
+    ("ask", "settings", "often"),
+    [
+        ("train", {"method": "lora", "seq_len": 256}, 60),  # nodes and layers, not phases alone
+        ("infer", SERVED, 60),  # each layer of a graph, and each number that is tried
+    ],
+)
+def test_an_answer_asks_often_whether_it_is_wanted(ask, settings, often):
+    """A page gives a tenth of a second for it, of a Python that is five times slower than this."""
+    asked = []
+    model = weighbridge.prepare("qwen3-0.6b")
+    with watched(Watch(wanted=lambda: asked.append(None) is None)):
+        getattr(model, ask)(**settings, remedies=False)
+    assert len(asked) >= often

@@ -3,10 +3,11 @@
     with watched(Watch(wanted=lambda: mine is newest, trying=show)):
         model.fit(gpu="4090")
 
-A search tells what it tries before it does, and asks whether its answer is still wanted; a training
-step asks at its ends, several times in a tenth of a second. Where nobody wants it, NotWantedError
-ends it. A watch that `keeps` what was found has it returned instead, after Ctrl-C too, and says so:
-`stopped`. A watch is of one thread: another one that it starts is not watched.
+A search tells what it tries before it does, and asks whether its answer is still wanted; so does
+each layer of a step or a graph, and each number that is tried: every few milliseconds. Where nobody
+wants it, NotWantedError ends it. A watch that `keeps` what was found has it returned instead, after
+Ctrl-C too, and says so: `stopped`. A watch is of one thread: another one that it starts is not
+watched.
 
     with heard(show):
         model.train(gpu="4090")

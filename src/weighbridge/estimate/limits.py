@@ -14,6 +14,7 @@ from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import layers
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.watching import go_on
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def _quick(
 
     @cache
     def spare(point: SearchPoint) -> int | None:
+        go_on()
         probed = probe(point)
         if probed is None:
             return None
@@ -176,6 +178,7 @@ def answered(
     subject: Subject, workload: Infer, kind: Engine, budget: "Budget | None"
 ) -> EngineAnswer:
     """Answer by the engine's rules, or roughly for a bare size."""
+    go_on()
     if not subject.model.rough:
         return kind.infer(subject, workload, budget)
     from weighbridge.estimate import rough

@@ -18,6 +18,7 @@ from weighbridge.forward.splice import SplicedLayer, Splices, UnlikeLayersError
 from weighbridge.forward.step import BuiltModel
 from weighbridge.forward.tensors import LeafTensor, Tensor
 from weighbridge.records import NamedTuple, fields_of
+from weighbridge.watching import go_on
 
 Facts = Callable[[int], Hashable]  # what a class does by a layer's number, beyond its block
 Whole = Callable[[Tensor], Tensor]
@@ -67,6 +68,7 @@ class Alike:
     def run(self, m: Machine, p: Module, called: tuple[Any, ...], whole: Whole) -> Whole:
         """The layer at `p`, walked or spliced; `called`: the function and what it is called with,
         and all that it depends on besides."""
+        go_on()
         place = self._places.get(p.path)
         walked = self._counted(whole)
         if place is None or m.frames or _trained(called):

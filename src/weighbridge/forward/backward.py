@@ -15,8 +15,9 @@ Source: Python 3.14, "What's New", "Other language changes": the interpreter avo
 reference counts when it loads objects onto the operand stack.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import count
 from sys import getrefcount
 from typing import Any
 
@@ -24,8 +25,10 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import GradNode, Machine
 from weighbridge.forward.tape import SpliceTape
 from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.watching import go_on
 
 GRADIENTS, TEMPORARIES = "gradients", "temporaries"
+BETWEEN = 32  # nodes: after so many is asked whether the answer is still wanted
 
 
 def backward(
@@ -51,8 +54,7 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
     buffers[root][slot] = first
     del first
     ready: list[tuple[int, GradNode]] = [(-root.seq, root)]
-    while ready:
-        node = heappop(ready)[1]
+    for node in _in_turn(ready):
         grads = buffers.pop(node)
         gradients = _call(m, node, grads)
         grads.clear()
@@ -76,6 +78,16 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
                 heappush(ready, (-source.seq, source))
         for leaf in leaves:
             accumulate(m, leaf, buffers.pop(leaf))
+
+
+def _in_turn(ready: list[tuple[int, GradNode]]) -> Iterator[GradNode]:
+    """Take the nodes, the youngest first, as others make them ready."""
+    for number in count():
+        if not ready:
+            return
+        if number % BETWEEN == 0:
+            go_on()
+        yield heappop(ready)[1]
 
 
 def _dependencies(root: GradNode) -> dict[Any, int]:

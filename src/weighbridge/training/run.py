@@ -208,6 +208,7 @@ def _run(
     m.workspace, m.temporary_workspace = _workspace(plan)
     around = surrounding(plan)
     built = _built(m, plan, around, stage)
+    go_on()
     around.placed(m, built)
     result = TrainingRun(program=_program(plan, built), kernels=m.kernels)
     result.trainable = sum(x.numel for x in built.own if x.trainable)

@@ -34,6 +34,7 @@ from weighbridge.memo import memo
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.units import human
+from weighbridge.watching import go_on
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -309,6 +310,7 @@ def _worst(holdings: DeviceHoldings) -> int:
 
 
 def _holds(holdings: DeviceHoldings, left: Sequence[int]) -> bool:
+    go_on()
     return all(
         holdings.weights[d] + holdings.kv(d) + _proposed(holdings, d) <= room
         for d, room in enumerate(left)

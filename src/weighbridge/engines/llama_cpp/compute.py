@@ -23,6 +23,7 @@ from weighbridge.engines.llama_cpp.placement import (
 from weighbridge.engines.llama_cpp.rules import PACKED, LlamaCppRules, repacked
 from weighbridge.records import replace
 from weighbridge.units import align_up
+from weighbridge.watching import go_on
 
 # (keys' size, values' size) of a head for which CUDA has a flash attention kernel
 SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
@@ -71,8 +72,10 @@ def step_of(launch: LlamaCppLaunch, near: int) -> GraphStep:
 
 
 def replayed(layers: LayerPlacement, step: GraphStep) -> tuple[int, ...]:
+    go_on()
     b = Build(layers.net, step, placement(layers))
     build(b)
+    go_on()
     host = layers.host
     scheduler = Scheduler(
         host=host,
@@ -82,6 +85,7 @@ def replayed(layers: LayerPlacement, step: GraphStep) -> tuple[int, ...]:
         all_inputs=step.rules.all_inputs,
     )
     nodes, leaves = scheduler.steps(b.graph)
+    go_on()
     pools = [BufferPool(GPU_ALIGNMENT) for _ in range(host)] + [BufferPool(HOST_ALIGNMENT)]
     sizes = [gpu_size(step)] * host + [host_size]
     GraphAllocator(pools, sizes).run(nodes, leaves)

@@ -79,7 +79,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const [fileError, setFileError] = useState("");
   const [unfolded, setUnfolded] = useState(false);
   const [over, setOver] = useState(false); // a file is held over the page
-  const { shown, busy, old, seeking, settled, none, gone, again, clear } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
+  const { shown, busy, old, seeking, settled, none, gone, again, clear, hurry } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
 
   const step = useRef({ name: "", at: 0, moved: false });
   /** Each change is a step that Back takes back; a slider that moves on is one. @param {State | ((old: State) => State)} next @param {string} [slider] */
@@ -92,7 +92,10 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   /** @param {Partial<State>} part */
   const set = (part) => change((old) => ({ ...old, strange: [], ...part }));
   /** @param {string} name @param {string} value @param {boolean} [live] */
-  const setting = (name, value, live) => change((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }), live ? name : "");
+  const setting = (name, value, live) => {
+    hurry(); // before anything is drawn
+    change((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }), live ? name : "");
+  };
   const address = write(state, form);
   useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;
@@ -397,18 +400,25 @@ function useAnswers({ form, formLang, state, engine, dropped, log, token }) {
     if (!brief || answer.error) return setSeeking(false);
     if (!lacking(answer.report)) return;
     setSeeking(true);
-    later.current = setTimeout(() => lane.current?.put((signal) => seek(kind, signal), true), REST);
+    later.current = setTimeout(look, REST, kind);
+  }
+
+  /** @param {string} kind */
+  function look(kind) {
+    lane.current?.put((signal) => seek(kind, signal), true);
   }
 
   /** What would make it fit, once nothing moves any more. @param {string} kind @param {AbortSignal} signal */
   async function seek(kind, signal) {
     await put(/** @type {Ask} */ (ask), kind, false, signal);
-    if (newest.current === key) setSeeking(false);
+    if (newest.current !== key) return;
+    if (signal.aborted) later.current = setTimeout(look, REST, kind); // until the newer one is here, if it comes
+    else setSeeking(false);
   }
 
   const settled = !busy && !seeking && (Boolean(gone) || !key || shown?.key === key);
   const old = Boolean(key && !gone && shown?.key !== key); // what stands is no part of the answer
-  return { shown, busy: busy || old, old, seeking, settled, none: !key, gone, again: () => setTries(tries + 1), clear: () => setShown(null) };
+  return { shown, busy: busy || old, old, seeking, settled, none: !key, gone, again: () => setTries(tries + 1), clear: () => setShown(null), hurry: () => lane.current?.hurry() };
 }
 
 const place = document.getElementById("app");

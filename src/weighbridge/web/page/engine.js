@@ -6,7 +6,7 @@ const FIRST = 1 << 20; // bytes of a dropped file that are sent at first
 const MOST = 1 << 27; // and at most
 const LATE = 700; // milliseconds of an answer after which a second worker is made ready
 const DEAF = 1000; // milliseconds that a worker has to end what was given up
-const STILL = 80; // milliseconds without a newer question after which the older one is given up
+const STILL = 40; // milliseconds without a newer question after which the older one is given up
 
 /** The engine that this page was built for. @param {Progress} progress @returns {Engine} */
 export function engine(progress) {
@@ -216,6 +216,11 @@ export class Lane {
     this.next = { job, seeks };
     if (!this.running) void this.run();
     else this.newer();
+  }
+
+  /** What only looks for what helps is given up: a newer question is on its way. */
+  hurry() {
+    if (this.running?.seeks) this.running.stop.abort();
   }
 
   /** Nothing is asked any more. */

@@ -36,6 +36,7 @@ from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dens
 from weighbridge.engines.llama_cpp.graphs.latent_modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
 from weighbridge.records import dataclass, field, replace
+from weighbridge.watching import go_on
 
 # Mixers whose graphs we have not written
 UNKNOWN = Compressed | CrossAttention | KimiDelta | LinearAttention | Rwkv | GatedRecurrence
@@ -334,6 +335,7 @@ def decoder(build: Build, style: GraphStyle) -> None:
     x = embedded(build)
     every = inputs_of_layers(build, x)
     for layer, last in build.order():
+        go_on()
         x = with_input(build, layer, layer_of(build, layer, x, style, last), every)
     build.graph.expand(finished(build, x, style))
 
