@@ -63,6 +63,7 @@ def test_an_inner_watch_stands_for_itself():
 SERVED = {"engine": "llama.cpp", "gpu": "4090", "quantization": "Q4_K_M"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ask", "settings", "often"),
     [

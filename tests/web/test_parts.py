@@ -97,6 +97,7 @@ def test_a_long_run_is_counted_first(desk, monkeypatch, lang, least, told_of):
     assert all(counted[name] <= whole[name] for name in counted)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_short_or_was_answered_is_not_counted(desk, monkeypatch):
     assert told(desk, {**LORA, "remedies": False})[0] == []
     monkeypatch.setattr(prepared, "LONG", 1)
