@@ -510,7 +510,7 @@ def test_a_line_says_what_it_reads(model, given, texts):
 
 
 def test_what_is_loaded_beside_a_model_is_no_second_model():
-    """As cards of the Hub write it."""
+    """Cards of the Hub load a tokenizer first, and more."""
     line = (
         'config = AutoConfig.from_pretrained("org/name"); '
         'processor = AutoProcessor.from_pretrained("org/name"); '
