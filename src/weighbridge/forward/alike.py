@@ -13,7 +13,7 @@ from weighbridge.arch.body import LayerBlock
 from weighbridge.dtypes import DType
 from weighbridge.forward.limits import LAYERS, depth
 from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, below
+from weighbridge.forward.modules import Module, each_below
 from weighbridge.forward.splice import SplicedLayer, Splices, UnlikeLayersError
 from weighbridge.forward.step import BuiltModel
 from weighbridge.forward.tensors import LeafTensor, Tensor
@@ -22,7 +22,7 @@ from weighbridge.watching import go_on
 
 Facts = Callable[[int], Hashable]  # what a class does by a layer's number, beyond its block
 Whole = Callable[[Tensor], Tensor]
-PLAIN = (int, float, str, bool, type(None), DType, CodeType)
+PLAIN = (int, float, str, bool, type(None), type, DType, CodeType)
 
 
 class LayerPlace(NamedTuple):
@@ -133,15 +133,15 @@ class _Number:
 
 def _by_layer(built: BuiltModel) -> dict[str, _Names]:
     names = {path: _Names() for path in built.stacks}
-    for name, p in built.params.items():
-        path = below(name, names)
+    params, wraps = built.params, built.root.wraps
+    for path, (name, p) in zip(each_below(params, names), params.items(), strict=True):
         if path:
             there = p.storage is not None
             description = name[len(path) :], p.shape, p.dtype, p.kind, p.trainable, there
             names[path].told.append(description)
             names[path].params.append(p)
-    for name, wrap in built.root.wraps.items():
-        path = below(f"{name}.", names)
+    places = each_below((f"{name}." for name in wraps), names)
+    for path, (name, wrap) in zip(places, wraps.items(), strict=True):
         if path:
             names[path].told.append((name[len(path) :], _description(wrap)))
     return names
@@ -149,7 +149,7 @@ def _by_layer(built: BuiltModel) -> dict[str, _Names]:
 
 def _description(value: Any) -> Hashable:
     """Return what tells a value from another one of its kind, where that is not its identity."""
-    if isinstance(value, (*PLAIN, type)):
+    if isinstance(value, PLAIN):
         return value
     if isinstance(value, Tensor):
         return type(value), value.shape, value.dtype, value.requires_grad

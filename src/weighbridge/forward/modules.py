@@ -4,7 +4,7 @@ layer = Module(params, "model.layers.0")
 layer.linear(m, x, "mlp.up_proj")       # with its bias, its adapter, in its format
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import Machine
@@ -24,6 +24,15 @@ def below(name: str, paths: Container[str]) -> str:
             return name[: end + 1]
         end = name.find(".", end + 1)
     return ""
+
+
+def each_below(names: Iterable[str], paths: Container[str]) -> Iterator[str]:
+    """Yield the same of one name after the other; most often it is that of the name before."""
+    path = ""
+    for name in names:
+        if not path or not name.startswith(path):
+            path = below(name, paths)
+        yield path
 
 
 class ParameterSpec(NamedTuple):

@@ -19,7 +19,7 @@ from weighbridge.forward.alike import Alike
 from weighbridge.forward.backward import TEMPORARIES, backward
 from weighbridge.forward.limits import LAYERS, depth, unrepeated
 from weighbridge.forward.machine import Grads, KernelFacts, Machine, Needs, record
-from weighbridge.forward.modules import below
+from weighbridge.forward.modules import each_below
 from weighbridge.forward.nets import EMBEDDINGS, TrainingProgram, program, towers
 from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.forward.ops.pointwise import cast
@@ -254,17 +254,18 @@ def _packed(built: BuiltModel) -> tuple[int, int]:
     """Numbers of parameters that are packed: of all, and of the layer that has most."""
     lead = {layer.path for layer in built.layers}
     total, each = 0, Counter[str]()
-    for name, x in built.params.items():
+    for path, x in zip(each_below(built.params, lead), built.params.values(), strict=True):
         if x.storage is None and not x.trainable:
             total += x.numel
-            each[below(name, lead)] += x.numel
+            each[path] += x.numel
     each.pop("", None)
     return total, max(each.values(), default=0)
 
 
 def _program(plan: TrainingPlan, built: BuiltModel) -> TrainingProgram:
     lead = {layer.path for layer in built.layers}
-    names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
+    paths = zip(built.params, each_below(built.params, lead), strict=True)
+    names = [name.removeprefix(path) for name, path in paths if path]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = plan.subject.model_type, plan.subject.body.blocks
     return program(kind, blocks, names, plan.loss, framework=plan.framework.name)
