@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 from weighbridge import Prepared, catalogue, prepare
-from weighbridge.components.activations import Heap
+from weighbridge.components.activations import Heap, TensorHeap
 from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
 from weighbridge.engines.mlx import step
 from weighbridge.engines.table import FOLDERS
@@ -203,6 +203,7 @@ def tensors() -> Iterator["hashlib._Hash"]:
         for owner, name, told in PROGRAMS:
             found = noting(getattr(owner, name), told)
             all_of_them.enter_context(patch.object(owner, name, found))
+        all_of_them.enter_context(patch.object(Heap, "row", TensorHeap.row))  # one by one
         yield made
 
 

@@ -1,6 +1,9 @@
 """A heap by hand: what lives together, the fullest moment, and what the allocator has for it."""
 
+import pytest
+
 from weighbridge.components.activations import Heap
+from weighbridge.components.counted import CountedHeap
 from weighbridge.units import MIB
 
 
@@ -100,3 +103,32 @@ def test_changes_that_somebody_else_made():
     assert heap.phase().live == {"weights": 800, "logits": 30}
     heap.changed({"weights": 7, "logits": 3})
     assert (heap.live("weights"), heap.live("logits")) == (1007, 3)
+
+
+@pytest.mark.parametrize("kind", [Heap, CountedHeap])
+@pytest.mark.parametrize("passed", [0, 4 * MIB])
+def test_a_row_of_tensors_is_taken_one_by_one(kind, passed):
+    """Also where the fullest moment was before."""
+    peaks = []
+    for in_a_row in (True, False):
+        heap = kind()
+        heap.passing(passed, name="logits")
+        sizes = [700, 2 * MIB, 0, 300_000]
+        names = heap.row(iter(sizes), "weights") if in_a_row else [heap.take(n) for n in sizes]
+        held = names if in_a_row else [heap.rename(tensor, "weights") for tensor in names]
+        assert [(t.name, t.nbytes) for t in held] == [("weights", n) for n in sizes]
+        first = heap.phase()
+        heap.drop(*held)
+        last = heap.phase()
+        peaks.append((first.allocated, first.reserved, last, heap.phase()))
+    assert peaks[0] == peaks[1]
+    assert peaks[0][0] == max(passed, 1024 + 2 * MIB + 300_032)
+
+
+@pytest.mark.parametrize("kind", [Heap, CountedHeap])
+def test_a_row_of_none_leaves_the_order_of_components(kind):
+    heap = kind()
+    assert heap.row((), "weights") == ()
+    heap.take(512, "buffers")
+    heap.row([512], "weights")
+    assert list(heap.phase().live) == ["buffers", "weights"]

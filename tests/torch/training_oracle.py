@@ -339,6 +339,9 @@ class _Followed:
     def many(self, count, nbytes, *rest):
         return self.followed(nbytes, count, super().many, count, nbytes, *rest)
 
+    def row(self, sizes, name):
+        return tuple(self.take(nbytes, name) for nbytes in sizes)
+
     def followed(self, nbytes, count, take, *given):
         self.alive[nbytes] += count
         before = self._most

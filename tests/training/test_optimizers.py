@@ -134,6 +134,17 @@ def test_states_are_sizes_and_never_less_for_more(name, shape, kind, dtype):
         assert total[1] >= total[0]
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("first", ["model", "lm_head", "score"])
+def test_states_are_the_same_of_all_that_are_alike(name, first):
+    """Whatever number of layer and expert, and whatever linear, the name tells."""
+    one, other = (
+        param(300, 4000, name=f"{first}.{rest}") for rest in ("layers.0.up.weight", "9.down")
+    )
+    states = optimizer(name).states
+    assert list(states(one)) == list(states(other))
+
+
 def test_names_and_their_neighbours():
     for alias, name in ALIASES.items():
         assert optimizer(alias) is ROWS[name]

@@ -30,6 +30,7 @@ from weighbridge.allocator.sequence import (
     Slot,
     follow,
     give_back,
+    in_a_row,
     ready,
     several,
 )
@@ -158,6 +159,10 @@ class TensorHeap(ABC):
     def all(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
         return tuple(self.take(nbytes, name) for nbytes in sizes)
 
+    def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
+        """Take one tensor after the other, thousands of them."""
+        return tuple(self.take(nbytes, name, 0) for nbytes in sizes)
+
     @property
     def most(self) -> int:
         """Return the bytes that were allocated at most in this phase."""
@@ -192,6 +197,15 @@ class Heap(TensorHeap):
         if self.watch is not None:
             self.watch.taken(tensor, stream)
         return tensor
+
+    def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
+        """Take them in a row: the last moment is the fullest, so components are counted once."""
+        sizes = tuple(sizes)
+        if self.watch is not None or not sizes:
+            return super().row(sizes, name)
+        blocks = in_a_row(self.allocator, sizes)
+        self._count(name, sum(sizes))
+        return tuple(LiveTensor(name, n, block) for n, block in zip(sizes, blocks, strict=True))
 
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes

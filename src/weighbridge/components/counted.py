@@ -7,6 +7,7 @@ reserves holds all its blocks. So at each moment a count is a lower bound of `al
 sum that is made once.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from weighbridge.allocator.options import MIN_BLOCK
@@ -25,17 +26,29 @@ class CountedHeap(TensorHeap):
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         return self._taken(LiveTensor(name, nbytes, None), stream)
 
+    def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
+        """Take them in a row, as one sum."""
+        sizes = tuple(sizes)
+        if self.watch is not None or not sizes:
+            return super().row(sizes, name)
+        tensors = tuple(LiveTensor(name, nbytes, None) for nbytes in sizes)
+        self._more(name, sum(t.nbytes for t in tensors), sum(map(_rounded, tensors)))
+        return tensors
+
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         return self._taken(LiveTensor(name, nbytes, None, count), 0)
 
     def _taken(self, tensor: LiveTensor, stream: int) -> LiveTensor:
-        self._held += _rounded(tensor)
-        self._live[tensor.name] = self._live.get(tensor.name, 0) + tensor.total
-        if self._held > self._most:
-            self._most, self._at_most = self._held, self._live.copy()
+        self._more(tensor.name, tensor.total, _rounded(tensor))
         if self.watch is not None:
             self.watch.taken(tensor, stream)
         return tensor
+
+    def _more(self, name: str, nbytes: int, rounded: int) -> None:
+        self._held += rounded
+        self._live[name] = self._live.get(name, 0) + nbytes
+        if self._held > self._most:
+            self._most, self._at_most = self._held, self._live.copy()
 
     def drop(self, *gone: LiveTensor) -> None:
         for tensor in gone:

@@ -1,7 +1,7 @@
 """The class in memory: its parameters in the order in which they are placed, and its modules."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 from weighbridge.arch.blueprint import Blueprint, alike, numbered
 from weighbridge.arch.model_types import differs, facts
@@ -16,7 +16,7 @@ from weighbridge.forward.modules import Module, ParameterSpec, Wrap
 from weighbridge.forward.nets import INSTEAD
 from weighbridge.forward.ops.packed import MULTIPLE, Dequantized, Linear4, Linear8, LinearFloat8
 from weighbridge.forward.step import Around, BuiltModel
-from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, Tensor
+from weighbridge.forward.tensors import ELSEWHERE, LeafTensor
 from weighbridge.memo import memo
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import counted
@@ -53,7 +53,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     if never:
         for name in (n for n in params if f"{never}." in n):
             params[name].trainable = False
-    pieces = list(_pieces(m, planned, packed, params, around))
+    _pieces(m, planned, packed, params, around)
     with m.making("buffers"):
         buffers = [
             m.new(b.shape, TORCH[b.dtype] if b.dtype else planned.loaded)
@@ -80,7 +80,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
         config=language(subject),
         kind=subject.model_type,
         whole=subject.config,
-        buffers=[*buffers, *pieces],
+        buffers=buffers,
     )
 
 
@@ -234,16 +234,19 @@ def _one_by_one(
 
 def _pieces(
     m: Machine, plan: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
-) -> Iterator[Tensor]:
-    """Codes that ranks share out are parameters like all others; scales and maps are attributes of
-    them, and whole."""
+) -> None:
+    """Put what stands for packed parameters in memory, to the end. Codes that ranks share out are
+    parameters like all others; scales and maps are attributes of them, and whole."""
+    if plan.codes == "whole":
+        m.heap.row(chain.from_iterable(packed.values()), "weights")
+        return
     whole = plan.sharding.kind == "zero3" and not plan.stored_as_floats  # of what is cut
     dtype = INT8 if whole else plan.computing
     for source, sizes in packed.items():
         for number, nbytes in enumerate(sizes):
             cut = "whole" if number and plan.codes != "all" else plan.codes
             if cut in ("whole", "both"):
-                yield m.new((nbytes,), INT8, "weights")
+                m.heap.take(nbytes, "weights")
             if cut == "whole":
                 continue
             count, which = ceil_div(nbytes, dtype.size(1)), f" {number}" if number else ""

@@ -25,6 +25,7 @@ pytorch_optimizer 4.1 optimizer/soap.py, optimizer/shampoo.py.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from weighbridge.components.activations import LiveTensor
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.tensors import LeafTensor, Tensor
@@ -68,8 +69,13 @@ def copies(m: Machine, params: Sequence[LeafTensor]) -> list[Tensor]:
     return [m.new(p.shape, p.dtype) for p in params]
 
 
+def _row(m: Machine, params: Sequence[LeafTensor]) -> Sequence[LiveTensor]:
+    """Make the same in one go. Python frees a list from its end: so are these to be dropped."""
+    return m.heap.row([p.nbytes for p in params], m.name)[::-1]
+
+
 def one_copy(m: Machine, params: Sequence[LeafTensor]) -> None:
-    copies(m, params)
+    m.heap.drop(*_row(m, params))
 
 
 def copy_of_each(m: Machine, params: Sequence[LeafTensor]) -> None:
@@ -95,9 +101,9 @@ def two_of_each(m: Machine, params: Sequence[LeafTensor], beside: int = 0) -> No
 
 
 def two_copies(m: Machine, params: Sequence[LeafTensor]) -> None:
-    first = copies(m, params)
-    copies(m, params)
-    del first
+    first = _row(m, params)
+    one_copy(m, params)
+    m.heap.drop(*first)
 
 
 def nothing(m: Machine, params: Sequence[LeafTensor]) -> None:

@@ -2,13 +2,13 @@
 gradients behind it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from math import prod
 from typing import Literal
 
 from weighbridge.dtypes import DType
 from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor, TensorStorage
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.records import NamedTuple, dataclass
 
 Where = Literal["device", "managed", "host"]  # managed: pages that move between them
@@ -25,7 +25,8 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """`states` of one parameter; `step` takes, in order, what a step over all of them takes, and
+    """`states` of one parameter, which read its shape, dtype and kind, and of its name at most the
+    first part ("lm_head"); `step` takes, in order, what a step over all of them takes, and
     gives it back. `early`: states are made with the optimizer, not in the first step.
     `in_backward`: every parameter is stepped when its gradient is there, which goes at once."""
 
@@ -65,21 +66,20 @@ class Optimization:
         self.apart = apart
         self.params = params
         self.elsewhere: dict[str, int] = {}
-        self._states: dict[str, list[TensorStorage]] = {}
+        self._started: set[str] = set()
+        self._sizes: dict[Hashable, tuple[tuple[Where, int], ...]] = {}
         if optimizer.in_backward:
             for p in params:
                 p.hooks.append(self._at_once)
 
     def start(self, m: Machine) -> None:
         """Make the states of all parameters, of those that have none yet."""
-        for p in self.params:
-            self._start(m, p)
+        self._start(m, self.params)
 
     def step(self, m: Machine) -> None:
         """Step the parameters that have a gradient, then drop the gradients (zero_grad)."""
         mine = [p for p in self.params if p.grad is not None]
-        for p in mine:
-            self._start(m, p)
+        self._start(m, mine)
         with m.making("temporaries"):
             for group in [[p] for p in mine] if self.apart else [mine]:
                 self.optimizer.step(m, group)
@@ -92,18 +92,30 @@ class Optimization:
             p.grad = None
 
     def _at_once(self, m: Machine, param: LeafTensor) -> None:
-        self._start(m, param)
+        self._start(m, [param])
         self.optimizer.step(m, [param])
         param.grad = None
 
-    def _start(self, m: Machine, param: LeafTensor) -> None:
-        if param.name in self._states:
-            return
-        states = self._states[param.name] = []
-        for state in self.optimizer.states(param):
-            nbytes = state.dtype.size(prod(state.shape))
-            where = "host" if self.offloaded else state.where
-            if where == "device":
-                states.append(TensorStorage(m.heap, nbytes, "optimizer_states"))
-            else:
-                self.elsewhere[where] = self.elsewhere.get(where, 0) + nbytes
+    def _start(self, m: Machine, params: Iterable[LeafTensor]) -> None:
+        """Make the states of those that have none yet, in a row; they stay to the end."""
+        here: list[int] = []
+        for param in params:
+            if param.name in self._started:
+                continue
+            self._started.add(param.name)
+            for where, nbytes in self._states(param):
+                if where == "device":
+                    here.append(nbytes)
+                else:
+                    self.elsewhere[where] = self.elsewhere.get(where, 0) + nbytes
+        m.heap.row(here, "optimizer_states")
+
+    def _states(self, param: LeafTensor) -> tuple[tuple[Where, int], ...]:
+        """Where the states of a parameter are, and their bytes: the same of all that are alike."""
+        key = param.shape, param.dtype, param.kind, param.name.partition(".")[0]
+        if key not in self._sizes:
+            self._sizes[key] = tuple(
+                ("host" if self.offloaded else state.where, state.dtype.size(prod(state.shape)))
+                for state in self.optimizer.states(param)
+            )
+        return self._sizes[key]
