@@ -2,7 +2,8 @@
 
     reserved    a step of -ub tokens over the whole cache; and one of a token a slot, which can
                 need more where several devices compute: a large step brings weights of the host to
-                a GPU that the host multiplies in a small one
+                a GPU that the host multiplies in a small one; and where slots are many, since
+                logits are most of both steps then
 
 Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve).
 """
@@ -29,20 +30,24 @@ from weighbridge.watching import go_on
 SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
 PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)))
 
+# Tokens of a step for each sequence: with 32 and more, its buffers are no smaller than those of a
+# token each for all 218 models of the catalogue that llama.cpp reads; with 4, logits can be more
+MUCH = 64
+
 
 def reserved(layers: LayerPlacement, near: int) -> tuple[int, ...]:
     """Bytes by device, the host last. `near` are the cells of sliding layers."""
     s = step_of(layers.launch, near)
     large = replayed(layers, s)
-    if alone(layers) and s.tokens >= 2 * s.sequences:
+    if alone(layers) and s.tokens >= MUCH * s.sequences:
         return large
     small = replayed(layers, replace(s, tokens=s.sequences, outputs=s.sequences))
     return tuple(max(pair) for pair in zip(large, small, strict=True))
 
 
 def alone(layers: LayerPlacement) -> bool:
-    """Tell whether one GPU computes all: its graph is the same for every step, and the largest step
-    takes the most."""
+    """Tell whether one GPU computes all: its graph is the same for every step, and the one of most
+    tokens takes the most, but for what logits take."""
     launch = layers.launch
     here = layers.full and launch.gpus == 1 and launch.cache_offload and not launch.cpu_moe
     return here and not launch.rules.fused
