@@ -8,7 +8,7 @@ from weighbridge.watching import kept
 def interrupted(monkeypatch):
     """Let Ctrl-C come while the search goes on."""
 
-    def search(case):
+    def search(case, **beside):
         with kept():
             raise KeyboardInterrupt
         return ()
