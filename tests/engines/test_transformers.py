@@ -519,10 +519,26 @@ def test_what_is_loaded_beside_a_model_is_no_second_model():
     )
     launch = parse(line)
     assert (launch.model, launch.settings["dtype"]) == ("org/other", "float16")
-    with pytest.raises(UsageError, match="calls from_pretrained 2 times; give one"):
+    with pytest.raises(UsageError, match="loads 2 models by from_pretrained; give one"):
         parse(f'{line}; AutoModel.from_pretrained("org/name")')
-    with pytest.raises(UsageError, match="calls from_pretrained 0 times"):
+    with pytest.raises(UsageError, match="loads 0 models by"):
         parse('tokenizer = AutoTokenizer.from_pretrained("org/name")')
+
+
+def test_a_name_that_is_given_a_literal_stands_for_it():
+    card = """
+model_name = "org/name"
+tokenizer = AutoTokenizer.from_pretrained(model_name)
+model = AutoModelForCausalLM.from_pretrained(model_name, torch_dtype="auto", device_map="auto")
+words = {"max_length": 100}
+model.generate(**inputs, max_new_tokens=many, num_beams=beams)
+"""
+    launch = parse(f"beams = 4{card}")
+    assert (launch.model, launch.settings["num_beams"]) == ("org/name", 4)
+    assert "max_new_tokens" not in launch.settings, "nobody says how many"
+    for twice in ('model_name = "org/other"', "for model_name in names: pass"):
+        with pytest.raises(UsageError, match="the model is not written in the line"):
+            parse(f"{twice}{card}")
 
 
 @pytest.mark.parametrize(

@@ -299,9 +299,9 @@ def test_a_line_of_python_that_someone_wrote():
     ("line", "words"),
     [
         ("AutoModel.from_pretrained(", "not Python"),
-        ("AutoModel.from_pretrained()", "give one, with its model"),
-        ("A.from_pretrained('a'); B.from_pretrained('b')", "2 times"),
-        ("A.from_pretrained(name)", "no text"),
+        ("AutoModel.from_pretrained()", "give one, with its name"),
+        ("A.from_pretrained('a'); B.from_pretrained('b')", "loads 2 models"),
+        ("A.from_pretrained(name)", "not written in the line"),
         ("A.from_pretrained('a', x=" + "(" * 300 + ")" * 300 + ")", "Python|number"),
         ("A.from_pretrained('" + "a" * 70_000 + "')", "limit"),
     ],

@@ -168,6 +168,27 @@ def test_where_nothing_fits_the_smallest_card_that_does_is_named():
 
 
 @slow
+def test_where_the_servers_formats_do_not_fit_another_engines_may():
+    """What the search found to fit on the same cards comes before other cards."""
+    found = weighbridge.fit("deepseek-r1", gpu="h100:8")
+    assert (found.answer.engine, found.answer.bits, found.answer.elsewhere) == ("llama.cpp", 6, "")
+    assert [r.bits for r in found.ladder] == [0, 6]
+    asked = weighbridge.infer("deepseek-r1", gpu="h100:8", **found.answer.change)
+    assert asked.verdict == found.answer.verdict
+    infer = found.question("infer")
+    remedy = next(r for r in infer.remedies if dict(r.change) == dict(found.answer.change))
+    for least, told in ((remedy, (0, 6)), (None, (0, 0))):  # nothing found: as published, elsewhere
+        question = replace(infer, report=replace(infer.report, remedies=(least,) if least else ()))
+        assert tuple(r.bits for r in ladder_of(question)) == told
+
+
+def ladder_of(question):
+    from weighbridge.questions.fit.request import asked as read
+
+    return ladder(weighbridge.prepare("deepseek-r1"), read({"gpu": "h100:8"}), question)
+
+
+@slow
 def test_the_answer_in_json_is_about_the_cards_that_were_asked_about():
     found = weighbridge.prepare("qwen3-0.6b").fit(gpu="4090")
     told = found.to_dict()

@@ -4,11 +4,13 @@
         quantization_config=BitsAndBytesConfig(load_in_4bit=True)); model.generate(max_length=4096)
 
 Nothing is run: the text becomes a syntax tree, of which the call of `from_pretrained`, the one of
-`generate` and switches of kernels are read. Names and values that are no literals are not followed.
+`generate` and switches of kernels are read. A name that is given one literal stands for it; other
+names are not followed.
 """
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,7 +33,7 @@ PLAIN = {  # keywords that weigh nothing, or are what a line is about
 
 def read(text: str) -> Launch:
     """The launch of a line of Python. Raises UsageError."""
-    calls = [node for node in ast.walk(_tree(text)) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(_with_literals(_tree(text))) if isinstance(node, ast.Call)]
     inner = {id(kw.value) for call in calls for kw in call.keywords if kw.arg in HELD}
     loads = [
         c
@@ -39,7 +41,7 @@ def read(text: str) -> Launch:
         if _name(c) == LOADS and id(c) not in inner and not _class(c).endswith(BESIDE)
     ]
     if len(loads) != 1 or not loads[0].args:
-        raise UsageError(f"the line calls {LOADS} {len(loads)} times; give one, with its model")
+        raise UsageError(f"the line loads {len(loads)} models by {LOADS}; give one, with its name")
     load = loads[0]
     settings: dict[str, Value] = {}
     warnings: list[str] = []
@@ -74,6 +76,37 @@ def _tree(text: str) -> ast.AST:
         raise UsageError(f"the line is not Python: {str(error)[:80]}") from None
 
 
+def _with_literals(tree: ast.AST) -> ast.AST:
+    """Put the literal in place of each name that is given it, and nothing else."""
+    known = _literals(tree)
+
+    def literal(node: Any) -> Any:
+        named = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        return known.get(node.id, node) if named else node
+
+    for node in ast.walk(tree):
+        for name, value in ast.iter_fields(node):
+            each = isinstance(value, list)
+            setattr(node, name, [literal(x) for x in value] if each else literal(value))
+    return tree
+
+
+def _literals(tree: ast.AST) -> dict[str, ast.Constant]:
+    """The literals that names are given, by name: of those that are given something once."""
+    nodes = list(ast.walk(tree))
+    stored = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    times = Counter(node.id for node in stored)
+    given = [n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)]
+    targets = ((target, node.value) for node in given for target in node.targets)
+    return {
+        target.id: value
+        for target, value in targets
+        if isinstance(target, ast.Name)
+        and times[target.id] == 1
+        and isinstance(value, ast.Constant)
+    }
+
+
 def _name(call: ast.Call) -> str:
     """The last name of what is called: torch.backends.cuda.enable_flash_sdp -> enable_flash_sdp."""
     if isinstance(call.func, ast.Attribute):
@@ -96,7 +129,7 @@ def _switched_off(call: ast.Call) -> str:
 def _text(node: ast.AST, what: str) -> str:
     value = _value(node)
     if not isinstance(value, str) or not value:
-        raise UsageError(f"{what} of the line is no text; write it as it is, in quotes")
+        raise UsageError(f"{what} is not written in the line; put its name there, in quotes")
     return value
 
 

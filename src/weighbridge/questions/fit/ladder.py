@@ -3,6 +3,7 @@
     as published    the question of inference as it was asked, or the same of the card's engine
     8 bit, 4 bit    formats that this engine reads on the card, each asked like any other question
     3 bit, 2 bit    where four bits do not fit whole
+    another engine  where none of these does, and its format was found to fit whole on these cards
 
 Each rung is a change of the question of inference: asked alone it has the same answer. Where no
 rung fits whole, other cards are tried with the smallest rung of four bits, the smallest first.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.engines.engine import Engine
     from weighbridge.quantization.quality import Finding
     from weighbridge.report import Report
+    from weighbridge.report.verdict import Remedy
 
 WIDTHS = (8, 4)  # bits of a weight
 LESS = (3, 2)  # tried where four bits do not fit whole
@@ -44,15 +46,17 @@ def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ..
     answer."""
     if infer.report is None or infer.verdict is None or not infer.verdict.count:
         return ()
-    ladder_of = _Ladder(asker, request, infer.report)
+    ladder_of = _Ladder(asker, request, infer.report, infer.remedies)
     return tuple(ladder_of.rungs())
 
 
 class _Ladder:
     """The rungs of one question of inference, each asked when it is reached."""
 
-    def __init__(self, asker: Asker, request: FitRequest, report: "Report") -> None:
-        self.asker, self.request = asker, request
+    def __init__(
+        self, asker: Asker, request: FitRequest, report: "Report", found: "tuple[Remedy, ...]"
+    ) -> None:
+        self.asker, self.request, self.found = asker, request, found
         self.asked = Rung(
             change={},
             report=report,
@@ -69,7 +73,8 @@ class _Ladder:
         rungs = others if again else [first, *others]
         yield from rungs
         if not any(rung.whole and rung.fits == "yes" for rung in rungs):
-            yield from self._elsewhere(_smallest(rungs))
+            other = next(self._of_another(), None)
+            yield from self._elsewhere(_smallest(rungs)) if other is None else (other,)
 
     def _first(self) -> Rung:
         """Return the rung as published: of the card's engine, where that is a server or reads the
@@ -146,6 +151,16 @@ class _Ladder:
             return None
         longest = _longest(self.asker, report)
         return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
+
+    def _of_another(self) -> Iterator[Rung]:
+        """Yield formats of other engines that the search found to fit on these cards."""
+        for remedy in self.found:
+            bits = BITS.get(remedy.change.get("quantization", ""))
+            if bits is None or "engine" not in remedy.change or "gpu" in remedy.change:
+                continue
+            rung = self._asked(remedy.change, int(bits))
+            if rung is not None and rung.whole and rung.fits == "yes":
+                yield rung
 
     def _elsewhere(self, rung: Rung) -> Iterator[Rung]:
         """Yield the rung on the smallest card, or number of cards, that has room for it."""
