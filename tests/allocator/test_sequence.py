@@ -5,8 +5,7 @@ from random import Random
 import pytest
 
 from weighbridge.allocator import Allocator
-from weighbridge.allocator.options import AllocatorOptions
-from weighbridge.allocator.sequence import follow, in_a_row, ready
+from weighbridge.allocator.sequence import follow, ready
 from weighbridge.errors import OutOfMemoryError
 from weighbridge.units import MIB
 
@@ -70,23 +69,3 @@ def test_what_the_card_has_no_room_for_is_refused_there_too():
     with pytest.raises(OutOfMemoryError):
         follow(allocator, ops, [None] * 3, 0)
     assert allocator.reserved == 50 * MIB  # what was cached went back before
-
-
-@pytest.mark.parametrize("options", [AllocatorOptions(), AllocatorOptions(max_split_size_mb=20)])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_row_is_asked_for_one_by_one(seed, options):
-    """Among free blocks of all sizes; then everything goes, in another order."""
-    made = []
-    for at_once in (True, False):
-        allocator, random = Allocator(options), Random(seed)
-        slots = [None] * 212
-        one_by_one(allocator, random_ops(seed, 0), slots)
-        sizes = [random.choice((0, *SIZES)) for _ in range(150)]
-        blocks = in_a_row(allocator, sizes) if at_once else [allocator.malloc(n) for n in sizes]
-        found = [block and (block.address, block.size, block.requested) for block in blocks]
-        full = told(allocator)
-        random.shuffle(blocks)
-        for block in blocks:
-            allocator.free(block)
-        made.append((found, full, told(allocator)))
-    assert made[0] == made[1]
