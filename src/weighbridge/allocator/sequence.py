@@ -57,30 +57,6 @@ def several(allocator: Allocator, count: int, nbytes: int) -> AlikeBlocks:
     return AlikeBlocks(spare, blocks)
 
 
-def in_a_row(allocator: Allocator, sizes: Iterable[int]) -> list[Block | None]:
-    """Ask for one tensor after the other, of which nothing is given back between."""
-    malloc = allocator.malloc
-    if not allocator.plain:
-        return [malloc(nbytes) for nbytes in sizes]
-    small, large = allocator.small.free[0], allocator.large.free[0]
-    blocks: list[Block | None] = []
-    for nbytes in sizes:
-        size = allocator.rounded(nbytes)
-        if size <= SMALL_SIZE:
-            block = small.take(size, MIN_BLOCK) if size else None
-        else:
-            block = large.take(size, SMALL_SIZE + 1)
-        if block is None:
-            block = malloc(nbytes)
-        else:
-            block.requested = nbytes
-            allocator.requests += 1
-            allocator.allocated += block.size
-        blocks.append(block)
-    allocator.peak_allocated = max(allocator.peak_allocated, allocator.allocated)
-    return blocks
-
-
 def give_back(allocator: Allocator, blocks: AlikeBlocks) -> None:
     allocator.allocated += blocks.spare
     for block in blocks.blocks:

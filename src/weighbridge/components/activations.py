@@ -30,7 +30,6 @@ from weighbridge.allocator.sequence import (
     Slot,
     follow,
     give_back,
-    in_a_row,
     ready,
     several,
 )
@@ -203,7 +202,7 @@ class Heap(TensorHeap):
         sizes = tuple(sizes)
         if self.watch is not None or not sizes:
             return super().row(sizes, name)
-        blocks = in_a_row(self.allocator, sizes)
+        blocks = tuple(map(self.allocator.malloc, sizes))
         self._count(name, sum(sizes))
         return tuple(LiveTensor(name, n, block) for n, block in zip(sizes, blocks, strict=True))
 

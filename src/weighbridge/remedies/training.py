@@ -59,9 +59,7 @@ OF_RANKS = {
 }
 OF_RANKS["fsdp2"] = OF_RANKS["zero3"]
 SHARERS = ("fsdp2", "zero3")  # whose ranks have a share of the weights each, others all of them
-LITTLE_LESS = (
-    0.9  # what surely remains of what is as it was; the rest is for what is padded (assumed)
-)
+LITTLE_LESS = 0.9  # surely remains of what is as it was; the rest is for padding (assumed)
 SHARDED: Mapping[str, tuple[str, ...]] = {
     "states and gradients shared": ("zero2",),
     "everything shared": ("fsdp2", "zero3"),

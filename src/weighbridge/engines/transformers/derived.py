@@ -2,8 +2,8 @@
 
     import torch; from transformers import AutoTokenizer, Qwen3ForCausalLM;
     model = Qwen3ForCausalLM.from_pretrained("org/name", dtype=torch.bfloat16).to("cuda");
-    inputs = AutoTokenizer.from_pretrained("org/name")("Hello", return_tensors="pt").to("cuda");
-    model.generate(**inputs, max_length=4096)
+    inputs = AutoTokenizer.from_pretrained("org/name")("Hello", return_tensors="pt").to(
+        model.device); model.generate(**inputs, max_length=4096)
 
 The line loads and asks the model as it was sized; its class is the one that was sized, since an
 Auto class loads another one for towers and encoders. `dialect.py` reads such lines.

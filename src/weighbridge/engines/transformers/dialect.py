@@ -94,16 +94,14 @@ def _with_literals(tree: ast.AST) -> ast.AST:
 def _literals(tree: ast.AST) -> dict[str, ast.Constant]:
     """The literals that names are given, by name: of those that are given something once."""
     nodes = list(ast.walk(tree))
-    stored = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    stored = (n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     times = Counter(node.id for node in stored)
-    given = [n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)]
-    targets = ((target, node.value) for node in given for target in node.targets)
     return {
-        target.id: value
-        for target, value in targets
-        if isinstance(target, ast.Name)
-        and times[target.id] == 1
-        and isinstance(value, ast.Constant)
+        target.id: node.value
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and times[target.id] == 1
     }
 
 
