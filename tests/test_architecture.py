@@ -53,6 +53,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "remedies",
     "questions",
     "oom",
+    "runfiles",
     "lab",
     "measure",
     "api",

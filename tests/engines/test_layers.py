@@ -107,6 +107,7 @@ OTHERS = {
 ROOMS = {
     "lab": "published runs are of engines",
     "oom": "error messages are of programs, of which engines are some",
+    "runfiles": "run files are of programs, of which engines are some",
 }
 # "transformers" is the library of a model's classes in every room, so it is not looked for
 NAMES = {name for name in FOLDERS if name != "transformers"} | {

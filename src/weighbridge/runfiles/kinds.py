@@ -1,0 +1,133 @@
+"""The kinds of run files, and how one is found by what is in it.
+
+A kind is a module with its record `KIND`, `tells(document)` and `read(document)`. The order of
+`HOMES` decides between kinds that tell the same document: the more particular stands first.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from weighbridge.errors import BadFileError, UsageError
+from weighbridge.records import NamedTuple
+from weighbridge.runfiles.document import Document, documents
+from weighbridge.runfiles.record import PlannedRun, RunFile
+from weighbridge.wording import shown
+
+
+class Kind(NamedTuple):
+    """One kind of run file. `source` is where its keys and defaults were read."""
+
+    name: str
+    title: str
+    syntaxes: tuple[str, ...]
+    source: str
+
+
+HOMES = ("training.axolotl",)
+SUFFIXES: Mapping[str, str] = {
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".json": "json",
+    ".toml": "toml",
+    ".py": "python",
+    ".sh": "shell",
+    ".bash": "shell",
+    ".slurm": "shell",
+    ".sbatch": "shell",
+    ".bat": "shell",
+    ".ps1": "shell",
+    ".modelfile": "modelfile",
+    ".txt": "text",
+    ".md": "text",
+    ".log": "text",
+    ".out": "text",
+}
+SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
+FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])modelfile$")
+
+
+class KindModule(NamedTuple):
+    """A kind with what reads it."""
+
+    kind: Kind
+    tells: Callable[[Document], bool]
+    read: Callable[[Document], Iterator[PlannedRun]]
+
+
+@cache
+def kinds() -> tuple[KindModule, ...]:
+    """Return every kind, imported when the first file is read."""
+    found = []
+    for home in HOMES:
+        module: Any = import_module(f"weighbridge.runfiles.{home}")
+        found.append(KindModule(module.KIND, module.tells, module.read))
+    return tuple(found)
+
+
+def named(name: str) -> KindModule:
+    """Return a kind by its name. Raises UsageError."""
+    for each in kinds():
+        if each.kind.name == name.lower().replace("_", "-"):
+            return each
+    known = ", ".join(each.kind.name for each in kinds())
+    raise UsageError(f"--as {shown(name)} is no kind of run file; known: {known}")
+
+
+def read(text: str, name: str = "the text", kind: str | None = None) -> RunFile:
+    """Read the text of a file into the runs that it starts; `kind` overrides what is in it. Raises
+    UsageError where no kind tells it, and BadFileError where it is broken."""
+    if kind is not None:
+        return _as(named(kind), text, name)
+    tried: list[BadFileError] = []
+    for syntax in _syntaxes(text, name):
+        try:
+            pieces = documents(text, syntax, name)
+        except BadFileError as error:
+            tried.append(error)
+            continue
+        for each in kinds():
+            told = [d for d in pieces if syntax in each.kind.syntaxes and each.tells(d)]
+            if told:
+                return _file(each, told, text, name)
+    if tried and os.path.splitext(name)[1].lower() in SUFFIXES:
+        raise tried[0]
+    known = ", ".join(each.kind.name for each in kinds())
+    raise UsageError(
+        f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
+    )
+
+
+def _as(each: KindModule, text: str, name: str) -> RunFile:
+    error: BadFileError | None = None
+    for syntax in each.kind.syntaxes:
+        try:
+            return _file(each, documents(text, syntax, name), text, name)
+        except BadFileError as broken:
+            error = error or broken
+    assert error is not None
+    raise error
+
+
+def _file(each: KindModule, pieces: Sequence[Document], text: str, name: str) -> RunFile:
+    runs = tuple(run for piece in pieces for run in each.read(piece))
+    if not runs:
+        raise UsageError(f"{name}: this {each.kind.title} starts nothing that has a size")
+    return RunFile(kind=each.kind.name, title=each.kind.title, name=name, runs=runs, text=text)
+
+
+def _syntaxes(text: str, name: str) -> Iterator[str]:
+    """Yield the syntaxes that a text may be in, the likeliest first."""
+    suffix = os.path.splitext(name)[1].lower()
+    first = "modelfile" if FOUND_BY_NAME.search(os.path.basename(name)) else SUFFIXES.get(suffix)
+    if first:
+        yield first
+    if first in ("yaml", "json", "toml"):
+        return
+    begins = text.lstrip()[:1]
+    for syntax in SYNTAXES:
+        if syntax != first and (syntax != "json" or begins in ("{", "[")):
+            yield syntax

@@ -1,0 +1,256 @@
+"""What a reader takes of one document, and what it leaves: filled key by key, then made a `PlannedRun`.
+
+A reader's table says what its keys mean, a section each:
+
+    [settings]                         a key, and the setting of ours that it is
+    micro_batch_size   batch_size
+    [ignored]                          keys that decide no memory, by their names alone
+    output_dir datasets
+    [memory]                           keys that do, and why they are not understood
+    unfrozen_parameters   layers are frozen by name
+
+Keys are dotted where they stand in a mapping (`fsdp_config.offload_params`); `name.*` is all
+of it, and `name_*` are all keys that begin so.
+What several keys decide together is read by the reader's own code, through `value` and `take`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple, dataclass, field
+from weighbridge.runfiles.document import Document, Path
+from weighbridge.runfiles.record import PlannedRun, Understood, Unread, Value
+from weighbridge.wording import shown
+from weighbridge.workload import TABLES
+
+OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written and not on
+VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
+ELSE = re.compile(r"\$\{\w+:-([^}]*)\}")
+MOST_UNREAD = 12
+
+
+class KeyTable(NamedTuple):
+    """What the keys of one kind of file mean."""
+
+    settings: Mapping[str, str]
+    ignored: frozenset[str]
+    memory: Mapping[str, str]
+
+
+@cache
+def table(text: str) -> KeyTable:
+    """Return the table that a text says, a section each."""
+    settings: dict[str, str] = {}
+    memory: dict[str, str] = {}
+    ignored: set[str] = set()
+    section = ""
+    for line in filter(str.strip, text.splitlines()):
+        name, _, rest = line.strip().partition(" ")
+        if line.startswith("["):
+            section = line.strip("[] ")
+        elif section == "settings":
+            settings[name] = rest.strip()
+        elif section == "memory":
+            memory[name] = rest.strip()
+        else:
+            ignored.update(line.split())
+    return KeyTable(settings, frozenset(ignored), memory)
+
+
+@dataclass(slots=True, kw_only=True)
+class KeyReading:
+    """The keys of one document, below `base` where a part of it is read."""
+
+    document: Document
+    keys: KeyTable
+    task: str = "train"
+    base: Path = ()
+    settings: dict[str, Value] = field(default_factory=dict)
+    understood: list[Understood] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    defaults: list[tuple[str, Value, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    @property
+    def data(self) -> Any:
+        """Return the part of the document that is read."""
+        found = self.document.data
+        for key in self.base:
+            found = found[key]
+        return found
+
+    def value(self, key: str, default: Value = None) -> Value:
+        """Return the value of a dotted key, which counts as read from then on. A variable with a
+        default of its own (`${NAME:-x}`) is that default."""
+        self.used.add(key)
+        found = self.data
+        for part in self._path(key):
+            if not isinstance(found, dict) or part not in found:
+                return default
+            found = found[part]
+        return filled(found) if isinstance(found, str) else found
+
+    def text(self, key: str) -> str:
+        """Return a value as text; "" where it is not there, is no text, or is a variable."""
+        found = self.value(key)
+        return found if isinstance(found, str) and not VARIABLE.search(found) else ""
+
+    def on(self, key: str) -> bool:
+        """Tell whether a key is there and says yes."""
+        found = self.value(key)
+        if isinstance(found, str):
+            return found.lower() in ("true", "yes", "on", "1")
+        return found not in OFF and found not in ([], {})
+
+    def take(
+        self, key: str, setting: str, read: Callable[[Any], Value] | None = None
+    ) -> Value | None:
+        """Read the value of a key as a setting of ours, and return it; None where it is not there
+        or says nothing. Raises UsageError for a value that the setting has not."""
+        value = self.value(key)
+        if value is None or value == "":
+            return None
+        if isinstance(value, str) and VARIABLE.search(value):
+            self.leave(key, "it is a variable, whose value is not in the file")
+            return None
+        meant = value if read is None else read(value)
+        if meant is None:
+            return None
+        self.set(setting, meant, key)
+        return meant
+
+    def set(self, setting: str, value: Value, key: str) -> None:
+        """Set a setting of ours to what a key means. Raises UsageError for what is none of its
+        values."""
+        place = self.document.place((*self.base, *self._path(key)))
+        if setting != "model":
+            try:
+                TABLES[self.task][setting].value(value)
+            except (UsageError, TypeError, ValueError):
+                raise UsageError(
+                    f"{self.document.name}:{place.line}: {key} is {shown(value)}, which is no "
+                    f"{setting.replace('_', ' ')}"
+                ) from None
+            self.settings[setting] = value
+        self.understood.append(
+            Understood(
+                key=key,
+                value=self.value(key),
+                setting=setting,
+                line=place.line,
+                start=place.start,
+                end=place.end,
+            )
+        )
+
+    def knows(self, key: str, setting: str) -> None:
+        """Count a key as understood that decides a setting together with others."""
+        place = self.document.place((*self.base, *self._path(key)))
+        self.understood.append(
+            Understood(
+                key=key,
+                value=self.value(key),
+                setting=setting,
+                line=place.line,
+                start=place.start,
+                end=place.end,
+            )
+        )
+
+    def leave(self, key: str, why: str) -> None:
+        """Say that a key decides memory and was not understood."""
+        self.used.add(key)
+        place = self.document.place((*self.base, *self._path(key)))
+        self.unread.append(Unread(key=key, line=place.line, why=why))
+
+    def default(self, setting: str, value: Value, why: str) -> None:
+        """Take what the program does where the file says nothing of a size that decides."""
+        if setting not in self.settings:
+            self.settings[setting] = value
+            self.defaults.append((setting, value, why))
+
+    def plain(self) -> None:
+        """Take all keys of the table that are a setting each."""
+        for key, setting in self.keys.settings.items():
+            if key not in self.used:
+                self.take(key, setting)
+
+    def run(self, model: str, *, refused: str = "", name: str = "") -> PlannedRun:
+        """Return the run, and tell of every key that nobody read."""
+        self._rest()
+        return PlannedRun(
+            task=self.task,
+            model=model,
+            name=name,
+            settings=dict(self.settings),
+            understood=tuple(sorted(self.understood, key=lambda one: one.line)),
+            unread=tuple(sorted(self.unread, key=lambda one: one.line)),
+            defaults=tuple(self.defaults),
+            notes=tuple(self.notes),
+            refused=refused,
+        )
+
+    def _rest(self) -> None:
+        unknown = []
+        for key, value in self._leaves(self.data, ""):
+            if self._known(key) or value in OFF or value in ([], {}):
+                continue
+            why = self._why(key)
+            if why is None:
+                unknown.append(key)
+            else:
+                self.leave(key, why)
+        for key in unknown[:MOST_UNREAD]:
+            self.leave(key, "it is no key that we know")
+        if len(unknown) > MOST_UNREAD:
+            self.notes.append(f"{len(unknown) - MOST_UNREAD} more keys are not known to us")
+
+    def _leaves(self, data: Any, above: str) -> Iterator[tuple[str, Any]]:
+        """Yield keys with their values; a mapping is looked into where a key within it is known."""
+        if not isinstance(data, dict):
+            return
+        for name, value in data.items():
+            key = f"{above}{name}"
+            if isinstance(value, dict) and self._within(f"{key}."):
+                yield from self._leaves(value, f"{key}.")
+            else:
+                yield key, value
+
+    def _within(self, start: str) -> bool:
+        named = (*self.used, *self.keys.ignored, *self.keys.memory, *self.keys.settings)
+        return any(key.startswith(start) and key != f"{start}*" for key in named)
+
+    def _known(self, key: str) -> bool:
+        return key in self.used or any(named in self.keys.ignored for named in groups(key))
+
+    def _why(self, key: str) -> str | None:
+        known = self.keys.memory
+        return next((known[named] for named in groups(key) if named in known), None)
+
+    @staticmethod
+    def _path(key: str) -> Path:
+        return tuple(key.split("."))
+
+
+def groups(key: str) -> Iterator[str]:
+    """Yield the names by which a table may know a key: its own, those of the mappings that it is
+    in, and what it begins with: `swanlab_*`, `a.*`."""
+    yield key
+    yield f"{key}.*"
+    for sign in ".", "_":
+        for at in (at for at, letter in enumerate(key) if letter == sign):
+            yield f"{key[: at + 1]}*"
+
+
+def filled(text: str) -> str:
+    """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x."""
+    return ELSE.sub(lambda match: match[1], text)
+
+
+def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:
+    """Begin to read a document by the table of its kind."""
+    return KeyReading(document=document, keys=table(keys), task=task, base=base)

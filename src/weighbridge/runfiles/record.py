@@ -1,0 +1,59 @@
+"""What a file says of a run, as records: a reader returns them, and nothing else reads files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.records import dataclass, field
+
+Value = Any  # text, a number, true or false, or a list of these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understood:
+    """One key of a file that decides memory: `setting` is ours, and `start` to `end` is where its
+    value stands in the text (0, 0: nowhere that could be written to)."""
+
+    key: str  # as the file writes it: "fsdp_config.offload_params"
+    value: Value
+    setting: str
+    line: int = 0
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """One key that decides memory, or may, and that was not understood; `why` is a clause."""
+
+    key: str
+    line: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """One run: a question of ours. `command` is an engine's own launch line, which then holds all
+    that is not in `settings`. `defaults` are sizes that decide, are not in the file and were taken
+    from the program that reads it: (setting, value, why)."""
+
+    task: str  # train or infer
+    model: str = ""  # "" where the file does not say it
+    name: str = ""  # of a service among several
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    command: str = ""
+    understood: tuple[Understood, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    defaults: tuple[tuple[str, Value, str], ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader has to say of the whole run
+    refused: str = ""  # why there is no answer, though it was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """A file that was read: its kind, and the runs that it starts."""
+
+    kind: str
+    title: str  # "axolotl config"
+    name: str  # of the file; "the text" of a paste
+    runs: tuple[PlannedRun, ...]
+    text: str = field(default="", repr=False)

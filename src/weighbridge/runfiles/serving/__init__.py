@@ -1,0 +1,1 @@
+"""Kinds of run files that serve, a module each."""

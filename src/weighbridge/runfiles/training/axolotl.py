@@ -1,0 +1,306 @@
+"""axolotl's YAML, read into the settings of the run that it starts.
+
+Sources: axolotl @ 067b021c: utils/schemas/config.py (names and defaults: sequence_len 512,
+gradient_checkpointing false, bf16 "auto"), utils/schemas/training.py (micro_batch_size 1, optimizer
+adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapter.py
+(lora_target_linear), deepspeed_configs/ (what its own files of that name hold).
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.reading import KeyReading, reading
+from weighbridge.runfiles.record import PlannedRun
+
+KIND = Kind(
+    name="axolotl",
+    title="axolotl config",
+    syntaxes=("yaml",),
+    source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
+)
+KEYS = """
+[settings]
+gradient_accumulation_steps   gradient_accumulation
+lora_r                        lora_r
+lora_alpha                    lora_alpha
+lora_dropout                  lora_dropout
+lora_modules_to_save          modules_to_save
+peft_use_rslora               use_rslora
+context_parallel_size         context_parallel_size
+tensor_parallel_size          tensor_parallel_size
+[ignored]
+accelerator_config adam_beta1 adam_beta2 adam_eps adam_epsilon auto_resume_from_checkpoints
+base_model_config base_model_ignore_patterns batch_flattening bnb_config_kwargs.bnb_4bit_quant_type
+bnb_config_kwargs.bnb_4bit_use_double_quant chat_template
+chat_template_jinja comet_* cosine_constant_lr_ratio cosine_min_lr_ratio dataset_keep_in_memory
+dataset_num_proc dataset_prepared_path dataset_processes dataset_shard_idx dataset_shard_num
+datasets ddp_broadcast_buffers ddp_find_unused_parameters ddp_timeout debug
+default_system_message device_map do_causal_lm_eval
+dpo_use_weighting early_stopping_patience eot_tokens eval_causal_lm_metrics eval_dataset
+eval_max_new_tokens eval_sample_packing eval_steps eval_strategy eval_table_size evals_per_epoch
+experimental_skip_move_to_device group_by_length hf_mlflow_log_artifacts
+hf_use_auth_token hub_model_id hub_strategy hub_token is_falcon_derived_model
+is_llama_derived_model is_mistral_derived_model is_qwen_derived_model learning_rate liger_rope
+local_rank logging_steps lora_fan_in_fan_out lora_model_dir lora_on_cpu loraplus_lr_embedding
+loraplus_lr_ratio loss_watchdog_patience loss_watchdog_threshold lr_div_factor lr_quadratic_warmup
+lr_scheduler lr_scheduler_kwargs max_grad_norm max_steps mlflow_experiment_name mlflow_run_name
+mlflow_tracking_uri model_type neftune_noise_alpha noisy_embedding_alpha num_epochs
+nemo_gym_* otel_metrics_host otel_metrics_port output_dir overrides_of_model_config.rope_scaling
+pad_to_sequence_len pretraining_dataset processor_type profiler_steps push_dataset_to_hub
+push_to_hub remove_unused_columns resume_from_checkpoint revision_of_model
+sample_packing_bin_size sample_packing_eff_est sample_packing_group_size save_only_model
+save_safetensors save_steps save_strategy save_total_limit saves_per_epoch seed
+shuffle_merged_datasets skip_prepare_dataset special_tokens strict swanlab_* tf32 tokenizer_config
+tokenizer_legacy tokenizer_type tokenizer_use_fast tokens torchdistx_path train_on_inputs
+trust_remote_code use_comet use_otel_metrics use_swanlab use_tensorboard use_wandb val_set_size
+wandb_entity wandb_log_model wandb_mode wandb_name wandb_project wandb_run_id wandb_watch
+warmup_ratio warmup_steps weight_decay xformers_attention excess_length_strategy min_sample_len
+sample_packing_sequentially dataset_exact_deduplication test_datasets ddp type_of_model
+total_num_tokens image_resize_algorithm dp_replicate_size device_map. loss_type conversation
+added_tokens_overrides chat_template_kwargs roles_to_train train_on_eos
+pretraining_sample_concatenation
+[memory]
+activation_offloading         activations go to the host, which is not counted
+bnb_config_kwargs.llm_int8_has_fp16_weight   weights stay in 16 bits
+cut_cross_entropy             its loss keeps no logits, and less is taken than is counted
+ddp_bucket_cap_mb             the size of the buckets of gradients
+dsv4_fp4_grouped_mode         experts are in another format
+expert_parallel_size          experts are shared among ranks
+expert_parallel_token_capacity   buffers of experts that are sent
+expert_parallel_num_nvl_bytes    buffers of experts that are sent
+experts_implementation        other kernels of the experts
+flex_attn_compile_kwargs.*    flex attention is compiled
+flash_attn_cross_entropy      another loss kernel
+flash_attn_fuse_mlp           another kernel of the MLP
+flash_attn_rms_norm           another kernel of the norms
+fused_attn_kernel             another kernel of attention
+gemma4_hybrid_attn_impl       another kernel of attention
+gptq                          its base is packed, and the files say how
+gptq_disable_exllama          another kernel of GPTQ
+gpu_memory_limit              it limits what loading puts on a card
+image_size                    pixels of images, whose number is in the data
+liger_glu_activation          a fused kernel keeps less than is counted
+liger_layer_norm              a fused kernel keeps less than is counted
+liger_rms_norm                a fused kernel keeps less than is counted
+liger_rms_norm_gated          a fused kernel keeps less than is counted
+llama4_linearized_experts     experts are loaded as linears
+lora_mlp_kernel               fused LoRA kernels keep less than is counted
+lora_o_kernel                 fused LoRA kernels keep less than is counted
+lora_qkv_kernel               fused LoRA kernels keep less than is counted
+lora_target_parameters        parameters of experts are adapted by their names
+max_memory                    it limits what loading puts on a card
+optim_target_modules          gradients of these modules are projected (GaLore)
+peft.loftq_config             LoftQ begins with another base
+peft_layers_to_transform      only some layers are adapted
+quantize_moe_experts          experts are packed while they are loaded
+relora_steps                  ReLoRA merges its adapters while it trains
+relora_cpu_offload            ReLoRA merges its adapters while it trains
+resize_token_embeddings_to_32x   the vocabulary is padded to a multiple of 32
+s2_attention                  attention is shifted and in groups
+tiled_mlp                     the MLP runs in tiles and keeps less than is counted
+torch_compile                 compiled layers keep other tensors than are counted
+unfrozen_parameters           only parameters of these names are trained
+use_dsv4_kernels              other kernels
+use_glm_dsa_kernels           other kernels
+use_kernels                   other kernels
+use_onebitllms                weights of one bit
+use_scattermoe                other kernels of the experts
+use_sonicmoe                  other kernels of the experts
+"""
+OWN = (
+    "axolotl",
+    "sample_packing",
+    "micro_batch_size",
+    "sequence_len",
+    "load_in_4bit",
+    "val_set_size",
+)
+CHECKPOINTS: Mapping[str, str] = {
+    "true": "full",
+    "false": "none",
+    "offload": "offload",
+    "unsloth": "offload",
+    "offload_disk": "offload",
+}
+ATTENTION: Mapping[str, str] = {
+    "flash_attention_2": "flash",
+    "flash_attention_3": "flash",
+    "eager": "eager",
+}
+LOSSES = {"liger_fused_linear_cross_entropy": "liger", "chunked_cross_entropy": "chunked"}
+# Its own files of deepspeed_configs/, by what their names begin with: a value of `shard`
+ZERO = ("zero1", "zero2", "zero3")
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is axolotl's: `base_model` beside a key that few others have."""
+    data = document.data
+    return isinstance(data, dict) and "base_model" in data and any(key in data for key in OWN)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a config starts."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = "axolotl"
+    keys.take("base_model", "model")
+    if keys.take("sequence_len", "seq_len") is None:
+        keys.default("seq_len", 512, "axolotl's own sequence_len")
+    sizes = (keys.take(name, "batch_size") for name in ("micro_batch_size", "batch_size"))
+    if next((size for size in sizes if size is not None), None) is None:
+        keys.default("batch_size", 1, "axolotl's own micro_batch_size")
+    _method(keys)
+    _precision(keys)
+    _kernels(keys)
+    _sharding(keys)
+    keys.plain()
+    yield keys.run(keys.text("base_model"), refused=_refused(keys))
+
+
+def _refused(keys: KeyReading) -> str:
+    """Return why a run is not answered: the losses of RL take more than a step of SFT."""
+    rl = keys.value("rl")
+    for group in ("trl", "ebft", "vllm", "hatchery"):
+        keys.used.update((group, f"{group}.*"))
+        keys.used.update(f"{group}.{name}" for name in keys.value(group) or {})
+    if keys.on("reward_model"):
+        rl = "reward_model"
+    if any("hatchery" in str(plugin) for plugin in keys.value("plugins") or ()):
+        return "the hatchery plugin trains on another service's machines"
+    if not rl or not isinstance(rl, str) or "$" in rl:
+        return ""
+    return f"rl: {rl} is not answered yet: its step holds more than one of fine-tuning"
+
+
+def _method(keys: KeyReading) -> None:
+    adapter = str(keys.value("adapter") or "").lower()
+    bits = next((n for n in ("load_in_4bit", "load_in_8bit") if keys.on(n)), "")
+    keys.used.update(("load_in_4bit", "load_in_8bit"))
+    if adapter in ("lora", "qlora"):
+        _adapters(keys, bits)
+    elif adapter in ("", "none"):
+        keys.settings["method"] = "full"
+        keys.used.update(name for name in keys.data if name.startswith(("lora_", "peft_")))
+        if bits:
+            keys.leave(bits, "it packs a base, and no adapter is trained beside it")
+    elif "$" in adapter:
+        keys.leave("adapter", "it is a variable, whose value is not in the file")
+    else:
+        keys.leave("adapter", f"{adapter:.40} is not counted")
+
+
+def _adapters(keys: KeyReading, bits: str) -> None:
+    dora, packed = keys.on("peft_use_dora"), bits == "load_in_4bit"
+    keys.set("method", "dora" if dora else "qlora" if packed else "lora", "adapter")
+    if dora:
+        keys.knows("peft_use_dora", "method")
+    if packed and not dora:
+        keys.knows(bits, "method")
+    elif bits:
+        keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
+    _targets(keys)
+    if keys.take("lora_r", "lora_r") is None:
+        keys.notes.append("lora_r is not in the file, and axolotl asks for it")
+
+
+def _targets(keys: KeyReading) -> None:
+    modules = keys.value("lora_target_modules")
+    if modules:
+        keys.set("lora_targets", modules, "lora_target_modules")
+    if keys.on("lora_target_linear"):
+        keys.set("lora_targets", "all-linear", "lora_target_linear")
+
+
+def _precision(keys: KeyReading) -> None:
+    bf16 = keys.value("bf16", "auto")
+    for name, precision in (("bfloat16", "bf16"), ("float16", "fp16"), ("fp8", "fp8-mixed")):
+        if keys.on(name):
+            keys.set("precision", precision, name)
+            return
+    if keys.on("fp16"):
+        keys.set("precision", "fp16-mixed", "fp16")
+    elif bf16 in (True, "auto", "full", "true"):
+        keys.settings["precision"] = "bf16-mixed"
+        if "bf16" in keys.data:
+            keys.knows("bf16", "precision")
+    elif bf16 is False:
+        keys.set("precision", "fp32", "bf16")
+
+
+def _kernels(keys: KeyReading) -> None:
+    keys.take("optimizer", "optimizer")
+    _checkpoints(keys)
+    keys.take("attn_implementation", "attention", lambda name: ATTENTION.get(str(name)))
+    keys.used.add("sdp_attention")  # torch chooses, as we do
+    for name in ("flash_attention", "eager_attention"):
+        if keys.on(name):
+            keys.set("attention", name.partition("_")[0], name)
+    for name, loss in LOSSES.items():
+        if keys.on(name):
+            keys.set("loss", loss, name)
+    plugins = " ".join(map(str, keys.value("plugins") or ()))
+    if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
+        keys.leave("plugins", "its cut_cross_entropy keeps no logits: less is taken than counted")
+    keys.used.add("cut_cross_entropy")
+    if keys.on("sample_packing"):
+        keys.knows("sample_packing", "seq_len")
+    keys.take("eval_batch_size", "eval_batch_size")
+
+
+def _checkpoints(keys: KeyReading) -> None:
+    asked = keys.value("gradient_checkpointing")
+    meant = CHECKPOINTS.get(str(asked).lower())
+    if asked is None:
+        keys.default("checkpointing", "none", "axolotl's own gradient_checkpointing: false")
+    elif meant is None:
+        keys.leave("gradient_checkpointing", "its value is not known")
+    else:
+        keys.set("checkpointing", meant, "gradient_checkpointing")
+    if isinstance(keys.value("gradient_checkpointing_kwargs.use_reentrant"), bool):
+        keys.take("gradient_checkpointing_kwargs.use_reentrant", "use_reentrant")
+
+
+def _sharding(keys: KeyReading) -> None:
+    _fsdp(keys)
+    named = keys.value("deepspeed")
+    if not named:
+        return
+    if not keys.text("deepspeed"):
+        keys.leave("deepspeed", "it is a variable, whose value is not in the file")
+        return
+    base = str(named).rpartition("/")[2].lower()
+    stage = next((shard for shard in ZERO if base.startswith(shard)), None)
+    if stage is None:
+        keys.leave("deepspeed", f"it names another file, {base:.60}, which is not here")
+        return
+    keys.set("shard", stage, "deepspeed")
+    if "cpuoffload_params" in base or "cpuoffload_all" in base:
+        keys.settings["offload"] = "params"
+    keys.notes.append(f"{base:.60} is taken for axolotl's own file of that name")
+
+
+def _fsdp(keys: KeyReading) -> None:
+    config, asked = keys.value("fsdp_config"), keys.value("fsdp")
+    options = config if isinstance(config, dict) else {}
+    keys.used.update(f"fsdp_config.{name}" for name in options)
+    version = keys.value("fsdp_version")
+    if isinstance(asked, str) and not keys.text("fsdp"):
+        asked = None
+    if not asked and not options:
+        return
+    words = " ".join(map(str, asked)) if isinstance(asked, list) else str(asked or "")
+    key = "fsdp" if asked else "fsdp_config"
+    bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
+    strategy = str(bare.get("sharding_strategy") or words).lower()
+    if "shard_grad_op" in strategy:
+        keys.leave(key, "SHARD_GRAD_OP is not counted")
+        return
+    number = version or bare.get("version") or 1
+    keys.set("shard", "hsdp" if "hybrid" in strategy else f"fsdp{number}", key)
+    if bare.get("reshard_after_forward") is False:
+        keys.leave("fsdp_config.reshard_after_forward", "layers stay whole between their passes")
+    if bare.get("offload_params") is True or "offload" in words:
+        keys.settings["offload"] = "params"
+    if bare.get("activation_checkpointing") is True:
+        keys.settings["checkpointing"] = "full"
+    keys.take("dp_shard_size", "data_parallel_size")

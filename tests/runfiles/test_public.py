@@ -1,0 +1,76 @@
+"""Public run files, as facts: what each says of memory, where it stands, and the run that it is.
+
+`given` holds the keys of a file that decide memory, or may; what decides none is left out.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from weighbridge.runfiles import read
+
+FOLDER = Path(__file__).parent / "public"
+ROWS = [
+    pytest.param(path.stem, json.loads(line), id=f"{path.stem}-{number}")
+    for path in sorted(FOLDER.glob("*.jsonl"))
+    for number, line in enumerate(path.read_text().splitlines())
+]
+
+
+def written(row: dict) -> str:
+    """Write the facts of a file in its own syntax."""
+    given = row["given"]
+    if row["syntax"] == "yaml":
+        return yaml.safe_dump_all(given, sort_keys=False)
+    if row["syntax"] == "json":
+        return json.dumps(given[0], indent=2)
+    if row["syntax"] == "toml":
+        return "".join(toml(given[0], ()))
+    return given
+
+
+def toml(data: dict, above: tuple[str, ...]):
+    values = {name: value for name, value in data.items() if not isinstance(value, dict)}
+    if above:
+        yield f"[{'.'.join(above)}]\n"
+    for name, value in values.items():
+        yield f"{name} = {json.dumps(value)}\n"
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from toml(value, (*above, name))
+
+
+def said(run) -> dict:
+    told = {
+        "task": run.task,
+        "model": run.model,
+        "name": run.name,
+        "settings": dict(run.settings),
+        "command": run.command,
+        "unread": [one.key for one in run.unread],
+        "refused": run.refused,
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+@pytest.mark.parametrize(("kind", "row"), ROWS)
+def test_a_public_file_is_the_run_that_it_starts(kind, row):
+    found = read(written(row), "run")
+    assert found.kind == kind
+    assert json.loads(json.dumps([said(run) for run in found.runs])) == row["runs"]
+
+
+@pytest.mark.parametrize(("kind", "row"), ROWS)
+def test_what_was_understood_stands_where_it_is_said_to(kind, row):
+    """A value's place in the text holds that value: a patch writes there."""
+    text = written(row)
+    for run in read(text, "run", kind).runs:
+        for one in run.understood:
+            if one.end:
+                assert one.line == text.count("\n", 0, one.start) + 1
+                stood = text[one.start : one.end].strip()
+                assert stood
+                if isinstance(one.value, str | int | float) and not isinstance(one.value, bool):
+                    assert str(one.value)[:8] in stood or yaml.safe_load(stood) == one.value
