@@ -1,4 +1,4 @@
-"""What a reader takes of one document, and what it leaves: filled key by key, then made a `PlannedRun`.
+"""What a reader takes of a document, and what it leaves: key by key, then made a `PlannedRun`.
 
 A reader's table says what its keys mean, a section each:
 
