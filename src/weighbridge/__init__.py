@@ -17,7 +17,7 @@ from weighbridge._version import __version__
 
 TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import explain_oom, fit, infer, load, prepare, together, train
+    from weighbridge.api import explain_oom, fit, infer, load, prepare, together, train, weigh
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
+    from weighbridge.runfiles.weighing import WeighedFile
     from weighbridge.watching import NotWantedError, Watch, watched
     from weighbridge.workload import Infer, Load, Train
 
@@ -44,6 +45,7 @@ _HOMES = {
     "together": "api",
     "prepare": "api",
     "explain_oom": "api",
+    "weigh": "api",
     "Oom": "oom",
     "Prepared": "questions.prepared",
     "Load": "workload",
@@ -52,6 +54,7 @@ _HOMES = {
     "Report": "report",
     "Fit": "report.fit",
     "Services": "report.together",
+    "WeighedFile": "runfiles.weighing",
     "FakeGPU": "lab.trace.gpu",
     "Watch": "watching",
     "watched": "watching",
@@ -83,6 +86,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "UsageError",
     "Watch",
     "WeighbridgeError",
+    "WeighedFile",
     "__version__",
     "explain_oom",
     "fit",
@@ -92,6 +96,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "together",
     "train",
     "watched",
+    "weigh",
 ]
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.oom import Oom
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
+    from weighbridge.runfiles.weighing import WeighedFile
     from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]
@@ -279,3 +280,49 @@ def explain_oom(
         return model if isinstance(model, Prepared) else opened(model, options)
 
     return explained(text, None if model is None else prepared, settings)
+
+
+def weigh(
+    file: "str | os.PathLike[str]",
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    task: str | None = None,
+    model: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "WeighedFile":
+    """Weigh the runs that a file starts: a config, a launch command or a log that people have.
+
+    Args:
+        file: its text, or a path.
+        name: what the text is called, where it is no path.
+        kind: what the file is ("axolotl"); None is what its content tells.
+        task: "train" or "infer", where the file has to be about it.
+        model: the model, where the file does not name it.
+        settings: those of `infer` and `train`, which win over what the file says.
+
+    Returns:
+        A frozen `WeighedFile`: `.runs`, each with what was read and its `Report`; `.fits`.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: a file that nothing tells, or that is broken; and
+            settings that its runs have not.
+    """
+    from weighbridge.runfiles.kinds import of_task, read, text_of
+    from weighbridge.runfiles.weighing import weighed
+
+    options = _options(locals())
+    text, called = text_of(file, name)
+    found = of_task(read(text, called, kind), task)
+    return weighed(
+        found,
+        lambda named, at: opened(named, options._replace(revision=at or revision)),
+        settings,
+        model,
+    )

@@ -15,6 +15,7 @@ CATALOGUES = sorted(path.stem for path in (ROOT / "words").glob("*.json"))
 SOURCES = {  # catalogue -> who says its sentences
     "screens": (
         "view/*.py",
+        "runfiles/*.py",
         "lab/trace/screen.py",
         "agents/brief.py",
         "words/*.py",

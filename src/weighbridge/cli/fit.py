@@ -26,6 +26,8 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, asked, cases, options
+from weighbridge.cli.runfile import answer as weigh
+from weighbridge.cli.runfile import of_file
 from weighbridge.render.data import json_text
 from weighbridge.wording import printable, redacted
 from weighbridge.workload import FIT
@@ -108,6 +110,9 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
             raise click.UsageError("--explain-oom is about one MODEL, or none")
         look = look_of(settings, form)
         return explain(explain_oom, models[0] if models else None, settings, form, look)
+    if of_file(models):
+        shown = {"form": form, "as_json": False, "quiet": False, "check": True}
+        return weigh(models[0], {**settings, **shown})
     chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     output, ranked = settings.pop("output"), settings.pop("all_gpus")

@@ -17,6 +17,8 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, answer, options
+from weighbridge.cli.runfile import answer as weigh
+from weighbridge.cli.runfile import of_file
 from weighbridge.errors import UsageError
 from weighbridge.workload import INFER
 
@@ -32,8 +34,8 @@ from weighbridge.workload import INFER
 def infer(models: tuple[str, ...], **settings: Any) -> int:
     """What serving MODEL takes, per device and phase, by the rules of one engine.
 
-    MODEL is what `weighbridge load` takes. Only the flags of the engine that is asked about are
-    accepted; what is not said is the engine's default, and printed.
+    MODEL is what `weighbridge load` takes, or a run file that names one. Only the flags of the
+    engine that is asked about are accepted; what is not said is the engine's default, and printed.
 
     \b
     weighbridge infer llama-3.1-8b --context 32K --gpu 4090
@@ -44,6 +46,8 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     """
     if settings.pop("together"):
         return _together(models, settings)
+    if settings["command"] is None and of_file(models):
+        return weigh(models[0], settings, task="infer")
     return answer("infer", models, settings, INFER)
 
 

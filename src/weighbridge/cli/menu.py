@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
 }
+FILE = "FILE"  # a run file, whose name stands where commands do
 
 
 class Menu(click.Group):
@@ -42,9 +43,9 @@ class Menu(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in COMMANDS and name != FILE:
             return None
-        module, command = COMMANDS[name][0].split(":")
+        module, command = COMMANDS.get(name, ("runfile:runfile", ""))[0].split(":")
         found = getattr(import_module(f"weighbridge.cli.{module}"), command)
         assert isinstance(found, click.Command)
         return found
@@ -52,6 +53,11 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            from weighbridge.cli.runfile import starts
+
+            if starts(args[0], models=()):
+                return FILE, self.get_command(ctx, FILE), args
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -82,6 +88,7 @@ def menu(ctx: click.Context) -> None:
     weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
     weighbridge load ./my-model --explain     a local folder, file or config.json
     weighbridge infer llama-3.1-8b --gpu 4090 what serving takes, and whether it fits
+    weighbridge run.yaml --gpu 4090           a run file that you have, or - for a paste
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

@@ -12,6 +12,8 @@ from weighbridge.cli.options import (
     source_options,
 )
 from weighbridge.cli.questions import Sections, answer, options
+from weighbridge.cli.runfile import answer as weigh
+from weighbridge.cli.runfile import of_file
 from weighbridge.wording import printable
 from weighbridge.workload import TRAIN
 
@@ -36,16 +38,19 @@ FILE = "train.py"  # as scripts call themselves
 def train(models: tuple[str, ...], **settings: Any) -> int:
     """What fine-tuning or training MODEL takes on each device, phase by phase.
 
-    MODEL is what `weighbridge load` takes. What is not said is the framework's default, and
-    printed.
+    MODEL is what `weighbridge load` takes, or a run file that names one. What is not said is the
+    framework's default, and printed.
 
     \b
     weighbridge train llama-3.1-8b --method lora --lora-r 16 --gpu 4090
     weighbridge train qwen3-0.6b --batch-size 4 --checkpointing full --optimizer adamw_8bit
     weighbridge train llama-3.1-8b --shard fsdp2 --gpu h100:8
     weighbridge train llama-3.1-8b --method qlora --gpu 3060 --save train.py
+    weighbridge train run.yaml --gpu 4090
     """
     path: str | None = settings.pop("save")
+    if path is None and of_file(models):
+        return weigh(models[0], settings, task="train")
     if path is None:
         return answer("train", models, settings, TRAIN)
     from weighbridge.cli.files import writable

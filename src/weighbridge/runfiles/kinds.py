@@ -11,9 +11,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.records import NamedTuple
-from weighbridge.runfiles.document import Document, documents
+from weighbridge.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.records import NamedTuple, replace
+from weighbridge.runfiles.document import MOST, Document, decoded, documents
 from weighbridge.runfiles.record import PlannedRun, RunFile
 from weighbridge.wording import shown
 
@@ -99,6 +99,30 @@ def read(text: str, name: str = "the text", kind: str | None = None) -> RunFile:
     raise UsageError(
         f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
     )
+
+
+def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]:
+    """Return the text of a file and what it is called; text that is handed in as it is. Raises
+    NotFoundError and BadFileError."""
+    if isinstance(file, str) and name is not None:
+        return file, name
+    path = os.fspath(file)
+    if isinstance(file, str) and "\n" in file:
+        return file, "the text"
+    try:
+        with open(path, "rb") as opened:
+            return decoded(opened.read(MOST + 1), path), path
+    except OSError as error:
+        raise NotFoundError(f"{path:.80}: {error.strerror}; name a file, or - for stdin") from None
+
+
+def of_task(file: RunFile, task: str | None) -> RunFile:
+    """Return the runs of one task. Raises UsageError where a file has none of it."""
+    runs = tuple(run for run in file.runs if task in (None, run.task))
+    if not runs:
+        other = file.runs[0].task
+        raise UsageError(f"{file.name} is about {other}: weighbridge {other} {file.name}")
+    return replace(file, runs=runs)
 
 
 def _as(each: KindModule, text: str, name: str) -> RunFile:

@@ -1,0 +1,135 @@
+"""weighbridge FILE|-: a run file, a command or a log that people have, read and weighed."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.cli.options import (
+    CODES,
+    SOURCE,
+    WHOLE,
+    look_of,
+    output_form,
+    output_options,
+    source_options,
+    warn,
+    writable,
+)
+from weighbridge.cli.questions import Sections, options
+from weighbridge.errors import UsageError
+from weighbridge.workload import FIT, TABLES
+
+if TYPE_CHECKING:
+    from weighbridge.runfiles.weighing import WeighedFile
+
+STDIN = "-"
+MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+
+
+def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
+    """Tell whether a reference is a run file and no model, by its name; `models` are the endings of
+    files that a model may be read from."""
+    if reference == STDIN:
+        return True
+    if not os.path.isfile(reference):
+        return False
+    from weighbridge.runfiles.kinds import FOUND_BY_NAME, SUFFIXES
+
+    name = os.path.basename(reference)
+    suffix = os.path.splitext(name)[1].lower()
+    named = FOUND_BY_NAME.search(name) is not None or suffix in SUFFIXES
+    return named and suffix not in models
+
+
+def of_file(references: Sequence[str]) -> bool:
+    """Tell whether a command was given one run file in the place of a model."""
+    return len(references) == 1 and starts(references[0])
+
+
+@click.command("FILE", cls=Sections)
+@click.argument("file", metavar="FILE|-")
+@click.option("--as", "kind", metavar="KIND", help="What FILE is, whatever is in it: axolotl...")
+@click.option("--model", metavar="MODEL", help="The model, where FILE does not name it.")
+@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@source_options
+@output_options
+def runfile(file: str, **settings: Any) -> int:
+    """Weigh the run that FILE starts: a config, a command or a log that you have (- for stdin).
+
+    What kind of file it is, its content tells. Any setting that is typed wins over the file's own.
+
+    \b
+    weighbridge run.yaml --gpu 4090
+    weighbridge compose.yaml --gpu l40s:2
+    weighbridge train.sh --gpu a100-80gb:8 --as trl
+    pbpaste | weighbridge -
+    """
+    return answer(file, settings)
+
+
+def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> int:
+    """Weigh the runs of a file, print what comes and return the exit code. `settings` are all
+    options of a command; `task`: what the file has to be about."""
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    look, check = look_of(settings, form), settings.pop("check")
+    text, name = _given(file)
+    given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
+    with progress(name or file) as callback:
+        found = api.weigh(text, name=name, task=task, progress=callback, **given)
+    _show(found, form, look)
+    return callback.code(code(found, check=check))
+
+
+def one(name: str, value: Any) -> Any:
+    """Return the only value of a setting: a file is one question."""
+    if not isinstance(value, tuple):
+        return value
+    if len(value) > 1:
+        raise UsageError(f"a file is about one run: give one --{name.replace('_', '-')}")
+    return value[0] if value else None
+
+
+def code(found: "WeighedFile", *, check: bool) -> int:
+    """Return the exit code: of what went wrong where nothing has a number, and with --check of the
+    verdict."""
+    if not found.answered:
+        return max((run.code for run in found.runs), default=2)
+    return CODES[found.fits] if check else 0
+
+
+def _given(file: str) -> tuple[Any, str | None]:
+    """Return what is weighed: stdin's text with a name, or a path."""
+    from weighbridge.runfiles.document import MOST, decoded
+
+    if file != STDIN:
+        return Path(file), None
+    if sys.stdin.isatty():
+        click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
+    return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"
+
+
+def _show(found: "WeighedFile", form: str, look: Any) -> None:
+    from weighbridge.render import DATA, draw
+    from weighbridge.render.data import json_text
+    from weighbridge.runfiles.screen import view
+
+    if form in DATA:
+        told = json_text(found.to_dict()) if form == "json" else f"{found.fits}\n"
+        click.echo(writable(told), nl=False)
+        return
+    page = view(found, look)
+    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        warn(page)
+
+
+runfile.params += options({**TABLES["infer"], **TABLES["train"], **FIT})

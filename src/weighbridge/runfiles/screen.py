@@ -1,0 +1,84 @@
+"""The screen of a run file: the answer, then what was read of the file and what was not."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.render import RenderOptions
+from weighbridge.runfiles.record import PlannedRun, Understood
+from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
+from weighbridge.view import screen
+from weighbridge.view.records import Cell, Column, Grid, Headline, Lines, Screen, Section, row
+from weighbridge.wording import clipped, printable, redacted
+from weighbridge.words import Words, words_in
+
+LONGEST = 48  # characters of a value that is shown
+
+
+def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  # noqa: B008
+    """The screen of an answer, for any renderer."""
+    words = words_in(look.lang, unit=look.unit)
+    screens = [_run(weighed, found, words, look) for weighed in found.runs]
+    sections = tuple(section for each in screens for section in each.sections)
+    return Screen(
+        title=words(
+            "runfile.title", file=printable(found.file.name), kind=printable(found.file.title)
+        ),
+        sections=sections,
+        footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
+        warnings=tuple(words.told(redacted(line)) for line in found.warnings),
+        lang=look.lang,
+        brief=tuple(block for each in screens for block in each.brief),
+    )
+
+
+def _run(weighed: WeighedRun, found: WeighedFile, words: Words, look: RenderOptions) -> Screen:
+    read = _read(weighed.run, words, full=look.details)
+    head = (Lines((), printable(weighed.run.name)),) if len(found.runs) > 1 else ()
+    if weighed.report is None:
+        said = Headline(words("runfile.unanswered"), words.told(weighed.why), "unknown")
+        sections: tuple[Section, ...] = ((*head, said), *read)
+        return Screen(title="", sections=sections, brief=(said,))
+    whole = screen(
+        weighed.report,
+        lang=look.lang,
+        unit=look.unit,
+        details=look.details,
+        explain=look.explain,
+    )
+    first, *others = whole.sections
+    title = Lines((Cell(whole.title),), *(block.heading for block in head))
+    return whole._replace(sections=((title, *first), *read, *others))
+
+
+def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
+    """Yield what was understood of a run: its keys as the file writes them, and the defaults of
+    the program that reads it. With `full` each stands with its line."""
+    heading = words("runfile.read")
+    if full and run.understood:
+        heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
+        columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
+        rows = tuple(row(str(u.line), printable(u.key), _value(u)) for u in run.understood)
+        yield (Grid(columns, rows, heading),)
+    elif run.understood:
+        told = " · ".join(f"{printable(u.key)} {_value(u)}" for u in run.understood)
+        yield (Lines((Cell(told),), heading),)
+    elif run.command:
+        yield (Lines((Cell(printable(redacted(run.command))),), heading),)
+    if run.defaults:
+        lines = tuple(
+            Cell(words("runfile.default", setting=name, value=value, why=words.told(why)))
+            for name, value, why in run.defaults
+        )
+        yield (Lines(lines, words("runfile.defaults")),)
+
+
+def _value(one: Understood) -> str:
+    return clipped(printable(redacted(_text(one.value))), LONGEST)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "..." if isinstance(value, dict) else str(value)

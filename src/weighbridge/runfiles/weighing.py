@@ -1,0 +1,147 @@
+"""The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from weighbridge._version import __version__
+from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.questions.prepared import Prepared
+from weighbridge.questions.question import question, serving
+from weighbridge.records import dataclass
+from weighbridge.report import Report, Shown
+from weighbridge.runfiles.record import PlannedRun, RunFile
+from weighbridge.workload import TABLES
+
+SCHEMA = "weighbridge.runfile/1"
+FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
+Answer = Literal["yes", "no", "unknown"]
+Open = Callable[[Any, str | None], Prepared]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighedRun:
+    """One run with its answer, or with the sentence why there is none."""
+
+    run: PlannedRun
+    report: Report | None = None
+    why: str = ""
+    code: int = 0  # the exit code of what went wrong
+
+    @property
+    def fits(self) -> Answer:
+        """Tell whether it fits the card that was named; unknown where none was."""
+        if self.report is None or self.report.verdict is None:
+            return "unknown"
+        return self.report.verdict.fits
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: what was read, and the report or the error."""
+        run = self.run
+        error = {"code": self.code, "message": self.why} if self.report is None else None
+        return {
+            "task": run.task,
+            "name": run.name,
+            "model": run.model or None,
+            "settings": {name: _plain(value) for name, value in run.settings.items()},
+            "command": run.command or None,
+            "understood": [
+                {"key": u.key, "line": u.line, "value": _plain(u.value), "setting": u.setting}
+                for u in run.understood
+            ],
+            "not_understood": [{"key": u.key, "line": u.line, "why": u.why} for u in run.unread],
+            "defaults": [
+                {"setting": name, "value": value, "why": why} for name, value, why in run.defaults
+            ],
+            "notes": list(run.notes),
+            "report": None if self.report is None else self.report.to_dict(),
+            "error": error,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighedFile(Shown):
+    """The answer about a run file: each of its runs, in the order in which they stand."""
+
+    file: RunFile
+    runs: tuple[WeighedRun, ...]
+
+    @property
+    def fits(self) -> Answer:
+        """Tell whether all of it fits: no where one run does not."""
+        answers = {run.fits for run in self.runs}
+        return next(each for each in ("no", "unknown", "yes") if each in answers)
+
+    @property
+    def answered(self) -> bool:
+        """Tell whether any of its runs has a number."""
+        return any(run.report is not None for run in self.runs)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what decides memory and was not understood, by line, and each run's warnings."""
+        lines: list[str] = []
+        for weighed in self.runs:
+            lines += (f"{self.file.name}:{u.line}: {u.key}: {u.why}" for u in weighed.run.unread)
+            lines += weighed.run.notes
+            lines += weighed.report.warnings if weighed.report is not None else ()
+        return tuple(dict.fromkeys(lines))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "file": self.file.name,
+            "kind": self.file.kind,
+            "fits": self.fits,
+            "runs": [run.to_dict() for run in self.runs],
+        }
+
+
+def weighed(
+    file: RunFile, open_: Open, settings: Mapping[str, Any], model: str | None = None
+) -> WeighedFile:
+    """Answer every run of a file. `settings` are what was typed beside it, of any task, and `model`
+    stands for one that the file does not name. Raises UsageError for settings that no run has."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = {name for run in file.runs for name in TABLES[run.task]}
+    strange = sorted(given.keys() - known)
+    if strange:
+        tasks = " and ".join(sorted({run.task for run in file.runs}))
+        raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
+    return WeighedFile(
+        file=file, runs=tuple(_weighed(run, open_, given, model) for run in file.runs)
+    )
+
+
+def _weighed(
+    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    named = model or run.model
+    typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
+    if run.refused:
+        return WeighedRun(run=run, why=run.refused, code=2)
+    if not named:
+        return WeighedRun(run=run, why="the file names no model: --model says it", code=2)
+    try:
+        return WeighedRun(run=run, report=_asked(run, named, open_, typed))
+    except WeighbridgeError as error:
+        return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _asked(run: PlannedRun, model: str, open_: Open, typed: Mapping[str, Any]) -> Report:
+    """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
+    settings = {**run.settings, **typed}
+    pinned = (*typed, *FIXED)
+    if run.task == "train":
+        return open_(model, None).answer(question("train", None, settings), pinned=pinned)
+    asked = serving(None, run.command or None, settings)
+    revision = asked.launched.revision if asked.launched is not None else None
+    names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
+    beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
+    return open_(model, revision).answer(asked, beside, pinned=None if run.command else pinned)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,97 @@
+"""The door: `weighbridge FILE`, `train FILE`, `fit FILE` and a paste give the answer that the same
+settings give by hand."""
+
+import io
+import json
+
+import pytest
+
+import weighbridge
+from weighbridge.cli import menu
+from weighbridge.errors import UsageError
+
+CONFIG = """\
+base_model: llama-3.1-8b  # a comment
+load_in_4bit: true
+adapter: qlora
+sequence_len: 4096
+micro_batch_size: 2
+lora_r: 16
+lora_target_linear: true
+gradient_checkpointing: true
+bf16: auto
+strange: 7
+"""
+BY_HAND = {
+    "framework": "axolotl",
+    "method": "qlora",
+    "seq_len": 4096,
+    "batch_size": 2,
+    "lora_r": 16,
+    "lora_targets": "all-linear",
+    "checkpointing": "full",
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def asked(*words, stdin=""):
+        pipe = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        monkeypatch.setattr("sys.stdin", pipe)
+        code = menu.run(list(words))
+        return code, *capsys.readouterr()
+
+    return asked
+
+
+def test_the_answer_is_that_of_the_settings_typed_by_hand(file):
+    found = weighbridge.weigh(file, gpu="4090")
+    by_hand = weighbridge.train("llama-3.1-8b", gpu="4090", **BY_HAND)
+    assert found.runs[0].report.peak == by_hand.peak
+    assert found.fits == by_hand.verdict.fits
+    assert weighbridge.weigh(CONFIG, gpu="4090").runs[0].report.peak == by_hand.peak
+
+
+def test_what_is_typed_wins(file):
+    found = weighbridge.weigh(file, gpu="4090", seq_len=1024)
+    by_hand = weighbridge.train("llama-3.1-8b", gpu="4090", **{**BY_HAND, "seq_len": 1024})
+    assert found.runs[0].report.peak == by_hand.peak
+    with pytest.raises(UsageError, match="no setting 'context'"):
+        weighbridge.weigh(file, context=1024)
+
+
+@pytest.mark.slow
+def test_every_command_takes_the_file(file, run):
+    _, bare, _ = run(file, "--gpu", "4090", "--json")
+    _, trained, _ = run("train", file, "--gpu", "4090", "--json")
+    assert json.loads(bare)["runs"][0]["report"] == json.loads(trained)["runs"][0]["report"]
+    assert run("fit", file, "--gpu", "a100-80gb", "-q")[:2] == (0, "yes\n")
+    assert run("fit", file, "--gpu-memory", "4GiB", "-q")[:2] == (1, "no\n")
+    assert run(file, "--gpu-memory", "4GiB", "-q")[:2] == (0, "no\n")
+    code, _, said = run("infer", file, "--gpu", "4090")
+    assert code == 2 and "is about train" in said
+
+
+@pytest.mark.slow
+def test_a_paste_says_what_was_read_and_what_was_not(run):
+    code, told, warned = run("-", "--gpu", "4090", stdin=CONFIG)
+    assert code == 0
+    assert "the text: axolotl config" in told
+    assert "sequence_len 4096" in told
+    assert "the text:10: strange: it is no key that we know" in warned
+
+
+def test_a_file_without_a_model_says_how_to_name_it():
+    text = CONFIG.replace("llama-3.1-8b", "$MODEL")
+    (lacking,) = weighbridge.weigh(text, name="run.yaml").runs
+    assert lacking.report is None
+    assert "--model" in lacking.why
+    (named,) = weighbridge.weigh(text, name="run.yaml", model="llama-3.1-8b").runs
+    assert named.report is not None
