@@ -27,7 +27,15 @@ class Kind(NamedTuple):
     source: str
 
 
-HOMES = ("training.axolotl",)
+HOMES = (
+    "training.axolotl",
+    "serving.compose",
+    "serving.kubernetes",
+    "serving.llama_swap",
+    "serving.engine_configs",
+    "serving.modelfile",
+    "serving.commands",
+)
 SUFFIXES: Mapping[str, str] = {
     ".yaml": "yaml",
     ".yml": "yaml",
@@ -82,19 +90,20 @@ def read(text: str, name: str = "the text", kind: str | None = None) -> RunFile:
     UsageError where no kind tells it, and BadFileError where it is broken."""
     if kind is not None:
         return _as(named(kind), text, name)
-    tried: list[BadFileError] = []
+    own = SUFFIXES.get(os.path.splitext(name)[1].lower())
+    broken: BadFileError | None = None
     for syntax in _syntaxes(text, name):
         try:
             pieces = documents(text, syntax, name)
         except BadFileError as error:
-            tried.append(error)
+            broken = error if syntax == own else broken
             continue
         for each in kinds():
             told = [d for d in pieces if syntax in each.kind.syntaxes and each.tells(d)]
             if told:
                 return _file(each, told, text, name)
-    if tried and os.path.splitext(name)[1].lower() in SUFFIXES:
-        raise tried[0]
+    if broken is not None:
+        raise broken
     known = ", ".join(each.kind.name for each in kinds())
     raise UsageError(
         f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"

@@ -28,7 +28,8 @@ from weighbridge.workload import TABLES
 
 OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written and not on
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
-ELSE = re.compile(r"\$\{\w+:-([^}]*)\}")
+ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
+NESTED = 5  # defaults within defaults
 MOST_UNREAD = 12
 
 
@@ -248,7 +249,9 @@ def groups(key: str) -> Iterator[str]:
 
 def filled(text: str) -> str:
     """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x."""
-    return ELSE.sub(lambda match: match[1], text)
+    for _ in range(NESTED):
+        text = ELSE.sub(lambda match: match[1], text)
+    return text
 
 
 def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:

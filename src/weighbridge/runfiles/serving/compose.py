@@ -1,0 +1,105 @@
+"""Compose files: each service that serves a model, with its mounts, its variables and its cards.
+
+Source: the Compose Specification (services: command, entrypoint, environment, volumes, gpus,
+deploy.resources.reservations.devices), https://github.com/compose-spec/compose-spec, 05-services.md
+and deploy.md.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.serving.lines import Container, of_container
+
+KIND = Kind(
+    name="compose",
+    title="compose file",
+    syntaxes=("yaml",),
+    source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
+)
+MEANS_ALL = ("all", -1)
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document has services with images or commands."""
+    data = document.data
+    services = data.get("services") if isinstance(data, dict) else None
+    return isinstance(services, dict) and any(
+        isinstance(each, dict) and ({"image", "command", "build"} & each.keys())
+        for each in services.values()
+    )
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the runs of its services that serve a model."""
+    for name, service in document.data["services"].items():
+        if isinstance(service, dict):
+            yield from of_container(_container(str(name), service, document))
+
+
+def _container(name: str, service: Mapping[str, Any], document: Document) -> Container:
+    return Container(
+        name=name,
+        image=str(service.get("image") or ""),
+        words=(*words(service.get("entrypoint")), *words(service.get("command"))),
+        env=pairs(service.get("environment")),
+        mounts=_mounts(service.get("volumes")),
+        gpus=_gpus(service),
+        line=document.place(("services", name)).line,
+    )
+
+
+def words(given: Any) -> tuple[str, ...]:
+    """Return a command as its words: a list, or a text as a shell splits it."""
+    if isinstance(given, list):
+        return tuple(str(each) for each in given)
+    if not isinstance(given, str):
+        return ()
+    try:
+        return tuple(shlex.split(given))
+    except ValueError:
+        return tuple(given.split())
+
+
+def pairs(given: Any) -> dict[str, str]:
+    """Return variables that are a mapping or a list of NAME=VALUE; those without a value are of
+    the machine, and left out."""
+    if isinstance(given, dict):
+        return {str(name): str(value) for name, value in given.items() if value is not None}
+    if not isinstance(given, list):
+        return {}
+    split = (str(each).partition("=") for each in given)
+    return {name: value for name, equals, value in split if equals}
+
+
+def _mounts(given: Any) -> dict[str, str]:
+    """Return what is mounted where: {inside: outside}."""
+    found: dict[str, str] = {}
+    for each in given if isinstance(given, list) else ():
+        if isinstance(each, dict):
+            found[str(each.get("target"))] = str(each.get("source") or "")
+            continue
+        text = str(each).removesuffix(":ro").removesuffix(":rw")
+        outside, colon, inside = text.rpartition(":")
+        if colon and inside.startswith("/"):
+            found[inside] = outside
+    return found
+
+
+def _gpus(service: Mapping[str, Any]) -> int | None:
+    """Count the cards that a service is given; None where it has all, or the file does not say."""
+    given: Any = service
+    for key in ("deploy", "resources", "reservations", "devices"):
+        given = given.get(key) if isinstance(given, dict) else None
+    for device in given if isinstance(given, list) else ():
+        if not isinstance(device, dict):
+            continue
+        if isinstance(device.get("device_ids"), list):
+            return len(device["device_ids"])
+        count = device.get("count")
+        if isinstance(count, int) and count not in MEANS_ALL:
+            return count
+    return None

@@ -1,0 +1,65 @@
+"""Settings of a server as YAML, key by flag: `vllm serve --config FILE` and SGLang's own.
+
+Sources: vllm 0.26 utils/argparse_utils.py (load_config_file: each key is a flag, true a switch);
+sglang 0.5 srt/server_args_config_parser.py (the same).
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.reading import filled
+from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.serving.lines import of_text
+
+KIND = Kind(
+    name="server-config",
+    title="server config",
+    syntaxes=("yaml",),
+    source="https://docs.vllm.ai/en/latest/configuration/serve_args.html",
+)
+# Keys that only one of them has -> the program
+VLLM = ("max-model-len", "gpu-memory-utilization", "max-num-seqs", "max-num-batched-tokens")
+SGLANG = ("model-path", "mem-fraction-static", "context-length", "chunked-prefill-size", "tp-size")
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a mapping has the flags of a server for its keys."""
+    return isinstance(document.data, dict) and _program(document.data) != ""
+
+
+def _program(data: Mapping[str, Any]) -> str:
+    keys = {str(key).replace("_", "-") for key in data}
+    if {"model", "model-path"}.isdisjoint(keys) or any(
+        isinstance(value, dict) and "-" not in str(key) for key, value in data.items()
+    ):
+        return ""
+    if keys.intersection(SGLANG):
+        return "python -m sglang.launch_server"
+    served = keys & {*VLLM, "tensor-parallel-size", "served-model-name"}
+    return "vllm serve" if served and "stage" not in keys else ""
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of a config."""
+    data, program = dict(document.data), _program(document.data)
+    words = [filled(str(data.pop("model")))] if "model" in data else []
+    for key, value in data.items():
+        words += _flag(str(key), value)
+    yield from of_text(f"{program} {shlex.join(words)}", line=1)
+
+
+def _flag(key: str, value: Any) -> Iterator[str]:
+    name = f"--{key.replace('_', '-')}"
+    if value is None or value is False:
+        return
+    yield name
+    if isinstance(value, dict):
+        yield json.dumps(value)
+    elif isinstance(value, list):
+        yield from map(str, value)
+    elif value is not True:
+        yield filled(str(value))

@@ -1,0 +1,211 @@
+"""Kubernetes manifests and chart values: every container that serves a model, with its cards.
+
+Deployments, StatefulSets, LeaderWorkerSets, KServe's runtimes and services, Ray's and Dynamo's
+graphs, OME and llm-d hold containers somewhere: an image with a command or arguments. They are
+looked for at any depth. vLLM's production-stack says settings by names of its own.
+
+Sources: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1 (Container);
+https://kserve.github.io, v1beta1 InferenceService; vllm-project/production-stack helm/values.yaml
+(servingEngineSpec.modelSpec); https://cloud.google.com/kubernetes-engine/docs/how-to/gpus and
+NVIDIA's gpu-feature-discovery (labels of nodes that name a card).
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.runfiles.document import Document, Path
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.serving.compose import words
+from weighbridge.runfiles.serving.lines import Container, of_container
+
+KIND = Kind(
+    name="kubernetes",
+    title="Kubernetes manifest",
+    syntaxes=("yaml",),
+    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/",
+)
+LABELS = (  # of a node, which name its card
+    "cloud.google.com/gke-accelerator",
+    "nvidia.com/gpu.product",
+    "accelerator",
+    "gpu.nvidia.com/model",
+    "gpu.nvidia.com/class",
+    "k8s.amazonaws.com/accelerator",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+)
+CARDS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")  # resources that count cards
+BESIDE = ("initContainers", "sidecars")
+SPECS = "servingEngineSpec"
+# production-stack: vllmConfig.NAME -> vLLM's flag
+STACK: Mapping[str, str] = {
+    "maxModelLen": "--max-model-len",
+    "dtype": "--dtype",
+    "tensorParallelSize": "--tensor-parallel-size",
+    "pipelineParallelSize": "--pipeline-parallel-size",
+    "gpuMemoryUtilization": "--gpu-memory-utilization",
+    "maxNumSeqs": "--max-num-seqs",
+}
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is a manifest, or values of a chart that serves."""
+    data = document.data
+    if not isinstance(data, dict):
+        return False
+    return {"apiVersion", "kind"} <= data.keys() or SPECS in data or "modelArtifacts" in data
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each container that serves a model."""
+    if isinstance(document.data.get(SPECS), dict):
+        yield from _stack(document)
+        return
+    for path, holder, selector in _containers(document.data, (), {}):
+        yield from of_container(_container(path, holder, selector, document))
+
+
+def _containers(
+    data: Any, path: Path, selector: Mapping[str, Any]
+) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield what has an image and a command or arguments, with the selector of its pod."""
+    if isinstance(data, list):
+        for number, each in enumerate(data):
+            yield from _containers(each, (*path, number), selector)
+        return
+    if not isinstance(data, dict):
+        return
+    named = data.get("nodeSelector")
+    selector = named if isinstance(named, dict) else selector
+    if "image" in data and (data.get("args") or data.get("command")):
+        yield path, data, selector
+        return
+    if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
+        yield path, data, selector
+        return
+    for key, each in data.items():
+        if key not in BESIDE:
+            above = _above(key, data, selector)
+            yield from _containers(each, (*path, key), above)
+
+
+def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the selector with what an operator's own resources say beside the container."""
+    resources = data.get("resources")
+    if key == "extraPodSpec" and isinstance(resources, dict):
+        return {**selector, "gpu": _count(resources)}
+    return selector
+
+
+def _container(
+    path: Path, data: Mapping[str, Any], selector: Mapping[str, Any], document: Document
+) -> Container:
+    resources = data.get("resources")
+    gpus = _count(resources) if isinstance(resources, dict) else None
+    mounts: dict[str, str] = {}
+    stored = str(data.get("storageUri") or "")
+    if stored:
+        mounts["/mnt/models"] = stored.removeprefix("hf://").removeprefix("pvc://")
+    image = str(data.get("image") or ("vllm/vllm-openai" if "modelFormat" in data else ""))
+    return Container(
+        name=_name(path, data, document),
+        image=image,
+        words=(*words(data.get("command")), *words(data.get("args"))),
+        env=_env(data.get("env")),
+        mounts=mounts,
+        gpus=gpus if gpus is not None else selector.get("gpu"),
+        gpu=_card(selector),
+        line=document.place(path).line,
+    )
+
+
+def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
+    """Return what tells a container from others: the group that it is in, and its own name."""
+    metadata = document.data.get("metadata")
+    whole = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
+    parts = [part for part in path if isinstance(part, str)]
+    group = next(
+        (p for p in parts if re.search(r"(?i)decod|prefill|head|worker|leader|router|engine$", p)),
+        "",
+    )
+    own = str(data.get("name") or "")
+    return " ".join(dict.fromkeys(filter(None, (whole, group, own))))
+
+
+def _env(given: Any) -> dict[str, str]:
+    """Return variables with their values; what comes from secrets and maps stays out."""
+    if not isinstance(given, list):
+        return {}
+    return {
+        str(each["name"]): str(each["value"])
+        for each in given
+        if isinstance(each, dict) and "name" in each and each.get("value") is not None
+    }
+
+
+def _count(resources: Mapping[str, Any]) -> int | None:
+    """Return the cards that are asked for; None where the number is not in the file."""
+    for group in ("limits", "requests"):
+        given = resources.get(group)
+        counts = [str(given.get(name) or "") for name in CARDS] if isinstance(given, dict) else []
+        for said in filter(str.isdigit, counts):
+            return int(said)
+    return None
+
+
+def _card(selector: Mapping[str, Any]) -> str:
+    """Return the card that a selector names, as it spells it; "" where it names none of ours."""
+    from weighbridge.accelerators.names import find
+    from weighbridge.errors import UsageError
+
+    for label in LABELS:
+        said = selector.get(label)
+        if not isinstance(said, str) or "$" in said:
+            continue
+        try:
+            find(said)
+        except UsageError:
+            continue
+        return said
+    return ""
+
+
+def _stack(document: Document) -> Iterator[PlannedRun]:
+    """Yield the runs of production-stack's models."""
+    models = document.data[SPECS].get("modelSpec")
+    for number, model in enumerate(models if isinstance(models, list) else ()):
+        if not isinstance(model, dict) or not model.get("modelURL"):
+            continue
+        config = model.get("vllmConfig")
+        flags = _stack_flags(config if isinstance(config, dict) else {})
+        gpus = str(model.get("requestGPU") or "")
+        selector = model.get("nodeSelectorTerms") or model.get("nodeSelector")
+        yield from of_container(
+            Container(
+                name=str(model.get("name") or number),
+                image=_image(model),
+                words=("vllm", "serve", str(model["modelURL"]), *flags),
+                env=_env(model.get("env")),
+                gpus=int(gpus) if gpus.isdigit() else None,
+                gpu=_card(selector) if isinstance(selector, dict) else "",
+                line=document.place((SPECS, "modelSpec", number)).line,
+            )
+        )
+
+
+def _image(model: Mapping[str, Any]) -> str:
+    return f"{model.get('repository') or 'vllm/vllm-openai'}:{model.get('tag') or 'latest'}"
+
+
+def _stack_flags(config: Mapping[str, Any]) -> list[str]:
+    flags = []
+    for key, flag in STACK.items():
+        if config.get(key) is not None:
+            flags += [flag, str(config[key])]
+    for key, flag in (("enableChunkedPrefill", "--enable-chunked-prefill"),):
+        flags += [flag] if config.get(key) is True else []
+    extra = config.get("extraArgs")
+    return [*flags, *(shlex.split(" ".join(map(str, extra))) if isinstance(extra, list) else ())]

@@ -1,0 +1,265 @@
+"""A launch line of an engine -> the run that it starts, whatever file it stands in.
+
+The line is read by weighbridge.engines.launch. Here is what a file knows and a line does not: which
+folder stands behind a mount, how many cards a container is given, and of which kind.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from weighbridge.engines.launch import Launch, parse
+from weighbridge.engines.launch.programs import commands
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.records import dataclass, field
+from weighbridge.runfiles.reading import filled
+from weighbridge.runfiles.record import PlannedRun, Unread, Value
+from weighbridge.wording import redacted
+
+# What an image is called that nobody publishes under its own name -> the program that it runs
+BY_IMAGE = (
+    ("sglang", "python3 -m sglang.launch_server"),
+    ("vllm", "vllm serve"),
+    ("llama-server", "llama-server"),
+    ("llama-cpp", "llama-server"),
+    ("llama.cpp", "llama-server"),
+)
+# Folders that hold models, and are no part of a model's name
+_SHELVES = """
+models model data mnt opt srv root home workspace cache hub huggingface hf checkpoints weights
+storage raid nvme ssd disk share shared local models-cache path lmstudio .lmstudio gguf llm llms
+vllm sglang ollama awq gptq fp8 users user tmp var lib outputs output to
+"""
+SHELVES = frozenset(_SHELVES.split())
+CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+SHELLS = ("sh", "bash", "zsh", "ash")
+NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
+# Dynamo's workers take the flags of the engine that they wrap
+WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
+SERVED = {
+    "vllm": "python3 -m vllm.entrypoints.openai.api_server",
+    "sglang": "python3 -m sglang.launch_server",
+}
+VARIABLE_MODEL = re.compile(r"the model is a name or a path, not '([^']+)'")
+UNNAMED = "model"  # stands in a line for a model that a variable names
+NAMELESS = "a path that names no model; --model says which it is"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A program in its container, as compose files and Kubernetes have it."""
+
+    name: str = ""
+    image: str = ""
+    words: Sequence[str] = ()  # entry point and arguments
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
+    gpus: int | None = None
+    gpu: str = ""  # the kind of card, where the file says it
+    line: int = 0
+
+
+def of_container(container: Container) -> Iterator[PlannedRun]:
+    """Yield the run of a container; nothing where it serves no model."""
+    env = {name: filled(value) for name, value in container.env.items()}
+    words = [_filled_from(filled(word), env) for word in container.words]
+    text = _line(container, words)
+    if text:
+        seen = (f"export {n}={shlex.quote(v)}\n" for n, v in env.items() if _matters(n, v))
+        yield from of_text(
+            "".join((*seen, text)),
+            name=container.name,
+            mounts=container.mounts,
+            gpus=container.gpus,
+            gpu=container.gpu,
+            line=container.line,
+        )
+
+
+def _matters(name: str, value: str) -> bool:
+    return name.startswith(("VLLM_", "SGLANG_", "CUDA_VISIBLE", "PYTORCH_", "LLAMA_")) and not (
+        "$" in value or "KEY" in name or "TOKEN" in name
+    )
+
+
+def _filled_from(word: str, env: Mapping[str, str]) -> str:
+    """Put in what the container's own environment says: $(NAME), $NAME and ${NAME}."""
+
+    def value(match: re.Match[str]) -> str:
+        return env.get(match[1] or match[2] or match[3], match[0])
+
+    return re.sub(r"\$\((\w+)\)|\$\{(\w+)\}|\$(\w+)", value, word)
+
+
+def _line(container: Container, words: Sequence[str]) -> str:
+    """Return what launches an engine in a container, "" where nothing does."""
+    image = filled(container.image)
+    script = _script(words)
+    if script is not None:
+        return script if _launches(script) else ""
+    for text in (
+        shlex.join(words),
+        shlex.join(["docker", "run", *_entry(words, image)]) if image else "",
+        _by_image(image, words),
+    ):
+        if text and _launches(text):
+            return text
+    return ""
+
+
+def _script(words: Sequence[str]) -> str | None:
+    """Return the script that a shell is given (`sh -c "..."`); None where none is started."""
+    if not words or words[0].rpartition("/")[2] not in SHELLS:
+        return None
+    given = [word for word in words[1:] if not word.startswith("-")]
+    return WRAPPED.sub(lambda match: SERVED[match[1]], given[0]) if given else ""
+
+
+def _entry(words: Sequence[str], image: str) -> list[str]:
+    """Return docker's words: what does not begin with a dash is the program."""
+    if words and not words[0].startswith("-"):
+        return ["--entrypoint", words[0], image, *words[1:]]
+    return [image, *words]
+
+
+def _by_image(image: str, words: Sequence[str]) -> str:
+    """Return the line of an image that nobody publishes, by a part of its name."""
+    last = image.rpartition("/")[2].lower()
+    program = next((program for part, program in BY_IMAGE if part in last), "")
+    bare = bool(words) and words[0].startswith("-")
+    return f"{program} {shlex.join(words)}" if program and bare else ""
+
+
+def _launches(text: str) -> bool:
+    """Tell whether a text launches an engine: what is wrong with the launch is told later."""
+    try:
+        parse(text)
+    except UnsupportedError:
+        return True
+    except UsageError as error:
+        return not any(part in str(error) for part in NO_LAUNCH)
+    return True
+
+
+def of_text(
+    text: str,
+    *,
+    name: str = "",
+    mounts: Mapping[str, str] = MappingProxyType({}),
+    gpus: int | None = None,
+    gpu: str = "",
+    line: int = 0,
+) -> Iterator[PlannedRun]:
+    """Yield the run of each launch line of a text. Of a line that cannot be read the reason."""
+    for each in launch_lines(text):
+        yield _run(each, name, mounts, (gpus, gpu), line)
+
+
+def launch_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text that launch an engine, one by one where they are several."""
+    try:
+        parse(text)
+    except UnsupportedError:
+        yield text
+        return
+    except UsageError as error:
+        if "servers (" not in str(error):
+            yield text
+            return
+        for command in commands(text):
+            words = [f"{key}={value}" for key, value in command.env.items()]
+            alone = shlex.join([*words, *command.words])
+            if _launches(alone):
+                yield alone
+        return
+    yield text
+
+
+def _run(
+    text: str,
+    name: str,
+    mounts: Mapping[str, str],
+    cards: tuple[int | None, str],
+    line: int,
+) -> PlannedRun:
+    try:
+        text, launch = _parsed(text)
+    except UsageError as error:
+        return PlannedRun(task="infer", name=name, refused=str(error), command=redacted(text))
+    model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
+    unread = () if model else (Unread(key=launch.model, line=line, why=NAMELESS),)
+    return PlannedRun(
+        task="infer",
+        model=model,
+        name=name,
+        command=text if model == launch.model else _renamed(text, launch.model, model),
+        settings=_cards(launch, *cards),
+        unread=unread,
+    )
+
+
+def _parsed(text: str) -> tuple[str, Launch]:
+    """Read a line; one whose model is a variable with another word in its place."""
+    try:
+        return text, parse(text)
+    except UsageError as error:
+        variable = VARIABLE_MODEL.search(str(error))
+        if variable is None:
+            raise
+        text = text.replace(variable[1], UNNAMED)
+        return text, parse(text)
+
+
+def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
+    if not gpu:
+        return {}
+    count = launch.devices or gpus or 1
+    return {"gpu": f"{gpu}:{count}" if count > 1 else gpu}
+
+
+def _renamed(text: str, old: str, new: str) -> str:
+    """Return a launch line with another name for its model, as it stands otherwise."""
+    return text.replace(old, new) if new else text
+
+
+# Models behind mounts, variables and paths
+
+
+def model_of(named: str, mounts: Mapping[str, str]) -> str:
+    """Return what a model is called that a line names by a path: by what is mounted there, or by
+    the path itself; "" where neither is a name. What is no path stays as it is."""
+    text = named.rstrip("/")
+    for inside, outside in mounts.items():
+        inside = inside.rstrip("/")
+        if text == inside or text.startswith(f"{inside}/"):
+            text = f"{filled(outside).rstrip('/')}{text[len(inside) :]}"
+            break
+    if not _is_path(text):
+        return "" if "$" in text else text
+    cached = CACHED.search(text)
+    if cached:
+        rest = text[cached.end() :]
+        file = rest.rpartition("/")[2] if rest.endswith(".gguf") else ""
+        return f"{cached[1]}/{cached[2]}" + (f"/{file}" if file else "")
+    return _of_path([part for part in re.split(r"[/\\]", text) if part not in ("", ".", "..", "~")])
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~", "$")) or text.count("/") > 1 or "\\" in text
+
+
+def _of_path(parts: list[str]) -> str:
+    """Return organisation and name of a path's last folders, or the name alone."""
+    named = [part for part in parts if "$" not in part and "{" not in part]
+    if not named or "$" in parts[-1]:
+        return ""
+    last = named[-1]
+    if last.endswith(".gguf"):
+        return "/".join(named[-3:]) if len(named) > 2 else last
+    if last.lower() in SHELVES:
+        return ""
+    above = named[-2] if len(named) > 1 else ""
+    if not above or above.lower() in SHELVES or above.startswith("."):
+        return last
+    return f"{above}/{last}"

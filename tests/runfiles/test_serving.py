@@ -1,0 +1,191 @@
+"""Serving files: what stands around a launch line, and the line as if it were typed."""
+
+import pytest
+
+import weighbridge
+from weighbridge.engines.launch import parse
+from weighbridge.errors import UsageError
+from weighbridge.runfiles import read
+from weighbridge.runfiles.serving.lines import launch_lines, model_of
+
+COMPOSE = """\
+services:
+  vllm:
+    image: vllm/vllm-openai:v0.19.0
+    volumes: ["/data/models/Qwen3-8B:/model:ro"]
+    environment: [CUDA_VISIBLE_DEVICES=0, HF_TOKEN=secret]
+    command: >
+      --model /model --max-model-len ${LEN:-8192}
+      --gpu-memory-utilization 0.9
+  db:
+    image: postgres
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "mounts", "model"),
+    [
+        ("org/name", {}, "org/name"),
+        ("qwen3:8b", {}, "qwen3:8b"),
+        ("/model", {"/model": "/data/models/Qwen3-8B"}, "Qwen3-8B"),
+        ("/model/sub", {"/model": "/data/Qwen"}, "Qwen/sub"),
+        ("/models/org/name", {}, "org/name"),
+        ("/models/vllm/name", {}, "name"),
+        ("./name", {}, "name"),
+        ("/models", {}, ""),
+        ("/data/$MODEL", {}, ""),
+        ("$MODEL", {}, ""),
+        ("/x/models--org--name/snapshots/abc", {}, "org/name"),
+        ("/x/models--org--name/snapshots/abc/a.gguf", {}, "org/name/a.gguf"),
+        ("/x/y/org/name/a.gguf", {}, "org/name/a.gguf"),
+    ],
+)
+def test_a_path_is_the_model_that_it_names(named, mounts, model):
+    assert model_of(named, mounts) == model
+
+
+def test_a_compose_file_is_the_line_that_it_launches():
+    (found,) = read(COMPOSE, "compose.yaml").runs
+    assert found.name == "vllm"
+    assert found.model == "Qwen3-8B"
+    assert "secret" not in found.command
+    launch = parse(found.command)
+    assert launch.settings == {
+        "context": 8192,
+        "gpu_memory_utilization": 0.9,
+        "engine_version": "0.19.0",
+    }
+    answered = weighbridge.weigh(COMPOSE, name="compose.yaml", gpu="4090").runs[0].report
+    line = "docker run vllm/vllm-openai:v0.19.0 --model Qwen3-8B --max-model-len 8192 "
+    typed = weighbridge.infer(command=f"{line} --gpu-memory-utilization 0.9", gpu="4090")
+    assert answered.peak == typed.peak
+    assert answered.verdict.fits == typed.verdict.fits
+
+
+POD = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: serve}}
+spec:
+  template:
+    spec:
+      nodeSelector: {{{label}: {card}}}
+      initContainers:
+      - {{image: vllm/vllm-openai, args: [--model, org/other]}}
+      containers:
+      - name: vllm
+        image: {image}
+        {words}
+        env: [{{name: MODEL, value: org/name}}]
+        resources: {{limits: {{nvidia.com/gpu: "2"}}}}
+"""
+
+
+def pod(**given):
+    usual = {
+        "label": "cloud.google.com/gke-accelerator",
+        "card": "nvidia-l4",
+        "image": "vllm/vllm-openai:v0.19.0",
+        "words": 'args: [--model, $(MODEL), -tp, "2"]',
+    }
+    return POD.format(**{**usual, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu"),
+    [
+        ({}, "nvidia-l4:2"),
+        ({"card": "nvidia-h100-80gb"}, "nvidia-h100-80gb:2"),
+        (
+            {"label": "nvidia.com/gpu.product", "card": "NVIDIA-A100-SXM4-80GB"},
+            "NVIDIA-A100-SXM4-80GB:2",
+        ),
+        ({"card": "no-such-card"}, None),
+    ],
+)
+def test_a_manifest_names_its_cards(given, gpu):
+    (found,) = read(pod(**given), "pod.yaml").runs
+    assert found.model == "org/name"
+    assert found.settings.get("gpu") == gpu
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "command: [vllm, serve, $(MODEL), -tp, '2']",
+        "command: [sh, -c]\n        args: ['ulimit -n 9; vllm serve $MODEL -tp 2']",
+        "command: [/bin/bash, -lc, --, 'python3 -m dynamo.vllm --model $MODEL -tp 2']",
+    ],
+)
+def test_a_container_is_read_however_its_program_is_started(words):
+    (found,) = read(pod(words=words, image="private/vllm:1"), "pod.yaml").runs
+    assert found.model == "org/name"
+    assert parse(found.command).settings["tensor_parallel_size"] == 2
+
+
+def test_a_manifest_that_serves_nothing_says_so():
+    with pytest.raises(UsageError, match="starts nothing that has a size"):
+        read(pod(image="redis", words="args: [--port, '1']"), "pod.yaml")
+
+
+def test_a_model_that_a_variable_names_is_asked_for():
+    text = 'python -m sglang.launch_server --model-path "$MODEL" --tp-size 1 --context-length 4096'
+    (found,) = read(text, "serve.sh").runs
+    assert found.model == ""
+    (lacking,) = weighbridge.weigh(text, name="serve.sh").runs
+    assert "--model" in lacking.why
+    (named,) = weighbridge.weigh(text, name="serve.sh", model="qwen3-8b", gpu="4090").runs
+    typed = weighbridge.infer(command=text.replace("$MODEL", "qwen3-8b"), gpu="4090")
+    assert named.report.peak == typed.peak
+
+
+def test_several_servers_of_a_script_are_several_runs():
+    text = "export A=1\nvllm serve org/one -tp 2 &\nllama-server -m /m/org/two/x.gguf -c 512\n"
+    assert len(list(launch_lines(text))) == 2
+    assert [run.model for run in read(text, "both.sh").runs] == ["org/one", "org/two/x.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "model: org/name\nmax-model-len: 8192\nenable-prefix-caching: true\nport: 80\n",
+            "vllm serve org/name --max-model-len 8192 --enable-prefix-caching --port 80",
+        ),
+        (
+            "model-path: org/name\ntp-size: 2\nmem_fraction_static: 0.8\n",
+            "python -m sglang.launch_server --model-path org/name --tp-size 2 --mem-fraction-static 0.8",
+        ),
+    ],
+)
+def test_a_config_is_the_flags_that_its_keys_are(text, line):
+    (found,) = read(text, "config.yaml").runs
+    assert found.command == line
+
+
+def test_macros_are_filled_and_comments_are_not_commands():
+    text = """\
+macros: {base: "llama-server --port ${PORT}", size: 512}
+models:
+  one:
+    cmd: |
+      # ${base} is above
+      ${base}
+      -hf org/name:Q4_0 -c ${size}
+  two: {cmd: ./own.sh}
+"""
+    one, two = read(text, "swap.yaml").runs
+    assert one.command == "llama-server --port 8080 -hf org/name:Q4_0 -c 512"
+    assert "launches no engine" in two.refused
+
+
+def test_a_modelfile_is_a_run_of_ollama():
+    text = 'FROM qwen3:8b\nSYSTEM """\nFROM other\n"""\nPARAMETER num_ctx 8192\nADAPTER ./a\n'
+    (found,) = read(text, "Modelfile").runs
+    assert found.model == "qwen3:8b"
+    assert found.settings == {"engine": "ollama", "context": 8192}
+    context = found.understood[-1]
+    assert text[context.start : context.end] == "8192"
+    assert [one.key for one in found.unread] == ["ADAPTER"]
+    with pytest.raises(UsageError):
+        read("FROM python:3.11\nRUN pip install x\n", "Dockerfile")
