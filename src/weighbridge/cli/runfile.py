@@ -21,6 +21,8 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.questions import Sections, options
 from weighbridge.errors import UsageError
+from weighbridge.units import human
+from weighbridge.wording import printable, printable_lines
 from weighbridge.workload import FIT, TABLES
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def of_file(references: Sequence[str]) -> bool:
 @click.argument("file", metavar="FILE|-")
 @click.option("--as", "kind", metavar="KIND", help="What FILE is, whatever is in it: axolotl...")
 @click.option("--model", metavar="MODEL", help="The model, where FILE does not name it.")
+@click.option("--fix", is_flag=True, help="Print the change that makes it fit, as a diff.")
+@click.option("--write", is_flag=True, help="With --fix: make the change in FILE.")
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
@@ -64,6 +68,7 @@ def runfile(file: str, **settings: Any) -> int:
 
     \b
     weighbridge run.yaml --gpu 4090
+    weighbridge run.yaml --gpu 4090 --fix --write
     weighbridge compose.yaml --gpu l40s:2
     weighbridge train.sh --gpu a100-80gb:8 --as trl
     pbpaste | weighbridge -
@@ -83,10 +88,46 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     look, check = look_of(settings, form), settings.pop("check")
     text, name = _given(file)
     given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
+    fix, write = given.pop("fix", False), given.pop("write", False)
+    if write and (not fix or file == STDIN):
+        raise UsageError("--write goes with --fix, and with a file")
     with progress(name or file) as callback:
         found = api.weigh(text, name=name, task=task, progress=callback, **given)
+    if fix:
+        return callback.code(_fixed(found, file if write else ""))
     _show(found, form, look)
     return callback.code(code(found, check=check))
+
+
+def _fixed(found: "WeighedFile", file: str) -> int:
+    """Print the change that makes a file fit as a unified diff, and write it into `file`, if that
+    is named. Return 0, or 1 where there is none."""
+    from weighbridge.runfiles.patching import patched
+
+    name = printable(found.file.name)
+    if not found.answered:
+        raise UsageError(f"{name}: {next(run.why for run in found.runs)}")
+    if all(run.report is None or run.report.verdict is None for run in found.runs):
+        raise UsageError("--fix needs a card: --gpu or --gpu-memory")
+    patch = patched(found)
+    if patch is None:
+        click.echo(f"{name}: no change was found that fits and that the file can say", err=True)
+        return 1
+    if patch.after == patch.before:
+        click.echo(f"{name} fits as it is: nothing is changed", err=True)
+        return 0
+    click.echo(writable(printable_lines(patch.diff)))
+    for remedy in patch.remedies:
+        peak = human(remedy.peak_bytes)
+        click.echo(f"{name}: it takes about {peak} then; {printable(remedy.cost)}", err=True)
+    if file:
+        from weighbridge.cli.files import writable as may_be_written
+        from weighbridge.cli.files import write
+
+        may_be_written("--write", file)
+        write(file, patch.after.encode())
+        click.echo(f"{name} is written", err=True)
+    return 0
 
 
 def one(name: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles.document import MOST, Document, decoded, documents
-from weighbridge.runfiles.record import PlannedRun, RunFile
+from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.wording import shown
 
 
@@ -59,11 +59,13 @@ FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])modelfile$")
 
 
 class KindModule(NamedTuple):
-    """A kind with what reads it."""
+    """A kind with what reads it. `written` turns a change of our settings into keys of the file;
+    None where the file has no words for it."""
 
     kind: Kind
     tells: Callable[[Document], bool]
     read: Callable[[Document], Iterator[PlannedRun]]
+    written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None]
 
 
 @cache
@@ -72,8 +74,13 @@ def kinds() -> tuple[KindModule, ...]:
     found = []
     for home in HOMES:
         module: Any = import_module(f"weighbridge.runfiles.{home}")
-        found.append(KindModule(module.KIND, module.tells, module.read))
+        written = getattr(module, "written", _unwritten)
+        found.append(KindModule(module.KIND, module.tells, module.read, written))
     return tuple(found)
+
+
+def _unwritten(change: Mapping[str, Value]) -> None:
+    """Say that nothing can be written: of kinds that are read alone."""
 
 
 def named(name: str) -> KindModule:

@@ -63,7 +63,8 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
         told = " · ".join(f"{printable(u.key)} {_value(u)}" for u in run.understood)
         yield (Lines((Cell(told),), heading),)
     elif run.command:
-        yield (Lines((Cell(printable(redacted(run.command))),), heading),)
+        line = " ".join(run.command.replace("\\\n", " ").split())
+        yield (Lines((Cell(printable(redacted(line))),), heading),)
     if run.defaults:
         lines = tuple(
             Cell(words("runfile.default", setting=name, value=value, why=words.told(why)))

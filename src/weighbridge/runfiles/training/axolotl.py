@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Value
 
 KIND = Kind(
     name="axolotl",
@@ -235,10 +235,12 @@ def _kernels(keys: KeyReading) -> None:
     for name in ("flash_attention", "eager_attention"):
         if keys.on(name):
             keys.set("attention", name.partition("_")[0], name)
-    for name, loss in LOSSES.items():
-        if keys.on(name):
-            keys.set("loss", loss, name)
     plugins = " ".join(map(str, keys.value("plugins") or ()))
+    for name, loss in LOSSES.items():
+        if keys.on(name) and (loss != "liger" or "liger" in plugins):
+            keys.set("loss", loss, name)
+        elif keys.on(name):
+            keys.leave(name, "the plugin that does it is not among `plugins`")
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.leave("plugins", "its cut_cross_entropy keeps no logits: less is taken than counted")
     keys.used.add("cut_cross_entropy")
@@ -304,3 +306,42 @@ def _fsdp(keys: KeyReading) -> None:
     if bare.get("activation_checkpointing") is True:
         keys.settings["checkpointing"] = "full"
     keys.take("dp_shard_size", "data_parallel_size")
+
+
+# A change of settings, in the words of the file
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "micro_batch_size",
+    "eval_batch_size": "eval_batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "sequence_len",
+    "optimizer": "optimizer",
+    "lora_r": "lora_r",
+    "lora_dropout": "lora_dropout",
+}
+SAID: Mapping[tuple[str, Value], Mapping[str, Value]] = {
+    ("checkpointing", "full"): {"gradient_checkpointing": True},
+    ("checkpointing", "offload"): {"gradient_checkpointing": "offload"},
+    ("checkpointing", "none"): {"gradient_checkpointing": False},
+    ("loss", "liger"): {
+        "liger_fused_linear_cross_entropy": True,
+        "plugins": ("axolotl.integrations.liger.LigerPlugin",),
+    },
+    ("loss", "chunked"): {"chunked_cross_entropy": True},
+    ("method", "qlora"): {"adapter": "qlora", "load_in_4bit": True},
+    ("attention", "flash"): {"flash_attention": True},
+    ("lora_targets", "all-linear"): {"lora_target_linear": True},
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    words: dict[str, Value] = {}
+    for setting, value in change.items():
+        if setting in WRITTEN:
+            words[WRITTEN[setting]] = value
+        elif isinstance(value, str) and (setting, value) in SAID:
+            words.update(SAID[setting, value])
+        else:
+            return None
+    return words

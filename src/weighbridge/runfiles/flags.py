@@ -1,0 +1,102 @@
+"""Flags of a launch line, changed where they stand: in a script, in YAML's text or its lists."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.engines.launch import parse
+from weighbridge.errors import UsageError
+from weighbridge.report.verdict import Remedy
+from weighbridge.runfiles.record import PlannedRun
+
+
+def settings_of(command: str) -> Mapping[str, Any]:
+    """Return the settings that a launch line asks for; none where it cannot be read."""
+    try:
+        return dict(parse(command).settings)
+    except UsageError:
+        return {}
+
+
+def asks_for(command: str, before: str, remedy: Remedy) -> bool:
+    """Tell whether a line asks for what it did before and the flags of a remedy, by the engine's
+    own reading of both; not where the engine has no flag for one of its changes."""
+    meant = settings_of(f"{before.rstrip()} {remedy.flags}")
+    known = meant.keys() | settings_of(before).keys()
+    return settings_of(command) == meant != {} and remedy.change.keys() <= known
+
+
+def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
+    """Yield a text with other flags: a list of YAML first, then text in any file. Whether one of
+    them is right the caller tells, by reading it again."""
+    try:
+        wanted = list(_pairs(shlex.split(flags)))
+    except ValueError:
+        return
+    yield from filter(None, (_in_list(text, run, wanted), _in_text(text, run, wanted)))
+
+
+def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield flags with their values; "" for a switch."""
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            yield name, value or ("" if after.startswith("-") else after)
+
+
+def _in_text(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags of a line as a shell has it, beginning at the run's own model."""
+    for name, value in wanted:
+        stands = re.search(
+            rf"(?<![\w-]){_spelled(name)}(?:(?:[ \t]+|=)(\"[^\"]*\"|[^\s\"']+))?", text
+        )
+        if stands is None:
+            at = _behind_model(text, run)
+            text = f"{text[:at]} {name}{f' {value}' if value else ''}{text[at:]}" if at else text
+        elif value and stands[1] and not stands[1].startswith("-"):
+            text = text[: stands.start(1)] + value + text[stands.end(1) :]
+    return text
+
+
+def _behind_model(text: str, run: PlannedRun) -> int:
+    """Return where the word ends that names the model; 0 where it does not stand in the text."""
+    words = [word for word in shlex.split(run.command.replace("\\\n", " ")) if run.model in word]
+    for named in (*words, run.model):
+        at = text.find(named)
+        if at >= 0:
+            end = re.compile(r"[^\s]*").match(text, at)
+            return end.end() if end else 0
+    return 0
+
+
+def _spelled(name: str) -> str:
+    return re.escape(name).replace(r"\-", "[-_]") if name.startswith("--") else re.escape(name)
+
+
+ITEM = r"(?m)^([ \t]*)- *([\"']?){flag}\2[ \t]*\n"
+
+
+def _in_list(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags that are items of a YAML list, a line each; "" where they are not."""
+    if not re.search(r"(?m)^[ \t]*- *[\"']?--\w", text):
+        return ""
+    for name, value in wanted:
+        stands = re.search(ITEM.replace("{flag}", _spelled(name)), text)
+        if stands is not None and value:
+            item = re.compile(r"[ \t]*- *(.*)").match(text, stands.end())
+            if item is None:
+                return ""
+            text = f"{text[: item.start(1)]}{_quoted(value)}{text[item.end(1) :]}"
+        elif stands is None:
+            last = [*re.finditer(r"(?m)^([ \t]*)- *[\"']?--[\w-]+[\"']?[ \t]*\n", text)]
+            if not last:
+                return ""
+            first, indent = last[0], last[0][1]
+            new = f"{indent}- {name}\n" + (f"{indent}- {_quoted(value)}\n" if value else "")
+            text = text[: first.start()] + new + text[first.start() :]
+    return text
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if re.fullmatch(r"[\d.]+|true|false|auto", value) else value

@@ -1,0 +1,233 @@
+"""A change of settings, written into the very file: values in their places, all else as it stands.
+
+A YAML library that writes a file back sets it anew: quotes, blanks and breaks move. Here a value is
+put where the parser found the old one, or in a line of its own after one that it knows. Then the
+text is read again, and is only handed out where it asks for what was meant, and nothing else.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.errors import WeighbridgeError
+from weighbridge.records import NamedTuple, dataclass
+from weighbridge.report.verdict import Remedy
+from weighbridge.runfiles.document import Document, Path, documents
+from weighbridge.runfiles.kinds import named, read
+from weighbridge.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
+
+Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
+
+
+class Edit(NamedTuple):
+    """New text in the place of what stands from `start` to `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePatch:
+    """A file as it should be. `remedies` are the changes that it holds, one a run."""
+
+    name: str
+    before: str
+    after: str
+    remedies: tuple[Remedy, ...]
+
+    @property
+    def diff(self) -> str:
+        """Return the change as a unified diff."""
+        lines = difflib.unified_diff(
+            self.before.splitlines(keepends=True),
+            self.after.splitlines(keepends=True),
+            f"a/{self.name.lstrip('/')}",
+            f"b/{self.name.lstrip('/')}",
+        )
+        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def patched(found: WeighedFile) -> FilePatch | None:
+    """Return the file with the first change of each run that surely fits, None where one of its
+    runs does not fit and has no change that its file can say. A file that fits is as it was."""
+    text, remedies = found.file.text, []
+    for number, weighed in enumerate(found.runs):
+        if weighed.fits == "yes":
+            continue
+        changed = _changed(text, found.file, number, weighed)
+        if changed is None:
+            return None
+        text, remedy = changed
+        remedies.append(remedy)
+    return FilePatch(
+        name=found.file.name, before=found.file.text, after=text, remedies=tuple(remedies)
+    )
+
+
+def _changed(
+    text: str, file: RunFile, number: int, weighed: WeighedRun
+) -> tuple[str, Remedy] | None:
+    """Return the text with the first remedy that it can say, and that remedy."""
+    for remedy in weighed.report.remedies if weighed.report is not None else ():
+        if remedy.fits == "yes":
+            for after in _texts(text, file, weighed.run, remedy):
+                if _says(after, file, number, weighed.run, remedy):
+                    return after, remedy
+    return None
+
+
+def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
+    """Yield the ways to write a remedy into a file."""
+    if run.command:
+        from weighbridge.runfiles.flags import flagged
+
+        yield from flagged(text, run, remedy.flags)
+        return
+    words = named(file.kind).written(remedy.change)
+    if words is not None:
+        after = applied(_document(text, file), run, words)
+        if after is not None:
+            yield after
+
+
+def _document(text: str, file: RunFile) -> Document:
+    syntaxes = named(file.kind).kind.syntaxes
+    for syntax in syntaxes[:-1]:
+        try:
+            return documents(text, syntax, file.name)[0]
+        except WeighbridgeError:
+            continue
+    return documents(text, syntaxes[-1], file.name)[0]
+
+
+def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:
+    """Tell whether a text asks for what it did before with the change, and for nothing else."""
+    try:
+        again = read(after, file.name, file.kind).runs[number]
+    except (WeighbridgeError, IndexError):
+        return False
+    if run.command:
+        from weighbridge.runfiles.flags import asks_for
+
+        return again.model == run.model and asks_for(again.command, run.command, remedy)
+    wanted = {**run.settings, **remedy.change}
+    return _same(again.settings, wanted) and again.model == run.model and again.task == run.task
+
+
+def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    def plain(given: Mapping[str, Value]) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+
+    return plain(one) == plain(other)
+
+
+# Values in their places
+
+
+def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
+    """Return the text of a document with keys set; None where a key has no place."""
+    edits: list[Edit] = []
+    for key, value in words.items():
+        edit = _edit(document, run, tuple(key.split(".")), value)
+        if edit is None:
+            return None
+        edits.append(edit)
+    text = document.text
+    for edit in sorted(edits, key=lambda one: one.start, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
+def _edit(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
+    if isinstance(value, tuple):
+        return _added(document, run, path, value)
+    place = document.places.get(path)
+    if place is not None and place.end:
+        return Edit(place.start, place.end, _written(value, document.syntax))
+    return None if place is not None else _inserted(document, run, path, value)
+
+
+def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]) -> Edit | None:
+    """Add items to a list that is there, or a list."""
+    found: Any = document.data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    held = found if isinstance(found, list) else []
+    new = [item for item in items if item not in held]
+    place = document.places.get(path)
+    if not new:
+        return Edit(0, 0, "")
+    if not held:
+        block = "".join(f"\n  - {item}" for item in new)
+        if place is not None:
+            return None
+        return _line_after(document, run, f"{path[-1]}:{block}")
+    last = document.places[(*path, len(held) - 1)]
+    if place is not None and place.end:  # [a, b]
+        return Edit(last.end, last.end, "".join(f", {item}" for item in new))
+    indent = _line(document.text, last.line).partition("-")[0]
+    end = _end_of(document.text, last.line)
+    return Edit(end, end, "".join(f"{indent}- {item}\n" for item in new))
+
+
+def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
+    """Put a new key beside one that is known."""
+    said = _written(value, document.syntax)
+    if document.syntax == "json":
+        return _into_object(document, path, said)
+    if document.syntax == "toml":
+        table = document.places.get(path[:-1]) if len(path) > 1 else None
+        if table is None:
+            return None
+        end = _end_of(document.text, table.line)
+        return Edit(end, end, f"{path[-1]} = {said}\n")
+    return _line_after(document, run, f"{path[-1]}: {said}", path[:-1])
+
+
+def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()) -> Edit | None:
+    """Put a line after the last key of one line that stands in the same mapping."""
+    beside = [
+        place
+        for path, place in document.places.items()
+        if len(path) == len(above) + 1 and path[:-1] == above and place.end
+    ]
+    known = {one.line for one in run.understood}
+    places = [place for place in beside if place.line in known] or beside
+    single = [p for p in places if "\n" not in document.text[p.start : p.end]]
+    if not single:
+        return None
+    place = max(single, key=lambda one: one.line)
+    indent = re.match(r"[ ]*", _line(document.text, place.line))
+    end = _end_of(document.text, place.line)
+    start = "" if document.text[end - 1 : end] == "\n" else "\n"
+    spaces = indent[0] if indent else ""
+    return Edit(end, end, start + "".join(f"{spaces}{each}\n" for each in line.split("\n")))
+
+
+def _into_object(document: Document, path: Path, said: str) -> Edit | None:
+    holder = document.places.get(path[:-1])
+    if holder is None:
+        return None
+    blank = re.match(r"\{(\s*)", document.text[holder.start :])
+    space = blank[1] if blank else ""
+    return Edit(holder.start + 1, holder.start + 1, f"{space}{json.dumps(path[-1])}: {said},")
+
+
+def _written(value: Value, syntax: str) -> str:
+    """Return a value as a file of this syntax has it."""
+    if isinstance(value, str) and syntax == "yaml" and re.fullmatch(r"[A-Za-z][\w./-]*", value):
+        return value
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _line(text: str, number: int) -> str:
+    return text.split("\n")[number - 1]
+
+
+def _end_of(text: str, number: int) -> int:
+    """Return where the line after a line begins."""
+    return min(len(text), sum(len(line) + 1 for line in text.split("\n")[:number]))
