@@ -26,8 +26,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, asked, cases, options
-from weighbridge.cli.runfile import answer as weigh
-from weighbridge.cli.runfile import of_file
+from weighbridge.cli.references import of_file
 from weighbridge.render.data import json_text
 from weighbridge.wording import printable, redacted
 from weighbridge.workload import FIT
@@ -111,6 +110,8 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         look = look_of(settings, form)
         return explain(explain_oom, models[0] if models else None, settings, form, look)
     if of_file(models):
+        from weighbridge.cli.runfile import answer as weigh
+
         shown = {"form": form, "as_json": False, "quiet": False, "check": True}
         return weigh(models[0], {**settings, **shown})
     chart, look = chart_file(settings), look_of(settings, form)

@@ -17,8 +17,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.cli.runfile import answer as weigh
-from weighbridge.cli.runfile import of_file
+from weighbridge.cli.references import of_file
 from weighbridge.errors import UsageError
 from weighbridge.workload import INFER
 
@@ -47,6 +46,8 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     if settings.pop("together"):
         return _together(models, settings)
     if settings["command"] is None and of_file(models):
+        from weighbridge.cli.runfile import answer as weigh
+
         return weigh(models[0], settings, task="infer")
     return answer("infer", models, settings, INFER)
 

@@ -54,7 +54,7 @@ class Menu(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            from weighbridge.cli.runfile import starts
+            from weighbridge.cli.references import starts
 
             if starts(args[0], models=()):
                 return FILE, self.get_command(ctx, FILE), args

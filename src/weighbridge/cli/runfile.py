@@ -1,8 +1,6 @@
 """weighbridge FILE|-: a run file, a command or a log that people have, read and weighed."""
 
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, options
+from weighbridge.cli.references import STDIN
 from weighbridge.errors import UsageError
 from weighbridge.units import human
 from weighbridge.wording import printable, printable_lines
@@ -27,29 +26,6 @@ from weighbridge.workload import FIT, TABLES
 
 if TYPE_CHECKING:
     from weighbridge.runfiles.weighing import WeighedFile
-
-STDIN = "-"
-MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
-
-
-def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
-    """Tell whether a reference is a run file and no model, by its name; `models` are the endings of
-    files that a model may be read from."""
-    if reference == STDIN:
-        return True
-    if not os.path.isfile(reference):
-        return False
-    from weighbridge.runfiles.kinds import FOUND_BY_NAME, SUFFIXES
-
-    name = os.path.basename(reference)
-    suffix = os.path.splitext(name)[1].lower()
-    named = FOUND_BY_NAME.search(name) is not None or suffix in SUFFIXES
-    return named and suffix not in models
-
-
-def of_file(references: Sequence[str]) -> bool:
-    """Tell whether a command was given one run file in the place of a model."""
-    return len(references) == 1 and starts(references[0])
 
 
 @click.command("FILE", cls=Sections)

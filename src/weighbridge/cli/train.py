@@ -12,8 +12,7 @@ from weighbridge.cli.options import (
     source_options,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.cli.runfile import answer as weigh
-from weighbridge.cli.runfile import of_file
+from weighbridge.cli.references import of_file
 from weighbridge.wording import printable
 from weighbridge.workload import TRAIN
 
@@ -50,6 +49,8 @@ def train(models: tuple[str, ...], **settings: Any) -> int:
     """
     path: str | None = settings.pop("save")
     if path is None and of_file(models):
+        from weighbridge.cli.runfile import answer as weigh
+
         return weigh(models[0], settings, task="train")
     if path is None:
         return answer("train", models, settings, TRAIN)

@@ -1,0 +1,27 @@
+"""What a command is given in the place of a model: a reference, or a file that starts a run."""
+
+import os
+from collections.abc import Sequence
+
+STDIN = "-"
+MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+
+
+def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
+    """Tell whether a reference is a run file and no model, by its name; `models` are the endings of
+    files that a model may be read from."""
+    if reference == STDIN:
+        return True
+    if not os.path.isfile(reference):
+        return False
+    from weighbridge.runfiles.kinds import FOUND_BY_NAME, SUFFIXES
+
+    name = os.path.basename(reference)
+    suffix = os.path.splitext(name)[1].lower()
+    named = FOUND_BY_NAME.search(name) is not None or suffix in SUFFIXES
+    return named and suffix not in models
+
+
+def of_file(references: Sequence[str]) -> bool:
+    """Tell whether a command was given one run file in the place of a model."""
+    return len(references) == 1 and starts(references[0])
