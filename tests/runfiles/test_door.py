@@ -51,6 +51,7 @@ def run(capsys, monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_the_answer_is_that_of_the_settings_typed_by_hand(file):
     found = weighbridge.weigh(file, gpu="4090")
     by_hand = weighbridge.train("llama-3.1-8b", gpu="4090", **BY_HAND)
@@ -59,6 +60,7 @@ def test_the_answer_is_that_of_the_settings_typed_by_hand(file):
     assert weighbridge.weigh(CONFIG, gpu="4090").runs[0].report.peak == by_hand.peak
 
 
+@pytest.mark.slow
 def test_what_is_typed_wins(file):
     found = weighbridge.weigh(file, gpu="4090", seq_len=1024)
     by_hand = weighbridge.train("llama-3.1-8b", gpu="4090", **{**BY_HAND, "seq_len": 1024})

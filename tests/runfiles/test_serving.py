@@ -189,3 +189,11 @@ def test_a_modelfile_is_a_run_of_ollama():
     assert [one.key for one in found.unread] == ["ADAPTER"]
     with pytest.raises(UsageError):
         read("FROM python:3.11\nRUN pip install x\n", "Dockerfile")
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("Qwen3-32B-AWQ", "awq-4bit-g128"), ("Qwen3-32B", None)]
+)
+def test_a_folder_that_is_called_like_a_packed_checkpoint_is_one(name, form):
+    report = weighbridge.infer(command=f"vllm serve {name} -tp 2 --dtype float16")
+    assert report.workload["quantization"] == form

@@ -225,8 +225,8 @@ class Prepared:
     ) -> Estimator:
         """The estimator of the question as it is meant: formats by the names that files have,
         models beside this one by their own."""
-        if question.launched is None:
-            question = question._replace(workload=self._meant(question.workload, question.task))
+        meant = self._meant if question.launched is None else self._launched
+        question = question._replace(workload=meant(question.workload, question.task))
         models: Mapping[str, Model | None] = {}
         if question.task == "infer":
             question, models = self._with(question, beside)
@@ -389,6 +389,18 @@ class Prepared:
             declared_so = w.quantization.lower() in declared and engine == usual().name
             return w.but(quantization=None) if declared_so else w
         return w.but(quantization=meant(w.quantization, engine))
+
+    def _launched(self, w: Asked, task: str) -> Asked:
+        """The workload of a launch command with the format that the name of a folder alone says
+        (./Qwen3-32B-AWQ): an engine finds it in the files, which are not here."""
+        source, engine = self.source, str(getattr(w, "engine", usual().name))
+        plain = w.quantization is None and isinstance(source, Inventory) and source.form
+        form = self._named_form(engine) if plain else ""
+        if not form:
+            return w
+        from weighbridge.engines.format_names import meant
+
+        return w.but(quantization=meant(form, engine))
 
     def _named_form(self, engine: str) -> str:
         """The format that a name alone means to an engine; "" for what it takes by itself."""

@@ -35,6 +35,7 @@ HOMES = (
     "serving.engine_configs",
     "serving.modelfile",
     "serving.commands",
+    "text",
 )
 SUFFIXES: Mapping[str, str] = {
     ".yaml": "yaml",

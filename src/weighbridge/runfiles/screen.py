@@ -18,6 +18,10 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
     """The screen of an answer, for any renderer."""
     words = words_in(look.lang, unit=look.unit)
     screens = [_run(weighed, found, words, look) for weighed in found.runs]
+    if found.message is not None:
+        from weighbridge.oom.screen import view as explained
+
+        screens.insert(0, explained(found.message, look))
     sections = tuple(section for each in screens for section in each.sections)
     return Screen(
         title=words(

@@ -1,7 +1,7 @@
 """The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
 from weighbridge.errors import UsageError, WeighbridgeError
@@ -12,8 +12,12 @@ from weighbridge.report import Report, Shown
 from weighbridge.runfiles.record import PlannedRun, RunFile
 from weighbridge.workload import TABLES
 
+if TYPE_CHECKING:
+    from weighbridge.oom import Oom
+
 SCHEMA = "weighbridge.runfile/1"
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
+PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
 
@@ -64,6 +68,7 @@ class WeighedFile(Shown):
 
     file: RunFile
     runs: tuple[WeighedRun, ...]
+    message: "Oom | None" = None  # an out-of-memory message in it, explained
 
     @property
     def fits(self) -> Answer:
@@ -73,8 +78,8 @@ class WeighedFile(Shown):
 
     @property
     def answered(self) -> bool:
-        """Tell whether any of its runs has a number."""
-        return any(run.report is not None for run in self.runs)
+        """Tell whether any of its runs has a number, or a message in it is explained."""
+        return self.message is not None or any(run.report is not None for run in self.runs)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -95,6 +100,7 @@ class WeighedFile(Shown):
             "kind": self.file.kind,
             "fits": self.fits,
             "runs": [run.to_dict() for run in self.runs],
+            "message": None if self.message is None else self.message.to_dict(),
         }
 
 
@@ -110,8 +116,20 @@ def weighed(
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
     return WeighedFile(
-        file=file, runs=tuple(_weighed(run, open_, given, model) for run in file.runs)
+        file=file,
+        runs=tuple(_weighed(run, open_, given, model) for run in file.runs),
+        message=_explained(file) if file.kind == PROSE else None,
     )
+
+
+def _explained(file: RunFile) -> "Oom | None":
+    """Explain an out-of-memory message in a text by itself; None where there is none."""
+    from weighbridge.oom import explained
+
+    try:
+        return explained(file.text, None, {})
+    except WeighbridgeError:
+        return None
 
 
 def _weighed(

@@ -3,6 +3,7 @@
 Source: the tables of flags of each engine (weighbridge.engines.launch).
 """
 
+import re
 from collections.abc import Iterator
 
 from weighbridge.errors import UnsupportedError, UsageError
@@ -17,6 +18,13 @@ KIND = Kind(
     syntaxes=("shell",),
     source="weighbridge.engines.launch",
 )
+SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
+# A first line that is a command: a variable that is set, or a word of the shell or a program
+COMMAND = re.compile(
+    r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|exec|cd|sudo|source|nohup|docker|podman|ulimit|env"
+    r"|bash|sh|vllm|sglang|ollama|text-generation-launcher|uv|uvx|conda|mlx_lm\.\w+"
+    r"|setsid|numactl|srun|python[\d.]*|(?:\S*/)?llama-\w+)(?:[ \t]|$))"
+)
 MOST = 64  # lines: a longer script is looked at as prose is
 
 
@@ -24,7 +32,7 @@ def tells(document: Document) -> bool:
     """Tell whether a text launches an engine, and is short enough to be a command."""
     from weighbridge.engines.launch.programs import launched
 
-    if document.text.count("\n") > MOST:
+    if document.text.count("\n") > MOST or not _begins(document):
         return False
     try:
         launched(document.text)
@@ -38,3 +46,13 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each launch line."""
     yield from of_text(document.text)
+
+
+def _begins(document: Document) -> bool:
+    """Tell whether a text is a script, and no prose with a command in it: by its name, or since
+    its first line is a command by itself."""
+    if document.name.lower().endswith(SCRIPTS):
+        return True
+    lines = document.text.replace("\\\n", " ").splitlines()
+    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
+    return COMMAND.match(first) is not None

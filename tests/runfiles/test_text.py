@@ -1,0 +1,144 @@
+"""Prose with a run in it: what is picked out, what is asked for, and what is refused by its name."""
+
+import pytest
+
+import weighbridge
+from weighbridge.runfiles import read
+from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.text import card, models
+
+FENCED = """\
+My server uses less than I thought, on 4x H20:
+```yaml
+services:
+  a:
+    image: vllm/vllm-openai:v0.19.0
+    volumes: ["/data/Qwen3-32B-AWQ:/model"]
+    command: --model /model --tensor-parallel-size 2
+```
+"""
+
+
+def of(text):
+    (document,) = documents(text, "text")
+    return document
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("I run Qwen/Qwen3-8B at home", ["Qwen/Qwen3-8B"]),
+        ("see https://huggingface.co/Qwen/Qwen3-8B for it", ["Qwen3-8B"]),
+        ("with the Qwen3 32 B model", ["Qwen3 32B"]),
+        ("is Llama 3.1 8B too large", ["Llama 3.1 8B"]),
+        ("the file models/qwen2_5_vl.py of Qwen2.5", []),
+        ("7 cards and nothing else", []),
+        ("alias of `qwen3:14b`", ["qwen3:14b"]),
+    ],
+)
+def test_models_are_found_by_their_names(text, names):
+    assert [piece.value for piece in models(of(text))] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "cards"),
+    [
+        ("on 8x H100", "H100:8"),
+        ("on 8*A800 80g", "A800 80GB:8"),
+        ("用8卡h200微调", "h200:8"),
+        ("2x NVIDIA GeForce RTX 3090 (24 GB)", "RTX 3090 24GB:2"),
+        ("one H100, an H100 NVL", "H100 NVL"),
+        ("a 4090 and a 3090", None),
+        ("no card", None),
+    ],
+)
+def test_cards_are_found_where_they_are_of_one_kind(text, cards):
+    found = card(of(text))
+    assert (found and found.value) == cards
+
+
+def test_a_file_between_fences_is_read_with_the_card_of_the_text():
+    (run,) = read(FENCED).runs
+    assert run.model == "Qwen3-32B-AWQ"
+    assert run.settings == {"gpu": "H20:4"}
+    (weighed,) = weighbridge.weigh(FENCED).runs
+    assert weighed.report.workload["tensor_parallel_size"] == 2
+    assert weighed.report.workload["quantization"] == "awq-4bit-g128"
+
+
+def test_a_command_in_prose_is_read_and_a_forgotten_blank_is_put_in():
+    text = """\
+Why is so little left on my 2x3090 with this memory?
+```
+A=1 \\
+  vllm serve org/name --port 80--max-model-len 4096 \\
+  --tensor-parallel-size 2
+```
+"""
+    (run,) = read(text).runs
+    assert run.model == "org/name"
+    assert "--port 80 --max-model-len 4096" in run.command
+    assert run.settings == {"gpu": "3090:2"}
+
+
+def test_training_in_words_is_a_run_with_what_was_said():
+    text = (
+        "一张H100显卡，全参数微调 Qwen/Qwen2.5-32B-Instruct，zero-3-offload, batch_size为1，744G CPU memory。"
+        "llamafactory 0.9.2"
+    )
+    (run,) = read(text).runs
+    assert run.task == "train"
+    assert run.settings == {
+        "gpu": "H100",
+        "method": "full",
+        "shard": "zero3",
+        "offload": "params",
+        "checkpointing": "full",
+        "batch_size": 1,
+        "ram": "744GB",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("python -m openrlhf.cli.train_ppo_ray --pretrain x", "OpenRLHF"),
+        ("actor_rollout_ref.model.path=org/name out of memory", "verl"),
+        ("GRPO of Qwen3-8B on a 3090", "GRPO"),
+        ("trtllm-serve crashes for qwen3 235b a22b: no memory", "TensorRT-LLM"),
+        ("lmdeploy 显存", "LMDeploy"),
+    ],
+)
+def test_what_is_not_answered_is_refused_by_its_name(text, says):
+    (weighed,) = weighbridge.weigh(text, name="the text").runs
+    assert weighed.report is None
+    assert says in weighed.why
+
+
+def test_what_the_text_does_not_say_is_asked_for():
+    (weighed,) = weighbridge.weigh("how much memory for my 8B", name="the text").runs
+    assert weighed.report is None
+    assert "names no model" in weighed.why
+
+
+MESSAGE = (
+    "To serve at least one request with the models's max seq len (32768), (4.50 GiB KV cache is "
+    "needed, which is larger than the available KV cache memory (3.58 GiB). Based on the available "
+    "memory, the estimated maximum model length is 26032"
+)
+
+
+def test_a_message_in_the_text_is_explained():
+    found = weighbridge.weigh(f"What now?\n\n{MESSAGE}\n", name="the text")
+    assert found.message.reading.parsed["needed_kv_bytes"] == 4.5 * 2**30
+    assert found.answered
+    assert found.to_dict()["message"]["schema"] == "weighbridge.oom/1"
+
+
+def test_programs_that_list_what_they_hold_are_read():
+    text = "NAME  ID  SIZE\nqwen3:14b  c3a702fca756  15 GB  100% GPU  8192  Forever\n memory"
+    (run,) = read(text).runs
+    assert (run.model, run.settings) == ("qwen3:14b", {"engine": "ollama", "context": 8192})
+    (run,) = read("lms load google/gemma-3-27b --context-length 8000 --gpu max, RAM?").runs
+    assert run.settings["context"] == 8000
+    assert run.defaults[0][:2] == ("quantization", "Q4_K_M")
