@@ -111,7 +111,7 @@ def test_a_setting_beside_the_schema_is_taken(answers):
 
 def test_unknown_arguments_are_refused_by_us_and_by_closed_schemas(answers):
     closed = {name for name, tool in OFFERED.items() if not tool.schema["additionalProperties"]}
-    assert closed == {"settings", "gpus", "models"}
+    assert closed == {"weigh", "settings", "gpus", "models"}
     told = answers.call("infer", {"model": "llama-3.1-8b", "contxt": 4096})
     assert told.failed
     assert told.text == "error: infer has no argument 'contxt'; did you mean context?"
@@ -446,3 +446,45 @@ def test_several_models_that_are_not_asked_about_so(answers, arguments, why):
     found = answers.call("infer", {"model": "gpt2", "gpu": "3060", **arguments})
     assert found.failed
     assert why in found.text
+
+
+AXOLOTL = """\
+base_model: llama-3.1-8b
+load_in_4bit: true
+adapter: qlora
+sequence_len: 4096
+micro_batch_size: 4
+lora_r: 16
+lora_target_linear: true
+strange: 1
+"""
+
+
+@pytest.mark.slow
+def test_a_run_file_is_weighed_and_fixed(answers):
+    told = answers.call("weigh", {"text": AXOLOTL, "gpu": "4090", "fix": True})
+    assert told.numbers["kind"] == "axolotl"
+    assert told.numbers["fits"] == "no"
+    assert told.numbers["runs"][0]["not_understood"] == ["line 8: strange"]
+    assert "+gradient_checkpointing: true" in told.numbers["diff"]
+    assert "```diff" in told.text
+    assert (
+        weighbridge.weigh(AXOLOTL, gpu="4090").runs[0].report.peak.expected
+        == (told.numbers["runs"][0]["peak_bytes"])
+    )
+    assert len(told.text) < SHORT
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"text": "a: 1"}, "nothing in it tells"),
+        ({"text": [7]}, "text is the text"),
+        ({"text": AXOLOTL, "fix": "yes"}, "fix is true or false"),
+        ({"text": AXOLOTL, "kind": "nonsense"}, "no kind of run file"),
+    ],
+)
+def test_what_cannot_be_weighed_is_one_line(answers, given, says):
+    told = answers.call("weigh", given)
+    assert told.failed
+    assert says in told.text

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.report.fit import Fit
 
 Arguments = Mapping[str, Any]
-LONG = ("model", "command", "explain_oom")  # of any length: a config, a launch line, a log
+LONG = ("model", "command", "explain_oom", "text")  # of any length: a config, a launch line, a log
 LONGEST = 200  # characters of another one
 
 
@@ -78,6 +78,8 @@ class Answers:
         if name in LISTS:
             text, numbers = LISTS[name](settings)
             return _told(text, numbers, form)
+        if name == "weigh":
+            return self._weighed(settings, form, full=detail == "full")
         if name == "fit" and "explain_oom" in settings:
             return self._explained(settings, form, full=detail == "full")
         others = settings.pop("together", None)
@@ -107,6 +109,23 @@ class Answers:
             if full
             else _told(text, numbers, form)
         )
+
+    def _weighed(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Answer about a run file or a text, in few words or whole."""
+        from weighbridge.agents import runfile
+
+        fix = _fixes(settings)
+        found = runfile.weigh(settings, self._options)
+        text, numbers = runfile.brief(found, fix=fix)
+        whole = runfile.whole(found, form) if full else ""
+        return AgentAnswer(whole, numbers) if full else _told(text, numbers, form)
+
+
+def _fixes(settings: dict[str, Any]) -> bool:
+    fix = settings.get("fix", False)
+    if not isinstance(fix, bool):
+        raise UsageError(f"fix is true or false, not {shown(fix)}")
+    return fix
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:

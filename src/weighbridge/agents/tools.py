@@ -120,6 +120,19 @@ def _object(properties: Mapping[str, Schema], *required: str, others: bool = Fal
     return {**schema, "additionalProperties": others}
 
 
+def _weighed() -> dict[str, Schema]:
+    """Describe the arguments of a run file, a command or a text with a run in it."""
+    every = {**settings_of("infer"), **settings_of("train")}
+    return {
+        "text": _said("The file, command, log or issue, as it stands."),
+        "model": _said("The model, where the text does not name it."),
+        "kind": _said("What the text is, where that is not told by itself: axolotl, compose..."),
+        "fix": {"type": "boolean", "description": "Also the change that makes it fit, as a diff."},
+        **{name: every[name] for name in ("gpu", "gpu_memory", "ram")},
+        **OUTPUT,
+    }
+
+
 def _task(name: str, title: str, description: str, *required: str) -> Tool:
     """A question about a model: its schema has the common settings, and the others are taken."""
     beside = {"revision": REVISION, "command": COMMAND}
@@ -205,6 +218,14 @@ def tools() -> tuple[Tool, ...]:
             " download size, and memory of loading it. Serving and training need more: ask infer or"
             " train. The tool settings lists further arguments.",
             "model",
+        ),
+        Tool(
+            "weigh",
+            "A file or text that starts a run",
+            "Reads what people have: axolotl and other training configs, compose files, manifests,"
+            " launch scripts, logs, whole issues. Says what was understood and what was not, the"
+            " memory, the verdict for `gpu`, and with `fix` a diff that makes the file fit.",
+            _object(_weighed(), "text"),
         ),
         Tool(
             "settings",

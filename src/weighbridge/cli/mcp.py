@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-TOOLS = "fit,infer,train,load,settings,gpus,models"
+TOOLS = "fit,infer,train,load,weigh,settings,gpus,models"
 WAITING = (
     "waiting for an agent, which is to start this by itself: claude mcp add weighbridge -- "
     "weighbridge mcp; Ctrl-C ends it"
