@@ -29,6 +29,9 @@ class Kind(NamedTuple):
 
 HOMES = (
     "training.axolotl",
+    "training.llama_factory",
+    "training.zero",
+    "training.accelerate",
     "serving.compose",
     "serving.kubernetes",
     "serving.llama_swap",

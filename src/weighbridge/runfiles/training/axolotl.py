@@ -12,6 +12,7 @@ from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
 from weighbridge.runfiles.record import PlannedRun, Value
+from weighbridge.runfiles.training.arguments import fsdp
 
 KIND = Kind(
     name="axolotl",
@@ -263,7 +264,7 @@ def _checkpoints(keys: KeyReading) -> None:
 
 
 def _sharding(keys: KeyReading) -> None:
-    _fsdp(keys)
+    fsdp(keys)
     named = keys.value("deepspeed")
     if not named:
         return
@@ -279,33 +280,6 @@ def _sharding(keys: KeyReading) -> None:
     if "cpuoffload_params" in base or "cpuoffload_all" in base:
         keys.settings["offload"] = "params"
     keys.notes.append(f"{base:.60} is taken for axolotl's own file of that name")
-
-
-def _fsdp(keys: KeyReading) -> None:
-    config, asked = keys.value("fsdp_config"), keys.value("fsdp")
-    options = config if isinstance(config, dict) else {}
-    keys.used.update(f"fsdp_config.{name}" for name in options)
-    version = keys.value("fsdp_version")
-    if isinstance(asked, str) and not keys.text("fsdp"):
-        asked = None
-    if not asked and not options:
-        return
-    words = " ".join(map(str, asked)) if isinstance(asked, list) else str(asked or "")
-    key = "fsdp" if asked else "fsdp_config"
-    bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
-    strategy = str(bare.get("sharding_strategy") or words).lower()
-    if "shard_grad_op" in strategy:
-        keys.leave(key, "SHARD_GRAD_OP is not counted")
-        return
-    number = version or bare.get("version") or 1
-    keys.set("shard", "hsdp" if "hybrid" in strategy else f"fsdp{number}", key)
-    if bare.get("reshard_after_forward") is False:
-        keys.leave("fsdp_config.reshard_after_forward", "layers stay whole between their passes")
-    if bare.get("offload_params") is True or "offload" in words:
-        keys.settings["offload"] = "params"
-    if bare.get("activation_checkpointing") is True:
-        keys.settings["checkpointing"] = "full"
-    keys.take("dp_shard_size", "data_parallel_size")
 
 
 # A change of settings, in the words of the file

@@ -1,0 +1,121 @@
+"""accelerate's YAML: the ranks of a run, and what they share out; it names no model.
+
+Sources: accelerate @ 16cb6eb8: utils/dataclasses.py (FullyShardedDataParallelPlugin: version 1,
+activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/config/.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.reading import KeyReading, reading
+from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.training import arguments
+
+KIND = Kind(
+    name="accelerate",
+    title="accelerate config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
+)
+KEYS = """
+[ignored]
+additional_prog_args command_file commands compute_environment debug
+deepspeed_config.deepspeed_hostfile deepspeed_config.deepspeed_exclusion_filter
+deepspeed_config.deepspeed_inclusion_filter deepspeed_config.deepspeed_multinode_launcher
+deepspeed_config.gradient_clipping deepspeed_config.zero3_save_16bit_model
+deepspeed_config.deepspeed_moe_layer_cls_names
+downcast_bf16 enable_cpu_affinity gpu_ids
+ipex_config machine_rank main_process_ip main_process_port main_training_function mpirun_config
+num_machines rdzv_backend same_network tpu_* tpu_env use_cpu use_xpu
+[memory]
+dynamo_config             compiled layers keep other tensors than are counted
+fp8_config                products are in 8 bits
+kt_config                 KTransformers keeps experts on the host
+megatron_lm_config        Megatron trains
+parallelism_config.parallelism_config_sp_size   ranks share a sequence (Ulysses)
+"""
+OWN = ("distributed_type", "num_processes")
+PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
+RANKS = {
+    "tp_size": "tensor_parallel_size",
+    "cp_size": "context_parallel_size",
+}
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is accelerate's."""
+    data = document.data
+    return isinstance(data, dict) and all(key in data for key in OWN) and "kind" not in data
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the part of a run that a config says."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = "trainer"
+    asked = str(keys.value("mixed_precision", "no")).lower()
+    if PRECISION.get("no" if asked == "false" else asked):
+        keys.set("precision", PRECISION[asked], "mixed_precision")
+    kind = str(keys.value("distributed_type")).upper()
+    if kind == "FSDP":
+        _fsdp(keys)
+    elif kind == "DEEPSPEED":
+        _zero(keys)
+    if str(keys.value("dynamo_backend", "no")).upper() != "NO":
+        keys.leave("dynamo_backend", "compiled layers keep other tensors than are counted")
+    _ranks(keys, kind)
+    megatron = "it trains with Megatron, which is not answered yet"
+    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else "")
+
+
+def _fsdp(keys: KeyReading) -> None:
+    arguments.fsdp(keys)
+    keys.settings.setdefault("shard", "fsdp1")
+    loading = "fsdp_config.fsdp_cpu_ram_efficient_loading"
+    if keys.value(loading) is True:
+        keys.set("cpu_ram_efficient_loading", True, loading)
+
+
+def _zero(keys: KeyReading) -> None:
+    at = "deepspeed_config"
+    if keys.value(f"{at}.deepspeed_config_file"):
+        arguments.zero_named(keys, f"{at}.deepspeed_config_file")
+        return
+    stage = keys.value(f"{at}.zero_stage", 2)
+    keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
+    if keys.value(f"{at}.zero_stage") is not None:
+        keys.knows(f"{at}.zero_stage", "shard")
+    if isinstance(keys.value(f"{at}.gradient_accumulation_steps"), int):
+        keys.take(f"{at}.gradient_accumulation_steps", "gradient_accumulation")
+    for name, offload in (("offload_optimizer", "optimizer"), ("offload_param", "params")):
+        place = str(keys.value(f"{at}.{name}_device") or "none").lower()
+        keys.used.add(f"{at}.{name}_nvme_path")
+        if place != "none":
+            keys.set("offload", "nvme" if place == "nvme" else offload, f"{at}.{name}_device")
+    init = keys.value(f"{at}.zero3_init_flag")
+    if init is False and stage == 3:
+        keys.set("no_zero_init", True, f"{at}.zero3_init_flag")
+
+
+def _ranks(keys: KeyReading, kind: str) -> None:
+    """Take the ranks: what tensor and context ranks leave of all processes has its own data."""
+    keys.used.update(("fsdp_config", "deepspeed_config", "tp_config"))
+    keys.take("tp_config.tp_size", "tensor_parallel_size")
+    count = keys.value("num_processes")
+    if not isinstance(count, int) or isinstance(count, bool):
+        count = None
+    among = 1
+    for name, setting in RANKS.items():
+        key = f"parallelism_config.parallelism_config_{name}"
+        taken = keys.take(key, setting)
+        among *= taken if isinstance(taken, int) else 1
+    for name in ("dp_replicate_size", "dp_shard_size"):
+        keys.used.add(f"parallelism_config.parallelism_config_{name}")
+    replicas = keys.value("parallelism_config.parallelism_config_dp_replicate_size")
+    shards = keys.value("parallelism_config.parallelism_config_dp_shard_size")
+    if isinstance(replicas, int) and isinstance(shards, int) and min(replicas, shards) > 1:
+        keys.settings["shard"] = "hsdp"
+    if count:
+        keys.set("data_parallel_size", max(1, count // among), "num_processes")
+        if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count > 1:
+            keys.settings["shard"] = "ddp"

@@ -1,0 +1,98 @@
+"""DeepSpeed's JSON and accelerate's YAML: parts of a run, which name no model."""
+
+import json
+
+import pytest
+
+from weighbridge.runfiles import read
+
+
+def zero(**options) -> dict:
+    text = json.dumps({"train_micro_batch_size_per_gpu": "auto", "zero_optimization": options})
+    return dict(read(text, "ds.json").runs[0].settings)
+
+
+def accelerate(kind: str, text: str) -> dict:
+    head = f"distributed_type: {kind}\nnum_processes: 8\n"
+    return dict(read(head + text, "accelerate.yaml").runs[0].settings)
+
+
+def test_what_the_trainer_fills_is_left_to_it_and_what_is_not_there_is_deepspeeds():
+    assert "zero_reduce_bucket_size" not in zero(stage=2, reduce_bucket_size="auto")
+    assert zero(stage=2)["zero_reduce_bucket_size"] == 500_000_000
+    assert zero(stage=3)["zero_param_persistence_threshold"] == 100_000
+    assert zero(stage=3)["zero_prefetch_bucket_size"] == 50_000_000
+    assert zero(stage=2, reduce_bucket_size=2e8)["zero_reduce_bucket_size"] == 200_000_000
+
+
+def test_stages_one_and_two_have_no_sizes_of_stage_three():
+    got = zero(stage=2, stage3_max_live_parameters=5, overlap_comm=True)
+    assert "zero_max_live_parameters" not in got
+    assert got["zero_overlap_comm"] is True
+    assert "zero_overlap_comm" not in zero(stage=3, overlap_comm=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "offload"),
+    [
+        ({"stage": 3, "offload_param": {"device": "cpu"}}, "params"),
+        ({"stage": 2, "offload_param": {"device": "cpu"}}, None),
+        ({"stage": 3, "offload_optimizer": {"device": "cpu"}}, "optimizer"),
+        ({"stage": 3, "offload_optimizer": {"device": "nvme"}}, "nvme"),
+        ({"stage": 3, "offload_optimizer": {"device": "none"}}, None),
+        ({"stage": 2, "cpu_offload": True}, "optimizer"),
+    ],
+)
+def test_what_is_kept_off_the_device(options, offload):
+    assert zero(**options).get("offload") == offload
+
+
+def test_a_stage_of_nothing_is_plain_data_parallelism():
+    assert zero(stage=0)["shard"] == "ddp"
+    assert zero(stage=1)["shard"] == "zero1"
+
+
+def test_the_trainer_is_known_by_what_it_fills():
+    assert zero(stage=2)["framework"] == "trainer"
+    text = '{"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"stage": 1}}'
+    assert read(text, "ds.json").runs[0].settings["framework"] == "deepspeed"
+
+
+def test_tensor_and_context_ranks_leave_the_others_their_own_data():
+    got = accelerate(
+        "FSDP",
+        "fsdp_config:\n  fsdp_version: 2\nparallelism_config:\n"
+        "  parallelism_config_tp_size: 2\n  parallelism_config_cp_size: 2\n",
+    )
+    assert (got["shard"], got["data_parallel_size"]) == ("fsdp2", 2)
+    assert (got["tensor_parallel_size"], got["context_parallel_size"]) == (2, 2)
+
+
+def test_replicas_of_shards_are_hybrid():
+    sizes = "  parallelism_config_dp_replicate_size: 2\n  parallelism_config_dp_shard_size: 4\n"
+    assert accelerate("FSDP", "parallelism_config:\n" + sizes)["shard"] == "hsdp"
+
+
+def test_processes_without_more_are_data_parallel():
+    assert accelerate("MULTI_GPU", "mixed_precision: fp16\n")["shard"] == "ddp"
+    assert accelerate("MULTI_GPU", "mixed_precision: fp16\n")["precision"] == "fp16-mixed"
+    assert "precision" not in accelerate("MULTI_GPU", "mixed_precision: 'no'\n")
+
+
+def test_deepspeed_in_accelerate():
+    got = accelerate("DEEPSPEED", "deepspeed_config: {zero_stage: 3, zero3_init_flag: false}\n")
+    assert (got["shard"], got["no_zero_init"]) == ("zero3", True)
+    got = accelerate("DEEPSPEED", "deepspeed_config: {offload_optimizer_device: cpu}\n")
+    assert (got["shard"], got["offload"]) == ("zero2", "optimizer")
+
+
+def test_megatron_is_refused_by_name():
+    text = "distributed_type: MEGATRON_LM\nnum_processes: 8\n"
+    assert "Megatron" in read(text, "accelerate.yaml").runs[0].refused
+
+
+def test_compiling_is_told_and_its_absence_is_not():
+    text = "distributed_type: NO\nnum_processes: 1\ndynamo_backend: '{}'\n"
+    for backend, told in (("NO", []), ("INDUCTOR", ["dynamo_backend"])):
+        run = read(text.format(backend), "accelerate.yaml").runs[0]
+        assert [one.key for one in run.unread] == told
