@@ -1,0 +1,128 @@
+"""Recipes of torchtune, torchtitan and litgpt: the keys that decide something together."""
+
+import pytest
+
+from weighbridge.runfiles import read
+
+TUNE = """
+model: {{_component_: torchtune.models.llama3_2.{model}, lora_attn_modules: [q_proj, output_proj]{more}}}
+tokenizer: {{max_seq_len: 512}}
+checkpointer: {{checkpoint_dir: /tmp/Llama-3.2-1B/}}
+batch_size: 2
+"""
+TITAN = '[model]\nname = "llama3"\nflavor = "8B"\n{model}\n[training]\nseq_len = 512\n{training}\n'
+LIT = "checkpoint_dir: checkpoints/org/name\ntrain: {micro_batch_size: 2, global_batch_size: 32}\n"
+
+
+def tune(model: str = "lora_llama3_2_1b", more: str = "", rest: str = ""):
+    return read(TUNE.format(model=model, more=more) + rest, "r.yaml", "torchtune").runs[0]
+
+
+def titan(rest: str = "", model: str = "", training: str = ""):
+    text = TITAN.format(model=model, training=training) + rest
+    return read(text, "r.toml", "torchtitan").runs[0]
+
+
+def lit(rest: str):
+    return read(LIT + rest, "r.yaml", "litgpt").runs[0]
+
+
+def test_a_component_says_the_method():
+    assert tune("llama3_2_1b").settings["method"] == "full"
+    assert tune().settings["method"] == "lora"
+    assert tune("qlora_llama3_2_1b").settings["method"] == "qlora"
+    assert tune(more=", use_dora: true").settings["method"] == "dora"
+    assert tune().model == "Llama-3.2-1B"
+
+
+def test_adapters_of_attention_and_of_the_feed_forward():
+    assert tune().settings["lora_targets"] == ["q_proj", "o_proj"]
+    with_mlp = tune(more=", apply_lora_to_mlp: true").settings["lora_targets"]
+    assert with_mlp == ["q_proj", "o_proj", "gate_proj", "down_proj", "up_proj"]
+    run = tune(more=", apply_lora_to_output: true")
+    assert [one.key for one in run.unread] == ["model.apply_lora_to_output"]
+
+
+def test_an_optimizer_is_a_class_and_its_switch():
+    rest = "optimizer: {{_component_: torch.optim.AdamW, fused: {}}}\noptimizer_in_bwd: true\n"
+    assert tune(rest=rest.format("true")).settings["optimizer"] == "adamw_torch_fused"
+    assert tune(rest=rest.format("false")).settings["optimizer"] == "adamw_torch"
+    assert tune(rest=rest.format("false")).settings["optimizer_in_backward"] is True
+    other = tune(rest="optimizer: {_component_: my.Optimizer}\n")
+    assert [one.key for one in other.unread] == ["optimizer._component_"]
+
+
+def test_recipes_of_several_devices_share_out():
+    assert "shard" not in tune().settings
+    assert tune(rest="fsdp_cpu_offload: false\n").settings["shard"] == "fsdp2"
+    offloaded = tune(rest="fsdp_cpu_offload: true\ndata_parallel_replicate_dim: 2\n").settings
+    assert (offloaded["shard"], offloaded["offload"]) == ("hsdp", "params")
+
+
+def test_a_teacher_and_a_dpo_loss_are_refused_by_name():
+    assert "teacher" in tune(rest="teacher_model: {a: 1}\n").refused
+    loss = tune(rest="loss: {_component_: torchtune.rlhf.loss.DPOLoss}\n")
+    assert "DPOLoss" in loss.refused
+
+
+def test_a_length_that_is_not_set_is_said():
+    text = TUNE.format(model="llama3_2_1b", more="").replace("512", "null")
+    (run,) = read(text, "r.yaml").runs
+    assert run.notes
+    assert "seq_len" not in run.settings
+
+
+@pytest.mark.parametrize(
+    ("degrees", "shard", "ranks"),
+    [
+        ("", "fsdp2", None),
+        ("data_parallel_shard_degree = 8", "fsdp2", 8),
+        ("data_parallel_shard_degree = 4\ndata_parallel_replicate_degree = 2", "hsdp", 8),
+        ("data_parallel_shard_degree = 1\ndata_parallel_replicate_degree = 2", "ddp", None),
+        ("data_parallel_shard_degree = 1", "none", None),
+    ],
+)
+def test_degrees_of_data_parallelism(degrees, shard, ranks):
+    settings = titan(f"[parallelism]\n{degrees}\n").settings
+    assert (settings["shard"], settings.get("data_parallel_size")) == (shard, ranks)
+
+
+def test_torchtitans_own_sizes_and_precision():
+    settings = titan().settings
+    assert (settings["batch_size"], settings["checkpointing"]) == (8, "selective")
+    assert (settings["precision"], settings["optimizer"]) == ("bf16-mixed", "adamw_torch_fused")
+    assert titan(training='dtype = "bfloat16"').settings["precision"] == "bf16"
+    foreach = '[optimizer]\nname = "AdamW"\nimplementation = "foreach"\n'
+    assert titan(foreach).settings["optimizer"] == "adamw_torch"
+    never = titan('[parallelism]\nfsdp_reshard_after_forward = "never"\n')
+    assert "parallelism.fsdp_reshard_after_forward" in [one.key for one in never.unread]
+
+
+def test_a_flavor_names_no_model_and_the_folder_of_its_assets_does():
+    assert titan().model == ""
+    assert titan(model='hf_assets_path = "./assets/hf/Qwen3-32B"').model == "Qwen3-32B"
+
+
+def test_recomputing_some_layers_and_products_in_eight_bits_are_told():
+    mode = '[activation_checkpoint]\nmode = "selective"\nselective_ac_option = "2"\n'
+    run = titan(mode, model='converters = ["quantize.linear.float8"]\nhf_assets_path = "a/hf/M"')
+    assert [one.key for one in run.unread] == [
+        "model.converters",
+        "activation_checkpoint.selective_ac_option",
+    ]
+
+
+def test_litgpt_counts_micro_batches_by_its_devices():
+    assert lit("devices: 4\n").settings["gradient_accumulation"] == 4
+    assert lit("devices: 4\n").settings["shard"] == "fsdp1"
+    assert lit("devices: 1\n").settings["gradient_accumulation"] == 16
+    assert "shard" not in lit("devices: 1\n").settings
+
+
+def test_litgpts_adapters():
+    settings = lit("lora_r: 4\nlora_mlp: true\nlora_value: false\nquantize: bnb.nf4-dq\n").settings
+    assert settings["lora_targets"] == ["query", "mlp"]
+    assert (settings["method"], settings["quantization"]) == ("qlora", "nf4-dq")
+    assert lit("lora_r: 4\nquantize: bnb.int8-training\n").settings["method"] == "lora"
+    assert lit("out_dir: a\n").settings["method"] == "full"
+    assert [one.key for one in lit("quantize: bnb.nf4\n").unread] == ["quantize"]
