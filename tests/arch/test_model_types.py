@@ -196,6 +196,7 @@ SPELLERS = {
     "catalogue/owners.py": "owners of repositories",
     "lab/evidence/programs/__init__.py": "networks of timm",
     "lab/evidence/programs/xmem.py": "the program's own words",
+    "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",
 }
 ORDINARY = {  # model types that are words of another meaning, too
     "mamba": "the path of a mixer, the kind of a layer",

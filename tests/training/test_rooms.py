@@ -16,15 +16,35 @@ ROOT = Path(weighbridge.__file__).parent
 ROOMS = {
     "forward": (
         *("tensors", "machine", "tape", "backward", "loops", "ops", "checkpoint", "splice"),
-        *("modules", "adapters", "limits", "step", "losses", "alike"),
+        *("modules", "adapters", "tuners", "limits", "step", "losses", "alike"),
         "nets",  # which program a model type has
         "parts",  # what programs are put together from
         "nets.families",  # each other module of nets
     ),
     "training": (
         *("parameters", "frameworks", "kbit", "optimizers", "adapters", "optimization"),
-        *("sharding.numbers", "sharding.packed", "plan", "sharding", "paged", "litgpt", "gguf"),
-        *("build", "run", "kept", "host", "phases", "launching", "scripts", "remarks", "answer"),
+        *(
+            "sharding.numbers",
+            "sharding.packed",
+            "tuners",
+            "plan",
+            "sharding",
+            "paged",
+            "litgpt",
+            "gguf",
+        ),
+        *(
+            "adapting",
+            "build",
+            "run",
+            "kept",
+            "host",
+            "phases",
+            "launching",
+            "scripts",
+            "remarks",
+            "answer",
+        ),
     ),
 }
 WITHIN = {"forward.machine": ("ops",)}  # lower() casts, and casts ask the machine

@@ -19,6 +19,7 @@ from weighbridge.questions.fit.request import MAX
 from weighbridge.web.form import form, label, section
 from weighbridge.web.server import PAGE
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
+from weighbridge.workload.train import TUNERS
 
 TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
 LANGUAGES = ("en", "zh")
@@ -106,7 +107,7 @@ def test_what_is_relevant_to_an_engine_is_that_of_the_table():
         if one["name"] in INFER:
             assert tuple(one["engines"]) == engines_of(INFER[one["name"]])
     assert setting("fit", "tensor_parallel_size")["engines"] == []  # training has it too
-    assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora"]}
+    assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora", *TUNERS]}
 
 
 def test_conditions_name_settings_of_their_tab():

@@ -361,8 +361,8 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
             "modules_to_save": None,
         }
     return {
-        "lora_r": adapters.r,
-        "lora_alpha": adapters.alpha,
+        "lora_r": adapters.r or None,
+        "lora_alpha": adapters.alpha or None,
         "lora_targets": list(adapters.targets),
         "lora_dropout": adapters.dropout,
         "use_rslora": adapters.rslora,

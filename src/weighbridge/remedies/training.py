@@ -6,6 +6,7 @@ from typing import Any
 from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
+from weighbridge.workload.train import TUNERS
 
 ALL = frozenset(("*",))
 STATES = frozenset(("optimizer_states", "master_weights"))
@@ -247,7 +248,7 @@ def _bases(case: RemedyCase) -> Iterator[Move]:
         )
     if not case.free("quantization", "dtype") or effective.get("quantization"):
         return
-    if not formats.suits("nf4", case):
+    if not formats.suits("nf4", case) or effective["method"] in TUNERS:
         return
     forms = {"bnb-int8": "int8 base", "nf4": "qlora"}
     if case.free("method"):
@@ -317,6 +318,8 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
     if case.count < 2 or not case.free("shard", "tensor_parallel_size", "pipeline_parallel_size"):
         return
     if case.effective["shard"] not in ("none", "ddp", "zero1", "zero2"):
+        return
+    if case.effective["method"] in TUNERS:
         return
     for name, kinds in SHARDED.items():
         for kind in kinds:

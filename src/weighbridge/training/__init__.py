@@ -5,6 +5,8 @@ frameworks.py  what each framework does by default
 parameters.py  the class's parameters, as they are held
 build.py       the class in memory; its forward is of the room forward/
 adapters.py    LoRA and its relatives: which modules
+tuners.py      PEFT's other methods: what each trains of a linear
+adapting.py    adapters on the class in memory
 optimizers/    states and temporaries, a row each
 sharding/      what one rank holds, gathers and reduces
 run.py         load, forward, loss, backward, step: the fullest moment of each

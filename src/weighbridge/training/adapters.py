@@ -42,6 +42,7 @@ class Adapters:
     targets: tuple[str, ...]
     dropout: float = 0.0
     dora: bool = False
+    tuner: str = ""  # another of PEFT's methods (training/tuners.py)
     rslora: bool = False
     dtype: DType = FLOAT32  # PEFT's autocast_adapter_dtype
     modules_to_save: tuple[str, ...] = ()

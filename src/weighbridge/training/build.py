@@ -1,15 +1,14 @@
 """The class in memory: its parameters in the order in which they are placed, and its modules."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 
-from weighbridge.arch.blueprint import Blueprint, alike, numbered
+from weighbridge.arch.blueprint import alike, numbered
 from weighbridge.arch.model_types import differs, facts
 from weighbridge.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.forward.adapters import LoraLinear, Plain, Stacked
+from weighbridge.errors import UnsupportedError
 from weighbridge.forward.limits import possible
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
@@ -21,7 +20,7 @@ from weighbridge.memo import memo
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import counted
 from weighbridge.training import kbit
-from weighbridge.training.adapters import Adapters, ExpertTarget, experts, matched, saved
+from weighbridge.training.adapting import put_on
 from weighbridge.training.parameters import Members, members
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
@@ -67,7 +66,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     if planned.adapters is not None:
         for x in params.values():
             x.trainable = False
-        adapt(_maker(m, planned.adapters, around), planned, planned.adapters, params, wraps)
+        put_on(m, around, planned, params, wraps)
     root = Module(params, wraps)
     return BuiltModel(
         root=root,
@@ -101,101 +100,6 @@ def _experts_covered(plan: TrainingPlan) -> None:
             f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
             f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"
         )
-
-
-Maker = Callable[
-    [ParameterSpec], LeafTensor
-]  # of what is trained beside a frozen base; "" is its usual dtype
-
-
-def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
-    return lambda h: around.adapter(m, h, TORCH.get(h.dtype, with_.dtype))
-
-
-def adapt(
-    make: Maker,
-    planned: TrainingPlan,
-    with_: Adapters,
-    params: dict[str, LeafTensor],
-    wraps: dict[str, Wrap],
-) -> None:
-    """Puts adapters on the modules that are targeted; modules to save are copied whole."""
-    plan = planned.subject.part.blueprint
-    specs = [*members(plan, major=planned.major).specs, *_tied(plan, params)]
-    stacks, targets = experts(specs, planned.subject.model_type, with_.targets)
-    for stack in stacks:
-        _stacked(make, with_, stack, params, wraps)
-    alone = {s.name.removesuffix(".weight") for s in stacks}
-    paths = matched(specs, targets, with_.modules_to_save) if targets else []
-    for name in (n for n in paths if n not in alone and not _of_experts(n, stacks)):
-        weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
-        inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
-        a, b = _factors(make, name, (inside, outside), with_.r)
-        params[a.name], params[b.name] = a, b
-        base = wraps.get(name) or Plain(weight, bias)
-        if planned.framework.fused_adapters and not with_.dora:
-            from weighbridge.forward.adapters import FusedLora, fuses
-
-            if fuses(name, paths, params):
-                wraps[name] = FusedLora(name, base, a, b, with_.dropout)
-                continue
-        wrap = LoraLinear(base, weight, a, b, with_.dropout)
-        if with_.dora:
-            path = f"{name}.lora_magnitude_vector.weight"
-            wrap.magnitude = make(ParameterSpec(path, (outside,), "linear"))
-            wrap.biased = bias is not None
-            params[path] = wrap.magnitude
-        wraps[name] = wrap
-    if not with_.modules_to_save:
-        return
-    dtypes = {h.name: _dtype(planned, h) for h in specs}
-    for name in saved(params, with_.modules_to_save):
-        whole = params[name]
-        dtype = dtypes.get(name, planned.dtype).name
-        params[f"original {name}"] = whole
-        params[name] = make(ParameterSpec(f"{name} (saved)", whole.shape, whole.kind, dtype))
-
-
-def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterSpec]:
-    """Heads that are the embedding: modules of their own to PEFT, whose weight is that one."""
-    for x in plan.counted:
-        if x.tied in params and x.name.endswith(".weight") and params[x.tied].kind == "embedding":
-            params[x.name] = params[x.tied]
-            yield ParameterSpec(x.name, x.shape, "linear", x.dtype)
-
-
-def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
-    """Tell whether a linear is one of those that the experts had, by its last name: all-linear
-    meant them, and they are parameters now, wherever they stand."""
-    return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
-
-
-def _stacked(
-    make: Maker,
-    with_: Adapters,
-    target: ExpertTarget,
-    params: dict[str, LeafTensor],
-    wraps: dict[str, Wrap],
-) -> None:
-    shape = params[target.name].shape
-    count, outside, inside = shape if len(shape) == 3 else (1, *shape)
-    if with_.dora or with_.dropout:
-        raise UsageError(
-            f"{target.name} is a parameter and no linear since transformers 5: PEFT has no DoRA "
-            "and no dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
-        )
-    a, b = _factors(make, target.name, (inside, outside), with_.r * target.ranks * count)
-    params[a.name], params[b.name] = a, b
-    wraps[target.name] = Stacked(a, b)
-
-
-def _factors(
-    make: Maker, name: str, sides: tuple[int, int], rank: int
-) -> tuple[LeafTensor, LeafTensor]:
-    """Make the two matrices of an adapter, A [r, in] and B [out, r]."""
-    inside, outside = sides
-    a = make(ParameterSpec(f"{name}.lora_A.weight", (rank, inside), "linear"))
-    return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, rank), "linear"))
 
 
 Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter's name

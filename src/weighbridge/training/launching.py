@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.records import dataclass
 from weighbridge.workload import Train
+from weighbridge.workload.train import TUNERS
 
 WRITES = ("trainer", "trl")
 MACHINE = 8  # cards of one machine
@@ -116,6 +117,8 @@ def unwritten(run: TrainerRun) -> str:
         return f"{run.cls} is several models"
     if not run.cls.endswith(CLASSES):
         return f"{run.cls} has no loss of its own, or rows that we do not know"
+    if t["method"] in TUNERS:
+        return f"scripts are written with LoRA's config, not with {TUNERS[t['method']]}'s"
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("loss", t["loss"], LOSSES[run.framework]),
         ("checkpointing", t["checkpointing"], CHECKPOINTS),

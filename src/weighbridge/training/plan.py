@@ -16,6 +16,7 @@ from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
+from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release
 from weighbridge.workload import Train
 
@@ -179,6 +180,8 @@ def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) 
         raise UsageError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
         )
+    if w.method in TUNERS:
+        refuse(w, subject.choice.scheme, framework, shares)
     if framework.tunes and (w.method or METHOD) == METHOD:
         raise UsageError(
             f"--framework {framework.name} with --method full is not modelled: {framework.tunes}"
@@ -385,10 +388,15 @@ def _adapters(
     # DeepSpeed's engine casts the whole module
     casts = (w.shard or framework.shard or "").startswith("zero")
     wide = framework.wide_adapters and not lowered and not casts
+    tuner = TUNERS.get(w.method or "")
+    rank = framework.rank if tuner is None else tuner.r
+    own = tuner.targets.get(subject.model_type) if tuner else None
+    own = own or framework.targets or usual(subject.model_type) or (ALL,)
     return Adapters(
-        r=w.lora_r or framework.rank,
-        alpha=w.lora_alpha or framework.rank,
-        targets=w.lora_targets or framework.targets or usual(subject.model_type) or (ALL,),
+        r=w.lora_r or rank,
+        alpha=w.lora_alpha or rank,
+        targets=w.lora_targets or own,
+        tuner=w.method or "" if tuner else "",
         dropout=w.lora_dropout or 0.0,
         dora=w.method == "dora",
         rslora=w.use_rslora,

@@ -13,6 +13,7 @@ from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, 
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable, printable_lines
 from weighbridge.words import Words
+from weighbridge.workload.train import TUNERS
 
 if TYPE_CHECKING:
     from weighbridge.quantization.quality import Finding
@@ -48,6 +49,7 @@ QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spel
     "lora": "lora",
     "dora": "lora",
     "qlora": "qlora",
+    **dict.fromkeys(TUNERS, "lora"),
 }
 
 

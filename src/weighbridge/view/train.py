@@ -11,6 +11,7 @@ from weighbridge.view.parts import phases, phases_differ
 from weighbridge.view.records import Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
+from weighbridge.workload.train import TUNERS
 
 USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defaults
     "framework": "trainer",
@@ -44,7 +45,11 @@ METHODS: Mapping[str, str] = {
 
 def title(answer: ShownAnswer) -> str:
     w = answer.report.workload
-    what = answer.say(METHODS[w["method"]], model=printable(answer.report.model.name))
+    method, name = w["method"], printable(answer.report.model.name)
+    if method in TUNERS:
+        what = answer.say("method.tuner", tuner=TUNERS[method], model=name)
+    else:
+        what = answer.say(METHODS[method], model=name)
     if answer.sees:
         return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
     asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")

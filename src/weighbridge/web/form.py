@@ -49,7 +49,7 @@ class FormTab(NamedTuple):
 
 DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
 TITLES = ("tab.", "section.")  # which stand at what they are of
-ADAPTERS: When = {"method": ["lora", "qlora", "dora"]}
+ADAPTERS: When = {"method": [x for x in TRAIN["method"].choices if x != "full"]}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
 OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it

@@ -22,6 +22,14 @@ from weighbridge.settings.setting import (
 )
 from weighbridge.settings.shared import DeviceSettings, Weighed, WeightSettings
 
+TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers write them
+    "adalora": "AdaLoRA",
+    "ia3": "IA3",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "vera": "VeRA",
+}
+
 
 class RunSettings(Settings):
     """Settings of what is trained, by what, and with which kernels."""
@@ -33,10 +41,11 @@ class RunSettings(Settings):
         "lora",
         "qlora",
         "dora",
-        help="What is trained. Default: full.",
+        *TUNERS,
+        help="What is trained: full is all, the others adapters of PEFT. Default: full.",
         default="full",
         label_zh="训练方法",
-        zh="训练什么：全参、LoRA、QLoRA、DoRA。默认 full(全参)。",
+        zh="训练什么：full 是全参，其余是 PEFT 的适配器。默认 full(全参)。",
     )
     framework: Str = word(
         "trainer",
@@ -276,10 +285,10 @@ class AdapterSettings(Settings):
         1,
         1 << 16,
         label="LoRA rank",
-        help="Rank. Default: 8.",
+        help="Rank. Default: 8, or what PEFT's method has: 12 of adalora, 256 of vera.",
         default=8,
         label_zh="LoRA 秩",
-        zh="秩。默认 8。",
+        zh="秩。默认 8，或 PEFT 该方法的默认值：adalora 12，vera 256。",
         slider=(1, 1 << 10),
     )
     lora_alpha: Int = whole(

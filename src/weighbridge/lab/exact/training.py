@@ -139,6 +139,8 @@ def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     """Add PEFT's adapters to the model."""
     if plan.adapters is None:
         return model
+    if plan.adapters.tuner:
+        raise UnsupportedError(f"--exact: adapters of {plan.method} are not traced, LoRA's are")
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:

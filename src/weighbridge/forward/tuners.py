@@ -1,0 +1,246 @@
+"""Linears that a method of PEFT other than LoRA stands before, behind or beside.
+
+    adalora   y += ((x (A * E)) B) * scaling / rank           A [r, in], E [r, 1], B [out, r]
+    ia3       y = base(x) * l, or base(x * l) of what ends a feed-forward
+    loha      y = base(x) + x ((A B) * (C D) * scale)         a matrix as large as the weight
+    lokr      y = base(x) + x (kron(V, W) * scale)            the same
+    vera      y = base(x) + after * ((middle * (x A)) B)       A and B frozen, one pair for all
+
+A matrix as large as the weight is made in every forward; the product with it keeps it for backward,
+where its gradient is as large. Under autocast the product keeps a copy in 16 bits.
+
+Source: PEFT 0.21 tuners/adalora/layer.py (SVDLinear), adalora/bnb.py, ia3/layer.py (Linear),
+loha/layer.py (HadaWeight), lokr/layer.py (make_kron), vera/layer.py (Linear).
+"""
+
+from typing import Any
+
+from weighbridge.dtypes import FLOAT32
+from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.modules import Wrap
+from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.packed import Linear4, Linear8
+from weighbridge.forward.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    divide,
+    dropout,
+    mul,
+    scale,
+    shift,
+    wider,
+)
+from weighbridge.forward.ops.shaping import copied, shaped
+from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+
+
+class AdaLora:
+    """Stands in for the linear `base`; what it gave is added to in place."""
+
+    __slots__ = ("a", "b", "base", "e", "p", "rank")
+
+    def __init__(
+        self, base: Wrap, factors: tuple[LeafTensor, ...], rank: LeafTensor, rate: float
+    ) -> None:
+        self.base = base
+        self.a, self.e, self.b = factors
+        self.rank = rank
+        self.p = rate
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        result = self.base(m, x)
+        packed = isinstance(self.base, (Linear4, Linear8))
+        dtype = result.dtype
+        if isinstance(self.base, Linear4):
+            result = copied(m, result)
+        converts = not packed or m.autocast is None
+        if converts:
+            x = cast(m, x, self.a.dtype)
+        out = linear(m, linear(m, dropout(m, x, self.p), mul(m, self.a, self.e)), self.b)
+        if packed and converts:
+            out = cast(m, out, dtype)
+        out = scale(m, out)
+        out = _over_rank(m, out, shift(m, self.rank))
+        return add(m, result, out) if isinstance(self.base, Linear8) else add_(m, result, out)
+
+
+def _over_rank(m: Machine, x: Tensor, rank: Tensor) -> Tensor:
+    """x / rank, which is a tensor of one number."""
+    if rank.requires_grad:
+        return divide(m, x, rank)
+    out = m.new(x.shape, wider(x, rank))
+    source = x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        gradient = m.new(grads[0].shape, grads[0].dtype)
+        return [cast(m, gradient.detach(), source)]
+
+    record(m, back, [x], [rank], out)
+    return out
+
+
+class Scaled:
+    """IA3: stands in for the linear `base`. `first`: what it reads is scaled, not what it gives."""
+
+    __slots__ = ("base", "first", "vector")
+
+    def __init__(self, base: Wrap, vector: LeafTensor, *, first: bool) -> None:
+        self.base = base
+        self.vector = vector
+        self.first = first
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        vector = scale(m, self.vector)  # the product of all adapters', which begins with 1
+        if isinstance(self.base, (Linear4, Linear8)):
+            return self._packed(m, x, vector)
+        if self.first:
+            wide = cast(m, x, self.vector.dtype)  # a variable, which lives to the end
+            scaled = mul(m, wide, vector)
+            narrow = cast(m, scaled, x.dtype)
+            del scaled
+            return self.base(m, narrow)
+        result = self.base(m, x)
+        return cast(m, mul(m, result, vector), result.dtype)
+
+    def _packed(self, m: Machine, x: Tensor, vector: Tensor) -> Tensor:
+        """What comes out is in float32, and stays so."""
+        if m.autocast is None:
+            x = cast(m, x, FLOAT32)
+        if self.first:
+            scaled = mul(m, x, vector)
+            result = self.base(m, scaled)
+            del scaled
+        else:
+            result = self.base(m, x)
+            result = mul(m, result, vector)
+        return copied(m, result) if isinstance(self.base, Linear4) else result
+
+
+class WithDelta:
+    """Stands in for the linear `base`; beside it the input is multiplied by a matrix as large as
+    the weight [out, in], which `delta` makes in every forward."""
+
+    __slots__ = ("base", "delta")
+
+    def __init__(self, base: Wrap, delta: "Hadamard | Kronecker") -> None:
+        self.base = base
+        self.delta = delta
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        result = self.base(m, x)
+        delta = self.delta(m)
+        return cast(m, add(m, result, linear(m, cast(m, x, delta.dtype), delta)), dtype)
+
+
+class Hadamard:
+    """LoHa: the product, number by number, of two products, each [out, r] with [r, in]."""
+
+    __slots__ = ("factors",)
+
+    def __init__(self, *factors: LeafTensor) -> None:
+        self.factors = factors
+
+    def __call__(self, m: Machine) -> Tensor:
+        shape = (self.factors[0].shape[0], self.factors[1].shape[1])
+        with m.no_grad():
+            product = mul(m, *(self._pair(m, i) for i in (0, 2)))
+            out = scale(m, product)
+            del product
+        forms = [(t.shape, t.dtype) for t in self.factors]
+        wide = forms[0][1]
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            given = m.new(shape, grads[0].dtype)
+            out, beside = [], None
+            for pair in (forms[:2], forms[2:]):
+                other = m.new(shape, wide)
+                m.product()
+                beside = m.new(shape, wide)
+                del other
+                out += [m.new(*form) for form in pair]
+            del given, beside
+            return out
+
+        record(m, back, self.factors, self.factors, out)
+        return out
+
+    def _pair(self, m: Machine, i: int) -> Tensor:
+        left, right = self.factors[i : i + 2]
+        return linear(m, left, right.view(*right.shape[::-1]))
+
+
+class Kronecker:
+    """LoKr: the first factor, whole, with the second, which may itself be a product."""
+
+    __slots__ = ("first", "second", "shape")
+
+    def __init__(
+        self, shape: tuple[int, int], first: LeafTensor, second: tuple[LeafTensor, ...]
+    ) -> None:
+        self.shape = shape
+        self.first = first
+        self.second = second
+
+    def __call__(self, m: Machine) -> Tensor:
+        second: Tensor = self.second[0]
+        if len(self.second) > 1:
+            right = self.second[1]
+            second = linear(m, second, right)
+        return scale(m, _kron(m, self.first, second, self.shape))
+
+
+def _kron(m: Machine, a: Tensor, b: Tensor, shape: tuple[int, int]) -> Tensor:
+    (c, d), (e, f) = a.shape, b.shape
+    out = mul(m, shaped(m, a, c, 1, d, 1), shaped(m, b, 1, e, 1, f))
+    return out.view(*shape)
+
+
+class SharedMatrices:
+    """Two frozen matrices in float32 that all linears of a model read, each as much as it needs."""
+
+    __slots__ = ("a", "b")
+
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        self.a = a
+        self.b = b
+
+
+class Vera:
+    """Stands in for the linear `base`; `middle` [r] and `after` [out] are trained."""
+
+    __slots__ = ("after", "base", "inside", "middle", "p", "shared")
+
+    def __init__(
+        self,
+        base: Wrap,
+        shared: SharedMatrices,
+        after: LeafTensor,
+        middle: LeafTensor,
+        inside: int,
+        rate: float,
+    ) -> None:
+        self.base = base
+        self.shared = shared
+        self.after, self.middle = after, middle
+        self.inside = inside
+        self.p = rate
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        result = self.base(m, x)
+        given = result.dtype
+        if isinstance(self.base, Linear4):
+            result = copied(m, result)
+        rank, outside = self.middle.numel, self.after.numel
+        a = Computed((rank, self.inside), self.shared.a.dtype, self.shared.a.storage)
+        b = Computed((outside, rank), self.shared.b.dtype, self.shared.b.storage)
+        x = cast(m, x, self.middle.dtype)  # a variable, which lives to the end
+        low = mul(m, self.middle, linear(m, dropout(m, x, self.p), a))
+        low = linear(m, low, b)
+        low = mul(m, self.after, low)
+        result = add(m, result, low)
+        del low
+        result = cast(m, result, given)
+        return cast(m, result, dtype)

@@ -1,0 +1,180 @@
+"""Adapters on a class in memory: LoRA's on linears and experts, PEFT's other methods on linears."""
+
+from collections.abc import Iterator, Sequence
+
+from weighbridge.arch.blueprint import Blueprint
+from weighbridge.dtypes import TORCH
+from weighbridge.errors import UsageError
+from weighbridge.forward.adapters import FusedLora, LoraLinear, Plain, Stacked, fuses
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import ParameterSpec, Wrap
+from weighbridge.forward.step import Around
+from weighbridge.forward.tensors import LeafTensor
+from weighbridge.training.adapters import Adapters, ExpertTarget, experts, matched, saved
+from weighbridge.training.kbit import HALF
+from weighbridge.training.parameters import members
+from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.tuners import TUNERS, Adapted, Maker, ends_feed_forward
+
+
+def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
+    return lambda h: around.adapter(m, h, TORCH.get(h.dtype, with_.dtype))
+
+
+def put_on(
+    m: Machine,
+    around: Around,
+    planned: TrainingPlan,
+    params: dict[str, LeafTensor],
+    wraps: dict[str, Wrap],
+) -> None:
+    """Puts adapters on the modules that are targeted; modules to save are copied whole."""
+    with_ = planned.adapters
+    assert with_ is not None
+    plan = planned.subject.part.blueprint
+    specs = [*members(plan, major=planned.major).specs, *_tied(plan, params)]
+    make = _maker(m, with_, around)
+    if with_.tuner:
+        _tune(m, make, planned, specs, params, wraps)
+    else:
+        _adapt(make, planned, with_, specs, params, wraps)
+    _save(make, planned, with_, specs, params)
+
+
+def _adapt(
+    make: Maker,
+    planned: TrainingPlan,
+    with_: Adapters,
+    specs: Sequence[ParameterSpec],
+    params: dict[str, LeafTensor],
+    wraps: dict[str, Wrap],
+) -> None:
+    """Puts LoRA on linears, and on parameters of experts."""
+    stacks, targets = experts(specs, planned.subject.model_type, with_.targets)
+    for stack in stacks:
+        _stacked(make, with_, stack, params, wraps)
+    alone = {s.name.removesuffix(".weight") for s in stacks}
+    paths = matched(specs, targets, with_.modules_to_save) if targets else []
+    for name in (n for n in paths if n not in alone and not _of_experts(n, stacks)):
+        weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+        inside, outside = _sides(weight)
+        a, b = _factors(make, name, (inside, outside), with_.r)
+        params[a.name], params[b.name] = a, b
+        base = wraps.get(name) or Plain(weight, bias)
+        fused = planned.framework.fused_adapters and not with_.dora
+        if fused and fuses(name, paths, params):
+            wraps[name] = FusedLora(name, base, a, b, with_.dropout)
+            continue
+        wrap = LoraLinear(base, weight, a, b, with_.dropout)
+        if with_.dora:
+            path = f"{name}.lora_magnitude_vector.weight"
+            wrap.magnitude = make(ParameterSpec(path, (outside,), "linear"))
+            wrap.biased = bias is not None
+            params[path] = wrap.magnitude
+        wraps[name] = wrap
+
+
+def _tune(
+    m: Machine,
+    make: Maker,
+    planned: TrainingPlan,
+    specs: Sequence[ParameterSpec],
+    params: dict[str, LeafTensor],
+    wraps: dict[str, Wrap],
+) -> None:
+    """The same with another of PEFT's methods, which knows linears alone."""
+    kind, with_ = planned.subject.model_type, planned.adapters
+    assert with_ is not None
+    stacks, _ = experts(specs, kind, with_.targets)
+    if stacks:
+        raise UsageError(
+            f"{stacks[0].name} is a parameter and no linear since transformers 5: PEFT has LoRA "
+            "alone for it; name --lora-targets without experts and routers (q_proj,v_proj)"
+        )
+    paths = matched(specs, with_.targets, with_.modules_to_save)
+    tuner = TUNERS[with_.tuner]
+    sides = [_sides(params[f"{name}.weight"]) for name in paths]
+    with m.making("buffers"):
+        shared = tuner.shared(m, sides, with_.r) if tuner.shared else None
+    for name, (inside, outside) in zip(paths, sides, strict=True):
+        before = Adapted(
+            make=make,
+            name=name,
+            base=wraps.get(name) or Plain(params[f"{name}.weight"], params.get(f"{name}.bias")),
+            inside=inside,
+            outside=outside,
+            r=with_.r,
+            rate=with_.dropout,
+            last=with_.tuner == "ia3" and ends_feed_forward(name, kind),
+            cast=name in wraps or params[f"{name}.weight"].dtype in HALF,
+            shared=shared,
+        )
+        wrap, made = tuner.wrap(before)
+        wraps[name] = wrap
+        params.update((p.name, p) for p in made)
+
+
+def _sides(weight: LeafTensor) -> tuple[int, int]:
+    """Return (inputs, outputs) of a linear."""
+    first, second = weight.shape
+    return (first, second) if weight.kind == "conv1d" else (second, first)
+
+
+def _save(
+    make: Maker,
+    planned: TrainingPlan,
+    with_: Adapters,
+    specs: Sequence[ParameterSpec],
+    params: dict[str, LeafTensor],
+) -> None:
+    """Copies the modules that are trained whole."""
+    if not with_.modules_to_save:
+        return
+    dtypes = {h.name: TORCH.get(h.dtype, planned.loaded) for h in specs}
+    for name in saved(params, with_.modules_to_save):
+        whole = params[name]
+        dtype = dtypes.get(name, planned.dtype).name
+        params[f"original {name}"] = whole
+        params[name] = make(ParameterSpec(f"{name} (saved)", whole.shape, whole.kind, dtype))
+
+
+def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterSpec]:
+    """Heads that are the embedding: modules of their own to PEFT, whose weight is that one."""
+    for x in plan.counted:
+        if x.tied in params and x.name.endswith(".weight") and params[x.tied].kind == "embedding":
+            params[x.name] = params[x.tied]
+            yield ParameterSpec(x.name, x.shape, "linear", x.dtype)
+
+
+def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
+    """Tell whether a linear is one of those that the experts had, by its last name: all-linear
+    meant them, and they are parameters now, wherever they stand."""
+    return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
+
+
+def _stacked(
+    make: Maker,
+    with_: Adapters,
+    target: ExpertTarget,
+    params: dict[str, LeafTensor],
+    wraps: dict[str, Wrap],
+) -> None:
+    shape = params[target.name].shape
+    count, outside, inside = shape if len(shape) == 3 else (1, *shape)
+    if with_.dora or with_.dropout:
+        raise UsageError(
+            f"{target.name} is a parameter and no linear since transformers 5: PEFT has no DoRA "
+            "and no dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
+        )
+    a, b = _factors(make, target.name, (inside, outside), with_.r * target.ranks * count)
+    params[a.name], params[b.name] = a, b
+    wraps[target.name] = Stacked(a, b)
+
+
+def _factors(
+    make: Maker, name: str, sides: tuple[int, int], rank: int
+) -> tuple[LeafTensor, LeafTensor]:
+    """Make the two matrices of an adapter, A [r, in] and B [out, r]."""
+    inside, outside = sides
+    a = make(ParameterSpec(f"{name}.lora_A.weight", (rank, inside), "linear"))
+    return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, rank), "linear"))

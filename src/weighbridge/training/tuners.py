@@ -1,0 +1,205 @@
+"""PEFT's methods beside LoRA: what each trains of a linear, and what it puts in its place.
+
+A linear has i inputs and o outputs, r is --lora-r.
+
+    method     numbers that are trained of a linear                       r where none is named
+    adalora    r (i + o) + r, and 1 (see below)                           12 (init_r)
+    ia3        o, or i where it ends a feed-forward                       has none
+    loha       2 r (i + o)                                                8
+    lokr       o1 i1 + r (o2 + i2), o = o1 o2 and i = i1 i2 near roots    8
+    vera       o + r                                                      256
+
+The rank of an adapter of AdaLoRA is a parameter. It is frozen, until PEFT moves it to a base
+that is packed or in 16 bits, which makes one of it that is trained.
+
+`packed`: PEFT has a layer for linears that bitsandbytes packs.
+Source: PEFT 0.21 tuners/*/layer.py, tuners/*/config.py, utils/constants.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isqrt
+
+from weighbridge.components.weights import BITSANDBYTES
+from weighbridge.dtypes import FLOAT32
+from weighbridge.errors import UsageError
+from weighbridge.forward import tuners
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import ParameterSpec, Wrap
+from weighbridge.forward.tensors import LeafTensor
+from weighbridge.quantization.scheme import Scheme
+from weighbridge.records import NamedTuple
+from weighbridge.training.frameworks import Framework
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.workload import Train
+from weighbridge.workload.train import TUNERS as TITLES
+
+Maker = Callable[[ParameterSpec], LeafTensor]  # of what is trained beside a frozen base
+
+
+class Adapted(NamedTuple):
+    """A linear before it is adapted, and how: `rate` of the dropout before the adapter, `last`
+    where the linear ends a feed-forward; `cast` where the base is packed, or in 16 bits: PEFT
+    moves what it made to where the base is, and gives it its dtype."""
+
+    make: Maker
+    name: str
+    base: Wrap
+    inside: int
+    outside: int
+    r: int
+    rate: float
+    last: bool
+    cast: bool
+    shared: tuners.SharedMatrices | None
+
+    def parameter(self, name: str, *shape: int) -> LeafTensor:
+        return self.make(ParameterSpec(f"{self.name}.{name}", shape, "linear"))
+
+
+Wrapped = tuple[Wrap, tuple[LeafTensor, ...]]  # with the parameters that it has
+
+
+def _adalora(site: Adapted) -> Wrapped:
+    e = site.parameter("lora_E", site.r, 1)
+    a, b = (
+        site.parameter("lora_A", site.r, site.inside),
+        site.parameter("lora_B", site.outside, site.r),
+    )
+    rank = site.parameter("ranknum", 1)
+    rank.trainable = site.cast
+    return tuners.AdaLora(site.base, (a, e, b), rank, site.rate), (a, b, e, rank)
+
+
+def _ia3(site: Adapted) -> Wrapped:
+    vector = site.parameter("ia3_l", site.inside if site.last else site.outside)
+    return tuners.Scaled(site.base, vector, first=site.last), (vector,)
+
+
+def _loha(site: Adapted) -> Wrapped:
+    shapes = ((site.outside, site.r), (site.r, site.inside)) * 2
+    names = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+    factors = tuple(site.parameter(n, *s) for n, s in zip(names, shapes, strict=True))
+    return tuners.WithDelta(site.base, tuners.Hadamard(*factors)), factors
+
+
+def _lokr(site: Adapted) -> Wrapped:
+    (a, c), (b, d) = near_root(site.outside), near_root(site.inside)
+    first = site.parameter("lokr_w1", a, b)
+    if 2 * site.r < max(c, d):
+        second = [site.parameter("lokr_w2_a", c, site.r), site.parameter("lokr_w2_b", site.r, d)]
+    else:
+        second = [site.parameter("lokr_w2", c, d)]
+    delta = tuners.Kronecker((site.outside, site.inside), first, tuple(second))
+    return tuners.WithDelta(site.base, delta), (first, *second)
+
+
+def _vera(site: Adapted) -> Wrapped:
+    assert site.shared is not None
+    after = site.parameter("vera_lambda_b", site.outside)
+    middle = site.parameter("vera_lambda_d", site.r)
+    return tuners.Vera(site.base, site.shared, after, middle, site.inside, site.rate), (
+        after,
+        middle,
+    )
+
+
+def near_root(side: int) -> tuple[int, int]:
+    """Return the two factors of `side` whose sum is least, the smaller first (factorization)."""
+    return next((n, side // n) for n in range(isqrt(side), 0, -1) if side % n == 0)
+
+
+Shared = Callable[[Machine, Sequence[tuple[int, int]], int], tuners.SharedMatrices]
+
+
+def _projections(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.SharedMatrices:
+    """VeRA's two frozen matrices, as large as the widest of all linears, each (in, out), need."""
+    inside, outside = (max(side) for side in zip(*sides, strict=True))
+    return tuners.SharedMatrices(m.new((rank, inside), FLOAT32), m.new((outside, rank), FLOAT32))
+
+
+class Tuner(NamedTuple):
+    """`r` is the method's own rank, 0 where it has none; `targets` by model type, where PEFT's
+    choice is another than LoRA's."""
+
+    wrap: Callable[[Adapted], Wrapped]
+    r: int = 8
+    packed: bool = False
+    drops: bool = False  # whether it has a dropout before the adapter
+    shared: Shared | None = None
+    targets: Mapping[str, tuple[str, ...]] = {}
+
+
+WIDE = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+ADALORA = {
+    "t5": ("q", "k", "v", "o", "wi", "wo"),
+    "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
+    "bart": WIDE,
+    "opt": WIDE,
+    "roberta": ("query", "key", "value", "dense"),
+    "deberta-v2": ("query_proj", "key_proj", "value_proj", "dense"),
+}
+# The last of each ends the feed-forward (TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING)
+IA3: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("llama", "mistral"), ("k_proj", "v_proj", "down_proj")),
+    **dict.fromkeys(
+        ("gemma", "gemma2", "gemma3_text", "llama4", "qwen2", "qwen3"),
+        ("q_proj", "v_proj", "down_proj"),
+    ),
+    **dict.fromkeys(("bert", "roberta"), ("key", "value", "output.dense")),
+    **dict.fromkeys(("falcon", "gpt_neox"), ("query_key_value", "dense_4h_to_h")),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn", "mlp.c_proj")),
+    "bart": ("q_proj", "v_proj", "fc2"),
+    "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
+    "deberta": ("in_proj", "output.dense"),
+    "deberta-v2": ("key_proj", "value_proj", "output.dense"),
+    "gpt_neo": ("q_proj", "v_proj", "c_proj"),
+    "gptj": ("q_proj", "v_proj", "fc_out"),
+    "mixtral": ("k_proj", "v_proj", "w2"),
+    "opt": ("q_proj", "k_proj", "fc2"),
+    "phi": ("q_proj", "v_proj", "fc2"),
+    "t5": ("k", "v", "wo"),
+}
+PHI = {"phi": ("q_proj", "v_proj")}
+
+TUNERS: Mapping[str, Tuner] = {
+    "adalora": Tuner(_adalora, 12, packed=True, drops=True, targets=ADALORA),
+    "ia3": Tuner(_ia3, 0, packed=True, targets=IA3),
+    "loha": Tuner(_loha),
+    "lokr": Tuner(_lokr),
+    "vera": Tuner(_vera, 256, packed=True, drops=True, shared=_projections, targets=PHI),
+}
+
+
+def ends_feed_forward(name: str, model_type: str) -> bool:
+    """Tell whether IA3 scales what the linear `name` reads. Raises UsageError where PEFT knows no
+    feed-forward of the model type."""
+    known = IA3.get(model_type)
+    if known is None:
+        raise UsageError(
+            f"--method ia3: PEFT knows no feed-forward of {model_type}; nearest is --method lora"
+        )
+    return name.endswith(f".{known[-1]}")
+
+
+def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding) -> None:
+    """Raise UsageError where PEFT, or our rules, have nothing for one of its other methods."""
+    tuner, title = TUNERS[w.method or ""], TITLES[w.method or ""]
+    if framework.loads != "transformers" or framework.fused_adapters:
+        raise UsageError(
+            f"--method {w.method}: {framework.name} has none of PEFT's methods beside LoRA; "
+            "nearest is --framework trainer"
+        )
+    if shares.kind not in ("none", "ddp") or shares.ranks > shares.data:
+        raise UsageError(
+            f"--method {w.method} is weighed on one device and with --shard ddp; "
+            "nearest is --method lora"
+        )
+    if form is not None and not (tuner.packed and form.name.startswith(BITSANDBYTES)):
+        raise UsageError(
+            f"--method {w.method} on a base in {form.name}: PEFT has no such layer that is "
+            "known to us; nearest is --method lora"
+        )
+    if w.lora_r and not tuner.r:
+        raise UsageError(f"--lora-r: {title} has no rank; leave it out")
+    if w.lora_dropout and not tuner.drops:
+        raise UsageError(f"--lora-dropout: {title} has none before its adapter; leave it out")

@@ -1,0 +1,156 @@
+"""PEFT's methods beside LoRA, over shapes against PEFT: what is trained, and what a step takes."""
+
+import pytest
+
+pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+import torch  # noqa: E402
+
+from tests.torch.test_training_adapters import ALL, LLAMA, MODELS  # noqa: E402
+from tests.torch.test_training_packed import packed  # noqa: E402
+from tests.torch.training_oracle import differences, ours, real  # noqa: E402
+from tests.training.test_tuners import COUNTED, trained  # noqa: E402
+from weighbridge.workload.train import TUNERS  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out"),
+    pytest.mark.filterwarnings("ignore:.*MatMul8bitLt"),
+]
+SMALL = 1024
+CONFIGS = {  # the class of each method's config, and what it is told beside targets
+    "adalora": ("AdaLoraConfig", {"total_step": 100}),
+    "ia3": ("IA3Config", {}),
+    "loha": ("LoHaConfig", {}),
+    "lokr": ("LoKrConfig", {}),
+    "vera": ("VeraConfig", {"r": 64}),
+}
+OURS = {"vera": {"lora_r": 64}}
+
+
+def config(method, **more):
+    cls, own = CONFIGS[method]
+    return getattr(peft, cls)(**own, **more)
+
+
+def adapted(method, targets=ALL, form=None):
+    last = {"feedforward_modules": ["down_proj"]} if method == "ia3" else {}
+
+    def prepare(model):
+        model = model.to(torch.bfloat16)
+        if form is not None:
+            _pack(model, form)
+        made = config(method, target_modules=list(targets), **last)
+        return peft.get_peft_model(model, made)
+
+    return prepare
+
+
+def _pack(model, form):
+    for name, old in list(model.model.named_modules()):
+        if isinstance(old, torch.nn.Linear):
+            parent, _, last = name.rpartition(".")
+            setattr(model.model.get_submodule(parent), last, packed(old, form))
+    model.is_loaded_in_8bit = form == "bnb-int8"
+    model.is_loaded_in_4bit = not model.is_loaded_in_8bit
+    model.cuda()
+
+
+def test_every_method_is_compared():
+    assert CONFIGS.keys() == TUNERS.keys()
+
+
+WAYS = [
+    {"precision": "bf16"},
+    {"precision": "bf16-mixed"},
+    {"precision": "bf16-mixed", "checkpointing": True},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(map(str, w.values())))
+@pytest.mark.parametrize("method", CONFIGS)
+def test_a_step_takes_what_ours_takes(method, way):
+    seen = real("llama", LLAMA, prepare=adapted(method), **way)
+    mine = ours("llama", LLAMA, method=method, lora_targets=ALL, **OURS.get(method, {}), **way)
+    assert differences(seen, mine, small=SMALL) == []
+    assert mine.model.trainable == sum(
+        p.numel() for p in seen.model.parameters() if p.requires_grad
+    )
+
+
+WIDER = {**LLAMA, "hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8}
+FEW = ("q_proj", "v_proj", "down_proj")
+CLOSE = {"nf4": 0.02, "bnb-int8": 0.08}  # as of LoRA: test_training_packed.py
+
+
+@pytest.mark.parametrize("form", CLOSE)
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(map(str, w.values())))
+@pytest.mark.parametrize("method", ["adalora", "ia3", "vera"])
+def test_a_step_on_a_packed_base(method, way, form):
+    pytest.importorskip("bitsandbytes")
+    seen = real("llama", WIDER, prepare=adapted(method, FEW, form), **way)
+    own = {"lora_targets": FEW, "quantization": form, "kbit_upcast": "none"}
+    mine = ours("llama", WIDER, method=method, **own, **OURS.get(method, {}), **way)
+    # what IA3 gives there is in float32, whose casts before attention are followed less closely
+    close = max(CLOSE[form], 0.04 if method == "ia3" else 0.0)
+    found = differences(seen, mine, small=4 * SMALL, close=close)
+    passed = ("load", "saved", "step") if form == "bnb-int8" else ("load",)
+    assert [line for line in found if not line.startswith(passed)] == []
+
+
+@pytest.mark.parametrize("method", ["loha", "lokr"])
+def test_what_is_refused_on_four_bits_does_not_run_in_peft(method):
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(RuntimeError):
+        real("llama", WIDER, prepare=adapted(method, FEW, "nf4"), precision="bf16")
+
+
+def counted(method, kind, given, targets):
+    """What PEFT trains of a class on no device. Its base is in float32, where no rank is trained."""
+    made = transformers.AutoConfig.for_model(kind, **given)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(made)
+        cls, _ = CONFIGS[method]
+        told = {"total_step": 100} if method == "adalora" else {}
+        wanted = getattr(peft, cls)(target_modules=targets, **told)
+        wrapped = peft.get_peft_model(model, wanted, autocast_adapter_dtype=False)
+    shapes = {n: p.numel() for n, p in wrapped.named_parameters() if p.requires_grad}
+    return sum(n for name, n in shapes.items() if "ranknum" not in name)
+
+
+USUAL = [(kind, given) for kind, given in MODELS if kind in ("llama", "qwen3", "gpt2", "opt")]
+
+
+@pytest.mark.parametrize(("kind", "given"), USUAL, ids=[kind for kind, _ in USUAL])
+@pytest.mark.parametrize("method", CONFIGS)
+def test_what_is_trained_where_no_targets_are_named(method, kind, given):
+    if kind == "gpt2" and method in ("loha", "lokr"):
+        pytest.skip("PEFT has none for Conv1D")
+    made = transformers.AutoConfig.for_model(kind, **given)
+    raw = {**made.to_dict(), "architectures": [f"{CLASSES[kind]}"]}
+    assert trained(raw, method=method, dtype="float32") == counted(method, kind, given, None)
+
+
+CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "opt": "OPTForCausalLM",
+}
+
+
+@pytest.mark.parametrize(("method", "asked", "expected"), COUNTED)
+def test_counts_of_a_real_model_are_those_of_peft(method, asked, expected):
+    given = {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    }
+    ranks = 32 * 7 if asked else 32 * 2
+    seen = counted(method, "llama", given, asked.get("lora_targets"))
+    assert seen + (ranks if method == "adalora" else 0) == expected

@@ -1,0 +1,81 @@
+"""PEFT's methods beside LoRA: how many numbers each trains, what is refused, what costs most."""
+
+import pytest
+
+import weighbridge
+from weighbridge.errors import UsageError
+from weighbridge.training.tuners import near_root
+from weighbridge.workload.train import TUNERS
+
+EVERY = {"lora_targets": "all-linear"}
+
+
+def trained(model, **settings):
+    report = weighbridge.train(model, **{"seq_len": 64, **settings})
+    return report.derived["trainable_parameters"]
+
+
+# of llama-3.1-8b, by PEFT 0.21 (tests/torch/test_training_tuners.py), and the rank of each of
+# AdaLoRA's adapters, which is trained on a base in 16 bits
+COUNTED = [
+    ("adalora", {}, 5_112_576 + 2 * 32),
+    ("adalora", EVERY, 31_459_968 + 7 * 32),
+    ("ia3", {}, 524_288),
+    ("ia3", EVERY, 1_703_936),
+    ("loha", {}, 6_815_744),
+    ("loha", EVERY, 41_943_040),
+    ("lokr", {}, 253_952),
+    ("lokr", EVERY, 1_343_488),
+    ("vera", {}, 180_224),
+    ("vera", EVERY, 1_433_600),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "asked", "expected"), COUNTED)
+def test_what_is_trained(method, asked, expected):
+    assert trained("llama-3.1-8b", method=method, **asked) == expected
+
+
+def test_every_method_is_counted():
+    assert {method for method, *_ in COUNTED} == TUNERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("side", "factors"), [(256, (16, 16)), (128, (8, 16)), (127, (1, 127)), (11008, (86, 128))]
+)
+def test_factors_of_lokr_are_near_the_root(side, factors):
+    assert near_root(side) == factors
+
+
+REFUSED = [
+    ({"method": "loha", "quantization": "nf4"}, "--method loha on a base in nf4"),
+    ({"method": "ia3", "lora_r": 8}, "--lora-r: IA3 has no rank"),
+    ({"method": "lokr", "lora_dropout": 0.1}, "--lora-dropout: LoKr has none"),
+    ({"method": "vera", "framework": "torchtune"}, "torchtune has none of PEFT's methods"),
+    ({"method": "vera", "framework": "unsloth"}, "unsloth has none of PEFT's methods"),
+    ({"method": "vera", "shard": "fsdp2", "gpu": "2xh100"}, "on one device and with --shard ddp"),
+]
+
+
+@pytest.mark.parametrize(("asked", "line"), REFUSED, ids=[line for _, line in REFUSED])
+def test_what_has_no_layer_or_no_rule_is_refused_in_a_line(asked, line):
+    with pytest.raises(UsageError, match=line):
+        weighbridge.train("llama-3.2-1b", seq_len=64, **asked)
+
+
+def test_ia3_needs_to_know_what_ends_a_feed_forward():
+    with pytest.raises(UsageError, match="PEFT knows no feed-forward of phi3"):
+        weighbridge.train("phi-3-mini-4k", seq_len=64, method="ia3")
+
+
+@pytest.mark.slow
+def test_a_dense_matrix_is_kept_by_every_linear_but_under_checkpoints():
+    """LoHa keeps, of each linear, a product as large as the weight: under autocast in 16 bits."""
+    plain = {"seq_len": 64, "lora_targets": "q_proj", "checkpointing": "none"}
+    kept = {
+        method: weighbridge.train("llama-3.2-1b", method=method, **plain).derived
+        for method in ("lora", "loha")
+    }
+    found = kept["loha"]["saved_activation_bytes"] - kept["lora"]["saved_activation_bytes"]
+    assert 0.9 < found / (16 * 2048 * 2048 * 2) < 1.1
