@@ -130,6 +130,45 @@ def test_dropped_requests(opened):
     assert page.locator(".side").count() == 2
 
 
+AXOLOTL = """\
+base_model: llama-3.1-8b
+adapter: lora
+lora_r: 16
+sequence_len: 4096
+micro_batch_size: 2
+strange: 1
+"""
+
+
+def test_a_file_that_starts_a_run_fills_the_form(opened):
+    page = opened("load", gpu="4090")
+    drop(page, "run.yaml", AXOLOTL)
+    page.wait_for_selector("#file-notes")
+    settled(page)
+    state = state_of(page)
+    assert state["framework"] == "axolotl" and state["seq_len"] == "4096"
+    assert state["gpu"] == "4090"  # which the file does not say
+    assert "strange" in page.inner_text("#file-notes")
+    assert "fit" in verdict(page)
+
+
+def test_a_config_that_is_pasted_as_the_model_fills_the_form(opened):
+    page = opened("load", gpu="4090")
+    page.focus("#model")
+    page.evaluate(
+        """text => {
+            const data = new DataTransfer();
+            data.setData("text", text);
+            const paste = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+            document.querySelector("#model").dispatchEvent(paste);
+        }""",
+        AXOLOTL,
+    )
+    page.wait_for_selector("#file-notes")
+    settled(page)
+    assert state_of(page)["framework"] == "axolotl"
+
+
 @pytest.mark.parametrize("text", ["not JSON", "[1, 2]", "{", '{"task": "infer", "model": 7}'])
 def test_a_file_that_nobody_can_read(opened, text):
     page = opened("load")

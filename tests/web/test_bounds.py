@@ -101,8 +101,8 @@ def run_of(count):
 def test_a_run_file_has_as_many_requests_as_stand_beside_each_other():
     from weighbridge.workload import MOST_BESIDE
 
-    assert len(asks_of(run_of(1))) == 1
-    assert len(asks_of(run_of(MOST_BESIDE))) == MOST_BESIDE
+    assert len(asks_of(run_of(1)).asks) == 1
+    assert len(asks_of(run_of(MOST_BESIDE)).asks) == MOST_BESIDE
     for count in (0, MOST_BESIDE + 1):
         with pytest.raises(UsageError, match=f"1 to {MOST_BESIDE}"):
             asks_of(run_of(count))
@@ -384,6 +384,6 @@ def test_a_comparison_is_a_list_of_reports():
 def test_a_run_file_of_the_largest_size(monkeypatch):
     line = b'{"task": "load"}'
     monkeypatch.setattr("weighbridge.web.dropped.MAX_CONFIG", len(line))
-    assert asks_of(file("a.jsonl", len(line), line)) == [{"task": "load"}]
+    assert asks_of(file("a.jsonl", len(line), line)).asks == [{"task": "load"}]
     with pytest.raises(BadFileError, match="larger than"):
         asks_of(file("a.jsonl", len(line) + 1, line + b" "))

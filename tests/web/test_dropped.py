@@ -152,7 +152,45 @@ def dropped(name, data):
 def test_a_run_file_is_requests():
     lines = [{"task": "load", "model": "gpt2"}, {"task": "fit", "model": "gpt2"}]
     told = run_file("\n".join(map(json.dumps, lines)) + "\n\n")
-    assert told == {"asks": lines}
+    assert told == {"asks": lines, "notes": []}
+
+
+AXOLOTL = """\
+base_model: llama-3.1-8b
+adapter: lora
+lora_r: 16
+sequence_len: 4096
+micro_batch_size: 2
+strange: 1
+"""
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "pasted.text"])
+def test_a_file_that_starts_a_run_is_its_request(name):
+    told = run_file(AXOLOTL, name)
+    (ask,) = told["asks"]
+    assert (ask["task"], ask["model"]) == ("train", "llama-3.1-8b")
+    assert ask["workload"]["framework"] == "axolotl"
+    assert ask["workload"]["seq_len"] == 4096
+    assert told["notes"] == ["6: strange: it is no key that we know"]
+    assert "report" in AskDesk(offline=True).answer(json.dumps(ask))
+
+
+def test_each_server_of_a_file_is_a_request():
+    text = "services:\n" + "".join(
+        f"  {n}: {{image: vllm/vllm-openai, command: [--model, {n}]}}\n"
+        for n in ("gpt2", "qwen3-8b")
+    )
+    told = run_file(text, "compose.yaml")
+    assert [ask["model"] for ask in told["asks"]] == ["gpt2", "qwen3-8b"]
+    assert told["asks"][0]["workload"] == {"command": "docker run vllm/vllm-openai --model gpt2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("a: 1", "nothing in it tells"), (AXOLOTL + "rl: grpo", "rl: grpo is not")]
+)
+def test_a_file_that_starts_nothing_is_one_line(text, says):
+    assert says in run_file(text, "run.yaml")["error"]["message"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "\n".join(['{"task": "load"}'] * 13), '{"task'])
@@ -160,7 +198,7 @@ def test_a_run_file_that_is_none_is_one_line(text):
     assert run_file(text)["error"]["code"] == 2
 
 
-def run_file(text):
+def run_file(text, name="asked.jsonl"):
     raw = text.encode()
-    file = {"name": "asked.jsonl", "size": len(raw), "head": b64encode(raw).decode()}
+    file = {"name": name, "size": len(raw), "head": b64encode(raw).decode()}
     return AskDesk().answer(json.dumps({"task": "asks", "file": file}))

@@ -183,6 +183,18 @@ def _ranked() -> dict[str, Schema]:
     }
 
 
+def _weigh() -> Tool:
+    """Return the tool that takes what people have: a file, a command, an issue."""
+    return Tool(
+        "weigh",
+        "A file or text that starts a run",
+        "Reads what people have: axolotl and other training configs, compose files, manifests,"
+        " launch scripts, logs, whole issues. Says what was understood and what was not, the"
+        " memory, the verdict for `gpu`, and with `fix` a diff that makes the file fit.",
+        _object(_weighed(), "text"),
+    )
+
+
 def tools() -> tuple[Tool, ...]:
     """Return every tool, the question that most people have first."""
     return (
@@ -219,14 +231,7 @@ def tools() -> tuple[Tool, ...]:
             " train. The tool settings lists further arguments.",
             "model",
         ),
-        Tool(
-            "weigh",
-            "A file or text that starts a run",
-            "Reads what people have: axolotl and other training configs, compose files, manifests,"
-            " launch scripts, logs, whole issues. Says what was understood and what was not, the"
-            " memory, the verdict for `gpu`, and with `fix` a diff that makes the file fit.",
-            _object(_weighed(), "text"),
-        ),
+        _weigh(),
         Tool(
             "settings",
             "Further arguments of a tool",

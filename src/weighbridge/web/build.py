@@ -329,6 +329,10 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
         name = path.relative_to(package).as_posix()
         if path.is_file() and "__pycache__" not in path.parts and wanted(name):
             yield f"{package.name}/{name}", path.read_bytes()
+    import yaml  # which files that start a run are read with
+
+    for path in sorted(Path(yaml.__file__).parent.glob("*.py")):
+        yield f"yaml/{path.name}", path.read_bytes()
 
 
 def wanted(name: str) -> bool:

@@ -18,7 +18,11 @@ from weighbridge.sources.base import SourceFile, inside, span
 from weighbridge.wording import shown
 from weighbridge.workload import MOST_BESIDE
 
-KINDS = (".safetensors", ".gguf", ".json", ".jsonl")
+PASTED = ".text"  # of what was pasted, which has no name: its content tells what it is
+RUNS = (  # files that start a run
+    *(".yaml", ".yml", ".toml", ".sh", ".bash", ".slurm", ".py", ".modelfile", ".md", PASTED),
+)
+KINDS = (".safetensors", ".gguf", ".json", ".jsonl", *RUNS)
 RUN = ".jsonl"
 KEYS = frozenset({"name", "size", "head", "key"})
 KEPT = 4  # files that may be named by their key alone
@@ -121,21 +125,53 @@ def _decoded(text: Any, name: str) -> bytes:
         raise UsageError(f"head of {shown(name)} is its first bytes in base64") from None
 
 
-def asks_of(file: Any) -> list[dict[str, Any]]:
-    """The requests of a run file, one a line. Raises ShortError, UsageError or BadFileError."""
+class Asks(NamedTuple):
+    """Requests of a file; `notes` say what of it was not understood."""
+
+    asks: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+
+def asks_of(file: Any) -> Asks:
+    """The requests that a file holds, one a line, or that the runs are that it starts. Raises
+    ShortError, UsageError or BadFileError."""
     head = head_of(_checked(file))
     if head.size > MAX_CONFIG:
         raise BadFileError(
             f"{head.name} is larger than {MAX_CONFIG:,} bytes: use `weighbridge run`"
         )
     data = head.read(head.name, 0, head.size)
+    if head.name.lower().endswith(RUNS):
+        return _runs(data, head.name)
     lines = [line for line in data.splitlines() if line.strip()]
     if not 1 <= len(lines) <= MOST_BESIDE:
         raise UsageError(
             f"{head.name} holds {len(lines):,} requests, and the page shows 1 to {MOST_BESIDE}: "
             "use `weighbridge run`"
         )
-    return [_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)]
+    return Asks([_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)])
+
+
+def _runs(data: bytes, name: str) -> Asks:
+    """The runs of a file as requests, with what of it was not understood."""
+    from weighbridge.runfiles import read  # where such a file was dropped
+    from weighbridge.runfiles.document import decoded
+
+    called = "the text" if name.endswith(PASTED) else name
+    runs = [run for run in read(decoded(data, called), called).runs if not run.refused]
+    if not runs:
+        refused = read(decoded(data, called), called).runs[0].refused
+        raise UsageError(f"{called}: {refused}")
+    asks = [
+        {
+            "task": run.task,
+            "model": run.model,
+            "workload": {**run.settings, **({"command": run.command} if run.command else {})},
+        }
+        for run in runs[:MOST_BESIDE]
+    ]
+    unread = (f"{u.line}: {u.key}: {u.why}" for run in runs[:MOST_BESIDE] for u in run.unread)
+    return Asks(asks, tuple(dict.fromkeys(unread)))
 
 
 def _ask(line: bytes, where: str) -> dict[str, Any]:

@@ -201,7 +201,8 @@ def _form(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
 
 
 def _asks(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-    return {"asks": asks_of(ask.get("file"))}
+    found = asks_of(ask.get("file"))
+    return {"asks": found.asks, "notes": list(found.notes)}
 
 
 def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:

@@ -4,11 +4,11 @@ import { Combobox } from "./combobox.js";
 import { Beside } from "./compare.js";
 import { answered, engine as made, Lane } from "./engine.js";
 import { Fields, QUICK } from "./fields.js";
-import { opened, told } from "./files.js";
+import { opened, pastedFile, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, isMessage, joined, kept, LISTS, MOST_BESIDE, OOM, question, read, settingsOf, strangers, write } from "./state.js";
+import { ASKED, changed, commandIn, isMessage, isRun, joined, kept, LISTS, MOST_BESIDE, OOM, question, read, settingsOf, strangers, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
@@ -77,6 +77,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const [token, setToken] = useState(remembered(KEPT));
   const [said, setSaid] = useState("");
   const [fileError, setFileError] = useState("");
+  const [fileNotes, setFileNotes] = useState(/** @type {string[]} */ ([]));
   const [unfolded, setUnfolded] = useState(false);
   const [over, setOver] = useState(false); // a file is held over the page
   const { shown, busy, old, seeking, settled, none, gone, again, clear, hurry } = useAnswers({ form, formLang, state, engine, dropped, log: log.text, token, words });
@@ -122,6 +123,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const take = async (file) => {
     if (!file) return;
     setFileError("");
+    setFileNotes([]);
     clear();
     const found = await opened(file, words, (ask) => engine.ask(ask)).catch((error) => ({ error: noAnswer(engine, state.lang, error) }));
     setFileError("error" in found ? found.error : "");
@@ -136,7 +138,8 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       explain(found.log);
     } else if ("state" in found) {
       setDropped(null);
-      change((old) => ({ ...old, file: "", ...found.state, given: found.state.given ?? old.given }));
+      setFileNotes(found.notes ?? []);
+      change((old) => ({ ...old, file: "", ...found.state, given: found.state.given ? { ...hardware(old.given), ...found.state.given } : old.given }));
     }
   };
   /** A message or a log is the question. @param {Log} one */
@@ -174,11 +177,11 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       ${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
           <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}
       <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
-        ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} />
+        ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} take=${take} />
           <${Fields} ...${fields} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div>` : null}
         <div class="rest">
           ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
-          ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} setting=${setting} />` : null}
+          ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} fileNotes=${fileNotes} setting=${setting} />` : null}
           ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />` : html`<${Fields} ...${fields} only=${only} without=${about ? QUICK[state.task] : []} />`}
           ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
         </div>
@@ -229,15 +232,16 @@ function Tabs({ form, task, go }) {
 /**
  * What is weighed: a name, a file, or a command.
  * @param {{ form: Form, state: State, set: (change: Partial<State>) => void, dropped: Dropped | null, drop: () => void,
- *   problem: { name: string, message: string } | null, pasted: (log: Log) => void }} props
+ *   problem: { name: string, message: string } | null, pasted: (log: Log) => void, take: (file?: File) => void }} props
  */
-function Model({ form, state, set, dropped, drop, problem, pasted }) {
+function Model({ form, state, set, dropped, drop, problem, pasted, take }) {
   const words = form.words;
   const wrong = problem?.name === "model" ? problem.message : "";
   /** A command or a message where a name was expected. @param {string} text */
   const other = (text) => {
     const command = commandIn(text, form.launches);
     if (command) set({ task: "infer", model: "", given: { ...state.given, command } });
+    else if (isRun(text)) take(pastedFile(text));
     else if (isMessage(text)) pasted({ name: "", text });
     else return false;
     return true;
@@ -256,18 +260,19 @@ function Model({ form, state, set, dropped, drop, problem, pasted }) {
 
 /**
  * A file, or a command, in place of a name.
- * @param {{ form: Form, state: State, take: (file?: File) => void, fileError: string, setting: (name: string, value: string) => void }} props
+ * @param {{ form: Form, state: State, take: (file?: File) => void, fileError: string, fileNotes: string[], setting: (name: string, value: string) => void }} props
  */
-function Given({ form, state, take, fileError, setting }) {
+function Given({ form, state, take, fileError, fileNotes, setting }) {
   const words = form.words;
   const command = state.task === "infer" ? (state.given.command ?? "") : "";
   return html`<div class="field files">
-      <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
+      <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf,.yaml,.yml,.toml,.sh,.bash,.slurm,.py,.md" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
         const box = /** @type {HTMLInputElement} */ (e.target);
         take(box.files?.[0]);
         box.value = "";
       }} /><span>${words["file.open"]}</span></label><p class="help" id="file-help">${words["file.help"]}</p>
-      ${fileError ? html`<p class="error" role="alert">${fileError}</p>` : null}</div>
+      ${fileError ? html`<p class="error" role="alert">${fileError}</p>` : null}
+      ${fileNotes.length ? html`<div class="help" id="file-notes" role="status">${words["file.notes"]}<ul>${fileNotes.map((note) => html`<li>${note}</li>`)}</ul></div>` : null}</div>
     ${state.task === "infer" ? html`<details class="command" open=${Boolean(command) || undefined}><summary>${words["command.paste"]}</summary>
       <div class="field"><label for="command">${words["command.label"]}</label>
         <textarea id="command" rows="3" spellcheck=${false} aria-describedby="command-help" value=${command} placeholder="vllm serve Qwen/Qwen3-8B --max-model-len 32k"
@@ -288,6 +293,11 @@ function Message({ words, log, set, take, fileError }) {
       box.value = "";
     }} /><span>${log.name || words["file.open"]}</span></label>
     ${fileError ? html`<p class="error" role="alert">${fileError}</p>` : null}</div>`;
+}
+
+/** The card and the memory that were named: a file seldom says them. @param {Values} given @returns {Values} */
+function hardware(given) {
+  return Object.fromEntries(Object.entries(given).filter(([name]) => ["gpu", "gpu_memory", "headroom", "ram"].includes(name)));
 }
 
 /** "8.03 B". @param {{ parameters?: number | null }} option */

@@ -73,6 +73,11 @@ export function isMessage(text) {
   return /\s/.test(text.trim()) && /memory|oom|alloc/i.test(text);
 }
 
+/** Tells whether a text is of lines with keys, as configs are. @param {string} text */
+export function isRun(text) {
+  return (text.match(/^[ \t]*["']?[\w.-]+["']?\s*[:=](\s|$)/gm) ?? []).length > 2;
+}
+
 /** @param {URLSearchParams} said @returns {Values} */
 function settings(said) {
   /** @type {Values} */
