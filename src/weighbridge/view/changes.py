@@ -13,7 +13,6 @@ from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, 
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable, printable_lines
 from weighbridge.words import Words
-from weighbridge.workload.train import TUNERS
 
 if TYPE_CHECKING:
     from weighbridge.quantization.quality import Finding
@@ -46,11 +45,9 @@ QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spel
     "load": "load",
     "infer": "infer",
     "full": "train",
-    "lora": "lora",
-    "dora": "lora",
     "qlora": "qlora",
-    **dict.fromkeys(TUNERS, "lora"),
 }
+ADAPTERS = "lora"  # what --for calls every other method
 
 
 def found(answer: ShownAnswer) -> "tuple[Remedy, ...]":
@@ -185,7 +182,9 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
 
 def asks(report: "Report", *, on: bool = True) -> str:
     """The command that asks `fit` about the same thing, as it is typed."""
-    about = QUESTIONS[report.workload["method"] if report.task == "train" else report.task]
+    about = QUESTIONS.get(
+        report.workload["method"] if report.task == "train" else report.task, ADAPTERS
+    )
     v = report.verdict
     gpu = _typed(v.accelerator_id) if v is not None and v.marketed_gb else ""
     times = f":{v.count}" if v is not None and v.count > 1 else ""
