@@ -35,6 +35,8 @@ HOMES = (
     "training.torchtune",
     "training.torchtitan",
     "training.litgpt",
+    "training.trl",
+    "training.launch",
     "serving.compose",
     "serving.kubernetes",
     "serving.llama_swap",

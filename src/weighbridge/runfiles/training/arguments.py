@@ -53,6 +53,7 @@ ATTENTION: Mapping[str, str] = {
     "flash_attention_3": "flash",
     "kernels-community/vllm-flash-attn3": "flash",
     "fa2": "flash",
+    "flash_attn": "flash",
     "eager": "eager",
     "disabled": "eager",
 }

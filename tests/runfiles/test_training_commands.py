@@ -1,0 +1,123 @@
+"""Launch lines of trainings, and TRL's arguments: ranks, programs and their own defaults."""
+
+import pytest
+
+from weighbridge.runfiles import read
+from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.training import launch
+
+ARGUMENTS = "--model_name_or_path org/name --per_device_train_batch_size 2 --bf16 True"
+
+
+def run(text: str):
+    return read(text, "run.sh").runs[0]
+
+
+def trl(text: str):
+    base = "model_name_or_path: org/name\nlearning_rate: 1.0e-5\n"
+    return read(base + text, "run.yaml", "trl").runs[0]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "ranks"),
+    [
+        ("torchrun --nproc_per_node 8 train.py", 8),
+        ("torchrun --nproc-per-node=4 --nnodes=2 train.py", 8),
+        ("accelerate launch --num_processes 8 --num_machines 2 train.py", 8),
+        ("deepspeed --num_gpus=2 train.py", 2),
+        ("python -m torch.distributed.launch --nproc_per_node=2 train.py", 2),
+        ("python train.py", None),
+    ],
+)
+def test_a_launcher_says_the_ranks(launcher, ranks):
+    settings = run(f"{launcher} {ARGUMENTS}\n").settings
+    assert settings.get("data_parallel_size") == ranks
+    assert settings.get("shard") == ("ddp" if ranks else None)
+    assert (settings["batch_size"], settings["precision"]) == (2, "bf16-mixed")
+
+
+def test_a_stage_of_deepspeed_is_read_from_its_files_name():
+    settings = run(f"deepspeed train.py {ARGUMENTS} --deepspeed scripts/zero3_offload.json\n")
+    assert (settings.settings["shard"], settings.settings["offload"]) == ("zero3", "params")
+    settings = run(f"deepspeed train.py {ARGUMENTS} --deepspeed --deepspeed_config ds_zero2.json\n")
+    assert settings.settings["shard"] == "zero2"
+
+
+def test_each_flag_stands_at_its_line():
+    (batch,) = [
+        one
+        for one in run(f"torchrun --nproc_per_node 2 train.py \\\n  {ARGUMENTS}\n").understood
+        if one.setting == "batch_size"
+    ]
+    assert batch.line == 2
+
+
+def test_what_the_shell_computes_is_told_and_not_guessed():
+    found = run(f"python train.py {ARGUMENTS} --gradient_accumulation_steps $(expr 16 / 2)\n")
+    assert [one.key for one in found.unread] == ["gradient_accumulation_steps"]
+
+
+def test_swift_has_its_own_names_and_defaults():
+    found = run("NPROC_PER_NODE=2 swift sft --model org/name --quant_bits 4 --max_length 512\n")
+    assert found.model == "org/name"
+    assert found.settings["method"] == "qlora"
+    assert (found.settings["lora_r"], found.settings["batch_size"]) == (8, 1)
+    assert found.settings["data_parallel_size"] == 2
+    assert all(one.line for one in found.understood)
+    assert run("swift sft --model org/name --tuner_type full\n").settings["method"] == "full"
+    assert "longlora" in run("swift sft --model org/name --tuner_type longlora\n").refused
+    assert "dpo" in run("swift rlhf --rlhf_type dpo --model org/name\n").refused
+
+
+def test_programs_with_a_command_of_their_own():
+    assert run(f"trl sft {ARGUMENTS}\n").settings["framework"] == "trl"
+    assert "grpo" in run(f"trl grpo {ARGUMENTS}\n").refused
+    text = f"llamafactory-cli train {ARGUMENTS} --stage sft --finetuning_type lora\n"
+    assert run(text).settings["lora_targets"] == "all-linear"
+    assert "another file" in run("llamafactory-cli train a.yaml\n").refused
+
+
+def test_trls_own_defaults():
+    settings = trl("").settings
+    assert (settings["seq_len"], settings["batch_size"]) == (1024, 8)
+    assert (settings["checkpointing"], settings["precision"]) == ("full", "bf16-mixed")
+    assert trl("bf16: false\n").settings["precision"] == "fp32"
+    assert trl("fp16: true\n").settings["precision"] == "fp16-mixed"
+    assert trl("gradient_checkpointing: false\n").settings["checkpointing"] == "none"
+
+
+def test_adapters_only_where_they_are_asked_for():
+    assert trl("lora_r: 8\n").settings["method"] == "full"
+    got = trl("use_peft: true\nload_in_4bit: true\n").settings
+    assert (got["method"], got["quantization"], got["lora_r"]) == ("qlora", "nf4", 16)
+    nested = trl("use_peft: true\nload_in_4bit: true\nuse_bnb_nested_quant: true\n").settings
+    assert nested["quantization"] == "nf4-dq"
+    eight = trl("use_peft: true\nload_in_8bit: true\n").settings
+    assert (eight["method"], eight["quantization"]) == ("lora", "bnb-int8")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("num_generations: 8\n", "GRPO"),
+        ("beta: 0.1\n", "DPO"),
+        ("loss_type: sigmoid\n", "loss_type"),
+    ],
+)
+def test_another_step_is_refused_by_name(text, named):
+    assert named in trl(text).refused
+    assert not trl("loss_type: nll\n").refused
+
+
+def test_open_instruct_is_launched_by_accelerate():
+    settings = trl("with_tracking: true\n").settings
+    assert (settings["framework"], settings["dtype"]) == ("accelerate", "bfloat16")
+    assert settings["checkpointing"] == "none"
+
+
+def test_prose_is_no_command():
+    line = f"torchrun --nproc_per_node 2 train.py {ARGUMENTS}\n"
+    (told,) = documents(line, "shell")
+    (prose,) = documents(f"I ran this and it died:\n\n{line}", "shell")
+    assert launch.tells(told)
+    assert not launch.tells(prose)
