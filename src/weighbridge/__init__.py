@@ -17,7 +17,17 @@ from weighbridge._version import __version__
 
 TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import explain_oom, fit, infer, load, prepare, together, train, weigh
+    from weighbridge.api import (
+        check,
+        explain_oom,
+        fit,
+        infer,
+        load,
+        prepare,
+        together,
+        train,
+        weigh,
+    )
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
+    from weighbridge.runfiles.checking import FileCheck
     from weighbridge.runfiles.weighing import WeighedFile
     from weighbridge.watching import NotWantedError, Watch, watched
     from weighbridge.workload import Infer, Load, Train
@@ -46,6 +57,7 @@ _HOMES = {
     "prepare": "api",
     "explain_oom": "api",
     "weigh": "api",
+    "check": "api",
     "Oom": "oom",
     "Prepared": "questions.prepared",
     "Load": "workload",
@@ -55,6 +67,7 @@ _HOMES = {
     "Fit": "report.fit",
     "Services": "report.together",
     "WeighedFile": "runfiles.weighing",
+    "FileCheck": "runfiles.checking",
     "FakeGPU": "lab.trace.gpu",
     "Watch": "watching",
     "watched": "watching",
@@ -70,6 +83,7 @@ _HOMES = {
 
 __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "BadFileError",
+    "FileCheck",
     "Fit",
     "GatedError",
     "HubError",
@@ -88,6 +102,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "WeighbridgeError",
     "WeighedFile",
     "__version__",
+    "check",
     "explain_oom",
     "fit",
     "infer",

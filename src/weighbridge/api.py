@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.oom import Oom
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
+    from weighbridge.runfiles.checking import FileCheck
     from weighbridge.runfiles.weighing import WeighedFile
     from weighbridge.workload import Infer, Train
 
@@ -325,4 +326,40 @@ def weigh(
         lambda named, at: opened(named, options._replace(revision=at or revision)),
         settings,
         model,
+    )
+
+
+def check(
+    rules: "os.PathLike[str]",
+    files: "Sequence[str]" = (),
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> "FileCheck":
+    """Weigh run files against the cards that they are for, as `weighbridge check` does.
+
+    Args:
+        rules: the path of a weighbridge.toml; patterns in it are below its folder.
+        files: the files that are checked; none are all that a rule names.
+
+    Returns:
+        A frozen `FileCheck`: `.files`, each with `.result`, `.reason` and `.found`; `.code`.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: rules that are none.
+    """
+    from pathlib import Path
+
+    from weighbridge.runfiles.checking import checked, rules_of
+
+    options, path = _options(locals()), Path(rules)
+    return checked(
+        rules_of(path),
+        path.parent,
+        files,
+        lambda named, at: opened(named, options._replace(revision=at or revision)),
     )

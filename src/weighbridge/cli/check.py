@@ -1,0 +1,96 @@
+"""weighbridge check [FILE...]: the run files of a repository against their cards, for CI."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.cli.options import source_of, source_options, writable
+from weighbridge.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from weighbridge.runfiles.checking import FileCheck
+
+FORMS = ("human", "json", "markdown", "sarif")
+SIGNS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say", "unread": "not read"}
+
+
+@click.command()
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path())
+@click.option(
+    "--config",
+    "rules",
+    metavar="FILE",
+    default="weighbridge.toml",
+    show_default=True,
+    type=click.Path(),
+    help="The rules: which files, which cards.",
+)
+@click.option("--format", "form", type=click.Choice(FORMS), default="human", show_default=True)
+@source_options
+def check(files: tuple[str, ...], rules: str, form: str, **settings: Any) -> int:
+    """Weigh the run files that weighbridge.toml names, or those of them that are given.
+
+    Ends with 0 where all pass; 1 where one does not fit, 4 where we cannot say and 2 where one
+    cannot be read, if its rule fails on that (fail_on).
+
+    \b
+    weighbridge check                                   every file of weighbridge.toml
+    weighbridge check configs/a.yaml configs/b.yaml     those that a commit changes
+    weighbridge check --format sarif > weighbridge.sarif
+    """
+    from weighbridge import api
+
+    path = Path(rules)
+    if not path.is_file():
+        raise NotFoundError(f"{rules}: no such file; it says [[check]] files = [...] gpu = ...")
+    found = api.check(path, files, **source_of(settings))
+    click.echo(writable(_told(found, form)))
+    return found.code
+
+
+def _told(found: "FileCheck", form: str) -> str:
+    from weighbridge.render.data import json_text
+    from weighbridge.runfiles.checking import sarif
+
+    if form == "json":
+        return json_text(found.to_dict()).rstrip()
+    if form == "sarif":
+        return json_text(sarif(found)).rstrip()
+    return _table(found) if form == "markdown" else _lines(found)
+
+
+def _lines(found: "FileCheck") -> str:
+    from weighbridge.wording import printable
+
+    lines = [
+        printable(
+            f"{one.name}: {SIGNS[one.result]}: {one.reason}"
+            if one.result != "yes"
+            else f"{one.name}: fits"
+        )
+        for one in found.files
+    ]
+    return "\n".join((*lines, _counted(found)))
+
+
+def _table(found: "FileCheck") -> str:
+    """Return a short comment for a change."""
+    from weighbridge.wording import printable
+
+    rows = [
+        f"| `{printable(one.name)}` | {SIGNS[one.result]} | {_cell(printable(one.reason))} |"
+        for one in found.files
+        if one.result != "yes"
+    ]
+    head = ["| file | result | why |", "| --- | --- | --- |"] if rows else []
+    return "\n".join((f"**weighbridge**: {_counted(found)}", *([""] if rows else []), *head, *rows))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _counted(found: "FileCheck") -> str:
+    failed = sum(one.failed for one in found.files)
+    return f"{len(found.files)} files checked, {failed} failed"

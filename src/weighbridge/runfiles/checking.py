@@ -1,0 +1,227 @@
+"""Run files against the cards that they are for, by the rules of weighbridge.toml.
+
+    [[check]]
+    files = ["configs/*.yaml"]      # below the folder of weighbridge.toml
+    gpu = "a100-80gb:8"             # and any other setting: headroom, ram, context...
+    fail_on = ["no"]                # of no, unknown (cannot say) and unread (nobody can read it)
+
+A file is checked by the first rule that it matches. What no rule matches is left alone.
+"""
+
+import fnmatch
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from weighbridge._version import __version__
+from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.records import dataclass, field
+from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.kinds import read, text_of
+from weighbridge.runfiles.weighing import Open, WeighedFile, weighed
+from weighbridge.wording import shown
+from weighbridge.workload import TABLES
+
+SCHEMA = "weighbridge.check/1"
+RULES = "weighbridge.toml"
+Result = Literal["yes", "no", "unknown", "unread"]
+FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
+MOST_FILES = 500
+CODES: Mapping[Result, int] = {"yes": 0, "no": 1, "unknown": 4, "unread": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRule:
+    """Patterns of files, and the settings with which those are weighed."""
+
+    files: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fail_on: tuple[str, ...] = ("no",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFile:
+    """A file with its answer, or with the reason why it could not be read."""
+
+    name: str
+    rule: CheckRule
+    found: WeighedFile | None = None
+    why: str = ""
+
+    @property
+    def result(self) -> Result:
+        """Tell what came of it: unread where nothing in it has a number."""
+        if self.found is None or not self.found.answered:
+            return "unread"
+        return self.found.fits
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether its rule lets it pass."""
+        return self.result in self.rule.fail_on
+
+    @property
+    def reason(self) -> str:
+        """Return what a person reads of it: the verdict's reason, or why there is none."""
+        for run in self.found.runs if self.found is not None else ():
+            verdict = run.report.verdict if run.report is not None else None
+            if verdict is not None and verdict.fits == self.result:
+                return verdict.reason
+            if run.report is None and self.result in ("unread", "unknown"):
+                return run.why
+        return self.why or "no card is named: gpu in the rule says it"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: the result, and the whole answer."""
+        return {
+            "file": self.name,
+            "result": self.result,
+            "failed": self.failed,
+            "reason": self.reason,
+            "answer": None if self.found is None else self.found.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCheck:
+    """The answer of `weighbridge check`."""
+
+    files: tuple[CheckedFile, ...]
+
+    @property
+    def code(self) -> int:
+        """Return the exit code: 0, or that of the first kind of failure."""
+        failed = {one.result for one in self.files if one.failed}
+        return next((CODES[each] for each in FAILS if each in failed), 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "failed": self.code != 0,
+            "files": [one.to_dict() for one in self.files],
+        }
+
+
+def rules_of(path: Path) -> tuple[CheckRule, ...]:
+    """Read the rules of a file. Raises UsageError for what is no rule."""
+    text, name = text_of(path, None)
+    (document,) = documents(text, "toml", name)
+    given = document.data.get("check")
+    if not isinstance(given, list) or not given:
+        raise BadFileError(f"{name} has no [[check]]: files = [...] and gpu = ...")
+    return tuple(_rule(each, f"{name}, check {at}") for at, each in enumerate(given, 1))
+
+
+def _rule(given: Any, where: str) -> CheckRule:
+    settings = dict(given) if isinstance(given, dict) else {}
+    files, fails = settings.pop("files", None), settings.pop("fail_on", ["no"])
+    if not _texts(files) or not files:
+        raise UsageError(f"{where}: files is a list of patterns, not {shown(files)}")
+    outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
+    if outside is not None:
+        raise UsageError(f"{where}: {shown(outside)} leads out of the folder of the rules")
+    if not _texts(fails) or not set(fails) <= set(FAILS):
+        raise UsageError(f"{where}: fail_on is of {', '.join(FAILS)}, not {shown(fails)}")
+    known = {"model", *TABLES["infer"], *TABLES["train"]}
+    strange = sorted(settings.keys() - known)
+    if strange:
+        raise UsageError(f"{where}: there is no setting {shown(strange[0])}")
+    return CheckRule(files=tuple(files), settings=settings, fail_on=tuple(fails))
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def checked(
+    rules: Sequence[CheckRule], folder: Path, names: Sequence[str], open_: Open
+) -> FileCheck:
+    """Weigh files by the first rule that each matches: those that are named, or all below a folder.
+    Raises UsageError where they are too many."""
+    pairs = list(_matched(rules, folder, names))
+    if len(pairs) > MOST_FILES:
+        raise UsageError(f"{len(pairs):,} files match, more than {MOST_FILES}: name fewer")
+    return FileCheck(files=tuple(_checked(folder, name, rule, open_) for name, rule in pairs))
+
+
+def _matched(
+    rules: Sequence[CheckRule], folder: Path, names: Sequence[str]
+) -> Iterator[tuple[str, CheckRule]]:
+    for name in _named(folder, names) if names else _below(folder, rules):
+        rule = next((one for one in rules if _matches(name, one.files)), None)
+        if rule is not None:
+            yield name, rule
+
+
+def _named(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """Yield the names of files as patterns have them: from the folder of the rules."""
+    for name in names:
+        yield Path(os.path.relpath(name, folder)).as_posix()
+
+
+def _below(folder: Path, rules: Sequence[CheckRule]) -> list[str]:
+    """Return the files that a pattern of a rule finds."""
+    found = (path for rule in rules for pattern in rule.files for path in folder.glob(pattern))
+    files = {path.relative_to(folder).as_posix() for path in found if path.is_file()}
+    return sorted(files)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(f"/{name}", f"*/{p}") for p in patterns)
+
+
+def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFile:
+    settings = dict(rule.settings)
+    model = settings.pop("model", None)
+    try:
+        text, _ = text_of(folder / name, None)
+        file = read(text, name)
+        known = {setting for run in file.runs for setting in TABLES[run.task]}
+        own = {setting: value for setting, value in settings.items() if setting in known}
+        return CheckedFile(name=name, rule=rule, found=weighed(file, open_, own, model))
+    except WeighbridgeError as error:
+        return CheckedFile(name=name, rule=rule, why=str(error))
+
+
+def sarif(check: FileCheck) -> dict[str, Any]:
+    """Return the answer as SARIF 2.1.0, which code hosts show beside the lines of a change."""
+    results = [result for one in check.files for result in _results(one)]
+    rules = sorted({result["ruleId"] for result in results})
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "weighbridge",
+                        "version": __version__,
+                        "rules": [{"id": rule} for rule in rules],
+                    }
+                },
+                "results": results,
+            }
+        ],
+    }
+
+
+def _results(one: CheckedFile) -> Iterator[dict[str, Any]]:
+    if one.result != "yes":
+        level = "error" if one.failed else "warning"
+        yield _result(one.name, f"fits-{one.result}", level, one.reason, 1)
+    for run in one.found.runs if one.found is not None else ():
+        for key in run.run.unread:
+            yield _result(one.name, "not-understood", "note", f"{key.key}: {key.why}", key.line)
+
+
+def _result(name: str, rule: str, level: str, text: str, line: int) -> dict[str, Any]:
+    place = {"artifactLocation": {"uri": name}, "region": {"startLine": max(line, 1)}}
+    return {
+        "ruleId": rule,
+        "level": level,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": place}],
+    }

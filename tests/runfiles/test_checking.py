@@ -1,0 +1,144 @@
+"""`weighbridge check`: the files of rules, what came of each, and what a change is told."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import weighbridge
+from weighbridge.cli import menu
+from weighbridge.errors import BadFileError, UsageError
+from weighbridge.runfiles.checking import rules_of
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """\
+base_model: qwen3-0.6b
+adapter: lora
+lora_r: 8
+sequence_len: 256
+micro_batch_size: 1
+gradient_checkpointing: true
+"""
+RULES = """\
+[[check]]
+files = ["big/*.yaml"]
+gpu_memory = "24GiB"
+
+[[check]]
+files = ["**/*.yaml"]
+gpu_memory = "1GiB"
+fail_on = ["no", "unread"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("big", "small"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.yaml").write_text(CONFIG)
+    (tmp_path / "small" / "other.yaml").write_text("a: 1\n")
+    (tmp_path / "weighbridge.toml").write_text(RULES)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_each_file_is_checked_by_the_first_rule_that_it_matches(folder):
+    found = weighbridge.check(folder / "weighbridge.toml")
+    results = {one.name: (one.result, one.failed) for one in found.files}
+    assert results == {
+        "big/run.yaml": ("yes", False),
+        "small/other.yaml": ("unread", True),
+        "small/run.yaml": ("no", True),
+    }
+    assert found.code == 1
+    only = weighbridge.check(folder / "weighbridge.toml", ["big/run.yaml", "README.md"])
+    assert [one.name for one in only.files] == ["big/run.yaml"]
+    assert only.code == 0
+    unread = weighbridge.check(folder / "weighbridge.toml", ["small/other.yaml"])
+    assert unread.code == 2
+
+
+@pytest.mark.slow
+def test_the_command_tells_people_tables_and_programs(folder, capsys):
+    assert menu.run(["check", "small/run.yaml"]) == 1
+    told = capsys.readouterr().out
+    assert "small/run.yaml: does not fit: needs about" in told
+    assert "1 files checked, 1 failed" in told
+    assert menu.run(["check", "big/run.yaml", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out == "**weighbridge**: 1 files checked, 0 failed\n"
+    assert menu.run(["check", "--format", "json"]) == 1
+    assert json.loads(capsys.readouterr().out)["failed"] is True
+    (folder / "small" / "run.yaml").write_text(CONFIG + "strange: 1\n")
+    assert menu.run(["check", "small/run.yaml", "--format", "sarif"]) == 1
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    told = {(r["ruleId"], r["level"], line(r)) for r in run["results"]}
+    assert told == {("fits-no", "error", 1), ("not-understood", "note", 7)}
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == {r[0] for r in told}
+
+
+def line(result):
+    return result["locations"][0]["physicalLocation"]["region"]["startLine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("a = 1", BadFileError, "has no"),
+        ("[[check]]\ngpu = '4090'", UsageError, "files is a list"),
+        ("[[check]]\nfiles = ['*']\nfail_on = ['never']", UsageError, "fail_on is of"),
+        ("[[check]]\nfiles = ['*']\nnonsense = 1", UsageError, "no setting 'nonsense'"),
+        ("[[check]]\nfiles = ['../*']", UsageError, "leads out"),
+        ("[[check]]\nfiles = ['/etc/*']", UsageError, "leads out"),
+        ("[[check", BadFileError, "no TOML"),
+    ],
+)
+def test_rules_that_are_none_are_one_line(tmp_path, text, error, says):
+    path = tmp_path / "weighbridge.toml"
+    path.write_text(text)
+    with pytest.raises(error, match=says):
+        rules_of(path)
+
+
+def test_without_rules_the_command_says_what_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert menu.run(["check"]) == 2
+    assert "[[check]] files = [...] gpu" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("files", "code"), [("big/run.yaml", 0), ("small/run.yaml", 1)])
+def test_the_steps_of_the_action_run(folder, files, code):
+    """The last step of action.yml, by bash, as a runner gives it its inputs."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    step = action["runs"]["steps"][-1]
+    summary, sarif = folder / "summary.md", folder / "out.sarif"
+    given = {"config": "weighbridge.toml", "files": files, "sarif": str(sarif)}
+    inputs = {
+        name: given[value.removeprefix("${{ inputs.").removesuffix(" }}")]
+        for name, value in step["env"].items()
+    }
+    shim = folder / "bin"
+    shim.mkdir()
+    (shim / "weighbridge").write_text(f'#!/bin/sh\nexec {sys.executable} -m weighbridge "$@"\n')
+    (shim / "weighbridge").chmod(0o755)
+    env = {
+        **os.environ,
+        **inputs,
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "PATH": f"{shim}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], env=env, cwd=folder, timeout=120)
+    assert done.returncode == code
+    assert summary.read_text().startswith("**weighbridge**: 1 files checked")
+    assert json.loads(sarif.read_text())["version"] == "2.1.0"
+
+
+def test_the_hook_names_the_command():
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert hook["entry"].split()[1] in menu.COMMANDS
