@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from weighbridge.errors import UsageError
-from weighbridge.training.tuners import near_root
+from weighbridge.training.tuners import divisor, near_root
 from weighbridge.workload.train import TUNERS
 
 EVERY = {"lora_targets": "all-linear"}
@@ -28,6 +28,12 @@ COUNTED = [
     ("lokr", EVERY, 1_343_488),
     ("vera", {}, 180_224),
     ("vera", EVERY, 1_433_600),
+    ("oft", {}, 4_063_232),
+    ("oft", EVERY, 19_300_352),
+    ("miss", {}, 10_485_760),
+    ("miss", EVERY, 88_080_384),
+    ("randlora", {}, 17_989_632),
+    ("randlora", EVERY, 86_704_128),
 ]
 
 
@@ -48,8 +54,18 @@ def test_factors_of_lokr_are_near_the_root(side, factors):
     assert near_root(side) == factors
 
 
+@pytest.mark.parametrize(
+    ("side", "near", "block"),
+    [(4096, 32, 32), (704, 24, 22), (704, 30, 32), (100, 3, 2), (8, 9, 8)],
+)
+def test_a_block_of_oft_divides_the_inputs(side, near, block):
+    """Take the nearest divisor, of two that are as near the smaller."""
+    assert divisor(side, near) == block
+
+
 REFUSED = [
-    ({"method": "loha", "quantization": "nf4"}, "--method loha on a base in nf4"),
+    ({"method": "randlora", "quantization": "nf4"}, "gives float32, which is not modelled"),
+    ({"method": "loha", "quantization": "nf4"}, "loha on a base in nf4: PEFT has no such layer"),
     ({"method": "ia3", "lora_r": 8}, "--lora-r: IA3 has no rank"),
     ({"method": "lokr", "lora_dropout": 0.1}, "--lora-dropout: LoKr has none"),
     ({"method": "vera", "framework": "torchtune"}, "torchtune has none of PEFT's methods"),

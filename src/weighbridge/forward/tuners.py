@@ -5,20 +5,24 @@
     loha      y = base(x) + x ((A B) * (C D) * scale)         a matrix as large as the weight
     lokr      y = base(x) + x (kron(V, W) * scale)            the same
     vera      y = base(x) + after * ((middle * (x A)) B)       A and B frozen, one pair for all
+    oft       y = base(x R)                                    R: blocks on a diagonal
+    miss      y = base(x) + s B                                s: sums of the input, B [r, out]
+    randlora  y = base(x) + ((x F) G) * scale                  F and G frozen, one of them scaled
 
-A matrix as large as the weight is made in every forward; the product with it keeps it for backward,
-where its gradient is as large. Under autocast the product keeps a copy in 16 bits.
+LoHa and LoKr make a matrix as large as the weight in every forward; the product with it keeps it
+for backward, where its gradient is as large. Under autocast it keeps a copy in 16 bits.
 
 Source: PEFT 0.21 tuners/adalora/layer.py (SVDLinear), adalora/bnb.py, ia3/layer.py (Linear),
-loha/layer.py (HadaWeight), lokr/layer.py (make_kron), vera/layer.py (Linear).
+loha/layer.py (HadaWeight), lokr/layer.py (make_kron), vera/layer.py (Linear), oft/layer.py
+(OFTRotationModule), miss/layer.py (MissLinear), randlora/layer.py (UniqueBaseGrad).
 """
 
 from typing import Any
 
 from weighbridge.dtypes import FLOAT32
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.forward.modules import Wrap
-from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.matrix import linear, matmul
 from weighbridge.forward.ops.packed import Linear4, Linear8
 from weighbridge.forward.ops.pointwise import (
     add,
@@ -29,9 +33,10 @@ from weighbridge.forward.ops.pointwise import (
     mul,
     scale,
     shift,
+    sub,
     wider,
 )
-from weighbridge.forward.ops.shaping import copied, shaped
+from weighbridge.forward.ops.shaping import copied, shaped, turned
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
 
 
@@ -244,3 +249,155 @@ class Vera:
         del low
         result = cast(m, result, given)
         return cast(m, result, dtype)
+
+
+class Miss:
+    """Stands in for the linear `base`; `block` [r, out] multiplies what the input's r-th numbers
+    sum up to."""
+
+    __slots__ = ("base", "block", "p")
+
+    def __init__(self, base: Wrap, block: LeafTensor, rate: float) -> None:
+        self.base = base
+        self.block = block
+        self.p = rate
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        result = self.base(m, x)
+        if isinstance(self.base, Linear4):
+            result = copied(m, result)
+        rank, inside = self.block.shape[0], x.shape[-1]
+        wide = -(-inside // rank) * rank
+        if wide != inside:
+            x = remade(m, x, m.new((*x.shape[:-1], wide), x.dtype))
+        x = cast(m, x, self.block.dtype)  # a variable, which lives to the end
+        low = _summed_groups(m, dropout(m, x, self.p), rank)
+        low = linear(m, low, self.block)
+        result = add(m, result, low)
+        del low
+        return cast(m, result, dtype)
+
+
+def _summed_groups(m: Machine, x: Tensor, rank: int) -> Tensor:
+    """x [..., n * rank] summed over n; in backward a view with it repeated."""
+    dtype = x.dtype if m.autocast is None else FLOAT32
+    out = m.new((*x.shape[:-1], rank), dtype)
+    whole, source = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [Computed(whole, source, g.storage) if g.dtype == source else m.new(whole, source)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+class RandLora:
+    """Stands in for the linear `base`. Scaled bases are made of the frozen ones in every forward;
+    the smaller side's is as large as all bases of that side together."""
+
+    __slots__ = ("base", "gamma", "inside", "lambdas", "outside", "p", "shared")
+
+    def __init__(
+        self,
+        base: Wrap,
+        shared: SharedMatrices,
+        trained: tuple[LeafTensor, LeafTensor],
+        sides: tuple[int, int],
+        rate: float,
+    ) -> None:
+        self.base = base
+        self.shared = shared
+        self.lambdas, self.gamma = trained
+        self.inside, self.outside = sides
+        self.p = rate
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        result = self.base(m, x)
+        if isinstance(self.base, Linear4):
+            result = copied(m, result)
+        scaled, flat = self._bases(m)
+        first, second = (scaled, flat) if self.inside <= self.outside else (flat, scaled)
+        x = cast(m, x, FLOAT32)  # a variable, which lives to the end
+        low = linear(m, dropout(m, x, self.p), first)
+        low = linear(m, low, second)
+        low = scale(m, low)
+        result = add(m, result, low)
+        del low
+        return cast(m, result, dtype)
+
+    def _bases(self, m: Machine) -> tuple[Tensor, Tensor]:
+        """The smaller, scaled by what is trained, and the larger, of which a view is cut."""
+        least, most = sorted((self.inside, self.outside))
+        rank, count = self.lambdas.shape
+        shape = (rank * count, least)
+        with m.no_grad():
+            product = m.new((rank, count, least), FLOAT32)
+            scaled = m.new((rank, count, least), FLOAT32)
+            del product
+        forms = [(t.shape, t.dtype) for t in (self.lambdas, self.gamma)]
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            return [m.new(*form) for form in forms]
+
+        scaled = Computed(shape, FLOAT32, scaled.storage)
+        record(m, back, [self.lambdas, self.gamma], [self.lambdas, self.gamma], scaled)
+        whole = self.shared.b
+        return scaled, Computed((most, rank * count), FLOAT32, whole.storage)
+
+
+class Rotated:
+    """OFT: stands in for the linear `base`; what it reads is turned by blocks [n, b, b], which are
+    made of `vectors` in every forward. `numbers` are the places of these in a block."""
+
+    __slots__ = ("base", "block", "numbers", "vectors")
+
+    def __init__(
+        self, base: Wrap, vectors: LeafTensor, block: int, numbers: tuple[Tensor, ...]
+    ) -> None:
+        self.base = base
+        self.vectors = vectors
+        self.block = block
+        self.numbers = numbers
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        x = cast(m, x, self.vectors.dtype)
+        x = self._rotated(m, x)
+        narrow = cast(m, x, dtype)
+        return cast(m, self.base(m, narrow), dtype)
+
+    def _rotated(self, m: Machine, x: Tensor) -> Tensor:
+        """einsum("...rk,rkc->...rc"): a product for each block, then a copy in the usual order."""
+        low = matmul(m, turned(m, x), self._rotation(m), x.shape[-1])
+        out = copied(m, low)
+        return cast(m, out, x.dtype)
+
+    def _rotation(self, m: Machine) -> Tensor:
+        """Cayley-Neumann: 1 + 2 Q + 2 Q^2 + 2 Q^3 + Q^4 of a skew-symmetric Q."""
+        dtype, shape = self.vectors.dtype, (self.vectors.shape[0], self.block, self.block)
+        above = _placed(m, m.new(shape, dtype), self.vectors)
+        skew = sub(m, above, above)
+        del above
+        m.hidden(dtype.size(self.block**2))
+        out = m.new(shape, dtype)
+        square = matmul(m, skew, skew, self.block)
+        cube = matmul(m, square, skew, self.block)
+        fourth = matmul(m, cube, skew, self.block)
+        for term in (skew, square, cube, fourth):
+            out = add_(m, out, term)
+        return out
+
+
+def _placed(m: Machine, whole: Tensor, vectors: Tensor) -> Tensor:
+    """whole[:, rows, columns] = vectors, in place; what is asked for in backward is a gather."""
+    out = Computed(whole.shape, whole.dtype, whole.storage)
+    shape, dtype = vectors.shape, vectors.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, back, [vectors], [], out)
+    return out

@@ -98,6 +98,7 @@ def _tune(
         shared = tuner.shared(m, sides, with_.r) if tuner.shared else None
     for name, (inside, outside) in zip(paths, sides, strict=True):
         before = Adapted(
+            m=m,
             make=make,
             name=name,
             base=wraps.get(name) or Plain(params[f"{name}.weight"], params.get(f"{name}.bias")),

@@ -8,6 +8,9 @@ A linear has i inputs and o outputs, r is --lora-r.
     loha       2 r (i + o)                                                8
     lokr       o1 i1 + r (o2 + i2), o = o1 o2 and i = i1 i2 near roots    8
     vera       o + r                                                      256
+    oft        (i / b) b (b - 1) / 2, b the divisor of i nearest to r     32
+    miss       r o                                                        64
+    randlora   n (r + least), least of i and o, n = least / r, up         32
 
 The rank of an adapter of AdaLoRA is a parameter. It is frozen, until PEFT moves it to a base
 that is packed or in 16 bits, which makes one of it that is trained.
@@ -20,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isqrt
 
 from weighbridge.components.weights import BITSANDBYTES
-from weighbridge.dtypes import FLOAT32
+from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward import tuners
 from weighbridge.forward.machine import Machine
@@ -30,6 +33,7 @@ from weighbridge.quantization.scheme import Scheme
 from weighbridge.records import NamedTuple
 from weighbridge.training.frameworks import Framework
 from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.units import ceil_div
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS as TITLES
 
@@ -41,6 +45,7 @@ class Adapted(NamedTuple):
     where the linear ends a feed-forward; `cast` where the base is packed, or in 16 bits: PEFT
     moves what it made to where the base is, and gives it its dtype."""
 
+    m: Machine
     make: Maker
     name: str
     base: Wrap
@@ -103,6 +108,37 @@ def _vera(site: Adapted) -> Wrapped:
     )
 
 
+def _miss(site: Adapted) -> Wrapped:
+    block = site.parameter("miss_block", site.r, site.outside)
+    return tuners.Miss(site.base, block, site.rate), (block,)
+
+
+def _randlora(site: Adapted) -> Wrapped:
+    assert site.shared is not None
+    least = min(site.inside, site.outside)
+    count = ceil_div(least, site.r)
+    lambdas = site.parameter("randlora_lambda", site.r, count)
+    gamma = site.parameter("randlora_gamma", count, least)
+    sides, trained = (site.inside, site.outside), (lambdas, gamma)
+    return tuners.RandLora(site.base, site.shared, trained, sides, site.rate), trained
+
+
+def _oft(site: Adapted) -> Wrapped:
+    block = divisor(site.inside, site.r)
+    vectors = site.parameter("oft_R", site.inside // block, block * (block - 1) // 2)
+    with site.m.making("buffers"):
+        numbers = tuple(site.m.new((vectors.shape[1],), INT64) for _ in ("rows", "columns"))
+    return tuners.Rotated(site.base, vectors, block, numbers), (vectors,)
+
+
+def divisor(side: int, near: int) -> int:
+    """Return what divides `side` and is nearest to `near`, the smaller of two as near."""
+    if near >= side:
+        return side
+    away = (n for step in range(near) for n in (near - step, near + step))
+    return next(n for n in away if side % n == 0)
+
+
 def near_root(side: int) -> tuple[int, int]:
     """Return the two factors of `side` whose sum is least, the smaller first (factorization)."""
     return next((n, side // n) for n in range(isqrt(side), 0, -1) if side % n == 0)
@@ -117,6 +153,16 @@ def _projections(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tun
     return tuners.SharedMatrices(m.new((rank, inside), FLOAT32), m.new((outside, rank), FLOAT32))
 
 
+def _bases(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.SharedMatrices:
+    """RandLoRA's frozen bases: one of the smaller side, all of the larger."""
+    inside, outside = (max(side) for side in zip(*sides, strict=True))
+    least, most = sorted((inside, outside))
+    count = ceil_div(least, rank)
+    return tuners.SharedMatrices(
+        m.new((rank, least), FLOAT32), m.new((most, rank * count), FLOAT32)
+    )
+
+
 class Tuner(NamedTuple):
     """`r` is the method's own rank, 0 where it has none; `targets` by model type, where PEFT's
     choice is another than LoRA's."""
@@ -124,6 +170,7 @@ class Tuner(NamedTuple):
     wrap: Callable[[Adapted], Wrapped]
     r: int = 8
     packed: bool = False
+    unpacked: str = "PEFT has no such layer"  # why not
     drops: bool = False  # whether it has a dropout before the adapter
     shared: Shared | None = None
     targets: Mapping[str, tuple[str, ...]] = {}
@@ -161,11 +208,15 @@ IA3: Mapping[str, tuple[str, ...]] = {
 }
 PHI = {"phi": ("q_proj", "v_proj")}
 
+FLOATS = "PEFT's layer there gives float32, which is not modelled"
 TUNERS: Mapping[str, Tuner] = {
     "adalora": Tuner(_adalora, 12, packed=True, drops=True, targets=ADALORA),
     "ia3": Tuner(_ia3, 0, packed=True, targets=IA3),
     "loha": Tuner(_loha),
     "lokr": Tuner(_lokr),
+    "oft": Tuner(_oft, 32, packed=True),
+    "miss": Tuner(_miss, 64, packed=True, drops=True),
+    "randlora": Tuner(_randlora, 32, unpacked=FLOATS, drops=True, shared=_bases),
     "vera": Tuner(_vera, 256, packed=True, drops=True, shared=_projections, targets=PHI),
 }
 
@@ -195,9 +246,10 @@ def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding
             "nearest is --method lora"
         )
     if form is not None and not (tuner.packed and form.name.startswith(BITSANDBYTES)):
+        known = form.name.startswith(BITSANDBYTES)
+        why = tuner.unpacked if known else "its layers there are not modelled"
         raise UsageError(
-            f"--method {w.method} on a base in {form.name}: PEFT has no such layer that is "
-            "known to us; nearest is --method lora"
+            f"--method {w.method} on a base in {form.name}: {why}; nearest is --method lora"
         )
     if w.lora_r and not tuner.r:
         raise UsageError(f"--lora-r: {title} has no rank; leave it out")

@@ -28,6 +28,9 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "loha": "LoHa",
     "lokr": "LoKr",
     "vera": "VeRA",
+    "oft": "OFT",
+    "miss": "MiSS",
+    "randlora": "RandLoRA",
 }
 
 
@@ -285,10 +288,12 @@ class AdapterSettings(Settings):
         1,
         1 << 16,
         label="LoRA rank",
-        help="Rank. Default: 8, or what PEFT's method has: 12 of adalora, 256 of vera.",
+        help="Rank. Default: 8, or what PEFT's method has: 12 of adalora, 256 of vera, "
+        "64 of miss, 32 of randlora; of oft the size of a block (32).",
         default=8,
         label_zh="LoRA 秩",
-        zh="秩。默认 8，或 PEFT 该方法的默认值：adalora 12，vera 256。",
+        zh="秩。默认 8，或 PEFT 该方法的默认值：adalora 12，vera 256，miss 64，randlora 32；"
+        "oft 是块的大小(32)。",
         slider=(1, 1 << 10),
     )
     lora_alpha: Int = whole(

@@ -49,7 +49,17 @@ OF_WEIGHTS = ("dropout_rate", "attn_pdrop", "attention_dropout", "attention_prob
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 CHILD = re.compile(r"[^.]+(\.\d+)?")  # T5 and others have numbered branches
 WEIGHT, BIAS = ".weight", ".bias"
-OF_ADAPTERS = (".lora_", ".ia3_", ".hada_", ".lokr_", ".vera_", "original ")
+OF_ADAPTERS = (
+    ".lora_",
+    ".ia3_",
+    ".hada_",
+    ".lokr_",
+    ".vera_",
+    ".oft_",
+    ".miss_",
+    ".randlora_",
+    "original ",
+)
 
 Branches = dict[str, list[str]]  # by child of the layer: names of its parameters, below the layer
 Mixes = tuple[AttentionHeads, Tensor | None]  # with the mask
