@@ -37,6 +37,7 @@ HOMES = (
     "training.litgpt",
     "training.trl",
     "training.launch",
+    "training.script",
     "serving.compose",
     "serving.kubernetes",
     "serving.llama_swap",

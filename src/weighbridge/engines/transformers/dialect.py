@@ -33,12 +33,12 @@ PLAIN = {  # keywords that weigh nothing, or are what a line is about
 
 def read(text: str) -> Launch:
     """The launch of a line of Python. Raises UsageError."""
-    calls = [node for node in ast.walk(_with_literals(_tree(text))) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(with_literals(_tree(text))) if isinstance(node, ast.Call)]
     inner = {id(kw.value) for call in calls for kw in call.keywords if kw.arg in HELD}
     loads = [
         c
         for c in calls
-        if _name(c) == LOADS and id(c) not in inner and not _class(c).endswith(BESIDE)
+        if called(c) == LOADS and id(c) not in inner and not class_of(c).endswith(BESIDE)
     ]
     if len(loads) != 1 or not loads[0].args:
         raise UsageError(f"the line loads {len(loads)} models by {LOADS}; give one, with its name")
@@ -46,20 +46,20 @@ def read(text: str) -> Launch:
     settings: dict[str, Value] = {}
     warnings: list[str] = []
     model = _text(load.args[0], "the model")
-    words = [w for c in (load, *(c for c in calls if _name(c) == ASKS)) for w in c.keywords]
+    words = [w for c in (load, *(c for c in calls if called(c) == ASKS)) for w in c.keywords]
     for word in sorted(words, key=lambda w: w.arg != KEEPS):  # a kind of cache says more
         _take(word, settings, warnings)
     off = {name for c in calls if (name := _switched_off(c))}
     for kernel, names in OFF.items():
         if off == set(names):
             settings["attention"] = kernel
-    if _class(load) == "AutoModel":
+    if class_of(load) == "AutoModel":
         settings["base_model"] = True
     file = settings.pop("gguf_file", None)
     revision = settings.pop("revision", None)
     return Launch(
         engine=ENGINE.name,
-        program=f"{_class(load)}.{LOADS}",
+        program=f"{class_of(load)}.{LOADS}",
         model=f"{model}/{file}" if file else model,
         revision=None if revision is None else str(revision),
         settings=settings,
@@ -76,7 +76,7 @@ def _tree(text: str) -> ast.AST:
         raise UsageError(f"the line is not Python: {str(error)[:80]}") from None
 
 
-def _with_literals(tree: ast.AST) -> ast.AST:
+def with_literals(tree: ast.AST) -> ast.AST:
     """Put the literal in place of each name that is given it, and nothing else."""
     known = _literals(tree)
 
@@ -105,33 +105,33 @@ def _literals(tree: ast.AST) -> dict[str, ast.Constant]:
     }
 
 
-def _name(call: ast.Call) -> str:
+def called(call: ast.Call) -> str:
     """The last name of what is called: torch.backends.cuda.enable_flash_sdp -> enable_flash_sdp."""
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def _class(load: ast.Call) -> str:
+def class_of(load: ast.Call) -> str:
     owner = load.func.value if isinstance(load.func, ast.Attribute) else None
     return owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
 
 
 def _switched_off(call: ast.Call) -> str:
     """Return the kernel that a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
-    match = re.fullmatch(r"enable_(\w+)_sdp", _name(call))
+    match = re.fullmatch(r"enable_(\w+)_sdp", called(call))
     off = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
     return match[1] if match and off else ""
 
 
 def _text(node: ast.AST, what: str) -> str:
-    value = _value(node)
+    value = value_of(node)
     if not isinstance(value, str) or not value:
         raise UsageError(f"{what} is not written in the line; put its name there, in quotes")
     return value
 
 
-def _value(node: ast.AST) -> Any:
+def value_of(node: ast.AST) -> Any:
     """A literal, or the last name of torch.bfloat16; None for what else there is."""
     if isinstance(node, ast.Attribute):
         return node.attr
@@ -145,7 +145,7 @@ def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) ->
     if word.arg is None or word.arg in PLAIN:  # **inputs
         return
     reader = WORDS.get(word.arg)
-    if _value(word.value) in DEFAULTS:
+    if value_of(word.value) in DEFAULTS:
         return
     if reader is None:
         warnings.append(f"{word.arg!r:.80} is no keyword that we know; it is left out")
@@ -161,7 +161,7 @@ Read = Callable[[ast.AST], Iterator[tuple[str, Value]]]
 
 def _plain(name: str) -> Read:
     def read_plain(node: ast.AST) -> Iterator[tuple[str, Value]]:
-        value = _value(node)
+        value = value_of(node)
         if isinstance(value, str | int | float):
             yield name, value
 
@@ -169,7 +169,7 @@ def _plain(name: str) -> Read:
 
 
 def _dtype(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    value = _value(node)
+    value = value_of(node)
     if value == "auto":
         yield "dtype", ""
     elif isinstance(value, str):
@@ -178,14 +178,14 @@ def _dtype(node: ast.AST) -> Iterator[tuple[str, Value]]:
 
 def _device_map(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """Names of devices; a mapping deals modules out by hand."""
-    value = _value(node)
+    value = value_of(node)
     if isinstance(value, str):
         yield "device_map", value
 
 
 def _attention(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """sdpa is the default where a class has it, and names no kernel."""
-    value = _value(node)
+    value = value_of(node)
     for ours, theirs in IMPLEMENTATIONS.items():
         if value == theirs:
             yield "attention", ours
@@ -196,15 +196,15 @@ def _config(node: ast.AST) -> Iterator[tuple[str, Value]]:
         return
     inner = next((a for a in node.args if isinstance(a, ast.Call)), None)
     words = [*node.keywords, *(inner.keywords if inner is not None else ())]
-    arguments = {word.arg: _value(word.value) for word in words if word.arg}
-    scheme = named(_name(node), arguments, "" if inner is None else _name(inner))
+    arguments = {word.arg: value_of(word.value) for word in words if word.arg}
+    scheme = named(called(node), arguments, "" if inner is None else called(inner))
     if scheme is not None:
         yield "quantization", scheme
 
 
 def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """quantized: by quanto, unless its config names another backend."""
-    value = _value(node)
+    value = value_of(node)
     if value == "quantized":
         yield "cache_implementation", "quanto"
     elif isinstance(value, str):
@@ -213,12 +213,12 @@ def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
 
 def _use_cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """Yield the plain cache, which some classes keep only where it is asked for."""
-    if _value(node) is True:
+    if value_of(node) is True:
         yield "cache_implementation", "dynamic"
 
 
 def _backend(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    value = _value(node)
+    value = value_of(node)
     for ours, (backend, bits) in CACHES.items():
         arguments = value if isinstance(value, Mapping) else {}
         if (arguments.get("backend"), arguments.get("nbits", bits)) == (backend, bits):
@@ -226,7 +226,7 @@ def _backend(node: ast.AST) -> Iterator[tuple[str, Value]]:
 
 
 def _draft(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    if isinstance(node, ast.Call) and _name(node) == LOADS and node.args:
+    if isinstance(node, ast.Call) and called(node) == LOADS and node.args:
         yield "draft_model", _text(node.args[0], "the draft model")
 
 

@@ -37,7 +37,7 @@ pad_token preprocessing_num_workers prompt_template splits system_prompt trackio
 use_slow_tokenizer wandb_* eval_packing lora_fan_in_fan_out model_init_kwargs
 dataset load_from_cache_file rpo_alpha split_dataset_ratio data_path image_folder video_folder
 mm_* pretrain_mm_mlp_adapter image_aspect_ratio image_grid_pinpoints group_by_modality_length
-lazy_preprocess version task_name clean_best_model
+lazy_preprocess version task_name clean_best_model embedding_learning_rate
 [memory]
 cp_size                       ranks share a sequence
 lora_target_parameters        parameters of experts are adapted by their names
@@ -132,6 +132,7 @@ def _refused(keys: KeyReading) -> str:
 
 
 def _length(keys: KeyReading, framework: str) -> None:
+    keys.used.update(LENGTHS)
     for name in LENGTHS:
         if keys.take(name, "seq_len") is not None:
             return

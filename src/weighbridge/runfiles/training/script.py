@@ -1,0 +1,177 @@
+"""A Python script that trains: what its calls say, read from the syntax tree and never run.
+
+    model, tokenizer = FastLanguageModel.from_pretrained("org/name", load_in_4bit=True)
+    model = FastLanguageModel.get_peft_model(model, r=16, ...)
+    SFTTrainer(model=model, args=SFTConfig(per_device_train_batch_size=2, ...))
+
+A name that is given one literal stands for it; what is computed is a variable, and told.
+
+Sources: unsloth @ 015bdef0 models/loader.py (max_seq_length 2048, load_in_4bit, checkpointing
+"unsloth"); transformers 5.2 and trl @ f2cd5771 as in arguments.py and trl.py.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.engines.transformers.dialect import (
+    BESIDE,
+    LOADS,
+    called,
+    class_of,
+    value_of,
+    with_literals,
+)
+from weighbridge.records import replace
+from weighbridge.runfiles.document import Document, Path, Place
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.training import trl
+
+KIND = Kind(
+    name="training-script",
+    title="training script",
+    syntaxes=("python",),
+    source="https://github.com/unslothai/unsloth @ 015bdef0",
+)
+CONFIGS = ("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments")
+ADAPTERS = ("LoraConfig", "get_peft_model")
+TRAINERS = ("SFTTrainer", "UnslothTrainer")
+PACKING = ("BitsAndBytesConfig",)
+# Calls that make a model again from what was trained, and packages that only hold one
+AGAIN = ("PeftModel", "AutoPeftModelForCausalLM")
+FAST = "Fast"  # FastLanguageModel, FastModel, FastVisionModel of unsloth
+NAMES: Mapping[str, str] = {
+    "model_name": "model_name_or_path",
+    "pretrained_model_name_or_path": "model_name_or_path",
+    "r": "lora_r",
+    "target_modules": "lora_target_modules",
+    "modules_to_save": "lora_modules_to_save",
+    "bnb_4bit_use_double_quant": "use_bnb_nested_quant",
+}
+TAKEN = (
+    *("model_name_or_path", "load_in_4bit", "load_in_8bit", "max_seq_length", "dtype"),
+    *("torch_dtype", "attn_implementation", "lora_r", "lora_target_modules", "lora_alpha"),
+    *("lora_dropout", "use_rslora", "use_dora", "lora_modules_to_save", "full_finetuning"),
+    *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing"),
+)
+CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
+COMPUTED = "$computed"
+UNREAD = "it is read from the script's calls; what they compute is not followed"
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a script trains: a model is loaded, and arguments or adapters are made."""
+    names = {called(call) for call in _calls(document.data)}
+    trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
+    return LOADS in names and (trains or any(_of_rl(name) for name in names))
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a script starts: its first of each call counts."""
+    calls = sorted(_calls(with_literals(ast.parse(document.text))), key=lambda call: call.lineno)
+    load = next((call for call in calls if _is_load(call)), None)
+    data: dict[str, Any] = {}
+    places: dict[Path, Place] = {}
+    for call in filter(None, (load, *_first(calls))):
+        _take(call, data, places, document.text, whole=called(call) in CONFIGS)
+    fast = load is not None and class_of(load).startswith(FAST)
+    other = next((called(call) for call in calls if _of_rl(called(call))), "")
+    adapted = any(called(call) in ADAPTERS for call in calls)
+    _halves(data)
+    extra = _fast(data, adapted=adapted) if fast else {}
+    if adapted and not data.pop("full_finetuning", False):
+        data["use_peft"] = True
+    given = replace(document, data=data, places=places)
+    trained = any(called(call) in TRAINERS for call in calls)
+    framework = "unsloth" if fast else "trl" if trained else "trainer"
+    run = trl.of_arguments(given, framework, None, UNREAD)
+    packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
+    settings = {name: value for name, value in run.settings.items() if name != packed} | extra
+    yield replace(
+        run,
+        settings=settings,
+        defaults=tuple(one for one in run.defaults if one[0] not in extra),
+        understood=tuple(one for one in run.understood if one.line),
+        refused=f"{other} is not answered yet" if other else run.refused,
+    )
+
+
+def _calls(tree: Any) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _of_rl(name: str) -> bool:
+    """Tell whether a call makes the trainer of another step: GRPOTrainer, DPOConfig."""
+    plain = name.removesuffix("Trainer").removesuffix("Config")
+    return plain != name and plain in ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
+
+
+def _is_load(call: ast.Call) -> bool:
+    owner = class_of(call)
+    return called(call) == LOADS and not owner.endswith(BESIDE) and owner not in AGAIN
+
+
+def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
+    """Yield the first call of each group: packing, adapters, the trainer and its arguments."""
+    for names in (PACKING, ADAPTERS, TRAINERS, CONFIGS):
+        found = next((c for c in calls if called(c) in names and (c.keywords or c.args)), None)
+        if found is not None:
+            yield found
+
+
+def _take(
+    call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str, *, whole: bool
+) -> None:
+    """Take the keywords of a call; `whole`: all of them, where others hold data and objects."""
+    given = [(word.arg, word.value) for word in call.keywords if word.arg]
+    if called(call) == LOADS and call.args:
+        given.insert(0, ("model_name_or_path", call.args[0]))
+    for word, node in given:
+        name = NAMES.get(word, word)
+        if not whole and name not in TAKEN:
+            continue
+        value = value_of(node)
+        literal = isinstance(node, ast.Constant | ast.List | ast.Tuple | ast.Dict | ast.Attribute)
+        data[name] = value if literal or value is not None else COMPUTED
+        if isinstance(value, tuple):
+            data[name] = list(value)
+        places[(name,)] = _place(node, text)
+
+
+def _place(node: Any, text: str) -> Place:
+    """Return where a node stands in the text; its columns count bytes."""
+    lines = text.split("\n")
+
+    def at(line: int, column: int) -> int:
+        before = sum(len(each) + 1 for each in lines[: line - 1])
+        return before + len(lines[line - 1].encode()[:column].decode(errors="ignore"))
+
+    if not isinstance(node, ast.Constant):
+        return Place(node.lineno)
+    return Place(
+        node.lineno,
+        at(node.lineno, node.col_offset),
+        at(node.end_lineno or 1, node.end_col_offset or 0),
+    )
+
+
+def _halves(data: dict[str, Any]) -> None:
+    """Take bfloat16 where a script asks the device for it: bf16=is_bfloat16_supported()."""
+    if COMPUTED in (data.get("bf16"), data.get("fp16")):
+        data["bf16"] = True
+        data.pop("fp16", None)
+    if data.get("dtype") == COMPUTED:
+        del data["dtype"]
+
+
+def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
+    """Return what unsloth decides by itself; its own defaults are put where nothing is said."""
+    asked = str(data.pop("use_gradient_checkpointing", "unsloth"))
+    if adapted:
+        data.setdefault("load_in_4bit", True)
+    if "max_length" not in data:
+        data.setdefault("max_seq_length", 2048)
+    if data.get("fp16") is not True:
+        data["bf16"] = True
+    return {"checkpointing": CHECKPOINTS.get(asked, "offload")}

@@ -1,0 +1,74 @@
+"""Python scripts that train: what their calls say, and that nothing of them is run."""
+
+from weighbridge.runfiles import read
+
+PEFT = """
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+name = "org/name"
+packing = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=True)
+tokenizer = AutoTokenizer.from_pretrained(name)
+model = AutoModelForCausalLM.from_pretrained(name, quantization_config=packing)
+config = LoraConfig(r=16, target_modules=["q_proj"])
+args = SFTConfig(per_device_train_batch_size=4, max_length=512, bf16=True)
+SFTTrainer(model=model, args=args, peft_config=config)
+"""
+FAST = """
+model, tokenizer = FastLanguageModel.from_pretrained("org/name"{load})
+model = FastLanguageModel.get_peft_model(model, r=16{more})
+SFTTrainer(model=model, args=SFTConfig(per_device_train_batch_size=2, bf16=supported()))
+"""
+
+
+def run(text: str):
+    return read(text, "train.py").runs[0]
+
+
+def fast(load: str = "", more: str = "") -> dict:
+    return dict(run(FAST.format(load=load, more=more)).settings)
+
+
+def test_calls_say_the_run_and_a_name_is_the_literal_that_it_is_given():
+    found = run(PEFT)
+    assert found.model == "org/name"
+    settings = found.settings
+    assert (settings["method"], settings["quantization"]) == ("qlora", "nf4-dq")
+    assert (settings["lora_r"], settings["lora_targets"]) == (16, ["q_proj"])
+    assert (settings["batch_size"], settings["seq_len"]) == (4, 512)
+    assert (settings["framework"], settings["precision"]) == ("trl", "bf16-mixed")
+
+
+def test_what_was_understood_stands_in_the_text():
+    for one in run(PEFT).understood:
+        if one.end:
+            assert str(one.value) in PEFT[one.start : one.end]
+            assert one.line == PEFT.count("\n", 0, one.start) + 1
+
+
+def test_unsloth_has_its_own_defaults():
+    settings = fast()
+    assert (settings["framework"], settings["method"]) == ("unsloth", "qlora")
+    assert (settings["seq_len"], settings["checkpointing"]) == (2048, "offload")
+    assert settings["precision"] == "bf16-mixed"
+    assert fast(load=", load_in_4bit=False")["method"] == "lora"
+    assert fast(more=", use_gradient_checkpointing=True")["checkpointing"] == "full"
+    assert fast(more=", use_gradient_checkpointing=False")["checkpointing"] == "none"
+    assert fast(load=", full_finetuning=True")["method"] == "full"
+
+
+def test_what_a_script_computes_is_told_and_not_followed():
+    found = run(PEFT.replace("r=16", "r=rank()"))
+    assert [one.key for one in found.unread] == ["lora_r"]
+    assert run(PEFT.replace('name = "org/name"', "name = pick()")).model == ""
+
+
+def test_the_first_load_counts_and_not_that_of_what_was_trained():
+    again = 'model = FastLanguageModel.from_pretrained("lora_model")\n'
+    assert run(FAST.format(load="", more="") + again).model == "org/name"
+
+
+def test_another_step_is_refused_by_name():
+    assert "GRPOTrainer" in run(PEFT.replace("SFTTrainer", "GRPOTrainer")).refused
+
+
+def test_nothing_is_run():
+    assert run(PEFT + "\nraise SystemExit(1)\nopen('/nowhere/at/all')\n").model == "org/name"
