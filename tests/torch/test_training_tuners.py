@@ -30,6 +30,7 @@ CONFIGS = {  # the class of each method's config, and what it is told beside tar
     "miss": ("MissConfig", {}),
     "randlora": ("RandLoraConfig", {}),
 }
+NO_CONV1D = ("loha", "lokr", "oft", "miss")
 OURS = {"vera": {"lora_r": 64}}
 
 
@@ -38,8 +39,8 @@ def config(method, **more):
     return getattr(peft, cls)(**own, **more)
 
 
-def adapted(method, targets=ALL, form=None):
-    last = {"feedforward_modules": ["down_proj"]} if method == "ia3" else {}
+def adapted(method, targets=ALL, form=None, ends="down_proj"):
+    last = {"feedforward_modules": [ends]} if method == "ia3" else {}
 
     def prepare(model):
         model = model.to(torch.bfloat16)
@@ -83,6 +84,22 @@ def test_a_step_takes_what_ours_takes(method, way):
     )
 
 
+OTHERS = {"gpt2": ("c_attn", "mlp.c_proj"), "qwen3": ("q_proj", "v_proj", "down_proj")}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("method", CONFIGS)
+def test_a_step_of_other_classes(method, kind):
+    """GPT-2's linears have biases, and lie the other way round."""
+    if kind == "gpt2" and method in NO_CONV1D:
+        pytest.skip("PEFT has none for Conv1D")
+    given, names = dict(MODELS)[kind], OTHERS[kind]
+    way = {"precision": "bf16-mixed"}
+    seen = real(kind, given, prepare=adapted(method, names, ends=names[-1]), **way)
+    mine = ours(kind, given, method=method, lora_targets=names, **OURS.get(method, {}), **way)
+    assert differences(seen, mine, small=SMALL) == []
+
+
 WIDER = {**LLAMA, "hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8}
 FEW = ("q_proj", "v_proj", "down_proj")
 CLOSE = {"nf4": 0.02, "bnb-int8": 0.08}  # as of LoRA: test_training_packed.py
@@ -124,7 +141,6 @@ def counted(method, kind, given, targets):
     return sum(n for name, n in shapes.items() if "ranknum" not in name)
 
 
-NO_CONV1D = ("loha", "lokr", "oft", "miss")
 USUAL = [(kind, given) for kind, given in MODELS if kind in ("llama", "qwen3", "gpt2", "opt")]
 
 

@@ -80,6 +80,12 @@ def test_what_has_no_layer_or_no_rule_is_refused_in_a_line(asked, line):
         weighbridge.train("llama-3.2-1b", seq_len=64, **asked)
 
 
+@pytest.mark.parametrize("method", ["loha", "lokr", "oft", "miss"])
+def test_a_conv1d_is_refused_where_peft_has_no_layer_for_it(method):
+    with pytest.raises(UsageError, match="c_attn is a Conv1D, for which PEFT has no such layer"):
+        weighbridge.train("gpt2", seq_len=64, method=method)
+
+
 def test_ia3_needs_to_know_what_ends_a_feed_forward():
     with pytest.raises(UsageError, match="PEFT knows no feed-forward of phi3"):
         weighbridge.train("phi-3-mini-4k", seq_len=64, method="ia3")

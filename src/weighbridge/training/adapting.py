@@ -93,6 +93,12 @@ def _tune(
         )
     paths = matched(specs, with_.targets, with_.modules_to_save)
     tuner = TUNERS[with_.tuner]
+    turned = [n for n in paths if params[f"{n}.weight"].kind == "conv1d"]
+    if turned and not tuner.conv1d:
+        raise UsageError(
+            f"--method {with_.tuner}: {turned[0]} is a Conv1D, for which PEFT has no such layer; "
+            "nearest is --method lora"
+        )
     sides = [_sides(params[f"{name}.weight"]) for name in paths]
     with m.making("buffers"):
         shared = tuner.shared(m, sides, with_.r) if tuner.shared else None

@@ -171,6 +171,7 @@ class Tuner(NamedTuple):
     r: int = 8
     packed: bool = False
     unpacked: str = "PEFT has no such layer"  # why not
+    conv1d: bool = False  # whether PEFT has a layer for the Conv1D of transformers
     drops: bool = False  # whether it has a dropout before the adapter
     shared: Shared | None = None
     targets: Mapping[str, tuple[str, ...]] = {}
@@ -210,14 +211,16 @@ PHI = {"phi": ("q_proj", "v_proj")}
 
 FLOATS = "PEFT's layer there gives float32, which is not modelled"
 TUNERS: Mapping[str, Tuner] = {
-    "adalora": Tuner(_adalora, 12, packed=True, drops=True, targets=ADALORA),
-    "ia3": Tuner(_ia3, 0, packed=True, targets=IA3),
+    "adalora": Tuner(_adalora, 12, conv1d=True, packed=True, drops=True, targets=ADALORA),
+    "ia3": Tuner(_ia3, 0, conv1d=True, packed=True, targets=IA3),
     "loha": Tuner(_loha),
     "lokr": Tuner(_lokr),
     "oft": Tuner(_oft, 32, packed=True),
     "miss": Tuner(_miss, 64, packed=True, drops=True),
-    "randlora": Tuner(_randlora, 32, unpacked=FLOATS, drops=True, shared=_bases),
-    "vera": Tuner(_vera, 256, packed=True, drops=True, shared=_projections, targets=PHI),
+    "randlora": Tuner(_randlora, 32, conv1d=True, unpacked=FLOATS, drops=True, shared=_bases),
+    "vera": Tuner(
+        _vera, 256, conv1d=True, packed=True, drops=True, shared=_projections, targets=PHI
+    ),
 }
 
 
