@@ -142,3 +142,16 @@ def test_programs_that_list_what_they_hold_are_read():
     (run,) = read("lms load google/gemma-3-27b --context-length 8000 --gpu max, RAM?").runs
     assert run.settings["context"] == 8000
     assert run.defaults[0][:2] == ("quantization", "Q4_K_M")
+
+
+def test_serving_in_words_takes_a_format_and_the_memory_of_the_host():
+    (run,) = read("Can DeepSeek R1 in Q4 run with 256G RAM and no GPU?").runs
+    assert run.model == "DeepSeek R1"
+    assert run.settings == {"quantization": "Q4_K_M", "engine": "llama.cpp", "ram": "256GB"}
+
+
+def test_a_message_alone_is_not_followed_by_a_run_that_nobody_named():
+    from weighbridge.runfiles.screen import view
+
+    page = view(weighbridge.weigh(f"What now?\n\n{MESSAGE}\n", name="the text"))
+    assert not any("names no model" in str(block) for block in page.blocks)

@@ -17,7 +17,7 @@ LONGEST = 48  # characters of a value that is shown
 def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  # noqa: B008
     """The screen of an answer, for any renderer."""
     words = words_in(look.lang, unit=look.unit)
-    screens = [_run(weighed, found, words, look) for weighed in found.runs]
+    screens = [_run(each, found, words, look) for each in found.runs if not _only_said(each, found)]
     if found.message is not None:
         from weighbridge.oom.screen import view as explained
 
@@ -33,6 +33,12 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
         lang=look.lang,
         brief=tuple(block for each in screens for block in each.brief),
     )
+
+
+def _only_said(weighed: WeighedRun, found: WeighedFile) -> bool:
+    """Tell whether there is nothing to a run but the message that is explained above it."""
+    run = weighed.run
+    return found.message is not None and not (run.model or run.refused or run.command)
 
 
 def _run(weighed: WeighedRun, found: WeighedFile, words: Words, look: RenderOptions) -> Screen:

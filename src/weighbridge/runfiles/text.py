@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.catalogue import everyday
+from weighbridge.engines.format_names import meant
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles.document import Document, documents
@@ -19,7 +20,7 @@ from weighbridge.runfiles.serving.lines import of_text
 
 KIND = Kind(
     name="text",
-    title="text",
+    title="issue, mail or log",
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
 )
@@ -56,7 +57,9 @@ TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
 PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 HOSTED = re.compile(r"(?<![\w.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
-NAMED = re.compile(r"(?<![\w/.])(?=([A-Za-z]{2,24}[ -]?[\d.]{0,8}(?:[- ][A-Za-z0-9.]{1,24}){0,6}))")
+NAMED = re.compile(
+    r"(?<![\w/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8})?(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
+)
 CARD = re.compile(
     r"(?i)(?:(?P<before>\d{1,3}) ?[x\u00d7*] ?|(?P<count>\d{1,3})(?:卡| ))?"
     r"(?:NVIDIA |GeForce |AMD |Apple )*"
@@ -74,11 +77,11 @@ TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says
     ("offload", r"(?i)zero-?3-?offload|offload_param", "params"),
     ("checkpointing", r"(?i)llama-?factory", "full"),  # its default
 )
-SIZES: tuple[tuple[str, str], ...] = (
-    ("batch_size", r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b"),
-    ("seq_len", r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})"),
-    ("ram", r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)"),
-)
+SIZES: Mapping[str, str] = {
+    "batch_size": r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b",
+    "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
+    "ram": r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)",
+}
 MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
@@ -221,8 +224,7 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
     if task == "train":
         settings |= dict(_trained(document, taken))
     else:
-        engine = next((name for name, pattern in ENGINES if re.search(pattern, text)), "")
-        settings |= {"engine": engine} if engine else {}
+        settings |= dict(_served(document, taken))
     yield PlannedRun(
         task=task,
         model=named[0].value if named else "",
@@ -232,6 +234,27 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
     )
 
 
+def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
+    """Yield what a text says of serving: the engine, a format of GGUF, the memory of the host."""
+    text = document.text
+    engine = next((name for name, pattern in ENGINES if re.search(pattern, text)), "")
+    packed = re.search(r"\bQ[2-8](?:_K(?:_[SML])?|_0)?\b", text)
+    if packed and not engine:
+        engine = "llama.cpp"
+        yield "quantization", meant(packed[0], engine)
+        taken.append(_taken("the format", _piece(document, packed, packed[0]), "quantization"))
+    if engine:
+        yield "engine", engine
+    host = re.search(SIZES["ram"], text)
+    if host:
+        yield "ram", _memory(host[1])
+        taken.append(_taken("ram", _piece(document, host, host[1]), "ram"))
+
+
+def _memory(text: str) -> str:
+    return f"{text.replace(' ', '')}B"
+
+
 def _trained(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
     said: dict[str, Value] = {}
     for setting, pattern, value in TAKES:
@@ -239,11 +262,11 @@ def _trained(document: Document, taken: list[Understood]) -> Iterator[tuple[str,
         if match and setting not in said:
             said[setting] = value
             taken.append(_taken(match[0], _piece(document, match, value), setting))
-    for setting, pattern in SIZES:
+    for setting, pattern in SIZES.items():
         match = re.search(pattern, document.text)
         if match:
-            text = match[1].replace(",", "").replace(" ", "")
-            said[setting] = f"{text}B" if setting == "ram" else int(text)
+            text = match[1].replace(",", "")
+            said[setting] = _memory(text) if setting == "ram" else int(text)
             taken.append(_taken(setting, _piece(document, match, text), setting))
     yield from said.items()
 
@@ -260,7 +283,7 @@ def _piece(document: Document, match: "re.Match[str]", value: str) -> Piece:
 
 
 def models(document: Document) -> list[Piece]:
-    """Return the models that a text names, each once, those with an organisation first."""
+    """Return the models that a text names, each once, in the order of its lines: a title leads."""
     text = document.text[:MOST_TEXT]
     found: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
@@ -279,7 +302,7 @@ def models(document: Document) -> list[Piece]:
     for match in TAG.finditer(text):
         if everyday.meaning(match[1]) is not None:
             found.setdefault(match[1], _piece(document, match, match[1]))
-    return list(found.values())
+    return sorted(found.values(), key=lambda piece: piece.line)
 
 
 def _beginnings(phrase: str) -> Iterator[str]:
