@@ -38,6 +38,7 @@ HOMES = (
     "training.trl",
     "training.launch",
     "training.script",
+    "training.unanswered",
     "serving.compose",
     "serving.kubernetes",
     "serving.llama_swap",

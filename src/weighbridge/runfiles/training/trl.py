@@ -50,6 +50,7 @@ use_unsloth                   its kernels and its checkpoints
 """,
 )
 OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")
+SAVED = ("per_device_train_batch_size", "output_dir", "learning_rate")  # TrainingArguments
 ANOTHER = {  # a key that only another step has
     "num_generations": "GRPO",
     "reward_funcs": "GRPO",
@@ -67,21 +68,25 @@ LENGTHS = ("max_length", "max_seq_length", "model_max_length", "block_size", "ma
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is TRL's: a model, and arguments of the Trainer."""
+    """Tell whether a document is TRL's or the Trainer's: a model and arguments, or all of these."""
     data = document.data
-    return (
-        isinstance(data, dict) and "model_name_or_path" in data and any(key in data for key in OWN)
-    )
+    if not isinstance(data, dict):
+        return False
+    named = "model_name_or_path" in data and any(key in data for key in OWN)
+    return named or all(key in data for key in SAVED)
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run that a config starts."""
-    if OPEN_INSTRUCT not in document.data:
-        yield of_arguments(document, framework="trl")
+    """Yield the run that a config starts; saved arguments of the Trainer name no model."""
+    if OPEN_INSTRUCT in document.data:
+        run = of_arguments(document, framework="accelerate", note=LAUNCHED)
+        halves = {"precision": "bf16-mixed", "dtype": "bfloat16"}
+        yield replace(run, settings={**run.settings, **halves})
         return
-    run = of_arguments(document, framework="accelerate", note=LAUNCHED)
-    halves = {"precision": "bf16-mixed", "dtype": "bfloat16"}
-    yield replace(run, settings={**run.settings, **halves})
+    saved = all(key in document.data for key in SAVED) and not any(
+        key in document.data for key in ("model_name_or_path", "max_length", "packing")
+    )
+    yield of_arguments(document, framework="trainer" if saved else "trl")
 
 
 def of_arguments(
