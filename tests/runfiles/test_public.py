@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from weighbridge.runfiles import read
+from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.kinds import named
+from weighbridge.runfiles.patching import applied
 
 FOLDER = Path(__file__).parent / "public"
 ROWS = [
@@ -74,3 +77,42 @@ def test_what_was_understood_stands_where_it_is_said_to(kind, row):
                 assert stood
                 if isinstance(one.value, str | int | float) and not isinstance(one.value, bool):
                     assert str(one.value)[:8] in stood or yaml.safe_load(stood) == one.value
+
+
+WRITABLE = ("axolotl", "llama-factory", "trl", "torchtune", "torchtitan", "litgpt")
+CHANGES = [
+    {"batch_size": 3},
+    {"seq_len": 777},
+    {"checkpointing": "full"},
+    {"gradient_accumulation": 7},
+    {"optimizer": "adamw_8bit"},
+    {"loss": "liger"},
+]
+BESIDE = {("litgpt", "batch_size")}  # its accumulation follows from the global batch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_a_change_that_is_written_is_read_as_it_was_meant(kind):
+    """Every change that a kind has words for, in each public file of it, and nothing else."""
+    written_ones = 0
+    for row in (case.values[1] for case in ROWS if case.values[0] == kind):
+        text = written(row)
+        run = read(text, "run", kind).runs[0]
+        for change in CHANGES if not run.refused else ():
+            words = named(kind).written(change)
+            if words is None or (kind, *change) in BESIDE:
+                continue
+            (document,) = documents(text, row["syntax"])
+            after = applied(document, run, words)
+            again = read(after, "run", kind).runs[0]
+            assert plain(again.settings) == plain({**run.settings, **change}), (
+                row["source"],
+                change,
+            )
+            written_ones += 1
+    assert written_ones >= 8
+
+
+def plain(settings: dict) -> dict:
+    return json.loads(json.dumps(dict(settings)))

@@ -132,7 +132,7 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
     """Return the text of a document with keys set; None where a key has no place."""
     edits: list[Edit] = []
     for key, value in words.items():
-        edit = _edit(document, run, tuple(key.split(".")), value)
+        edit = _edit(document, run, _chosen(document, key), value)
         if edit is None:
             return None
         edits.append(edit)
@@ -140,6 +140,12 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
     for edit in sorted(edits, key=lambda one: one.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
+
+
+def _chosen(document: Document, key: str) -> Path:
+    """Return the path of a key: of several, the first that the document has, else the last."""
+    paths = [tuple(one.split(".")) for one in key.split("|")]
+    return next((path for path in paths if path in document.places), paths[-1])
 
 
 def _edit(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:

@@ -257,3 +257,25 @@ def filled(text: str) -> str:
 def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:
     """Begin to read a document by the table of its kind."""
     return KeyReading(document=document, keys=table(keys), task=task, base=base)
+
+
+# Changes of settings, in the words of a file
+
+Phrases = Mapping[tuple[str, Value], Mapping[str, Value]]
+
+
+def phrased(
+    change: Mapping[str, Value], names: Mapping[str, str], phrases: Phrases
+) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of a file: by the key that holds the same value, or
+    by what a file says for one value; None where it has no words for it. `a|b` is the first of
+    these keys that the file has, else the last."""
+    words: dict[str, Value] = {}
+    for setting, value in change.items():
+        if setting in names:
+            words[names[setting]] = value
+        elif isinstance(value, str) and (setting, value) in phrases:
+            words.update(phrases[setting, value])
+        else:
+            return None
+    return words

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training.arguments import fsdp
 
@@ -293,7 +293,7 @@ WRITTEN: Mapping[str, str] = {
     "lora_r": "lora_r",
     "lora_dropout": "lora_dropout",
 }
-SAID: Mapping[tuple[str, Value], Mapping[str, Value]] = {
+SAID: Phrases = {
     ("checkpointing", "full"): {"gradient_checkpointing": True},
     ("checkpointing", "offload"): {"gradient_checkpointing": "offload"},
     ("checkpointing", "none"): {"gradient_checkpointing": False},
@@ -310,12 +310,4 @@ SAID: Mapping[tuple[str, Value], Mapping[str, Value]] = {
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
-    words: dict[str, Value] = {}
-    for setting, value in change.items():
-        if setting in WRITTEN:
-            words[WRITTEN[setting]] = value
-        elif isinstance(value, str) and (setting, value) in SAID:
-            words.update(SAID[setting, value])
-        else:
-            return None
-    return words
+    return phrased(change, WRITTEN, SAID)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 
 KIND = Kind(
@@ -157,3 +157,16 @@ def _ranks(keys: KeyReading) -> None:
     if isinstance(devices, int) and isinstance(nodes, int) and devices * nodes > 1:
         keys.settings["shard"] = "fsdp1"
         keys.set("data_parallel_size", devices * nodes, "devices")
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "train.micro_batch_size",
+    "seq_len": "train.max_seq_length",
+    "lora_r": "lora_r",
+}
+SAID: Phrases = {}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)

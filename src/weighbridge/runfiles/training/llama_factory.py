@@ -7,12 +7,12 @@ is in float32 unless pure_bf16), model/model_utils/quantization.py (packed stora
 computing), checkpointing.py (no cast of a packed base), liger_kernel.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments
 
 KIND = Kind(
@@ -202,3 +202,23 @@ def _checkpoints(keys: KeyReading) -> None:
         keys.default("checkpointing", "full", "LLaMA-Factory checkpoints unless it is disabled")
         keys.settings["use_reentrant"] = keys.value("use_reentrant_gc", True) is not False
     keys.used.update(("gradient_checkpointing", "gradient_checkpointing_kwargs"))
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "per_device_train_batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "cutoff_len",
+    "optimizer": "optim",
+    "lora_r": "lora_rank",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"disable_gradient_checkpointing": False},
+    ("checkpointing", "none"): {"disable_gradient_checkpointing": True},
+    ("loss", "liger"): {"enable_liger_kernel": True},
+    ("attention", "flash"): {"flash_attn": "fa2"},
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 
 KIND = Kind(
@@ -185,3 +185,19 @@ def _degree(keys: KeyReading, what: str, otherwise: int) -> int:
     }
     found = next((value for value in places.values() if isinstance(value, int)), otherwise)
     return int(found)
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "training.local_batch_size|training.batch_size",
+    "seq_len": "training.seq_len",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"activation_checkpoint.mode": "full"},
+    ("checkpointing", "selective"): {"activation_checkpoint.mode": "selective"},
+    ("checkpointing", "none"): {"activation_checkpoint.mode": "none"},
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 
 KIND = Kind(
@@ -221,3 +221,20 @@ def _ranks(keys: KeyReading) -> None:
         keys.settings["shard"] = "hsdp" if isinstance(replicas, int) and replicas > 1 else "fsdp2"
     if keys.on("fsdp_cpu_offload"):
         keys.set("offload", "params", "fsdp_cpu_offload")
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "tokenizer.max_seq_len",
+    "lora_r": "model.lora_rank",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"enable_activation_checkpointing": True},
+    ("checkpointing", "none"): {"enable_activation_checkpointing": False},
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)

@@ -5,13 +5,13 @@ Sources: trl @ f2cd5771: trainer/base_config.py (checkpointing on, bf16 on), sft
 scripts call otherwise (max_seq_length, use_lora).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments
 
 KIND = Kind(
@@ -185,3 +185,22 @@ def _method(keys: KeyReading) -> None:
         targets = "all-linear"
     if targets:
         keys.set("lora_targets", targets, "lora_target_modules")
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "per_device_train_batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "max_seq_length|max_length",
+    "optimizer": "optim",
+    "lora_r": "lora_rank|lora_r",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"gradient_checkpointing": True},
+    ("checkpointing", "none"): {"gradient_checkpointing": False},
+    ("loss", "liger"): {"use_liger|use_liger_kernel": True},
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)
