@@ -61,3 +61,12 @@ def test_saved_arguments_of_the_trainer_name_no_model():
     assert found.settings["batch_size"] == 4
     assert found.settings["checkpointing"] == "none"
     assert found.settings["precision"] == "fp32"
+
+
+def test_newer_names_of_the_trainers_arguments():
+    text = (
+        '{"per_device_train_batch_size": 4, "output_dir": "a", "learning_rate": 1e-5, '
+        '"activation_checkpointing": true, "mixed_precision": "bf16"}'
+    )
+    settings = run(text, "training_args.json").settings
+    assert (settings["checkpointing"], settings["precision"]) == ("full", "bf16-mixed")

@@ -138,9 +138,14 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
         return file, "the text"
     try:
         with open(path, "rb") as opened:
-            return decoded(opened.read(MOST + 1), path), path
+            raw = opened.read(MOST + 1)
     except OSError as error:
         raise NotFoundError(f"{path:.80}: {error.strerror}; name a file, or - for stdin") from None
+    if raw.startswith(b"PK\x03\x04"):  # what torch saves: training_args.bin
+        from weighbridge.runfiles.training.saved import arguments
+
+        return arguments(raw, path), path
+    return decoded(raw, path), path
 
 
 def of_task(file: RunFile, task: str | None) -> RunFile:

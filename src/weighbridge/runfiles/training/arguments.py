@@ -36,7 +36,7 @@ resume_from_checkpoint run_name save_* seed skip_memory_metrics split_batches tf
 train_sampling_strategy torch_empty_cache_steps torchdynamo tokenizer_name tokenizer_revision
 trust_remote_code use_cache use_cpu use_ipex
 use_legacy_prediction_loop use_mps_device warmup_ratio warmup_steps weight_decay _n_gpu
-distributed_state deepspeed_plugin hf_deepspeed_config cached_setup_devices
+_setup_devices distributed_state deepspeed_plugin hf_deepspeed_config cached_setup_devices
 [memory]
 activation_offloading      activations go to the host, which is not counted
 ddp_bucket_cap_mb          the size of the buckets of gradients
@@ -103,7 +103,11 @@ def sizes(keys: KeyReading) -> None:
 
 def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
     """Take the precision of autocast, and return it."""
+    whole = keys.value("mixed_precision")  # its name in newer versions of transformers
     for name in ("bf16", "fp16"):
+        if whole == name:
+            keys.set("precision", f"{name}-mixed", "mixed_precision")
+            return f"{name}-mixed"
         if keys.on(name):
             keys.set("precision", f"{name}-mixed", name)
             return f"{name}-mixed"
@@ -115,12 +119,13 @@ def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
 
 def checkpoints(keys: KeyReading, otherwise: str = "none", why: str = "") -> None:
     """Take what is computed again in backward; `otherwise` is the program's default."""
-    asked = keys.value("gradient_checkpointing")
-    if asked is None:
+    names = ("activation_checkpointing", "gradient_checkpointing")  # the newer name first
+    name = next((name for name in names if keys.value(name) is not None), "")
+    keys.used.update(names)
+    if not name:
         keys.default("checkpointing", otherwise, why or "TrainingArguments' own default")
     else:
-        meant = "full" if keys.on("gradient_checkpointing") else "none"
-        keys.set("checkpointing", meant, "gradient_checkpointing")
+        keys.set("checkpointing", "full" if keys.on(name) else "none", name)
     reentrant = keys.value("gradient_checkpointing_kwargs.use_reentrant")
     if keys.settings["checkpointing"] == "full" and isinstance(reentrant, bool):
         keys.take("gradient_checkpointing_kwargs.use_reentrant", "use_reentrant")
