@@ -155,3 +155,9 @@ def test_a_message_alone_is_not_followed_by_a_run_that_nobody_named():
 
     page = view(weighbridge.weigh(f"What now?\n\n{MESSAGE}\n", name="the text"))
     assert not any("names no model" in str(block) for block in page.blocks)
+
+
+def test_a_text_file_may_hold_any_other_kind():
+    told = read("base_model: org/name\nmicro_batch_size: 2\nadapter: lora\nlora_r: 4\n", "run.txt")
+    assert told.kind == "axolotl"
+    assert read("On my 4090: out of memory with Qwen/Qwen3-8B", "mail.txt").kind == "text"

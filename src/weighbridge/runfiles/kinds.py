@@ -179,11 +179,11 @@ def _syntaxes(text: str, name: str) -> Iterator[str]:
     """Yield the syntaxes that a text may be in, the likeliest first."""
     suffix = os.path.splitext(name)[1].lower()
     first = "modelfile" if FOUND_BY_NAME.search(os.path.basename(name)) else SUFFIXES.get(suffix)
-    if first:
+    if first and first != "text":  # a text may hold any other
         yield first
     if first in ("yaml", "json", "toml"):
         return
     begins = text.lstrip()[:1]
     for syntax in SYNTAXES:
-        if syntax != first and (syntax != "json" or begins in ("{", "[")):
+        if (syntax != first or first == "text") and (syntax != "json" or begins in ("{", "[")):
             yield syntax

@@ -127,26 +127,17 @@ class KeyReading:
     def set(self, setting: str, value: Value, key: str) -> None:
         """Set a setting of ours to what a key means. Raises UsageError for what is none of its
         values."""
-        place = self.document.place((*self.base, *self._path(key)))
         if setting != "model":
             try:
                 TABLES[self.task][setting].value(value)
             except (UsageError, TypeError, ValueError):
+                line = self.document.place((*self.base, *self._path(key))).line
                 raise UsageError(
-                    f"{self.document.name}:{place.line}: {key} is {shown(value)}, which is no "
+                    f"{self.document.name}:{line}: {key} is {shown(value)}, which is no "
                     f"{setting.replace('_', ' ')}"
                 ) from None
             self.settings[setting] = value
-        self.understood.append(
-            Understood(
-                key=key,
-                value=self.value(key),
-                setting=setting,
-                line=place.line,
-                start=place.start,
-                end=place.end,
-            )
-        )
+        self.knows(key, setting)
 
     def knows(self, key: str, setting: str) -> None:
         """Count a key as understood that decides a setting together with others."""
