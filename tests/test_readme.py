@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tools.screens import BLOCK, PAGES, printed
 
-from weighbridge.cli.menu import COMMANDS
+from weighbridge.cli.menu import COMMANDS, FILE
 from weighbridge.engines.table import ENGINES, NOT_YET
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +25,7 @@ def test_the_first_screen_has_an_answer_as_it_is_printed_today(name):
 @pytest.mark.parametrize("name", READMES)
 def test_every_command_is_in_the_table(name):
     rows = re.findall(r"^\| `weighbridge ([\w-]+)", (ROOT / name).read_text(encoding="utf-8"), re.M)
-    assert {*rows} == COMMANDS.keys() - {"completion"}
+    assert {*rows} == COMMANDS.keys() - {"completion"} | {FILE}
 
 
 @pytest.mark.parametrize("name", READMES)

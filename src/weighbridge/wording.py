@@ -16,6 +16,15 @@ QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
 NAMED = r"(?i)((?:signature|credential|token|password|secret)[\w-]*=)[^\s&'\"]+"
 TOKEN = r"\bhf_[A-Za-z0-9]{20,}"
 DIGITS = 60  # of a number; more are counted
+# A flag, a variable or a key whose name says that its value is a secret, and the value
+KEPT = r"(?<![\w-])(?:--)?(?!(?:eos|bos|pad|unk|stop|mask|image|special)_)[\w-]{0,60}?"
+KEPT += r"(?:api[_-]?key|access[_-]?key|token|secret|passw(?:or)?d)(?![\w-])"
+VALUE = r"(?!\$|-|\d{1,8}\b|true\b|false\b|null\b|none\b)[^\s\"',}]{6,}"
+GIVEN = r"[\"']?(?:,?\s{0,40}[\"']?value[\"']?)?[ \t]{0,9}[=:][ \t]{0,9}[\"']?"
+ASSIGNED = rf"(?i)({KEPT}{GIVEN}){VALUE}"
+FLAGGED = (
+    rf"(?i)((?=--){KEPT}[\"']?,?(?:[ \t]{{1,9}}|[ \t]{{0,9}}\n[ \t]{{0,40}}-[ \t]*)[\"']?){VALUE}"
+)
 
 
 def printable(text: str) -> str:
@@ -43,6 +52,14 @@ def redacted(text: str) -> str:
     for pattern, instead in ((USER, ""), (QUERY, r"\1***"), (NAMED, r"\1***")):
         text = re.sub(pattern, instead, text)
     return re.sub(TOKEN, "hf_***", text)
+
+
+def unsecret(text: str) -> str:
+    """`text` of a stranger's file or command, in which no value of a key, a token or a password
+    stands: they are three asterisks."""
+    for pattern in (ASSIGNED, FLAGGED):
+        text = re.sub(pattern, r"\1***", text)
+    return redacted(text)
 
 
 def clipped(text: str, most: int = SHOWN) -> str:

@@ -97,3 +97,50 @@ def test_a_file_without_a_model_says_how_to_name_it():
     assert "--model" in lacking.why
     (named,) = weighbridge.weigh(text, name="run.yaml", model="llama-3.1-8b").runs
     assert named.report is not None
+
+
+SECRETS = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+  - image: vllm/vllm-openai:v0.19.0
+    args: [--model, qwen3-8b, --api-key, supersecret1, --max-model-len, "40960"]
+    env:
+    - name: HF_TOKEN
+      value: supersecret2
+    - name: VLLM_API_KEY
+      value: supersecret3
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [[], ["--json"], ["--details"], ["--fix"], ["--format", "html"]])
+def test_no_secret_of_a_file_is_printed(tmp_path, run, form):
+    path = tmp_path / "pod.yaml"
+    path.write_text(SECRETS)
+    _, told, warned = run(str(path), "--gpu-memory", "18GiB", *form)
+    assert "supersecret" not in told + warned
+    assert told or "no change was found" in warned
+    script = "HF_TOKEN=supersecret1 vllm serve qwen3-8b --api-key=supersecret2"
+    _, told, warned = run("-", stdin=script)
+    assert "supersecret" not in told + warned
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("none.yaml", "no such file"),
+        ("a/b", "no such file"),
+        (".", "is a folder"),
+        ("model.gguf", "is a model: weighbridge load"),
+        ("lod", "Did you mean 'load'"),
+    ],
+)
+def test_a_word_that_is_no_command_and_no_run_file(tmp_path, monkeypatch, run, word, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    code, _, told = run(word)
+    assert code == 2
+    assert says in told

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from weighbridge._version import __version__
-from weighbridge.errors import WeighbridgeError
+from weighbridge.errors import NotFoundError, WeighbridgeError
 
 # name -> (module:command, what it does, in one line)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -55,10 +55,12 @@ class Menu(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            from weighbridge.cli.references import starts
+            from weighbridge.cli.references import no_file, starts
 
-            if starts(args[0], models=()):
+            if starts(args[0], models=(".safetensors", ".gguf")):
                 return FILE, self.get_command(ctx, FILE), args
+            if wrong := no_file(args[0]):
+                raise NotFoundError(wrong)
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 

@@ -25,3 +25,16 @@ def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
 def of_file(references: Sequence[str]) -> bool:
     """Tell whether a command was given one run file in the place of a model."""
     return len(references) == 1 and starts(references[0])
+
+
+def no_file(reference: str) -> str:
+    """Say what is wrong with a word that looks like a file and starts no run; "" where it does not
+    look like one."""
+    suffix = os.path.splitext(reference)[1].lower()
+    if suffix in MODELS and os.path.isfile(reference):
+        return f"{reference} is a model: weighbridge load {reference}, or infer, train, fit"
+    if os.path.isdir(reference):
+        return f"{reference} is a folder: name a file of it, or ask about a model: weighbridge load"
+    if "/" in reference or suffix:
+        return f"{reference}: no such file; name one, or a command (weighbridge --help)"
+    return ""

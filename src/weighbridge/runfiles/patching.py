@@ -18,6 +18,7 @@ from weighbridge.runfiles.document import Document, Path, documents
 from weighbridge.runfiles.kinds import named, read
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
+from weighbridge.wording import unsecret
 
 Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
 
@@ -41,14 +42,14 @@ class FilePatch:
 
     @property
     def diff(self) -> str:
-        """Return the change as a unified diff."""
+        """Return the change as a unified diff, in which secrets of the file are asterisks."""
         lines = difflib.unified_diff(
             self.before.splitlines(keepends=True),
             self.after.splitlines(keepends=True),
             f"a/{self.name.lstrip('/')}",
             f"b/{self.name.lstrip('/')}",
         )
-        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+        return unsecret("".join(line if line.endswith("\n") else f"{line}\n" for line in lines))
 
 
 def patched(found: WeighedFile) -> FilePatch | None:

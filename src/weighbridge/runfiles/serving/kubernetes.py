@@ -128,7 +128,7 @@ def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
     whole = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
     parts = [part for part in path if isinstance(part, str)]
     group = next(
-        (p for p in parts if re.search(r"(?i)decod|prefill|head|worker|leader|router|engine$", p)),
+        (p for p in parts if re.search(r"(?i)decode|prefill|head|worker|leader|router|engine$", p)),
         "",
     )
     own = str(data.get("name") or "")

@@ -15,7 +15,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import dataclass, field
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import PlannedRun, Unread, Value
-from weighbridge.wording import redacted
+from weighbridge.wording import unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
 BY_IMAGE = (
@@ -186,14 +186,14 @@ def _run(
     try:
         text, launch = _parsed(text)
     except UsageError as error:
-        return PlannedRun(task="infer", name=name, refused=str(error), command=redacted(text))
+        return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
     model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
     unread = () if model else (Unread(key=launch.model, line=line, why=NAMELESS),)
     return PlannedRun(
         task="infer",
         model=model,
         name=name,
-        command=text if model == launch.model else _renamed(text, launch.model, model),
+        command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
         settings=_cards(launch, *cards),
         unread=unread,
     )

@@ -1,0 +1,37 @@
+"""Secrets in what strangers write: which values are asterisks, and which are not."""
+
+import pytest
+
+from weighbridge.wording import unsecret
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("serve x --api-key sk-abcdef --port 80", "serve x --api-key *** --port 80"),
+        ("HF_TOKEN=abcdefgh serve", "HF_TOKEN=*** serve"),
+        ("wandb_api_key: 0123456789abc", "wandb_api_key: ***"),
+        ("- --api-key\n- abcdefgh\n", "- --api-key\n- ***\n"),
+        ('["--api-key", "abcdefgh"]', '["--api-key", "***"]'),
+        ("{name: HF_TOKEN, value: abcdefgh}", "{name: HF_TOKEN, value: ***}"),
+        ("- name: HF_TOKEN\n  value: abcdefgh", "- name: HF_TOKEN\n  value: ***"),
+    ],
+)
+def test_secrets_are_asterisks(text, told):
+    assert unsecret(text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--tokenizer org/name --max-num-batched-tokens 8192",
+        "eos_token: <|im_end|>",
+        "pad_token: '<|endoftext|>'",
+        "use_auth_token: true",
+        "--api-key $KEY",
+        "the token embeddings are tied",
+        "max_tokens: 327680",
+    ],
+)
+def test_other_values_stay(text):
+    assert unsecret(text) == text
