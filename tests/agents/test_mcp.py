@@ -87,7 +87,7 @@ def test_the_tools_say_that_they_change_nothing(listed):
         assert hints["idempotentHint"] is True
         assert hints["destructiveHint"] is False
     reading = {tool["name"] for tool in listed if tool["annotations"]["openWorldHint"]}
-    assert reading == {"fit", "infer", "train", "load"}
+    assert reading == {"weigh", "fit", "infer", "train", "load"}
 
 
 def test_twenty_asks_in_one_session_have_the_answers_of_the_report(tmp_path):

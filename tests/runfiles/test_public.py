@@ -116,3 +116,23 @@ def test_a_change_that_is_written_is_read_as_it_was_meant(kind):
 
 def plain(settings: dict) -> dict:
     return json.loads(json.dumps(dict(settings)))
+
+
+def test_a_builder_names_the_model_where_no_folder_does():
+    text = (
+        "model: {_component_: torchtune.models.llama3_1.lora_llama3_1_8b, lora_rank: 8}\n"
+        "batch_size: 1\ntokenizer: {_component_: torchtune.models.llama3.llama3_tokenizer}\n"
+    )
+    (run,) = read(text, "run.yaml").runs
+    assert run.model == "llama3.1-8b"
+    (run,) = read(text.replace("lora_llama3_1_8b", "made_up_8b"), "run.yaml").runs
+    assert run.model == ""
+
+
+def test_a_file_that_a_launcher_is_told_of_is_not_passed_over():
+    text = (
+        "accelerate launch --config_file fsdp.yaml --num_processes 4 train.py "
+        "--model_name_or_path org/name --per_device_train_batch_size 1\n"
+    )
+    (run,) = read(text, "train.sh").runs
+    assert any(one.key == "--config_file" and "fsdp.yaml" in one.why for one in run.unread)

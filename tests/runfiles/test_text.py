@@ -161,3 +161,14 @@ def test_a_text_file_may_hold_any_other_kind():
     told = read("base_model: org/name\nmicro_batch_size: 2\nadapter: lora\nlora_r: 4\n", "run.txt")
     assert told.kind == "axolotl"
     assert read("On my 4090: out of memory with Qwen/Qwen3-8B", "mail.txt").kind == "text"
+
+
+def test_a_message_beside_a_launch_line_is_answered_for_that_engine():
+    text = (
+        "It died on my cards:\n```\nvllm serve qwen3-32b -tp 2\n```\n"
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 270.00 MiB. GPU 0 has a total "
+        "capacity of 23.52 GiB of which 190.00 MiB is free."
+    )
+    found = weighbridge.weigh(text, name="the text")
+    assert found.message is not None
+    assert not any("BitsAndBytes" in change.paste for change in found.message.remedies)

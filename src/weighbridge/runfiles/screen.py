@@ -8,7 +8,7 @@ from weighbridge.runfiles.record import PlannedRun, Understood
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.view import screen
 from weighbridge.view.records import Cell, Column, Grid, Headline, Lines, Screen, Section, row
-from weighbridge.wording import clipped, printable, redacted
+from weighbridge.wording import clipped, printable, redacted, unsecret
 from weighbridge.words import Words, words_in
 
 LONGEST = 48  # characters of a value that is shown
@@ -69,12 +69,11 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
         columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
         rows = tuple(row(str(u.line), printable(u.key), _value(u)) for u in run.understood)
         yield (Grid(columns, rows, heading),)
-    elif run.understood:
+    elif run.understood or run.command:
         told = " · ".join(f"{printable(u.key)} {_value(u)}" for u in run.understood)
-        yield (Lines((Cell(told),), heading),)
-    elif run.command:
         line = " ".join(run.command.replace("\\\n", " ").split())
-        yield (Lines((Cell(printable(redacted(line))),), heading),)
+        cells = tuple(Cell(text) for text in (told, printable(unsecret(line))) if text)
+        yield (Lines(cells, heading),)
     if run.defaults:
         lines = tuple(
             Cell(words("runfile.default", setting=name, value=value, why=words.told(why)))

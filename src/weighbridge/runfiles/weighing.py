@@ -118,16 +118,29 @@ def weighed(
     return WeighedFile(
         file=file,
         runs=tuple(_weighed(run, open_, given, model) for run in file.runs),
-        message=_explained(file) if file.kind == PROSE else None,
+        message=_explained(file, _engine(file)) if file.kind == PROSE else None,
     )
 
 
-def _explained(file: RunFile) -> "Oom | None":
+def _engine(file: RunFile) -> str:
+    """Return the engine of the launch lines of a text; "" where there is none, or several."""
+    from weighbridge.engines.launch import parse
+
+    engines = set()
+    for run in file.runs:
+        try:
+            engines.add(parse(run.command).engine if run.command else "")
+        except UsageError:
+            engines.add("")
+    return engines.pop() if len(engines) == 1 else ""
+
+
+def _explained(file: RunFile, engine: str) -> "Oom | None":
     """Explain an out-of-memory message in a text by itself; None where there is none."""
     from weighbridge.oom import explained
 
     try:
-        return explained(file.text, None, {})
+        return explained(file.text, None, {"engine": engine} if engine else {})
     except WeighbridgeError:
         return None
 

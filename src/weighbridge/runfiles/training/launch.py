@@ -16,7 +16,7 @@ from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import filled
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import flags, llama_factory, trl
 
@@ -27,6 +27,7 @@ KIND = Kind(
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
 )
 MOST = 200  # lines: a longer text is looked at as prose is
+CONFIG = "config_file"  # of accelerate
 LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 PROGRAMS = ("swift", "trl", "llamafactory-cli")
 BEGINS = re.compile(
@@ -51,6 +52,7 @@ class Launched(NamedTuple):
     program: str
     words: Sequence[str]
     ranks: int | None
+    config: str = ""  # a file that the launcher is told of
 
 
 def tells(document: Document) -> bool:
@@ -100,7 +102,10 @@ def _launched(words: Sequence[str], env: Mapping[str, str]) -> Launched | None:
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
         return None
-    return Launched(words[script], words[script + 1 :], _ranks(words[start:script]))
+    told = flags.mapping(words[start:script])
+    return Launched(
+        words[script], words[script + 1 :], _ranks(words[start:script]), str(told.get(CONFIG) or "")
+    )
 
 
 def _is_script(words: Sequence[str], at: int) -> bool:
@@ -124,6 +129,17 @@ def _number(value: Any) -> int | None:
 
 
 def _run(document: Document, each: Launched) -> PlannedRun:
+    """Return the run of a launch, with the file that its launcher is told of and that is not
+    here."""
+    run = _started(document, each)
+    if not each.config:
+        return run
+    line = document.line_of(max(document.text.find(each.config), 0))
+    why = f"{each.config:.60} is another file: how ranks share is in it; weigh it with --model"
+    return replace(run, unread=(*run.unread, Unread(key=f"--{CONFIG}", line=line, why=why)))
+
+
+def _started(document: Document, each: Launched) -> PlannedRun:
     if each.program == "swift":
         return _swift(document, each)
     given = flags.document(document.text, each.words, document.name)

@@ -6,8 +6,10 @@ Sources: torchtune @ bd2a0fc7: recipes/configs/, models/*/_component_builders.py
 apply_lora_to_mlp), modules/loss/ (chunked losses), recipes/lora_finetune_distributed.py (FSDP2).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
+from weighbridge.catalogue import everyday
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
@@ -74,6 +76,8 @@ OPTIMIZERS: Mapping[str, str] = {
     "torchao.prototype.low_bit_optim.AdamW8bit": "adamw_torch_8bit",
     "torchao.prototype.low_bit_optim.AdamW4bit": "adamw_torch_4bit",
 }
+# An underscore between the digits of a release: llama3_1_8b
+BUILDER = re.compile(r"(?<=[a-z]\d)_(?=\d_\d|\d_[a-z])")
 LOSSES: Mapping[str, str] = {
     "CEWithChunkedOutputLoss": "chunked",
     "LinearCrossEntropyLoss": "chunked",
@@ -146,9 +150,21 @@ def _model(keys: KeyReading) -> str:
     if text.startswith("${") and text.endswith("}"):
         text = str(keys.value(text[2:-1]) or "").rstrip("/")
     if "$" in text or not text:
-        return ""
+        return _built(keys)
     keys.take("checkpointer.checkpoint_dir", "model")
     return model_of(text, {})
+
+
+def _built(keys: KeyReading) -> str:
+    """Return the model that a builder's name says: lora_llama3_1_8b is llama3.1-8b; "" where the
+    catalogue has none of that name."""
+    name = str(keys.value("model._component_") or "").rpartition(".")[2]
+    plain = BUILDER.sub(".", re.sub(r"^(?:q?lora|dora)_", "", name)).replace("_", "-")
+    if not plain or everyday.meaning(plain) is None:
+        return ""
+    keys.knows("model._component_", "model")
+    keys.notes.append("the model is that of its builder: the file names no checkpoint folder")
+    return plain
 
 
 def _method(keys: KeyReading) -> None:
