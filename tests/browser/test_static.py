@@ -234,6 +234,21 @@ def test_a_dropped_file(opened, tmp_path):
     assert page.locator(".problem").count() == 0
 
 
+def test_a_dropped_file_that_starts_a_run(opened, tmp_path):
+    """YAML is read in the browser, too: its parser is among the files of the page."""
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "base_model: llama-3.1-8b\nadapter: lora\nlora_r: 16\nmicro_batch_size: 2\nstrange: 1\n"
+    )
+    page = opened("load")
+    page.set_input_files("#file", str(path))
+    page.wait_for_selector("#file-notes")
+    settled(page)
+    assert "strange" in page.inner_text("#file-notes")
+    assert page.locator(".problem").count() == 0
+    assert "framework=axolotl" in page.evaluate("location.hash")
+
+
 LISTENING = """() => {
   const send = Worker.prototype.postMessage;
   window.ended = 0;
