@@ -316,3 +316,36 @@ def test_the_longest_request_that_a_cache_holds_in_blocks_of_16():
     assert changes._length(found) == 48 * 16
     assert changes._missing(found) == 1.3
     assert [changes._half(n) for n in (9, 1, None)] == [4, 1, None]
+
+
+def test_what_is_set_already_is_no_change():
+    text = (
+        "with --kv-cache-dtype fp8\nTo serve at least one request with the models's max seq len "
+        "(2000), (2.00 GiB KV cache is needed, which is larger than the available KV cache memory "
+        "(1.50 GiB)."
+    )
+    asked = explain.explained(text, None, {}).remedies
+    without = explain.explained(text.replace("fp8", "auto"), None, {}).remedies
+    assert "--kv-cache-dtype fp8" not in [change.paste for change in asked]
+    assert "--kv-cache-dtype fp8" in [change.paste for change in without]
+
+
+VISION = """\
+CUDA out of memory
+  File "/lib/vllm/model_executor/models/qwen2_5_vl.py", line 728, in forward
+    hidden_states = blk(
+"""
+
+
+def test_a_vision_encoder_that_fails_is_told_and_its_pictures_are_limited():
+    found = explain.explained(VISION, None, {})
+    assert found.cause == "vision_encoder"
+    assert found.remedies[0].paste == "--mm-processor-kwargs '{\"max_pixels\": 1003520}'"
+    other = explain.explained(VISION.replace("qwen2_5_vl", "qwen2"), None, {})
+    assert other.cause != "vision_encoder"
+
+
+@pytest.mark.parametrize(("ram", "paste"), [(None, "64g"), ("160GiB", "320g")])
+def test_a_container_gets_twice_the_memory_that_it_had(ram, paste):
+    found = explain.explained("it was OOMKilled", None, {"ram": ram} if ram else {})
+    assert f"--memory={paste} --shm-size=16g" in [change.paste for change in found.remedies]

@@ -5,7 +5,7 @@ import pytest
 import weighbridge
 from weighbridge.runfiles import read
 from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.text import card, models
+from weighbridge.runfiles.named import card, models
 
 FENCED = """\
 My server uses less than I thought, on 4x H20:
@@ -172,3 +172,49 @@ def test_a_message_beside_a_launch_line_is_answered_for_that_engine():
     found = weighbridge.weigh(text, name="the text")
     assert found.message is not None
     assert not any("BitsAndBytes" in change.paste for change in found.message.remedies)
+
+
+def test_several_numbers_of_requests_are_several_runs():
+    text = "vllm-v0.9.2 with qwen3-8b: memory for 5 req/s, 20 req/s and 50 requests of 3072 tokens?"
+    runs = read(text).runs
+    assert [run.settings["batch_size"] for run in runs] == [5, 20, 50]
+    assert {run.settings["context"] for run in runs} == {3072}
+    assert {run.settings["engine_version"] for run in runs} == {"0.9.2"}
+    (one,) = read("vllm with qwen3-8b: memory for 5 requests of 3072 tokens?").runs
+    assert "batch_size" not in one.settings
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("How much memory to finetune an 8B  model?", "llama-3.1-8b"),
+        ("用8卡h200微调llama-8b模型，内存是160G", "llama-3.1-8b"),
+        ("memory to finetune a 13B model", ""),
+        ("memory to finetune qwen3-14b, a 14B model", "qwen3-14b"),
+    ],
+)
+def test_a_size_alone_is_a_usual_model_of_that_size_and_said_to_be_assumed(text, model):
+    (run,) = read(text).runs
+    assert run.model == model
+    assumed = [why for name, _, why in run.defaults if name == "model"]
+    assert bool(assumed) == (model == "llama-3.1-8b")
+
+
+def test_memory_is_read_before_a_card_and_in_chinese():
+    assert card(of("8 x 40GB A100 memory")).value == "A100 40GB:8"
+    (run,) = read("用8卡h200微调qwen3-8b，给定的内存是160G").runs
+    assert run.settings["ram"] == "160GB"
+
+
+ROWS = """\
+NAME  ID  SIZE
+qwen3.6:27b-bf16  c3a702fca756  {size} GB  100% GPU  4096  Forever
+0       3     0x66a1,   52718  37.0C  28.0W
+1       4     0x66a1,   4670   40.0C  32.0W
+"""
+
+
+@pytest.mark.parametrize(("size", "count"), [(60, 2), (85, 3)])
+def test_rows_of_rocm_smi_are_cards_and_no_fewer_than_hold_what_is_listed(size, count):
+    assert card(of(ROWS.format(size=size))).value == f"MI50 32GB:{count}"
+    assert card(of(ROWS.format(size=size).replace("0x66a1", "0x1234"))) is None

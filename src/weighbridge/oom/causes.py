@@ -49,6 +49,7 @@ PLACES = {  # what the program was doing -> what it lacked room for
     "sampler": "logits",
     "logits": "logits",
     "attention": "attention_matrix",
+    "vision": "vision_encoder",
     "saving": "checkpoint_saving",
     "vae": "vae_decode",
     "gather": "communication_buffers",

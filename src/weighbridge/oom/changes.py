@@ -16,7 +16,7 @@ from typing import Any
 from weighbridge.oom.figures import listed
 from weighbridge.oom.record import Change, Judged, OomReading, table
 from weighbridge.records import NamedTuple
-from weighbridge.units import GIB
+from weighbridge.units import GIB, parse_size
 from weighbridge.words import words_in
 
 MOST = 4  # changes that are told: more are not read
@@ -49,10 +49,16 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     tags = tags_of(reading, judged, settings)
     values = figures(reading, settings)
     fit = [row for row in rows() if set(row.tags) <= tags and _known(row, values)]
+    fit = [row for row in fit if not _is_set(row, {**reading.stated, **settings})]
     if judged.cause is not None:
         return tuple(filled(row, values) for row in fit if row.cause == judged.cause)[:MOST]
     first = (next((row for row in fit if row.cause == cause), None) for cause in judged.others)
     return tuple(filled(row, values) for row in first if row is not None)[:MOST]
+
+
+def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
+    """Tell whether a change asks for what is set already: a cache in 8 bits, twice."""
+    return bool(row.change) and all(known.get(name) == v for name, v in row.change.items())
 
 
 def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
@@ -177,9 +183,16 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "fitting": _fitting(reading),
         "half_prefill": _half(known.get("prefill_tokens")),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
+        "memory": _twice(known.get("ram")),
         "half_context": _half(known.get("n_ctx") or known.get("context")),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _twice(ram: Any) -> str:
+    """Return twice the memory that a container had, as Docker takes it; where nobody says it, what
+    a training machine has."""
+    return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "64g"
 
 
 def _half(value: Any) -> int | None:

@@ -81,6 +81,14 @@ PLACES = (
         r"\blogits? ?=|logits\.(?:float|clone|to)\(|cross_entropy\b|log_softmax\(|lm_head\(",
     ),
     (
+        "vision",
+        (
+            r"\bself\.visual\(|vision_(?:tower|model)\(|get_multimodal_embeddings|embed_multimodal|"
+            r"_process_(?:image|video)_input|_vl\w{0,12}\.py\", line \d{1,5}, in \w{1,30}\n"
+            r"[^\n]{0,30}hidden_states = blk\("
+        ),
+    ),
+    (
         "attention",
         (
             r"(?:matmul|bmm)\(\s?\w{0,12}(?:query|\bq)\w{0,8}[^,\n]{0,30}, ?\w{0,12}(?:key|k)|"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 
 Value = Any  # text, a number, true or false, or a list of these
 
@@ -28,6 +28,31 @@ class Unread:
     key: str
     line: int
     why: str
+
+
+class StartPart(NamedTuple):
+    """One part of what a server took when it started. `name` is a component of ours, or of the
+    log alone; `value` is bytes, or a count of the log."""
+
+    name: str
+    value: int
+    line: int
+    device: str = ""  # as the log names it: "CUDA0"
+
+
+class ServerStart(NamedTuple):
+    """What one server wrote when it started: its parts in bytes, and its counts (cached "tokens",
+    "context" in tokens, "layers"); `free` are bytes, card by card."""
+
+    program: str
+    parts: tuple[StartPart, ...]
+    counts: Mapping[str, int]
+    free: tuple[int, ...] = ()
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a part, over all devices; None where the log does not say it."""
+        sizes = [part.value for part in self.parts if part.name == name]
+        return sum(sizes) if sizes else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

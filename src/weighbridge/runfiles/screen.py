@@ -4,10 +4,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.render import RenderOptions
+from weighbridge.runfiles.findings import text_of
+from weighbridge.runfiles.measured import MeasuredPart
 from weighbridge.runfiles.record import PlannedRun, Understood
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.view import screen
-from weighbridge.view.records import Cell, Column, Grid, Headline, Lines, Screen, Section, row
+from weighbridge.view.records import (
+    Cell,
+    Column,
+    Grid,
+    Headline,
+    Lines,
+    Screen,
+    Section,
+    lines,
+    row,
+)
 from weighbridge.wording import clipped, printable, redacted, unsecret
 from weighbridge.words import Words, words_in
 
@@ -22,7 +34,11 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
         from weighbridge.oom.screen import view as explained
 
         screens.insert(0, explained(found.message, look))
-    sections = tuple(section for each in screens for section in each.sections)
+    told = [printable(text_of(finding, words)) for finding in found.findings]
+    first: tuple[Section, ...] = (
+        ((lines(*told, heading=words("runfile.findings")),),) if told else ()
+    )
+    sections = (*first, *(section for each in screens for section in each.sections))
     return Screen(
         title=words(
             "runfile.title", file=printable(found.file.name), kind=printable(found.file.title)
@@ -31,14 +47,15 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
         footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
         warnings=tuple(words.told(redacted(line)) for line in found.warnings),
         lang=look.lang,
-        brief=tuple(block for each in screens for block in each.brief),
+        brief=(*(b for s in first for b in s), *(b for each in screens for b in each.brief)),
     )
 
 
 def _only_said(weighed: WeighedRun, found: WeighedFile) -> bool:
-    """Tell whether there is nothing to a run but the message that is explained above it."""
+    """Tell whether there is nothing to a run but what is explained above it."""
     run = weighed.run
-    return found.message is not None and not (run.model or run.refused or run.command)
+    told = found.message is not None or bool(found.findings)
+    return told and not (run.model or run.refused or run.command)
 
 
 def _run(weighed: WeighedRun, found: WeighedFile, words: Words, look: RenderOptions) -> Screen:
@@ -57,7 +74,24 @@ def _run(weighed: WeighedRun, found: WeighedFile, words: Words, look: RenderOpti
     )
     first, *others = whole.sections
     title = Lines((Cell(whole.title),), *(block.heading for block in head))
-    return whole._replace(sections=((title, *first), *read, *others))
+    measured = _measured(weighed.measured, words)
+    return whole._replace(sections=((title, *first), *measured, *read, *others))
+
+
+def _measured(parts: tuple[MeasuredPart, ...], words: Words) -> Iterator[Section]:
+    """Yield what the log says beside what is predicted, a row a part."""
+    if not parts:
+        return
+    heads = words.each("runfile.head.part", "runfile.head.measured", "runfile.head.predicted")
+    columns = (Column(heads[0]), Column(heads[1], right=True), Column(heads[2], right=True))
+    rows = []
+    for part in parts:
+        sizes = (part.measured, part.predicted)
+        counted = part.name == "tokens"
+        told = [f"{size:,}" if counted else words.size(size) for size in sizes]
+        name = words("runfile.tokens") if counted else words(f"part.{part.name}")
+        rows.append(row(name, *told))
+    yield (Grid(columns, tuple(rows), words("runfile.measured")),)
 
 
 def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
 from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.records import NamedTuple, replace
+from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, documents
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.named import MOST_TEXT, OLLAMA, Piece, card, known, models, piece_of
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
-from weighbridge.runfiles.serving import compose, kubernetes
+from weighbridge.runfiles.serving import compose, kubernetes, start_logs
 from weighbridge.runfiles.serving.lines import of_text
 
 KIND = Kind(
@@ -49,25 +50,7 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
 TRAINS = re.compile(r"(?i)fine-?tun|微调|训练|\btrain|\bSFT\b|\bQ?LoRA\b|zero-?[23]\b")
 ENGINES = (("vllm", r"(?i)\bvllm\b"), ("sglang", r"(?i)\bsglang\b|mem-fraction-static"))
 LM_STUDIO = re.compile(r"\blms load (\S+)(?:[^\n`]*--context-length[ =](\d+))?")
-OLLAMA = re.compile(  # a line of `ollama ps`
-    r"(?m)^[ \t]*(?P<name>[\w./-]+:[\w.-]+)[ \t]+[0-9a-f]{12}[ \t]+(?P<size>[\d.]+ [GM]B)[ \t]+"
-    r"\d+%[^\n]*?[ \t](?P<context>\d{3,8})[ \t]"
-)
-TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
-PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
-HOSTED = re.compile(r"(?<![\w.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
-NAMED = re.compile(
-    r"(?<![\w/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8})?(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
-)
-CARD = re.compile(
-    r"(?i)(?:(?P<before>\d{1,3}) ?[x\u00d7*] ?|(?P<count>\d{1,3})(?:卡| ))?"
-    r"(?:NVIDIA |GeForce |AMD |Apple )*"
-    r"(?P<name>(?:RTX ?)?A6000|RTX ?\d{4}(?: Ti)?(?: D)?|[345]0[5-9]0(?: ?Ti)?|H100(?: NVL)?"
-    r"|H20\b|H200|"
-    r"B200|A100|A800|L40S?|L4\b|V100|MI\d{2,3}X?|M[1-4] (?:Pro|Max|Ultra))s?"
-    r"(?P<size>[ (-]*\d{2,3} ?(?:GB?\b|G\b))?"
-)
 TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says it, its value
     ("method", r"(?i)\bQLoRA\b", "qlora"),
     ("method", r"(?i)\bLoRA\b", "lora"),
@@ -80,23 +63,34 @@ TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says
 SIZES: Mapping[str, str] = {
     "batch_size": r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b",
     "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
-    "ram": r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)",
+    "ram": r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)|内存[是为:： ]{1,3}(\d{2,5} ?G)B?",
 }
-MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
-LONG_NAME = 7  # characters of a name without a size: glm-5.2
-
-
-class Piece(NamedTuple):
-    """Something that was found in a text, and the line where it stands."""
-
-    value: str
-    line: int
+REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:req(?:uest)?s?\b|concurrent|users\b|sessions\b)")
+LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
+MOST_COUNTS = 6  # numbers of requests that are answered
+SIZE_ALONE = re.compile(
+    r"(?i)(?<![a-z\d.-])(?:llama-?(\d{1,2})b|(\d{1,2}) ?b[ ]{1,3}(?:llm|model)s?)(?![a-z\d])"
+)
+STAND_INS = {  # models that are most asked about of their size
+    "7": "qwen2.5-7b",
+    "8": "llama-3.1-8b",
+    "14": "qwen3-14b",
+    "32": "qwen3-32b",
+    "70": "llama-3.1-70b",
+    "72": "qwen2.5-72b",
+}
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text is about memory, a model or a program that we know of."""
+    """Tell whether a text is about memory, a model or a program that we know of, or is its log."""
     text = document.text[:MOST_TEXT]
-    return bool(MEMORY.search(text) or LAUNCH.search(text) or _other(text) or models(document))
+    return bool(
+        MEMORY.search(text)
+        or LAUNCH.search(text)
+        or _other(text)
+        or models(document)
+        or start_logs.starts(document)
+    )
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
@@ -106,6 +100,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     named, cards = models(document), card(document)
     other = _other(text)
     found = [] if other else [*_of_fences(document), *_of_commands(text), *_of_lists(document)]
+    found = found or ([] if other else list(start_logs.runs(document)))
     if found:
         for run in found:
             yield _completed(run, named, cards)
@@ -148,14 +143,14 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
 def _of_lists(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs that programs list or load by lines of their own: Ollama and LM Studio."""
     for match in OLLAMA.finditer(document.text):
-        piece = _piece(document, match, match["name"])
-        if _known(match["name"].partition(":")[0]) or everyday.meaning(match["name"]):
+        piece = piece_of(document, match, match["name"])
+        if known(match["name"].partition(":")[0]) or everyday.meaning(match["name"]):
             yield PlannedRun(
                 task="infer",
                 model=match["name"],
                 settings={"engine": "ollama", "context": int(match["context"])},
                 understood=(_taken("ollama ps", piece, "model"),),
-                notes=(f"`ollama ps` showed {match['size']} for {match['name']}",),
+                notes=(f"`ollama ps` showed {match['size']} {match['unit']} for {match['name']}",),
             )
     for match in LM_STUDIO.finditer(document.text):
         context = {"context": int(match[2])} if match[2] else {}
@@ -163,7 +158,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
             task="infer",
             model=match[1],
             settings={"engine": "llama.cpp", "quantization": "Q4_K_M", **context},
-            understood=(_taken("lms load", _piece(document, match, match[1]), "model"),),
+            understood=(_taken("lms load", piece_of(document, match, match[1]), "model"),),
             defaults=(("quantization", "Q4_K_M", "what LM Studio usually downloads (assumed)"),),
         )
 
@@ -225,13 +220,42 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
         settings |= dict(_trained(document, taken))
     else:
         settings |= dict(_served(document, taken))
-    yield PlannedRun(
-        task=task,
-        model=named[0].value if named else "",
-        settings=settings,
-        understood=tuple(taken),
-        notes=("taken from prose: what it does not say is the default",),
+    model, defaults = _alike(document, taken) if not named else (named[0].value, ())
+    for requests in _requests(text) if task == "infer" and "engine" in settings else ({},):
+        yield PlannedRun(
+            task=task,
+            model=model,
+            name=f"{requests['batch_size']} requests at once" if requests else "",
+            settings={**settings, **requests},
+            understood=tuple(taken),
+            defaults=defaults,
+            notes=("taken from prose: what it does not say is the default",),
+        )
+
+
+def _requests(text: str) -> list[dict[str, Value]]:
+    """Return the settings for each number of requests that is asked about; one without any where
+    the text names no two numbers and no length."""
+    counts = dict.fromkeys(int(match[1]) for match in REQUESTS.finditer(text))
+    length = LENGTH.search(text)
+    if len(counts) < 2 or len(counts) > MOST_COUNTS or length is None:
+        return [{}]
+    return [{"batch_size": count, "context": int(length[1])} for count in counts]
+
+
+def _alike(
+    document: Document, taken: list[Understood]
+) -> tuple[str, tuple[tuple[str, Value, str], ...]]:
+    """Return a model of the size that a text names, where it names a size alone; "" otherwise."""
+    match = SIZE_ALONE.search(document.text[:MOST_TEXT])
+    stand_in = STAND_INS.get(match[1] or match[2]) if match else None
+    if match is None or stand_in is None:
+        return "", ()
+    taken.append(_taken("the size of the model", piece_of(document, match, match[0]), "model"))
+    why = (
+        "the text names a size alone: a usual model of it stands for it (assumed); --model says it"
     )
+    return stand_in, (("model", stand_in, why),)
 
 
 def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
@@ -242,13 +266,19 @@ def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, 
     if packed and not engine:
         engine = "llama.cpp"
         yield "quantization", meant(packed[0], engine)
-        taken.append(_taken("the format", _piece(document, packed, packed[0]), "quantization"))
+        taken.append(_taken("the format", piece_of(document, packed, packed[0]), "quantization"))
     if engine:
         yield "engine", engine
+        version = re.search(
+            rf"(?i)\b{re.escape(engine)}[- ]v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)", text
+        )
+        if version:
+            yield "engine_version", version[1]
+            taken.append(_taken(engine, piece_of(document, version, version[1]), "engine_version"))
     host = re.search(SIZES["ram"], text)
     if host:
-        yield "ram", _memory(host[1])
-        taken.append(_taken("ram", _piece(document, host, host[1]), "ram"))
+        yield "ram", _memory(host[1] or host[2])
+        taken.append(_taken("ram", piece_of(document, host, host[1] or host[2]), "ram"))
 
 
 def _memory(text: str) -> str:
@@ -261,98 +291,15 @@ def _trained(document: Document, taken: list[Understood]) -> Iterator[tuple[str,
         match = re.search(pattern, document.text)
         if match and setting not in said:
             said[setting] = value
-            taken.append(_taken(match[0], _piece(document, match, value), setting))
+            taken.append(_taken(match[0], piece_of(document, match, value), setting))
     for setting, pattern in SIZES.items():
         match = re.search(pattern, document.text)
         if match:
-            text = match[1].replace(",", "")
+            text = (match[1] or match[2]).replace(",", "")
             said[setting] = _memory(text) if setting == "ram" else int(text)
-            taken.append(_taken(setting, _piece(document, match, text), setting))
+            taken.append(_taken(setting, piece_of(document, match, text), setting))
     yield from said.items()
 
 
 def _taken(key: str, piece: Piece, setting: str) -> Understood:
     return Understood(key=key, value=piece.value, setting=setting, line=piece.line)
-
-
-def _piece(document: Document, match: "re.Match[str]", value: str) -> Piece:
-    return Piece(value, document.line_of(match.start()))
-
-
-# Models and cards in prose
-
-
-def models(document: Document) -> list[Piece]:
-    """Return the models that a text names, each once, in the order of its lines: a title leads."""
-    text = document.text[:MOST_TEXT]
-    found: dict[str, Piece] = {}
-    for match in HOSTED.finditer(text):
-        last = match[1].rpartition("/")[2].rstrip(".")
-        at = match.start()
-        path = text[max(at - 1, 0) : at] in ("/", ":", "@") or "://" in text[max(at - 60, 0) : at]
-        known = _known(last)
-        if known and known not in found:
-            found[known] = _piece(document, match, last if path else match[1].rstrip("."))
-    for match in NAMED.finditer(text):
-        for name in _beginnings(match[1]):
-            known = _known(name)
-            if known:
-                found.setdefault(known, _piece(document, match, name))
-                break
-    for match in TAG.finditer(text):
-        if everyday.meaning(match[1]) is not None:
-            found.setdefault(match[1], _piece(document, match, match[1]))
-    return sorted(found.values(), key=lambda piece: piece.line)
-
-
-def _beginnings(phrase: str) -> Iterator[str]:
-    """Yield the beginnings of a phrase, the longest first: a name may have blanks in it."""
-    words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
-    for count in range(min(len(words), 4), 0, -1):
-        yield "".join(words[:count]).strip(" .,-")
-
-
-def _known(name: str) -> str:
-    """Return the entry of the catalogue that a name means; "" where it is none, or only a word."""
-    digits = re.search(r"\d", name) and re.search(r"[A-Za-z]{2}", name)
-    sized = re.search(r"(?i)\d[\d.]*b(?:\b|[-_])", name) or len(name) >= LONG_NAME
-    if not digits or not sized or PLAIN.fullmatch(name):
-        return ""
-    meaning = everyday.meaning(name)
-    return meaning.entry.name if meaning is not None else ""
-
-
-def card(document: Document) -> Piece | None:
-    """Return the cards of a text where all that it names are of one kind, with their number where
-    it says that; else None."""
-    from weighbridge.accelerators.names import find
-
-    kinds: dict[str, tuple[int, Piece]] = {}
-    for match in CARD.finditer(document.text[:MOST_TEXT]):
-        size = re.sub(r"[^0-9]", "", match["size"] or "")
-        count = int(match["before"] or match["count"] or 1)
-        for name in ((f"{match['name']} {size}GB",) if size else ()) + (match["name"],):
-            try:
-                part = find(name).part
-            except UsageError:
-                continue
-            most = max(count, kinds.get(part.id, (0, None))[0])
-            kinds[part.id] = (most, _piece(document, match, name))
-            break
-    kinds = _without_shorter(kinds)
-    if len(kinds) != 1:
-        return None
-    count, piece = next(iter(kinds.values()))
-    return Piece(f"{piece.value}:{count}" if count > 1 else piece.value, piece.line)
-
-
-def _without_shorter(kinds: Mapping[str, tuple[int, Piece]]) -> dict[str, tuple[int, Piece]]:
-    """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
-    names = [piece.value for _, piece in kinds.values()]
-    kept = {
-        key: (count, piece)
-        for key, (count, piece) in kinds.items()
-        if not any(n != piece.value and n.startswith(piece.value) for n in names)
-    }
-    most = max((count for count, _ in kinds.values()), default=1)
-    return {key: (max(count, most if len(kept) == 1 else 1), p) for key, (count, p) in kept.items()}

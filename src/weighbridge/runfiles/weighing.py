@@ -7,9 +7,12 @@ from weighbridge._version import __version__
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import question, serving
-from weighbridge.records import dataclass
+from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
-from weighbridge.runfiles.record import PlannedRun, RunFile
+from weighbridge.runfiles.findings import LogFinding, findings, text_of
+from weighbridge.runfiles.measured import MeasuredPart, beside
+from weighbridge.runfiles.record import PlannedRun, RunFile, ServerStart
+from weighbridge.words import words_in
 from weighbridge.workload import TABLES
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class WeighedRun:
     report: Report | None = None
     why: str = ""
     code: int = 0  # the exit code of what went wrong
+    measured: tuple[MeasuredPart, ...] = ()  # what its log says, beside the answer
 
     @property
     def fits(self) -> Answer:
@@ -58,6 +62,7 @@ class WeighedRun:
             ],
             "notes": list(run.notes),
             "report": None if self.report is None else self.report.to_dict(),
+            "measured": [part._asdict() for part in self.measured],
             "error": error,
         }
 
@@ -69,6 +74,7 @@ class WeighedFile(Shown):
     file: RunFile
     runs: tuple[WeighedRun, ...]
     message: "Oom | None" = None  # an out-of-memory message in it, explained
+    findings: tuple[LogFinding, ...] = ()  # what its logs and figures tell by themselves
 
     @property
     def fits(self) -> Answer:
@@ -78,8 +84,9 @@ class WeighedFile(Shown):
 
     @property
     def answered(self) -> bool:
-        """Tell whether any of its runs has a number, or a message in it is explained."""
-        return self.message is not None or any(run.report is not None for run in self.runs)
+        """Tell whether any of its runs has a number, or what it holds is explained."""
+        told = self.message is not None or bool(self.findings)
+        return told or any(run.report is not None for run in self.runs)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -101,6 +108,10 @@ class WeighedFile(Shown):
             "fits": self.fits,
             "runs": [run.to_dict() for run in self.runs],
             "message": None if self.message is None else self.message.to_dict(),
+            "findings": [
+                {"finding": f.key, "text": text_of(f, words_in("en")), **f.values}
+                for f in self.findings
+            ],
         }
 
 
@@ -115,11 +126,33 @@ def weighed(
     if strange:
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
+    runs = tuple(_weighed(run, open_, given, model) for run in file.runs)
+    if file.kind != PROSE:
+        return WeighedFile(file=file, runs=runs)
+    return _with_logs(file, runs)
+
+
+def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...]) -> WeighedFile:
+    """Return the answer about a text, with what its logs and its messages tell."""
+    from weighbridge.runfiles.document import documents
+    from weighbridge.runfiles.serving.start_logs import starts
+
+    (document,) = documents(file.text, "text", file.name)
+    started = starts(document)
+    if len(started) == len(runs) or len(runs) == 1:
+        pairs = zip(runs, started[-len(runs) :], strict=False)
+        runs = (*(_beside(run, start) for run, start in pairs), *runs[len(started) :])
+    reports = [(run.run.model, run.report) for run in runs if run.report is not None]
     return WeighedFile(
         file=file,
-        runs=tuple(_weighed(run, open_, given, model) for run in file.runs),
-        message=_explained(file, _engine(file)) if file.kind == PROSE else None,
+        runs=runs,
+        message=_explained(file, _known(file)),
+        findings=findings(file.text, started, reports),
     )
+
+
+def _beside(run: WeighedRun, start: ServerStart) -> WeighedRun:
+    return run if run.report is None else replace(run, measured=beside(start, run.report))
 
 
 def _engine(file: RunFile) -> str:
@@ -135,12 +168,19 @@ def _engine(file: RunFile) -> str:
     return engines.pop() if len(engines) == 1 else ""
 
 
-def _explained(file: RunFile, engine: str) -> "Oom | None":
+def _known(file: RunFile) -> dict[str, Any]:
+    """Return what the runs of a text say of the machine and the engine."""
+    engine = _engine(file)
+    ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
+    return {**({"engine": engine} if engine else {}), **({"ram": ram} if ram else {})}
+
+
+def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
     """Explain an out-of-memory message in a text by itself; None where there is none."""
     from weighbridge.oom import explained
 
     try:
-        return explained(file.text, None, {"engine": engine} if engine else {})
+        return explained(file.text, None, known)
     except WeighbridgeError:
         return None
 

@@ -1,0 +1,235 @@
+"""What the logs and the numbers of a text tell by themselves, as sentences with figures.
+
+Each rule looks at what a server wrote when it started (serving/start_logs.py), or at a setting
+that a program documents, and says what follows from it by arithmetic. A rule that lacks a figure
+says nothing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from weighbridge.records import NamedTuple
+from weighbridge.report import Report
+from weighbridge.runfiles.record import ServerStart
+from weighbridge.units import GIB, KIB, UNITS
+
+SAME_RATE = 0.03  # two printed rates within this are one: sizes have two decimals
+SQUARE = 1.5  # activations that grow with this power of the length hold its matrix (assumed)
+USUAL_BATCH = 8192  # tokens of a step: vLLM's own default on cards of 80 GB
+OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, beside 16 bits
+# vLLM: each offloaded tensor is pinned (model_executor/offloader); PyTorch's CachingHostAllocator
+# rounds a block up to a power of two
+PINNED = (1.0, 2.0)
+# Ollama x/mlxrunner (maxPagedOutBytes): snapshots of earlier prompts that it keeps at most
+MLX_PROMPTS = 8 * GIB
+MOST_TEXT = 60_000
+LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
+LOGGED = "(APIServer pid="  # how a line of a server's log begins
+GB = UNITS["GB"]
+
+
+class LogFinding(NamedTuple):
+    """A sentence of words/screens.json (`finding.KEY`) and its values: sizes are `*_bytes`."""
+
+    key: str
+    values: Mapping[str, Any]
+
+
+def findings(
+    text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
+) -> tuple[LogFinding, ...]:
+    """Return what follows from the starts, from settings in the text and from the answers, each
+    with the model as the text names it."""
+    text = text[:MOST_TEXT]
+    found = [
+        *_between(starts),
+        *(finding for start in starts for finding in _of_a_start(start)),
+        *_of_settings(text),
+        *_of_answers(text, reports),
+    ]
+    return tuple(found)
+
+
+# Two starts of one server
+
+
+def _between(starts: Sequence[ServerStart]) -> Iterator[LogFinding]:
+    for before, after in pairwise(starts):
+        short, long = before.counts.get("context"), after.counts.get("context")
+        if short and long and long > short and before.program == after.program == "vllm":
+            yield from _less_cache(before, after)
+            yield from _grown(before, after, long / short)
+
+
+def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]:
+    """The cache got less though a token takes the same: a step of the profile got larger."""
+    there, left = before.size("kv_cache"), after.size("kv_cache")
+    rates = _rate(before), _rate(after)
+    if not there or not left or left >= there or None in rates or before.size("activations"):
+        return
+    first, second = (float(rate or 0) for rate in rates)
+    if abs(first - second) > SAME_RATE * first:
+        return
+    needed = after.size("needed") or round(second * after.counts["context"])
+    yield LogFinding(
+        "less_cache" if needed <= there else "less_cache.both",
+        {
+            "short": before.counts["context"],
+            "long": after.counts["context"],
+            "rate_bytes": round(first),
+            "there_bytes": there,
+            "left_bytes": left,
+            "less_bytes": there - left,
+            "needed_bytes": needed,
+            "batch": USUAL_BATCH,
+        },
+    )
+
+
+def _rate(start: ServerStart) -> float | None:
+    """Return the bytes of a cached token, by what the log printed."""
+    tokens, there = start.counts.get("tokens"), start.size("kv_cache")
+    if tokens and there:
+        return there / tokens
+    needed, asked = start.size("needed"), start.counts.get("context")
+    return needed / asked if needed and asked else None
+
+
+def _grown(before: ServerStart, after: ServerStart, times: float) -> Iterator[LogFinding]:
+    """Activations grew faster than the length: scores of an attention that is not fused."""
+    small, large = before.size("activations"), after.size("activations")
+    there = after.size("kv_cache")
+    if not small or not large or there is None or large / small < times**SQUARE:
+        return
+    following = round(large * large / small)
+    room = large + there
+    yield LogFinding(
+        "square" if following > room else "square.room",
+        {
+            "short": before.counts["context"],
+            "long": after.counts["context"],
+            "small_bytes": small,
+            "large_bytes": large,
+            "times": f"{large / small:.1f}",
+            "next": round(after.counts["context"] * times),
+            "next_size_bytes": following,
+            "room_bytes": room,
+        },
+    )
+
+
+# One start
+
+
+def _of_a_start(start: ServerStart) -> Iterator[LogFinding]:
+    if start.program == "ollama":
+        yield from _of_offload(start)
+    tokens, context = start.counts.get("tokens"), start.counts.get("context")
+    if start.program == "vllm" and tokens and context and tokens < context:
+        yield LogFinding("waits", {"tokens": tokens, "context": context})
+
+
+def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
+    """Why Ollama left layers in RAM. Its `weights.total` has the cache in it (llm/memory.go)."""
+    required, whole = start.size("required"), start.size("with_cache")
+    cache, graph = start.size("kv_cache"), start.size("activations")
+    layers, loaded = start.counts.get("layers"), start.counts.get("loaded_layers")
+    if not (required and whole and cache and graph and layers and start.free) or loaded is None:
+        return
+    free, cards = sum(start.free), len(start.free)
+    smaller = whole - cache + round(cache * OWN_RATE)
+    yield LogFinding(
+        "offload",
+        {
+            "loaded": loaded,
+            "layers": layers,
+            "required_bytes": required,
+            "free_bytes": free,
+            "cards": cards,
+            "weights_bytes": whole - cache,
+            "cache_bytes": cache,
+            "graph_bytes": graph,
+        },
+    )
+    if smaller < free:
+        values = {"sum_bytes": smaller, "each_bytes": (free - smaller) // cards}
+        yield LogFinding("offload.smaller", {**values, "cache_bytes": round(cache * OWN_RATE)})
+    elif whole:
+        yield LogFinding("offload.too_large", {"sum_bytes": smaller, "free_bytes": free})
+
+
+# Settings that a text names
+
+
+def _of_settings(text: str) -> Iterator[LogFinding]:
+    segment, buffer = (
+        re.search(rf'"{name}"\s*:\s*"?(\d{{1,5}}) ?GB?', text)
+        for name in ("global_segment_size", "local_buffer_size")
+    )
+    if segment:
+        each = (int(segment[1]) + (int(buffer[1]) if buffer else 0)) * GB
+        yield LogFinding("segments", {"each_bytes": each, "eight_bytes": 8 * each})
+    if "cpu-offload-gb" in text:
+        match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
+        least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
+        key = "pinned.sized" if match else "pinned"
+        yield LogFinding(key, {"least_bytes": least, "most_bytes": most} if match else {})
+
+
+# The answers beside what the text says
+
+
+def _of_answers(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[LogFinding]:
+    for model, report in reports:
+        listed = re.search(LISTED.format(re.escape(model)), text)
+        if listed and report.derived.get("ollama_ps_bytes"):
+            yield from _listed(report, round(float(listed[1]) * GB))
+        if re.search(r"(?i)mlx[- ]?(?:runner|engine)", text) and report.task == "infer":
+            peak = report.peak.expected
+            values = {"start_bytes": peak, "kept_bytes": MLX_PROMPTS}
+            yield LogFinding("mlx_prompts", {**values, "sum_bytes": peak + MLX_PROMPTS})
+        if report.workload.get("engine") == "vllm" and report.verdict is None and LOGGED in text:
+            yield LogFinding("waits.unknown", {})
+        yield from _on_cards(report)
+
+
+def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
+    """What `ollama ps` showed beside what it shows by our count."""
+    told = int(report.derived["ollama_ps_bytes"])
+    yield LogFinding("listed", {"showed_bytes": showed, "told_bytes": told})
+
+
+def _on_cards(report: Report) -> Iterator[LogFinding]:
+    """A model that is larger than the RAM that was named: what has to lie on cards."""
+    verdict = report.verdict
+    if verdict is None or verdict.count or not report.workload.get("ram"):
+        return
+    model = sum(
+        c.bytes.expected
+        for device in report.devices
+        for c in device.phases[-1].components
+        if c.name == "weights"
+    )
+    ram = verdict.usable_bytes
+    if ram and model > ram:
+        values = {"model_bytes": model, "ram_bytes": ram, "cards_bytes": model - ram}
+        yield LogFinding("on_cards", values)
+
+
+def text_of(finding: LogFinding, words: Any) -> str:
+    """Return the sentence of a finding, sizes in the unit of the screen."""
+    values = {
+        name.removesuffix("_bytes"): _shown(name, value, words)
+        for name, value in finding.values.items()
+    }
+    return str(words(f"finding.{finding.key}", **values))
+
+
+def _shown(name: str, value: Any, words: Any) -> str:
+    if name == "rate_bytes":
+        return f"{value / KIB:.0f} KiB"
+    if name.endswith("_bytes"):
+        return str(words.size(value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

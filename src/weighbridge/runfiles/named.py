@@ -1,0 +1,139 @@
+"""Models and cards that prose names: by their names on the Hub, everyday names and tags, and by
+the tables of programs that list them."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from weighbridge.catalogue import everyday
+from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
+from weighbridge.runfiles.document import Document
+from weighbridge.units import UNITS
+
+MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
+OLLAMA = re.compile(  # a line of `ollama ps`
+    r"(?m)^[ \t]*(?P<name>[\w./-]+:[\w.-]+)[ \t]+[0-9a-f]{12}[ \t]+"
+    r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+\d+%[^\n]*?[ \t](?P<context>\d{3,8})[ \t]"
+)
+PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
+HOSTED = re.compile(r"(?<![\w.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
+NAMED = re.compile(
+    r"(?<![\w/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8})?(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
+)
+TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
+CARD = re.compile(
+    r"(?i)(?:(?P<before>\d{1,3}) ?[x\u00d7*] ?|(?P<count>\d{1,3})(?:卡| ))?"
+    r"(?P<first>\d{2,3} ?GB )?"
+    r"(?:NVIDIA |GeForce |AMD |Apple )*"
+    r"(?P<name>(?:RTX ?)?A6000|RTX ?\d{4}(?: Ti)?(?: D)?|[345]0[5-9]0(?: ?Ti)?|H100(?: NVL)?"
+    r"|H20\b|H200|"
+    r"B200|A100|A800|L40S?|L4\b|V100|MI\d{2,3}X?|M[1-4] (?:Pro|Max|Ultra))s?"
+    r"(?P<size>[ (-]*\d{2,3} ?(?:GB?\b|G\b))?"
+)
+ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
+PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
+LONG_NAME = 7  # characters of a name without a size: glm-5.2
+
+
+class Piece(NamedTuple):
+    """Something that was found in a text, and the line where it stands."""
+
+    value: str
+    line: int
+
+
+def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
+    return Piece(value, document.line_of(match.start()))
+
+
+def models(document: Document) -> list[Piece]:
+    """Return the models that a text names, each once, in the order of its lines: a title leads."""
+    text = document.text[:MOST_TEXT]
+    found: dict[str, Piece] = {}
+    for match in HOSTED.finditer(text):
+        last = match[1].rpartition("/")[2].rstrip(".")
+        at = match.start()
+        path = text[max(at - 1, 0) : at] in ("/", ":", "@") or "://" in text[max(at - 60, 0) : at]
+        entry = known(last)
+        if entry and entry not in found:
+            found[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
+    for match in NAMED.finditer(text):
+        for name in _beginnings(match[1]):
+            entry = known(name)
+            if entry:
+                found.setdefault(entry, piece_of(document, match, name))
+                break
+    for match in TAG.finditer(text):
+        if everyday.meaning(match[1]) is not None:
+            found.setdefault(match[1], piece_of(document, match, match[1]))
+    return sorted(found.values(), key=lambda piece: piece.line)
+
+
+def _beginnings(phrase: str) -> Iterator[str]:
+    """Yield the beginnings of a phrase, the longest first: a name may have blanks in it."""
+    words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
+    for count in range(min(len(words), 4), 0, -1):
+        yield "".join(words[:count]).strip(" .,-")
+
+
+def known(name: str) -> str:
+    """Return the entry of the catalogue that a name means; "" where it is none, or only a word."""
+    digits = re.search(r"\d", name) and re.search(r"[A-Za-z]{2}", name)
+    sized = re.search(r"(?i)\d[\d.]*b(?:\b|[-_])", name) or len(name) >= LONG_NAME
+    if not digits or not sized or PLAIN.fullmatch(name):
+        return ""
+    meaning = everyday.meaning(name)
+    return meaning.entry.name if meaning is not None else ""
+
+
+def card(document: Document) -> Piece | None:
+    """Return the cards of a text where all that it names are of one kind, with their number where
+    it says that; else None."""
+    from weighbridge.accelerators.names import find
+
+    kinds: dict[str, tuple[int, Piece]] = {}
+    for match in CARD.finditer(document.text[:MOST_TEXT]):
+        size = re.sub(r"[^0-9]", "", match["size"] or match["first"] or "")
+        count = int(match["before"] or match["count"] or 1)
+        for name in ((f"{match['name']} {size}GB",) if size else ()) + (match["name"],):
+            try:
+                part = find(name).part
+            except UsageError:
+                continue
+            most = max(count, kinds.get(part.id, (0, None))[0])
+            kinds[part.id] = (most, piece_of(document, match, name))
+            break
+    kinds = _without_shorter(kinds) or _of_rocm_smi(document)
+    if len(kinds) != 1:
+        return None
+    count, piece = next(iter(kinds.values()))
+    return Piece(f"{piece.value}:{count}" if count > 1 else piece.value, piece.line)
+
+
+def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return the cards of a table of `rocm-smi`: as many as have rows, and no fewer than hold what
+    `ollama ps` shows."""
+    from weighbridge.accelerators.names import find
+
+    rows = [match for match in ROCM.finditer(document.text[:MOST_TEXT]) if match[1] in PCI_IDS]
+    if not rows or len({match[1] for match in rows}) > 1:
+        return {}
+    part = find(PCI_IDS[rows[0][1]]).part
+    shown = max(
+        (float(m["size"]) * UNITS[m["unit"]] for m in OLLAMA.finditer(document.text)), default=0
+    )
+    count = max(len(rows), math.ceil(shown / part.total.bytes.expected))
+    return {part.id: (count, piece_of(document, rows[0], PCI_IDS[rows[0][1]]))}
+
+
+def _without_shorter(kinds: Mapping[str, tuple[int, Piece]]) -> dict[str, tuple[int, Piece]]:
+    """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
+    names = [piece.value for _, piece in kinds.values()]
+    kept = {
+        key: (count, piece)
+        for key, (count, piece) in kinds.items()
+        if not any(n != piece.value and n.startswith(piece.value) for n in names)
+    }
+    most = max((count for count, _ in kinds.values()), default=1)
+    return {key: (max(count, most if len(kept) == 1 else 1), p) for key, (count, p) in kept.items()}

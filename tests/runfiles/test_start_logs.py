@@ -1,0 +1,268 @@
+"""Logs of servers that start: what each part took, beside the answer, and what follows from it."""
+
+import pytest
+
+import weighbridge
+from weighbridge.runfiles import read
+from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.findings import findings
+from weighbridge.runfiles.record import ServerStart, StartPart
+from weighbridge.runfiles.screen import view
+from weighbridge.runfiles.serving.start_logs import starts
+from weighbridge.units import GIB, MIB
+
+VLLM = """\
+INFO 04-15 07:22:41 [utils.py:233] non-default args: {'model_tag': 'qwen3-8b', 'max_model_len': 8192, 'enforce_eager': True, 'api_key': None, 'gpu_memory_utilization': 0.8}
+INFO 04-15 07:22:50 [core.py:69] Initializing a V1 LLM engine (v0.9.2) with config: model='qwen3-8b', max_seq_len=8192
+INFO 04-15 07:23:10 [gpu_model_runner.py:1782] Model loading took 15.2683 GiB and 6.1 seconds
+INFO 04-15 07:23:20 [gpu_worker.py:232] Available KV cache memory: 1.50 GiB
+INFO 04-15 07:23:20 [kv_cache_utils.py:716] GPU KV cache size: 10,922 tokens
+"""
+SGLANG = """\
+[2026-01-01] server_args=ServerArgs(model_path='qwen3-8b', tokenizer_path='x', tp_size=1, mem_fraction_static=0.85, context_length=4096, quantization=None, kv_cache_dtype='auto')
+Load weight end. type=Qwen3ForCausalLM, dtype=torch.bfloat16, avail mem=7.77 GB, mem usage=15.36 GB.
+KV Cache is allocated. #tokens: 20480, K size: 1.41 GB, V size: 1.41 GB
+Capture cuda graph end. Time elapsed: 3.4 s. mem usage=0.60 GB. avail mem=3.1 GB.
+max_total_num_tokens=20480, chunked_prefill_size=2048, max_running_requests=2048, context_len=4096
+"""
+LLAMA_CPP = """\
+llama_model_loader: loaded meta data with 28 key-value pairs and 399 tensors from /m/Qwen3-8B-Q4_K_M.gguf (version GGUF V3)
+load_tensors:   CPU_Mapped model buffer size =   333.84 MiB
+load_tensors:        CUDA0 model buffer size =  4455.34 MiB
+llama_context: n_ctx         = 4096
+llama_kv_cache:      CUDA0 KV buffer size =   576.00 MiB
+llama_context:      CUDA0 compute buffer size =   304.75 MiB
+llama_context:  CUDA_Host compute buffer size =    16.01 MiB
+"""
+
+
+def of(text):
+    (document,) = documents(text, "text")
+    return document
+
+
+def sizes(start):
+    return {part.name: part.value for part in start.parts}
+
+
+def test_lines_of_vllm_are_parts_and_counts_of_one_start():
+    (start,) = starts(of(VLLM))
+    assert start.program == "vllm"
+    assert sizes(start) == {"weights": round(15.2683 * GIB), "kv_cache": round(1.5 * GIB)}
+    assert start.counts == {"context": 8192, "tokens": 10922}
+    assert [part.line for part in start.parts] == [3, 4]
+
+
+def test_keys_and_values_of_sglang_are_one_cache():
+    (start,) = starts(of(SGLANG))
+    assert sizes(start)["kv_cache"] == 2 * round(1.41 * GIB)
+    assert sizes(start)["cuda_graphs"] == round(0.6 * GIB)
+    assert start.counts == {"tokens": 20480, "context": 4096}
+
+
+def test_buffers_of_llama_cpp_stand_device_by_device():
+    (start,) = starts(of(LLAMA_CPP))
+    assert start.size("weights") == round(333.84 * MIB) + round(4455.34 * MIB)
+    assert {part.device for part in start.parts} == {"CPU_Mapped", "CUDA0", "CUDA_Host"}
+
+
+@pytest.mark.parametrize("text", ["", "no log at all, out of memory", "model buffer size = 1 MiB"])
+def test_a_text_without_such_lines_has_no_start(text):
+    assert starts(of(text)) == []
+
+
+def test_a_part_that_comes_again_begins_another_start_and_their_number_is_bounded():
+    line = "Available KV cache memory: 1.0 GiB\n"
+    assert len(starts(of(line * 3))) == 3
+    assert len(starts(of(line * 30))) == 8
+
+
+@pytest.mark.parametrize(
+    ("log", "model", "asked"),
+    [
+        (VLLM, "qwen3-8b", {"engine": "vllm", "engine_version": "0.9.2", "context": 8192}),
+        (VLLM, "qwen3-8b", {"gpu_memory_utilization": 0.8}),
+        (SGLANG, "qwen3-8b", {"engine": "sglang", "context": 4096, "mem_fraction_static": 0.85}),
+        (
+            LLAMA_CPP,
+            "Qwen3-8B-Q4_K_M",
+            {"engine": "llama.cpp", "context": 4096, "quantization": "Q4_K_M"},
+        ),
+    ],
+)
+def test_a_log_alone_tells_the_model_and_the_settings(log, model, asked):
+    (run,) = read(log).runs
+    assert run.model == model
+    (weighed,) = weighbridge.weigh(log, name="the text").runs
+    assert {name: weighed.report.workload[name] for name in asked} == asked
+
+
+def test_the_flags_of_vllm_are_those_that_it_was_given():
+    (run,) = read(VLLM).runs
+    assert run.command == (
+        "vllm serve qwen3-8b --max-model-len 8192 --enforce-eager --gpu-memory-utilization 0.8"
+    )
+
+
+def test_each_measured_part_stands_beside_the_predicted_one():
+    text = LLAMA_CPP + "on my RTX 4090"
+    (weighed,) = weighbridge.weigh(text, name="the text").runs
+    measured = {part.name: (part.measured, part.predicted) for part in weighed.measured}
+    assert set(measured) == {"weights", "kv_cache", "activations"}
+    assert measured["kv_cache"] == (576 * MIB, 576 * MIB)
+    assert abs(measured["weights"][0] - measured["weights"][1]) < MIB  # no buffer of the host
+    assert measured["activations"][0] == round(304.75 * MIB)
+    grid = next(b for b in view(weighbridge.weigh(text, name="t")).blocks if "log" in str(b))
+    assert "576" in str(grid)
+
+
+def test_tokens_and_bytes_of_vllm_stand_beside_those_that_it_will_print():
+    found = weighbridge.weigh(VLLM + "on my RTX 4090", name="the text")
+    (weighed,) = found.runs
+    parts = {part.name: part for part in weighed.measured}
+    derived = weighed.report.derived
+    assert parts["tokens"].predicted == derived["kv_cache_tokens"]
+    assert parts["kv_cache"].predicted == derived["available_kv_cache_bytes"]
+    assert found.to_dict()["runs"][0]["measured"][0]["name"] == "weights"
+
+
+def test_a_log_of_another_engine_is_not_set_beside_an_answer():
+    text = f"On my RTX 4090:\nvllm serve qwen3-8b --max-model-len 4096\n{LLAMA_CPP}"
+    (weighed,) = weighbridge.weigh(text, name="the text").runs
+    assert weighed.report.workload["engine"] == "vllm"
+    assert weighed.measured == ()
+
+
+# What follows from the figures
+
+
+def vllm(context, **parts):
+    counts = {"context": context}
+    if "tokens" in parts:
+        counts["tokens"] = parts.pop("tokens")
+    held = tuple(StartPart(name, round(size * GIB), 1) for name, size in parts.items())
+    return ServerStart("vllm", held, counts)
+
+
+def keys(started, text=""):
+    return [finding.key for finding in findings(text, started, [])]
+
+
+def test_a_cache_that_shrinks_at_the_same_bytes_a_token_lost_to_a_step_of_the_profile():
+    short, long = vllm(100_000, kv_cache=10, tokens=200_000), vllm(200_000, kv_cache=4, needed=10)
+    (found,) = findings("", [short, long], [])
+    assert found.key == "less_cache"
+    assert found.values["less_bytes"] == 6 * GIB
+    assert found.values["rate_bytes"] == round(10 * GIB / 200_000)
+    assert keys([short, vllm(200_000, kv_cache=4, needed=10.2)]) == ["less_cache.both"]
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        vllm(200_000, kv_cache=4, needed=20),  # a token takes twice as much
+        vllm(200_000, kv_cache=10, needed=10),  # nothing was lost
+        vllm(100_000, kv_cache=4, needed=5),  # no longer
+        vllm(200_000, kv_cache=4),  # nothing tells the rate
+    ],
+)
+def test_no_step_is_blamed_where_a_figure_says_otherwise(long):
+    assert keys([vllm(100_000, kv_cache=10, tokens=200_000), long]) == []
+
+
+@pytest.mark.parametrize(
+    ("large", "cache", "key"),
+    [
+        (3.0, 8.0, ["square.room"]),  # 3 x at 2 x the length; 9 of 11 GiB
+        (3.0, 5.9, ["square"]),  # 9 of 8.9 GiB
+        (2.7, 8.0, []),  # below 2 to the power 1.5
+    ],
+)
+def test_activations_that_grow_with_the_square_are_told_with_what_comes_next(large, cache, key):
+    short, long = (
+        vllm(4096, activations=1, kv_cache=10),
+        vllm(8192, activations=large, kv_cache=cache),
+    )
+    assert keys([short, long]) == key
+    if key:
+        (found,) = findings("", [short, long], [])
+        assert (found.values["next"], found.values["next_size_bytes"]) == (16384, 9 * GIB)
+
+
+def test_a_cache_below_the_longest_request_may_let_one_wait():
+    assert keys([vllm(8192, kv_cache=1, tokens=8191)]) == ["waits"]
+    assert keys([vllm(8192, kv_cache=1, tokens=8192)]) == []
+
+
+OFFLOAD = (
+    "level=INFO source=server.go:130 msg=offload library=cuda layers.model=81 layers.offload=44 "
+    'memory.available="[{free} GiB {free} GiB]" memory.required.full="127.4 GiB" '
+    'memory.required.kv="20.0 GiB" memory.weights.total="80.0 GiB" memory.graph.full="8.0 GiB"'
+)
+
+
+def test_ollama_s_line_is_taken_apart_and_its_weights_are_without_the_cache():
+    (start,) = starts(of(OFFLOAD.format(free="40.0")))
+    first, second = findings("", [start], [])
+    assert first.values["weights_bytes"] == 60 * GIB
+    assert (first.values["loaded"], first.values["layers"], first.values["cards"]) == (44, 81, 2)
+    # 60 GiB and 20 in 8 bits, which are 34 of 64 bytes: 70.625 of 80
+    assert second.key == "offload.smaller"
+    assert second.values["sum_bytes"] == round(70.625 * GIB)
+    assert second.values["each_bytes"] == round(9.375 * GIB) // 2
+    (start,) = starts(of(OFFLOAD.format(free="35.0")))
+    assert [finding.key for finding in findings("", [start], [])][1] == "offload.too_large"
+
+
+def test_a_store_in_host_memory_is_summed_over_its_workers():
+    text = '{"global_segment_size": "100GB", "local_buffer_size": "4GB"} memory'
+    (found,) = findings(text, [], [])
+    assert found.values == {"each_bytes": 104 * 10**9, "eight_bytes": 832 * 10**9}
+    (found,) = findings('{"global_segment_size": "100GB"}', [], [])
+    assert found.values["each_bytes"] == 100 * 10**9
+
+
+def test_pinned_memory_is_one_to_two_times_what_was_asked_for():
+    (found,) = findings("why does --cpu-offload-gb 10 take so much", [], [])
+    assert found.values == {"least_bytes": 10 * GIB, "most_bytes": 20 * GIB}
+    assert keys([], "--cpu-offload-gb uses 1.9x") == ["pinned"]
+
+
+def test_a_model_larger_than_the_ram_has_to_lie_on_cards():
+    found = weighbridge.weigh("DeepSeek R1 in Q4 with 256G RAM?", name="the text")
+    (finding,) = found.findings
+    values = finding.values
+    assert finding.key == "on_cards"
+    assert values["cards_bytes"] == values["model_bytes"] - values["ram_bytes"]
+    assert 370 * GIB < values["model_bytes"] < 385 * GIB
+    enough = weighbridge.weigh("DeepSeek R1 in Q4 with 512G RAM?", name="the text")
+    assert enough.findings == ()
+
+
+def test_what_ollama_lists_stands_beside_what_it_will_list():
+    text = (
+        "NAME  ID  SIZE\nqwen3:14b  c3a702fca756  15 GB  100% GPU  8192  Forever\n"
+        "qwen3:8b  c3a702fca757  7 GB  100% GPU  8192  Forever\n memory"
+    )
+    found = weighbridge.weigh(text, name="the text")
+    assert [f.values["showed_bytes"] for f in found.findings] == [15 * 10**9, 7 * 10**9]
+    told = [run.report.derived["ollama_ps_bytes"] for run in found.runs]
+    assert [f.values["told_bytes"] for f in found.findings] == told
+
+
+def test_a_session_of_ollama_s_mlx_runner_grows_by_its_snapshots():
+    found = weighbridge.weigh(
+        "memory of `qwen3:8b` under Ollama's MLX runner grows", name="the text"
+    )
+    (finding,) = found.findings
+    assert finding.values["sum_bytes"] == finding.values["start_bytes"] + 8 * GIB
+
+
+def test_findings_stand_first_on_the_screen_and_in_the_json():
+    text = "Ollama: " + OFFLOAD.format(free="40.0")
+    found = weighbridge.weigh(text, name="the text")
+    assert found.answered
+    first = view(found).blocks[0]
+    assert "44 of 81 layers" in str(first)
+    assert not any("names no model" in str(block) for block in view(found).blocks)
+    assert "44 of 81" in found.to_dict()["findings"][0]["text"]
