@@ -46,6 +46,18 @@ def test_a_part_or_an_old_revision_is_in_no_catalogue(away, more):
         gather._repository("nobody/nothing", HubRef(repo_id="nobody/nothing"), GatherOptions())
 
 
+def test_a_type_of_gguf_is_answered_by_the_base_that_its_name_says(away):
+    ref = HubRef(repo_id="somebody/Qwen3-0.6B-GGUF", quant="Q4_K_M")
+    found = gather._repository("x", ref, GatherOptions())
+    assert (found.repo_id, found.form) == ("Qwen/Qwen3-0.6B", "Q4_K_M")
+    assert "not from the Hub" in found.notes[0]
+    with pytest.raises(AwayError):
+        gather._repository("x", HubRef(repo_id="a/nothing-GGUF", quant="Q4_K_M"), GatherOptions())
+    with pytest.raises(AwayError):
+        old = HubRef(repo_id="somebody/Qwen3-0.6B-GGUF", quant="Q4_K_M", revision="abc")
+        gather._repository("x", old, GatherOptions())
+
+
 @pytest.mark.parametrize("revision", [None, "main"])
 def test_the_newest_revision_is_in_the_catalogue(away, revision):
     ref = HubRef(repo_id="Qwen/Qwen3-0.6B", revision=revision)

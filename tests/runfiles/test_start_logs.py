@@ -266,3 +266,35 @@ def test_findings_stand_first_on_the_screen_and_in_the_json():
     assert "44 of 81 layers" in str(first)
     assert not any("names no model" in str(block) for block in view(found).blocks)
     assert "44 of 81" in found.to_dict()["findings"][0]["text"]
+
+
+TENSORRT = """\
+The following component could not be created: KV cache
+Total GPU memory (GiB): 140.00
+Free GPU memory before component creation attempt (GiB): 108.50
+
+Previously created components and free GPU memory before/after creation (GiB):
+Model: 139.50 / 110.50
+"""
+
+
+def test_a_cache_that_asks_for_too_much_of_a_free_card_is_no_lack_of_memory():
+    (found,) = findings(TENSORRT, [], [])
+    assert found.key == "capacity"
+    assert found.values == {
+        "model_bytes": 29 * GIB,
+        "free_bytes": round(108.5 * GIB),
+        "total_bytes": 140 * GIB,
+    }
+    assert keys([], TENSORRT.replace("created: KV cache", "created: Sampler")) == []
+
+
+@pytest.mark.parametrize(
+    ("need", "limit", "told"), [(73, 72, True), (72, 72, False), (87, 72, True), (88, 72, False)]
+)
+def test_the_limit_of_a_mac_can_be_raised_where_its_memory_is_larger(need, limit, told):
+    text = f"96G Mac: plan\nneed {need} GiB but the engine budget is {limit} GiB"
+    assert bool(keys([], text)) == told
+    if told:
+        (found,) = findings(text, [], [])
+        assert found.values["megabytes"] == "90112"  # 88 GiB

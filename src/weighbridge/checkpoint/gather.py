@@ -1,5 +1,6 @@
 """From what the user typed to an inventory, by kind of reference."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
-        inventory = _held(text, ref) if _whole(ref) else None
+        inventory = _held(text, ref) if _whole(ref) else _packed(text, ref)
         if inventory is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
@@ -179,6 +180,21 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
     notes = (tuned.note,) if tuned.note else ()
     inventory = replace(_entry(text, tuned.entry), name=tuned.name)
     return replace(inventory, repo_id=ref.repo_id, notes=notes)
+
+
+def _packed(text: str, ref: HubRef) -> Inventory | None:
+    """Return the shapes that the built-in catalogue has of a model in a type of GGUF: that of
+    `ORG/NAME-GGUF:TYPE`."""
+    from weighbridge.catalogue import everyday
+
+    name = re.sub(r"(?i)[-_.]gguf$", "", ref.repo_id.rpartition("/")[2])
+    if not ref.quant or ref.revision not in (None, "main") or ref.filename or ref.subfolder:
+        return None
+    tag = everyday.meaning(f"{name}-{ref.quant}")
+    if tag is None or not tag.quantization:
+        return None
+    inventory = replace(_entry(text, tag.entry), name=tag.name, form=tag.quantization)
+    return replace(inventory, notes=(tag.note,) if tag.note else ())
 
 
 def _base(name: str) -> str:

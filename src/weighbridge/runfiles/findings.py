@@ -25,6 +25,16 @@ PINNED = (1.0, 2.0)
 # Ollama x/mlxrunner (maxPagedOutBytes): snapshots of earlier prompts that it keeps at most
 MLX_PROMPTS = 8 * GIB
 MOST_TEXT = 60_000
+# TensorRT-LLM (_torch/pyexecutor): what each component left free on a card
+TRT_MODEL = r"(?m)^[ \t]*Model:\s*([\d.]{1,8}) / ([\d.]{1,8})"
+TRT_FREE = r"Free GPU memory before component creation attempt \(GiB\):"
+TRT_CACHE = r"component could not be created: KV cache"
+# A server on a Mac that plans before it loads: all of the memory, what it needs, what it may take
+WIRED = (
+    r"(?P<whole>\d{2,3})G Mac[\s\S]{0,2000}?need (?P<need>[\d.]{1,7}) GiB but the engine budget is "
+    r"(?P<limit>[\d.]{1,7}) GiB"
+)
+LEFT_TO_MACOS = 8  # GiB (assumed)
 LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
 LOGGED = "(APIServer pid="  # how a line of a server's log begins
 GB = UNITS["GB"]
@@ -47,6 +57,7 @@ def findings(
         *_between(starts),
         *(finding for start in starts for finding in _of_a_start(start)),
         *_of_settings(text),
+        *_of_budgets(text),
         *_of_answers(text, reports),
     ]
     return tuple(found)
@@ -176,6 +187,31 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
         least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
         key = "pinned.sized" if match else "pinned"
         yield LogFinding(key, {"least_bytes": least, "most_bytes": most} if match else {})
+
+
+# What a program counted before it gave up
+
+
+def _of_budgets(text: str) -> Iterator[LogFinding]:
+    model = re.search(TRT_MODEL, text)
+    free = re.search(rf"{TRT_FREE}\s*([\d.]{{1,8}})", text)
+    total = re.search(r"Total GPU memory \(GiB\):\s*([\d.]{1,8})", text)
+    if model and free and total and re.search(TRT_CACHE, text):
+        yield LogFinding(
+            "capacity",
+            {
+                "model_bytes": round((float(model[1]) - float(model[2])) * GIB),
+                "free_bytes": round(float(free[1]) * GIB),
+                "total_bytes": round(float(total[1]) * GIB),
+            },
+        )
+    wired = re.search(WIRED, text)
+    if wired:
+        whole, need, limit = (float(wired[name]) for name in ("whole", "need", "limit"))
+        if limit < need < whole - LEFT_TO_MACOS:
+            values = {"need_bytes": round(need * GIB), "limit_bytes": round(limit * GIB)}
+            raised = round(whole) - LEFT_TO_MACOS
+            yield LogFinding("wired", {**values, "megabytes": str(raised * 1024)})
 
 
 # The answers beside what the text says
