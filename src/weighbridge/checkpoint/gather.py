@@ -187,10 +187,10 @@ def _packed(text: str, ref: HubRef) -> Inventory | None:
     `ORG/NAME-GGUF:TYPE`."""
     from weighbridge.catalogue import everyday
 
-    name = re.sub(r"(?i)[-_.]gguf$", "", ref.repo_id.rpartition("/")[2])
-    if not ref.quant or ref.revision not in (None, "main") or ref.filename or ref.subfolder:
+    name = re.fullmatch(r"(?i)(.+)[-_.]gguf", ref.repo_id.rpartition("/")[2])
+    if name is None or not ref.quant or not _whole(replace(ref, quant=None)):
         return None
-    tag = everyday.meaning(f"{name}-{ref.quant}")
+    tag = everyday.meaning(f"{name[1]}-{ref.quant}")
     if tag is None or not tag.quantization:
         return None
     inventory = replace(_entry(text, tag.entry), name=tag.name, form=tag.quantization)
