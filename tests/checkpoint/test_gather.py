@@ -53,8 +53,8 @@ def test_a_type_of_gguf_is_answered_by_the_base_that_its_name_says(away):
     assert "not from the Hub" in found.notes[0]
     with pytest.raises(AwayError):
         gather._repository("x", HubRef(repo_id="a/nothing-GGUF", quant="Q4_K_M"), GatherOptions())
+    old = HubRef(repo_id="somebody/Qwen3-0.6B-GGUF", quant="Q4_K_M", revision="abc")
     with pytest.raises(AwayError):
-        old = HubRef(repo_id="somebody/Qwen3-0.6B-GGUF", quant="Q4_K_M", revision="abc")
         gather._repository("x", old, GatherOptions())
 
 

@@ -144,3 +144,49 @@ def test_a_word_that_is_no_command_and_no_run_file(tmp_path, monkeypatch, run, w
     code, _, told = run(word)
     assert code == 2
     assert says in told
+
+
+@pytest.mark.parametrize(
+    ("more", "fits", "why"),
+    [
+        ("", "no", "needs about"),
+        ("tiled_mlp: true\n", "unknown", "it is counted without tiled_mlp, which takes less"),
+        ("tiled_mlp: false\n", "no", "needs about"),
+        ("experts_implementation: x\n", "no", "needs about"),
+    ],
+)
+def test_no_is_not_sure_where_a_key_that_is_not_counted_takes_less(more, fits, why):
+    (run,) = weighbridge.weigh(CONFIG + more, name="run.yaml", gpu_memory="8GiB").runs
+    assert run.fits == fits
+    assert run.report.verdict.reason.startswith(why)
+
+
+DIVIDED = """\
+model_name_or_path: llama-3.1-8b
+dataset_name: a/b
+max_length: 2048
+bf16: true
+per_device_train_batch_size: 1
+gradient_checkpointing: true
+output_dir: out
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpu", "shard", "fits"),
+    [
+        ("4090:2", None, "unknown"),
+        ("4090:2", "ddp", "no"),
+        ("4090", None, "no"),
+    ],
+)
+def test_no_is_not_sure_where_another_file_says_how_the_model_is_divided(gpu, shard, fits):
+    (run,) = weighbridge.weigh(DIVIDED, name="c.yaml", kind="trl", gpu=gpu, shard=shard).runs
+    assert run.fits == fits
+    assert ("--shard says it" in run.report.verdict.reason) == (fits == "unknown")
+
+
+def test_experts_of_ktransformers_are_refused_by_name():
+    line = "python -m sglang.launch_server --model-path deepseek-v3 --kt-method FP8 --tp-size 8"
+    (run,) = weighbridge.weigh(line, name="run.sh").runs
+    assert run.why.startswith("KTransformers keeps experts in RAM")

@@ -6,7 +6,8 @@ A reader's table says what its keys mean, a section each:
     micro_batch_size   batch_size
     [ignored]                          keys that decide no memory, by their names alone
     output_dir datasets
-    [memory]                           keys that do, and why they are not understood
+    [memory]                           keys that do, and why they are not understood; a `-` before
+                                       it: the run takes less with it than is counted
     unfrozen_parameters   layers are frozen by name
 
 Keys are dotted where they stand in a mapping (`fsdp_config.offload_params`); `name.*` is all
@@ -29,6 +30,7 @@ from weighbridge.workload import TABLES
 OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written and not on
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
+LESS = "- "  # before a reason of [memory]: with the key the run takes less than is counted
 NESTED = 5  # defaults within defaults
 MOST_UNREAD = 12
 
@@ -154,10 +156,15 @@ class KeyReading:
         )
 
     def leave(self, key: str, why: str) -> None:
-        """Say that a key decides memory and was not understood."""
+        """Say that a key decides memory and was not understood; a `-` before the reason tells that
+        with it the run takes less than is counted."""
         self.used.add(key)
         place = self.document.place((*self.base, *self._path(key)))
-        self.unread.append(Unread(key=key, line=place.line, why=why))
+        self.unread.append(
+            Unread(
+                key=key, line=place.line, why=why.removeprefix(LESS), lowers=why.startswith(LESS)
+            )
+        )
 
     def default(self, setting: str, value: Value, why: str) -> None:
         """Take what the program does where the file says nothing of a size that decides."""

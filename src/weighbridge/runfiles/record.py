@@ -23,11 +23,13 @@ class Understood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """One key that decides memory, or may, and that was not understood; `why` is a clause."""
+    """One key that decides memory, or may, and that was not understood; `why` is a clause.
+    `lowers`: it takes less than is counted without it, so that "no" is not sure."""
 
     key: str
     line: int
     why: str
+    lowers: bool = False
 
 
 class StartPart(NamedTuple):

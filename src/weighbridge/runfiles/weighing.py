@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "weighbridge.runfile/1"
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
+DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -126,10 +127,34 @@ def weighed(
     if strange:
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
-    runs = tuple(_weighed(run, open_, given, model) for run in file.runs)
+    runs = tuple(
+        _doubted(_weighed(run, open_, given, model), file.kind, given) for run in file.runs
+    )
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
     return _with_logs(file, runs)
+
+
+def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
+    """Return an answer that is not "no" where something that we do not count takes less, or where
+    what divides the model stands in another file."""
+    report, run = weighed.report, weighed.run
+    if report is None or report.verdict is None or report.verdict.fits != "no":
+        return weighed
+    lowers = [u.key for u in run.unread if u.lowers]
+    alone = kind in DIVIDED_ELSEWHERE and "shard" not in {*given, *run.settings}
+    if lowers:
+        reason = f"it is counted without {', '.join(lowers)}, which takes less"
+    elif alone and report.verdict.count > 1:
+        reason = (
+            "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, "
+            "not in this file: --shard says it"
+        )
+    else:
+        return weighed
+    return replace(
+        weighed, report=replace(report, verdict=report.verdict.turned("unknown", reason))
+    )
 
 
 def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...]) -> WeighedFile:

@@ -142,6 +142,10 @@ def _launches(text: str) -> bool:
     return True
 
 
+OFFLOADED = re.compile(r"\s--kt-(?:method|weight|cpuinfer|num)")
+EXPERTS = "KTransformers keeps experts in RAM (--kt-*), which is not answered yet"
+
+
 def of_text(
     text: str,
     *,
@@ -196,6 +200,7 @@ def _run(
         command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
         settings=_cards(launch, *cards),
         unread=unread,
+        refused=EXPERTS if OFFLOADED.search(text) else "",
     )
 
 

@@ -29,11 +29,11 @@ downcast_bf16 enable_cpu_affinity gpu_ids
 ipex_config machine_rank main_process_ip main_process_port main_training_function mpirun_config
 num_machines rdzv_backend same_network tpu_* tpu_env use_cpu use_xpu
 [memory]
-dynamo_config             compiled layers keep other tensors than are counted
-fp8_config                products are in 8 bits
-kt_config                 KTransformers keeps experts on the host
+dynamo_config             - compiled layers keep other tensors than are counted
+fp8_config                - products are in 8 bits
+kt_config                 - KTransformers keeps experts on the host
 megatron_lm_config        Megatron trains
-parallelism_config.parallelism_config_sp_size   ranks share a sequence (Ulysses)
+parallelism_config.parallelism_config_sp_size   - ranks share a sequence (Ulysses)
 """
 OWN = ("distributed_type", "num_processes")
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}

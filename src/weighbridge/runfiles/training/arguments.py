@@ -38,15 +38,15 @@ trust_remote_code use_cache use_cpu use_ipex
 use_legacy_prediction_loop use_mps_device warmup_ratio warmup_steps weight_decay _n_gpu
 _setup_devices distributed_state deepspeed_plugin hf_deepspeed_config cached_setup_devices
 [memory]
-activation_offloading      activations go to the host, which is not counted
+activation_offloading      - activations go to the host, which is not counted
 ddp_bucket_cap_mb          the size of the buckets of gradients
-liger_kernel_config        which kernels of Liger are on
-optim_target_modules       gradients of these modules are projected
-parallelism_config         ranks are arranged by it
+liger_kernel_config        - which kernels of Liger are on
+optim_target_modules       - gradients of these modules are projected
+parallelism_config         - ranks are arranged by it
 per_gpu_train_batch_size   its old name is no longer read
-torch_compile              compiled layers keep other tensors than are counted
-torch_compile_backend      compiled layers keep other tensors than are counted
-torch_compile_mode         compiled layers keep other tensors than are counted
+torch_compile              - compiled layers keep other tensors than are counted
+torch_compile_backend      - compiled layers keep other tensors than are counted
+torch_compile_mode         - compiled layers keep other tensors than are counted
 """
 ATTENTION: Mapping[str, str] = {
     "flash_attention_2": "flash",

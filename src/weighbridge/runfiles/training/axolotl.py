@@ -62,12 +62,12 @@ total_num_tokens image_resize_algorithm dp_replicate_size device_map. loss_type 
 added_tokens_overrides chat_template_kwargs roles_to_train train_on_eos
 pretraining_sample_concatenation
 [memory]
-activation_offloading         activations go to the host, which is not counted
+activation_offloading         - activations go to the host, which is not counted
 bnb_config_kwargs.llm_int8_has_fp16_weight   weights stay in 16 bits
-cut_cross_entropy             its loss keeps no logits, and less is taken than is counted
+cut_cross_entropy             - its loss keeps no logits, and less is taken than is counted
 ddp_bucket_cap_mb             the size of the buckets of gradients
 dsv4_fp4_grouped_mode         experts are in another format
-expert_parallel_size          experts are shared among ranks
+expert_parallel_size          - experts are shared among ranks
 expert_parallel_token_capacity   buffers of experts that are sent
 expert_parallel_num_nvl_bytes    buffers of experts that are sent
 experts_implementation        other kernels of the experts
@@ -77,35 +77,35 @@ flash_attn_fuse_mlp           another kernel of the MLP
 flash_attn_rms_norm           another kernel of the norms
 fused_attn_kernel             another kernel of attention
 gemma4_hybrid_attn_impl       another kernel of attention
-gptq                          its base is packed, and the files say how
+gptq                          - its base is packed, and the files say how
 gptq_disable_exllama          another kernel of GPTQ
 gpu_memory_limit              it limits what loading puts on a card
 image_size                    pixels of images, whose number is in the data
-liger_glu_activation          a fused kernel keeps less than is counted
-liger_layer_norm              a fused kernel keeps less than is counted
-liger_rms_norm                a fused kernel keeps less than is counted
-liger_rms_norm_gated          a fused kernel keeps less than is counted
+liger_glu_activation          - a fused kernel keeps less than is counted
+liger_layer_norm              - a fused kernel keeps less than is counted
+liger_rms_norm                - a fused kernel keeps less than is counted
+liger_rms_norm_gated          - a fused kernel keeps less than is counted
 llama4_linearized_experts     experts are loaded as linears
-lora_mlp_kernel               fused LoRA kernels keep less than is counted
-lora_o_kernel                 fused LoRA kernels keep less than is counted
-lora_qkv_kernel               fused LoRA kernels keep less than is counted
+lora_mlp_kernel               - fused LoRA kernels keep less than is counted
+lora_o_kernel                 - fused LoRA kernels keep less than is counted
+lora_qkv_kernel               - fused LoRA kernels keep less than is counted
 lora_target_parameters        parameters of experts are adapted by their names
 max_memory                    it limits what loading puts on a card
-optim_target_modules          gradients of these modules are projected (GaLore)
+optim_target_modules          - gradients of these modules are projected (GaLore)
 peft.loftq_config             LoftQ begins with another base
-peft_layers_to_transform      only some layers are adapted
-quantize_moe_experts          experts are packed while they are loaded
+peft_layers_to_transform      - only some layers are adapted
+quantize_moe_experts          - experts are packed while they are loaded
 relora_steps                  ReLoRA merges its adapters while it trains
 relora_cpu_offload            ReLoRA merges its adapters while it trains
 resize_token_embeddings_to_32x   the vocabulary is padded to a multiple of 32
 s2_attention                  attention is shifted and in groups
-tiled_mlp                     the MLP runs in tiles and keeps less than is counted
-torch_compile                 compiled layers keep other tensors than are counted
-unfrozen_parameters           only parameters of these names are trained
+tiled_mlp                     - the MLP runs in tiles and keeps less than is counted
+torch_compile                 - compiled layers keep other tensors than are counted
+unfrozen_parameters           - only parameters of these names are trained
 use_dsv4_kernels              other kernels
 use_glm_dsa_kernels           other kernels
 use_kernels                   other kernels
-use_onebitllms                weights of one bit
+use_onebitllms                - weights of one bit
 use_scattermoe                other kernels of the experts
 use_sonicmoe                  other kernels of the experts
 """
@@ -243,7 +243,7 @@ def _kernels(keys: KeyReading) -> None:
         elif keys.on(name):
             keys.leave(name, "the plugin that does it is not among `plugins`")
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
-        keys.leave("plugins", "its cut_cross_entropy keeps no logits: less is taken than counted")
+        keys.leave("plugins", "- its cut_cross_entropy keeps no logits: less is taken than counted")
     keys.used.add("cut_cross_entropy")
     if keys.on("sample_packing"):
         keys.knows("sample_packing", "seq_len")

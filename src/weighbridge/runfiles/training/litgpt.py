@@ -30,8 +30,8 @@ optimizer.init_args out_dir resume seed tokenizer_dir train.epochs train.log_int
 train.lr_warmup_steps train.lr_warmup_fraction train.max_iters train.max_norm train.max_steps
 train.max_tokens train.max_time train.min_lr train.save_interval log train.tie_embeddings
 [memory]
-adapter_start_layer          LLaMA-Adapter is not counted
-galore                       gradients are projected
+adapter_start_layer          - LLaMA-Adapter is not counted
+galore                       - gradients are projected
 """
 MODULES = ("query", "key", "value", "projection", "mlp", "head")
 OWN_ADAPTED = ("query", "value")  # of finetune_lora

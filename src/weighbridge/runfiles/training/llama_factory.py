@@ -46,25 +46,25 @@ resources_per_worker placement_strategy master_addr master_port pref_* reward_mo
 simpo_gamma dpo_label_smoothing ld_alpha use_dft_loss use_eaft_loss data_shared_file_system
 neat_packing device_map offload_folder
 [memory]
-freeze_extra_modules       parts of the model are trained, by name
-freeze_multi_modal_projector   the projector is not trained, which is not counted apart
-freeze_trainable_layers    parts of the model are trained
-freeze_trainable_modules   parts of the model are trained, by name
-freeze_vision_tower        the vision tower is not trained, which is not counted apart
+freeze_extra_modules       - parts of the model are trained, by name
+freeze_multi_modal_projector   - the projector is not trained, which is not counted apart
+freeze_trainable_layers    - parts of the model are trained
+freeze_trainable_modules   - parts of the model are trained, by name
+freeze_vision_tower        - the vision tower is not trained, which is not counted apart
 image_max_pixels           pixels of images, whose number is in the data
 video_max_pixels           pixels of videos, whose number is in the data
 loraplus_lr_ratio          LoRA+ makes groups of parameters
-mixture_of_depths          layers are converted to mixture-of-depths
+mixture_of_depths          - layers are converted to mixture-of-depths
 moe_aux_loss_coef          the router's loss is added
 pissa_init                 adapters begin from a decomposition
 shift_attn                 attention is shifted and in groups
-train_mm_proj_only         only the projector is trained
+train_mm_proj_only         - only the projector is trained
 upcast_layernorm           norms are cast to float32
 upcast_lmhead_output       logits are cast to float32
-use_adam_mini              Adam-mini is not counted
-use_llama_pro              only added blocks are trained
-use_unsloth                its kernels and its checkpoints
-use_unsloth_gc             its checkpoints go to the host
+use_adam_mini              - Adam-mini is not counted
+use_llama_pro              - only added blocks are trained
+use_unsloth                - its kernels and its checkpoints
+use_unsloth_gc             - its checkpoints go to the host
 enable_mca                 it trains with Megatron
 """,
 )

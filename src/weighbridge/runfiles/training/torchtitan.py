@@ -47,11 +47,11 @@ quantize.grouped_mm.* quantize.linear.mx.* float8.* mx.* global_batch_size
 activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns model.use_triton_moe
 parallelism.pipeline_parallel_layers_per_stage
 [memory]
-activation_checkpoint.memory_budget   a budget decides what is kept
-optimizer.early_step_in_backward      parameters are stepped in groups, in backward
+activation_checkpoint.memory_budget   - a budget decides what is kept
+optimizer.early_step_in_backward      - parameters are stepped in groups, in backward
 memory_estimation.enabled             it estimates, and trains nothing
 parallelism.disable_loss_parallel     logits are gathered on every rank
-model.lora                            adapters of torchtitan are not counted
+model.lora                            - adapters of torchtitan are not counted
 """
 OWN = ("model", "training")
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}

@@ -48,17 +48,17 @@ model.image_size loss.weight enable_async_checkpointing async_checkpointing name
 [memory]
 early_exit_loss              losses of earlier layers are added
 early_exit                   losses of earlier layers are added
-layer_dropout                layers are left out by chance
-enable_activation_offloading activations go to the host, which is not counted
-activation_offloading_use_streams   activations go to the host, which is not counted
-expert_parallel_dim          experts are shared among ranks
+layer_dropout                - layers are left out by chance
+enable_activation_offloading - activations go to the host, which is not counted
+activation_offloading_use_streams   - activations go to the host, which is not counted
+expert_parallel_dim          - experts are shared among ranks
 quantizer                    weights are fake-quantized while they train
-fp8_recipe_name              products are in 8 bits
-enable_fp8_training          products are in 8 bits
-float8_recipe_name           products are in 8 bits
-model.decoder_trainable      parts of the model are trained
-model.encoder_trainable      parts of the model are trained
-model.fusion_trainable       parts of the model are trained
+fp8_recipe_name              - products are in 8 bits
+enable_fp8_training          - products are in 8 bits
+float8_recipe_name           - products are in 8 bits
+model.decoder_trainable      - parts of the model are trained
+model.encoder_trainable      - parts of the model are trained
+model.fusion_trainable       - parts of the model are trained
 custom_sharded_layers        which layers are units of their own
 use_grouped_mm               other kernels of the experts
 """

@@ -39,14 +39,14 @@ dataset load_from_cache_file rpo_alpha split_dataset_ratio data_path image_folde
 mm_* pretrain_mm_mlp_adapter image_aspect_ratio image_grid_pinpoints group_by_modality_length
 lazy_preprocess version task_name clean_best_model embedding_learning_rate
 [memory]
-cp_size                       ranks share a sequence
+cp_size                       - ranks share a sequence
 lora_target_parameters        parameters of experts are adapted by their names
-padding_free                  sequences stand in one row without padding
+padding_free                  - sequences stand in one row without padding
 use_kernels                   other kernels
 n_layer                       the model is made by its sizes, not by its name
-freeze_backbone               parts of the model are trained
+freeze_backbone               - parts of the model are trained
 vision_tower                  another model stands beside it
-use_unsloth                   its kernels and its checkpoints
+use_unsloth                   - its kernels and its checkpoints
 """,
 )
 OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")

@@ -42,19 +42,19 @@ fp16.loss_scale fp16.loss_scale_window fp16.initial_scale_power fp16.hysteresis
 fp16.min_loss_scale fp16.consecutive_hysteresis fp16.auto_cast
 [memory]
 activation_checkpointing      how checkpoints are kept is set by it where the model asks for them
-bf16.bf16_master_weights_and_grads   master weights are in 16 bits
-bf16.bf16_optimizer_states    states of the optimizer are in 16 bits
+bf16.bf16_master_weights_and_grads   - master weights are in 16 bits
+bf16.bf16_optimizer_states    - states of the optimizer are in 16 bits
 communication_data_type       gradients are sent in another dtype
-compile                       compiled layers keep other tensors than are counted
-compression_training          layers are pruned or packed while they train
-pipeline                      layers are shared out by DeepSpeed
-sequence_parallel_size        ranks share a sequence
-sparse_attention              attention is sparse
-tensor_parallel               ranks share every layer
-zero_optimization.mics_shard_size              ranks share out in groups
+compile                       - compiled layers keep other tensors than are counted
+compression_training          - layers are pruned or packed while they train
+pipeline                      - layers are shared out by DeepSpeed
+sequence_parallel_size        - ranks share a sequence
+sparse_attention              - attention is sparse
+tensor_parallel               - ranks share every layer
+zero_optimization.mics_shard_size              - ranks share out in groups
 zero_optimization.zero_hpz_partition_size      weights are kept a second time in each machine
 zero_optimization.zero_quantized_gradients     gradients are sent in 4 bits
-zero_optimization.zero_quantized_nontrainable_weights   frozen weights are packed
+zero_optimization.zero_quantized_nontrainable_weights   - frozen weights are packed
 zero_optimization.zero_quantized_weights       weights are gathered in 8 bits
 zero_optimization.stage3_max_reuse_distance    what is kept for a next use
 zero_optimization.module_granularity_threshold layers are gathered at once
