@@ -88,3 +88,15 @@ def test_a_server_is_asked_by_its_own_name_where_it_has_one():
     own = weighbridge.infer("qwen3-0.6b", engine="vllm", quantization="fp8", context=512)
     assert "--quantization fp8" in own.derived["launch"]
     assert not any("taken as" in w for w in own.warnings)
+
+
+def test_dynamic_files_are_sized_as_the_type_that_they_mix():
+    assert [meant(f"Q{bits}_K_XL", "llama.cpp") for bits in "23456"] == [
+        "Q2_K",
+        "Q3_K_M",
+        "Q4_K_M",
+        "Q5_K_M",
+        "Q6_K",
+    ]
+    assert meant("UD-Q4_K_XL", "llama.cpp") == "Q4_K_M"
+    assert meant("Q8_K_XL", "llama.cpp") == "Q8_K_XL"  # larger than Q8_0: not known

@@ -218,3 +218,30 @@ qwen3.6:27b-bf16  c3a702fca756  {size} GB  100% GPU  4096  Forever
 def test_rows_of_rocm_smi_are_cards_and_no_fewer_than_hold_what_is_listed(size, count):
     assert card(of(ROWS.format(size=size))).value == f"MI50 32GB:{count}"
     assert card(of(ROWS.format(size=size).replace("0x66a1", "0x1234"))) is None
+
+
+RPC = """\
+ggml_cuda_init: found 1 ROCm devices
+  Device 0: Radeon 8060S Graphics, gfx1151 (0x1151), VMM: no, Wave Size: 32, VRAM: 126976 MiB
+llama-server -ngl all --rpc 192.0.2.2:50052,192.0.2.3:50052 -fit on{more}
+somebody/Qwen3-8B-GGUF:UD-Q6_K_XL runs out of memory
+"""
+
+
+@pytest.mark.parametrize(("more", "context"), [("", 40960), (" -c 8192", 8192)])
+def test_cards_of_other_machines_are_counted_like_cards_of_this_one(more, context):
+    (run,) = read(RPC.format(more=more)).runs
+    assert run.model == "somebody/Qwen3-8B-GGUF:UD-Q6_K_XL"
+    assert run.settings == {
+        "engine": "llama.cpp",
+        "gpu": "Radeon 8060S Graphics:3",
+        "gpu_memory": "126976MiB",
+        "context": context,
+    }
+
+
+def test_devices_that_llama_cpp_found_are_cards_where_they_are_alike():
+    row = "  Device {}: NVIDIA GeForce RTX {}, compute capability 8.9, VMM: yes\n"
+    alike = row.format(0, 4090) + row.format(1, 4090)
+    assert card(of(f"memory\n{alike}")).value == "NVIDIA GeForce RTX 4090:2"
+    assert card(of(f"memory\n{row.format(0, 4090)}{row.format(1, 3090)}")) is None

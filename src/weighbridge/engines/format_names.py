@@ -73,6 +73,12 @@ NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
     **dict.fromkeys(("q5", "q5k", "q5km"), everywhere("Q5_K_M")),
     **dict.fromkeys(("q6", "q6k"), everywhere("Q6_K")),
     **dict.fromkeys(("q8", "q80"), everywhere("Q8_0")),
+    # Unsloth's dynamic files mix types layer by layer; their sizes are about these (assumed)
+    **dict.fromkeys(("q2kxl", "udq2kxl"), everywhere("Q2_K")),
+    **dict.fromkeys(("q3kxl", "udq3kxl"), everywhere("Q3_K_M")),
+    **dict.fromkeys(("q4kxl", "udq4kxl"), everywhere("Q4_K_M")),
+    **dict.fromkeys(("q5kxl", "udq5kxl"), everywhere("Q5_K_M")),
+    **dict.fromkeys(("q6kxl", "udq6kxl"), everywhere("Q6_K")),
 }
 
 

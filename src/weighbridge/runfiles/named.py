@@ -33,6 +33,10 @@ CARD = re.compile(
 )
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
+GGML = re.compile(  # a line of ggml_cuda_init, for each card
+    r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
+    r"[^\n]{0,120}?(?:VRAM: (?P<mib>\d{3,7}) MiB|$)"
+)
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
 
@@ -87,6 +91,15 @@ def known(name: str) -> str:
     return meaning.entry.name if meaning is not None else ""
 
 
+def positions(name: str) -> int | None:
+    """Return the context that a model of the catalogue was made for, by its name on the Hub."""
+    plain = re.sub(r"(?i)[-_.]gguf(?::.*)?$", "", name.rpartition("/")[2])
+    meaning = everyday.meaning(plain)
+    config = meaning.entry.config if meaning is not None else {}
+    found = {**config, **(config.get("text_config") or {})}.get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
 def card(document: Document) -> Piece | None:
     """Return the cards of a text where all that it names are of one kind, with their number where
     it says that; else None."""
@@ -105,10 +118,33 @@ def card(document: Document) -> Piece | None:
             kinds[part.id] = (most, piece_of(document, match, name))
             break
     kinds = _without_shorter(kinds) or _of_rocm_smi(document)
+    for kind, (count, piece) in _of_ggml(document).items():
+        if kind in kinds or not kinds:
+            kinds[kind] = max((count, piece), kinds.get(kind, (0, piece)), key=lambda each: each[0])
     if len(kinds) != 1:
         return None
     count, piece = next(iter(kinds.values()))
     return Piece(f"{piece.value}:{count}" if count > 1 else piece.value, piece.line)
+
+
+def ggml_memory(document: Document) -> int | None:
+    """Return the MiB that llama.cpp counts on each of its devices; None where it does not say."""
+    sizes = {match["mib"] for match in GGML.finditer(document.text[:MOST_TEXT])}
+    return int(size) if len(sizes) == 1 and (size := sizes.pop()) else None
+
+
+def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return the cards that llama.cpp found: one line each."""
+    from weighbridge.accelerators.names import find
+
+    rows = list(GGML.finditer(document.text[:MOST_TEXT]))
+    if len({row["name"] for row in rows}) != 1:
+        return {}
+    try:
+        part = find(rows[0]["name"]).part
+    except UsageError:
+        return {}
+    return {part.id: (len(rows), piece_of(document, rows[0], rows[0]["name"]))}
 
 
 def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:

@@ -14,7 +14,17 @@ from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, documents
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.named import MOST_TEXT, OLLAMA, Piece, card, known, models, piece_of
+from weighbridge.runfiles.named import (
+    MOST_TEXT,
+    OLLAMA,
+    Piece,
+    card,
+    ggml_memory,
+    known,
+    models,
+    piece_of,
+    positions,
+)
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import compose, kubernetes, start_logs
 from weighbridge.runfiles.serving.lines import of_text
@@ -45,7 +55,6 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
     (r"\bmtplx\b", "MTPLX", "infer"),
     (r"--kt-(?:method|weight)", "SGLang with ktransformers (--kt-*)", "infer"),
     (r"(?i)global_segment_size|mooncake", "Mooncake's store in host memory", "infer"),
-    (r"llama-server[^\n]*--rpc", "llama.cpp over several machines (--rpc)", "infer"),
 )
 TRAINS = re.compile(r"(?i)fine-?tun|微调|训练|\btrain|\bSFT\b|\bQ?LoRA\b|zero-?[23]\b")
 ENGINES = (("vllm", r"(?i)\bvllm\b"), ("sglang", r"(?i)\bsglang\b|mem-fraction-static"))
@@ -60,6 +69,8 @@ TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says
     ("offload", r"(?i)zero-?3-?offload|offload_param", "params"),
     ("checkpointing", r"(?i)llama-?factory", "full"),  # its default
 )
+RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
+GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
 SIZES: Mapping[str, str] = {
     "batch_size": r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b",
     "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
@@ -99,7 +110,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     text = document.text[:MOST_TEXT]
     named, cards = models(document), card(document)
     other = _other(text)
-    found = [] if other else [*_of_fences(document), *_of_commands(text), *_of_lists(document)]
+    found = [] if other else list(_of_rpc(document, cards))
+    if not other and not found:
+        found = [*_of_fences(document), *_of_commands(text), *_of_lists(document)]
     found = found or ([] if other else list(start_logs.runs(document)))
     if found:
         for run in found:
@@ -113,6 +126,35 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 def _other(text: str) -> tuple[str, str, str] | None:
     return next((each for each in OTHERS if re.search(each[0], text)), None)
+
+
+def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
+    """Yield the run of a llama-server that uses cards of other machines: one card more for each
+    that `--rpc` names."""
+    text = document.text[:MOST_TEXT]
+    line, file = RPC.search(text), GGUF_TYPE.search(text)
+    if line is None or file is None:
+        return
+    size = ggml_memory(document)
+    settings: dict[str, Value] = {"engine": "llama.cpp"}
+    if cards is not None:
+        kind = cards.value.partition(":")[0]
+        settings["gpu"] = f"{kind}:{1 + len(line[1].split(','))}"
+        settings |= {"gpu_memory": f"{size}MiB"} if size else {}
+    context = re.search(r" (?:-c|--ctx-size)[ =](\d{3,8})\b", line[0])
+    if context is not None:
+        settings["context"] = int(context[1])
+    elif trained := positions(file[0]):
+        settings["context"] = trained  # what llama-server takes where nobody says it
+    taken = [_taken("the model", piece_of(document, file, file[0]), "model")]
+    taken += [_taken("the card", cards, "gpu")] if cards is not None else []
+    yield PlannedRun(
+        task="infer",
+        model=file[0],
+        settings=settings,
+        understood=(*taken, _taken("--rpc", piece_of(document, line, line[1]), "gpu")),
+        notes=("cards of other machines (--rpc) are counted like cards of this one",),
+    )
 
 
 def _of_fences(document: Document) -> Iterator[PlannedRun]:
