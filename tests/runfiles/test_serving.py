@@ -197,3 +197,31 @@ def test_a_modelfile_is_a_run_of_ollama():
 def test_a_folder_that_is_called_like_a_packed_checkpoint_is_one(name, form):
     report = weighbridge.infer(command=f"vllm serve {name} -tp 2 --dtype float16")
     assert report.workload["quantization"] == form
+
+
+COMPOSED = """\
+services:
+  a:
+    image: vllm/vllm-openai:v0.19.0
+    command: --model qwen3-8b
+    deploy: {replicas: %d}
+"""
+DEPLOYED = """\
+apiVersion: apps/v1
+kind: Deployment
+spec:
+  replicas: %d
+  template: {spec: {containers: [{name: a, image: "vllm/vllm-openai:v0.19.0", args: [--model, qwen3-8b]}]}}
+"""
+STACKED = """\
+servingEngineSpec:
+  modelSpec: [{name: a, modelURL: qwen3-8b, replicaCount: %d}]
+"""
+
+
+@pytest.mark.parametrize("text", [COMPOSED, DEPLOYED, STACKED])
+def test_several_of_one_container_are_told(text):
+    (run,) = read(text % 3, "a.yaml").runs
+    assert run.notes[-1] == "3 of it are started, and each takes what is said here"
+    (run,) = read(text % 1, "a.yaml").runs
+    assert not any("are started" in note for note in run.notes)

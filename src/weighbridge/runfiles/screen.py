@@ -24,6 +24,7 @@ from weighbridge.wording import clipped, printable, redacted, unsecret
 from weighbridge.words import Words, words_in
 
 LONGEST = 48  # characters of a value that is shown
+COMMAND = 400  # of a launch line, which a script may be
 
 
 def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  # noqa: B008
@@ -105,8 +106,8 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
         yield (Grid(columns, rows, heading),)
     elif run.understood or run.command:
         told = " · ".join(f"{printable(u.key)} {_value(u)}" for u in run.understood)
-        line = " ".join(run.command.replace("\\\n", " ").split())
-        cells = tuple(Cell(text) for text in (told, printable(unsecret(line))) if text)
+        line = clipped(unsecret(" ".join(run.command.replace("\\\n", " ").split())), COMMAND)
+        cells = tuple(Cell(text) for text in (told, printable(line)) if text)
         yield (Lines(cells, heading),)
     if run.defaults:
         lines = tuple(

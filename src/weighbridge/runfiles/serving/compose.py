@@ -48,8 +48,15 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
         env=pairs(service.get("environment")),
         mounts=_mounts(service.get("volumes")),
         gpus=_gpus(service),
+        replicas=_replicas(service),
         line=document.place(("services", name)).line,
     )
+
+
+def _replicas(service: Mapping[str, Any]) -> int:
+    deploy = service.get("deploy")
+    said = deploy.get("replicas") if isinstance(deploy, dict) else service.get("scale")
+    return said if isinstance(said, int) else 1
 
 
 def words(given: Any) -> tuple[str, ...]:

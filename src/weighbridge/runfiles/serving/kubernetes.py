@@ -119,7 +119,14 @@ def _container(
         gpus=gpus if gpus is not None else selector.get("gpu"),
         gpu=_card(selector),
         line=document.place(path).line,
+        replicas=_replicas(document),
     )
+
+
+def _replicas(document: Document) -> int:
+    spec = document.data.get("spec")
+    said = spec.get("replicas") if isinstance(spec, dict) else None
+    return said if isinstance(said, int) else 1
 
 
 def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
@@ -192,6 +199,9 @@ def _stack(document: Document) -> Iterator[PlannedRun]:
                 gpus=int(gpus) if gpus.isdigit() else None,
                 gpu=_card(selector) if isinstance(selector, dict) else "",
                 line=document.place((SPECS, "modelSpec", number)).line,
+                replicas=int(replicas)
+                if (replicas := str(model.get("replicaCount"))).isdigit()
+                else 1,
             )
         )
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from weighbridge.engines.launch import Launch, parse
 from weighbridge.engines.launch.programs import commands
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import dataclass, field
+from weighbridge.records import dataclass, field, replace
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import PlannedRun, Unread, Value
 from weighbridge.wording import unsecret
@@ -58,6 +58,7 @@ class Container:
     gpus: int | None = None
     gpu: str = ""  # the kind of card, where the file says it
     line: int = 0
+    replicas: int = 1  # as many of it are started
 
 
 def of_container(container: Container) -> Iterator[PlannedRun]:
@@ -65,16 +66,19 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
     env = {name: filled(value) for name, value in container.env.items()}
     words = [_filled_from(filled(word), env) for word in container.words]
     text = _line(container, words)
-    if text:
-        seen = (f"export {n}={shlex.quote(v)}\n" for n, v in env.items() if _matters(n, v))
-        yield from of_text(
-            "".join((*seen, text)),
-            name=container.name,
-            mounts=container.mounts,
-            gpus=container.gpus,
-            gpu=container.gpu,
-            line=container.line,
-        )
+    if not text:
+        return
+    seen = (f"export {n}={shlex.quote(v)}\n" for n, v in env.items() if _matters(n, v))
+    several = f"{container.replicas} of it are started, and each takes what is said here"
+    for run in of_text(
+        "".join((*seen, text)),
+        name=container.name,
+        mounts=container.mounts,
+        gpus=container.gpus,
+        gpu=container.gpu,
+        line=container.line,
+    ):
+        yield replace(run, notes=(*run.notes, several)) if container.replicas > 1 else run
 
 
 def _matters(name: str, value: str) -> bool:
