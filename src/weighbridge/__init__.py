@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
     from weighbridge.runfiles.checking import FileCheck
+    from weighbridge.runfiles.live.callback import WeighbridgeCallback as WeighbridgeCallback
+    from weighbridge.runfiles.live.lightning import LightningCallback as LightningCallback
+    from weighbridge.runfiles.live.peaks import Seen, watch
+    from weighbridge.runfiles.live.trainers import from_accelerator, from_trainer
     from weighbridge.runfiles.weighing import WeighedFile
     from weighbridge.watching import NotWantedError, Watch, watched
     from weighbridge.workload import Infer, Load, Train
@@ -69,6 +73,12 @@ _HOMES = {
     "WeighedFile": "runfiles.weighing",
     "FileCheck": "runfiles.checking",
     "FakeGPU": "lab.trace.gpu",
+    "WeighbridgeCallback": "runfiles.live.callback",
+    "LightningCallback": "runfiles.live.lightning",
+    "Seen": "runfiles.live.peaks",
+    "watch": "runfiles.live.peaks",
+    "from_trainer": "runfiles.live.trainers",
+    "from_accelerator": "runfiles.live.trainers",
     "Watch": "watching",
     "watched": "watching",
     "NotWantedError": "watching",
@@ -81,7 +91,7 @@ _HOMES = {
     "GatedError": "errors",
 }
 
-__all__ = [  # without FakeGPU, which needs torch: `import *` is for all
+__all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is for all
     "BadFileError",
     "FileCheck",
     "Fit",
@@ -94,6 +104,7 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "Oom",
     "Prepared",
     "Report",
+    "Seen",
     "Services",
     "Train",
     "UnsupportedError",
@@ -105,11 +116,14 @@ __all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "check",
     "explain_oom",
     "fit",
+    "from_accelerator",
+    "from_trainer",
     "infer",
     "load",
     "prepare",
     "together",
     "train",
+    "watch",
     "watched",
     "weigh",
 ]
