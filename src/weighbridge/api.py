@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]
+PLAIN = (str, bytes, Mapping)  # models that are no objects of another library
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "progress")
 
 
@@ -79,7 +80,8 @@ def load(
 
     Args:
         model: a reference as the command line takes it (catalogue name, Hub id, path, URL), a
-            `pathlib.Path`, a config as a mapping, or a live `torch.nn.Module`.
+            `pathlib.Path`, a config as a mapping, a live `torch.nn.Module`, or a pipeline of
+            diffusers.
         dtype: the dtype to load in ("bfloat16"); None is the engine's default, printed.
         quantization: the format to load in ("nf4", "gptq-4bit-g128", "Q4_K_M").
         engine_version: version of transformers ("4.40"); None is the newest known.
@@ -128,7 +130,7 @@ def infer(
     """Return what serving `model` takes, per device and phase, by the rules of one engine.
 
     Args:
-        model: as for `load`; may be left out where the command names one.
+        model: as for `load`, or vLLM's `EngineArgs`; may be left out where the command names one.
         workload: all settings as one typed record; or give them by name instead, typed or as the
             command line writes them: `engine="vllm", context="32K", gpu="h100:2"`.
         command: the engine's own launch command ("vllm serve org/name -tp 2"); what it does not
@@ -141,6 +143,11 @@ def infer(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model or engine, or an
             unreachable Hub.
     """
+    if model is not None and not isinstance(model, PLAIN):
+        from weighbridge.runfiles.live.references import launch_line
+
+        line = launch_line(model)
+        model, command = (None, line) if line else (model, command)
     asked = serving(workload, command, settings)
     model, revision = served_model(asked, model, revision)
     if model is None:
@@ -165,7 +172,8 @@ def train(
     Args:
         model: as for `load`.
         workload: all settings as one typed record; or give them by name instead, typed or as the
-            command line writes them: `method="lora", lora_r=16, seq_len="4K"`.
+            command line writes them: `method="lora", lora_r=16, seq_len="4K"`. A config of PEFT
+            (`LoraConfig`) is a `method`, too.
 
     Returns:
         A frozen `Report`; `devices` are the accelerators and then the host.
@@ -174,6 +182,10 @@ def train(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, settings that contradict
             each other, or an unreachable Hub.
     """
+    if not isinstance(settings.get("method"), str | None):
+        from weighbridge.runfiles.live.references import adapters_in
+
+        settings = adapters_in(settings)
     asked = question("train", workload, settings)
     return opened(model, _options(locals(), then="estimate.train")).answer(asked)
 

@@ -145,6 +145,37 @@ def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
     return Inventory(reference=reference, name=name, parts=(part,), read_from=("config",))
 
 
+def gather_pipeline(pipeline: Any) -> Inventory:
+    """Return the inventory of a pipeline of diffusers that was made: the configs of its networks.
+    Raises UsageError where none of them has one."""
+    name = type(pipeline).__name__
+    parts = [
+        StoredModel(
+            name=part,
+            library="diffusers" if "_class_name" in config else "transformers",
+            config=config,
+            where=f"{part}/config.json",
+            vouched=True,
+        )
+        for part, network in pipeline.components.items()
+        if (config := _config_of(network))
+    ]
+    if not parts:
+        raise UsageError(f"{name}: none of its components has a config")
+    return Inventory(reference=name, name=name, parts=tuple(parts), read_from=("the pipeline",))
+
+
+def _config_of(network: Any) -> dict[str, Any]:
+    """Return the config of a network in a pipeline; {} of schedulers, tokenizers and processors."""
+    config = getattr(network, "config", None)
+    if config is None or not callable(getattr(network, "parameters", None)):
+        return {}
+    if hasattr(config, "to_dict"):
+        return {**config.to_dict(), "architectures": [type(network).__name__]}
+    plain = dict(config)
+    return {"_class_name": type(network).__name__, **plain}
+
+
 def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     """Return the Hub's files; where nobody answers, the config that the built-in catalogue has of
     it."""

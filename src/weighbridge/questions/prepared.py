@@ -17,7 +17,7 @@ from copy import deepcopy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.checkpoint.gather import GatherOptions
+from weighbridge.checkpoint.gather import GatherOptions, gather_pipeline
 from weighbridge.checkpoint.inventory import Inventory
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.engines.table import engine as find_engine
@@ -434,6 +434,8 @@ def opened(model: Any, options: GatherOptions) -> Prepared:
         return Prepared(model, options, live(model))
     if isinstance(model, os.PathLike) and not os.path.exists(model):
         raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
+    if isinstance(getattr(model, "components", None), Mapping):
+        return Prepared(type(model).__name__, options, gather_pipeline(model))
     if not isinstance(model, str | os.PathLike | Mapping):
         raise TypeError(
             f"model must be a reference, a path, a config or a module, not a {type(model).__name__}"
