@@ -76,7 +76,7 @@ SIZES: Mapping[str, str] = {
     "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
     "ram": r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)|内存[是为:： ]{1,3}(\d{2,5} ?G)B?",
 }
-REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:req(?:uest)?s?\b|concurrent|users\b|sessions\b)")
+REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:(?:req|request)s?\b|concurrent|users\b|sessions\b)")
 LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
 MOST_COUNTS = 6  # numbers of requests that are answered
 SIZE_ALONE = re.compile(
