@@ -6,8 +6,9 @@ import pytest
 
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
+from weighbridge.errors import UsageError
 from weighbridge.forward.backward import backward
-from weighbridge.forward.losses import liger, trl, unsloth
+from weighbridge.forward.losses import cce, liger, trl, unsloth
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.nets.falcon import with_biases
 from weighbridge.forward.nets.torchtune import compiled_loss
@@ -63,6 +64,31 @@ def test_gradients_that_are_made_in_forward(loss, each):
     assert m.heap.live("logits") == each * 1024 * WIDTH + 4
     backward(m, made)
     assert (weight.grad.shape, weight.grad.dtype) == ((1024, WIDTH), BFLOAT16)
+
+
+def test_cut_cross_entropy_makes_no_logits():
+    """cut_cross_entropy cce.py: kept are, labels; of each token but the last a sum in float32 and its
+    number; and a mean of each output; the gradients of the states and of the head wait for
+    backward."""
+    m = Machine(Heap())
+    s, weight = step(m, 1024, trainable=True)
+    s.computing = BFLOAT16
+    states = m.param("states", (1, LENGTH, WIDTH), BFLOAT16, trainable=True)
+    made, logits = cce(s, states)
+    assert (logits, weight.grad) == (None, None)
+    assert m.heap.live("logits") == 8 * LENGTH + (LENGTH - 1) * (4 + 8) + 4 * 1024 + 4
+    before = m.heap.allocator.allocated
+    backward(m, made)
+    assert (weight.grad.shape, weight.grad.dtype) == ((1024, WIDTH), BFLOAT16)
+    assert m.heap.most - before < 2 * 1024 * WIDTH + 2 * LENGTH * WIDTH + 16 * 1024 + 4 * KIB
+
+
+def test_cut_cross_entropy_has_no_backward_in_float32():
+    m = Machine(Heap())
+    s, _ = step(m, 1024)
+    s.computing = FLOAT32
+    with pytest.raises(UsageError, match="--loss cce has no backward in float32"):
+        cce(s, m.new((1, LENGTH, WIDTH), FLOAT32))
 
 
 def queries(m, dtype=BFLOAT16):

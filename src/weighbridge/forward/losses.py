@@ -4,6 +4,7 @@
                 logits.float() 4 N V; log_softmax, saved, 4 N V; in backward the gradients of nll
                 and of log_softmax, 4 N V each, then as the logits are
     liger       a chunk of logits at a time, forward and gradients at once: D / V of the tokens
+    cce         no logits: a sum of exponentials of each token, gradients in backward (Apple's)
     trl         tiles of 4,096 tokens and 32,768 outputs; gradients in float32
     trl-chunked 256 tokens of float32 logits at a time, checkpointed, with a head in float32
     unsloth     chunks whose 16 bytes a token and output are at most 4 GB, or half of what is free
@@ -12,7 +13,9 @@ Source: transformers 5.23, 4.49 and 4.48.3 loss/loss_utils.py (ForCausalLMLoss,
 fixed_cross_entropy), 4.45.2 models/*/modeling_*.py; liger_kernel 0.6
 ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py, 1.7
 trainer/sft_trainer.py (_chunk, _chunked_cross_entropy_loss); unsloth_zoo
-fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
+fused_losses/cross_entropy_loss.py; cut_cross_entropy (apple/ml-cross-entropy d42911f, axolotl's
+fork 5f0c7a7) cce.py, cce_lse_forward.py, cce_backward.py, utils.py. torchtune's
+chunks are in nets/torchtune.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +23,8 @@ from typing import Any
 
 from weighbridge.arch.model_types import differs, facts
 from weighbridge.arch.roles import role
-from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.errors import UnsupportedError
+from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.matrix import linear
@@ -38,6 +41,7 @@ TILE = (4096, 32768)  # tokens, outputs
 PADDED_SINCE = (4, 49)  # transformers loss/loss_utils.py
 MOST = 4_000_000_000  # bytes of Unsloth's chunks
 EACH = 16
+TILES = (128, 64)  # tokens or outputs, numbers of the hidden states: a lock each, of Apple's
 CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
@@ -74,6 +78,58 @@ def liger(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     parts = ceil_div(outputs, width)
     chunk = min(rows, 1 << (ceil_div(rows, parts) - 1).bit_length())
     return _fused(s, hidden, weight, tile=(chunk, outputs), wide=False), None
+
+
+def cce(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Cut Cross Entropy: a kernel reads the head tile by tile. It is a function of its own, so that
+    what autocast lowers is copied in it, and kept. Every token but a sequence's last counts. Raises
+    UsageError where its kernel, which knows 16 bits alone, would stop."""
+    m, weight = s.m, weight_of(s)
+    rows = s.batch * (s.length - 1)
+    dtype = s.computing
+    if dtype == FLOAT32:
+        raise UsageError("--loss cce has no backward in float32; nearest is --precision bf16-mixed")
+    outputs, width = _shape(weight, hidden)
+    with m.making("logits"):
+        targets = m.new((s.batch, s.length), INT64)
+        numbers = _places(m, rows)
+        with m.no_grad():
+            states, used = cast(m, hidden, dtype), cast(m, weight, dtype)
+        sums, mean = m.new((rows,), FLOAT32), m.new((outputs,), FLOAT32)
+        picked = m.new((rows,), FLOAT32)
+        loss = m.new((), FLOAT32)
+        del picked
+    forms = [(hidden.shape, hidden.dtype), (weight.shape, weight.dtype)]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        order = _sorted(m, outputs)
+        made = [m.new(f[0], dtype) if n else None for f, n in zip(forms, needs, strict=True)]
+        m.hidden(*(4 * ceil_div(n, TILES[0]) * ceil_div(width, TILES[1]) for n in (rows, outputs)))
+        del order
+        wholes = zip(forms, made, strict=True)
+        return [g if g is None or g.dtype == f[1] else m.new(*f) for f, g in wholes]
+
+    to_save = [states.detach(), used.detach(), sums, targets, numbers, mean]
+    record(m, back, [hidden, weight], to_save, loss)
+    return loss, None
+
+
+def _places(m: Machine, rows: int) -> Tensor:
+    """Numbers of the tokens that have a label (_build_flat_valids)."""
+    found = m.new((rows,), BOOL)
+    wide = m.new((rows, 2), INT64)
+    narrow = m.new((rows, 2), INT32)
+    numbers = m.new((rows,), INT64)
+    del found, wide, narrow
+    return numbers
+
+
+def _sorted(m: Machine, outputs: int) -> Tensor:
+    """The order of the outputs by their mean (argsort, then in 32 bits)."""
+    values, places = m.new((outputs,), FLOAT32), m.new((outputs,), INT64)
+    order = m.new((outputs,), INT32)
+    del values, places
+    return order
 
 
 def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -274,6 +330,7 @@ def tied(s: TrainingStep) -> LeafTensor:
 LOSSES: Mapping[str, Loss] = {
     "standard": standard,
     "liger": liger,
+    "cce": cce,
     "trl": trl,
     "trl-chunked": trl_chunked,
     "unsloth": unsloth,

@@ -152,13 +152,14 @@ class RunSettings(Settings):
         "standard",
         "chunked",
         "liger",
+        "cce",
         "trl",
         "trl-chunked",
         "unsloth",
         label="Loss kernel",
-        help="Kernel of the head and the loss.",
+        help="Kernel of the head and the loss; cce is Cut Cross Entropy.",
         label_zh="损失的实现",
-        zh="输出头和损失的计算核。",
+        zh="输出头和损失的计算核；cce 是 Cut Cross Entropy。",
     )
     attention: Str = word(
         "flash",

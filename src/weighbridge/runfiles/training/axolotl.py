@@ -64,7 +64,7 @@ pretraining_sample_concatenation
 [memory]
 activation_offloading         - activations go to the host, which is not counted
 bnb_config_kwargs.llm_int8_has_fp16_weight   weights stay in 16 bits
-cut_cross_entropy             - its loss keeps no logits, and less is taken than is counted
+cut_cross_entropy             - the plugin that does it is not among `plugins`
 ddp_bucket_cap_mb             the size of the buckets of gradients
 dsv4_fp4_grouped_mode         experts are in another format
 expert_parallel_size          - experts are shared among ranks
@@ -237,14 +237,14 @@ def _kernels(keys: KeyReading) -> None:
         if keys.on(name):
             keys.set("attention", name.partition("_")[0], name)
     plugins = " ".join(map(str, keys.value("plugins") or ()))
+    if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
+        keys.set("loss", "cce", "plugins")
+        keys.used.add("cut_cross_entropy")
     for name, loss in LOSSES.items():
         if keys.on(name) and (loss != "liger" or "liger" in plugins):
             keys.set("loss", loss, name)
         elif keys.on(name):
             keys.leave(name, "the plugin that does it is not among `plugins`")
-    if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
-        keys.leave("plugins", "- its cut_cross_entropy keeps no logits: less is taken than counted")
-    keys.used.add("cut_cross_entropy")
     if keys.on("sample_packing"):
         keys.knows("sample_packing", "seq_len")
     keys.take("eval_batch_size", "eval_batch_size")
