@@ -25,6 +25,7 @@ CONFIGS = {  # the class of each method's config, and what it is told beside tar
     "ia3": ("IA3Config", {}),
     "loha": ("LoHaConfig", {}),
     "lokr": ("LoKrConfig", {}),
+    "fourierft": ("FourierFTConfig", {}),
     "vera": ("VeraConfig", {"r": 64}),
     "oft": ("OFTConfig", {}),
     "miss": ("MissConfig", {}),

@@ -26,6 +26,8 @@ COUNTED = [
     ("loha", EVERY, 41_943_040),
     ("lokr", {}, 253_952),
     ("lokr", EVERY, 1_343_488),
+    ("fourierft", {}, 64_000),
+    ("fourierft", EVERY, 224_000),
     ("vera", {}, 180_224),
     ("vera", EVERY, 1_433_600),
     ("oft", {}, 4_063_232),
@@ -47,6 +49,20 @@ def test_every_method_is_counted():
     assert {method for method, *_ in COUNTED} == TUNERS.keys()
 
 
+def test_a_linear_has_as_many_numbers_as_fourierft_trains():
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 16,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 64,
+    }
+    with pytest.raises(UsageError, match="q_proj has fewer than the 1,000 numbers that PEFT"):
+        weighbridge.train(config, seq_len=64, method="fourierft")
+
+
 @pytest.mark.parametrize(
     ("side", "factors"), [(256, (16, 16)), (128, (8, 16)), (127, (1, 127)), (11008, (86, 128))]
 )
@@ -65,6 +81,8 @@ def test_a_block_of_oft_divides_the_inputs(side, near, block):
 
 REFUSED = [
     ({"method": "randlora", "quantization": "nf4"}, "gives float32, which is not modelled"),
+    ({"method": "fourierft", "quantization": "nf4"}, "what its layer keeps there is not modelled"),
+    ({"method": "fourierft", "lora_r": 8}, "--lora-r: FourierFT has no rank"),
     ({"method": "loha", "quantization": "nf4"}, "loha on a base in nf4: PEFT has no such layer"),
     ({"method": "ia3", "lora_r": 8}, "--lora-r: IA3 has no rank"),
     ({"method": "lokr", "lora_dropout": 0.1}, "--lora-dropout: LoKr has none"),

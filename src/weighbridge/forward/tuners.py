@@ -1,20 +1,16 @@
-"""Linears that a method of PEFT other than LoRA stands before, behind or beside.
+"""Linears that a method of PEFT other than LoRA stands before, behind or beside; those
+that add a matrix as large as the weight are in deltas.py.
 
     adalora   y += ((x (A * E)) B) * scaling / rank           A [r, in], E [r, 1], B [out, r]
     ia3       y = base(x) * l, or base(x * l) of what ends a feed-forward
-    loha      y = base(x) + x ((A B) * (C D) * scale)         a matrix as large as the weight
-    lokr      y = base(x) + x (kron(V, W) * scale)            the same
     vera      y = base(x) + after * ((middle * (x A)) B)       A and B frozen, one pair for all
     oft       y = base(x R)                                    R: blocks on a diagonal
     miss      y = base(x) + s B                                s: sums of the input, B [r, out]
     randlora  y = base(x) + ((x F) G) * scale                  F and G frozen, one of them scaled
 
-LoHa and LoKr make a matrix as large as the weight in every forward; the product with it keeps it
-for backward, where its gradient is as large. Under autocast it keeps a copy in 16 bits.
-
 Source: PEFT 0.21 tuners/adalora/layer.py (SVDLinear), adalora/bnb.py, ia3/layer.py (Linear),
-loha/layer.py (HadaWeight), lokr/layer.py (make_kron), vera/layer.py (Linear), oft/layer.py
-(OFTRotationModule), miss/layer.py (MissLinear), randlora/layer.py (UniqueBaseGrad).
+vera/layer.py (Linear), oft/layer.py (OFTRotationModule), miss/layer.py (MissLinear),
+randlora/layer.py (UniqueBaseGrad).
 """
 
 from typing import Any
@@ -36,7 +32,7 @@ from weighbridge.forward.ops.pointwise import (
     sub,
     wider,
 )
-from weighbridge.forward.ops.shaping import copied, shaped, turned
+from weighbridge.forward.ops.shaping import copied, turned
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
 
 
@@ -120,86 +116,6 @@ class Scaled:
             result = self.base(m, x)
             result = mul(m, result, vector)
         return copied(m, result) if isinstance(self.base, Linear4) else result
-
-
-class WithDelta:
-    """Stands in for the linear `base`; beside it the input is multiplied by a matrix as large as
-    the weight [out, in], which `delta` makes in every forward."""
-
-    __slots__ = ("base", "delta")
-
-    def __init__(self, base: Wrap, delta: "Hadamard | Kronecker") -> None:
-        self.base = base
-        self.delta = delta
-
-    def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        dtype = x.dtype
-        result = self.base(m, x)
-        delta = self.delta(m)
-        return cast(m, add(m, result, linear(m, cast(m, x, delta.dtype), delta)), dtype)
-
-
-class Hadamard:
-    """LoHa: the product, number by number, of two products, each [out, r] with [r, in]."""
-
-    __slots__ = ("factors",)
-
-    def __init__(self, *factors: LeafTensor) -> None:
-        self.factors = factors
-
-    def __call__(self, m: Machine) -> Tensor:
-        shape = (self.factors[0].shape[0], self.factors[1].shape[1])
-        with m.no_grad():
-            product = mul(m, *(self._pair(m, i) for i in (0, 2)))
-            out = scale(m, product)
-            del product
-        forms = [(t.shape, t.dtype) for t in self.factors]
-        wide = forms[0][1]
-
-        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-            given = m.new(shape, grads[0].dtype)
-            out, beside = [], None
-            for pair in (forms[:2], forms[2:]):
-                other = m.new(shape, wide)
-                m.product()
-                beside = m.new(shape, wide)
-                del other
-                out += [m.new(*form) for form in pair]
-            del given, beside
-            return out
-
-        record(m, back, self.factors, self.factors, out)
-        return out
-
-    def _pair(self, m: Machine, i: int) -> Tensor:
-        left, right = self.factors[i : i + 2]
-        return linear(m, left, right.view(*right.shape[::-1]))
-
-
-class Kronecker:
-    """LoKr: the first factor, whole, with the second, which may itself be a product."""
-
-    __slots__ = ("first", "second", "shape")
-
-    def __init__(
-        self, shape: tuple[int, int], first: LeafTensor, second: tuple[LeafTensor, ...]
-    ) -> None:
-        self.shape = shape
-        self.first = first
-        self.second = second
-
-    def __call__(self, m: Machine) -> Tensor:
-        second: Tensor = self.second[0]
-        if len(self.second) > 1:
-            right = self.second[1]
-            second = linear(m, second, right)
-        return scale(m, _kron(m, self.first, second, self.shape))
-
-
-def _kron(m: Machine, a: Tensor, b: Tensor, shape: tuple[int, int]) -> Tensor:
-    (c, d), (e, f) = a.shape, b.shape
-    out = mul(m, shaped(m, a, c, 1, d, 1), shaped(m, b, 1, e, 1, f))
-    return out.view(*shape)
 
 
 class SharedMatrices:

@@ -7,6 +7,7 @@ A linear has i inputs and o outputs, r is --lora-r.
     ia3        o, or i where it ends a feed-forward                       has none
     loha       2 r (i + o)                                                8
     lokr       o1 i1 + r (o2 + i2), o = o1 o2 and i = i1 i2 near roots    8
+    fourierft  1,000 (n_frequency)                                        has none
     vera       o + r                                                      256
     oft        (i / b) b (b - 1) / 2, b the divisor of i nearest to r     32
     miss       r o                                                        64
@@ -25,7 +26,7 @@ from math import isqrt
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UsageError
-from weighbridge.forward import tuners
+from weighbridge.forward import deltas, tuners
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import ParameterSpec, Wrap
 from weighbridge.forward.tensors import LeafTensor
@@ -84,7 +85,7 @@ def _loha(site: Adapted) -> Wrapped:
     shapes = ((site.outside, site.r), (site.r, site.inside)) * 2
     names = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
     factors = tuple(site.parameter(n, *s) for n, s in zip(names, shapes, strict=True))
-    return tuners.WithDelta(site.base, tuners.Hadamard(*factors)), factors
+    return deltas.WithDelta(site.base, deltas.Hadamard(*factors)), factors
 
 
 def _lokr(site: Adapted) -> Wrapped:
@@ -94,8 +95,19 @@ def _lokr(site: Adapted) -> Wrapped:
         second = [site.parameter("lokr_w2_a", c, site.r), site.parameter("lokr_w2_b", site.r, d)]
     else:
         second = [site.parameter("lokr_w2", c, d)]
-    delta = tuners.Kronecker((site.outside, site.inside), first, tuple(second))
-    return tuners.WithDelta(site.base, delta), (first, *second)
+    delta = deltas.Kronecker((site.outside, site.inside), first, tuple(second))
+    return deltas.WithDelta(site.base, delta), (first, *second)
+
+
+def _fourierft(site: Adapted) -> Wrapped:
+    if site.inside * site.outside < FREQUENCIES:
+        raise UsageError(
+            f"--method fourierft: {site.name} has fewer than the {FREQUENCIES:,} numbers that PEFT "
+            "trains of each linear"
+        )
+    spectrum = site.parameter("fourierft_spectrum", FREQUENCIES)
+    delta = deltas.Fourier((site.outside, site.inside), spectrum)
+    return deltas.WithDelta(site.base, delta), (spectrum,)
 
 
 def _vera(site: Adapted) -> Wrapped:
@@ -209,12 +221,17 @@ IA3: Mapping[str, tuple[str, ...]] = {
 }
 PHI = {"phi": ("q_proj", "v_proj")}
 
+LAST = dict.fromkeys(("gpt2", "gpt_bigcode"), ("mlp.c_proj",))
+FREQUENCIES = 1000  # of a linear (FourierFTConfig.n_frequency)
+
+LOOSE = "what its layer keeps there is not modelled"
 FLOATS = "PEFT's layer there gives float32, which is not modelled"
 TUNERS: Mapping[str, Tuner] = {
     "adalora": Tuner(_adalora, 12, conv1d=True, packed=True, drops=True, targets=ADALORA),
     "ia3": Tuner(_ia3, 0, conv1d=True, packed=True, targets=IA3),
     "loha": Tuner(_loha),
     "lokr": Tuner(_lokr),
+    "fourierft": Tuner(_fourierft, 0, conv1d=True, unpacked=LOOSE, targets=LAST),
     "oft": Tuner(_oft, 32, packed=True),
     "miss": Tuner(_miss, 64, packed=True, drops=True),
     "randlora": Tuner(_randlora, 32, conv1d=True, unpacked=FLOATS, drops=True, shared=_bases),

@@ -58,6 +58,7 @@ OF_ADAPTERS = (
     ".oft_",
     ".miss_",
     ".randlora_",
+    ".fourierft_",
     "original ",
 )
 
