@@ -19,6 +19,7 @@ TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
     from weighbridge.api import (
         check,
+        emit,
         explain_oom,
         fit,
         infer,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
     from weighbridge.runfiles.checking import FileCheck
+    from weighbridge.runfiles.emitting import Emitted
     from weighbridge.runfiles.live.callback import WeighbridgeCallback as WeighbridgeCallback
     from weighbridge.runfiles.live.lightning import LightningCallback as LightningCallback
     from weighbridge.runfiles.live.peaks import Seen, watch
@@ -62,6 +64,7 @@ _HOMES = {
     "explain_oom": "api",
     "weigh": "api",
     "check": "api",
+    "emit": "api",
     "Oom": "oom",
     "Prepared": "questions.prepared",
     "Load": "workload",
@@ -72,6 +75,7 @@ _HOMES = {
     "Services": "report.together",
     "WeighedFile": "runfiles.weighing",
     "FileCheck": "runfiles.checking",
+    "Emitted": "runfiles.emitting",
     "FakeGPU": "lab.trace.gpu",
     "WeighbridgeCallback": "runfiles.live.callback",
     "LightningCallback": "runfiles.live.lightning",
@@ -93,6 +97,7 @@ _HOMES = {
 
 __all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is for all
     "BadFileError",
+    "Emitted",
     "FileCheck",
     "Fit",
     "GatedError",
@@ -114,6 +119,7 @@ __all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is fo
     "WeighedFile",
     "__version__",
     "check",
+    "emit",
     "explain_oom",
     "fit",
     "from_accelerator",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from weighbridge.report.fit import Fit
     from weighbridge.report.together import Services
     from weighbridge.runfiles.checking import FileCheck
+    from weighbridge.runfiles.emitting import Emitted
     from weighbridge.runfiles.weighing import WeighedFile
     from weighbridge.workload import Infer, Train
 
@@ -338,6 +339,67 @@ def weigh(
         lambda named, at: opened(named, options._replace(revision=at or revision)),
         settings,
         model,
+    )
+
+
+def emit(
+    model: str | None,
+    kind: str,
+    *,
+    file: "str | os.PathLike[str] | None" = None,
+    name: str | None = None,
+    file_kind: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Emitted":
+    """Write a new file for another program that asks for what is asked here.
+
+    Args:
+        model: the model, as for `train` and `infer`; None where `file` names it.
+        kind: what the file is for: "axolotl", "trl", "accelerate", "vllm", "compose"...
+        file: a run file of another kind, whose run is said again: its text, or a path.
+        name, file_kind: of that file, as for `weigh`.
+        settings: those of `train` or `infer`, whichever the kind is about.
+
+    Returns:
+        A frozen `Emitted`: `.text`, `.starts` (the command that starts it) and `.report`.
+
+    Raises:
+        weighbridge.errors.WeighbridgeError: a setting that such a file has no word for, and what
+            `train`, `infer` and `weigh` raise.
+    """
+    from weighbridge.runfiles.emitting import JUDGED, emitted, of_file, target
+    from weighbridge.runfiles.kinds import read, text_of
+    from weighbridge.runfiles.record import PlannedRun
+    from weighbridge.runfiles.weighing import answered
+
+    options = _options(locals())
+    given = {name: value for name, value in settings.items() if value is not None}
+    if file is None:
+        run = PlannedRun(task=target(kind).task, model=model or "", settings=given)
+    else:
+        run = of_file(read(*text_of(file, name), file_kind), kind, given, model)
+    if not run.model:
+        raise UsageError("no model is named: --model says it")
+    opened_once: dict[str, Prepared] = {}
+
+    def prepared(named: str, at: str | None = None) -> Prepared:
+        if named not in opened_once:
+            opened_once[named] = opened(named, options._replace(revision=at or revision))
+        return opened_once[named]
+
+    return emitted(
+        kind,
+        run,
+        lambda named: prepared(named).model().loads_as,
+        lambda asked: answered(
+            asked, asked.model, prepared, {}, remedies=JUDGED.isdisjoint(asked.settings)
+        ),
     )
 
 

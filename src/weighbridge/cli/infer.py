@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from weighbridge.cli.completion import model_names
+from weighbridge.cli.emit import emit, emit_option
 from weighbridge.cli.options import (
     CODES,
     WHOLE,
@@ -17,7 +18,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.cli.references import of_file
+from weighbridge.cli.references import given_file, of_file
 from weighbridge.errors import UsageError
 from weighbridge.workload import INFER
 
@@ -27,6 +28,7 @@ from weighbridge.workload import INFER
 @click.option("--command", metavar="LINE", help="The engine's own command: 'vllm serve ...'.")
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @click.option("--together", is_flag=True, help="All MODELs at once on the same cards.")
+@emit_option
 @source_options
 @output_options
 @chart_option
@@ -40,10 +42,16 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge infer llama-3.1-8b --context 32K --gpu 4090
     weighbridge infer qwen3-30b-a3b --engine vllm -tp 2 --gpu h100:2
     weighbridge infer ./model.gguf --engine llama.cpp --n-gpu-layers 20
+    weighbridge infer qwen3-8b --gpu l40s:2 --emit compose > compose.yaml
     weighbridge infer qwen3:14b bge-m3 --together --gpu 3060
     weighbridge infer --command 'vllm serve org/name --max-model-len 32k' --gpu a100-80gb
     """
-    if settings.pop("together"):
+    kind, together = settings.pop("emit"), settings.pop("together")
+    if kind and together:
+        raise UsageError("--emit writes the file of one model; leave --together out")
+    if kind:
+        return emit(kind, "infer", models, settings, given_file(models))
+    if together:
         return _together(models, settings)
     if settings["command"] is None and of_file(models):
         from weighbridge.cli.runfile import answer as weigh

@@ -1,7 +1,11 @@
 """What a command is given in the place of a model: a reference, or a file that starts a run."""
 
 import os
+import sys
 from collections.abc import Sequence
+from typing import Any
+
+import click
 
 STDIN = "-"
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
@@ -25,6 +29,25 @@ def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
 def of_file(references: Sequence[str]) -> bool:
     """Tell whether a command was given one run file in the place of a model."""
     return len(references) == 1 and starts(references[0])
+
+
+def given_file(references: Sequence[str]) -> tuple[Any, str | None] | None:
+    """Return the run file that a command was given in the place of a model, as `given_text`; None
+    where it was given none."""
+    return given_text(references[0]) if of_file(references) else None
+
+
+def given_text(file: str) -> tuple[Any, str | None]:
+    """Return what is weighed: stdin's text with a name, or a path."""
+    from pathlib import Path
+
+    from weighbridge.runfiles.document import MOST, decoded
+
+    if file != STDIN:
+        return Path(file), None
+    if sys.stdin.isatty():
+        click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
+    return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"
 
 
 def no_file(reference: str) -> str:

@@ -1,11 +1,10 @@
 """weighbridge FILE|-: a run file, a command or a log that people have, read and weighed."""
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.cli.emit import emit, emit_option
 from weighbridge.cli.options import (
     CODES,
     SOURCE,
@@ -18,7 +17,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, options
-from weighbridge.cli.references import STDIN
+from weighbridge.cli.references import STDIN, given_text
 from weighbridge.errors import UsageError
 from weighbridge.units import human
 from weighbridge.wording import printable, printable_lines
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="MODEL", help="The model, where FILE does not name it.")
 @click.option("--fix", is_flag=True, help="Print the change that makes it fit, as a diff.")
 @click.option("--write", is_flag=True, help="With --fix: make the change in FILE.")
+@emit_option
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
@@ -45,10 +45,17 @@ def runfile(file: str, **settings: Any) -> int:
     \b
     weighbridge run.yaml --gpu 4090
     weighbridge run.yaml --gpu 4090 --fix --write
+    weighbridge run.yaml --emit llama-factory > other.yaml
     weighbridge compose.yaml --gpu l40s:2
     weighbridge train.sh --gpu a100-80gb:8 --as trl
     pbpaste | weighbridge -
     """
+    kind = settings.pop("emit")
+    if kind and (settings.pop("fix") or settings.pop("write")):
+        raise UsageError("--fix changes the file and --emit writes another: leave one of them out")
+    if kind:
+        settings.pop("write", None)
+        return emit(kind, None, (), settings, given_text(file))
     return answer(file, settings)
 
 
@@ -62,7 +69,7 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
     look, check = look_of(settings, form), settings.pop("check")
-    text, name = _given(file)
+    text, name = given_text(file)
     given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
     fix, write = given.pop("fix", False), given.pop("write", False)
     if write and (not fix or file == STDIN):
@@ -121,17 +128,6 @@ def code(found: "WeighedFile", *, check: bool) -> int:
     if not found.answered:
         return max((run.code for run in found.runs), default=2)
     return CODES[found.fits] if check else 0
-
-
-def _given(file: str) -> tuple[Any, str | None]:
-    """Return what is weighed: stdin's text with a name, or a path."""
-    from weighbridge.runfiles.document import MOST, decoded
-
-    if file != STDIN:
-        return Path(file), None
-    if sys.stdin.isatty():
-        click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
-    return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"
 
 
 def _show(found: "WeighedFile", form: str, look: Any) -> None:

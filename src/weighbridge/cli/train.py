@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.completion import model_names
+from weighbridge.cli.emit import emit, emit_option
 from weighbridge.cli.options import (
     chart_option,
     output_options,
     source_options,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.cli.references import of_file
+from weighbridge.cli.references import given_file, of_file
+from weighbridge.errors import UsageError
 from weighbridge.wording import printable
 from weighbridge.workload import TRAIN
 
@@ -31,6 +33,7 @@ FILE = "train.py"  # as scripts call themselves
     type=click.Path(),
     help="Write the script that trains it so, which runs as it is: train.py.",
 )
+@emit_option
 @source_options
 @output_options
 @chart_option
@@ -45,9 +48,14 @@ def train(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge train qwen3-0.6b --batch-size 4 --checkpointing full --optimizer adamw_8bit
     weighbridge train llama-3.1-8b --shard fsdp2 --gpu h100:8
     weighbridge train llama-3.1-8b --method qlora --gpu 3060 --save train.py
+    weighbridge train llama-3.1-8b --method qlora --emit axolotl > run.yaml
     weighbridge train run.yaml --gpu 4090
     """
     path: str | None = settings.pop("save")
+    if kind := settings.pop("emit"):
+        if path is not None:
+            raise UsageError("--save and --emit write two files; leave one of them out")
+        return emit(kind, "train", models, settings, given_file(models))
     if path is None and of_file(models):
         from weighbridge.cli.runfile import answer as weigh
 

@@ -71,12 +71,13 @@ FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])modelfile$")
 
 class KindModule(NamedTuple):
     """A kind with what reads it. `written` turns a change of our settings into keys of the file;
-    None where the file has no words for it."""
+    None where the file has no words for it. `fresh` says a whole run in keys of a new file."""
 
     kind: Kind
     tells: Callable[[Document], bool]
     read: Callable[[Document], Iterator[PlannedRun]]
     written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None]
+    fresh: Callable[[PlannedRun], Mapping[str, Value]] | None
 
 
 @cache
@@ -86,7 +87,8 @@ def kinds() -> tuple[KindModule, ...]:
     for home in HOMES:
         module: Any = import_module(f"weighbridge.runfiles.{home}")
         written = getattr(module, "written", _unwritten)
-        found.append(KindModule(module.KIND, module.tells, module.read, written))
+        fresh = getattr(module, "fresh", None)
+        found.append(KindModule(module.KIND, module.tells, module.read, written, fresh))
     return tuple(found)
 
 

@@ -32,6 +32,7 @@ VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 LESS = "- "  # before a reason of [memory]: with the key the run takes less than is counted
 NESTED = 5  # defaults within defaults
+EITHER = ("use_reentrant", "zero_overlap_comm")  # switches whose no is said, too
 MOST_UNREAD = 12
 
 
@@ -276,4 +277,26 @@ def phrased(
             words.update(phrases[setting, value])
         else:
             return None
+    return words
+
+
+def worded(
+    settings: Mapping[str, Value], keys: str, names: Mapping[str, str], phrases: Phrases
+) -> dict[str, Value]:
+    """Return settings as the keys of a new file: those that it has words for, and that say
+    anything. `keys` is the table of the kind; of `a|b` the last is written."""
+    plain: dict[str, str] = {}
+    for key, setting in table(keys).settings.items():
+        plain.setdefault(setting, key)
+    plain |= names
+    words: dict[str, Value] = {}
+    for setting, value in settings.items():
+        if value is None or value in ((), []) or (value is False and setting not in EITHER):
+            continue
+        if value == 1 and setting.endswith("_parallel_size"):
+            continue
+        if isinstance(value, str) and (setting, value) in phrases:
+            words.update(phrases[setting, value])
+        elif setting in plain:
+            words[plain[setting].rpartition("|")[2]] = value
     return words

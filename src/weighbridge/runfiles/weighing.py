@@ -220,22 +220,27 @@ def _weighed(
     if not named:
         return WeighedRun(run=run, why="the file names no model: --model says it", code=2)
     try:
-        return WeighedRun(run=run, report=_asked(run, named, open_, typed))
+        return WeighedRun(run=run, report=answered(run, named, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
 
 
-def _asked(run: PlannedRun, model: str, open_: Open, typed: Mapping[str, Any]) -> Report:
+def answered(
+    run: PlannedRun, model: str, open_: Open, typed: Mapping[str, Any], *, remedies: bool = True
+) -> Report:
     """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
     settings = {**run.settings, **typed}
     pinned = (*typed, *FIXED)
     if run.task == "train":
-        return open_(model, None).answer(question("train", None, settings), pinned=pinned)
+        trained = question("train", None, settings)
+        return open_(model, None).answer(trained, remedies=remedies, pinned=pinned)
     asked = serving(None, run.command or None, settings)
     revision = asked.launched.revision if asked.launched is not None else None
     names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
     beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
-    return open_(model, revision).answer(asked, beside, pinned=None if run.command else pinned)
+    return open_(model, revision).answer(
+        asked, beside, remedies=remedies, pinned=None if run.command else pinned
+    )
 
 
 def _plain(value: Any) -> Any:

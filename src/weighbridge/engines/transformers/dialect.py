@@ -91,7 +91,7 @@ def with_literals(tree: ast.AST) -> ast.AST:
     return tree
 
 
-def _literals(tree: ast.AST) -> dict[str, ast.Constant]:
+def _literals(tree: ast.AST) -> dict[str, ast.expr]:
     """The literals that names are given, by name: of those that are given something once."""
     nodes = list(ast.walk(tree))
     stored = (n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
@@ -99,10 +99,16 @@ def _literals(tree: ast.AST) -> dict[str, ast.Constant]:
     return {
         target.id: node.value
         for node in nodes
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        if isinstance(node, ast.Assign) and _is_literal(node.value)
         for target in node.targets
         if isinstance(target, ast.Name) and times[target.id] == 1
     }
+
+
+def _is_literal(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or (
+        isinstance(node, ast.Dict) and value_of(node) is not None
+    )
 
 
 def called(call: ast.Call) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import Container, of_container
 
 KIND = Kind(
@@ -110,3 +111,23 @@ def _gpus(service: Mapping[str, Any]) -> int | None:
         if isinstance(count, int) and count not in MEANS_ALL:
             return count
     return None
+
+
+# A new file
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Any]:
+    """Return the keys of a new file with one service, which has the cards that its flags ask
+    for."""
+    line = served(run)
+    cards = {"driver": "nvidia", "count": line.gpus, "capabilities": ["gpu"]}
+    service: dict[str, Any] = {
+        "image": line.image,
+        "command": [*line.entry, *line.words],
+        "environment": {"HF_TOKEN": "${HF_TOKEN:-}", **line.env},
+        "ports": [f"{line.port}:{line.port}"],
+        "volumes": ["~/.cache/huggingface:/root/.cache/huggingface"],
+        "ipc": "host",
+        "deploy": {"resources": {"reservations": {"devices": [cards]}}},
+    }
+    return {"services": {line.engine: service}}

@@ -9,11 +9,14 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import of_text
+from weighbridge.runfiles.training.flags import mapping
 
 KIND = Kind(
     name="server-config",
@@ -63,3 +66,12 @@ def _flag(key: str, value: Any) -> Iterator[str]:
         yield from map(str, value)
     elif value is not True:
         yield filled(str(value))
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Any]:
+    """Return the keys of a new `vllm serve --config`: the flags of a launch line. Raises UsageError
+    for what no key says."""
+    line = served(run)
+    if line.env:
+        raise UsageError(f"such a file has no word for the variable {next(iter(line.env))}")
+    return {name.replace("_", "-"): value for name, value in mapping(line.words).items()}

@@ -19,6 +19,7 @@ from weighbridge.runfiles.document import Document, Path
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.compose import words
+from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import Container, of_container
 
 KIND = Kind(
@@ -219,3 +220,45 @@ def _stack_flags(config: Mapping[str, Any]) -> list[str]:
         flags += [flag] if config.get(key) is True else []
     extra = config.get("extraArgs")
     return [*flags, *(shlex.split(" ".join(map(str, extra))) if isinstance(extra, list) else ())]
+
+
+# A new file
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Any]:
+    """Return a new Deployment of one container, which has the cards that its flags ask for, and
+    shared memory for what its processes send each other."""
+    line = served(run)
+    container: dict[str, Any] = {
+        "name": line.engine,
+        "image": line.image,
+        **({"command": [*line.entry]} if line.entry else {}),
+        "args": [*line.words],
+        "env": [{"name": name, "value": value} for name, value in line.env.items()],
+        "ports": [{"containerPort": line.port}],
+        "resources": {"limits": {CARDS[0]: line.gpus}},
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    }
+    if not line.env:
+        del container["env"]
+    name = _labelled(run.model)
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+        },
+    }
+
+
+def _labelled(model: str) -> str:
+    """Return a model's name as one of Kubernetes: small letters, digits and dashes."""
+    last = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower())
+    return last.strip("-")[:63].strip("-") or "model"

@@ -4,7 +4,7 @@ Source: https://github.com/ollama/ollama, docs/modelfile.mdx (FROM, PARAMETER, A
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
@@ -79,3 +79,23 @@ def _understood(
     end = match.end(2)
     start = end - len(text) if text else match.start(2)
     return Understood(key=key, value=value, setting=setting, line=line, start=start, end=end)
+
+
+# A new file
+
+MADE_FROM = re.compile(r"FROM (\S+?)(?:\\n|'|$)")  # in a line that makes a Modelfile
+RUN = re.compile(r"ollama run (\S+)")
+LAYERS = re.compile(r"PARAMETER num_gpu (\d+)")
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the lines of a new Modelfile: what the launch line runs, with its context and its
+    layers on the card."""
+    made, ran = MADE_FROM.search(run.command), RUN.search(run.command)
+    found = made or ran
+    words: dict[str, Value] = {
+        "FROM": found[1] if found else run.model,
+        "PARAMETER num_ctx": run.settings["context"],
+    }
+    layers = LAYERS.search(run.command)
+    return words | ({"PARAMETER num_gpu": int(layers[1])} if layers else {})

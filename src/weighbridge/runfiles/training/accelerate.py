@@ -4,12 +4,12 @@ Sources: accelerate @ 16cb6eb8: utils/dataclasses.py (FullyShardedDataParallelPl
 activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/config/.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments
 
 KIND = Kind(
@@ -119,3 +119,68 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         keys.set("data_parallel_size", max(1, count // among), "num_processes")
         if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count > 1:
             keys.settings["shard"] = "ddp"
+
+
+# A new file
+
+PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept on the host
+    "optimizer": ("offload_optimizer_device",),
+    "params": ("offload_optimizer_device", "offload_param_device"),
+}
+MACHINE = 8  # cards of one machine
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that launches the ranks of a run, and shares it out."""
+    settings = run.settings
+    shard = str(settings["shard"])
+    among = {name: settings[setting] for name, setting in RANKS.items() if settings[setting] > 1}
+    count = settings["data_parallel_size"]
+    for size in among.values():
+        count *= size
+    half = next((name for name, told in PRECISION.items() if told == settings["precision"]), "no")
+    kind = "FSDP" if "fsdp" in shard or shard == "hsdp" else "MULTI_GPU" if count > 1 else "NO"
+    words: dict[str, Value] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "DEEPSPEED" if shard.startswith("zero") else kind,
+        "mixed_precision": half,
+        "num_machines": -(-count // MACHINE),
+        "num_processes": count,
+        "machine_rank": 0,
+        "main_training_function": "main",
+        "rdzv_backend": "static",
+        "same_network": True,
+        "use_cpu": False,
+        "debug": False,
+        "downcast_bf16": "no",
+    }
+    if shard.startswith("zero"):
+        words |= _zero_words(shard, settings)
+    elif kind == "FSDP":
+        words |= _fsdp_words(settings)
+    for name, size in among.items():
+        words[f"parallelism_config.parallelism_config_{name}"] = size
+    return words
+
+
+def _fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
+    words: dict[str, Value] = {}
+    for key, value in arguments.fsdp_words(settings).items():
+        words[f"fsdp_config.fsdp_{key.rpartition('.')[2].removeprefix('fsdp_')}"] = value
+    words["fsdp_config.fsdp_cpu_ram_efficient_loading"] = settings["cpu_ram_efficient_loading"]
+    return words
+
+
+def _zero_words(shard: str, settings: Mapping[str, Value]) -> dict[str, Value]:
+    at = "deepspeed_config"
+    words: dict[str, Value] = {
+        f"{at}.zero_stage": int(shard[-1]),
+        f"{at}.gradient_accumulation_steps": settings["gradient_accumulation"],
+        f"{at}.offload_optimizer_device": "none",
+        f"{at}.offload_param_device": "none",
+        f"{at}.zero3_init_flag": shard == "zero3" and not settings.get("no_zero_init"),
+        f"{at}.zero3_save_16bit_model": shard == "zero3",
+    }
+    for name in PLACES.get(settings["offload"], ()):
+        words[f"{at}.{name}"] = "cpu"
+    return words

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.runfiles.reading import KeyReading
+from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.serving.lines import model_of
 
 KEYS = """
@@ -173,10 +174,43 @@ def sharded(
     keys.set("shard", "hsdp" if "hybrid" in strategy else f"fsdp{number}", key)
     if bare.get("reshard_after_forward") is False:
         keys.leave("fsdp_config.reshard_after_forward", "layers stay whole between their passes")
-    if bare.get("offload_params") is True or "offload" in words:
+    if True in (bare.get("offload_params"), bare.get("cpu_offload")) or "offload" in words:
         keys.settings["offload"] = "params"
     if bare.get("activation_checkpointing") is True:
         keys.settings["checkpointing"] = "full"
+
+
+def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the keys of a new file that share out by FSDP, in accelerate's own words."""
+    shard = str(settings["shard"])
+    words: dict[str, Value] = {
+        "fsdp_version": 1 if shard == "fsdp1" else 2,
+        "fsdp_config.auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "fsdp_config.state_dict_type": "FULL_STATE_DICT",
+        "fsdp_config.offload_params": settings["offload"] == "params",
+    }
+    if shard == "fsdp2":
+        words["fsdp_config.reshard_after_forward"] = True
+    else:
+        strategy = "FULL_SHARD" if shard == "fsdp1" else "HYBRID_SHARD"
+        words["fsdp_config.sharding_strategy"] = strategy
+    return words
+
+
+def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the arguments of a new file that share out by FSDP; none where it does not."""
+    shard, offloads = str(settings["shard"]), settings["offload"] == "params"
+    if shard == "fsdp2":
+        return {"fsdp": "full_shard", "fsdp_config.version": 2, "fsdp_config.cpu_offload": offloads}
+    if shard in ("fsdp1", "hsdp"):
+        strategy = "full_shard" if shard == "fsdp1" else "hybrid_shard"
+        return {"fsdp": f"{strategy} auto_wrap{' offload' * offloads}", "fsdp_config.version": 1}
+    return {}
+
+
+def evaluated(sequences: Value) -> dict[str, Value]:
+    """Return the arguments of a new file that evaluate with so many sequences."""
+    return {"eval_strategy": "epoch", "per_device_eval_batch_size": sequences}
 
 
 def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:

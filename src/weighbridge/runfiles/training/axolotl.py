@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
-from weighbridge.runfiles.training.arguments import fsdp
+from weighbridge.runfiles.training.arguments import fsdp, fsdp_words
 
 KIND = Kind(
     name="axolotl",
@@ -302,12 +302,49 @@ SAID: Phrases = {
         "plugins": ("axolotl.integrations.liger.LigerPlugin",),
     },
     ("loss", "chunked"): {"chunked_cross_entropy": True},
+    ("method", "lora"): {"adapter": "lora"},
     ("method", "qlora"): {"adapter": "qlora", "load_in_4bit": True},
+    ("method", "dora"): {"adapter": "lora", "peft_use_dora": True},
+    ("quantization", "nf4-dq"): {"load_in_4bit": True},
+    ("quantization", "bnb-int8"): {"load_in_8bit": True},
+    ("precision", "bf16-mixed"): {"bf16": True},
+    ("precision", "fp16-mixed"): {"bf16": False, "fp16": True},
+    ("precision", "bf16"): {"bfloat16": True},
+    ("precision", "fp16"): {"float16": True},
+    ("precision", "fp32"): {"bf16": False},
+    ("precision", "fp8-mixed"): {"fp8": True},
     ("attention", "flash"): {"flash_attention": True},
+    ("attention", "eager"): {"eager_attention": True},
     ("lora_targets", "all-linear"): {"lora_target_linear": True},
+    ("shard", "zero1"): {"deepspeed": "deepspeed_configs/zero1.json"},
+    ("shard", "zero2"): {"deepspeed": "deepspeed_configs/zero2.json"},
+    ("shard", "zero3"): {"deepspeed": "deepspeed_configs/zero3_bf16.json"},
+}
+OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"
+NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+    "datasets": [{"path": "tatsu-lab/alpaca", "type": "alpaca"}],
+    "num_epochs": 1,
+    "learning_rate": 0.0002,
+    "output_dir": "./out",
 }
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
     return phrased(change, WRITTEN, SAID)
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run."""
+    names = {
+        **WRITTEN,
+        "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",
+        "lora_targets": "lora_target_modules",
+    }
+    words = {"base_model": run.model, **worded(run.settings, KEYS, names, SAID), **NEW}
+    shard = str(run.settings["shard"])
+    if shard.startswith(("fsdp", "hsdp")):
+        words |= fsdp_words(run.settings)
+    elif shard == "zero3" and run.settings["offload"] == "params":
+        words["deepspeed"] = OFFLOADS
+    return words

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments
 
@@ -216,9 +216,57 @@ SAID: Phrases = {
     ("checkpointing", "none"): {"disable_gradient_checkpointing": True},
     ("loss", "liger"): {"enable_liger_kernel": True},
     ("attention", "flash"): {"flash_attn": "fa2"},
+    ("attention", "eager"): {"flash_attn": "disabled"},
+    ("method", "full"): {"finetuning_type": "full"},
+    ("method", "lora"): {"finetuning_type": "lora"},
+    ("method", "qlora"): {"finetuning_type": "lora"},
+    ("method", "dora"): {"finetuning_type": "lora", "use_dora": True},
+    ("quantization", "nf4"): {"quantization_bit": 4, "double_quantization": False},
+    ("quantization", "nf4-dq"): {"quantization_bit": 4, "double_quantization": True},
+    ("quantization", "bnb-int8"): {"quantization_bit": 8},
+    ("precision", "bf16-mixed"): {"bf16": True},
+    ("precision", "fp16-mixed"): {"fp16": True},
+    ("precision", "bf16"): {"pure_bf16": True, "bf16": True},
+    ("lora_targets", "all-linear"): {"lora_target": "all"},
+    ("shard", "zero1"): {"deepspeed": "examples/deepspeed/ds_z1_config.json"},
+    ("shard", "zero2"): {"deepspeed": "examples/deepspeed/ds_z2_config.json"},
+    ("shard", "zero3"): {"deepspeed": "examples/deepspeed/ds_z3_config.json"},
+}
+OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
+    ("zero2", "optimizer"): "examples/deepspeed/ds_z2_offload_config.json",
+    ("zero3", "params"): "examples/deepspeed/ds_z3_offload_config.json",
+}
+BEGINS: Mapping[str, Value] = {"stage": "sft", "do_train": True}
+NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+    "dataset": "alpaca_en_demo",
+    "num_train_epochs": 1.0,
+    "learning_rate": 0.0001,
+    "output_dir": "./out",
 }
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
     return phrased(change, WRITTEN, SAID)
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run."""
+    settings = run.settings
+    words = {
+        "model_name_or_path": run.model,
+        **BEGINS,
+        **worded(settings, KEYS, {**WRITTEN, "use_reentrant": "use_reentrant_gc"}, SAID),
+        **NEW,
+    }
+    targets = settings["lora_targets"]
+    if isinstance(targets, list | tuple):
+        words["lora_target"] = ",".join(targets)
+    if isinstance(words.get("additional_target"), list | tuple):
+        words["additional_target"] = ",".join(settings["modules_to_save"])
+    if settings["eval_batch_size"] is not None:
+        words |= arguments.evaluated(settings["eval_batch_size"])
+    shared = (settings["shard"], settings["offload"])
+    if shared in OFFLOADS:
+        words["deepspeed"] = OFFLOADS[shared]
+    return words | arguments.fsdp_arguments(settings)

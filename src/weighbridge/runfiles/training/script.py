@@ -57,6 +57,7 @@ TAKEN = (
 )
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
+LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
 UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
@@ -75,6 +76,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     places: dict[Path, Place] = {}
     for call in filter(None, (load, *_first(calls))):
         _take(call, data, places, document.text, whole=called(call) in CONFIGS)
+    for call in calls:
+        if any(word.arg == "truncation" for word in call.keywords):
+            _take_length(call, data, places, document.text)
     fast = load is not None and class_of(load).startswith(FAST)
     other = next((called(call) for call in calls if _of_rl(called(call))), "")
     adapted = any(called(call) in ADAPTERS for call in calls)
@@ -137,6 +141,16 @@ def _take(
         if isinstance(value, tuple):
             data[name] = list(value)
         places[(name,)] = _place(node, text)
+
+
+def _take_length(
+    call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str
+) -> None:
+    """Take the length that a tokenizer cuts rows to, where no config has one."""
+    node = next((word.value for word in call.keywords if word.arg == "max_length"), None)
+    if LENGTHS.isdisjoint(data) and isinstance(node, ast.Constant) and isinstance(node.value, int):
+        data["max_length"] = node.value
+        places[("max_length",)] = _place(node, text)
 
 
 def _place(node: Any, text: str) -> Place:

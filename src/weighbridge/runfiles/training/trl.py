@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
-from weighbridge.runfiles.training import arguments
+from weighbridge.runfiles.training import arguments, zero
 
 KIND = Kind(
     name="trl",
@@ -113,9 +113,7 @@ def of_arguments(
     if keys.on("packing"):
         keys.knows("packing", "seq_len")
     arguments.fsdp(keys)
-    arguments.zero_named(
-        keys, "deepspeed_config" if keys.value("deepspeed") is True else "deepspeed"
-    )
+    _zero(keys)
     if ranks:
         keys.settings["data_parallel_size"] = ranks
         if ranks > 1:
@@ -124,6 +122,16 @@ def of_arguments(
     if refused:
         keys.used.update(keys.data)
     return keys.run(model, refused=refused)
+
+
+def _zero(keys: KeyReading) -> None:
+    """Take DeepSpeed's config, which stands here or in a file of its own."""
+    given = keys.value("deepspeed")
+    if isinstance(given, dict):
+        keys.used.update(f"deepspeed.{name}" for name in given)
+        zero.shared(keys, f"deepspeed.{zero.ZERO}")
+    else:
+        arguments.zero_named(keys, "deepspeed_config" if given is True else "deepspeed")
 
 
 def _refused(keys: KeyReading) -> str:
@@ -199,8 +207,55 @@ SAID: Phrases = {
     ("checkpointing", "none"): {"gradient_checkpointing": False},
     ("loss", "liger"): {"use_liger|use_liger_kernel": True},
 }
+NEWLY: Phrases = {  # how a new file says what an old one may say by other names
+    ("loss", "liger"): {"use_liger_kernel": True},
+    ("method", "lora"): {"use_peft": True},
+    ("method", "qlora"): {"use_peft": True},
+    ("method", "dora"): {"use_peft": True, "use_dora": True},
+    ("quantization", "nf4"): {"load_in_4bit": True},
+    ("quantization", "nf4-dq"): {"load_in_4bit": True, "use_bnb_nested_quant": True},
+    ("quantization", "bnb-int8"): {"load_in_8bit": True},
+    ("precision", "bf16-mixed"): {"bf16": True},
+    ("precision", "fp16-mixed"): {"bf16": False, "fp16": True},
+    ("precision", "fp32"): {"bf16": False},
+    ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
+    ("attention", "eager"): {"attn_implementation": "eager"},
+    ("lora_targets", "all-linear"): {"lora_target_modules": ["all-linear"]},
+    ("shard", "zero1"): {"deepspeed": "zero1.json"},
+    ("shard", "zero2"): {"deepspeed": "zero2.json"},
+    ("shard", "zero3"): {"deepspeed": "zero3.json"},
+}
+OFFLOADS = {("zero2", "optimizer"): "zero2_offload.json", ("zero3", "params"): "zero3_offload.json"}
+NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+    "dataset_name": "trl-lib/Capybara",
+    "num_train_epochs": 1.0,
+    "learning_rate": 0.0002,
+    "output_dir": "./out",
+}
+NAMES: Mapping[str, str] = {
+    **WRITTEN,
+    "dtype": "dtype",
+    "lora_targets": "lora_target_modules",
+    "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",
+}
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
     return phrased(change, WRITTEN, SAID)
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run."""
+    settings = run.settings
+    words = {
+        "model_name_or_path": run.model,
+        **worded(settings, KEYS, NAMES, {**SAID, **NEWLY}),
+        **NEW,
+    }
+    if settings["eval_batch_size"] is not None:
+        words |= arguments.evaluated(settings["eval_batch_size"])
+    shared = (settings["shard"], settings["offload"])
+    if shared in OFFLOADS:
+        words["deepspeed"] = OFFLOADS[shared]
+    return words | arguments.fsdp_arguments(settings)

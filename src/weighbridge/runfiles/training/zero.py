@@ -7,12 +7,12 @@ Sources: DeepSpeed @ edaa7221: runtime/zero/config.py (buckets 5e8 and 5e7, pers
 1e9), ops/adam/fused_adam.py; transformers 5.2 integrations/deepspeed.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Value
 
 KIND = Kind(
     name="deepspeed",
@@ -83,7 +83,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.take("gradient_accumulation_steps", "gradient_accumulation", _number)
     _precision(keys)
     _optimizer(keys)
-    _shared(keys)
+    shared(keys)
     keys.plain()
     yield keys.run("")
 
@@ -114,38 +114,41 @@ def _number(value: object) -> int | None:
     return int(float(value))
 
 
-def _shared(keys: KeyReading) -> None:
-    stage = _number(keys.value(f"{ZERO}.stage", 0)) or 0
+def shared(keys: KeyReading, at: str = ZERO) -> None:
+    """Take what ZeRO shares out, and in which sizes; `at` is where the file says it."""
+    stage = _number(keys.value(f"{at}.stage", 0)) or 0
     keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
-    if keys.value(f"{ZERO}.stage") is not None:
-        keys.knows(f"{ZERO}.stage", "shard")
+    if keys.value(f"{at}.stage") is not None:
+        keys.knows(f"{at}.stage", "shard")
     if not stage:
-        keys.used.add(ZERO)
-        keys.used.update(f"{ZERO}.{name}" for name in keys.value(ZERO) or {})
+        keys.used.add(at)
+        keys.used.update(f"{at}.{name}" for name in keys.value(at) or {})
         return
-    _offloaded(keys, stage)
-    _size(keys, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)
-    keys.used.add(f"{ZERO}.overlap_comm")
+    _offloaded(keys, at, stage)
+    _size(keys, at, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)
+    keys.used.add(f"{at}.overlap_comm")
     if stage < 3:
-        overlap = keys.value(f"{ZERO}.overlap_comm")
+        overlap = keys.value(f"{at}.overlap_comm")
         if isinstance(overlap, bool):
-            keys.set("zero_overlap_comm", overlap, f"{ZERO}.overlap_comm")
-        keys.used.update(f"{ZERO}.{name}" for name in keys.value(ZERO) if "stage3_" in name)
+            keys.set("zero_overlap_comm", overlap, f"{at}.overlap_comm")
+        keys.used.update(f"{at}.{name}" for name in keys.value(at) if "stage3_" in name)
         return
-    _size(keys, "stage3_prefetch_bucket_size", "zero_prefetch_bucket_size", 50_000_000)
-    _size(keys, "stage3_param_persistence_threshold", "zero_param_persistence_threshold", 100_000)
+    _size(keys, at, "stage3_prefetch_bucket_size", "zero_prefetch_bucket_size", 50_000_000)
+    _size(
+        keys, at, "stage3_param_persistence_threshold", "zero_param_persistence_threshold", 100_000
+    )
     for name in ("stage3_max_live_parameters", "max_live_parameters"):
-        _size(keys, name, "zero_max_live_parameters", None)
-    _size(keys, "sub_group_size", "zero_sub_group_size", None)
-    reuse = f"{ZERO}.stage3_max_reuse_distance"
-    keys.used.add(f"{ZERO}.max_reuse_distance")
+        _size(keys, at, name, "zero_max_live_parameters", None)
+    _size(keys, at, "sub_group_size", "zero_sub_group_size", None)
+    reuse = f"{at}.stage3_max_reuse_distance"
+    keys.used.add(f"{at}.max_reuse_distance")
     if keys.value(reuse) in ("auto", SAME_REUSE):
         keys.used.add(reuse)
 
 
-def _size(keys: KeyReading, name: str, setting: str, own: int | None) -> None:
+def _size(keys: KeyReading, at: str, name: str, setting: str, own: int | None) -> None:
     """Take a size of ZeRO; `own` is DeepSpeed's, where the file says nothing."""
-    key = f"{ZERO}.{name}"
+    key = f"{at}.{name}"
     given = keys.value(key)
     if given is None and own is not None:
         keys.default(setting, own, f"DeepSpeed's own {name}")
@@ -157,24 +160,89 @@ def _size(keys: KeyReading, name: str, setting: str, own: int | None) -> None:
         keys.take(key, setting, _number)
 
 
-def _offloaded(keys: KeyReading, stage: int) -> None:
+def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
     """Take what is kept off the device: parameters go with their states in what we count."""
     places = {}
     for name in ("offload_optimizer", "offload_param"):
-        asked = keys.value(f"{ZERO}.{name}")
+        asked = keys.value(f"{at}.{name}")
         options = asked if isinstance(asked, dict) else {}
-        keys.used.update(f"{ZERO}.{name}.{option}" for option in options)
+        keys.used.update(f"{at}.{name}.{option}" for option in options)
         places[name] = str(options.get("device") or "none").lower()
         if options.get("ratio") not in (None, 1, 1.0):
-            keys.leave(f"{ZERO}.{name}.ratio", "a part of it stays on the device")
-    if keys.value(f"{ZERO}.cpu_offload") is True:
+            keys.leave(f"{at}.{name}.ratio", "a part of it stays on the device")
+    if keys.value(f"{at}.cpu_offload") is True:
         places["offload_optimizer"] = "cpu"
     states, params = places["offload_optimizer"], places["offload_param"]
     if "nvme" in (states, params):
-        keys.set("offload", "nvme", f"{ZERO}.offload_optimizer")
+        keys.set("offload", "nvme", f"{at}.offload_optimizer")
     elif params == "cpu" and stage == 3:
         if states != "cpu":
-            keys.leave(f"{ZERO}.offload_param", "its optimizer stays, and is counted on the host")
-        keys.set("offload", "params", f"{ZERO}.offload_param")
+            keys.leave(f"{at}.offload_param", "its optimizer stays, and is counted on the host")
+        keys.set("offload", "params", f"{at}.offload_param")
     elif states == "cpu":
-        keys.set("offload", "optimizer", f"{ZERO}.offload_optimizer")
+        keys.set("offload", "optimizer", f"{at}.offload_optimizer")
+
+
+# A new file
+
+SIZES: Mapping[str, tuple[str, str]] = {  # our setting -> DeepSpeed's name, "3" of stage 3 alone
+    "zero_reduce_bucket_size": ("reduce_bucket_size", ""),
+    "zero_prefetch_bucket_size": ("stage3_prefetch_bucket_size", "3"),
+    "zero_param_persistence_threshold": ("stage3_param_persistence_threshold", "3"),
+    "zero_max_live_parameters": ("stage3_max_live_parameters", "3"),
+    "zero_sub_group_size": ("sub_group_size", "3"),
+}
+FILLED = tuple(SIZES)[:3]  # by the Trainer, where they are "auto"
+OFFLOADS: Mapping[Value, tuple[str, ...]] = {
+    "optimizer": ("offload_optimizer",),
+    "params": ("offload_optimizer", "offload_param"),
+}
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that shares a run out. What the Trainer says itself is "auto";
+    under DeepSpeed alone all is said here."""
+    settings = run.settings
+    stage = str(settings["shard"])[-1]
+    words: dict[str, Value] = {f"{ZERO}.stage": int(stage) if stage.isdigit() else 0}
+    if str(settings["shard"]).startswith("fsdp"):
+        words[f"{ZERO}.stage"] = 0
+    for name in OFFLOADS.get(settings["offload"], ()):
+        words[f"{ZERO}.{name}.device"] = "cpu"
+        words[f"{ZERO}.{name}.pin_memory"] = True
+    alone = settings["framework"] == "deepspeed"
+    for setting, (name, only) in SIZES.items():
+        value = settings.get(setting)
+        if value is None and not alone and setting in FILLED:
+            value = "auto"
+        if value is not None and only in ("", stage):
+            words[f"{ZERO}.{name}"] = value
+    if settings.get("zero_overlap_comm") is not None and stage != "3":
+        words[f"{ZERO}.overlap_comm"] = settings["zero_overlap_comm"]
+    return {**words, **(_alone(settings) if alone else FILLED_BY_THE_TRAINER)}
+
+
+FILLED_BY_THE_TRAINER: Mapping[str, Value] = {
+    "bf16.enabled": "auto",
+    "fp16.enabled": "auto",
+    "gradient_clipping": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "train_batch_size": "auto",
+}
+
+
+def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what DeepSpeed has to be told where no Trainer fills it in."""
+    words: dict[str, Value] = {
+        "train_micro_batch_size_per_gpu": settings["batch_size"],
+        "gradient_accumulation_steps": settings["gradient_accumulation"],
+    }
+    half = str(settings["precision"]).partition("-")[0]
+    if half in ("bf16", "fp16"):
+        words[f"{half}.enabled"] = True
+    if settings["optimizer"] in ("adamw_torch", "adamw_torch_fused"):
+        words["optimizer.type"] = "AdamW"
+        words["optimizer.params.lr"] = 2e-5
+        words["optimizer.params.torch_adam"] = settings["optimizer"] == "adamw_torch"
+    return words

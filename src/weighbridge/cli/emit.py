@@ -1,0 +1,78 @@
+"""--emit KIND: what was asked, as a new file for another program; of a run file too."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from weighbridge.cli.options import (
+    chart_file,
+    exit_code,
+    judges,
+    look_of,
+    output_form,
+    source_of,
+    warn,
+    writable,
+)
+from weighbridge.cli.questions import cases
+from weighbridge.errors import UsageError
+from weighbridge.units import human
+from weighbridge.wording import printable, printable_lines
+from weighbridge.workload import TABLES
+
+KINDS = "axolotl, llama-factory, trl, trainer, deepspeed, accelerate, vllm, compose, k8s, modelfile"
+emit_option = click.option(
+    "--emit",
+    metavar="KIND",
+    help=f"Print it as a file of another program instead, which asks for the same: {KINDS}.",
+)
+
+
+def emit(
+    kind: str, task: str | None, models: Sequence[str], settings: dict[str, Any], file: Any = None
+) -> int:
+    """Print a new file on stdout and what it takes on stderr, and return the exit code. `settings`
+    are all options of a command; `file`: the text or the path of a run file, and its name."""
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+    from weighbridge.runfiles.emitting import target
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    look, check = look_of(settings, form), settings.pop("check")
+    if form not in ("human", "quiet") or ("chart" in settings and chart_file(settings)):
+        raise UsageError("--emit prints a file and nothing else: leave --json and the like out")
+    to = target(kind)
+    if task not in (None, to.task):
+        raise UsageError(f"--emit {kind} is about {to.task}: weighbridge {to.task}")
+    judges(settings, check=check)
+    source = source_of(settings)
+    text, name = file or (None, None)
+    told = {"file": text, "name": name, "file_kind": settings.pop("kind", None)}
+    given = {n: value for n, value in settings.items() if value not in (None, (), False)}
+    command = given.pop("command", None)
+    if command:
+        told = {"file": command, "name": "the command", "file_kind": "command"}
+    typed = given.pop("model", None)
+    alone = cases(() if file else models, given, TABLES[to.task])
+    if len(alone) > 1:
+        raise UsageError(f"--emit writes one file, and these are {len(alone)} questions")
+    model = typed or alone[0].model
+    with progress(model or name or "the model") as callback:
+        made = api.emit(model, kind, progress=callback, **told, **source, **alone[0].settings)
+    click.echo(writable(printable_lines(made.text)).rstrip("\n"))
+    if form != "quiet":
+        warn(made.report)
+        click.echo(_answer(made.report, made.starts, look.unit), err=True)
+    return callback.code(exit_code(made.report, check=check))
+
+
+def _answer(report: Any, starts: str, unit: str | None) -> str:
+    """Say what a file takes on a line, and what starts it."""
+    peak = f"about {human(report.peak.expected)} on each device"
+    if report.verdict is not None:
+        fits = {"yes": "it fits", "no": "it does not fit", "unknown": "too close to call"}
+        peak += f": {fits[report.verdict.fits]}"
+    return f"{printable(report.model.reference)} takes {peak}; start it with: {starts}"

@@ -1,0 +1,260 @@
+"""A new file for another program that asks for what was asked: `--emit axolotl`.
+
+    question -> what every setting comes to -> the words of the program -> a file
+
+The file is read again by the reader of its kind, and is only handed out where that asks for the
+same and gets the same answer. A setting that the program has no word for is refused by its name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from weighbridge.engines.launch import parse
+from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple, dataclass, field
+from weighbridge.report import Report
+from weighbridge.runfiles.dumping import dumped
+from weighbridge.runfiles.kinds import named, of_task, read
+from weighbridge.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.training.launching import start
+from weighbridge.wording import shown
+from weighbridge.workload import TABLES
+
+Settings = Mapping[str, Any]
+Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
+# What no file says: the machine that it runs on, and what is installed there
+JUDGED = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
+MACHINE = (
+    *JUDGED,
+    *("exact", "data_parallel_size", "engine_version", "framework_version", "torch_version"),
+    *("bitsandbytes_version", "accelerate_version", "deepspeed_version"),
+)
+# What a program does in its own way, unless it was asked for by name
+OWN_WAYS = ("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss")
+SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
+PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
+
+
+class EmitTarget(NamedTuple):
+    """A program that a file is written for. `kind` is the reader of such files, `uses` the
+    frameworks or engines that they are for, the usual one first; `starts` is the command that
+    starts them."""
+
+    kind: str
+    task: str
+    syntax: str
+    uses: tuple[str, ...]
+    starts: str
+    part: bool = False  # the file holds how a run is shared out, and no more
+
+
+TARGETS: Mapping[str, EmitTarget] = {
+    "axolotl": EmitTarget("axolotl", "train", "yaml", ("axolotl",), "axolotl train run.yaml"),
+    "llama-factory": EmitTarget(
+        "llama-factory", "train", "yaml", ("trainer",), "llamafactory-cli train run.yaml"
+    ),
+    "trainer": EmitTarget("training-script", "train", "python", ("trainer",), "python train.py"),
+    "trl": EmitTarget("trl", "train", "yaml", ("trl",), "trl sft --config run.yaml"),
+    "deepspeed": EmitTarget(
+        "deepspeed", "train", "json", (), "YOUR COMMAND --deepspeed zero.json", part=True
+    ),
+    "accelerate": EmitTarget(
+        "accelerate",
+        "train",
+        "yaml",
+        (),
+        "accelerate launch --config_file ranks.yaml YOUR SCRIPT",
+        part=True,
+    ),
+    "vllm": EmitTarget("server-config", "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
+    "compose": EmitTarget("compose", "infer", "yaml", ("vllm", "sglang"), "docker compose up"),
+    "k8s": EmitTarget(
+        "kubernetes", "infer", "yaml", ("vllm", "sglang"), "kubectl apply -f run.yaml"
+    ),
+    "modelfile": EmitTarget(
+        "modelfile", "infer", "modelfile", ("ollama",), "ollama create NAME -f Modelfile"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """A new file: its text, the command that starts it, and the answer about it."""
+
+    kind: str
+    text: str = field(repr=False)
+    starts: str
+    report: Report
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def target(kind: str) -> EmitTarget:
+    """Return the program of a word of `--emit`. Raises UsageError."""
+    found = TARGETS.get(kind.lower().replace("_", "-"))
+    if found is None:
+        raise UsageError(f"--emit {shown(kind)} is no kind; known: {', '.join(TARGETS)}")
+    return found
+
+
+def of_file(file: RunFile, kind: str, typed: Settings, model: str | None) -> PlannedRun:
+    """Return the run of a file of another kind, in what decides: what is typed wins, and what a
+    program does in its own way stays behind. Raises UsageError."""
+    to = target(kind)
+    runs = of_task(file, to.task).runs
+    if len(runs) > 1:
+        names = ", ".join(run.name for run in runs)
+        raise UsageError(f"{file.name} starts {len(runs)} runs ({names:.80}): --emit writes one")
+    run = runs[0]
+    if run.refused:
+        raise UsageError(f"{file.name}: {run.refused}")
+    own = PROGRAM[to.task]
+    said = {one.setting for one in run.understood}
+    stays = run.settings.get(own) in to.uses
+    settings = {
+        name: value
+        for name, value in run.settings.items()
+        if stays or name in said or name not in (own, *OWN_WAYS)
+    }
+    return PlannedRun(
+        task=to.task,
+        model=model or run.model,
+        settings={**settings, **typed},
+        command=run.command,
+    )
+
+
+def emitted(kind: str, asked: PlannedRun, loads: Callable[[str], str], ask: Ask) -> Emitted:
+    """Return the file of a kind that asks for what a run asks for. `loads` says by which name a
+    model is loaded. Raises UsageError for what the file cannot say."""
+    to = target(kind)
+    model = loads(asked.model)
+    if not model:
+        raise UsageError("a config alone has no weights to load; give a repository or a folder")
+    given = _of_program(to, kind, asked, ask)
+    report = ask(given)
+    if report.model.rough:
+        raise UsageError(f"--emit {kind}: {shown(asked.model)} is a size; name a model")
+    text = _script(kind, given, ask) if to.syntax == "python" else _text(to, model, given, report)
+    back = read(text, f"the {kind} file", to.kind).runs[0]
+    if back.refused:
+        raise UsageError(f"--emit {kind}: {back.refused}")
+    again = ask(_told(to, back, given, report, model))
+    ways = _own_ways(report, again, asked.settings) if to.task == "train" else {}
+    meant = ask(_with(given, {**given.settings, **ways})) if ways else report
+    _same(kind, meant, again, asked.settings)
+    return Emitted(kind=kind, text=text, starts=_starts(to, again), report=again)
+
+
+def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
+    known = {name: value for name, value in settings.items() if name in TABLES[run.task]}
+    return PlannedRun(task=run.task, model=run.model, settings=known, command=run.command)
+
+
+def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> PlannedRun:
+    """Return a run with the program that the file is for. Raises UsageError where another one was
+    named."""
+    given = {name: value for name, value in asked.settings.items() if value is not None}
+    own, usual = PROGRAM[to.task], to.uses[:1]
+    called = given.get(own)
+    if asked.command:
+        called = parse(asked.command).engine
+    elif called is None and usual == ("trl",):  # the recipe of adapters is TRL's, with its own ways
+        called = ask(_with(asked, given)).workload[own]
+        called = called if called in to.uses else None
+    if called is None and usual:
+        return _with(asked, {**given, own: usual[0]})
+    if usual and called not in to.uses:
+        theirs = " and ".join(to.uses)
+        raise UsageError(f"--emit {kind} is not for --{own} {called}, but for {theirs}")
+    return _with(asked, given)
+
+
+def _text(to: EmitTarget, model: str, given: PlannedRun, report: Report) -> str:
+    """Return the text of a file that asks for what a report answers. Raises UsageError."""
+    fresh = named(to.kind).fresh
+    assert fresh is not None
+    line, settings = given.command, dict(report.workload)
+    if to.task == "infer":
+        line = line or str(report.derived.get("launch") or "")
+        if not line:
+            raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
+        settings["engine_version"] = given.settings.get("engine_version")
+    if list(settings.get("lora_targets") or ()) == ["all-linear"]:
+        settings["lora_targets"] = "all-linear"
+    run = PlannedRun(task=to.task, model=model, settings=settings, command=line)
+    return dumped(fresh(run), to.syntax, f"Start it with: {_starts(to, report)}")
+
+
+def _starts(to: EmitTarget, report: Report) -> str:
+    """Return the command that starts a file, with as many ranks as were asked for."""
+    ranks = int(report.workload.get("data_parallel_size") or 1) if to.task == "train" else 1
+    if to.syntax == "python":
+        return start(ranks)
+    return f"{to.starts} --num_processes {ranks}" if to.kind == "trl" and ranks > 1 else to.starts
+
+
+def _script(kind: str, given: PlannedRun, ask: Ask) -> str:
+    """Return the script of a run, for as many ranks, whatever fits the cards. Raises UsageError."""
+    ranks = ask(given).workload["data_parallel_size"]
+    anywhere = {name: value for name, value in given.settings.items() if name not in JUDGED}
+    facts = ask(_with(given, {**anywhere, "data_parallel_size": ranks})).derived
+    if not facts.get("launch"):
+        raise UsageError(f"--emit {kind}: {facts.get('launch_note') or 'there is no script of it'}")
+    return str(facts["launch"])
+
+
+def _told(
+    to: EmitTarget, back: PlannedRun, given: PlannedRun, report: Report, model: str
+) -> PlannedRun:
+    """Return the run of a file that was read again, with what no such file says. `model` is what
+    was written for the model of the question; another is one that is published in a format."""
+    typed = {name: value for name, value in given.settings.items() if name in MACHINE}
+    if to.part:
+        typed = {
+            name: value
+            for name, value in given.settings.items()
+            if name not in SHARES and not name.startswith("zero_") and name not in back.settings
+        }
+        typed = {name: report.workload[name] for name in ("framework", "dtype")} | typed
+    elif "data_parallel_size" in back.settings:
+        typed.pop("data_parallel_size", None)
+    other = to.task == "infer" and back.model != model
+    meant = back.model if other else given.model
+    told = {**back.settings, **typed}
+    return _with(PlannedRun(task=to.task, model=meant, command=back.command), told)
+
+
+def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
+    """Return what the program does otherwise than was assumed, where nobody asked for it."""
+    return {
+        name: again.workload[name]
+        for name in OWN_WAYS
+        if typed.get(name) is None
+        and again.workload.get(name) is not None
+        and report.workload.get(name) != again.workload[name]
+    }
+
+
+def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
+    """Raises UsageError for the first setting that a file does not ask for as it was asked for."""
+    other = [
+        name
+        for name, value in meant.workload.items()
+        if _plain(value) != _plain(again.workload.get(name))
+    ]
+    other.sort(key=lambda name: typed.get(name) is None)
+    if other:
+        flag = f"--{other[0].replace('_', '-')} {_said(meant.workload[other[0]])}"
+        raise UsageError(f"--emit {kind}: such a file has no word for {flag}")
+    if meant.peak != again.peak:
+        raise UsageError(f"--emit {kind}: the file would not be weighed as what was asked")
+
+
+def _said(value: Value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _plain(value: Value) -> Value:
+    return list(value) if isinstance(value, tuple) else value

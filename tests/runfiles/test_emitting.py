@@ -1,0 +1,303 @@
+"""`--emit`: a new file asks for what was asked, by its own reader, and gets the same answer."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.cli import menu
+from weighbridge.runfiles import read
+from weighbridge.runfiles.dumping import dumped
+from weighbridge.runfiles.emitting import TARGETS
+
+MODEL = "llama-3.1-8b"
+TRAINED = {
+    "qlora": {"method": "qlora"},
+    "lora": {
+        "method": "lora",
+        "lora_r": 32,
+        "lora_targets": "all-linear",
+        "lora_dropout": 0.05,
+        "seq_len": 4096,
+        "batch_size": 2,
+        "checkpointing": "full",
+    },
+    "full": {"precision": "fp16-mixed", "optimizer": "adamw_8bit", "gradient_accumulation": 4},
+    "fsdp2": {"gpu": "h100:8", "shard": "fsdp2", "offload": "params"},
+    "zero2": {"gpu": "h100:4", "shard": "zero2", "offload": "optimizer", "method": "lora"},
+    "zero3": {"gpu": "h100:8", "shard": "zero3", "offload": "params", "checkpointing": "full"},
+}
+WHOLE = ("axolotl", "llama-factory", "trl", "trainer")
+FRAMEWORK = {"axolotl": "axolotl", "llama-factory": "trainer", "trainer": "trainer", "trl": "trl"}
+# What LLaMA-Factory does in its own way: a base in 16 bits, nothing of it cast
+WAYS = {"llama-factory": {"kbit_upcast": "none", "bnb_4bit_quant_storage": "bfloat16"}}
+SERVED = {
+    "two": {"engine": "vllm", "gpu": "l40s:2", "context": 8000},
+    "sizes": {
+        "engine": "vllm",
+        "gpu": "h100",
+        "context": 4096,
+        "max_num_seqs": 8,
+        "kv_cache_dtype": "fp8",
+        "gpu_memory_utilization": 0.8,
+        "enforce_eager": True,
+    },
+    "release": {"engine": "vllm", "gpu": "h100", "context": 4096, "engine_version": "0.19"},
+}
+SUFFIXES = {"yaml": ".yaml", "json": ".json", "python": ".py", "modelfile": ".modelfile"}
+
+
+def answered(made, model=None, **beside):
+    """Weigh a file by its own reader, as anybody would."""
+    name = f"run{SUFFIXES[TARGETS[made.kind].syntax]}"
+    found = weighbridge.weigh(made.text, name=name, model=model, **beside)
+    assert found.file.kind == TARGETS[made.kind].kind
+    assert not any(one.line for one in found.runs[0].run.unread if "liger" not in one.key)
+    return found.runs[0].report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", TRAINED.values(), ids=TRAINED)
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_training_that_is_written_is_the_one_that_was_asked_for(kind, settings):
+    if kind in ("axolotl", "trainer") and settings.get("offload") == "optimizer":
+        settings = {**settings, "offload": None}
+    given = {"gpu": "4090", **settings}
+    made = weighbridge.emit(MODEL, kind, **given)
+    recipe = kind == "trl" and settings.get("method")  # of PEFT and TRL, which needs no name
+    meant = given if recipe else {**given, "framework": FRAMEWORK[kind]}
+    if kind == "llama-factory" and settings.get("method"):
+        ways = WAYS[kind] if settings["method"] == "qlora" else {"dtype": "bfloat16"}
+        meant = {**meant, **ways}
+    asked = weighbridge.train(MODEL, **meant)
+    again = answered(made, MODEL, gpu=given["gpu"])
+    assert again.peak == asked.peak == made.report.peak
+    assert again.verdict.fits == asked.verdict.fits
+    assert again.workload == asked.workload
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["deepspeed", "accelerate"])
+@pytest.mark.parametrize("case", ["zero2", "zero3"])
+def test_a_part_of_a_run_that_is_written_shares_it_out_as_it_was_asked_for(kind, case):
+    settings = TRAINED[case]
+    made = weighbridge.emit(MODEL, kind, **settings)
+    shares = {"shard", "offload"}
+    others = {name: value for name, value in settings.items() if name not in shares}
+    asked = weighbridge.train(MODEL, **settings)
+    own = {name: asked.workload[name] for name in ("framework", "dtype")}
+    again = answered(made, MODEL, **others, **own)
+    assert again.peak == asked.peak == made.report.peak
+    assert [again.workload[name] for name in shares] == [settings[name] for name in shares]
+
+
+@pytest.mark.slow
+def test_ranks_that_are_written_for_accelerate_are_launched():
+    made = weighbridge.emit(MODEL, "accelerate", gpu="h100:8", shard="fsdp2", framework="trl")
+    assert "num_processes: 8\n" in made.text
+    assert "fsdp_version: 2\n" in made.text
+    again = answered(made, MODEL, gpu="h100:8", framework="trl")
+    assert again.workload["shard"] == "fsdp2"
+    assert again.peak == made.report.peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SERVED.values(), ids=SERVED)
+@pytest.mark.parametrize("kind", ["vllm", "compose", "k8s"])
+def test_a_server_that_is_written_is_the_one_that_was_asked_for(kind, settings):
+    made = weighbridge.emit(MODEL, kind, **settings)
+    asked = weighbridge.infer(MODEL, **settings)
+    beside = {name: settings[name] for name in ("gpu", "engine_version") if name in settings}
+    again = answered(made, **beside)
+    assert again.peak == asked.peak == made.report.peak
+    assert again.verdict.fits == asked.verdict.fits
+    assert again.workload == asked.workload
+
+
+@pytest.mark.slow
+def test_containers_have_the_cards_and_the_release_that_were_asked_for():
+    made = weighbridge.emit(MODEL, "compose", gpu="l40s:2", context=8000, engine="sglang")
+    assert "count: 2\n" in made.text
+    assert "- sglang.launch_server\n" in made.text
+    assert answered(made, gpu="l40s:2").peak == made.report.peak
+    made = weighbridge.emit(MODEL, "k8s", gpu="h100:2", context=8000, engine_version="0.19")
+    assert "nvidia.com/gpu: 2\n" in made.text
+    assert "image: vllm/vllm-openai:v0.19.0\n" in made.text
+    longer = weighbridge.emit(MODEL, "compose", context=200_000)
+    assert "VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1'\n" in longer.text
+
+
+@pytest.mark.slow
+def test_a_modelfile_has_the_context_and_the_layers_that_were_asked_for():
+    settings = {"gpu": "4090", "context": 8000, "n_gpu_layers": 20}
+    made = weighbridge.emit("llama3.1:8b", "modelfile", **settings)
+    words = ["FROM llama3.1:8b", "PARAMETER num_ctx 8000", "PARAMETER num_gpu 20"]
+    assert made.text.splitlines()[1:] == words
+    asked = weighbridge.infer("llama3.1:8b", engine="ollama", **settings)
+    again = answered(made, gpu="4090")
+    assert again.peak == asked.peak
+    assert again.workload == asked.workload
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("axolotl", {"method": "vera"}, "no word for --method vera"),
+        ("axolotl", {"dtype": "float32"}, "no word for --dtype float32"),
+        ("axolotl", {"kbit_upcast": "peft", "method": "qlora"}, "no word for --kbit-upcast peft"),
+        ("axolotl", {"framework": "trl"}, "is not for --framework trl, but for axolotl"),
+        ("trl", {"precision": "bf16"}, "no word for --precision bf16"),
+        ("trl", {"shard": "zero3", "zero_sub_group_size": 9, "gpu": "h100:8"}, "--zero-sub-group"),
+        ("deepspeed", {"shard": "fsdp2", "gpu": "h100:8"}, "no word for --shard fsdp2"),
+        ("trainer", {"method": "oft"}, "scripts are written with LoRA's config"),
+        ("vllm", {"engine": "sglang"}, "is not for --engine sglang, but for vllm"),
+        ("vllm", {"context": 200_000}, "no word for the variable VLLM_ALLOW_LONG"),
+        ("modelfile", {"kv_cache_dtype": "q8_0"}, "no word for --kv-cache-dtype q8_0"),
+        ("nothing", {}, "--emit 'nothing' is no kind; known: axolotl, "),
+    ],
+)
+def test_what_a_file_has_no_word_for_is_refused_by_its_name(kind, settings, said):
+    model = "llama3.1:8b" if kind == "modelfile" else MODEL
+    with pytest.raises(weighbridge.UsageError) as raised:
+        weighbridge.emit(model, kind, **settings)
+    assert said in str(raised.value)
+
+
+def test_a_model_that_has_no_files_is_not_written():
+    with pytest.raises(weighbridge.UsageError, match="is a size; name a model"):
+        weighbridge.emit("7B", "vllm")
+    with pytest.raises(weighbridge.UsageError, match="--model says it"):
+        weighbridge.emit(None, "axolotl")
+
+
+# Files of other kinds
+
+AXOLOTL = """\
+base_model: llama-3.1-8b
+adapter: lora
+sequence_len: 4096
+micro_batch_size: 2
+lora_r: 16
+lora_target_linear: true
+gradient_checkpointing: true
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama-factory", "trl", "trainer"])
+def test_a_file_of_another_kind_is_said_again(kind):
+    made = weighbridge.emit(None, kind, file=AXOLOTL, gpu="4090")
+    run = read(made.text, f"run{SUFFIXES[TARGETS[kind].syntax]}").runs[0]
+    kept = {"method": "lora", "seq_len": 4096, "batch_size": 2, "lora_r": 16}
+    assert {name: run.settings[name] for name in kept} == kept
+    assert run.settings["lora_targets"] == "all-linear"
+    assert run.settings["checkpointing"] == "full"
+    assert run.settings["framework"] != "axolotl"
+    assert made.report.verdict.fits == answered(made, MODEL, gpu="4090").verdict.fits
+
+
+@pytest.mark.slow
+def test_a_file_of_its_own_kind_keeps_its_ways():
+    made = weighbridge.emit(None, "axolotl", file=AXOLOTL, batch_size=1)
+    assert "micro_batch_size: 1\n" in made.text
+    own = weighbridge.weigh(AXOLOTL, batch_size=1).runs[0].report
+    assert made.report.peak == own.peak
+
+
+@pytest.mark.slow
+def test_a_launch_line_becomes_a_manifest():
+    line = "vllm serve llama-3.1-8b --max-model-len 16384 -tp 2"
+    made = weighbridge.emit(None, "k8s", file=line, name="serve.sh", gpu="l40s:2")
+    assert made.report.peak == weighbridge.infer(command=line, gpu="l40s:2").peak
+    assert "nvidia.com/gpu: 2\n" in made.text
+    with pytest.raises(weighbridge.UsageError, match="is not for --engine vllm"):
+        weighbridge.emit(None, "modelfile", file=line, name="serve.sh")
+
+
+def test_of_several_runs_none_is_written():
+    two = "services:\n" + "".join(
+        f"  {name}:\n    image: vllm/vllm-openai\n    command: --model {MODEL}\n" for name in "ab"
+    )
+    with pytest.raises(weighbridge.UsageError, match=r"starts 2 runs \(a, b\): --emit writes one"):
+        weighbridge.emit(None, "k8s", file=two, name="compose.yaml")
+    with pytest.raises(weighbridge.UsageError, match="no kind"):
+        weighbridge.emit(None, "x", file=two, name="compose.yaml")
+
+
+# The command line
+
+
+def test_a_file_is_data_and_its_answer_is_talk(capsys):
+    words = ["train", MODEL, "--method", "qlora", "--gpu", "4090", "--emit", "trl"]
+    assert menu.run([*words, "--check"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("# Start it with: trl sft --config run.yaml\nmodel_name_or_path: meta")
+    assert out.endswith("output_dir: ./out\n")
+    assert err.endswith("on each device: it fits; start it with: trl sft --config run.yaml\n")
+    assert menu.run([*words, "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_run_file_is_converted_at_the_command_line(tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text(AXOLOTL)
+    for words in ([str(path)], ["train", str(path)]):
+        assert menu.run([*words, "--gpu", "4090", "--emit", "llama-factory", "--check"]) == 1
+        out, err = capsys.readouterr()
+        assert "cutoff_len: 4096\n" in out
+        assert "it does not fit" in err
+    line = "vllm serve llama-3.1-8b --max-model-len 4096"
+    assert menu.run(["infer", "--command", line, "--emit", "compose"]) == 0
+    assert "image: vllm/vllm-openai:latest\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--emit", "axolotl", "--json"], "--emit prints a file and nothing else"),
+        (["--emit", "axolotl", "--gpu", "4090", "--gpu", "3090"], "these are 2 questions"),
+        (["--emit", "axolotl", "--save", "x.py"], "--save and --emit write two files"),
+        (["--emit", "vllm"], "--emit vllm is about infer: weighbridge infer"),
+    ],
+)
+def test_what_goes_with_no_file_is_refused(words, said, capsys):
+    assert menu.run(["train", MODEL, *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_emit_goes_with_neither_fix_nor_together(tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text(AXOLOTL)
+    assert menu.run([str(path), "--emit", "trl", "--fix"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+    assert menu.run(["infer", MODEL, "bge-m3", "--together", "--emit", "vllm"]) == 2
+    assert "leave --together out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_script_that_is_written_is_python(tmp_path):
+    made = weighbridge.emit(MODEL, "trainer", gpu="h100:4", method="lora", seq_len=512)
+    path = Path(tmp_path, "train.py")
+    path.write_text(made.text)
+    assert made.starts == "torchrun --nproc-per-node 4 train.py"
+    assert subprocess.run([sys.executable, "-m", "py_compile", str(path)]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("syntax", "text"),
+    [
+        ("yaml", "# x\na: 1\nb:\n  c: 'yes'\n"),
+        ("json", '{\n  "a": 1,\n  "b": {\n    "c": "yes"\n  }\n}\n'),
+        ("toml", '# x\na = 1\n\n[b]\nc = "yes"\n'),
+        ("modelfile", "# x\na 1\nb.c yes\n"),
+    ],
+)
+def test_dotted_keys_are_written_as_each_syntax_has_them(syntax, text):
+    assert dumped({"a": 1, "b.c": "yes"}, syntax, "x") == text
