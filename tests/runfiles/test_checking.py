@@ -142,3 +142,26 @@ def test_the_steps_of_the_action_run(folder, files, code):
 def test_the_hook_names_the_command():
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert hook["entry"].split()[1] in menu.COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('gpu = "banana"', "check 1: no accelerator 'banana'"),
+        ("gpu = 4090", "check 1: --gpu is a name, not 4090"),
+        ('gpu = "4090"\nheadroom = "lots"', "check 1: 'lots' is not a size"),
+    ],
+)
+def test_a_card_that_is_none_is_a_mistake_of_the_rules(tmp_path, setting, says):
+    path = tmp_path / "weighbridge.toml"
+    path.write_text(f'[[check]]\nfiles = ["*.yaml"]\n{setting}\n')
+    with pytest.raises(UsageError, match=says):
+        rules_of(path)
+
+
+def test_rules_that_match_no_file_and_files_that_are_not_there_do_not_pass(folder, capsys):
+    assert menu.run(["check", "big/nosuch.yaml"]) == 2
+    assert "'big/nosuch.yaml': no such file" in capsys.readouterr().err
+    (folder / "weighbridge.toml").write_text('[[check]]\nfiles = ["nope/*.yaml"]\n')
+    assert menu.run(["check"]) == 2
+    assert "matches nope/*.yaml" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import pytest
 
 import weighbridge
 from weighbridge.cli import menu
+from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
 from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.emitting import TARGETS
@@ -46,7 +47,13 @@ SERVED = {
     },
     "release": {"engine": "vllm", "gpu": "h100", "context": 4096, "engine_version": "0.19"},
 }
-SUFFIXES = {"yaml": ".yaml", "json": ".json", "python": ".py", "modelfile": ".modelfile"}
+SUFFIXES = {
+    "yaml": ".yaml",
+    "json": ".json",
+    "python": ".py",
+    "toml": ".toml",
+    "modelfile": ".modelfile",
+}
 
 
 def answered(made, model=None, **beside):
@@ -76,6 +83,47 @@ def test_a_training_that_is_written_is_the_one_that_was_asked_for(kind, settings
     assert again.peak == asked.peak == made.report.peak
     assert again.verdict.fits == asked.verdict.fits
     assert again.workload == asked.workload
+
+
+RECIPES = [
+    ("torchtitan", {"gpu": "h100:8"}),
+    ("torchtitan", {"gpu": "h100:8", "checkpointing": "full", "batch_size": 2, "seq_len": 4096}),
+    ("torchtitan", {"gpu": "h100:8", "checkpointing": "selective", "offload": "params"}),
+    ("torchtitan", {"gpu": "h200", "precision": "bf16", "optimizer": "adamw_torch"}),
+    ("torchtitan", {"gpu": "h200", "precision": "fp32", "compile": True}),
+    ("torchtitan", {"gpu": "h100:8", "tensor_parallel_size": 2}),
+    ("torchtune", {"gpu": "h100:8"}),
+    ("torchtune", {"gpu": "h100:8", "offload": "params", "optimizer": "paged_adamw_8bit"}),
+    ("torchtune", {"gpu": "h200", "optimizer_in_backward": True, "checkpointing": "selective"}),
+    ("torchtune", {"gpu": "4090", "method": "qlora", "lora_r": 16, "checkpointing": "full"}),
+    ("torchtune", {"gpu": "h100", "method": "dora", "lora_targets": "q_proj,o_proj"}),
+    (
+        "torchtune",
+        {"gpu": "h100", "method": "lora", "lora_targets": "q_proj,gate_proj,down_proj,up_proj"},
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "settings"), RECIPES)
+def test_a_recipe_that_is_written_is_the_run_that_was_asked_for(kind, settings):
+    made = weighbridge.emit(MODEL, kind, **settings)
+    asked = weighbridge.train(MODEL, framework=kind, **settings)
+    again = answered(made, MODEL, gpu=settings["gpu"])
+    assert again.peak == asked.peak == made.report.peak
+    assert again.verdict.fits == asked.verdict.fits
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "said"),
+    [
+        ("torchtune", "qwen3-8b", "no builder of Qwen3-8B"),
+        ("torchtitan", "gemma-3-4b", "no flavor of gemma-3-4b"),
+    ],
+)
+def test_a_model_that_a_program_has_not_is_refused(kind, model, said):
+    with pytest.raises(UsageError, match=said):
+        weighbridge.emit(model, kind, gpu="h200")
 
 
 @pytest.mark.slow

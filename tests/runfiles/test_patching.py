@@ -6,6 +6,8 @@ import pytest
 
 import weighbridge
 from weighbridge.cli import menu
+from weighbridge.cli.runfile import _as_it_was
+from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
 from weighbridge.runfiles.document import documents
 from weighbridge.runfiles.patching import applied, patched
@@ -171,3 +173,25 @@ def test_the_example_of_the_readme_is_what_it_prints(tmp_path, monkeypatch, caps
     shown = (Path(__file__).parents[2] / "README.md").read_text()
     assert told.out in shown
     assert " ".join(told.err.split()) in " ".join(shown.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_that_is_written_keeps_its_mark_and_its_ends_of_lines(tmp_path, encoding, end):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(AXOLOTL.replace("\n", end).encode(encoding))
+    assert menu.run([str(path), "--gpu", "4090", "--fix", "--write"]) == 0
+    raw = path.read_bytes()
+    text = raw.decode(encoding)
+    assert text.encode(encoding) == raw
+    assert text.count("\r\n") == (text.count("\n") if end == "\r\n" else 0)
+    assert text.replace("\r\n", "\n") != AXOLOTL
+
+
+def test_a_file_that_changed_meanwhile_is_not_written(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("a: 1\n# edited\n")
+    with pytest.raises(UsageError, match="was changed meanwhile: nothing is written"):
+        _as_it_was(str(path), "a: 1\n", "a: 2\n")
+    assert _as_it_was(str(path), "a: 1\n# edited\n", "a: 2\n") == b"a: 2\n"

@@ -34,6 +34,19 @@ llama_kv_cache:      CUDA0 KV buffer size =   576.00 MiB
 llama_context:      CUDA0 compute buffer size =   304.75 MiB
 llama_context:  CUDA_Host compute buffer size =    16.01 MiB
 """
+OLDER = """\
+INFO 01-10 09:11:01 api_server.py:712] vLLM API server version 0.6.6
+INFO 01-10 09:11:01 api_server.py:713] args: Namespace(model_tag='qwen3-8b', host=None, model='qwen3-8b', dtype='auto', max_model_len=8192, tensor_parallel_size=1, enforce_eager=False)
+INFO 01-10 09:11:40 worker.py:241] model weights take 15.27GiB; non_torch_memory takes 0.10GiB; PyTorch activation peak memory takes 1.20GiB; the rest of the memory reserved for KV Cache is 4.60GiB.
+"""
+OLLAMA = """\
+time=2025-03-01T10:00:00.000Z level=INFO source=routes.go:1205 msg="Listening on [::]:11434 (version 0.12.3)"
+msg="offload to cuda" layers.model=37 layers.offload=37 memory.available="[22.0 GiB]" memory.required.full="9.5 GiB" memory.required.kv="4.5 GiB" memory.weights.total="8.8 GiB" memory.graph.full="1.0 GiB"
+msg="starting llama server" cmd="/usr/bin/ollama runner --model /blobs/sha256-1 --ctx-size 32768 --batch-size 512"
+llama_model_loader: - kv   2: general.name str = Qwen3 8B
+print_info: file type   = Q4_K - Medium
+llama_kv_cache:      CUDA0 KV buffer size =  4608.00 MiB
+"""
 
 
 def of(text):
@@ -124,6 +137,29 @@ def test_tokens_and_bytes_of_vllm_stand_beside_those_that_it_will_print():
     assert parts["tokens"].predicted == derived["kv_cache_tokens"]
     assert parts["kv_cache"].predicted == derived["available_kv_cache_bytes"]
     assert found.to_dict()["runs"][0]["measured"][0]["name"] == "weights"
+
+
+def test_what_ollama_plans_is_not_added_to_what_it_takes():
+    (start,) = starts(of(OLLAMA))
+    assert start.program == "ollama"
+    assert start.size("kv_cache") == 4608 * MIB
+    (weighed,) = weighbridge.weigh(OLLAMA + "on my RTX 4090", name="the text").runs
+    assert [part.measured for part in weighed.measured] == [4608 * MIB]
+
+
+def test_a_command_above_a_log_is_no_file_of_commands():
+    text = f"vllm serve qwen3-8b --max-model-len 8192\n{VLLM}"
+    assert read(text, "server.log").kind == "text"
+
+
+def test_of_two_starts_that_of_the_same_context_stands_beside_the_answer():
+    longer = "max_seq_len=16384\nModel loading took 15.9 GiB\nGPU KV cache size: 9,000 tokens\n"
+    (weighed,) = weighbridge.weigh(VLLM + longer + "on my RTX 4090", name="the text").runs
+    assert weighed.report.workload["context"] == 8192
+    assert weighed.measured[0].measured == round(15.2683 * GIB)
+    text = f"{longer}{VLLM.replace('8192', '4096')}on my RTX 4090"
+    (other,) = weighbridge.weigh(text, name="the text").runs
+    assert other.measured[0].measured == round(15.2683 * GIB)
 
 
 def test_a_log_of_another_engine_is_not_set_beside_an_answer():

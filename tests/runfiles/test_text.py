@@ -245,3 +245,13 @@ def test_devices_that_llama_cpp_found_are_cards_where_they_are_alike():
     alike = row.format(0, 4090) + row.format(1, 4090)
     assert card(of(f"memory\n{alike}")).value == "NVIDIA GeForce RTX 4090:2"
     assert card(of(f"memory\n{row.format(0, 4090)}{row.format(1, 3090)}")) is None
+
+
+def test_names_and_cards_stand_between_chinese_words():
+    text = "我在两张4090上用vLLM部署Qwen3-8B，显存不够"
+    (run,) = read(text).runs
+    assert (run.model, run.settings["gpu"], run.settings["engine"]) == (
+        "Qwen3-8B",
+        "4090:2",
+        "vllm",
+    )

@@ -21,7 +21,10 @@ from weighbridge.units import human
 from weighbridge.wording import printable, printable_lines
 from weighbridge.workload import TABLES
 
-KINDS = "axolotl, llama-factory, trl, trainer, deepspeed, accelerate, vllm, compose, k8s, modelfile"
+KINDS = (
+    "axolotl, llama-factory, trl, trainer, torchtune, torchtitan, deepspeed, accelerate, vllm, "
+    "compose, k8s, modelfile"
+)
 emit_option = click.option(
     "--emit",
     metavar="KIND",

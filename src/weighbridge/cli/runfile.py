@@ -99,7 +99,7 @@ def _fixed(found: "WeighedFile", file: str) -> int:
     if patch.after == patch.before:
         click.echo(f"{name} fits as it is: nothing is changed", err=True)
         return 0
-    click.echo(writable(printable_lines(patch.diff)))
+    click.echo(writable("\t".join(printable_lines(part) for part in patch.diff.split("\t"))))
     for remedy in patch.remedies:
         peak = human(remedy.peak_bytes)
         click.echo(f"{name}: it takes about {peak} then; {printable(remedy.cost)}", err=True)
@@ -108,9 +108,29 @@ def _fixed(found: "WeighedFile", file: str) -> int:
         from weighbridge.cli.files import write
 
         may_be_written("--write", file)
-        write(file, patch.after.encode())
+        write(file, _as_it_was(file, patch.before, patch.after))
         click.echo(f"{name} is written", err=True)
     return 0
+
+
+def _as_it_was(file: str, before: str, after: str) -> bytes:
+    """Return a changed text as the file has it: its mark and its ends of lines. Raises UsageError
+    where the file is no longer the one that was read."""
+    from weighbridge.runfiles.document import MOST, decoded
+
+    with open(file, "rb") as opened:
+        raw = opened.read(MOST + 1)
+    if decoded(raw, file) != before:
+        raise UsageError(
+            f"{printable(file)} was changed meanwhile: nothing is written; run it again"
+        )
+    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    marked = "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
+    encoding = "utf-16" if wide else marked
+    was = raw.decode(encoding, errors="replace")
+    if was.count("\r\n") == was.count("\n") > 0:
+        after = after.replace("\n", "\r\n")
+    return after.encode(encoding)
 
 
 def one(name: str, value: Any) -> Any:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weighbridge._version import __version__
-from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.questions.question import question
 from weighbridge.records import dataclass, field
 from weighbridge.runfiles.document import documents
 from weighbridge.runfiles.kinds import read, text_of
@@ -26,6 +27,7 @@ from weighbridge.workload import TABLES
 SCHEMA = "weighbridge.check/1"
 RULES = "weighbridge.toml"
 Result = Literal["yes", "no", "unknown", "unread"]
+CARDS = ("gpu", "gpu_memory", "headroom", "ram")  # settings that are wrong for every file
 FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
 MOST_FILES = 500
 CODES: Mapping[Result, int] = {"yes": 0, "no": 1, "unknown": 4, "unread": 2}
@@ -129,6 +131,10 @@ def _rule(given: Any, where: str) -> CheckRule:
     strange = sorted(settings.keys() - known)
     if strange:
         raise UsageError(f"{where}: there is no setting {shown(strange[0])}")
+    try:
+        question("infer", None, {name: v for name, v in settings.items() if name in CARDS})
+    except WeighbridgeError as error:
+        raise UsageError(f"{where}: {error}") from None
     return CheckRule(files=tuple(files), settings=settings, fail_on=tuple(fails))
 
 
@@ -142,6 +148,12 @@ def checked(
     """Weigh files by the first rule that each matches: those that are named, or all below a folder.
     Raises UsageError where they are too many."""
     pairs = list(_matched(rules, folder, names))
+    missing = next((name for name, _ in pairs if not (folder / name).exists()), None)
+    if missing is not None:
+        raise NotFoundError(f"{shown(missing)}: no such file")
+    if not pairs and not names:
+        patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
+        raise NotFoundError(f"no file below {folder} matches {patterns:.200}")
     if len(pairs) > MOST_FILES:
         raise UsageError(f"{len(pairs):,} files match, more than {MOST_FILES}: name fewer")
     return FileCheck(files=tuple(_checked(folder, name, rule, open_) for name, rule in pairs))

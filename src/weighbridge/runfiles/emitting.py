@@ -66,6 +66,12 @@ TARGETS: Mapping[str, EmitTarget] = {
         "accelerate launch --config_file ranks.yaml YOUR SCRIPT",
         part=True,
     ),
+    "torchtune": EmitTarget(
+        "torchtune", "train", "yaml", ("torchtune",), "tune run RECIPE --config run.yaml"
+    ),
+    "torchtitan": EmitTarget(
+        "torchtitan", "train", "toml", ("torchtitan",), "CONFIG_FILE=run.toml ./run_train.sh"
+    ),
     "vllm": EmitTarget("server-config", "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
     "compose": EmitTarget("compose", "infer", "yaml", ("vllm", "sglang"), "docker compose up"),
     "k8s": EmitTarget(

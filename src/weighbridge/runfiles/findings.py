@@ -145,7 +145,7 @@ def _of_a_start(start: ServerStart) -> Iterator[LogFinding]:
 def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
     """Why Ollama left layers in RAM. Its `weights.total` has the cache in it (llm/memory.go)."""
     required, whole = start.size("required"), start.size("with_cache")
-    cache, graph = start.size("kv_cache"), start.size("activations")
+    cache, graph = start.size("planned_cache"), start.size("planned_graph")
     layers, loaded = start.counts.get("layers"), start.counts.get("loaded_layers")
     if not (required and whole and cache and graph and layers and start.free) or loaded is None:
         return

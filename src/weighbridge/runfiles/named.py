@@ -17,13 +17,13 @@ OLLAMA = re.compile(  # a line of `ollama ps`
     r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+\d+%[^\n]*?[ \t](?P<context>\d{3,8})[ \t]"
 )
 PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
-HOSTED = re.compile(r"(?<![\w.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
+HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
 NAMED = re.compile(
-    r"(?<![\w/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8})?(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
+    r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8})?(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
 )
 TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
 CARD = re.compile(
-    r"(?i)(?:(?P<before>\d{1,3}) ?[x\u00d7*] ?|(?P<count>\d{1,3})(?:卡| ))?"
+    r"(?i)(?:(?P<before>\d{1,3}) ?[x\u00d7*] ?|(?P<count>\d{1,3}|[两二四八])(?:卡|[张块]|张卡| ))?"
     r"(?P<first>\d{2,3} ?GB )?"
     r"(?:NVIDIA |GeForce |AMD |Apple )*"
     r"(?P<name>(?:RTX ?)?A6000|RTX ?\d{4}(?: Ti)?(?: D)?|[345]0[5-9]0(?: ?Ti)?|H100(?: NVL)?"
@@ -37,6 +37,7 @@ GGML = re.compile(  # a line of ggml_cuda_init, for each card
     r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
     r"[^\n]{0,120}?(?:VRAM: (?P<mib>\d{3,7}) MiB|$)"
 )
+CHINESE = {"两": 2, "二": 2, "四": 4, "八": 8}
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
 
@@ -108,7 +109,7 @@ def card(document: Document) -> Piece | None:
     kinds: dict[str, tuple[int, Piece]] = {}
     for match in CARD.finditer(document.text[:MOST_TEXT]):
         size = re.sub(r"[^0-9]", "", match["size"] or match["first"] or "")
-        count = int(match["before"] or match["count"] or 1)
+        count = _number(match["before"] or match["count"] or "1")
         for name in ((f"{match['name']} {size}GB",) if size else ()) + (match["name"],):
             try:
                 part = find(name).part
@@ -125,6 +126,10 @@ def card(document: Document) -> Piece | None:
         return None
     count, piece = next(iter(kinds.values()))
     return Piece(f"{piece.value}:{count}" if count > 1 else piece.value, piece.line)
+
+
+def _number(text: str) -> int:
+    return CHINESE.get(text) or int(text)
 
 
 def ggml_memory(document: Document) -> int | None:

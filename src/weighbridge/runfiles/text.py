@@ -46,8 +46,8 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
     (r"openrlhf", "OpenRLHF", "train"),
     (r"\bverl\b|verl\.trainer|actor_rollout", "verl", "train"),
     (r"megatron (?:rlhf|sft|pt)\b", "ms-swift with Megatron", "train"),
-    (r"(?i)\bGRPO\b", "GRPO", "train"),
-    (r"(?i)\bDPO\b", "DPO", "train"),
+    (r"(?i)(?<![a-z])GRPO(?![a-z])", "GRPO", "train"),
+    (r"(?i)(?<![a-z])DPO(?![a-z])", "DPO", "train"),
     (r"(?i)torchtitan", "a config of torchtitan that is not in the text", "train"),
     (r"(?i)cosmos_predict|WanVideo|ComfyUI|video model", "a model of videos", "train"),
     (r"trtllm-serve|TRT-LLM|tensorrt-llm", "TensorRT-LLM", "infer"),
@@ -57,12 +57,15 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
     (r"(?i)global_segment_size|mooncake", "Mooncake's store in host memory", "infer"),
 )
 TRAINS = re.compile(r"(?i)fine-?tun|微调|训练|\btrain|\bSFT\b|\bQ?LoRA\b|zero-?[23]\b")
-ENGINES = (("vllm", r"(?i)\bvllm\b"), ("sglang", r"(?i)\bsglang\b|mem-fraction-static"))
+ENGINES = (
+    ("vllm", r"(?i)(?<![a-z])vllm(?![a-z])"),
+    ("sglang", r"(?i)(?<![a-z])sglang(?![a-z])|mem-fraction-static"),
+)
 LM_STUDIO = re.compile(r"\blms load (\S+)(?:[^\n`]*--context-length[ =](\d+))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says it, its value
-    ("method", r"(?i)\bQLoRA\b", "qlora"),
-    ("method", r"(?i)\bLoRA\b", "lora"),
+    ("method", r"(?i)(?<![a-z])QLoRA(?![a-z])", "qlora"),
+    ("method", r"(?i)(?<![a-z])LoRA(?![a-z])", "lora"),
     ("method", r"(?i)全参数?|full[- ](?:parameter|fine)", "full"),
     ("shard", r"(?i)zero-?3", "zero3"),
     ("shard", r"(?i)zero-?2", "zero2"),

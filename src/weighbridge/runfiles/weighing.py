@@ -1,6 +1,6 @@
 """The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
@@ -164,9 +164,10 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...]) -> WeighedFile:
 
     (document,) = documents(file.text, "text", file.name)
     started = starts(document)
-    if len(started) == len(runs) or len(runs) == 1:
-        pairs = zip(runs, started[-len(runs) :], strict=False)
-        runs = (*(_beside(run, start) for run, start in pairs), *runs[len(started) :])
+    if len(started) == len(runs):
+        runs = tuple(_beside(run, start) for run, start in zip(runs, started, strict=True))
+    elif len(runs) == 1:
+        runs = (_beside(runs[0], _its_start(runs[0], started)),)
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
     return WeighedFile(
         file=file,
@@ -176,8 +177,17 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...]) -> WeighedFile:
     )
 
 
-def _beside(run: WeighedRun, start: ServerStart) -> WeighedRun:
-    return run if run.report is None else replace(run, measured=beside(start, run.report))
+def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
+    """Return the start that has the context of a run; else the first, where only one is there."""
+    context = run.report.workload.get("context") if run.report is not None else None
+    own = [start for start in started if start.counts.get("context") == context]
+    return next(iter(own or (started if len(started) == 1 else ())), None)
+
+
+def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
+    if run.report is None or start is None:
+        return run
+    return replace(run, measured=beside(start, run.report))
 
 
 def _engine(file: RunFile) -> str:

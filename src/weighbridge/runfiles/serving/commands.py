@@ -11,6 +11,7 @@ from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.lines import of_text
+from weighbridge.runfiles.serving.start_logs import starts
 
 KIND = Kind(
     name="command",
@@ -29,10 +30,11 @@ MOST = 64  # lines: a longer script is looked at as prose is
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text launches an engine, and is short enough to be a command."""
+    """Tell whether a text launches an engine, and is short enough to be a command; one with what
+    the server wrote below it is a log."""
     from weighbridge.engines.launch.programs import launched
 
-    if document.text.count("\n") > MOST or not _begins(document):
+    if document.text.count("\n") > MOST or not _begins(document) or starts(document):
         return False
     try:
         launched(document.text)

@@ -73,8 +73,8 @@ LINES = (
     StartLine("llama.cpp", "context", r"\bn_ctx\s*= (?P<count>\d{1,9})\b"),
     StartLine("ollama", "required", rf'memory\.required\.full="{SIZE}"'),
     StartLine("ollama", "with_cache", rf'memory\.weights\.total="{SIZE}"'),
-    StartLine("ollama", "kv_cache", rf'memory\.required\.kv="{SIZE}"'),
-    StartLine("ollama", "activations", rf'memory\.graph\.full="{SIZE}"'),
+    StartLine("ollama", "planned_cache", rf'memory\.required\.kv="{SIZE}"'),
+    StartLine("ollama", "planned_graph", rf'memory\.graph\.full="{SIZE}"'),
     StartLine("ollama", "layers", r"layers\.model=(?P<count>\d{1,4})"),
     StartLine("ollama", "loaded_layers", r"layers\.offload=(?P<count>\d{1,4})"),
 )
@@ -84,9 +84,17 @@ HEAD = (  # of vLLM: version and model
     re.compile(
         r"(?:LLM engine \(v|\bversion |\bvllm[- ]v)(?P<version>\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)"
     ),
-    re.compile(r"(?:\] {1,4}model {1,4}|with config: model='?)(?P<model>[\w./-]{3,120}\w)"),
+    re.compile(
+        r"(?:\] {1,4}model {1,4}(?!weights )|with config: model='?)(?P<model>[\w./-]{3,120}\w)"
+    ),
 )
 ARGS = re.compile(r"non-default args: (?=\{)")
+NAMESPACE = re.compile(r"\bargs: Namespace\(")  # of releases before: every argument stands there
+OF_NAMESPACE = (
+    *("model", "max_model_len", "tensor_parallel_size", "pipeline_parallel_size", "quantization"),
+    *("gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager"),
+    *("kv_cache_dtype", "cpu_offload_gb"),
+)
 SERVER_ARGS = re.compile(r"server_args=ServerArgs\((?=[a-z])")
 SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
     "tp_size": "--tp-size",
@@ -103,8 +111,13 @@ SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
     "page_size": "--page-size",
 }
 GGUF = re.compile(r"(?:from|model (?:file )?path:?) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b")
+GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
+OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
+BUILD = re.compile(r"(?m)\bbuild: (\d{3,6})\b")
+N_CTX = re.compile(r"\bn_ctx\s*= (\d{1,9})\b")
+CTX_SIZE = re.compile(r"(?:--ctx-size |KvSize:)(\d{1,9})\b")  # of Ollama's runners
 FILE_TYPE = re.compile(
-    r"file type\s*= (?P<type>[A-Z0-9_]{2,8})(?: - (?P<size>Small|Medium|Large))?"
+    r"(?:file type|model ftype)\s*= (?P<type>[A-Z0-9_]{2,8})(?: - (?P<size>Small|Medium|Large))?"
 )
 
 
@@ -152,7 +165,7 @@ class _Start:
             self.counts[part.name] = part.value
         else:
             self.parts.append(part)
-            self.program = program
+            self.program = self.program if self.program == "ollama" else program
 
     def record(self, cards: tuple[int, ...]) -> ServerStart:
         return ServerStart(self.program, tuple(self.parts), self.counts, cards)
@@ -209,13 +222,25 @@ def _arguments(text: str) -> dict[str, Any]:
     """Return the arguments of vLLM's own line, as far as it was pasted."""
     match = ARGS.search(text)
     if match is None:
-        return {}
+        whole = NAMESPACE.search(text)
+        said = _pairs(text[whole.end() : whole.end() + MOST_ARGS]) if whole else {}
+        usual = (None, "auto", 1)
+        return {name: said[name] for name in OF_NAMESPACE if said.get(name) not in usual}
     line = text[match.end() : match.end() + MOST_ARGS]
     pairs = re.finditer(
         r"'(?P<key>[a-z_]{2,60})': (?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)",
         line.partition("\n")[0],
     )
     return {pair["key"]: literal_eval(pair["value"]) for pair in pairs}
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    """Return the arguments of one line that are plain: name=value."""
+    found = re.finditer(
+        r"\b(?P<key>[a-z_]{2,60})=(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)",
+        text.partition("\n")[0],
+    )
+    return {pair["key"]: literal_eval(pair["value"]) for pair in found}
 
 
 def _flag(key: str, value: Any) -> list[str]:
@@ -229,14 +254,7 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
     match = SERVER_ARGS.search(text)
     if match is None:
         return None
-    line = text[match.end() : match.end() + MOST_ARGS]
-    pairs = {
-        pair["key"]: literal_eval(pair["value"])
-        for pair in re.finditer(
-            r"\b(?P<key>[a-z_]{2,60})=(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)",
-            line.partition("\n")[0],
-        )
-    }
+    pairs = _pairs(text[match.end() : match.end() + MOST_ARGS])
     name = pairs.get("model_path")
     if not isinstance(name, str):
         return None
@@ -256,32 +274,36 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
 
 
 def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
-    match = GGUF.search(text)
-    context = re.search(r"\bn_ctx\s*= (\d{1,9})\b", text)
+    """Return the run of a log of llama.cpp, or of Ollama, which runs it."""
+    match = GGUF.search(text) or GENERAL.search(text)
+    ollama = OLLAMA.search(text)
+    context = next((m for p in (CTX_SIZE, N_CTX) if (m := p.search(text))), None)
     if match is None or context is None:
         return None
-    name = _base(match["file"])
-    packed = re.search(r"(?i)\b(?:IQ\d|Q\d|BF16|F16)[A-Z0-9_]*$", match["file"].replace("-", " "))
+    file = match["file"].strip()
+    packed = re.search(r"(?i)\b(?:IQ\d|Q\d|BF16|F16)[A-Z0-9_]*$", file.replace("-", " "))
     told = packed[0] if packed else _type(text)
     at = document.line_of(match.start())
-    settings: dict[str, Any] = {"engine": "llama.cpp", "context": int(context[1])}
+    engine = "ollama" if ollama else "llama.cpp"
+    settings: dict[str, Any] = {"engine": engine, "context": int(context[1])}
+    build = ollama or BUILD.search(text)
+    if build is not None:
+        settings["engine_version"] = build[1]
     if told:
         settings["quantization"] = meant(told.upper(), "llama.cpp")
     return PlannedRun(
         task="infer",
-        model=name,
+        model=_base(file),
         settings=settings,
-        understood=(
-            Understood(key="log of llama.cpp", value=match["file"], setting="model", line=at),
-        ),
+        understood=(Understood(key=f"log of {engine}", value=file, setting="model", line=at),),
     )
 
 
 def _base(file: str) -> str:
     """Return the entry of the catalogue that a file's name begins with; "" where there is none."""
-    words = re.split(r"(?<=[-_.])", file)
+    words = re.split(r"(?<=[-_. ])", file)
     for count in range(len(words), 0, -1):
-        name = "".join(words[:count]).strip("-_.")
+        name = "".join(words[:count]).strip("-_. ")
         meaning = everyday.meaning(name) if len(name) > 3 else None
         if meaning is not None:
             return name

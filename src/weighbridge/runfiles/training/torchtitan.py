@@ -5,11 +5,13 @@ parameters under bfloat16, shard degree -1, activation checkpointing selective, 
 llama3/train_configs/.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
+from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 
@@ -201,3 +203,45 @@ SAID: Phrases = {
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
     return phrased(change, WRITTEN, SAID)
+
+
+FLAVOR = re.compile(r"(?i)(?P<name>llama-?3|qwen3)(?:\.\d)?-(?P<flavor>\d[\d.]*B)$")
+NEW: Mapping[str, Value] = {  # what a new file says besides: a small public dataset
+    "training.dataset": "c4_test",
+    "training.steps": 1000,
+    "optimizer.lr": 3e-5,
+}
+FEW = frozenset(("loss", "lora_targets", "modules_to_save", "optim_args"))
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run. Raises UsageError for a model of which
+    torchtitan has no flavor that we know."""
+    last = run.model.rstrip("/").rpartition("/")[2]
+    known = FLAVOR.match(last)
+    if known is None:
+        raise UsageError(f"torchtitan has no flavor of {last:.60} that we know: Llama 3 and Qwen3")
+    words: dict[str, Value] = {
+        "model.name": known["name"].lower().replace("-", ""),
+        "model.flavor": known["flavor"].upper(),
+        "model.hf_assets_path": f"./assets/hf/{last}",
+    }
+    settings = {name: value for name, value in run.settings.items() if name not in FEW}
+    words |= worded(settings, KEYS, {**WRITTEN, "batch_size": "training.local_batch_size"}, SAID)
+    if settings["optimizer"] in ("adamw_torch", "adamw_torch_fused"):
+        fused = settings["optimizer"].endswith("fused")
+        words |= {
+            "optimizer.name": "AdamW",
+            "optimizer.implementation": "fused" if fused else "foreach",
+        }
+    if settings["precision"] == "bf16":
+        words["training.dtype"] = "bfloat16"
+    elif settings["precision"] == "fp32":
+        words["training.mixed_precision_param"] = "float32"
+    if settings["shard"] == "none":
+        words["parallelism.data_parallel_shard_degree"] = 1
+    if settings["offload"] == "params":
+        words["training.enable_cpu_offload"] = True
+    if settings.get("compile"):
+        words["compile.enable"] = True
+    return {**words, **NEW}

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.catalogue import everyday
+from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 
@@ -84,6 +85,7 @@ LOSSES: Mapping[str, str] = {
     "CrossEntropyLoss": "standard",
 }
 PRECISION = {"bf16": "bf16", "fp32": "fp32", "fp16": "fp16"}
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FEED_FORWARD = ["gate_proj", "down_proj", "up_proj"]  # apply_lora_to_mlp
 # Our names of its projections: output_proj stands in attention, output is the head
 PROJECTIONS = {"output_proj": "o_proj"}
@@ -254,3 +256,70 @@ SAID: Phrases = {
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
     return phrased(change, WRITTEN, SAID)
+
+
+# Builders of Llama, whose names follow from the model's: torchtune/models/llama*/__init__.py
+LLAMA = re.compile(r"(?i)(?:meta-)?llama-?(?P<release>2|3(?:\.[123])?)-(?P<size>\d{1,3}b)(?:-hf)?$")
+NEW: Mapping[str, Value] = {  # what a new recipe says besides: a small public dataset
+    "dataset._component_": "torchtune.datasets.alpaca_dataset",
+    "epochs": 1,
+    "device": "cuda",
+    "optimizer.lr": 2e-5,
+    "output_dir": "./out",
+}
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new recipe that starts a run. Raises UsageError for a model of which we
+    know no builder."""
+    last = run.model.rstrip("/").rpartition("/")[2]
+    known = LLAMA.match(last)
+    if known is None:
+        raise UsageError(f"torchtune has no builder of {last:.60} that we know: Llama 2 and 3 have")
+    settings = run.settings
+    family = f"llama{known['release'].replace('.', '_')}"
+    method = str(settings["method"])
+    made = "" if method == "full" else f"{'lora' if method == 'dora' else method}_"
+    told = {name: value for name, value in settings.items() if made or "lora" not in name}
+    return {
+        "model._component_": f"torchtune.models.{family}.{made}{family}_{known['size'].lower()}",
+        "checkpointer._component_": "torchtune.training.FullModelHFCheckpointer",
+        "checkpointer.checkpoint_dir": f"./{last}",
+        "checkpointer.model_type": "LLAMA2" if known["release"] == "2" else "LLAMA3",
+        "checkpointer.output_dir": "./out",
+        **worded(told, KEYS, WRITTEN, SAID),
+        **(_adapters(settings) if made else {}),
+        **_step(settings),
+        **NEW,
+    }
+
+
+def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words for the precision, the optimizer, the loss and the ranks."""
+    words: dict[str, Value] = {"dtype": settings["precision"]}
+    if settings["optimizer"] == "adamw_torch_fused":
+        words |= {"optimizer._component_": "torch.optim.AdamW", "optimizer.fused": True}
+    classes = [name for name, ours in OPTIMIZERS.items() if ours == settings["optimizer"]]
+    if classes:
+        words["optimizer._component_"] = classes[0]
+    if settings["loss"] == "chunked":
+        words["loss._component_"] = "torchtune.modules.loss.LinearCrossEntropyLoss"
+    if settings["checkpointing"] == "selective":
+        words |= {"enable_activation_checkpointing": True, "ac_mode": "selective"}
+    if settings["shard"] == "fsdp2":
+        words["fsdp_cpu_offload"] = settings["offload"] == "params"
+    if settings.get("optimizer_in_backward"):
+        words["optimizer_in_bwd"] = True
+    return words
+
+
+def _adapters(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words for what is adapted: projections of attention, and the three of the MLP."""
+    back = {ours: theirs for theirs, ours in PROJECTIONS.items()}
+    named = settings["lora_targets"]
+    targets = [*ATTENTION, *FEED_FORWARD] if named == "all-linear" else list(named)
+    words: dict[str, Value] = {
+        "model.lora_attn_modules": [back.get(t, t) for t in targets if t not in FEED_FORWARD],
+        "model.apply_lora_to_mlp": set(FEED_FORWARD) <= set(targets),
+    }
+    return {**words, "model.use_dora": True} if settings["method"] == "dora" else words
