@@ -259,7 +259,9 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 # Builders of Llama, whose names follow from the model's: torchtune/models/llama*/__init__.py
-LLAMA = re.compile(r"(?i)(?:meta-)?llama-?(?P<release>2|3(?:\.[123])?)-(?P<size>\d{1,3}b)(?:-hf)?$")
+LLAMA = re.compile(
+    r"(?i)(?:meta-)?(?P<name>llama)-?(?P<release>2|3(?:\.[123])?)-(?P<size>\d{1,3}b)(?:-hf)?$"
+)
 NEW: Mapping[str, Value] = {  # what a new recipe says besides: a small public dataset
     "dataset._component_": "torchtune.datasets.alpaca_dataset",
     "epochs": 1,
@@ -277,7 +279,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if known is None:
         raise UsageError(f"torchtune has no builder of {last:.60} that we know: Llama 2 and 3 have")
     settings = run.settings
-    family = f"llama{known['release'].replace('.', '_')}"
+    family = f"{known['name'].lower()}{known['release'].replace('.', '_')}"
     method = str(settings["method"])
     made = "" if method == "full" else f"{'lora' if method == 'dora' else method}_"
     told = {name: value for name, value in settings.items() if made or "lora" not in name}
