@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models:models", "The built-in model catalogue."),
     "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
     "check": ("check:check", "Run files against their cards, for CI (weighbridge.toml)."),
+    "sbatch": ("sbatch:sbatch", "Whether a Slurm job asks for enough cards and memory."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
     "web": ("web:web", "The page: the same answers in a browser, on this machine."),
     "mcp": ("mcp:mcp", "The same answers as tools for coding agents (stdio)."),

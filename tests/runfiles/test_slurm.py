@@ -1,0 +1,96 @@
+"""Slurm scripts: what they ask for, whether that is enough, and the lines to write."""
+
+import json
+
+import pytest
+
+from weighbridge.cli import menu
+from weighbridge.errors import UsageError
+from weighbridge.runfiles.slurm import SlurmJob, asked
+from weighbridge.units import GIB, MIB
+
+SERVE = """\
+#!/bin/bash
+#SBATCH --gres=gpu:{card}{count}
+#SBATCH {memory}
+vllm serve qwen3-8b --max-model-len 8192
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "job"),
+    [
+        ("--gres=gpu:a100:4 --mem=160G", SlurmJob(4, "a100", 1, 160 * GIB)),
+        ("--gres gpu:2 --mem 500", SlurmJob(2, "", 1, 500 * MIB)),
+        ("--gpus-per-node=h100:8 --nodes=2 --mem=0", SlurmJob(8, "h100", 2, None)),
+        ("-N 2 -G 16 --mem=1T", SlurmJob(8, "", 2, 1024 * GIB)),
+        ("--gpus-per-task=1 --ntasks-per-node=4 --mem-per-gpu=32G", SlurmJob(4, "", 1, 128 * GIB)),
+        ("--gres=gpu --mem-per-cpu=4G --cpus-per-task=8", SlurmJob(1, "", 1, 32 * GIB)),
+        ("--time=1:00:00", SlurmJob()),
+    ],
+)
+def test_lines_are_cards_machines_and_memory(lines, job):
+    assert asked(f"#!/bin/bash\n#SBATCH {lines}\nsrun x\n") == job
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("srun x", "no line of it begins with #SBATCH"),
+        ("#SBATCH --nodes=many", "'many' is no number"),
+        ("#SBATCH --gres=gpu:1 --mem=lots", "'lots' is no size of Slurm"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(text, says):
+    with pytest.raises(UsageError, match=says):
+        asked(text)
+
+
+def test_a_job_without_a_kind_of_card_asks_for_it():
+    with pytest.raises(UsageError, match="names no kind of card"):
+        SlurmJob(2).settings(None)
+    assert SlurmJob(2, nodes=2).settings("h100")["gpu"] == "h100:4"
+    assert SlurmJob(1, "a100", 1, 8 * GIB).settings(None) == {"gpu": "a100", "ram": f"{8 * GIB}B"}
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def told(*words, **said):
+        path = tmp_path / "job.sbatch"
+        path.write_text(
+            SERVE.format(**{"card": "h100:", "count": 1, "memory": "--mem=64G", **said})
+        )
+        code = menu.run(["sbatch", str(path), *words])
+        return code, capsys.readouterr().out
+
+    return told
+
+
+def test_a_job_that_asks_for_enough_is_told_so(run):
+    code, out = run()
+    assert code == 0
+    assert out.startswith("qwen3-8b on H100 SXM5 80GB: enough\n")
+    assert "64.00 GiB is asked for" in out
+    assert "write:" not in out
+
+
+def test_memory_that_lacks_is_a_line_to_write(run):
+    code, out = run(memory="--time=1")
+    assert code == 0
+    assert "no memory is asked for" in out
+    assert "write:\n#SBATCH --mem=" in out
+    code, out = run(memory="--mem=4G")
+    assert code in (1, 4)
+    assert "#SBATCH --mem=" in out
+
+
+def test_cards_that_lack_are_told(run):
+    code, out = run("--model", "llama-3.1-70b", card="rtx-4090:")
+    assert (code, ": not enough" in out) == (1, True)
+
+
+def test_the_answer_as_json_has_what_was_asked_for(run):
+    code, out = run("--json", "--gpu", "h100", card="")
+    told = json.loads(out)
+    assert (code, told["schema"], told["asked"]["cards"]) == (0, "weighbridge.sbatch/1", 1)
+    assert told["runs"][0]["fits"] == "yes"
