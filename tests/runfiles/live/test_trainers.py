@@ -173,11 +173,11 @@ def test_what_is_given_wins_over_what_the_trainer_says():
 )
 def test_how_the_model_is_divided_is_what_the_accelerator_holds(state, told):
     accelerator = SimpleNamespace(state=SimpleNamespace(**state))
-    assert trainers.divided(accelerator, 4) == told
+    assert trainers.divided(accelerator, 4) == (told, [])
 
 
 def test_one_process_divides_nothing():
-    assert trainers.divided(None, 1) == {}
+    assert trainers.divided(None, 1) == ({}, [])
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,16 @@ OPTIMIZERS = {  # class -> our name
     "RMSprop": "rmsprop",
     "SGD": "sgd",
 }
+UNCOUNTED = {  # names of a config of PEFT that change what is trained
+    "bias": "biases are trained, too",
+    "lora_bias": "adapters have biases",
+    "layers_to_transform": "only some layers are adapted",
+    "rank_pattern": "some modules have another rank",
+    "layer_replication": "layers stand twice",
+    "exclude_modules": "some modules are not adapted",
+    "target_parameters": "parameters of experts are adapted by their names",
+    "trainable_token_indices": "rows of the embedding are trained",
+}
 MIXED = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "no": "fp32"}
 DTYPES = {"torch.float32": "float32", "torch.bfloat16": "bfloat16", "torch.float16": "float16"}
 MOST_DEPTH = 4  # of arguments that hold mappings
@@ -118,11 +128,14 @@ def from_accelerator(
     told["precision"] = MIXED.get(str(getattr(accelerator, "mixed_precision", "no")), "fp32")
     told["gradient_accumulation"] = int(getattr(accelerator, "gradient_accumulation_steps", 1))
     told["method"] = "full"
-    told |= divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
-    warnings: list[str] = []
+    shared, warnings = divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
+    told |= shared
     if optimizer is not None:
-        name = type(getattr(optimizer, "optimizer", optimizer)).__name__
-        if name in OPTIMIZERS:
+        inner = getattr(optimizer, "optimizer", optimizer)
+        name = type(inner).__name__
+        if name == "SGD" and getattr(inner, "defaults", {}).get("momentum"):
+            told["optimizer"] = "sgd-momentum"
+        elif name in OPTIMIZERS:
             told["optimizer"] = OPTIMIZERS[name]
         else:
             warnings.append(f"the optimizer {name} is not known: AdamW is counted")
@@ -139,12 +152,17 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
     cards = {} if {"gpu", "gpu_memory"} & given.keys() else _cards(run.settings)
     asked = question("train", None, {**run.settings, **cards, **given})
     report = opened(run.config, GatherOptions()).answer(asked, pinned=(*given, *cards))
-    return replace(report, warnings=(*run.warnings, *report.warnings))
+    warnings = list(run.warnings)
+    if "seq_len" not in {**run.settings, **given}:
+        tokens = report.setting("seq_len")
+        warnings.append(f"args.max_length: not there; {tokens:,} tokens are taken: give seq_len")
+    return replace(report, warnings=(*warnings, *report.warnings))
 
 
 def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     """Return the run of TrainingArguments and a model. Raises UsageError for what is refused."""
-    given = {key: plain for key, value in args.to_dict().items() if (plain := _plain(value, 0))}
+    plain = {key: _plain(value, 0) for key, value in args.to_dict().items()}
+    given = {key: value for key, value in plain.items() if value is not None}  # a no is an answer
     (document,) = documents(json.dumps(given), "json", "the arguments")
     framework = "trl" if type(args).__name__ == "SFTConfig" else "trainer"
     ranks = int(getattr(args, "world_size", 1) or 1)
@@ -157,20 +175,20 @@ def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     warnings = [
         f"args.{u.key}: {u.why}" for u in read.unread if u.why != "it is no key that we know"
     ]
-    settings = {**read.settings, **divided(accelerator, ranks)}
-    return _with_model(settings, model, warnings)
+    shared, unsure = divided(accelerator, ranks)
+    return _with_model({**read.settings, **shared}, model, [*warnings, *unsure])
 
 
-def divided(accelerator: Any, ranks: int) -> dict[str, Value]:
-    """Return how a model is divided over the processes of an Accelerator."""
+def divided(accelerator: Any, ranks: int) -> tuple[dict[str, Value], list[str]]:
+    """Return how a model is divided over the processes of an Accelerator, and what of it was not
+    understood."""
     state = getattr(accelerator, "state", None)
     fsdp, zero = (getattr(state, f"{name}_plugin", None) for name in ("fsdp", "deepspeed"))
     told: dict[str, Value] = {"data_parallel_size": ranks} if ranks > 1 else {}
+    warnings: list[str] = []
     if fsdp is not None:
-        told["shard"] = f"fsdp{getattr(fsdp, 'fsdp_version', 1) or 1}"
-        offload = getattr(fsdp, "cpu_offload", False)
-        if offload is True or getattr(offload, "offload_params", False):
-            told["offload"] = "params"
+        shared, warnings = _fsdp(fsdp)
+        told |= shared
     elif zero is not None:
         stage = int(getattr(zero, "zero_stage", 0) or 0)
         told["shard"] = f"zero{stage}" if stage else "ddp"
@@ -183,7 +201,32 @@ def divided(accelerator: Any, ranks: int) -> dict[str, Value]:
             told["offload"] = "optimizer"
     elif ranks > 1:
         told["shard"] = "ddp"
-    return told
+    return told, warnings
+
+
+def _fsdp(plugin: Any) -> tuple[dict[str, Value], list[str]]:
+    """Return what accelerate's plugin of FSDP says, and what of it is not counted. Its strategy is
+    an enumeration (FULL_SHARD), or stands in `reshard_after_forward`."""
+    version = getattr(plugin, "fsdp_version", 1) or 1
+    reshard = getattr(plugin, "reshard_after_forward", None)
+    strategy = getattr(plugin, "sharding_strategy", None) or reshard
+    name = str(getattr(strategy, "name", strategy)).upper()
+    told: dict[str, Value] = {"shard": "hsdp" if "HYBRID" in name else f"fsdp{version}"}
+    if "NO_SHARD" in name:
+        told["shard"] = "ddp"
+    warnings = []
+    if "SHARD_GRAD_OP" in name or "ZERO2" in name or reshard is False:
+        told["shard"] = "ddp"
+        warnings.append(
+            "fsdp_plugin.reshard_after_forward: layers stay whole between their passes, which is "
+            "not counted: all is counted whole on each card, which takes more"
+        )
+    offload = getattr(plugin, "cpu_offload", False)
+    if offload is True or getattr(offload, "offload_params", False):
+        told["offload"] = "params"
+    if getattr(plugin, "activation_checkpointing", False) is True:
+        told["checkpointing"] = "full"
+    return told, warnings
 
 
 # The model
@@ -195,7 +238,11 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
     adapters = getattr(base, "peft_config", None)
     told = dict(settings)
     if isinstance(adapters, Mapping) and adapters:
-        told |= adapted(next(iter(adapters.values())))
+        adapter = next(iter(adapters.values()))
+        told |= adapted(adapter)
+        warnings += uncounted(adapter)
+        if len(adapters) > 1:
+            warnings.append(f"model.peft_config: {len(adapters)} adapters, and one is counted")
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
     config: Any = getattr(base, "config", None)
     if not hasattr(config, "to_dict"):
@@ -231,6 +278,17 @@ def adapted(config: Any) -> dict[str, Value]:
     if saved:
         told["modules_to_save"] = ",".join(sorted(saved))
     return told
+
+
+def uncounted(config: Any) -> list[str]:
+    """Return a warning for each attribute of a config of PEFT that changes what is trained, and is
+    not counted."""
+    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    return [
+        f"model.peft_config.{name}: {why}"
+        for name, why in UNCOUNTED.items()
+        if given.get(name) not in (None, False, "none", {}, [])
+    ]
 
 
 def _packing(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Value]]:
