@@ -373,7 +373,8 @@ def emit(
         weighbridge.errors.WeighbridgeError: a setting that such a file has no word for, and what
             `train`, `infer` and `weigh` raise.
     """
-    from weighbridge.runfiles.emitting import JUDGED, emitted, of_file, target
+    from weighbridge.remedies.case import DEVICE
+    from weighbridge.runfiles.emitting import emitted, of_file, target
     from weighbridge.runfiles.kinds import read, text_of
     from weighbridge.runfiles.record import PlannedRun
     from weighbridge.runfiles.weighing import answered
@@ -398,7 +399,7 @@ def emit(
         run,
         lambda named: prepared(named).model().loads_as,
         lambda asked: answered(
-            asked, asked.model, prepared, {}, remedies=JUDGED.isdisjoint(asked.settings)
+            asked, asked.model, prepared, {}, remedies=DEVICE.isdisjoint(asked.settings)
         ),
     )
 

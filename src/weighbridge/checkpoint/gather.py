@@ -149,20 +149,25 @@ def gather_pipeline(pipeline: Any) -> Inventory:
     """Return the inventory of a pipeline of diffusers that was made: the configs of its networks.
     Raises UsageError where none of them has one."""
     name = type(pipeline).__name__
-    parts = [
-        StoredModel(
-            name=part,
-            library="diffusers" if "_class_name" in config else "transformers",
-            config=config,
-            where=f"{part}/config.json",
-            vouched=True,
-        )
-        for part, network in pipeline.components.items()
-        if (config := _config_of(network))
-    ]
+    networks = {part: _config_of(network) for part, network in pipeline.components.items()}
+    parts = _networks({part: config for part, config in networks.items() if config})
     if not parts:
         raise UsageError(f"{name}: none of its components has a config")
-    return Inventory(reference=name, name=name, parts=tuple(parts), read_from=("the pipeline",))
+    return Inventory(reference=name, name=name, parts=parts, read_from=("the pipeline",))
+
+
+def _networks(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
+    """Return the networks of a pipeline by their configs, in which diffusers names the class."""
+    return tuple(
+        StoredModel(
+            name=name,
+            library="diffusers" if "_class_name" in config else "transformers",
+            config=config,
+            where=f"{name}/config.json",
+            vouched=True,
+        )
+        for name, config in configs.items()
+    )
 
 
 def _config_of(network: Any) -> dict[str, Any]:
@@ -286,20 +291,10 @@ def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
 
 
 def _pipeline(text: str, entry: "CataloguePipeline") -> Inventory:
-    parts = [
-        StoredModel(
-            name=name,
-            library="diffusers" if "_class_name" in config else "transformers",
-            config=config,
-            where=f"{name}/config.json",
-            vouched=True,
-        )
-        for name, config in entry.parts.items()
-    ]
     return Inventory(
         reference=text,
         name=entry.name,
-        parts=tuple(parts),
+        parts=_networks(entry.parts),
         read_from=(f"built-in catalogue ({entry.source})",),
         repo_id=entry.repo_id,
     )

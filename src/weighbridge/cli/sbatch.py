@@ -43,13 +43,7 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     else:
         for report, each in answers:
             click.echo(writable("\n".join(printable(line) for line in told(job, report, each))))
-    return max(CODES[_result(job, each)] for _, each in answers)
-
-
-def _result(job: Any, each: Any) -> str:
-    """Return the answer about the cards and the memory together."""
-    short = job.memory is not None and job.memory < each.needed_memory
-    return "unknown" if each.fits == "yes" and short else str(each.fits)
+    return max(CODES[each.fits] for _, each in answers)
 
 
 def _data(name: str, job: Any, answers: list[Any]) -> dict[str, Any]:

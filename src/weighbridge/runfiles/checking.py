@@ -18,6 +18,7 @@ from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.questions.question import question
 from weighbridge.records import dataclass, field
+from weighbridge.remedies.case import DEVICE
 from weighbridge.runfiles.document import documents
 from weighbridge.runfiles.kinds import read, text_of
 from weighbridge.runfiles.weighing import Open, WeighedFile, weighed
@@ -27,7 +28,6 @@ from weighbridge.workload import TABLES
 SCHEMA = "weighbridge.check/1"
 RULES = "weighbridge.toml"
 Result = Literal["yes", "no", "unknown", "unread"]
-CARDS = ("gpu", "gpu_memory", "headroom", "ram")  # settings that are wrong for every file
 FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
 MOST_FILES = 500
 CODES: Mapping[Result, int] = {"yes": 0, "no": 1, "unknown": 4, "unread": 2}
@@ -132,7 +132,7 @@ def _rule(given: Any, where: str) -> CheckRule:
     if strange:
         raise UsageError(f"{where}: there is no setting {shown(strange[0])}")
     try:
-        question("infer", None, {name: v for name, v in settings.items() if name in CARDS})
+        question("infer", None, {name: v for name, v in settings.items() if name in DEVICE})
     except WeighbridgeError as error:
         raise UsageError(f"{where}: {error}") from None
     return CheckRule(files=tuple(files), settings=settings, fail_on=tuple(fails))

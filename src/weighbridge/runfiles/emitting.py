@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, dataclass, field
+from weighbridge.remedies.case import DEVICE
 from weighbridge.report import Report
 from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.kinds import named, of_task, read
@@ -23,9 +24,8 @@ from weighbridge.workload import TABLES
 Settings = Mapping[str, Any]
 Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
 # What no file says: the machine that it runs on, and what is installed there
-JUDGED = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
 MACHINE = (
-    *JUDGED,
+    *DEVICE,
     *("exact", "data_parallel_size", "engine_version", "framework_version", "torch_version"),
     *("bitsandbytes_version", "accelerate_version", "deepspeed_version"),
 )
@@ -204,7 +204,7 @@ def _starts(to: EmitTarget, report: Report) -> str:
 def _script(kind: str, given: PlannedRun, ask: Ask) -> str:
     """Return the script of a run, for as many ranks, whatever fits the cards. Raises UsageError."""
     ranks = ask(given).workload["data_parallel_size"]
-    anywhere = {name: value for name, value in given.settings.items() if name not in JUDGED}
+    anywhere = {name: value for name, value in given.settings.items() if name not in DEVICE}
     facts = ask(_with(given, {**anywhere, "data_parallel_size": ranks})).derived
     if not facts.get("launch"):
         raise UsageError(f"--emit {kind}: {facts.get('launch_note') or 'there is no script of it'}")

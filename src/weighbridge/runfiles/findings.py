@@ -53,14 +53,13 @@ def findings(
     """Return what follows from the starts, from settings in the text and from the answers, each
     with the model as the text names it."""
     text = text[:MOST_TEXT]
-    found = [
+    return (
         *_between(starts),
         *(finding for start in starts for finding in _of_a_start(start)),
         *_of_settings(text),
         *_of_budgets(text),
         *_of_answers(text, reports),
-    ]
-    return tuple(found)
+    )
 
 
 # Two starts of one server

@@ -31,6 +31,7 @@ OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written a
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 LESS = "- "  # before a reason of [memory]: with the key the run takes less than is counted
+STRANGE = "it is no key that we know"
 NESTED = 5  # defaults within defaults
 EITHER = ("use_reentrant", "zero_overlap_comm")  # switches whose no is said, too
 MOST_UNREAD = 12
@@ -205,7 +206,7 @@ class KeyReading:
             else:
                 self.leave(key, why)
         for key in unknown[:MOST_UNREAD]:
-            self.leave(key, "it is no key that we know")
+            self.leave(key, STRANGE)
         if len(unknown) > MOST_UNREAD:
             self.notes.append(f"{len(unknown) - MOST_UNREAD} more keys are not known to us")
 

@@ -113,16 +113,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
     text = document.text[:MOST_TEXT]
     named, cards = models(document), card(document)
     other = _other(text)
-    found = [] if other else list(_of_rpc(document, cards))
-    if not other and not found:
-        found = [*_of_fences(document), *_of_commands(text), *_of_lists(document)]
-    found = found or ([] if other else list(start_logs.runs(document)))
+    if other:
+        yield _refused(other, named, cards)
+        return
+    found = (
+        list(_of_rpc(document, cards))
+        or [*_of_fences(document), *_of_commands(text), *_of_lists(document)]
+        or list(start_logs.runs(document))
+    )
     if found:
         for run in found:
             yield _completed(run, named, cards)
-        return
-    if other:
-        yield _refused(other, named, cards)
         return
     yield from _in_words(document, named, cards)
 

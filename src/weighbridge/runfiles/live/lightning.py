@@ -5,6 +5,7 @@ model: the first that has a config of transformers is taken, and the rest is giv
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from lightning.pytorch import Callback
@@ -51,15 +52,10 @@ class LightningCallback(Callback):  # type: ignore[misc]  # lightning has no typ
         precision = str(trainer.precision)
         kind = next((name for name in ("bf16", "fp16") if name in precision), "")
         kind = kind or ("fp16" if precision.startswith("16") else "no")
-        plain = _Accelerator(kind, trainer.accumulate_grad_batches, trainer.world_size)
+        plain = SimpleNamespace(
+            mixed_precision=kind,
+            gradient_accumulation_steps=trainer.accumulate_grad_batches,
+            num_processes=trainer.world_size,
+        )
         optimizer = next(iter(trainer.optimizers), None)
         return from_accelerator(plain, model, optimizer=optimizer, **self.settings)
-
-
-class _Accelerator:
-    """What `from_accelerator` asks an Accelerator for."""
-
-    def __init__(self, mixed_precision: str, accumulation: int, processes: int) -> None:
-        self.mixed_precision = mixed_precision
-        self.gradient_accumulation_steps = accumulation
-        self.num_processes = processes

@@ -89,9 +89,9 @@ def watch(report: Report | None = None) -> Iterator[Seen]:
     """Measure what a block takes on each card that PyTorch uses here. `report` is the prediction
     that is shown beside it. Without a card nothing is measured, and `str(seen)` says so."""
     seen = Seen(report)
-    cuda = _cuda()
-    for device in range(cuda.device_count() if cuda else 0):
-        cuda.reset_peak_memory_stats(device)
+    here = cuda()
+    for device in range(here.device_count() if here else 0):
+        here.reset_peak_memory_stats(device)
     try:
         yield seen
     finally:
@@ -100,17 +100,18 @@ def watch(report: Report | None = None) -> Iterator[Seen]:
 
 def peaks() -> tuple[CardPeak, ...]:
     """Return the peaks so far, of each card; () where there is none."""
-    cuda = _cuda()
-    if cuda is None:
+    here = cuda()
+    if here is None:
         return ()
     found = []
-    for device in range(cuda.device_count()):
-        free, total = cuda.mem_get_info(device)
-        allocated, held = cuda.max_memory_allocated(device), cuda.max_memory_reserved(device)
+    for device in range(here.device_count()):
+        free, total = here.mem_get_info(device)
+        allocated, held = here.max_memory_allocated(device), here.max_memory_reserved(device)
         found.append(CardPeak(device, allocated, held, total - free, total))
     return tuple(found)
 
 
-def _cuda() -> Any:
+def cuda() -> Any:
+    """Return `torch.cuda` where this session has torch and a card; else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() else None

@@ -10,7 +10,6 @@ accelerate 1.15 state.py and utils/dataclasses.py (FullyShardedDataParallelPlugi
 """
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,20 +17,13 @@ from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.live.peaks import cuda
+from weighbridge.runfiles.reading import STRANGE
 from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.training import trl
 
-METHODS = {  # peft_type -> method
-    "LORA": "lora",
-    "ADALORA": "adalora",
-    "IA3": "ia3",
-    "LOHA": "loha",
-    "LOKR": "lokr",
-    "VERA": "vera",
-    "OFT": "oft",
-    "MISS": "miss",
-    "RANDLORA": "randlora",
-}
+# Methods of PEFT that are answered: a peft_type is its name in capitals
+METHODS = ("lora", "adalora", "ia3", "loha", "lokr", "vera", "oft", "miss", "randlora")
 ADAPTERS: Mapping[str, str] = {  # names of a config of PEFT that decide a size
     "r": "lora_r",
     "lora_alpha": "lora_alpha",
@@ -172,9 +164,7 @@ def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
         raise UsageError(f"{kind} is not answered yet: TrainingArguments and SFTConfig are")
     if read.refused:
         raise UsageError(f"{kind}: {read.refused}")
-    warnings = [
-        f"args.{u.key}: {u.why}" for u in read.unread if u.why != "it is no key that we know"
-    ]
+    warnings = [f"args.{u.key}: {u.why}" for u in read.unread if u.why != STRANGE]
     shared, unsure = divided(accelerator, ranks)
     return _with_model({**read.settings, **shared}, model, [*warnings, *unsure])
 
@@ -264,9 +254,10 @@ def adapted(config: Any) -> dict[str, Value]:
     is not answered."""
     given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     kind = str(getattr(given.get("peft_type"), "value", given.get("peft_type")))
-    if kind not in METHODS:
-        raise UsageError(f"{kind} of PEFT is not answered; known: {', '.join(METHODS)}")
-    method = METHODS[kind]
+    method = kind.lower()
+    if method not in METHODS:
+        known = ", ".join(name.upper() for name in METHODS)
+        raise UsageError(f"{kind} of PEFT is not answered; known: {known}")
     told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
         if given.get(name) and (method == "lora" or name not in OF_LORA):
@@ -335,13 +326,13 @@ def _frozen(model: Any) -> bool:
 
 def _cards(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the card of this session, where torch sees one."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    here = cuda()
+    if here is None:
         return {}
     from weighbridge.accelerators.names import find
 
     ranks = int(settings.get("data_parallel_size", 1))
-    name, total = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
+    name, total = here.get_device_name(0), here.get_device_properties(0).total_memory
     try:
         find(name)
     except UsageError:

@@ -96,6 +96,9 @@ OF_NAMESPACE = (
     *("kv_cache_dtype", "cpu_offload_gb"),
 )
 SERVER_ARGS = re.compile(r"server_args=ServerArgs\((?=[a-z])")
+VALUE = r"(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)"
+QUOTED = re.compile(rf"'(?P<key>[a-z_]{{2,60}})': {VALUE}")  # of a mapping
+PLAIN = re.compile(rf"\b(?P<key>[a-z_]{{2,60}})={VALUE}")  # of a call
 SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
     "tp_size": "--tp-size",
     "pp_size": "--pp-size",
@@ -223,23 +226,15 @@ def _arguments(text: str) -> dict[str, Any]:
     match = ARGS.search(text)
     if match is None:
         whole = NAMESPACE.search(text)
-        said = _pairs(text[whole.end() : whole.end() + MOST_ARGS]) if whole else {}
+        said = _pairs(text[whole.end() : whole.end() + MOST_ARGS], PLAIN) if whole else {}
         usual = (None, "auto", 1)
         return {name: said[name] for name in OF_NAMESPACE if said.get(name) not in usual}
-    line = text[match.end() : match.end() + MOST_ARGS]
-    pairs = re.finditer(
-        r"'(?P<key>[a-z_]{2,60})': (?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)",
-        line.partition("\n")[0],
-    )
-    return {pair["key"]: literal_eval(pair["value"]) for pair in pairs}
+    return _pairs(text[match.end() : match.end() + MOST_ARGS], QUOTED)
 
 
-def _pairs(text: str) -> dict[str, Any]:
-    """Return the arguments of one line that are plain: name=value."""
-    found = re.finditer(
-        r"\b(?P<key>[a-z_]{2,60})=(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)",
-        text.partition("\n")[0],
-    )
+def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
+    """Return the arguments of one line that are plain."""
+    found = pattern.finditer(text.partition("\n")[0])
     return {pair["key"]: literal_eval(pair["value"]) for pair in found}
 
 
@@ -254,7 +249,7 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
     match = SERVER_ARGS.search(text)
     if match is None:
         return None
-    pairs = _pairs(text[match.end() : match.end() + MOST_ARGS])
+    pairs = _pairs(text[match.end() : match.end() + MOST_ARGS], PLAIN)
     name = pairs.get("model_path")
     if not isinstance(name, str):
         return None

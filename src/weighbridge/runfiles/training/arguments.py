@@ -208,9 +208,19 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
     return {}
 
 
-def evaluated(sequences: Value) -> dict[str, Value]:
-    """Return the arguments of a new file that evaluate with so many sequences."""
-    return {"eval_strategy": "epoch", "per_device_eval_batch_size": sequences}
+def shared_and_evaluated(
+    settings: Mapping[str, Value], offloads: Mapping[tuple[str, str], str]
+) -> dict[str, Value]:
+    """Return the arguments of a new file that share out, and evaluate if that was asked for.
+    `offloads` are the files of DeepSpeed by what they keep off the device: (shard, offload)."""
+    words: dict[str, Value] = {}
+    if settings["eval_batch_size"] is not None:
+        words["eval_strategy"] = "epoch"
+        words["per_device_eval_batch_size"] = settings["eval_batch_size"]
+    shared = (settings["shard"], settings["offload"])
+    if shared in offloads:
+        words["deepspeed"] = offloads[shared]
+    return words | fsdp_arguments(settings)
 
 
 def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:

@@ -264,9 +264,4 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         words["lora_target"] = ",".join(targets)
     if isinstance(words.get("additional_target"), list | tuple):
         words["additional_target"] = ",".join(settings["modules_to_save"])
-    if settings["eval_batch_size"] is not None:
-        words |= arguments.evaluated(settings["eval_batch_size"])
-    shared = (settings["shard"], settings["offload"])
-    if shared in OFFLOADS:
-        words["deepspeed"] = OFFLOADS[shared]
-    return words | arguments.fsdp_arguments(settings)
+    return words | arguments.shared_and_evaluated(settings, OFFLOADS)

@@ -253,9 +253,4 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         **worded(settings, KEYS, NAMES, {**SAID, **NEWLY}),
         **NEW,
     }
-    if settings["eval_batch_size"] is not None:
-        words |= arguments.evaluated(settings["eval_batch_size"])
-    shared = (settings["shard"], settings["offload"])
-    if shared in OFFLOADS:
-        words["deepspeed"] = OFFLOADS[shared]
-    return words | arguments.fsdp_arguments(settings)
+    return words | arguments.shared_and_evaluated(settings, OFFLOADS)
