@@ -1,6 +1,8 @@
 """Laws of llama.cpp's buffers, over models of every kind, builds, splits and settings."""
 
 from dataclasses import replace
+from operator import ge
+from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from tests.cases import each
 from tests.engines.answers import answer, named
+from weighbridge.engines.llama_cpp import compute
 from weighbridge.engines.llama_cpp.compute import alone, placement, replayed, reserved, step_of
 from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
@@ -16,7 +19,7 @@ from weighbridge.engines.model_classes import of_gguf, row_of
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS
-from weighbridge.units import MIB
+from weighbridge.units import align_up
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow
@@ -41,6 +44,7 @@ asked = st.fixed_dictionaries(
         "program": st.sampled_from(["server", "cli"]),
     }
 )
+SLACK = 0.75  # what a longer context leaves of a buffer at least; 0.79 is printed
 LAWS = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
@@ -119,18 +123,51 @@ def test_many_slots_have_more_logits_than_a_step_has_of_all_else():
     assert 564 * 163_840 * 4 < large[0] < small[0] == reserved(h.placed, h.near)[0]
 
 
+class LivePool(BufferPool):
+    """A pool that counts the bytes that are in use at once."""
+
+    made: ClassVar[list["LivePool"]] = []
+
+    def __init__(self, alignment: int) -> None:
+        super().__init__(alignment)
+        self.live = self.most = 0
+        self.made.append(self)
+
+    def take(self, size: int) -> int:
+        self.live += align_up(size, self.alignment)
+        self.most = max(self.most, self.live)
+        return super().take(size)
+
+    def give(self, offset: int, size: int) -> None:
+        self.live -= align_up(size, self.alignment)
+        super().give(offset, size)
+
+
+def in_use(h: DeviceHoldings) -> list[int]:
+    """Bytes by device that the largest step has in use at once; its buffer has gaps as well."""
+    LivePool.made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compute, "BufferPool", LivePool)
+        sizes = replayed(h.placed, step_of(h.launch, h.near))
+    for pool, size in zip(LivePool.made, sizes, strict=True):
+        assert pool.most <= size
+    return [pool.most for pool in LivePool.made]
+
+
 @pytest.mark.parametrize("name", MODELS)
 @LAWS
 @given(asked)
 def test_more_context_never_takes_less(name, w):
-    """Caches never shrink. Compute buffers may shrink by chance where weights are brought from the
-    host: the best fit of one step leaves other gaps."""
+    """Caches never shrink, nor does what a step has in use at once. The buffer around it may: ggml
+    puts each tensor into the smallest gap that holds it, a longer mask leaves other gaps, and the
+    logits lie behind whatever stayed in between (`test_a_longer_context_in_a_smaller_buffer` has
+    what llama.cpp printed)."""
     assume(knows(name, w))
     one, two = held(name, **w), held(name, **w | {"context": w["context"] + 8_192})
     devices = range(one.launch.gpus + 1)
     assert all(two.kv(d) + two.state(d) >= one.kv(d) + one.state(d) for d in devices)
-    if w["n_gpu_layers"] is None and w["n_cpu_moe"] is None:
-        assert sum(two.compute) >= 0.98 * sum(one.compute) - 4 * MIB  # of a context of one token
+    assert all(map(ge, in_use(two), in_use(one)))
+    assert sum(two.compute) >= SLACK * sum(one.compute)
 
 
 @pytest.mark.parametrize("name", MODELS)

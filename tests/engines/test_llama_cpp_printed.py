@@ -1,12 +1,16 @@
-"""Buffers that llama.cpp and ik_llama.cpp printed in public threads, in MiB, to the second digit.
+"""Buffers that llama.cpp and ik_llama.cpp printed, in MiB, to the second digit.
 
-The flags of each run are those of RUNS; the threads are of github.com/ikawrakow/ik_llama.cpp, by
-the number of the issue, the pull request or the discussion.
+In public threads: the flags of each run are those of RUNS; the threads are of
+github.com/ikawrakow/ik_llama.cpp, by the number of the issue, the pull request or the discussion.
+
+By libllama on a processor: llama-cpp-python's vendored sources, built here and given files of the
+models' shapes without data, a batch of 2,048, steps of 512, four sequences of one cache.
 """
 
 import pytest
 
 from tests.cases import each
+from tests.engines.answers import answer
 from tests.engines.llama_cpp_records import RUNS, held
 from weighbridge.units import MIB
 
@@ -54,3 +58,35 @@ def test_what_a_thread_shows(ids, thread, told):
     for nbytes, printed in zip(found, told, strict=False):
         if printed != "-":
             assert nbytes / MIB == pytest.approx(float(printed), abs=DIGITS), thread
+
+
+# Model, build, MiB of the processor's compute buffer by cells. 0.3.36 vendors 0c1e57098, 0.3.17 is
+# of spring 2026, between the changes of b8480 and b8550
+BY_CELLS = [
+    (
+        "llama-3.1-8b",
+        "8480",
+        {4096: 266.50, 12288: 274.50, 20480: 330.51, 23808: 337.01, 24576: 266.50, 32768: 266.50},
+    ),
+    (
+        "phi-4",
+        "11200",
+        {4096: 240.01, 8192: 244.01, 9472: 245.26, 10496: 216.00, 16384: 216.00},
+    ),
+    ("qwen3-0.6b", "11200", {8192: 300.75, 16640: 320.75, 20480: 320.75, 28928: 300.75}),
+]
+
+
+@pytest.mark.parametrize(("model", "build", "printed"), each(1, BY_CELLS))
+def test_a_longer_context_in_a_smaller_buffer(model, build, printed):
+    """A feed-forward's two halves find room in the gap that a longer mask leaves, the last hidden
+    state comes to lie before them instead of behind, and the logits behind it begin earlier."""
+    for cells, mib in printed.items():
+        found = answer(
+            model, engine="llama.cpp", engine_version=build, quantization="Q4_K_M", context=cells,
+            n_gpu_layers=0, parallel=4, kv_unified=True, flash_attn="on", program="cli",
+        )  # fmt: skip
+        (host,) = found.devices
+        (nbytes,) = (c.bytes for c in host.phases[1].components if c.name == "activations")
+        assert nbytes.expected / MIB == pytest.approx(mib, abs=DIGITS), cells
+    assert list(printed.values()) != sorted(printed.values())
