@@ -63,7 +63,7 @@ def test_every_figure_is_of_the_closed_lists(source):
     for r in chosen(source=source):
         assert r.quantity in lists.QUANTITIES, r.id
         assert r.level in evidence.LEVELS, r.id
-        assert r.device in lists.DEVICES, r.id
+        assert r.device in lists.DEVICES or re.fullmatch(r"rank \d+", r.device), r.id
         assert r.unit in lists.UNITS, r.id
         assert r.skip is None or r.skip in lists.REASONS, r.id
         assert r.confidence in ("high", "medium", "low"), r.id
@@ -325,6 +325,7 @@ def test_few_figures_are_left_out(found, source):
 
 NOT_YET = {"agilerl_allocated_pairs", "peft"}  # half an hour to an hour a program: not traced yet
 OTHERS = {  # engines and pipelines that we do not model; a source of the first vLLM
+    "megatron",  # a quarter is T5, BERT, fp16, Muon and Megatron-FSDP
     "training_fms_fsdp",  # a third of it is of kernels of its own
     "diffusers",
     "hf_docs",

@@ -26,6 +26,12 @@ STATED = {
     "liger": (0, 0, 0, 1),
     "chunked": (0, 0, 0, 0.5),
     "checkpointing": (0, 6, 0, 0),  # 30 % slower
+    "distributed optimizer": (0, 0, 0, 0),
+    "sequence parallel": (0, 0, 0, 0),
+    "fused loss": (0, 0, 0, 0),
+    "tensor parallel training": (0, 4, 0, 0),  # 20 %
+    "pipeline parallel training": (0, 5, 0, 0),  # 25 %
+    "expert parallel training": (0, 3, 0, 0),  # 15 %
     "no upcast": (0.5, 0, 0, 0.5),
     "8-bit states": (0.5, 0, 0, 0.5),
     "paged states": (0.5, 4, 0, 0.5),  # 20 %

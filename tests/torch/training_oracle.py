@@ -404,14 +404,14 @@ def settled(raw, **settings):
     from weighbridge.checkpoint.gather import gather_config
     from weighbridge.checkpoint.model import resolve
     from weighbridge.engines.table import engine, version
-    from weighbridge.estimate.train import _subject
+    from weighbridge.estimate.train import subject_for
     from weighbridge.training.plan import plan
     from weighbridge.workload import read
 
     workload = read("train", {k: v for k, v in settings.items() if v is not None})
     model = resolve(gather_config(raw))
     number, _ = version(engine("transformers"), workload.engine_version)
-    return plan(_subject(model, workload, number), workload, workload.budget(), number[:2])
+    return plan(subject_for(model, workload, number), workload, workload.budget(), number[:2])
 
 
 def differences(seen, mine, *, close=CLOSE, small=0):

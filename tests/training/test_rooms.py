@@ -32,6 +32,7 @@ ROOMS = {
             "paged",
             "litgpt",
             "gguf",
+            "megatron",
         ),
         *(
             "adapting",

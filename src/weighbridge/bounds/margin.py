@@ -32,6 +32,7 @@ BASE = GIB // 4  # shares are of what is expected and this: small runs err by mo
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
 ASSUMED = 0.01  # what a width of kin has more: printed figures of one kind differ by this
 FRAMEWORKS = "frameworks"  # of training
+OWN_STEP = ("megatron",)  # whose step is a program of its own: it errs as no other framework does
 NAMES = {
     ANY: "all engines",
     "torch": "traced programs",
@@ -136,7 +137,8 @@ def kin(asked: RunGroup) -> Iterator[RunGroup]:
 
 
 def _kin(asked: RunGroup) -> Iterator[RunGroup]:
-    peers = FRAMEWORKS if asked.task == "train" else record(asked.engine).peers
+    trains = asked.task == "train" and asked.engine not in OWN_STEP
+    peers = FRAMEWORKS if trains else "" if asked.task == "train" else record(asked.engine).peers
     anywhere = {"layers": ANY, "devices": ANY}
     for wider in ({}, {"layers": ANY}, anywhere):
         yield asked._replace(**wider)

@@ -133,7 +133,10 @@ def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
     return inventory if options.trust_remote_code else replace(inventory, code=None)
 
 
-def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
+NAMELESS = "config"  # the reference of a model that no name leads to: it was given as a mapping
+
+
+def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
     """Return the inventory of a config that is at hand. Raises UsageError where keys are no
     text."""
     keys: Iterable[Any] = config  # of a caller that mypy does not see

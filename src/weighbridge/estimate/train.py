@@ -35,6 +35,7 @@ from weighbridge.workload import Infer, Train
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
+MEGATRON = "megatron"  # has a step of its own (estimate/megatron.py)
 DEQUANTIZED = ("fp8", "mxfp4")
 OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
@@ -43,6 +44,10 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
     """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
     UnsupportedError where the model is outside our rules, UsageError where settings contradict
     each other."""
+    if workload.framework == MEGATRON:
+        from weighbridge.estimate import megatron
+
+        return megatron.train(model, workload)
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:
@@ -210,7 +215,7 @@ def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[Stag
 def _planned(
     model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, TrainingPlan]:
-    asked = _subject(unpacked(model, workload), workload, number)
+    asked = subject_for(unpacked(model, workload), workload, number)
     return asked, plan(asked, workload, budget, (number[0], number[1] if len(number) > 1 else 0))
 
 
@@ -228,7 +233,7 @@ def _sharing(training: TrainingPlan) -> str:
     return "layers in parts" if split else training.sharding.kind
 
 
-def _subject(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
+def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
     """Read the model as it is loaded: in the framework's dtype, unless one was named."""
     if model.rough:
         raise UnsupportedError(

@@ -194,9 +194,10 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         leaves = [_leaf(t) for t in saved]
-        again = _replaced(
-            arguments, {id(t): new for t, new in zip(others, leaves[1:], strict=True)}
-        )
+        by = {id(t): new for t, new in zip(others, leaves[1:], strict=True)}
+        again = list(_replaced(arguments, by))
+        arguments.clear()  # what was saved goes with the node, not with the graph around it
+        others.clear()
         m.grad, name, m.name = True, m.name, "activations"
         with m.casting(autocast):
             out = layer(leaves[0], *again)

@@ -113,6 +113,8 @@ def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
     if case.task == "train":
         if case.effective["shard"] in SHARES:
             return {}
+        if case.effective["framework"] == "megatron":
+            return {"shard": "zero1"} if case.effective["shard"] != "zero1" else {}
         return {"shard": "fsdp2"} if case.free("shard") else None
     # Servers spread over the cards that are named by themselves
     return None if case.kind.server and not case.free(*SPREAD) else {}

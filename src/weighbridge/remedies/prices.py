@@ -101,6 +101,36 @@ CHANGES: Mapping[str, Cost] = {
         words="layers are computed again in backward: about 30 % slower",
         source="https://arxiv.org/abs/1604.06174",
     ),
+    "distributed optimizer": Cost(
+        price=Price(),
+        words="ranks share the optimizer's states: the same result",
+        source="https://arxiv.org/abs/1910.02054",
+    ),
+    "sequence parallel": Cost(
+        price=Price(),
+        words="tensor ranks share tokens out between layers: the same result",
+        source="https://arxiv.org/abs/2205.05198",
+    ),
+    "fused loss": Cost(
+        price=Price(),
+        words="the loss is computed where the outputs lie: the same result",
+        source="Transformer Engine c188b53 pytorch/cross_entropy.py",
+    ),
+    "tensor parallel training": Cost(
+        price=Price(speed=20 * SLOWER),
+        words="more cards share each layer, and talk inside it: slower",
+        source=ASSUMED,
+    ),
+    "pipeline parallel training": Cost(
+        price=Price(speed=25 * SLOWER),
+        words="more stages, which wait for each other: slower without many micro-batches",
+        source="https://arxiv.org/abs/2104.04473",
+    ),
+    "expert parallel training": Cost(
+        price=Price(speed=15 * SLOWER),
+        words="more cards share the experts out, and send tokens to each other",
+        source=ASSUMED,
+    ),
     "no upcast": Cost(
         price=Price(effort=0.5, quality=0.5),
         words="without prepare_model_for_kbit_training: hidden states stay in 16 bits",

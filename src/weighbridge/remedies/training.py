@@ -73,10 +73,10 @@ def moves(case: RemedyCase) -> Iterator[Move]:
         return
     yield from _releases(case)
     yield from _kernels(case)
-    yield from _checkpoints(case)
+    yield from checkpoints(case)
     yield from _optimizers(case)
-    yield from _batches(case)
-    yield from _lengths(case)
+    yield from batches(case)
+    yield from lengths(case)
     yield from _methods(case)
     yield from _bases(case)
     yield from _adapters(case)
@@ -142,7 +142,7 @@ def scores(case: RemedyCase) -> bool:
     return case.effective["attention"] in ("eager", "math")
 
 
-def _checkpoints(case: RemedyCase) -> Iterator[Move]:
+def checkpoints(case: RemedyCase) -> Iterator[Move]:
     if case.free("checkpointing") and case.effective["checkpointing"] == "none":
         yield Move(
             kind="checkpointing",
@@ -168,7 +168,7 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
         )
 
 
-def _batches(case: RemedyCase) -> Iterator[Move]:
+def batches(case: RemedyCase) -> Iterator[Move]:
     """Propose the same global batch in more and smaller pieces."""
     batch = int(case.effective["batch_size"])
     pieces = int(case.effective.get("gradient_accumulation") or 1)
@@ -191,7 +191,7 @@ def _batches(case: RemedyCase) -> Iterator[Move]:
         )
 
 
-def _lengths(case: RemedyCase) -> Iterator[Move]:
+def lengths(case: RemedyCase) -> Iterator[Move]:
     """Propose shorter sequences."""
     length = int(case.effective["seq_len"])
     if not case.free("seq_len"):

@@ -111,3 +111,5 @@ class DerivedFacts(TypedDict, total=False):
     trainable_parameters: int
     saved_activation_bytes: int
     first_step_peak_bytes: int
+    # Megatron
+    fullest_stage: int  # counted from 0: the one whose phases a screen shows

@@ -36,6 +36,7 @@ HOMES = (
     "training.torchtitan",
     "training.litgpt",
     "training.trl",
+    "training.megatron",
     "training.launch",
     "training.script",
     "training.unanswered",

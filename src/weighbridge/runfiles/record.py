@@ -65,6 +65,7 @@ class PlannedRun:
 
     task: str  # train or infer
     model: str = ""  # "" where the file does not say it
+    config: Mapping[str, Value] = field(default_factory=dict)  # of a model that the file describes
     name: str = ""  # of a service among several
     settings: Mapping[str, Value] = field(default_factory=dict)
     command: str = ""

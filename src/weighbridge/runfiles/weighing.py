@@ -11,7 +11,7 @@ from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
 from weighbridge.runfiles.findings import LogFinding, findings, text_of
 from weighbridge.runfiles.measured import MeasuredPart, beside
-from weighbridge.runfiles.record import PlannedRun, RunFile, ServerStart
+from weighbridge.runfiles.record import PlannedRun, RunFile, ServerStart, Value
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
 
@@ -227,16 +227,21 @@ def _weighed(
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=2)
-    if not named:
+    if not named and not run.config:
         return WeighedRun(run=run, why="the file names no model: --model says it", code=2)
     try:
-        return WeighedRun(run=run, report=answered(run, named, open_, typed))
+        return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
 
 
 def answered(
-    run: PlannedRun, model: str, open_: Open, typed: Mapping[str, Any], *, remedies: bool = True
+    run: PlannedRun,
+    model: str | Mapping[str, Value],
+    open_: Open,
+    typed: Mapping[str, Any],
+    *,
+    remedies: bool = True,
 ) -> Report:
     """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
     settings = {**run.settings, **typed}

@@ -18,6 +18,7 @@ what.
     accelerate      as a plain loop, whose outputs are in float32
     lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
+    megatron        bfloat16, with main gradients and master weights in float32; rules of its own
 
 Nobody names a framework: full training is the Trainer's. Adapters are trained by the recipe that
 the guides of PEFT and TRL document: TRL's SFTTrainer, over a base that is loaded in 16 bits
@@ -286,10 +287,18 @@ FRAMEWORKS: Mapping[str, Framework] = {
         shard="zero1",
         shards=("none", "ddp", "zero1", "zero2", "zero3"),
     ),
-}
-# Known by name, and not modelled: what is near
-NEAR: Mapping[str, str] = {
-    "megatron": "its main gradients are not modelled; near is deepspeed with --shard zero1",
+    "megatron": Framework(  # training/megatron
+        name="megatron",
+        loads="",
+        source="Megatron-LM 23e00ed to d98e8a6 megatron/core, Transformer Engine c188b53",
+        dated=True,
+        versioned=True,
+        precisions={"bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16)},
+        outputs=False,
+        decomposes=False,
+        shares_vocab=True,
+        shards=("none", "ddp", "zero1"),
+    ),
 }
 
 
@@ -302,8 +311,6 @@ STORAGE: Mapping[str, DType] = {  # of packed weights
 
 def framework(name: str | None, release: str | None = None) -> Framework:
     known = FRAMEWORKS.get(name or "trainer")
-    if known is None and name is not None and name in NEAR:
-        raise UsageError(f"--framework {name}: {NEAR[name]}")
     if known is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
     return known.at(numbers(release))

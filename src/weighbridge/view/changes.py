@@ -180,6 +180,13 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
 # What to ask next
 
 
+def askable(report: "Report") -> bool:
+    """Tell whether a command can name the model: not one that was described."""
+    from weighbridge.checkpoint.gather import NAMELESS
+
+    return report.model.reference != NAMELESS
+
+
 def asks(report: "Report", *, on: bool = True) -> str:
     """The command that asks `fit` about the same thing, as it is typed."""
     about = QUESTIONS.get(
@@ -212,6 +219,8 @@ def unhelped(answer: ShownAnswer) -> bool:
 
 def smallest(answer: ShownAnswer) -> Paste | Note:
     """The question that finds a card; on a page it is asked by its form."""
+    if not askable(answer.report):
+        return Note(answer.say("changes.nothing"))
     if answer.say.page:
         return Note(answer.say("changes.none"))
     return Paste(answer.say("changes.none"), f"{asks(answer.report, on=False)} --smallest gpu")

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
 from weighbridge.view import scripts
-from weighbridge.view.changes import asks, smallest, unhelped
+from weighbridge.view.changes import askable, asks, smallest, unhelped
 from weighbridge.view.load import ram
 from weighbridge.view.parts import phases, phases_differ
 from weighbridge.view.records import Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
+from weighbridge.workload import TABLES
 from weighbridge.workload.train import TUNERS
 
 USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defaults
@@ -21,6 +22,11 @@ USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defau
     "optimizer": "adamw_torch",
     "precision": "bf16-mixed",
     "loss": "standard",
+    "tensor_parallel_size": "1",
+    "pipeline_parallel_size": "1",
+    "context_parallel_size": "1",
+    "expert_parallel_size": "1",
+    "megatron_args": "",
     "shard": "none",
     "offload": "none",
     "lora_r": "8",
@@ -93,6 +99,8 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
     v = answer.report.verdict
     if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
+    if not askable(answer.report):
+        return
     most = "batch" if answer.sees else "seq-len"
     named = " ".join((asks(answer.report), *_given(answer)))
     yield (Paste(answer.say("changes.room"), f"{named} --max {most}"),)
@@ -111,12 +119,18 @@ def _given(answer: ShownAnswer) -> Iterator[str]:
     for name, default in usual.items():
         value = answer.report.setting(name)
         text = ",".join(value) if isinstance(value, list) else str(value)
-        if value is not None and text != default and not (answer.sees and name == "batch_size"):
+        choices = TABLES["train"][name].choices
+        if value is None or text == default or (answer.sees and name == "batch_size"):
+            continue
+        if not choices or text in choices:  # else it is a framework's own, which nobody sets
             yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
 
 
 def _facts(answer: ShownAnswer) -> Iterator[str]:
     d = answer.report.derived
+    stages = answer.report.workload["pipeline_parallel_size"]
+    if stages > 1 and "fullest_stage" in d:
+        yield answer.say("train.stage", stage=d["fullest_stage"], last=stages - 1)
     yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
     yield ram(answer)
 

@@ -415,6 +415,20 @@ class RankSettings(Settings):
     )
 
 
+class MegatronSettings(Settings):
+    """Megatron-LM's own arguments."""
+
+    TITLE = "Megatron"
+    megatron_args: Words = words(
+        label="Megatron arguments",
+        help="Of Megatron's command line, by their names: sequence_parallel, "
+        "moe_token_dispatcher_type=alltoall, num_layers_per_virtual_pipeline_stage=5.",
+        label_zh="Megatron 参数",
+        zh="Megatron 命令行的参数，用原名：sequence_parallel、"
+        "moe_token_dispatcher_type=alltoall、num_layers_per_virtual_pipeline_stage=5。",
+    )
+
+
 class ZeroSettings(Settings):
     """DeepSpeed's own names and numbers."""
 
@@ -485,6 +499,7 @@ class Train(
     AdapterSettings,
     RankSettings,
     ZeroSettings,
+    MegatronSettings,
     TrainDeviceSettings,
     Weighed,
 ):

@@ -14,7 +14,8 @@ from typing import Any
 from weighbridge import bounds
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import Model, resolve
-from weighbridge.estimate.train import Alone, run
+from weighbridge.estimate import megatron
+from weighbridge.estimate.train import MEGATRON, Alone, run
 from weighbridge.lab.evidence.records import PublishedFigure, config, origins
 from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
 from weighbridge.records import dataclass
@@ -24,6 +25,7 @@ from weighbridge.workload import read
 # Engines of records -> our names of frameworks, where they differ
 FRAMEWORKS = {"transformers": "trainer"}
 LIBRARIES = 300 * MIB  # kernels of cuBLAS and cuDNN, loaded after a context was read (CUDA 11)
+RANK = "rank "  # before the number of the device that a figure is of, where it is not the fullest
 OVER_TRANSFORMERS = ("trainer", "plain")
 
 
@@ -40,6 +42,9 @@ def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     level: Level = next(known for known in LEVELS if known == record.level)
     run_ = _run(_asked(record))
     devices = [device for device in run_.devices(table) if device.kind == "gpu"]
+    rank = record.device.removeprefix(RANK)
+    if rank != record.device:
+        devices = [device for device in devices if device.index == int(rank)]
     context = record.given.get("context")
     if context is not None:
         return max((_beside(device, context) for device in devices), key=lambda b: b.expected)
@@ -62,6 +67,7 @@ def _beside(device: Device, context: int) -> Bytes:
 def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     """Return the peak of the first step at the level `allocated`."""
     run_ = _run(_asked(record))
+    assert isinstance(run_, Alone)
     value = exactly(int(run_.answer.derived["first_step_peak_bytes"]))
     return bounds.around(value, run_.like, bounds.PEAK, "allocated", table=table)
 
@@ -69,7 +75,7 @@ def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 def kind(record: PublishedFigure) -> bounds.RunGroup:
     """Name the published runs that a record's run is like."""
     run_ = _run(_asked(record))
-    several = sum(device.kind == "gpu" for device in run_.answer.devices) > 1
+    several = sum(device.kind == "gpu" for device in run_.devices()) > 1
     return bounds.kind(run_.like, bounds.PEAK, record.level, several=several)
 
 
@@ -83,8 +89,10 @@ def _asked(record: PublishedFigure) -> TrainingRunKey:
 
 
 @cache
-def _run(key: TrainingRunKey) -> Alone:
-    return run(_model(key.model), read("train", dict(key.setting)))
+def _run(key: TrainingRunKey) -> Alone | megatron.MegatronRuns:
+    workload = read("train", dict(key.setting))
+    runs = megatron.run if workload.framework == MEGATRON else run
+    return runs(_model(key.model), workload)
 
 
 @cache

@@ -71,15 +71,20 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def launched(text: str) -> Iterator[Launched]:
-    """Yield the trainings that a text launches."""
+    """Yield the trainings that a text launches, of programs whose arguments we know."""
+    return (each for each in started(text) if _trains(each))
+
+
+def started(text: str, programs: Sequence[str] = PROGRAMS) -> Iterator[Launched]:
+    """Yield what a text launches: a script of any name, or one of `programs`."""
     try:
         found = list(commands(text))
     except UsageError:
         return
     for command in found:
         words = [filled(word) for word in command.words]
-        each = _launched(words, command.env)
-        if each is not None and _trains(each):
+        each = _launched(words, command.env, programs)
+        if each is not None:
             yield each
 
 
@@ -87,14 +92,16 @@ def _trains(each: Launched) -> bool:
     return each.program in PROGRAMS or any(name in flags.mapping(each.words) for name in TRAINS)
 
 
-def _launched(words: Sequence[str], env: Mapping[str, str]) -> Launched | None:
+def _launched(
+    words: Sequence[str], env: Mapping[str, str], programs: Sequence[str]
+) -> Launched | None:
     """Return what a command launches: its last launcher is the one that counts."""
     names = [word.rpartition("/")[2] for word in words]
-    at = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *PROGRAMS)]
+    at = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
     if not at:
         return None
     start = at[-1]
-    if names[start] in PROGRAMS:
+    if names[start] in programs:
         if len(words) < start + 2:
             return None
         ranks = _number(env.get("NPROC_PER_NODE"))

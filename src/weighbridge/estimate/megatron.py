@@ -1,0 +1,107 @@
+"""`train --framework megatron`: what a run by Megatron-core takes, stage by stage."""
+
+from typing import TYPE_CHECKING
+
+from weighbridge import bounds
+from weighbridge.checkpoint.model import Model
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.table import usual, version, written
+from weighbridge.estimate import uncounted
+from weighbridge.estimate.facts import cautions, derived, facts, layers
+from weighbridge.estimate.train import subject_for
+from weighbridge.memory import Device
+from weighbridge.records import dataclass
+from weighbridge.report import Report
+from weighbridge.report.keys import EffectiveSettings
+from weighbridge.training.megatron import answer
+from weighbridge.training.megatron.plan import MegatronPlan, plan
+from weighbridge.verdict import on_devices, on_host
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class MegatronRuns:
+    """The answer of the rules alone, and the published runs that it is like."""
+
+    alone: tuple[Device, ...]
+    like: bounds.RunForm
+
+    def devices(self, table: bounds.MarginTable | None = None) -> tuple[Device, ...]:
+        """Return the devices with the margins of `table`, as a report has them."""
+        return bounds.widened(self.alone, self.like, table)
+
+
+def run(model: Model, workload: Train) -> MegatronRuns:
+    """Plan and answer a run without the margins of published ones."""
+    number, _ = version(usual(), workload.engine_version)
+    asked = subject_for(model, workload, number)
+    training = plan(asked, workload, workload.budget())
+    return MegatronRuns(answer.devices(training, answer.stages(training)), _form(asked))
+
+
+def train(model: Model, workload: Train) -> Report:
+    """Report what a run takes. Raises UnsupportedError where the model is outside our rules,
+    UsageError where settings contradict each other."""
+    number, note = version(usual(), workload.engine_version)
+    budget = workload.budget()
+    asked = subject_for(model, workload, number)
+    training = plan(asked, workload, budget)
+    runs = answer.stages(training)
+    like = _form(asked)
+    devices = bounds.widened(answer.devices(training, runs), like, None)
+    missing = uncounted.of_training(asked)
+    judged = None
+    if budget is not None:
+        judged = uncounted.judged(on_devices.serving(devices, budget), missing)
+        judged = on_devices.cited(judged, bounds.published(devices, like))
+    return Report(
+        task="train",
+        model=facts(model),
+        workload=_effective(asked, workload, training, written(number)),
+        devices=devices,
+        derived=derived(asked, missing) | answer.derived(training, runs),
+        verdict=on_host.both(
+            judged,
+            devices,
+            workload.host_memory(),
+            shared=budget is not None and budget.shares_host,
+        ),
+        warnings=tuple(_warnings(asked, training, note, budget)),
+    )
+
+
+def _form(asked: Subject) -> bounds.RunForm:
+    return bounds.RunForm("train", "megatron", bounds.form(None), layers(asked), "megatron")
+
+
+def _effective(
+    asked: Subject, workload: Train, training: MegatronPlan, number: str
+) -> EffectiveSettings:
+    return answer.settings(training) | {
+        "engine": usual().name,
+        "engine_version": number,
+        "dtype": asked.choice.dtype.name,
+        "quantization": None,
+        "seq_len": asked.context,
+        "offload": "none",
+        "megatron_args": list(workload.megatron_args or ()) or None,
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
+        "ram": workload.ram,
+    }
+
+
+def _warnings(
+    asked: Subject, training: MegatronPlan, note: str, budget: "Budget | None"
+) -> list[str]:
+    return [
+        *filter(None, (note,)),
+        *asked.model.notes,
+        *asked.notes,
+        *answer.warnings(training),
+        *(cautions(budget) if budget is not None else ()),
+    ]

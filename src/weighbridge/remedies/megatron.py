@@ -1,0 +1,109 @@
+"""Changes of a question about training by Megatron-core: its own arguments, and other ranks of the
+same devices."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.remedies import prices
+from weighbridge.remedies.case import Move, RemedyCase
+from weighbridge.remedies.training import (
+    SAVED,
+    STATES,
+    STEPS,
+    TRAINED,
+    batches,
+    checkpoints,
+    lengths,
+)
+
+TIMES = (2, 4, 8, 16)
+SPLITS: Mapping[str, str] = {  # settings that share a model out among more ranks
+    "tensor_parallel_size": "tensor parallel training",
+    "pipeline_parallel_size": "pipeline parallel training",
+    "expert_parallel_size": "expert parallel training",
+}
+NODE = 8  # ranks: tensor parallelism goes no further than one machine's links
+LEAST = 0.4  # of an equal part: surely remains of what ranks share (assumed)
+SEQUENCE = "sequence_parallel"
+
+
+def moves(case: RemedyCase) -> Iterator[Move]:
+    """Propose every single change that Megatron has."""
+    yield from _distributed(case)
+    yield from _arguments(case)
+    yield from checkpoints(case)
+    yield from _splits(case)
+    yield from batches(case)
+    yield from lengths(case)
+
+
+def _distributed(case: RemedyCase) -> Iterator[Move]:
+    """Propose the distributed optimizer."""
+    w = case.effective
+    sharers = w["data_parallel_size"] * w["context_parallel_size"]
+    if case.free("shard") and w["shard"] != "zero1" and sharers > 1:
+        yield Move(
+            kind="sharding",
+            change={"shard": "zero1"},
+            cost=prices.CHANGES["distributed optimizer"],
+            touches=STATES,
+            leaves=dict.fromkeys(STATES, LEAST / sharers),
+            keeps=dict.fromkeys(STATES, 1 / sharers),
+        )
+
+
+def _arguments(case: RemedyCase) -> Iterator[Move]:
+    """Propose arguments that free memory and leave results as they are."""
+    ranks = case.effective["tensor_parallel_size"]
+    if ranks > 1 and not _named(case, SEQUENCE):
+        yield Move(
+            kind="sequence",
+            change=_with(case, SEQUENCE),
+            cost=prices.CHANGES["sequence parallel"],
+            touches=SAVED,
+            leaves={"activations": 1 / ranks},
+            keeps={"activations": LEAST + (1 - LEAST) / ranks},
+        )
+    if not _named(case, "cross_entropy_loss_fusion"):
+        yield Move(
+            kind="loss",
+            change=_with(case, "cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te"),
+            cost=prices.CHANGES["fused loss"],
+            touches=frozenset(("logits",)),
+            keeps={"logits": 0.3},
+        )
+
+
+def _splits(case: RemedyCase) -> Iterator[Move]:
+    """Propose more ranks that share a model out, of the devices that there are."""
+    w, facts = case.effective, case.report.model
+    for name, price in SPLITS.items():
+        tensor, experts = name == "tensor_parallel_size", name == "expert_parallel_size"
+        if not case.free(name, "data_parallel_size"):
+            continue
+        if experts and facts.active_parameters == facts.parameters:
+            continue
+        for times in TIMES:
+            if w["data_parallel_size"] % times or (tensor and times * w[name] > NODE):
+                break
+            change = {name: times * w[name], **(_with(case, SEQUENCE) if tensor else {})}
+            yield Move(
+                kind=name,
+                change=change,
+                cost=prices.CHANGES[price],
+                touches=TRAINED | STEPS,
+                leaves=dict.fromkeys(TRAINED, LEAST / times),
+                keeps=dict.fromkeys(TRAINED, 1 / times),
+                graded=True,
+            )
+
+
+def _named(case: RemedyCase, name: str) -> bool:
+    given = case.effective["megatron_args"] or ()
+    return any(word.partition("=")[0] == name for word in given)
+
+
+def _with(case: RemedyCase, *words: str) -> dict[str, Any]:
+    """Return the change that adds arguments to those that were given."""
+    given = case.effective["megatron_args"] or ()
+    return {"megatron_args": (*given, *(word for word in words if word not in given))}

@@ -1,0 +1,100 @@
+"""Shell scripts that put a command together from variables: the text with their values in place.
+
+    ARGS=(--num-layers 2 --bf16)                    torchrun pretrain_gpt.py --num-layers 2 --bf16
+    torchrun pretrain_gpt.py ${ARGS[@]}
+
+Variables and arrays are filled in, sums of numbers computed; what a script sets under a condition
+is left out, since no condition is decided.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from operator import add, floordiv, mul, sub
+
+from weighbridge.runfiles.reading import filled
+
+NESTED = 6  # variables within variables
+MOST = 1 << 18  # characters of a text once it is filled
+MOST_DIGITS = 12
+COMMENT = re.compile(r"(?m)(?:^|(?<=[ \t]))#(?!!)[^\n'\"]*$")
+SET = re.compile(
+    r"(?m)^(?P<in>[ \t]*)(?:export[ \t]+|local[ \t]+)?(?P<name>[A-Za-z_]\w*)(?P<more>\+?)="
+    r"(?:\((?P<array>[^()]*(?:\$\([^()]*\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
+    r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>[^\s;&|]*))"
+)
+OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
+USED = re.compile(
+    r"\$(?P<bare>[A-Za-z_]\w*)|\$\{(?P<name>[A-Za-z_]\w*)\}"
+    r"|(?P<quote>\"?)\$\{(?P<array>[A-Za-z_]\w*)\[[@*]\]\}(?P=quote)"
+)
+FLAGS = re.compile(r"[\"'](--[^\"']*)[\"']")  # in quotes, which the shell splits into words
+SUM = re.compile(r"\$\(\(\s*\"?(\d+)\"?\s*([*+/-])\s*\"?(\d+)\"?\s*\)\)")
+SUMS = {"*": mul, "+": add, "-": sub, "/": floordiv}
+
+
+def filled_in(text: str) -> str:
+    """Return a script without its comments, and with what it sets in place of its variables."""
+    text = COMMENT.sub("", text)
+    return _filled(text, dict(_variables(text)))
+
+
+def conditional(text: str) -> bool:
+    """Tell whether a script adds to its arrays under a condition."""
+    text = COMMENT.sub("", text)
+    inside = _conditions(text)
+    adding = (match.start() for match in SET.finditer(text) if match["more"])
+    return any(start <= at < end for at in adding for start, end in inside)
+
+
+def _variables(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what a script sets outside conditions: an array as its words."""
+    inside = _conditions(text)
+    found: dict[str, str] = {}
+    for match in SET.finditer(text):
+        name, value = match["name"], _value(match)
+        if any(start <= match.start() < end for start, end in inside):
+            continue
+        found[name] = f"{found.get(name, '')} {value}" if match["more"] else value
+    yield from found.items()
+
+
+def _value(match: re.Match[str]) -> str:
+    words = (match[kind] for kind in ("array", "quoted", "plain", "sum", "word"))
+    value = next((found for found in words if found), "")
+    return " ".join(FLAGS.sub(r"\1", value.replace("\\\n", " ")).split())
+
+
+def _conditions(text: str) -> list[tuple[int, int]]:
+    """Return where a script has conditions and loops: from and to which character."""
+    spans, depth, start, at = [], 0, 0, 0
+    for line in text.splitlines(keepends=True):
+        if OPENS.match(line):
+            start, depth = (at if depth == 0 else start), depth + 1
+        if CLOSES.match(line) or re.search(r";\s*(?:fi|done|esac)\b", line):
+            depth = max(0, depth - 1)
+            if depth == 0:
+                spans.append((start, at + len(line)))
+        at += len(line)
+    return spans
+
+
+def _filled(text: str, known: Mapping[str, str]) -> str:
+    left = MOST - len(text)
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal left
+        found = known.get(match["bare"] or match["name"] or match["array"], match[0])
+        left -= len(found)
+        return found if left > 0 else match[0]
+
+    for _ in range(NESTED):
+        before = text
+        text = SUM.sub(_computed, USED.sub(value, filled(text)))
+        if text == before:
+            break
+    return text
+
+
+def _computed(match: re.Match[str]) -> str:
+    a, b = int(match[1][:MOST_DIGITS]), int(match[3][:MOST_DIGITS])
+    return match[0] if match[2] == "/" and not b else str(SUMS[match[2]](a, b))

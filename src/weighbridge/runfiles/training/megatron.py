@@ -1,0 +1,355 @@
+"""Megatron-LM's command line: `torchrun pretrain_gpt.py ...`, and the arguments of its own tests.
+
+The model is described by the arguments themselves, so that no config is asked of the Hub.
+
+    MODEL_ARGS            of YAML: arguments with their values, as Megatron's tests have them
+    megatron sft|pt       ms-swift's, which names a model of the Hub and has defaults of its own
+
+Sources: Megatron-LM d98e8a6 megatron/training/arguments.py, core/transformer/transformer_config.py,
+training/tokenizer/tokenizer.py, tests/functional_tests/test_cases; ms-swift 00840e6
+swift/megatron/argument/megatron_args.py.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge import catalogue
+from weighbridge.arch.families.megatron import TYPES
+from weighbridge.errors import UsageError
+from weighbridge.records import replace
+from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.reading import KeyReading, reading
+from weighbridge.runfiles.record import PlannedRun, Value
+from weighbridge.runfiles.training import arrays, flags, launch
+from weighbridge.training.megatron import arguments
+
+KIND = Kind(
+    name="megatron",
+    title="Megatron-LM command",
+    syntaxes=("shell", "yaml"),
+    source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
+)
+KEYS = """
+[settings]
+tensor_model_parallel_size    tensor_parallel_size
+pipeline_model_parallel_size  pipeline_parallel_size
+context_parallel_size         context_parallel_size
+expert_model_parallel_size    expert_parallel_size
+micro_batch_size              batch_size
+seq_length                    seq_len
+[ignored]
+accumulate_allreduce_grads_in_fp32 adam_* apply_layernorm_1p apply_query_key_layer_scaling
+apply_residual_connection_post_layernorm async_* attention_bias attention_softmax_in_fp32 bert_*
+bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_* data_args_path data_cache_path
+data_path dataloader_type dataset decoupled_* disable_straggler_on_startup dist_ckpt_*
+distribute_saved_activations distributed_* empty_unused_memory_level enable_* encoder_seq_length
+end_weight_decay eod_mask_loss eval_* exit_* ffn_* finetune high_priority_stream_groups hysteresis
+init_method_std initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors
+local_rank log_* loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
+manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
+min_loss_scale min_lr mock_data model_author model_name moe_expert_rank_capacity_factor
+moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
+nccl_* no_async_tensor_model_parallel_allreduce no_barrier_with_level_1_timing
+no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
+no_masked_softmax_fusion no_mmap_bin_files no_overlap_p2p_communication no_position_embedding
+no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_builder_threads
+num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
+overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
+patch_tokenizer_type perform_* profile profile_* qk_clip qk_clip_* rampup_batch_size
+record_memory_history reset_* rotary_* save save_* seed sft sft_* short_seq_prob split
+split_dataset_ratio standalone_embedding_stage start_weight_decay step_batch_size_schedule
+straggler_* system tensorboard_* test_data_path tiktoken_* timing_* tokenizer_* tp_comm_* train_*
+trust_remote_code use_checkpoint_args use_checkpoint_opt_param_scheduler use_cpu_initialization
+use_dist_ckpt use_flash_attn use_legacy_models use_mcore_models use_nccl_ub use_one_sent_docs
+use_persistent_ckpt_worker use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings
+valid_data_path vocab_file wandb_* weight_decay weight_decay_incr_style yaml_cfg
+[memory]
+fp8_format              products are in 8 bits, with copies that are not counted
+fp8_recipe              products are in 8 bits, with copies that are not counted
+fp8_param_gather        - weights are gathered in 8 bits
+fp4_format              products are in 4 bits, with copies that are not counted
+mtp_num_layers          layers that predict further tokens are not counted
+optimizer_cpu_offload   - states on the host are not counted
+optimizer_offload_fraction - states on the host are not counted
+offload_optimizer_states   - states on the host are not counted
+cpu_offloading          - activations that go to the host are counted on the card
+cpu_offloading_num_layers  - activations that go to the host are counted on the card
+fine_grained_activation_offloading  - activations that go to the host are counted on the card
+offload_modules         - activations that go to the host are counted on the card
+moe_shared_expert_overlap  shared experts run beside the others
+moe_enable_deepep       tokens are sent by DeepEP, whose buffers are not counted
+moe_flex_dispatcher_backend  tokens are sent by DeepEP, whose buffers are not counted
+overlap_p2p_communication_warmup_flush  stages hold more of each other's tensors
+defer_embedding_wgrad_compute  the head's gradient is computed later, from what is kept for it
+delay_wgrad_compute     gradients of weights are computed later, from what is kept for them
+overlap_moe_expert_parallel_comm  micro-batches run side by side
+pipeline_model_parallel_layout  stages are uneven
+decoder_first_pipeline_num_layers  stages are uneven
+decoder_last_pipeline_num_layers  stages are uneven
+account_for_embedding_in_pipeline_split  stages are uneven
+account_for_loss_in_pipeline_split  stages are uneven
+num_layers_at_start_in_bf16  layers differ
+enable_cuda_graph       graphs keep memory of their own
+external_cuda_graph     graphs keep memory of their own
+cuda_graph_impl         graphs keep memory of their own
+use_distributed_optimizer_offload  - states on the host are not counted
+squared_relu            its activation is counted as GELU's
+spec                    layers of another kind are counted as GPTModel's
+"""
+(GPT,) = TYPES  # the model type that arguments describe
+PROGRAM = "pretrain_gpt.py"
+SWIFT = "megatron"  # its program, before sft and pt
+TRAINS = ("sft", "pt")
+ARGS = "MODEL_ARGS"
+WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or files say
+    "GPT2BPETokenizer": 50257,
+    "Llama2Tokenizer": 32000,
+}
+UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
+OTHERS: Mapping[str, str] = {  # switches that make it another run
+    "use_megatron_fsdp": "Megatron-FSDP is not weighed yet",
+    "use_torch_fsdp2": "Megatron with torch's FSDP2 is not weighed yet",
+    "fp16": "Megatron in fp16 is not weighed yet, only in bf16",
+    "hybrid_layer_pattern": "Megatron's hybrid layers are not weighed yet",
+    "hybrid_override_pattern": "Megatron's hybrid layers are not weighed yet",
+    "is_hybrid_model": "Megatron's hybrid layers are not weighed yet",
+    "experimental_attention_variant": "attention of this kind is not weighed yet",
+}
+DROPOUT = 0.1  # Megatron's own default of both
+OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
+    "micro_batch_size": 1,
+    "global_batch_size": 16,
+    "use_distributed_optimizer": True,
+    "recompute_granularity": "selective",
+    "attention_backend": "flash",
+    "moe_router_dtype": "fp32",
+    "moe_grouped_gemm": True,
+    "moe_token_dispatcher_type": "alltoall",
+    "moe_aux_loss_coeff": 0.0,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "bf16": True,
+}
+NAMES_OF_SWIFT: Mapping[str, str] = {"max_length": "seq_length"}
+SIZES: Mapping[str, str] = {  # Megatron's argument -> the name in a config
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_attention_heads": "num_attention_heads",
+    "kv_channels": "head_dim",
+    "max_position_embeddings": "max_position_embeddings",
+    "normalization": "normalization",
+    "position_embedding_type": "position_embedding_type",
+    "swiglu": "swiglu",
+    "qk_layernorm": "qk_layernorm",
+    "add_qkv_bias": "add_qkv_bias",
+}
+OF_LATENTS: Mapping[str, tuple[str, int | None]] = {  # and its default
+    "q_lora_rank": ("q_lora_rank", None),
+    "kv_lora_rank": ("kv_lora_rank", 32),
+    "qk_head_dim": ("qk_nope_head_dim", 128),
+    "qk_pos_emb_head_dim": ("qk_rope_head_dim", 64),
+    "v_head_dim": ("v_head_dim", 128),
+}
+OF_EXPERTS: Mapping[str, tuple[str, int | None]] = {
+    "num_experts": ("num_experts", None),
+    "moe_router_topk": ("num_experts_per_tok", 2),
+    "moe_ffn_hidden_size": ("moe_intermediate_size", None),
+    "moe_shared_expert_intermediate_size": ("shared_expert_intermediate_size", None),
+    "moe_router_num_groups": ("n_group", None),
+}
+CONDITIONAL = "what the script sets under a condition is left out"
+DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document starts Megatron's GPT training, or has the arguments of one."""
+    if document.syntax == "yaml":
+        data = document.data
+        return isinstance(data, dict) and isinstance(data.get(ARGS), dict)
+    if PROGRAM not in document.text and not re.search(
+        r"\bmegatron[ \t]+(?:sft|pt)\b", document.text
+    ):
+        return False
+    return next(_started(document.text), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each launch."""
+    if document.syntax == "yaml":
+        words = _words(document.data[ARGS])
+        yield _run(flags.document(document.text, words, document.name), None)
+        return
+    for each in _started(document.text):
+        given = flags.document(document.text, each.words, document.name)
+        if each.program == SWIFT:
+            data = {NAMES_OF_SWIFT.get(name, name): value for name, value in given.data.items()}
+            given = replace(given, data={**OF_SWIFT, **data})
+        run = _run(given, each.ranks)
+        conditional = arrays.conditional(document.text)
+        yield replace(run, notes=(*run.notes, CONDITIONAL)) if conditional else run
+
+
+def _started(text: str) -> Iterator[launch.Launched]:
+    for each in launch.started(arrays.filled_in(text), (SWIFT,)):
+        swift = each.program == SWIFT and each.words[0] in TRAINS
+        if swift or each.program.rpartition("/")[2] == PROGRAM:
+            yield each
+
+
+def _words(named: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of a YAML as words of a command line."""
+    words: list[str] = []
+    for name, value in named.items():
+        if value is False:
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [str(name), *map(str, values)]
+    return words
+
+
+def _run(given: Document, ranks: int | None) -> PlannedRun:
+    keys = reading(given, KEYS)
+    keys.settings |= {"framework": "megatron", "method": "full"}
+    refused = _refused(keys)
+    named = keys.text("model")
+    config = {} if named else _config(keys)
+    _arguments(keys)
+    keys.plain()
+    if keys.on("use_distributed_optimizer"):
+        keys.set("shard", "zero1", "use_distributed_optimizer")
+    _batches(keys, ranks)
+    run = keys.run(named, refused=refused)
+    return replace(run, config=config)
+
+
+def _refused(keys: KeyReading) -> str:
+    """Return why a run is not answered; "" where it is."""
+    switch = next((why for name, why in OTHERS.items() if keys.on(name)), "")
+    if switch:
+        return switch
+    optimizer = keys.text("optimizer") or "adam"
+    if optimizer != "adam":
+        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam"
+    if (keys.text("tuner_type") or keys.text("train_type") or "full") != "full":
+        return "adapters trained by Megatron are not weighed yet"
+    if not keys.on("bf16"):
+        return "Megatron without --bf16 trains in fp32, which is not weighed yet"
+    if not keys.text("model") and not isinstance(keys.value("hidden_size"), int):
+        return "it names no model and describes none: --hidden-size is not there"
+    return ""
+
+
+# ---- the model
+
+
+def _config(keys: KeyReading) -> dict[str, Value]:
+    """Return the config of the model that arguments describe."""
+    config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
+    for name, ours in SIZES.items():
+        value = keys.value(name)
+        if value is not None:
+            config[ours] = value
+            keys.knows(name, "model")
+    width = keys.value("hidden_size")
+    gated = keys.on("swiglu")
+    usual = 4 * width if isinstance(width, int) else None
+    if gated and isinstance(width, int):  # rounded down to 64 (arguments.py)
+        usual = int(4 * width * 2 / 3 / 64) * 64
+    config["intermediate_size"] = keys.value("ffn_hidden_size", usual)
+    config["add_bias_linear"] = not keys.on("disable_bias_linear")
+    config["tie_word_embeddings"] = not keys.on("untie_embeddings_and_output_weights")
+    config["num_key_value_heads"] = keys.value("num_attention_heads")
+    if keys.on("group_query_attention"):
+        config["num_key_value_heads"] = keys.value("num_query_groups", 1)
+    config["_name_or_path"] = f"GPT of {keys.value('num_layers')} layers, {width} wide"
+    if keys.on("multi_latent_attention"):
+        config |= _named(keys, OF_LATENTS)
+    if keys.value("num_experts"):
+        config |= _named(keys, OF_EXPERTS)
+        config.setdefault("moe_intermediate_size", config["intermediate_size"])
+        config |= _dense_first(keys)
+    config["vocab_size"] = _vocabulary(keys)
+    return config
+
+
+def _named(keys: KeyReading, names: Mapping[str, tuple[str, int | None]]) -> dict[str, Value]:
+    found = {ours: keys.value(name, usual) for name, (ours, usual) in names.items()}
+    return {ours: value for ours, value in found.items() if value is not None}
+
+
+def _dense_first(keys: KeyReading) -> dict[str, Value]:
+    """Return how many layers in front have no experts: [0]*3+[1]*58."""
+    layout = keys.value("moe_layer_freq", 1)
+    match = DENSE_FIRST.fullmatch(str(layout).strip())
+    if match is not None:
+        return {"first_k_dense_replace": int(match[1])}
+    if layout != 1:
+        keys.leave("moe_layer_freq", "every layer is counted with experts")
+    return {}
+
+
+def _vocabulary(keys: KeyReading) -> int:
+    """Return the words of the tokenizer: those that are said, that Megatron knows of it, or that
+    the model has whose tokenizer it is."""
+    said = keys.value("vocab_size")
+    if isinstance(said, int) and said > 0:
+        keys.knows("vocab_size", "model")
+        return said
+    kind = keys.text("tokenizer_type") or "GPT2BPETokenizer"
+    entry = catalogue.of_repository(keys.text("tokenizer_model"))
+    size = entry.config.get("vocab_size") if entry is not None else WORDS.get(kind)
+    if isinstance(size, int):
+        return size
+    keys.leave(
+        "tokenizer_type",
+        f"how many words it has is not said: {UNKNOWN_WORDS:,} are counted; --vocab-size says it",
+    )
+    return UNKNOWN_WORDS
+
+
+# ---- the run
+
+
+def _arguments(keys: KeyReading) -> None:
+    """Take the arguments that decide memory under their own names."""
+    words = []
+    for name in arguments.ARGUMENTS:
+        value = keys.value(name)
+        if value is None or value is False:
+            continue
+        word = name if value is True else f"{name}={_joined(value)}"
+        try:
+            arguments.read((word,))
+        except UsageError as error:
+            keys.leave(name, f"it is not weighed: {error}")
+            continue
+        words.append(word)
+        keys.knows(name, "megatron_args")
+    drops = (name for name in ("hidden_dropout", "attention_dropout") if keys.value(name) is None)
+    words += [f"{name}={DROPOUT}" for name in drops]
+    keys.settings["megatron_args"] = tuple(words)
+
+
+def _joined(value: Value) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _batches(keys: KeyReading, ranks: int | None) -> None:
+    """Read how many micro-batches make a step, which hangs on the ranks. A launcher that starts too
+    few of them is one of several machines."""
+    tensor, pipeline, context, expert = (
+        int(keys.settings.get(f"{name}_parallel_size", 1))
+        for name in ("tensor", "pipeline", "context", "expert")
+    )
+    whole, each = keys.value("global_batch_size"), keys.settings.get("batch_size", 1)
+    if ranks is None:
+        return
+    within = int(keys.value("expert_tensor_parallel_size", tensor))
+    if ranks < max(tensor * pipeline * context, pipeline * expert * within):
+        keys.notes.append(f"{ranks} processes are started a machine, and it needs several machines")
+        return
+    data = keys.settings["data_parallel_size"] = ranks // (tensor * pipeline * context)
+    if isinstance(whole, int) and whole > 0:
+        keys.set("gradient_accumulation", max(1, whole // (each * data)), "global_batch_size")

@@ -1,0 +1,225 @@
+"""A Megatron run in the words of the report: each stage's phases, the settings, what follows.
+
+    reserved    what the allocator keeps beside tensors: the replay of one stream, and what other
+                streams add. 52 ranks of 11 published settings had 1 % less to 3.5 % more of
+                allocated bytes than the replay, most 1.5 % more
+    experts     a rank is given more tokens than its part: half as many again are within bounds
+    saving      each rank copies its share of weights and states to pinned memory before it writes;
+                blocks of powers of two, which are one to two times as large as what they hold
+
+Source of the first: MooreThreads/SimuMax 4dcaae5 docs/b200/b200_release_v1.2_summary.json.
+Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py
+(preload_tensors); torch aten/src/ATen/native/TensorConversions.cpp (pin_out).
+"""
+
+from collections.abc import Iterator, Sequence
+
+from weighbridge.components import host, spelled
+from weighbridge.components.activations import LivePeak
+from weighbridge.components.device import REPLAY, context, libraries
+from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.records import replace
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.training.megatron.plan import MegatronPlan
+from weighbridge.training.megatron.stage import StageRun, run_stage
+from weighbridge.training.sharding.numbers import NODE
+
+NAMES = ("load", "forward", "backward", "step")
+LISTED = 4096  # devices of a report
+UNEVEN = 1.5  # times the equal part of tokens: at most, as bounds have it
+WEIGHT = 2  # bytes a number
+PINNED = 1.4  # of what is copied: the mean of blocks rounded up to a power of two (assumed)
+SAVING = "Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py"
+BESIDE = (-0.01, 0.015, 0.05)  # of allocated bytes, more than the replay keeps
+KERNEL_NAMES = {"fused": "cudnn", "flash": "flash", "unfused": "math", "local": "math"}
+CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
+
+
+def stages(plan: MegatronPlan) -> tuple[StageRun, ...]:
+    """Run each stage of the pipeline."""
+    return tuple(run_stage(plan.model, plan.run, i) for i in range(plan.run.pipeline))
+
+
+def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
+    """Ranks of a stage are alike."""
+    alike = plan.run.ranks // plan.run.pipeline
+    listed = min(alike, max(1, LISTED // plan.run.pipeline))
+    out = []
+    for run in runs:
+        shown, start = tuple(_phases(plan, run)), run.index * alike
+        out += [Device(index=start + i, kind="gpu", phases=shown) for i in range(listed)]
+    return (*out, _host(plan, runs))
+
+
+def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
+    """One machine: weights and states are made on the devices, and pass it when they are saved."""
+    ranks = min(NODE, plan.run.ranks)
+    process = host.processes(ranks)
+    low = ranks * max(_saved(plan, run) for run in runs)
+    saved = Component(
+        name="weights",
+        detail="saved",
+        bytes=Bytes(low, int(PINNED * low), 2 * low),
+        basis="assumed",
+        formula=f"a checkpoint's part of {ranks} ranks, weights and states, in pinned blocks of "
+        "powers of two; they are kept once there",
+        source=SAVING,
+    )
+    return Device(
+        index=0,
+        kind="host",
+        phases=(
+            Phase("load", (process,)),
+            Phase("step", (process,)),
+            Phase("save", (process, saved)),
+        ),
+    )
+
+
+def _saved(plan: MegatronPlan, run: StageRun) -> int:
+    """Count the bytes of a checkpoint that one rank writes: those that hold the same share it
+    out."""
+    alike = max(1, plan.run.data * plan.run.context)
+    return (WEIGHT + plan.run.states) * run.parameters // alike
+
+
+def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
+    fuller = _fuller(plan, run)
+    for name in NAMES:
+        if name in run.moments:
+            most = fuller.moments.get(name) if fuller is not None else None
+            yield Phase(name, tuple(_components(plan, run, run.moments[name], most)))
+
+
+def _fuller(plan: MegatronPlan, run: StageRun) -> StageRun | None:
+    """Return the stage where its experts are given more tokens than their part; None where a
+    capacity says how many."""
+    if plan.model.experts is None or plan.run.capacity is not None:
+        return None
+    return run_stage(plan.model, replace(plan.run, uneven=UNEVEN), run.index)
+
+
+def _components(
+    plan: MegatronPlan, run: StageRun, peak: LivePeak, most: LivePeak | None
+) -> Iterator[Component]:
+    for name, nbytes in peak.live.items():
+        high = nbytes if most is None else max(nbytes, most.live.get(name, 0))
+        yield Component(
+            name=name,
+            bytes=Bytes(nbytes, nbytes, high),
+            basis="computed" if high == nbytes else "assumed",
+            formula=_formula(plan, run, name, nbytes),
+            source=CORE,
+        )
+    yield Component(
+        name="rounding",
+        bytes=exactly(peak.rounding),
+        basis="computed",
+        formula="blocks of 512 bytes, and remainders too small to split off",
+        source=REPLAY,
+    )
+    free = max(0, peak.reserved - peak.allocated)
+    low, usual, high = (max(0, free + round(share * peak.allocated)) for share in BESIDE)
+    yield Component(
+        name="fragmentation",
+        bytes=Bytes(low, usual, high),
+        basis="assumed",
+        formula="what the allocator keeps free: the replay of one stream, and 1 % less to 5 % more "
+        "of what is allocated, as ranks of published runs have it",
+        source=REPLAY,
+    )
+    if plan.run.ranks > 1:
+        yield _communication(plan)
+    yield context(plan.part)
+    if plan.part is None or plan.part.stack != "own":
+        yield libraries((plan.torch[0], plan.torch[1]), plan.part)
+
+
+def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
+    count = f"{run.parameters:,} parameters of a rank of stage {run.index}"
+    tokens = plan.run.length * plan.run.batch
+    return {
+        "weights": f"{count}, 2 bytes each",
+        "gradients": f"{count}, {plan.run.main_gradient} bytes each"
+        + (", and one that nobody writes of each shape" if plan.run.fused_gradients else ""),
+        "optimizer_states": f"{plan.run.states} bytes each of the parameters that a rank steps",
+        "activations": f"{spelled.each(nbytes, tokens, 'tokens')} of a micro-batch, kept for "
+        f"backward: checkpointing {plan.checkpointing}",
+        "logits": f"{tokens:,} tokens, outputs with their loss: {plan.run.loss}",
+        "temporaries": "gradients of activations and what kernels take for a moment",
+        "workspaces": "Transformer Engine's, and torch's of each thread that multiplies",
+        "buffers": "places, and the room in which tokens are gathered",
+    }.get(name, "")
+
+
+def _communication(plan: MegatronPlan) -> Component:
+    s = plan.sharding
+    groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
+    links = None if plan.part is None else plan.chip.links
+    each = communicator(links, lazy=(plan.torch[0], plan.torch[1]) >= LAZY_SINCE)
+    return Component(
+        name="communication",
+        detail="NCCL",
+        bytes=Bytes(*(groups * n for n in each)),
+        basis="assumed",
+        formula=f"{groups} kinds of groups; buffers by links and channels, whatever the model is",
+        source=SOURCE,
+    )
+
+
+def settings(plan: MegatronPlan) -> EffectiveSettings:
+    """Return the settings that are used, defaults included."""
+    run = plan.run
+    return {
+        "method": "full",
+        "framework": "megatron",
+        "optimizer": "adamw_torch",
+        "precision": "bf16-mixed",
+        "batch_size": run.batch,
+        "seq_len": run.length,
+        "gradient_accumulation": run.accumulation,
+        "checkpointing": plan.checkpointing,
+        "attention": KERNEL_NAMES[run.attention],
+        "loss": "standard",
+        "shard": plan.sharding.kind,
+        "data_parallel_size": run.data,
+        "tensor_parallel_size": run.tensor,
+        "pipeline_parallel_size": run.pipeline,
+        "context_parallel_size": run.context,
+        "expert_parallel_size": run.expert,
+    }
+
+
+def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
+    """Return the numbers of the fullest stage."""
+    fullest = max(runs, key=lambda run: run.peak)
+    first = max(fullest.first.values(), key=lambda peak: peak.allocated)
+    return {
+        "trainable_parameters": plan.subject.part.blueprint.parameters,
+        "saved_activation_bytes": fullest.saved,
+        "first_step_peak_bytes": first.allocated,
+        "fullest_stage": fullest.index,
+    }
+
+
+def warnings(plan: MegatronPlan) -> Iterator[str]:
+    """Yield what the answer rests on and a reader may not expect."""
+    run = plan.run
+    if plan.filled:
+        yield (
+            f"a pipeline is taken as filled: {run.accumulation} micro-batches or more; "
+            "--gradient-accumulation says fewer"
+        )
+    if plan.model.experts is not None and run.capacity is None:
+        yield (
+            f"experts are given equal parts of the tokens, and up to {UNEVEN} times that within "
+            "bounds; moe_expert_capacity_factor sets an end"
+        )
+    if run.data > 1 and not run.distributed_optimizer:
+        yield (
+            "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
+            "(--use-distributed-optimizer)"
+        )
+    if not run.engine:
+        yield "Megatron's own modules (transformer_impl=local) took up to 10 % more in tests"

@@ -1,0 +1,132 @@
+"""Arguments of Megatron-LM's command line that take or free memory, by their own names.
+
+    read(("sequence_parallel", "moe_token_dispatcher_type=alltoall"))
+
+Numbers of ranks, batch and length have settings of ours. A switch has no value.
+Source: Megatron-LM d98e8a6 megatron/training/arguments.py, core/transformer/transformer_config.py.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
+
+MOST = 1 << 20
+RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
+SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class MegatronArgument(NamedTuple):
+    """What an argument sets of a run, and how its value is read; `on` is what a switch means."""
+
+    field: str
+    reads: Callable[[str], Any] | None = None
+    on: Any = True
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST:
+        raise ValueError("a whole number above 0")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= MOST:
+        raise ValueError("a number")
+    return number
+
+
+def _one_of(*known: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(" or ".join(known))
+        return text
+
+    return read
+
+
+def _modules(text: str) -> tuple[str, ...]:
+    names = tuple(text.replace("+", " ").split())
+    if not names or any(name not in RECOMPUTABLE for name in names):
+        raise ValueError("+".join(RECOMPUTABLE) + ", or some of them")
+    return names
+
+
+def _bytes(text: str) -> int:
+    if text not in SIZES:
+        raise ValueError(" or ".join(SIZES))
+    return SIZES[text]
+
+
+ARGUMENTS: Mapping[str, MegatronArgument] = {
+    "sequence_parallel": MegatronArgument("sequence_parallel"),
+    "num_layers_per_virtual_pipeline_stage": MegatronArgument("chunk", _count),
+    "num_virtual_stages_per_pipeline_rank": MegatronArgument("chunks", _count),
+    "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
+    "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
+    "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
+    "grad_reduce_in_bf16": MegatronArgument("main_gradient", on=2),
+    "main_grads_dtype": MegatronArgument("main_gradient", _bytes),
+    "main_params_dtype": MegatronArgument("main_parameter", _bytes),
+    "exp_avg_dtype": MegatronArgument("average", _bytes),
+    "exp_avg_sq_dtype": MegatronArgument("square", _bytes),
+    "use_precision_aware_optimizer": MegatronArgument(""),
+    "no_gradient_accumulation_fusion": MegatronArgument("fused_gradients", on=False),
+    "transformer_impl": MegatronArgument("implementation", _one_of("transformer_engine", "local")),
+    "attention_backend": MegatronArgument(
+        "attention", _one_of("auto", "flash", "fused", "unfused", "local")
+    ),
+    "cross_entropy_loss_fusion": MegatronArgument("loss", on="native"),
+    "cross_entropy_fusion_impl": MegatronArgument("loss_by", _one_of("native", "te")),
+    "hidden_dropout": MegatronArgument("hidden_dropout", _rate),
+    "attention_dropout": MegatronArgument("attention_dropout", _rate),
+    "recompute_activations": MegatronArgument("granularity", on="selective"),
+    "recompute_granularity": MegatronArgument("granularity", _one_of("full", "selective")),
+    "recompute_method": MegatronArgument("recompute", _one_of("uniform", "block")),
+    "recompute_num_layers": MegatronArgument("recomputed", _count),
+    "recompute_modules": MegatronArgument("modules", _modules),
+    "moe_token_dispatcher_type": MegatronArgument("dispatcher", _one_of("allgather", "alltoall")),
+    "moe_grouped_gemm": MegatronArgument("grouped"),
+    "moe_permute_fusion": MegatronArgument("fused_permutation"),
+    "moe_router_dtype": MegatronArgument("router", _one_of("fp32", "fp64")),
+    "moe_expert_capacity_factor": MegatronArgument("capacity", _rate),
+    "moe_pad_expert_input_to_capacity": MegatronArgument(""),
+    "moe_aux_loss_coeff": MegatronArgument("balancing", _rate),
+    "no_bias_gelu_fusion": MegatronArgument("fused_activation", on=False),
+    "no_bias_swiglu_fusion": MegatronArgument("fused_activation", on=False),
+    "deterministic_mode": MegatronArgument("deterministic"),
+    "make_vocab_size_divisible_by": MegatronArgument("multiple", _count),
+}
+
+
+def read(words: Iterable[str]) -> dict[str, Any]:
+    """Return what arguments set, by the fields of `ARGUMENTS`. Raises UsageError for what is not
+    known, or has no such value."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        key = name.strip().removeprefix("--").replace("-", "_")
+        argument = ARGUMENTS.get(key)
+        if argument is None:
+            raise UsageError(
+                f"--megatron-args {name.strip()}: it is not among those that are weighed: "
+                f"{', '.join(sorted(ARGUMENTS))}"
+            )
+        found[argument.field] = _value(key, argument, value.strip(), given=bool(equals))
+    found.pop("", None)
+    return found
+
+
+def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> Any:
+    if argument.reads is None:
+        if given and text.casefold() not in ("true", "1"):
+            raise UsageError(
+                f"--megatron-args {name}: it is a switch; write it alone, or leave it out"
+            )
+        return argument.on
+    try:
+        return argument.reads(text)
+    except ValueError as error:
+        raise UsageError(f"--megatron-args {name}={text}: it takes {error}") from None

@@ -1,0 +1,122 @@
+"""A model of our tables as Megatron-core's GPTModel builds it.
+
+Its numbers are counted as Megatron has them, and are those of the class, or the model has parts
+that GPTModel has not and is refused.
+"""
+
+from collections.abc import Iterable
+
+from weighbridge.arch.blueprint import Param
+from weighbridge.arch.body import LayerBlock
+from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.arch.parts import Dense, Experts
+from weighbridge.arch.roles import role_of
+from weighbridge.engines.interface import Subject
+from weighbridge.errors import UnsupportedError
+from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.states import StageNumbers
+
+ATTENDING = ("q", "k", "v", "qkv")
+GROUPS = ("n_group", "num_expert_groups")  # of experts, in configs
+CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
+
+
+def described(subject: Subject) -> MegatronModel:
+    """Return the model as GPTModel builds it. Raises UnsupportedError where it cannot."""
+    body, name = subject.body, subject.model.reference
+    if not body.blocks or body.encoder is not None or body.towers or not body.vocab:
+        raise UnsupportedError(f"{name}: Megatron's GPTModel is of decoders of text alone")
+    params = subject.part.blueprint.counted
+    first, *others = (_mixer(block, name) for block in body.blocks)
+    if any(_shape(other) != _shape(first) for other in others):
+        raise UnsupportedError(f"{name}: its layers attend in different ways, as GPTModel's do not")
+    feeds = [_feed(block, name) for block in body.blocks]
+    dense = [f for f in feeds if isinstance(f, Dense)]
+    routed = [f for f in feeds if isinstance(f, Experts)]
+    if feeds != [*dense, *routed] or len(set(dense)) > 1 or len(set(routed)) > 1:
+        raise UnsupportedError(
+            f"{name}: GPTModel is weighed with dense layers in front of those with experts, and "
+            "with one width of each"
+        )
+    latent = first if isinstance(first, Latent) else None
+    model = MegatronModel(
+        layers=len(body.blocks),
+        hidden=body.hidden,
+        width=dense[0].width if dense else 0,
+        heads=first.heads,
+        kv_heads=first.heads if isinstance(first, Latent) else first.kv_heads,
+        head_dim=first.value_dim if isinstance(first, Latent) else first.key_dim,
+        words=body.vocab,
+        gated=(dense or routed)[0].gated,
+        biased=any(role_of(p) == "o" for p in _biases(params)),
+        qkv_biased=any(role_of(p) in ATTENDING for p in _biases(params)),
+        centered=any(p.kind == "norm" and p.name.endswith(".bias") for p in params),
+        tied=any(p.tied for p in params),
+        positions=_positions(params),
+        rotary=_positions(params) == 0,
+        qk_norm=latent is None and any(role_of(p) == "q_norm" for p in params),
+        latent=latent,
+        query_rank=max(block.query_rank for block in body.blocks),
+        experts=_routed(routed[0], subject) if routed else None,
+        dense=len(dense),
+    )
+    _same(model, subject)
+    return model
+
+
+def _mixer(block: LayerBlock, name: str) -> Attention | Latent:
+    mixer = block.mixers[0] if len(block.mixers) == 1 else None
+    if isinstance(mixer, Attention | Latent) and mixer.indexer is None:
+        return mixer
+    raise UnsupportedError(
+        f"{name}: layers that are not attention are not weighed as Megatron runs them"
+    )
+
+
+def _shape(mixer: Attention | Latent) -> tuple[object, ...]:
+    """Return what memory sees of an attention that keeps nothing: not its window."""
+    if isinstance(mixer, Latent):
+        return mixer.heads, mixer.rank, mixer.rotary, mixer.nope, mixer.value_dim
+    return mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
+
+
+def _feed(block: LayerBlock, name: str) -> Dense | Experts:
+    feed = block.feeds[0] if len(block.feeds) == 1 else None
+    if isinstance(feed, Dense | Experts) and not feed.inputs:
+        return feed
+    raise UnsupportedError(f"{name}: GPTModel has one feed-forward in a layer")
+
+
+def _routed(feed: Experts, subject: Subject) -> RoutedFeed:
+    groups = (subject.text or subject.raw).get
+    return RoutedFeed(
+        count=feed.count,
+        top=feed.top_k,
+        width=feed.width,
+        shared=feed.shared,
+        groups=next((n for name in GROUPS if isinstance(n := groups(name), int)), 1),
+    )
+
+
+def _biases(params: Iterable[Param]) -> Iterable[Param]:
+    return (p for p in params if p.kind == "bias")
+
+
+def _positions(params: Iterable[Param]) -> int:
+    """Count the rows of learned positions: the embedding that is not of words."""
+    tables = [p for p in params if p.kind == "embedding" and not p.tied]
+    return sum(p.shape[0] for p in tables if role_of(p) != "embedding")
+
+
+def _same(model: MegatronModel, subject: Subject) -> None:
+    """Raise UnsupportedError where the class has other numbers than GPTModel would."""
+    one = StageNumbers(model, MegatronRun(multiple=1), 0).all
+    blueprint = subject.part.blueprint
+    corrections = sum(p.numel for p in blueprint.counted if p.name.endswith(CORRECTIONS))
+    if one != blueprint.parameters - corrections:
+        raise UnsupportedError(
+            f"{subject.model.reference}: the class has {blueprint.parameters - corrections:,} "
+            f"parameters, and Megatron's GPTModel of its sizes {one:,}: it has parts that are not "
+            "weighed as Megatron runs them"
+        )

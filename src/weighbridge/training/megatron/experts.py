@@ -1,0 +1,338 @@
+"""A layer of experts: the router, tokens that are sent and come back, and the experts themselves.
+
+    alltoall     copies of tokens are put in order of experts, sent, put in order of the experts of
+                 a rank, and all the way back
+    allgather    every rank is given all tokens of its group, and takes those of its experts
+
+How many copies a rank is given hangs on the router. `uneven` times as many as in equal parts go to
+the rank that is asked about.
+Source: Megatron-LM d98e8a6 core/transformer/moe/{moe_layer,router,token_dispatcher,experts,
+moe_utils}.py; Transformer Engine c188b53 pytorch/permutation.py.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT32, INT64, DType
+from weighbridge.forward.checkpoint import checkpoint
+from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+from weighbridge.training.megatron.layers import (
+    LayerWeights,
+    RankMachine,
+    activation,
+    column_linear,
+    row_linear,
+)
+from weighbridge.training.megatron.model import RoutedFeed
+from weighbridge.training.megatron.run import MegatronRun
+
+# 642fdd90: combine() ends before what follows it, and a copy of the dispatched tokens goes with it
+PARTS = (2026, 1, 26)
+
+
+def copies(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
+    """Count the copies of `tokens` that go to all experts, padded where they have a capacity."""
+    if run.capacity is not None:
+        return ceil(tokens * feed.top / feed.count * run.capacity) * feed.count
+    return tokens * feed.top
+
+
+def received(feed: RoutedFeed, run: MegatronRun, sent: int) -> int:
+    """Count the copies that a rank is given, where each rank of its group sends `sent`."""
+    return sent if run.capacity is not None else ceil(sent * run.uneven)
+
+
+def experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
+    """MoELayer.forward of what the norm made; kept is its input alone where "moe" is recomputed."""
+    if "moe" in rank.run.modules:
+        out: Tensor = checkpoint(rank.m, lambda x: _experts(rank, weights, x), x, reentrant=True)
+        return out
+    return _experts(rank, weights, x)
+
+
+def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
+    feed = rank.model.experts
+    assert feed is not None
+    shared = _shared(rank, weights, x) if feed.shared else None
+    probs, chosen = _routed(rank, feed, x)
+    send = _all_to_all if rank.run.dispatcher == "alltoall" else _all_gather
+    return send(rank, feed, weights, x, (probs, chosen), shared)
+
+
+def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
+    def run(x: Tensor) -> Tensor:
+        inner = column_linear(rank, x, weights["shared_fc1"])
+        return row_linear(rank, activation(rank, inner), weights["shared_fc2"])
+
+    if "shared_experts" in rank.run.modules:
+        out: Tensor = checkpoint(rank.m, run, x, reentrant=True)
+        return out
+    return run(x)
+
+
+def _summed(m: Machine, a: Tensor, b: Tensor | None) -> Tensor:
+    if b is None:
+        return a
+    total = m.new(a.shape, a.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0], grads[0]]
+
+    record(m, back, [a, b], [], total)
+    return total
+
+
+# ---- the router
+
+Routes = tuple[Tensor, Tensor]  # probabilities, and which experts: [tokens, experts] each
+
+
+def _routed(rank: RankMachine, feed: RoutedFeed, x: Tensor) -> Routes:
+    """Scores of all experts in float32, once more for the loss that balances them; the chosen ones;
+    and probabilities, which the dispatcher holds."""
+    m, shape = rank.m, (x.rows, feed.count)
+    wide = FLOAT32 if rank.run.router_wide else BFLOAT16
+    logits = remade(m, x, m.new(shape, wide), x)
+    kept: list[Tensor | None] = [m.new(shape, FLOAT32), m.new((x.rows, feed.top), INT64)]
+    if feed.groups > 1:
+        kept.append(m.new(shape, BOOL))
+    if rank.run.balances:
+        kept.append(m.new(shape, FLOAT32))
+    probs, chosen = m.new(shape, wide), m.new(shape, BOOL)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        scores = m.new(shape, FLOAT32)
+        given = m.new(shape, wide)
+        del scores
+        return [given]
+
+    record(m, back, [logits], [*kept, chosen, probs.detach()], probs)
+    return probs, chosen
+
+
+# ---- dispatchers
+
+
+def _moved(m: Machine, x: Tensor, rows: int, *saved: Tensor) -> Tensor:
+    """Rows of `x` elsewhere, or some of them: a new tensor each way."""
+    return remade(m, x, m.new((rows, x.shape[-1]), x.dtype), *saved)
+
+
+def _all_to_all(
+    rank: RankMachine,
+    feed: RoutedFeed,
+    weights: LayerWeights,
+    x: Tensor,
+    routes: Routes,
+    shared: Tensor | None,
+) -> Tensor:
+    m, run = rank.m, rank.run
+    probs, chosen = routes
+    several = feed.count // run.expert > 1 and run.expert > 1  # experts of a rank, and ranks
+    sent = copies(feed, run, x.rows)
+    given = received(feed, run, sent)
+    got = given * run.expert_tensor
+    places = _places(rank, feed, x.rows, sent)
+    hidden = _moved(m, x, sent, places)
+    weight = remade(m, probs, m.new((got, 1), probs.dtype), chosen)
+    dispatched = _moved(m, hidden, given) if run.expert > 1 else hidden
+    gathered = _moved(m, dispatched, got) if run.expert_tensor > 1 else dispatched
+    ordered = _moved(m, gathered, got) if several else gathered
+    del gathered
+    out = _computed(rank, feed, weights, ordered, weight)
+    if several:
+        out = _moved(m, out, got)
+    if run.expert_tensor > 1:
+        out = _moved(m, out, given)
+    came = _moved(m, out, sent) if run.expert > 1 else out
+    if run.release is None or run.release >= PARTS:
+        del out
+    result = _moved(m, came, x.rows, places)
+    del came
+    result = _summed(m, result, shared)
+    del hidden, dispatched, ordered
+    return result
+
+
+def _places(rank: RankMachine, feed: RoutedFeed, tokens: int, sent: int) -> Tensor:
+    """Return where each copy comes from: a map of rows by Transformer Engine, else indices."""
+    if rank.run.fused_permutation:
+        return rank.m.new((tokens, 2 * feed.count + 1), INT32)
+    return _indices(rank.m, feed.count * tokens, sent)
+
+
+def _indices(m: Machine, choices: int, sent: int) -> Tensor:
+    """Sort all choices, [tokens x experts], and take the first."""
+    m.hidden(BOOL.size(choices), INT64.size(choices), INT64.size(choices))
+    return m.new((sent,), INT64)
+
+
+def _all_gather(
+    rank: RankMachine,
+    feed: RoutedFeed,
+    weights: LayerWeights,
+    x: Tensor,
+    routes: Routes,
+    shared: Tensor | None,
+) -> Tensor:
+    m, run = rank.m, rank.run
+    group, local = run.expert * run.expert_tensor, feed.count // run.expert
+    tokens = x.rows * group
+    got = received(feed, run, copies(feed, run, tokens) * local // feed.count)
+    probs, chosen = routes
+    del routes
+    hidden = x
+    if group > 1:
+        chosen = m.new((tokens, feed.count), BOOL)
+        probs = remade(m, probs, m.new((tokens, feed.count), probs.dtype))
+        hidden = rank.gathered(x, tokens)
+    here = m.new((tokens, local), BOOL)
+    mine = remade(m, probs, m.new((tokens, local), probs.dtype))
+    places = _indices(m, local * tokens, got)
+    permuted = _moved(m, hidden, got, places)
+    turned = remade(m, mine, m.new((local, tokens), probs.dtype))
+    mask = m.new((local, tokens), BOOL)
+    weight = remade(m, turned, m.new((got, 1), probs.dtype), turned, mask)
+    del mine, turned, mask
+    out = _computed(rank, feed, weights, permuted, weight)
+    spread = _spread(rank, out, tokens, places)
+    del out
+    result = _scattered(m, spread, x.rows, probs.dtype) if group > 1 else spread
+    del permuted, hidden, chosen, probs, spread, here
+    return _summed(m, result, shared)
+
+
+def _spread(rank: RankMachine, x: Tensor, tokens: int, places: Tensor) -> Tensor:
+    """Add copies up where their tokens stood; deterministic runs make the zeros twice."""
+    m, shape = rank.m, (tokens, x.shape[-1])
+    first = m.new(shape, x.dtype) if rank.run.deterministic else None
+    out = m.new(shape, x.dtype)
+    del first
+    return remade(m, x, out, places)
+
+
+def _scattered(m: Machine, x: Tensor, rows: int, dtype: DType) -> Tensor:
+    """Sum over the group in the dtype of probabilities, and keep a rank's own rows."""
+    shape = x.shape
+    wide = m.new(shape, dtype) if dtype != x.dtype else None
+    out = m.new((rows, shape[-1]), dtype)
+    del wide
+    if dtype != BFLOAT16:
+        out = m.new((rows, shape[-1]), BFLOAT16)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        whole = m.new(shape, dtype)
+        return [whole if dtype == BFLOAT16 else m.new(shape, BFLOAT16)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+# ---- experts
+
+
+def _computed(
+    rank: RankMachine, feed: RoutedFeed, weights: LayerWeights, x: Tensor, probs: Tensor
+) -> Tensor:
+    """Experts of a rank in one grouped product, or one after the other."""
+    local = feed.count // rank.run.expert
+    if rank.run.grouped or local == 1:
+        return _expert(rank, weights, x, probs, local)
+    parts = zip(_rows(rank.m, x, local), _rows(rank.m, probs, local), strict=True)
+    return _joined(rank.m, [_expert(rank, weights, x, probs, 1) for x, probs in parts], x.rows)
+
+
+def _expert(
+    rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
+) -> Tensor:
+    inner = _expert_linear(rank, x, weights["expert_fc1"], count)
+    inner = _weighted(rank, inner, probs)
+    return _expert_linear(rank, inner, weights["expert_fc2"], count, last=True)
+
+
+def _expert_linear(
+    rank: RankMachine, x: Tensor, weight: LeafTensor, count: int, *, last: bool = False
+) -> Tensor:
+    """A product of `count` experts. What the activation made is made again where "moe_act" is
+    recomputed."""
+    m, reads = rank.m, x.shape
+    out = m.new((x.rows, weight.shape[0]), BFLOAT16)
+    again = last and "moe_act" in rank.run.modules
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = m.new(reads, BFLOAT16) if again else None
+        given = m.new(reads, BFLOAT16)
+        of_weights = [rank.gradient(weight.shape) for _ in range(count)]
+        del made
+        return [given, of_weights[0]]
+
+    record(m, back, [x, weight], [] if again else [x], out)
+    return out
+
+
+def _weighted(rank: RankMachine, x: Tensor, probs: Tensor) -> Tensor:
+    """The activation, and its product with each copy's probability: one kernel where it is fused,
+    which there is of SwiGLU alone."""
+    m, shape = rank.m, x.shape
+    if not (rank.run.fused_activation and rank.model.gated):
+        return _product(m, activation(rank, x), probs)
+    out = m.new((x.rows, shape[-1] // 2), BFLOAT16)
+    weights = probs.shape, probs.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, BFLOAT16), m.new(*weights)]
+
+    record(m, back, [x, probs], [x, probs], out)
+    return out
+
+
+def _product(m: Machine, x: Tensor, probs: Tensor) -> Tensor:
+    """Multiply in the wider of both dtypes, then go back to 16 bits."""
+    shape, dtype, weights = x.shape, probs.dtype, probs.shape
+    out = m.new(shape, dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        of_probs = m.new(shape, dtype)
+        of_x = m.new(shape, dtype)
+        small = m.new(weights, dtype)
+        del of_probs
+        return [of_x if dtype == BFLOAT16 else m.new(shape, BFLOAT16), small]
+
+    record(m, back, [x, probs], [x, probs], out)
+    if dtype == BFLOAT16:
+        return out
+    narrow = m.new(shape, BFLOAT16)
+
+    def wider(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, FLOAT32)]
+
+    record(m, wider, [out], [], narrow)
+    return narrow
+
+
+def _rows(m: Machine, x: Tensor, count: int) -> list[Tensor]:
+    """Views of the rows of each expert; in backward their gradients are joined."""
+    each, more = divmod(x.rows, count)
+    outs: list[Tensor] = [
+        Computed((each + (i < more), x.shape[-1]), x.dtype, x.storage) for i in range(count)
+    ]
+    shape, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, back, [x], [], *outs)
+    return outs
+
+
+def _joined(m: Machine, parts: Sequence[Tensor], rows: int) -> Tensor:
+    out = m.new((rows, parts[0].shape[-1]), BFLOAT16)
+    shapes = [t.shape for t in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [Computed(shape, BFLOAT16, grads[0].storage) for shape in shapes]
+
+    record(m, back, list(parts), [], out)
+    return passed(m, out, out)

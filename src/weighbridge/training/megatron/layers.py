@@ -1,0 +1,388 @@
+"""The forward of a layer as Megatron-core runs it on one rank, and what each part of it keeps.
+
+Names that Python holds while a function runs are kept as it keeps them, since the fullest moment is
+often one where several copies of the same tokens still have a name.
+
+    norm and linear    the input, its deviations, and what the norm made
+    linear             its input
+    attention          queries, keys, values, the output, and a float32 a token and head
+    unfused            the softmax of all scores; with dropout its mask and its result, too
+    activation         its input
+    dropout            one byte a number
+
+Sequence parallelism: between layers each tensor rank has its part of the tokens, and gathers all of
+them in front of a product, forward and backward.
+Source: Megatron-LM d98e8a6 core/transformer/{transformer_layer,attention,mlp,
+multi_latent_attention}.py, core/fusions/*.py; Transformer Engine c188b53
+pytorch/module/layernorm_linear.py, linear.py, base.py (get_dummy_wgrad),
+attention/dot_product_attention/{utils,backends}.py (get_qkv_layout).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
+from weighbridge.forward.checkpoint import checkpoint
+from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.training.megatron.model import MegatronModel
+from weighbridge.training.megatron.run import MegatronRun
+
+
+class RankMachine:
+    """One rank of a stage: its machine, what it runs, and what all its layers share: the buffer
+    that tokens are gathered in, and gradients that nobody writes, one a shape."""
+
+    def __init__(self, m: Machine, model: MegatronModel, run: MegatronRun) -> None:
+        self.m = m
+        self.model = model
+        self.run = run
+        self.rows = run.tokens // run.parts  # between layers
+        self._buffer: Tensor | None = None
+        self._unwritten: dict[Shape, Tensor] = {}
+
+    def weight(self, rows: int, columns: int) -> LeafTensor:
+        """Return a weight [rows, columns] whose bytes are counted elsewhere, and whose gradient
+        goes when it was added to the main one."""
+        leaf = LeafTensor("weight", (rows, columns), BFLOAT16, None)
+        leaf.hooks.append(_forget)
+        return leaf
+
+    def gradient(self, shape: Shape) -> Tensor | None:
+        """Return the gradient of a weight. A product that adds to the main gradient by itself gives
+        torch one that is never written: the first of each shape is kept for good."""
+        if not self.run.fused_gradients:
+            return self.m.new(shape, BFLOAT16)
+        if shape not in self._unwritten:
+            self._unwritten[shape] = self.m.new(shape, BFLOAT16, "gradients")
+        return None
+
+    def gathered(self, x: Tensor, rows: int) -> Tensor:
+        """Gather tokens of other ranks in the buffer that is kept for all gathering
+        (get_global_memory_buffer)."""
+        shape = (rows, x.shape[-1])
+        if self._buffer is None or self._buffer.numel < rows * shape[1]:
+            self._buffer = None
+            self._buffer = self.m.new(shape, BFLOAT16, "buffers")
+        return remade(self.m, x, Computed(shape, BFLOAT16, self._buffer.storage))
+
+
+def _forget(m: Machine, leaf: LeafTensor) -> None:
+    leaf.grad = None
+
+
+def _deviations(rank: RankMachine, x: Tensor) -> Tensor:
+    return rank.m.new((x.rows, 2 if rank.model.centered else 1), FLOAT32)
+
+
+def norm(rank: RankMachine, x: Tensor) -> Tensor:
+    """A norm of its own."""
+    out = rank.m.new(x.shape, x.dtype)
+    return remade(rank.m, x, out, x, _deviations(rank, x))
+
+
+def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+    """A norm with the linear behind it, whose outputs tensor ranks share out. Where the norm is
+    recomputed what it made goes, and is made again in backward."""
+    m, parts, shape = rank.m, rank.run.parts, x.shape
+    rows, hidden = x.rows, x.shape[-1]
+    kept = [x, _deviations(rank, x)]
+    normed = m.new(shape, x.dtype)
+    again = "layernorm" in rank.run.modules
+    if not again:
+        kept.append(normed)
+    whole = m.new((rows * parts, hidden), x.dtype) if parts > 1 else None
+    out = m.new((rows * parts, weight.shape[0]), x.dtype)
+    del whole, normed
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        normed = m.new(shape, BFLOAT16) if again else None
+        whole = m.new((rows * parts, hidden), BFLOAT16) if parts > 1 else None
+        given = m.new((rows * parts, hidden), BFLOAT16)
+        if parts > 1:
+            given = m.new(shape, BFLOAT16)
+        of_weight = rank.gradient(weight.shape)
+        del whole, normed
+        of_x = m.new(shape, BFLOAT16)  # the norm's, made of what the product gave
+        del given
+        return [of_x, of_weight]
+
+    record(m, back, [x, weight], kept, out)
+    return out
+
+
+def row_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+    """A linear whose inputs tensor ranks share out: what they make is summed, or scattered."""
+    m, parts, reads = rank.m, rank.run.parts, x.shape
+    made = x.rows, weight.shape[0]
+    out = m.new(made, x.dtype)
+    if parts > 1:
+        out = m.new((x.rows // parts, weight.shape[0]), x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        whole = m.new(made, BFLOAT16) if parts > 1 else None
+        given = m.new(reads, BFLOAT16)
+        of_weight = rank.gradient(weight.shape)
+        del whole
+        return [given, of_weight]
+
+    record(m, back, [x, weight], [x], out)
+    return out
+
+
+def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+    """A linear without a norm, whose outputs tensor ranks share out."""
+    m, parts, shape = rank.m, rank.run.parts, x.shape
+    rows = x.rows * parts
+    whole = m.new((rows, x.shape[-1]), x.dtype) if parts > 1 else None
+    out = m.new((rows, weight.shape[0]), x.dtype)
+    del whole
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        whole = m.new((rows, shape[-1]), BFLOAT16) if parts > 1 else None
+        given = m.new((rows, shape[-1]), BFLOAT16)
+        if parts > 1:
+            given = m.new(shape, BFLOAT16)
+        of_weight = rank.gradient(weight.shape)
+        del whole
+        return [given, of_weight]
+
+    record(m, back, [x, weight], [x], out)
+    return out
+
+
+def linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+    """A linear that each tensor rank has whole."""
+    m, reads = rank.m, x.shape
+    out = m.new((x.rows, weight.shape[0]), x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        given = m.new(reads, BFLOAT16)
+        return [given, rank.gradient(weight.shape)]
+
+    record(m, back, [x, weight], [x], out)
+    return out
+
+
+def activation(rank: RankMachine, x: Tensor) -> Tensor:
+    """SwiGLU or GELU in one kernel, from its input."""
+    out = rank.m.new((x.rows, x.shape[-1] // (2 if rank.model.gated else 1)), x.dtype)
+    return _from_input(rank.m, x, out)
+
+
+def _from_input(m: Machine, x: Tensor, out: Tensor) -> Tensor:
+    shape = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, BFLOAT16)]
+
+    record(m, back, [x], [x], out)
+    return out
+
+
+def dropped(rank: RankMachine, x: Tensor, residual: Tensor) -> Tensor:
+    """Bias, dropout and the residual in one kernel."""
+    m = rank.m
+    out = m.new(x.shape, x.dtype)
+    kept = [m.new(x.shape, BOOL)] if rank.run.hidden_dropout else []
+    drops = bool(kept)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, BFLOAT16) if drops else grads[0], grads[0]]
+
+    record(m, back, [x, residual], kept, out)
+    return out
+
+
+def split(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """Views of one tensor by columns; in backward their gradients are put together."""
+    outs: list[Tensor] = [Computed((x.rows, width), x.dtype, x.storage) for width in widths]
+    shape = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, BFLOAT16)]
+
+    record(m, back, [x], [], *outs)
+    return outs
+
+
+def copied(m: Machine, x: Tensor) -> Tensor:
+    return remade(m, x, m.new(x.shape, x.dtype))
+
+
+# ---- attention
+
+
+def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Tensor:
+    if rank.model.latent is not None:
+        return _latent_attention(rank, weights, x)
+    m, model, tensor = rank.m, rank.model, rank.run.tensor
+    heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
+    mixed = norm_linear(rank, x, weights["qkv"])
+    q, k, v = split(m, mixed, [n * model.head_dim for n in (heads, groups, groups)])
+    del mixed
+    packed = heads == groups  # queries, keys and values of one tensor are taken as they lie
+    if not packed:
+        q = copied(m, q)
+    if model.qk_norm:  # of rows, which a view has to be copied for
+        q, k = norm(rank, q if not packed else copied(m, q)), norm(rank, copied(m, k))
+    if model.rotary:
+        q, k = copied(m, q), copied(m, k)
+    made = model.rotary or model.qk_norm
+    out = _attention(rank, q, k, v, copies=(not made and not packed, made or not packed))
+    del q, k, v
+    return row_linear(rank, out, weights["proj"])
+
+
+def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Tensor:
+    """MLASelfAttention: queries, keys and values are put together of what comes up from small
+    vectors."""
+    m, model, latent, heads = (
+        rank.m,
+        rank.model,
+        rank.model.latent,
+        rank.model.heads // rank.run.tensor,
+    )
+    assert latent is not None
+    normed = norm(rank, x)
+    if model.query_rank:
+        q = linear(rank, normed, weights["q_down"])
+        q = norm_linear(rank, q, weights["q_up"])
+    else:
+        q = column_linear(rank, normed, weights["q"])
+    small = linear(rank, normed, weights["kv_down"])
+    del normed
+    kv, rotary = split(m, small, [latent.rank, latent.rotary])
+    kv = copied(m, kv)
+    del small
+    up = norm_linear(rank, kv, weights["kv_up"])
+    wide = (up.rows, heads * (latent.nope + latent.rotary))
+    query, key = m.new(wide, BFLOAT16), m.new(wide, BFLOAT16)
+    value = m.new((up.rows, heads * latent.value_dim), BFLOAT16)
+    shapes = q.shape, up.shape, rotary.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, BFLOAT16) for shape in shapes]
+
+    record(m, back, [q, up, rotary], [], query, key, value)
+    out = _attention(rank, query, key, value)
+    del query, key, value, q, up, rotary, kv
+    return row_linear(rank, out, weights["proj"])
+
+
+def _attention(
+    rank: RankMachine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    copies: tuple[bool, bool] = (False, False),
+) -> Tensor:
+    """Attention of the heads of one rank, computed again where "core_attn" is recomputed: then what
+    is kept are its inputs, and values that are a view keep all that they are a view of. `copies`:
+    keys and values that do not lie as the kernel wants them are copied (get_qkv_layout)."""
+    heads = rank.model.heads // rank.run.tensor
+    value = rank.model.latent.value_dim if rank.model.latent is not None else rank.model.head_dim
+    kernel = _unfused if rank.run.attention in ("unfused", "local") else _fused
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = (
+            copied(rank.m, x) if copy else x for x, copy in zip((k, v), copies, strict=True)
+        )
+        return kernel(rank, q, keys, values, heads * value)
+
+    if "core_attn" in rank.run.modules:
+        out: Tensor = checkpoint(rank.m, run, q, k, v, reentrant=True)
+        return out
+    return run(q, k, v)
+
+
+def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> Tensor:
+    m, run = rank.m, rank.run
+    out = m.new((q.rows, columns), q.dtype)
+    logs = m.new((q.rows, rank.model.heads // run.tensor), FLOAT32)
+    kept: list[Tensor | None] = [logs, out.detach()]
+    shapes = q.shape, k.shape, v.shape
+    again = "mla_up_proj" in run.modules and rank.model.latent is not None
+    if not again:
+        kept += [q, k, v]
+    if run.context > 1 and run.context_by == "a2a":  # in front of the exchange, and behind it
+        kept.append(m.new((q.rows, columns), q.dtype))
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = [m.new(shape, BFLOAT16) for shape in shapes] if again else []
+        given = [m.new(shape, BFLOAT16) for shape in shapes]
+        del made
+        return given
+
+    record(m, back, [q, k, v], kept, out)
+    if run.attention == "flash" and run.batch > 1:  # computed as [batch, tokens], and turned back
+        return passed(m, out, m.new((q.rows, columns), q.dtype))
+    return out
+
+
+def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> Tensor:
+    """Scores [batch x heads, tokens, tokens] of each pair of tokens: a buffer for the product, the
+    product, its softmax, and what dropout leaves of that."""
+    m, run = rank.m, rank.run
+    scores = (run.batch * (rank.model.heads // run.tensor), run.length, run.length)
+    buffer = m.new(scores, BFLOAT16)
+    product = m.new(scores, BFLOAT16)
+    del buffer
+    soft = m.new(scores, BFLOAT16)
+    del product
+    kept: list[Tensor | None] = [q, k, v, soft]
+    drops = bool(run.attention_dropout)
+    if drops:
+        kept += [m.new(scores, BFLOAT16), m.new(scores, BOOL)]
+    del soft
+    out = m.new((q.rows, columns), q.dtype)
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        of_probs = m.new(scores, BFLOAT16)
+        of_v = m.new(shapes[2], BFLOAT16)
+        if drops:
+            of_probs = m.new(scores, BFLOAT16)
+        of_q = m.new(shapes[0], BFLOAT16)
+        of_k = m.new(shapes[1], BFLOAT16)
+        del of_probs
+        return [of_q, of_k, of_v]
+
+    record(m, back, [q, k, v], kept, out)
+    return out
+
+
+# ---- layers
+
+
+class LayerWeights:
+    """The weights of one layer, by what they are."""
+
+    def __init__(self, rank: RankMachine, sizes: Sequence[tuple[str, int, int]]) -> None:
+        self._of = {name: rank.weight(rows, columns) for name, rows, columns in sizes}
+
+    def __getitem__(self, name: str) -> LeafTensor:
+        return self._of[name]
+
+
+def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) -> Tensor:
+    """TransformerLayer.forward: attention, then the feed-forward, or experts where `routed`."""
+    hidden = dropped(rank, self_attention(rank, weights, x), x)
+    del x
+    if routed:
+        from weighbridge.training.megatron.experts import experts
+
+        return dropped(rank, experts(rank, weights, norm(rank, hidden)), hidden)
+    if "mlp" in rank.run.modules:
+        run = partial(_feed_forward, rank, weights)
+        out: Tensor = checkpoint(rank.m, run, hidden, reentrant=True)
+        return dropped(rank, out, hidden)
+    return dropped(rank, _feed_forward(rank, weights, hidden), hidden)
+
+
+def _feed_forward(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
+    inner = norm_linear(rank, x, weights["fc1"])
+    inner = activation(rank, inner)
+    return row_linear(rank, inner, weights["fc2"])

@@ -1,0 +1,133 @@
+"""A model as Megatron-core builds it, and what one rank of it holds.
+
+    matrices        of one layer on one rank: [rows, columns], with what shares them out
+    vocabulary      rows of the embedding and of the head, padded
+
+Source: Megatron-LM 23e00ed and d98e8a64: core/transformer/*.py, training/arguments.py,
+training/tokenizer/tokenizer.py (_vocab_size_with_padding).
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from weighbridge.arch.mixers import Latent
+from weighbridge.records import NamedTuple, dataclass
+from weighbridge.units import align_up
+
+Share = Literal["tensor", "none", "expert"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedFeed:
+    """Experts of a layer: a token goes to `top` of `count`, of `groups` of them first. `width` is
+    the feed-forward of one, `shared` that of what every token passes."""
+
+    count: int
+    top: int
+    width: int
+    shared: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MegatronModel:
+    """The settings of TransformerConfig and GPTModel that decide bytes. `words` are those of the
+    tokenizer, `positions` learned ones; `dense` counts layers in front that have no experts."""
+
+    layers: int
+    hidden: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    words: int
+    gated: bool = True
+    biased: bool = False
+    qkv_biased: bool = False
+    centered: bool = False  # LayerNorm, else RMSNorm
+    tied: bool = False
+    positions: int = 0
+    rotary: bool = True
+    qk_norm: bool = False
+    latent: Latent | None = None
+    query_rank: int = 0
+    experts: RoutedFeed | None = None
+    dense: int = 0
+
+    def routed(self, layer: int) -> bool:
+        """Tell whether a layer has experts."""
+        return self.experts is not None and layer >= self.dense
+
+    def rows(self, ranks: int, multiple: int) -> int:
+        """Count the rows of the embedding, of all tensor ranks together."""
+        return align_up(self.words, multiple * ranks)
+
+
+class RankWeight(NamedTuple):
+    """One weight of one rank: [rows, columns], with a bias of as many rows where there is one;
+    `share` says who else has it."""
+
+    name: str
+    rows: int
+    columns: int
+    biased: bool
+    share: Share
+
+    @property
+    def numbers(self) -> int:
+        return self.rows * self.columns
+
+
+def matrices(
+    model: MegatronModel, tensor: int, expert_tensor: int, *, routed: bool
+) -> Iterator[RankWeight]:
+    """Yield the linears of a layer, of experts one."""
+    yield from _attention(model, tensor)
+    gate = 2 if model.gated else 1
+    if not routed or model.experts is None:
+        yield RankWeight("fc1", gate * model.width // tensor, model.hidden, model.biased, "tensor")
+        yield RankWeight("fc2", model.hidden, model.width // tensor, model.biased, "tensor")
+        return
+    feed = model.experts
+    yield RankWeight(
+        "expert_fc1", gate * feed.width // expert_tensor, model.hidden, False, "expert"
+    )
+    yield RankWeight("expert_fc2", model.hidden, feed.width // expert_tensor, False, "expert")
+    if feed.shared:
+        yield RankWeight("shared_fc1", gate * feed.shared // tensor, model.hidden, False, "tensor")
+        yield RankWeight("shared_fc2", model.hidden, feed.shared // tensor, False, "tensor")
+
+
+def _attention(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
+    hidden, heads, latent = model.hidden, model.heads // tensor, model.latent
+    if latent is None:
+        groups = max(1, model.kv_heads // tensor)
+        rows = (heads + 2 * groups) * model.head_dim
+        yield RankWeight("qkv", rows, hidden, model.qkv_biased, "tensor")
+        yield RankWeight("proj", hidden, heads * model.head_dim, model.biased, "tensor")
+        return
+    wide = heads * (latent.nope + latent.rotary)
+    if model.query_rank:
+        yield RankWeight("q_down", model.query_rank, hidden, False, "none")
+        yield RankWeight("q_up", wide, model.query_rank, False, "tensor")
+    else:
+        yield RankWeight("q", wide, hidden, False, "tensor")
+    yield RankWeight("kv_down", latent.latent_elements, hidden, False, "none")
+    yield RankWeight(
+        "kv_up", heads * (latent.nope + latent.value_dim), latent.rank, False, "tensor"
+    )
+    yield RankWeight("proj", hidden, heads * latent.value_dim, model.biased, "tensor")
+
+
+def replicated(model: MegatronModel, *, routed: bool) -> int:
+    """Count the numbers of a layer that each tensor rank has whole: norms, the router, and biases
+    of what is added up."""
+    each = 2 if model.centered else 1
+    count = 2 * each * model.hidden
+    if model.latent is not None:
+        count += each * (model.query_rank + model.latent.rank)
+    elif model.qk_norm:
+        count += 2 * each * model.head_dim
+    if routed and model.experts is not None:
+        count += model.experts.count * model.hidden
+    return count

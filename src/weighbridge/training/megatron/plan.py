@@ -1,0 +1,231 @@
+"""A training question as Megatron-core runs it: the model, the run, and the card.
+
+Where nobody says: the optimizer is not distributed (--shard zero1 distributes it), tokens between
+layers are not shared out, experts get theirs by allgather, losses are not fused, nothing is
+recomputed, products add to the main gradients by themselves. Dropout is none, which models of today
+are trained without; a pipeline is filled.
+
+Attention is cuDNN's since Hopper and FlashAttention's before, as Transformer Engine prefers; where
+results are to repeat, cuDNN's has no backward on cards other than Hopper.
+Source: Megatron-LM d98e8a6 megatron/training/arguments.py; Transformer Engine c188b53
+pytorch/attention/dot_product_attention/utils.py (get_attention_backend).
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.parts import chip_of
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.transformers.workspaces import cublas
+from weighbridge.errors import UsageError
+from weighbridge.records import dataclass
+from weighbridge.settings.setting import fields
+from weighbridge.settings.shared import DeviceSettings
+from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron.described import described
+from weighbridge.training.megatron.model import MegatronModel
+from weighbridge.training.megatron.run import HOPPER, Kernel, MegatronRun
+from weighbridge.training.sharding.numbers import Sharding, sharding
+from weighbridge.units import MIB
+from weighbridge.versions import dated, numbers
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
+
+READ = frozenset(  # settings that say something of a Megatron run
+    (
+        *("method", "framework", "framework_version", "precision", "optimizer", "batch_size"),
+        *("seq_len", "gradient_accumulation", "checkpointing", "loss", "attention", "shard"),
+        *("data_parallel_size", "tensor_parallel_size", "pipeline_parallel_size"),
+        *("context_parallel_size", "expert_parallel_size", "torch_version", "engine_version"),
+        *("megatron_args", "offload", *fields(DeviceSettings)),
+    )
+)
+MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings that have others
+    "method": ("full",),
+    "precision": ("bf16-mixed",),
+    "optimizer": ("adamw_torch", "adamw_torch_fused"),
+    "checkpointing": ("none", "full", "selective"),
+    "loss": ("standard",),
+    "offload": ("none",),
+}
+KERNELS: Mapping[str, Kernel] = {
+    "flash": "flash",
+    "cudnn": "fused",
+    "math": "unfused",
+    "eager": "unfused",
+}
+BLACKWELL = (10, 0)
+REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
+CHUNKS = "num_layers_per_virtual_pipeline_stage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MegatronPlan:
+    """The effective settings of one run by Megatron-core."""
+
+    subject: Subject
+    model: MegatronModel
+    run: MegatronRun
+    sharding: Sharding
+    part: "Part | None"
+    chip: Chip
+    torch: tuple[int, ...]
+    checkpointing: str
+    filled: bool = False  # the number of micro-batches was ours
+
+
+def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
+    """Return the plan of a run. Raises UsageError for settings that Megatron has not, or that are
+    not weighed, and UnsupportedError for models of other parts."""
+    _refuse(w)
+    part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
+    shares = sharding(w, count, "ddp")
+    model = described(subject)
+    asked = arguments.read(w.megatron_args or ())
+    chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
+    capability = chip.capability or HOPPER
+    batches = w.gradient_accumulation or shares.pipeline
+    repeats = asked.get("deterministic", False)
+    run = MegatronRun(
+        ranks=shares.ranks,
+        tensor=shares.tensor,
+        pipeline=shares.pipeline,
+        chunks=_chunks(model, shares, asked),
+        context=shares.context,
+        context_by=asked.get("context_by", "p2p"),
+        expert=shares.expert,
+        expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
+        sequence_parallel=asked.get("sequence_parallel", False) and shares.tensor > 1,
+        length=subject.context,
+        batch=w.batch_size or 1,
+        accumulation=batches,
+        distributed_optimizer=shares.kind == "zero1",
+        instances=asked.get("instances", 1),
+        main_gradient=asked.get("main_gradient", 4),
+        states=asked.get("main_parameter", 4) + asked.get("average", 4) + asked.get("square", 4),
+        fused_gradients=asked.get("fused_gradients", True),
+        engine=asked.get("implementation") != "local",
+        attention=_kernel(w, asked, capability),
+        loss=asked.get("loss_by", "native") if "loss" in asked else "unfused",
+        hidden_dropout=asked.get("hidden_dropout", 0.0),
+        attention_dropout=asked.get("attention_dropout", 0.0),
+        **_recompute(w, asked),
+        dispatcher=asked.get("dispatcher", "allgather"),
+        grouped=asked.get("grouped", False),
+        capacity=asked.get("capacity"),
+        fused_permutation=asked.get("fused_permutation", False),
+        fused_activation=asked.get("fused_activation", True),
+        router_wide="router" in asked,
+        balances=asked.get("balancing", 1.0) > 0,
+        deterministic=repeats,
+        multiple=asked.get("multiple", 128),
+        capability=capability,
+        workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
+        release=dated(w.framework_version) if w.framework_version else None,
+    )
+    _divides(model, run)
+    return MegatronPlan(
+        subject=subject,
+        model=model,
+        run=run,
+        sharding=shares,
+        part=part,
+        chip=chip,
+        torch=torch,
+        checkpointing=w.checkpointing or asked.get("granularity", "none"),
+        filled=w.gradient_accumulation is None and shares.pipeline > 1,
+    )
+
+
+def _refuse(w: Train) -> None:
+    for name in fields(Train):
+        value = getattr(w, name)
+        flag = f"--{name.replace('_', '-')}"
+        if name not in READ and value not in (None, False):
+            raise UsageError(f"{flag} is not Megatron's, or not weighed with it; leave it out")
+        if value is not None and value not in MEANS.get(name, (value,)):
+            raise UsageError(
+                f"{flag} {value} is not weighed with --framework megatron; use "
+                f"{' or '.join(MEANS[name])}"
+            )
+    if w.framework_version and dated(w.framework_version) is None:
+        raise UsageError(
+            f"--framework-version {w.framework_version}: versions of megatron are dates: write "
+            "2026-08-22"
+        )
+
+
+def _chunks(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> int:
+    """Count the parts of the model that each stage has in turn."""
+    if shares.pipeline == 1:
+        return 1
+    if "chunk" in asked:
+        if model.layers % (shares.pipeline * asked["chunk"]):
+            raise UsageError(
+                f"--megatron-args {CHUNKS}={asked['chunk']}: {model.layers} layers are no multiple "
+                f"of it times {shares.pipeline} stages"
+            )
+        return model.layers // shares.pipeline // int(asked["chunk"])
+    return int(asked.get("chunks", 1))
+
+
+def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> Kernel:
+    named = asked.get("attention", "auto")
+    if named != "auto":
+        return named  # type: ignore[no-any-return]
+    if w.attention is not None and w.attention in KERNELS:
+        return KERNELS[w.attention]
+    if asked.get("implementation") == "local":
+        return "local"
+    repeats = asked.get("deterministic", False) and capability >= BLACKWELL
+    return "flash" if capability < HOPPER or repeats else "fused"
+
+
+def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
+    kind = w.checkpointing or asked.get("granularity", "none")
+    if kind == "full":
+        return {
+            "recompute": asked.get("recompute", "uniform"),
+            "recomputed": asked.get("recomputed", 1),
+        }
+    if kind == "selective":
+        return {"modules": asked.get("modules", ("core_attn",))}
+    return {}
+
+
+def _divides(model: MegatronModel, run: MegatronRun) -> None:
+    """Raise UsageError where ranks do not divide what they share out."""
+    if run.pipeline * run.chunks > model.layers:
+        raise UsageError(
+            f"--pipeline-parallel-size {run.pipeline}: the model has {model.layers} layers, fewer "
+            f"than {run.pipeline * run.chunks} parts"
+        )
+    for what, count in (("heads", model.heads), ("columns of the feed-forward", model.width)):
+        if count % run.tensor:
+            raise UsageError(
+                f"--tensor-parallel-size {run.tensor} does not divide the {count:,} {what}"
+            )
+    if run.length % run.context:
+        raise UsageError(
+            f"--context-parallel-size {run.context} does not divide the {run.length:,} tokens of a "
+            "sequence; change --seq-len"
+        )
+    feed = model.experts
+    if feed is None and run.expert > 1:
+        raise UsageError(
+            f"--expert-parallel-size {run.expert}: the model has no experts; leave it out"
+        )
+    if feed is not None and feed.count % run.expert:
+        raise UsageError(
+            f"--expert-parallel-size {run.expert} does not divide {feed.count} experts"
+        )
+    if feed is not None and run.expert_data < 1:
+        raise UsageError(
+            f"--expert-parallel-size {run.expert} with expert_tensor_parallel_size="
+            f"{run.expert_tensor} needs {run.expert * run.expert_tensor * run.pipeline} devices, "
+            f"and there are {run.ranks}"
+        )

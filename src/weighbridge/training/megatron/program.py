@@ -1,0 +1,180 @@
+"""Forward of one micro-batch through a chunk of a stage: embedding, layers, head and loss.
+
+    embedding    looked up, places added, turned to [tokens, batch], scattered, dropped
+    head         tokens of all tensor ranks are gathered in the buffer that is kept; its outputs are
+                 shared out
+    loss         unfused: a float32 copy of the outputs, beside them
+                 native: two such copies for a moment, in kernels of torch.compile; three on
+                 A100
+                 te: the gradient in the place of the outputs
+
+Source: Megatron-LM d98e8a6 core/models/gpt/gpt_model.py,
+core/models/common/embeddings/language_model_embedding.py, core/tensor_parallel/{layers,
+cross_entropy}.py, core/fusions/fused_cross_entropy.py; Transformer Engine c188b53
+pytorch/cross_entropy.py.
+"""
+
+from typing import Any
+
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
+from weighbridge.forward.checkpoint import checkpoint
+from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.training.megatron.layers import LayerWeights, RankMachine, layer, norm
+from weighbridge.training.megatron.model import matrices
+from weighbridge.training.megatron.run import HOPPER
+from weighbridge.training.megatron.states import layers_of
+
+INTEGERS = 4  # a token: words, labels, places, and whether it counts
+# Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
+# card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
+NATIVE = {True: 1, False: 2}
+Layer = tuple[LayerWeights, bool]  # and whether it has experts
+
+
+class StageProgram:
+    """What one rank of a stage runs."""
+
+    def __init__(self, rank: RankMachine, stage: int) -> None:
+        model, run = rank.model, rank.run
+        self.rank = rank
+        self.stage = stage
+        rows = model.rows(run.tensor, run.multiple) // run.tensor
+        self._table = rank.weight(rows, model.hidden)
+        self._head = rank.weight(rows, model.hidden)
+        self._chunks = [
+            [self._layer(routed=model.routed(i)) for i in chunk]
+            for chunk in layers_of(model, run, stage)
+        ]
+        self._given: dict[int, Tensor | None] = {}
+        self._places = self._rotary() if model.rotary else None
+
+    def first(self, chunk: int) -> bool:
+        """Tell whether a chunk of the stage begins with words."""
+        return self.stage == 0 and chunk == 0
+
+    def last(self, chunk: int) -> bool:
+        """Tell whether a chunk of the stage ends with the loss."""
+        run = self.rank.run
+        return self.stage == run.pipeline - 1 and chunk == run.chunks - 1
+
+    def _layer(self, *, routed: bool) -> Layer:
+        model, run = self.rank.model, self.rank.run
+        found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
+        return LayerWeights(self.rank, [(x.name, x.rows, x.columns) for x in found]), routed
+
+    def _rotary(self) -> Tensor:
+        model, run = self.rank.model, self.rank.run
+        width = model.latent.rotary if model.latent else model.head_dim
+        return self.rank.m.new((run.length // run.context, width), FLOAT32, "buffers")
+
+    def received(self) -> LeafTensor:
+        """Return hidden states, or their gradient, that another stage sent."""
+        rank = self.rank
+        sent = rank.m.new((rank.rows, rank.model.hidden), BFLOAT16)
+        return LeafTensor("input", sent.shape, sent.dtype, sent.storage)
+
+    def forward(self, x: Tensor | None, chunk: int) -> Tensor:
+        """Return what a chunk makes of its input, or the loss."""
+        rank = self.rank
+        batch = rank.m.new((INTEGERS * rank.run.tokens,), INT64)
+        self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
+        hidden = self._embedded() if x is None else x
+        del x
+        hidden = self._through(self._chunks[chunk], hidden)
+        if not self.last(chunk):
+            return hidden
+        loss = self._loss(hidden)
+        del batch
+        return loss
+
+    def _through(self, layers: list[Layer], hidden: Tensor) -> Tensor:
+        rank = self.rank
+        size = rank.run.recomputed if rank.run.recompute == "uniform" else 1
+        for start in range(0, len(layers), size):
+            group = layers[start : start + size]
+            if rank.run.recompute == "uniform" or (
+                rank.run.recompute == "block" and start < rank.run.recomputed
+            ):
+                hidden = self._again(group, hidden)
+                continue
+            for weights, routed in group:
+                hidden = layer(rank, weights, hidden, routed=routed)
+        return hidden
+
+    def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
+        """Run layers of which the input alone is kept."""
+
+        def run(x: Tensor) -> Tensor:
+            for weights, routed in group:
+                x = layer(self.rank, weights, x, routed=routed)
+            return x
+
+        out: Tensor = checkpoint(self.rank.m, run, hidden, reentrant=True)
+        return out
+
+    def _embedded(self) -> Tensor:
+        rank, table = self.rank, self._table
+        m, run = rank.m, rank.run
+        ids = m.new((run.tokens,), INT64)
+        hidden = m.new((run.tokens, rank.model.hidden), BFLOAT16)
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            return [m.new(table.shape, BFLOAT16)]
+
+        record(m, back, [table], [ids], hidden)
+        if rank.model.positions:
+            hidden = passed(m, hidden, m.new(hidden.shape, BFLOAT16))
+        hidden = remade(m, hidden, m.new(hidden.shape, BFLOAT16))
+        if run.parts > 1:
+            hidden = remade(m, hidden, m.new((rank.rows, rank.model.hidden), BFLOAT16))
+        if run.hidden_dropout:
+            out = m.new(hidden.shape, BFLOAT16)
+            hidden = remade(m, hidden, out, m.new(hidden.shape, BOOL))
+        return hidden
+
+    def _loss(self, hidden: Tensor) -> Tensor:
+        rank, head = self.rank, self._head
+        m, parts = rank.m, rank.run.parts
+        hidden = norm(rank, hidden)
+        if parts > 1:
+            with m.no_grad():
+                rank.gathered(hidden, rank.run.tokens)
+        logits = m.new((rank.run.tokens, head.shape[0]), BFLOAT16, "logits")
+        m.product()
+        shape, rows = hidden.shape, rank.run.tokens
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            given = m.new((rows, shape[-1]), BFLOAT16)
+            m.product()
+            if parts > 1:
+                scattered = m.new(shape, BFLOAT16)
+                of_weight = rank.gradient(head.shape)
+                return [scattered, of_weight]
+            return [given, rank.gradient(head.shape)]
+
+        record(m, back, [hidden, head], [hidden], logits)
+        with m.making("logits"):
+            return self._entropy(logits)
+
+    def _entropy(self, logits: Tensor) -> Tensor:
+        m, shape = self.rank.m, logits.shape
+        losses = m.new((shape[0],), FLOAT32)
+        if self.rank.run.loss == "te":
+            written = logits.detach()
+
+            def there(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+                return [saved[0]]
+
+            record(m, there, [logits], [written], losses)
+            return losses
+        copies = NATIVE[self.rank.run.capability >= HOPPER] if self.rank.run.loss == "native" else 0
+        shifted = [m.new(shape, FLOAT32) for _ in range(copies)]
+        soft = m.new(shape, FLOAT32)
+        shifted.clear()
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            return [m.new(shape, BFLOAT16, "logits")]
+
+        record(m, back, [logits], [soft], losses)
+        return losses

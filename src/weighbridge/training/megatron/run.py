@@ -1,0 +1,78 @@
+"""How a Megatron run is shared out, and what else decides its bytes."""
+
+from typing import Literal
+
+from weighbridge.records import dataclass
+from weighbridge.units import ceil_div
+
+Kernel = Literal["fused", "flash", "unfused", "local"]
+HOPPER = (9, 0)
+Dispatcher = Literal["allgather", "alltoall"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MegatronRun:
+    """Numbers of ranks by kind, and the settings of Megatron-core that take or free memory.
+
+    `chunks` are the parts of the model that a stage has, which take turns (virtual pipeline).
+    `fused_gradients`: linears add to the main gradients by themselves. `uneven`: how many times an
+    equal part of the tokens goes to the experts of the rank that is asked about.
+    """
+
+    ranks: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+    chunks: int = 1
+    context: int = 1
+    context_by: str = "p2p"
+    expert: int = 1
+    expert_tensor: int = 1
+    sequence_parallel: bool = False
+    length: int = 4096
+    batch: int = 1
+    accumulation: int = 1
+    distributed_optimizer: bool = False
+    instances: int = 1  # of the distributed optimizer
+    main_gradient: int = 4  # bytes a number
+    states: int = 12  # bytes a number: master weights and both averages
+    fused_gradients: bool = True
+    engine: bool = True  # Transformer Engine's modules; else Megatron's own
+    attention: Kernel = "fused"
+    loss: str = "unfused"  # unfused, native, te
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    recompute: str = "none"  # none, uniform, block
+    recomputed: int = 1  # layers of a group, or of each stage
+    modules: tuple[str, ...] = ()  # that are recomputed by themselves
+    dispatcher: Dispatcher = "allgather"
+    grouped: bool = False
+    capacity: float | None = None  # of each expert, times its equal part; padded
+    uneven: float = 1.0
+    fused_permutation: bool = False
+    fused_activation: bool = True
+    router_wide: bool = False  # the router computes in float32
+    balances: bool = True  # by a loss of its own
+    deterministic: bool = False
+    multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)
+    capability: tuple[int, int] = (9, 0)
+    workspace: int = 0  # bytes that a thread takes that multiplies by torch
+    release: tuple[int, ...] | None = None  # a date; None is the newest
+
+    @property
+    def data(self) -> int:
+        return self.ranks // (self.tensor * self.pipeline * self.context)
+
+    @property
+    def expert_data(self) -> int:
+        """Count the ranks that hold the same experts."""
+        return self.ranks // (self.pipeline * self.expert * self.expert_tensor)
+
+    @property
+    def tokens(self) -> int:
+        """Count the tokens of a micro-batch that one context rank has."""
+        return ceil_div(self.length * self.batch, self.context)
+
+    @property
+    def parts(self) -> int:
+        """Return how many ranks share the tokens out between layers."""
+        return self.tensor if self.sequence_parallel else 1

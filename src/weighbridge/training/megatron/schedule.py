@@ -1,0 +1,125 @@
+"""The order in which a stage runs micro-batches, with the names that its loop holds.
+
+    one stage       forward and backward in turn
+    1F1B            stage i of p runs p - i - 1 forwards first, then one of each
+    interleaved     chunks take turns in groups of p micro-batches; (p - i - 1) x 2 and
+                    (chunks - 1) x p forwards first
+
+What was sent on keeps its place in the graph and not its bytes (deallocate_pipeline_outputs).
+Source: Megatron-LM d98e8a6 core/pipeline_parallel/schedules.py.
+"""
+
+from collections.abc import Callable
+
+from weighbridge.forward.backward import backward
+from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+from weighbridge.training.megatron.program import StageProgram
+
+REPEATS = 2  # micro-batches after which the others find the same
+Ends = Callable[[str], None]  # told the name of what has ended: forward, backward
+
+
+def step(program: StageProgram, ends: Ends) -> None:
+    """Run the micro-batches of a step, of many that are alike the first few."""
+    run = program.rank.run
+    if run.pipeline == 1:
+        _alone(program, ends)
+    elif run.chunks == 1:
+        _one_by_one(program, ends)
+    else:
+        _interleaved(program, ends)
+
+
+def _alone(program: StageProgram, ends: Ends) -> None:
+    for _ in range(min(REPEATS, program.rank.run.accumulation)):
+        out = program.forward(None, 0)
+        ends("forward")
+        backward(program.rank.m, out)
+        ends("backward")
+
+
+def _back(
+    program: StageProgram, x: Tensor | None, out: Tensor, grad: Tensor | None
+) -> Tensor | None:
+    """backward_step: return the gradient of the input, which the input holds too."""
+    backward(program.rank.m, out, grad)
+    return x.grad if isinstance(x, LeafTensor) else None
+
+
+def _sent(out: Tensor) -> Tensor:
+    return Computed(out.shape, out.dtype, None, out.node, out.slot)
+
+
+def _one_by_one(program: StageProgram, ends: Ends) -> None:
+    """forward_backward_pipelining_without_interleaving."""
+    run = program.rank.run
+    first, last = program.first(0), program.last(0)
+    given: Tensor | None = None  # the gradient that the loop has a name for
+    count = min(run.accumulation, run.pipeline - program.stage + REPEATS)
+    ahead = min(run.pipeline - program.stage - 1, count)
+    inputs: list[Tensor | None] = []
+    outputs: list[Tensor] = []
+    x: Tensor | None = None
+    for _ in range(ahead):
+        x = None if first else program.received()
+        out = program.forward(x, 0)
+        inputs.append(x)
+        outputs.append(out := _sent(out))
+        ends("forward")
+    for i in range(count - ahead):
+        if i == 0:
+            x = None if first else program.received()
+        out = program.forward(x, 0)
+        ends("forward")
+        grad = None if last else program.received()
+        inputs.append(x)
+        outputs.append(out if last else _sent(out))
+        x, out = inputs.pop(0), outputs.pop(0)
+        given = _back(program, x, out, grad)
+        ends("backward")
+        x = None if first or i == count - ahead - 1 else program.received()
+    for _ in range(ahead):
+        x, out = inputs.pop(0), outputs.pop(0)
+        grad = program.received()
+        given = _back(program, x, out, grad)
+        ends("backward")
+    del given
+
+
+def _interleaved(program: StageProgram, ends: Ends) -> None:
+    """forward_backward_pipelining_with_interleaving."""
+    run = program.rank.run
+    group, chunks = run.pipeline, run.chunks
+    batches = min(run.accumulation, REPEATS * group)
+    order = [
+        (start + i, chunk)
+        for start in range(0, batches, group)
+        for chunk in range(chunks)
+        for i in range(min(group, batches - start))
+    ]
+    ahead = min(len(order), (group - program.stage - 1) * 2 + (chunks - 1) * group)
+    held: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = {}
+
+    def forward(batch: int, chunk: int) -> None:
+        x = None if program.first(chunk) else program.received()
+        out = program.forward(x, chunk)
+        held[batch, chunk] = x, out if program.last(chunk) else _sent(out)
+        ends("forward")
+
+    def back(batch: int, chunk: int) -> Tensor | None:
+        chunk = chunks - 1 - chunk
+        x, out = held.pop((batch, chunk))
+        grad = None if program.last(chunk) else program.received()
+        given = _back(program, x, out, grad)
+        ends("backward")
+        return given
+
+    for at in order[:ahead]:
+        forward(*at)
+    given = None
+    for there, at in zip(order[ahead:], order, strict=False):
+        forward(*there)
+        given = back(*at)
+    for at in order[len(order) - ahead :]:
+        given = back(*at)
+    del given

@@ -1,0 +1,92 @@
+"""A stage of a pipeline: two steps of one rank, and the fullest moment of each phase.
+
+    Transformer Engine's workspaces    one of 32 MiB and 1 KiB since Hopper (4 MiB before), and four
+                                       more where experts are multiplied in groups
+    torch's                            one for each thread that multiplies, which the head does
+
+Source: Transformer Engine c188b53 pytorch/cpp_extensions/gemm.py (get_cublas_workspace_size_bytes,
+_NUM_MAX_UB_STREAMS); torch aten/src/ATen/cuda/CublasHandlePool.cpp.
+"""
+
+from functools import partial
+
+from weighbridge.components.activations import Heap, LivePeak
+from weighbridge.dtypes import BFLOAT16, INT8
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import Tensor
+from weighbridge.records import dataclass, field
+from weighbridge.training.megatron.layers import RankMachine
+from weighbridge.training.megatron.model import MegatronModel
+from weighbridge.training.megatron.program import StageProgram
+from weighbridge.training.megatron.run import HOPPER, MegatronRun
+from weighbridge.training.megatron.schedule import step
+from weighbridge.training.megatron.states import StageNumbers, layers_of
+from weighbridge.units import KIB, MIB
+
+STEPS = 2  # before the end of the first there are no averages
+SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
+STREAMS = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class StageRun:
+    """Peaks of a stage by phase. `parameters` counts the numbers of one rank; `held` are the bytes
+    that are there between steps."""
+
+    index: int
+    parameters: int = 0
+    held: int = 0
+    saved: int = 0  # bytes that the graph holds at the end of the first forward
+    moments: dict[str, LivePeak] = field(default_factory=dict)
+    first: dict[str, LivePeak] = field(default_factory=dict)  # of the first step
+
+    @property
+    def peak(self) -> int:
+        """Return the bytes of tensors at the fullest moment."""
+        return max(p.allocated for p in self.moments.values())
+
+    def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
+        """Keep a moment where it is fuller than those of its phase before it."""
+        for moments in (self.moments, self.first) if first else (self.moments,):
+            before = moments.get(name)
+            if before is None or peak.allocated > before.allocated:
+                moments[name] = peak
+
+
+def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
+    """Run two steps of one rank of a stage."""
+    m = Machine(Heap(None))
+    m.workspace = run.workspace
+    numbers = StageNumbers(model, run, stage)
+    result = StageRun(index=stage, parameters=numbers.all)
+    held = [
+        m.new((numbers.all,), BFLOAT16, "weights"),
+        m.new((numbers.all * run.main_gradient,), INT8, "gradients"),
+    ]
+    result.note("load", m.heap.phase(), first=True)
+    held += _workspaces(m, model, run, stage)
+    program = StageProgram(RankMachine(m, model, run), stage)
+    for number in range(STEPS):
+        first = number == 0
+        step(program, partial(_ended, m, result, first))
+        if first:
+            states = numbers.stepped(run) * run.states
+            held.append(m.new((states,), INT8, "optimizer_states"))
+        result.note("step", m.heap.phase(), first=first)
+    result.held = m.heap.phase().allocated
+    m.heap.close()
+    return result
+
+
+def _ended(m: Machine, result: StageRun, first: bool, name: str) -> None:
+    result.saved = result.saved or m.heap.live("activations")
+    result.note(name, m.heap.phase(), first=first)
+
+
+def _workspaces(m: Machine, model: MegatronModel, run: MegatronRun, stage: int) -> list[Tensor]:
+    if not run.engine:
+        return []
+    each = SPACE if run.capability >= HOPPER else OLDER_SPACE
+    routed = any(model.routed(i) for chunk in layers_of(model, run, stage) for i in chunk)
+    count = 1 + (STREAMS if routed and run.grouped else 0)
+    return [m.new((each,), INT8, "workspaces") for _ in range(count)]

@@ -1,0 +1,64 @@
+"""Numbers that one rank has of a stage: dense ones, which tensor ranks share out, and those of
+experts, which expert ranks do; and which layers a stage has.
+
+    parameters     2 bytes each, in one buffer where the optimizer is distributed
+    gradients      4 bytes each (2 where they are reduced in bfloat16)
+    states         12 bytes each: master weights and two averages. A distributed optimizer has them
+                   among data and context ranks, those of experts among ranks with the same experts
+
+A tied embedding is held again by the last stage, for the head.
+Source: Megatron-LM d98e8a6 core/distributed/param_and_grad_buffer.py,
+core/optimizer/distrib_optimizer.py, core/parallel_state.py; its own formula is
+training/theoretical_memory_usage.py.
+"""
+
+from weighbridge.training.megatron.model import MegatronModel, matrices, replicated
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.units import ceil_div
+
+
+def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[int]]:
+    """List the layers of each chunk of a stage: chunks go round the stages in turn."""
+    parts = run.pipeline * run.chunks
+    each, more = divmod(model.layers, parts)
+    starts = [i * each + min(i, more) for i in range(parts + 1)]
+    mine = (chunk * run.pipeline + stage for chunk in range(run.chunks))
+    return [list(range(starts[i], starts[i + 1])) for i in mine]
+
+
+class StageNumbers:
+    """Count the numbers of one rank of a stage."""
+
+    def __init__(self, model: MegatronModel, run: MegatronRun, stage: int) -> None:
+        self.dense = self.experts = 0
+        for chunk in layers_of(model, run, stage):
+            for i in chunk:
+                self._add(model, run, routed=model.routed(i))
+        rows = model.rows(run.tensor, run.multiple) // run.tensor
+        first, last = stage == 0, stage == run.pipeline - 1
+        if first:
+            self.dense += (rows + model.positions) * model.hidden
+        if last:
+            self.dense += (2 if model.centered else 1) * model.hidden
+        if last and not (model.tied and first):
+            self.dense += rows * model.hidden
+
+    def _add(self, model: MegatronModel, run: MegatronRun, *, routed: bool) -> None:
+        self.dense += replicated(model, routed=routed)
+        for x in matrices(model, run.tensor, run.expert_tensor, routed=routed):
+            if x.share == "expert" and model.experts is not None:
+                self.experts += x.numbers * (model.experts.count // run.expert)
+            else:
+                self.dense += x.numbers + (x.rows if x.biased else 0)
+
+    @property
+    def all(self) -> int:
+        return self.dense + self.experts
+
+    def stepped(self, run: MegatronRun) -> int:
+        """Count those whose states the rank has."""
+        if not run.distributed_optimizer:
+            return self.all
+        dense = max(1, run.data * run.context // run.instances)
+        experts = max(1, run.expert_data // run.instances)
+        return ceil_div(self.dense, dense) + ceil_div(self.experts, experts)

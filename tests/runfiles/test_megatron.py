@@ -1,0 +1,226 @@
+"""Megatron-LM's command line: its model, its settings, and scripts that put it together."""
+
+import pytest
+
+from weighbridge import api
+from weighbridge.errors import UsageError
+from weighbridge.runfiles import read
+from weighbridge.runfiles.training import arrays
+
+MIXTRAL = """#!/bin/bash
+# a comment with $VARIABLES
+GPUS_PER_NODE=8
+NNODES=${SLURM_NNODES:-"4"}
+WORLD_SIZE=$(($GPUS_PER_NODE*$NNODES))
+
+DISTRIBUTED_ARGS=(
+    --nproc_per_node $GPUS_PER_NODE
+    --nnodes $NNODES
+)
+MODEL_ARGS=(
+    --num-layers 32 --hidden-size 4096 --ffn-hidden-size 14336
+    --num-attention-heads 32 --group-query-attention --num-query-groups 8
+    --disable-bias-linear --swiglu --normalization RMSNorm
+    --position-embedding-type rope --untie-embeddings-and-output-weights
+    --seq-length 4096 --max-position-embeddings 32768
+    --attention-dropout 0.0 --hidden-dropout 0.0
+)
+MOE_ARGS="
+    --num-experts 8 \\
+    --moe-router-topk 2 \\
+    --moe-grouped-gemm \\
+    --moe-token-dispatcher-type alltoall
+"
+MODEL_ARGS+=(--tokenizer-type Llama2Tokenizer)
+TRAINING_ARGS=(--micro-batch-size 1 --global-batch-size 256 --bf16 --lr 1e-4)
+PARALLEL_ARGS=(
+    "--pipeline-model-parallel-size 4"
+    "--expert-model-parallel-size 8"
+    --use-distributed-optimizer
+)
+torchrun "${DISTRIBUTED_ARGS[@]}" pretrain_gpt.py \\
+    ${MODEL_ARGS[@]} $MOE_ARGS "${TRAINING_ARGS[@]}" ${PARALLEL_ARGS[@]}
+"""
+LINE = (
+    "torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 12 --hidden-size 512 "
+    "--num-attention-heads 8 --seq-length 1024 --max-position-embeddings 1024 "
+    "--micro-batch-size 4 --global-batch-size 32 --bf16"
+)
+
+
+def run(text, name="train.sh"):
+    return read(text, name).runs[0]
+
+
+def test_a_script_of_arrays_is_put_together():
+    found = run(MIXTRAL)
+    assert not found.refused
+    assert found.config["num_hidden_layers"] == 32
+    assert found.config["num_experts"] == 8
+    assert found.config["vocab_size"] == 32_000
+    assert found.settings["expert_parallel_size"] == 8
+    assert found.settings["pipeline_parallel_size"] == 4
+    assert found.settings["shard"] == "zero1"
+    assert found.settings["data_parallel_size"] == 8
+    assert found.settings["gradient_accumulation"] == 32
+    assert found.unread == ()
+
+
+def test_mixtral_as_described_has_its_published_parameters():
+    report = api.weigh(MIXTRAL, name="train.sh", offline=True).runs[0].report
+    assert report.model.parameters == 46_702_792_704
+    assert report.model.active_parameters == 12_879_925_248
+
+
+def test_sizes_that_are_not_said_are_megatrons_own():
+    config = run(LINE).config
+    assert config["intermediate_size"] == 4 * 512
+    assert config["vocab_size"] == 50_257
+    assert config["add_bias_linear"] is True
+    assert config["tie_word_embeddings"] is True
+    assert run(f"{LINE} --swiglu").config["intermediate_size"] == 1344  # 4/3 of 4 x 512 / 64
+
+
+def test_dropout_is_a_tenth_where_nobody_says():
+    said = run(LINE).settings["megatron_args"]
+    assert {"hidden_dropout=0.1", "attention_dropout=0.1"} <= set(said)
+    none = run(f"{LINE} --hidden-dropout 0").settings["megatron_args"]
+    assert "hidden_dropout=0" in none
+
+
+def test_arguments_that_decide_memory_go_on_under_their_names():
+    said = run(f"{LINE} --sequence-parallel --recompute-modules core_attn moe_act")
+    args = said.settings["megatron_args"]
+    assert "sequence_parallel" in args
+    assert "recompute_modules=core_attn+moe_act" in args
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("--fp8-format hybrid", "products are in 8 bits"),
+        ("--mtp-num-layers 1", "predict further tokens"),
+        ("--decoder-first-pipeline-num-layers 3", "stages are uneven"),
+        ("--moe-token-dispatcher-type flex", "it is not weighed"),
+        ("--optimizer-cpu-offload", "states on the host"),
+        ("--tokenizer-type HuggingFaceTokenizer", "how many words"),
+        ("--num-experts 8 --moe-layer-freq '([0,1]*6)'", "every layer is counted with experts"),
+    ],
+)
+def test_what_is_not_counted_is_told(more, why):
+    assert [u for u in run(f"{LINE} {more}").unread if why in u.why]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (LINE.replace("--bf16", "--fp16"), "fp16 is not weighed"),
+        (LINE.replace(" --bf16", ""), "without --bf16"),
+        (f"{LINE} --optimizer muon", "optimizer muon is not weighed"),
+        (f"{LINE} --use-megatron-fsdp", "Megatron-FSDP is not weighed"),
+        (LINE.replace("--hidden-size 512", ""), "--hidden-size is not there"),
+        ("megatron sft --model a/b --train_type lora", "adapters trained by Megatron"),
+    ],
+)
+def test_what_is_not_weighed_is_refused_by_name(line, why):
+    assert why in run(line).refused
+
+
+def test_layers_in_front_without_experts():
+    layout = "--num-experts 8 --moe-layer-freq '([0]*3+[1]*9)'"
+    assert run(f"{LINE} {layout}").config["first_k_dense_replace"] == 3
+
+
+def test_the_words_of_a_tokenizer_are_those_of_its_model():
+    known = run(f"{LINE} --tokenizer-type HuggingFaceTokenizer --tokenizer-model Qwen/Qwen3-8B")
+    assert known.config["vocab_size"] == 151_936
+    assert run(f"{LINE} --vocab-size 1000").config["vocab_size"] == 1000
+
+
+def test_a_launcher_of_one_machine_among_several():
+    found = run(f"{LINE} --tensor-model-parallel-size 8 --pipeline-model-parallel-size 4")
+    assert "data_parallel_size" not in found.settings
+    assert any("needs several machines" in note for note in found.notes)
+
+
+def test_arguments_of_megatrons_own_tests():
+    text = """MODEL_ARGS:
+  --num-layers: 12
+  --hidden-size: 512
+  --num-attention-heads: 8
+  --swiglu: true
+  --bf16: true
+  --finetune: false
+  --recompute-modules: [core_attn, moe_act]
+"""
+    found = run(text, "model_config.yaml")
+    assert found.config["swiglu"] is True
+    assert "recompute_modules=core_attn+moe_act" in found.settings["megatron_args"]
+
+
+def test_ms_swift_has_defaults_of_its_own():
+    found = run("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-32B --max_length 8192 "
+                "--tensor_model_parallel_size 8 --sequence_parallel true")  # fmt: skip
+    assert (found.model, found.config) == ("Qwen/Qwen3-32B", {})
+    assert found.settings["shard"] == "zero1"
+    assert found.settings["seq_len"] == 8192
+    assert found.settings["gradient_accumulation"] == 16
+    args = set(found.settings["megatron_args"])
+    assert {"moe_token_dispatcher_type=alltoall", "attention_backend=flash"} <= args
+    assert "recompute_granularity=selective" in args
+
+
+def test_ms_swifts_example_of_eight_cards_of_80_gb_is_not_refused():
+    """examples/megatron/dense/qwen3_32b.sh of ms-swift: "8 * 80GiB"."""
+    text = (
+        "NPROC_PER_NODE=8 megatron sft --model qwen3-32b --tensor_model_parallel_size 8 "
+        "--micro_batch_size 1 --global_batch_size 16 --recompute_granularity full "
+        "--recompute_method uniform --recompute_num_layers 1 --cross_entropy_loss_fusion true "
+        "--max_length 8192 --sequence_parallel true --attention_backend flash"
+    )
+    found = api.weigh(text, name="train.sh", gpu="a100-80gb:8", offline=True)
+    assert found.runs[0].report.verdict.fits != "no"
+
+
+# Shells
+
+
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        ("A=(--x 1)\nrun ${A[@]}", "run --x 1"),
+        ('A=(--x 1)\nA+=(--y)\nrun "${A[@]}"', "run --x 1 --y"),
+        ("N=$((8*2))\nrun $N", "run 16"),
+        ("N=$((7/0))\nrun $N", "run $((7/0))"),
+        ("export N=${M:-3}\nrun ${N}", "run 3"),
+        ("A='--x 1'\nrun $A", "run --x 1"),
+        ('A=("--x 1" "--y")\nrun ${A[@]}', "run --x 1 --y"),
+        ("if true; then\n A=1\nfi\nrun $A", "run $A"),
+        ("A=0\nif [ $B ]; then\n A=1\nfi\nrun $A", "run 0"),
+        ("A=$A\nrun $A", "run $A"),
+        ("run $UNKNOWN", "run $UNKNOWN"),
+    ],
+)
+def test_variables_are_filled_in(script, line):
+    assert arrays.filled_in(script).splitlines()[-1].split() == line.split()
+
+
+def test_a_text_that_would_grow_without_end_is_left():
+    script = "\n".join(["A=(" + "x " * 500 + ")", *["B=($A $A $A $A $A $A)"] * 2, "run $B $B $B"])
+    bomb = "\n".join(f"V{i + 1}=({' '.join([f'$V{i}'] * 40)})" for i in range(12))
+    assert len(arrays.filled_in(script)) < 1 << 20
+    assert len(arrays.filled_in(f"V0=(x)\n{bomb}\nrun $V12")) < 1 << 20
+
+
+def test_what_is_set_under_a_condition_is_told():
+    script = MIXTRAL.replace(
+        "torchrun",
+        'if [ "$DTYPE" == fp8 ]; then\n  MODEL_ARGS+=(--fp8-format hybrid)\nfi\ntorchrun',
+    )
+    assert "what the script sets under a condition is left out" in run(script).notes
+    assert run(MIXTRAL).notes == ()
+
+
+def test_prose_that_names_megatron_is_no_command():
+    with pytest.raises(UsageError, match="nothing in it tells what it starts"):
+        read("We pretrained with pretrain_gpt.py of Megatron on 8 cards.")

@@ -1,0 +1,194 @@
+"""A question about Megatron: its settings, its refusals, and what the report says."""
+
+import pytest
+
+import weighbridge
+from weighbridge import catalogue
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
+from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.estimate.train import subject_for
+from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron.described import described
+from weighbridge.workload.train import Train
+
+MODEL = "llama-3.1-8b"
+
+
+def train(model=MODEL, **settings):
+    return weighbridge.train(model, framework="megatron", offline=True, **settings)
+
+
+def allocated(report):
+    gpus = [d for d in report.devices if d.kind == "gpu"]
+    return max(p.at("allocated").expected for d in gpus for p in d.phases)
+
+
+@pytest.fixture(scope="module")
+def pipelined():
+    return train(
+        tensor_parallel_size=2, pipeline_parallel_size=2, gpu="h100:16", shard="zero1",
+        megatron_args=["sequence_parallel"], ram="2TB",
+    )  # fmt: skip
+
+
+def test_every_rank_is_a_device(pipelined):
+    kinds = [d.kind for d in pipelined.devices]
+    assert (kinds.count("gpu"), kinds.count("host")) == (16, 1)
+    assert pipelined.workload["data_parallel_size"] == 4
+
+
+def test_ranks_of_a_stage_are_alike_and_stages_are_not(pipelined):
+    peaks = [d.peak("driver") for d in pipelined.devices if d.kind == "gpu"]
+    assert len(set(peaks[:8])) == len(set(peaks[8:])) == 1
+    assert peaks[0] != peaks[8]
+    assert pipelined.derived["fullest_stage"] == 0
+
+
+def test_what_a_checkpoint_takes_of_the_host(pipelined):
+    """14 bytes a number of what each rank holds, shared by four data ranks, of eight ranks."""
+    host = pipelined.devices[-1]
+    (saved,) = (c for c in host.phases[-1].components if c.detail == "saved")
+    stage = max(c for c in (pipelined.model.parameters // 4,))
+    assert saved.bytes.low == pytest.approx(8 * 14 * stage / 4, rel=0.1)
+    assert saved.bytes.high == 2 * saved.bytes.low
+    assert pipelined.verdict.host.fits == "yes"
+
+
+def test_the_report_sends_its_settings_back(pipelined):
+    asked = {k: v for k, v in pipelined.workload.items() if v is not None}
+    known = {name: asked[name] for name in ("megatron_args", "shard", "seq_len", "checkpointing")}
+    assert known == {
+        "megatron_args": ["sequence_parallel"],
+        "shard": "zero1",
+        "seq_len": 2048,
+        "checkpointing": "none",
+    }
+
+
+def test_defaults_are_megatrons_own():
+    report = train(gpu="h200:8")
+    assert report.workload["shard"] == "ddp"
+    assert any("--shard zero1 shares them out" in w for w in report.warnings)
+
+
+def test_a_distributed_optimizer_frees_what_data_ranks_share():
+    """12 bytes a number become 12 / 8."""
+    freed = allocated(train(gpu="h200:8")) - allocated(train(gpu="h200:8", shard="zero1"))
+    assert freed == pytest.approx(12 * 7 / 8 * 8_030_261_248, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "lora"}, "--method lora is not weighed with --framework megatron; use full"),
+        ({"optimizer": "lion"}, "--optimizer lion is not weighed"),
+        ({"precision": "fp32"}, "--precision 'fp32' is not one of megatron: bf16-mixed"),
+        ({"offload": "optimizer", "shard": "zero1"}, "--offload optimizer is not weighed"),
+        ({"framework_version": "0.15"}, "versions of megatron are dates"),
+        ({"megatron_args": ["moe_x"]}, "--megatron-args moe_x: it is not among those"),
+        ({"megatron_args": ["sequence_parallel=3"]}, "it is a switch"),
+        ({"megatron_args": ["moe_token_dispatcher_type=flex"]}, "it takes allgather or alltoall"),
+        ({"megatron_args": ["hidden_dropout=-1"]}, "it takes a number"),
+        ({"megatron_args": ["recompute_modules=all"]}, "it takes core_attn+"),
+        ({"megatron_args": ["exp_avg_dtype=int8"]}, "it takes fp32 or"),
+        ({"tensor_parallel_size": 3, "gpu": "h100:3"}, "does not divide the 32 heads"),
+        ({"pipeline_parallel_size": 64, "gpu": "h100:64"}, "the model has 32 layers, fewer"),
+        ({"context_parallel_size": 8, "gpu": "h100:8", "seq_len": 1001}, "change --seq-len"),
+        ({"expert_parallel_size": 2, "gpu": "h100:2"}, "the model has no experts"),
+        (
+            {"pipeline_parallel_size": 2, "gpu": "h100:2"}
+            | {"megatron_args": ["num_layers_per_virtual_pipeline_stage=3"]},
+            "32 layers are no multiple of it times 2 stages",
+        ),
+    ],
+)
+def test_what_megatron_has_not_is_refused_in_a_line(settings, said):
+    with pytest.raises(UsageError) as refused:
+        train(**settings)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_expert_ranks_must_divide_the_experts():
+    with pytest.raises(UsageError, match="does not divide 128 experts"):
+        train("qwen3-30b-a3b", expert_parallel_size=3, gpu="h100:3")
+    with pytest.raises(UsageError, match="needs 16 devices, and there are 8"):
+        train(
+            "qwen3-30b-a3b", expert_parallel_size=8, gpu="h100:8",
+            megatron_args=["expert_tensor_parallel_size=2"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["gemma-3-1b-it", "gpt-oss-20b", "mamba-2.8b", "t5-base"])
+def test_models_of_other_parts_are_refused(model):
+    if model not in catalogue.names():
+        pytest.skip("not in the catalogue")
+    with pytest.raises(UnsupportedError) as refused:
+        train(model)
+    assert model in str(refused.value)
+
+
+def test_every_model_of_the_catalogue_is_weighed_or_refused_by_name():
+    """GPTModel's numbers are the class's, or the line says that they are not."""
+    weighed, refused = [], []
+    for name in catalogue.names():
+        try:
+            model = resolve(gather_config(catalogue.find(name).config, reference=name))
+            weighed.append(described(subject_for(model, Train(framework="megatron"), (5, 23))))
+        except WeighbridgeError as error:
+            refused.append(str(error))
+    assert len(weighed) >= 100
+    assert not [line for line in refused if "\n" in line]
+
+
+def test_arguments_are_read_as_megatron_spells_them():
+    read = arguments.read(("--sequence-parallel", "moe-token-dispatcher-type=alltoall"))
+    assert read == {"sequence_parallel": True, "dispatcher": "alltoall"}
+    assert arguments.read(("grad_reduce_in_bf16",)) == {"main_gradient": 2}
+    assert arguments.read(("recompute_modules=core_attn+moe_act",)) == {
+        "modules": ("core_attn", "moe_act")
+    }
+    assert arguments.read(("use_precision_aware_optimizer",)) == {}
+
+
+def test_capacity_leaves_no_room_for_uneven_experts():
+    sent = ["moe_token_dispatcher_type=alltoall", "moe_grouped_gemm"]
+    given = {"expert_parallel_size": 8, "gpu": "h100:8", "shard": "zero1"}
+    open_, ended = (
+        train("qwen3-30b-a3b", megatron_args=[*sent, *more], **given)
+        for more in ([], ["moe_expert_capacity_factor=1"])
+    )
+    own = [c for c in open_.devices[0].phases[1].components if c.name == "activations"]
+    shut = [c for c in ended.devices[0].phases[1].components if c.name == "activations"]
+    assert own[0].bytes.high > 1.1 * own[0].bytes.expected
+    assert shut[0].bytes.high == shut[0].bytes.expected
+    assert any("moe_expert_capacity_factor" in w for w in open_.warnings)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "args", "kernel"),
+    [
+        ("h100", [], "cudnn"),
+        ("a100-80gb", [], "flash"),
+        ("b200", [], "cudnn"),
+        ("b200", ["deterministic_mode"], "flash"),
+        ("h100", ["deterministic_mode"], "cudnn"),
+        ("h100", ["attention_backend=unfused"], "math"),
+        ("h100", ["transformer_impl=local"], "math"),
+    ],
+)
+def test_the_kernel_of_attention_follows_from_the_card(gpu, args, kernel):
+    found = train("qwen3-0.6b", gpu=gpu, megatron_args=args or None, seq_len=256)
+    assert found.workload["attention"] == kernel
+
+
+def test_a_config_of_megatrons_own_model_is_weighed():
+    config = {
+        "model_type": "megatron-gpt", "architectures": ["GPTModel"], "num_hidden_layers": 2,
+        "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "vocab_size": 100,
+        "max_position_embeddings": 32, "normalization": "LayerNorm", "add_bias_linear": True,
+        "tie_word_embeddings": True, "position_embedding_type": "learned_absolute",
+    }  # fmt: skip
+    layer = 64 * 192 + 192 + 64 * 64 + 64 + 64 * 128 + 128 + 128 * 64 + 64 + 4 * 64
+    assert train(config, seq_len=32).model.parameters == 100 * 64 + 32 * 64 + 2 * layer + 2 * 64
