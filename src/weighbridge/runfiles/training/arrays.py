@@ -8,6 +8,7 @@ is left out, since no condition is decided.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from operator import add, floordiv, mul, sub
 
@@ -34,28 +35,35 @@ SUMS = {"*": mul, "+": add, "-": sub, "/": floordiv}
 
 def filled_in(text: str) -> str:
     """Return a script without its comments, and with what it sets in place of its variables."""
+    if len(text) > MOST:
+        return text
     text = COMMENT.sub("", text)
     return _filled(text, dict(_variables(text)))
 
 
 def conditional(text: str) -> bool:
     """Tell whether a script adds to its arrays under a condition."""
-    text = COMMENT.sub("", text)
-    inside = _conditions(text)
-    adding = (match.start() for match in SET.finditer(text) if match["more"])
-    return any(start <= at < end for at in adding for start, end in inside)
+    text = COMMENT.sub("", text[:MOST])
+    spans = _conditions(text)
+    return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:
     """Yield what a script sets outside conditions: an array as its words."""
-    inside = _conditions(text)
+    spans = _conditions(text)
     found: dict[str, str] = {}
     for match in SET.finditer(text):
         name, value = match["name"], _value(match)
-        if any(start <= match.start() < end for start, end in inside):
+        if _within(match.start(), spans):
             continue
         found[name] = f"{found.get(name, '')} {value}" if match["more"] else value
     yield from found.items()
+
+
+def _within(at: int, spans: list[tuple[int, int]]) -> bool:
+    """Tell whether a place lies in one of the spans, which stand in order."""
+    before = bisect_right(spans, (at, MOST)) - 1
+    return before >= 0 and at < spans[before][1]
 
 
 def _value(match: re.Match[str]) -> str:
