@@ -118,12 +118,18 @@ def test_what_is_not_counted_is_told(more, why):
         (LINE.replace(" --bf16", ""), "without --bf16"),
         (f"{LINE} --optimizer muon", "optimizer muon is not weighed"),
         (f"{LINE} --use-megatron-fsdp", "Megatron-FSDP is not weighed"),
-        (LINE.replace("--hidden-size 512", ""), "--hidden-size is not there"),
+        (LINE.replace("--hidden-size 512", ""), "--hidden-size says no number"),
+        (LINE.replace("512", "many"), "--hidden-size says no number"),
         ("megatron sft --model a/b --train_type lora", "adapters trained by Megatron"),
     ],
 )
 def test_what_is_not_weighed_is_refused_by_name(line, why):
     assert why in run(line).refused
+
+
+@pytest.mark.parametrize("module", ["torch.distributed.run", "torch.distributed.launch"])
+def test_a_launcher_that_is_a_module_starts_the_same_run(module):
+    assert run(LINE.replace("torchrun", f"python -m {module}")).config == run(LINE).config
 
 
 def test_layers_in_front_without_experts():

@@ -196,7 +196,8 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
         leaves = [_leaf(t) for t in saved]
         by = {id(t): new for t, new in zip(others, leaves[1:], strict=True)}
         again = list(_replaced(arguments, by))
-        arguments.clear()  # what was saved goes with the node, not with the graph around it
+        # What was saved goes when the node has run, not with the graph around it
+        arguments[:] = [t for t in arguments if not (isinstance(t, Tensor) and t.node is not None)]
         others.clear()
         m.grad, name, m.name = True, m.name, "activations"
         with m.casting(autocast):

@@ -34,6 +34,7 @@ BEGINS = re.compile(
     r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|cd|source|ulimit|torchrun|deepspeed|accelerate|python3?"
     r"|swift|trl|llamafactory-cli|srun|uv|nohup|read|megatron)(?:[ \t]|$))"
 )
+STARTERS = ("torch.distributed.launch", "torch.distributed.run")  # modules that start a script
 RANKS = ("nproc_per_node", "nproc-per-node", "num_processes", "num_gpus")
 NODES = ("nnodes", "num_nodes")
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
@@ -117,7 +118,7 @@ def _launched(
 
 def _is_script(words: Sequence[str], at: int) -> bool:
     """Tell whether a word is what a launcher starts: a file, or a module."""
-    module = words[at - 1] in ("-m", "--module") and words[at] != "torch.distributed.launch"
+    module = words[at - 1] in ("-m", "--module") and words[at] not in STARTERS
     return module or words[at].endswith(".py")
 
 

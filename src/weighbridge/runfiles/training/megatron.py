@@ -237,7 +237,7 @@ def _refused(keys: KeyReading) -> str:
     if not keys.on("bf16"):
         return "Megatron without --bf16 trains in fp32, which is not weighed yet"
     if not keys.text("model") and not isinstance(keys.value("hidden_size"), int):
-        return "it names no model and describes none: --hidden-size is not there"
+        return "it names no model and describes none: --hidden-size says no number"
     return ""
 
 
