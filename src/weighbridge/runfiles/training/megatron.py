@@ -128,6 +128,7 @@ OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "moe_grouped_gemm": True,
     "moe_token_dispatcher_type": "alltoall",
     "moe_aux_loss_coeff": 0.0,
+    "expert_tensor_parallel_size": 1,
     "hidden_dropout": 0.0,
     "attention_dropout": 0.0,
     "bf16": True,
