@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import weighbridge
 from weighbridge.engines.llama_cpp import effective
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
@@ -167,3 +168,31 @@ def test_host_memory():
     found = launched(rules, cache_ram=0, sched_max_copies=1, no_mmap=True, no_kv_offload=True)
     assert (found.cache_ram, found.copies, found.mmap, found.cache_offload) == (0, 1, False, False)
     assert launched().mmap and launched().cache_offload
+
+
+def test_the_tower_that_hf_loads():
+    """Published: 851 MB of mmproj-gemma-3-4b-it-f16.gguf (bartowski/google_gemma-3-4b-it-GGUF)."""
+    model, published = "gemma-3-4b", 851e6
+    found = weighbridge.infer(
+        model, engine="llama.cpp", quantization="Q4_K_M", mmproj_auto=True, context=4096
+    )
+    tower = [c for c in found.devices[0].phases[-1].components if c.detail == "mmproj"]
+    weights, computing = (c.bytes for c in sorted(tower, key=lambda c: c.name, reverse=True))
+    assert weights.low < weights.expected < published < weights.high
+    assert weights.expected == pytest.approx(published, rel=0.002)
+    line = found.derived["launch"].splitlines()
+    assert line[-1].endswith(f"-mm {model}-mmproj-F16.gguf")
+    assert line[-2].endswith(f"--outfile {model}-mmproj-F16.gguf --outtype f16 --mmproj")
+    (said,) = [w for w in found.warnings if "projector" in w]
+    more = weights.expected + computing.expected
+    assert int(said.rpartition(" ")[2]) == 1024 + -(-more // 2**20)
+
+
+def test_a_model_of_text_has_no_tower():
+    asked = {"engine": "llama.cpp", "quantization": "Q4_K_M", "context": 4096}
+    plain, auto = (
+        weighbridge.infer("llama-3.2-1b", **asked, mmproj_auto=on) for on in (False, True)
+    )
+    assert plain.devices == auto.devices
+    assert plain.warnings == auto.warnings
+    assert plain.derived["launch"] == auto.derived["launch"]

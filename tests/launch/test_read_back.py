@@ -170,7 +170,7 @@ WITH = {  # settings that mean nothing alone, or need more devices
     "enable_expert_parallel": {"tensor_parallel_size": 2},
 }
 NUMBERS = {"count": 4096, "whole": 16, "number": 0.5}
-OTHERS = {"mmproj", "exact"}
+OTHERS = {"mmproj", "mmproj_auto", "exact"}  # files, and a class that is run
 
 
 def value(setting, engine):

@@ -33,7 +33,7 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.units import human
+from weighbridge.units import MIB, human
 from weighbridge.watching import go_on
 
 if TYPE_CHECKING:
@@ -53,8 +53,28 @@ def answer(
         settings=holdings.launch.to_dict(),
         derived=derived(holdings, subject, w, budget),
         divisions=tuple(divisions(holdings, budget)) if _moves_by_itself(w) else (),
-        warnings=tuple(warnings(holdings, budget)),
+        warnings=(*warnings(holdings, budget), *_of_tower(subject, w)),
     )
+
+
+def _of_tower(subject: Subject, w: "Infer") -> Iterator[str]:
+    """Say what an automatic tower takes beside the layers that --fit places, or that it is not
+    known. Source: llama.cpp PR 21489 (April 2026)."""
+    if not w.mmproj_auto:
+        return
+    tower = projector(subject, w)
+    if tower is None and subject.part.library == "gguf":
+        yield (
+            "where the repository has a projector for images it is loaded too; it is counted only "
+            "where --mmproj names it"
+        )
+    elif tower is not None:
+        size = tower.weights.bytes.expected + tower.compute.bytes.expected
+        yield (
+            f"the projector that -hf loads takes {human(size)} on the first card; builds before "
+            "April 2026 left it out of --fit: give them --fit-target "
+            f"{1024 + -(-size // MIB)}"
+        )
 
 
 def known_network(subject: Subject) -> Network:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from weighbridge.arch.body import Dense, Tower
 from weighbridge.components.kv_cache import components
+from weighbridge.dtypes import FLOAT16
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
@@ -354,16 +355,16 @@ def of(
 
 def projector(subject: Subject, w: "Infer") -> Projector | None:
     """Describe the projector of images or sounds; None where none is loaded."""
-    if subject.projector is None and not w.mmproj:
+    if subject.projector is None and not (w.mmproj or w.mmproj_auto):
         return None
-    size = of_file(subject) if subject.projector is not None else of_class(subject)
-    if not size:
+    size = of_class(subject) if subject.projector is None else exactly(of_file(subject))
+    if not size.high:
         return None
     return Projector(
         Component(
             name="weights",
             detail="mmproj",
-            bytes=exactly(size),
+            bytes=size,
             basis="read" if subject.projector is not None else "computed",
             formula="towers and what joins them to the model, in 16 bits",
             source="llama.cpp tools/mtmd/clip.cpp",
@@ -377,11 +378,21 @@ def of_file(subject: Subject) -> int:
     return sum(align_up(t.nbytes, 128) for part in subject.projector.parts for t in part.stored)
 
 
-def of_class(subject: Subject) -> int:
+def of_class(subject: Subject) -> Bytes:
+    """Return the bytes of a tower that is made in F16. Tables of places stay in 32 bits for most
+    classes, those of patches for some (`tensor_force_quant` of each in convert_hf_to_gguf.py)."""
     plan = subject.part.blueprint
-    tensors = counted(plan, scheme("F16"), dtype=subject.choice.dtype)
-    beside = ((t, n) for t, n in tensors if plan.part(t.source) != "language model")
-    return sum(align_up(t.nbytes, 128) * n for t, n in beside)
+    low = places = patches = 0
+    for t, copies in counted(plan, scheme("F16"), dtype=subject.choice.dtype):
+        if plan.part(t.source) == "language model":
+            continue
+        size = align_up(t.nbytes, 128) * copies
+        low += size
+        if t.dtype is FLOAT16 and "emb" in t.source:
+            of_places = "pos" in t.source.split(".")[-2]
+            places += size * of_places
+            patches += size * (not of_places)
+    return Bytes(low, low + places, low + places + patches)
 
 
 def _compute(subject: Subject) -> Component:

@@ -73,6 +73,7 @@ TABLE = """
 --override-kv -okv                       value   !the file's own metadata are used
 -fit --fit                               value   @fit
 -fitt --fit-target                       value   !1,024 MiB of each card are left free unless 1024
+--fit-margin                             value   !1,024 MiB of each card are left free unless 1024
 -fitc --fit-ctx                          value   !settings are not lowered to fit
 -gan --grp-attn-n                        value   !attention in groups unless 1
 -lzm --lazy-mode                         value   !experts are held as they are loaded
@@ -198,10 +199,7 @@ def _model(reading: CommandReading) -> None:
         file = reading.last("file")
         reading.model = _in_repository(str(repo[1]), None if file is None else str(file[1]))
         if reading.last("no_projector") is None and "mmproj" not in reading.settings:
-            reading.warn(
-                f"{repo[0]}: where the repository has a projector for images it is loaded too; "
-                "it is counted only where --mmproj names it"
-            )
+            reading.settings["mmproj_auto"] = True
     if reading.model is None and (docker := reading.last("docker")) is not None:
         raise UnsupportedError(
             f"{docker[0]} {docker[1]!r:.80}: not yet; name its file or repository"

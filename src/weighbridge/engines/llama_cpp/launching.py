@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.llama_cpp.components import projector
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.report.keys import DerivedFacts
@@ -30,6 +31,7 @@ CONVERTED = {name: name.lower() for name in ("F32", "F16", "BF16", "Q8_0")}
 KEPT = "MXFP4_MOE"
 MATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S")  # need an imatrix
 TEXTS = "calibration.txt"  # texts that one is made by: the user's own
+TOWER = "mmproj-F16"  # the converter keeps a name that has "mmproj" in it
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
@@ -43,7 +45,14 @@ def command(
         for word in (flag, value)
         if word
     ]
+    if _makes_tower(subject, w):
+        words += ["-mm", _named(subject, TOWER)]
     return " ".join(words)
+
+
+def _makes_tower(subject: Subject, w: "Infer") -> bool:
+    """Tell whether the model's own tower is made of its checkpoint, into a file of its own."""
+    return w.mmproj_auto and subject.part.library != "gguf" and projector(subject, w) is not None
 
 
 def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bool) -> DerivedFacts:
@@ -57,8 +66,14 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
     if not made:
         return {"launch": line}
     lines = [each for s in made for each in making(s)]
-    files = " and ".join(map(file, made))
-    note = f"the lines before the last make {files}, in a folder of llama.cpp"
+    files = [*map(file, made)]
+    if _makes_tower(subject, w):
+        files.append(_named(subject, TOWER))
+        lines.append(
+            f"python convert_hf_to_gguf.py {_source(subject)} --outfile {files[-1]} "
+            "--outtype f16 --mmproj"
+        )
+    note = f"the lines before the last make {' and '.join(files)}, in a folder of llama.cpp"
     return {"launch": "\n".join((*lines, line)), "launch_note": note}
 
 

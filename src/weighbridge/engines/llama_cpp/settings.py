@@ -169,6 +169,13 @@ class Ggml(Settings):
         zh="图像或声音塔的文件。",
         launch=spelled("--mmproj", "-mm", "-mmu", "--mmproj-url"),
     )
+    mmproj_auto: Switch = switch(
+        help="Load the model's own tower for images or sounds, as -hf does.",
+        label="Its own projector",
+        label_zh="自带投影文件",
+        zh="加载模型自带的图像或声音塔，与 -hf 相同。",
+        launch=(),
+    )
 
 
 class LlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):

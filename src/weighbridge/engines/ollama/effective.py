@@ -38,7 +38,6 @@ from weighbridge.records import dataclass, replace
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-OF_TAG = "the tag's own"  # a tower that Ollama loads with the model
 TEXT_ALONE = "Gemma3n"  # classes without their towers: convert/convert_gemma3n.go
 
 
@@ -80,17 +79,17 @@ def _on_cards(subject: Subject, w: "Infer", budget: Budget | None, alone: int | 
         main_gpu=alone,
         n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
-        mmproj=w.mmproj or _of_tag(subject),
+        mmproj_auto=not w.mmproj and _has_tower(subject),
     )
     return Asked(replace(subject, context=w.context or subject.context), workload, budget)
 
 
-def _of_tag(subject: Subject) -> str | None:
-    """The tower of a model that is made of a checkpoint, or that has a tag."""
+def _has_tower(subject: Subject) -> bool:
+    """Tell whether a model that is made of a checkpoint, or that has a tag, has a tower."""
     converted = subject.part.library != "gguf" and not subject.part.blueprint.cls.startswith(
         TEXT_ALONE
     )
-    return OF_TAG if subject.body.towers and converted else None
+    return bool(subject.body.towers) and converted
 
 
 # Before 0.30

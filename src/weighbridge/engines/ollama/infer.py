@@ -69,7 +69,7 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
         cards = on.budget or budget
         count = cards.choice.count
         if count not in probes:
-            towers = w.but(mmproj=on.workload.mmproj)
+            towers = w.but(mmproj_auto=on.workload.mmproj_auto)
             probes[count] = search.probe(
                 lambda s, v: hold(on_server(s, v, budget)), subject, towers, cards
             )
