@@ -225,3 +225,39 @@ def test_several_of_one_container_are_told(text):
     assert run.notes[-1] == "3 of it are started, and each takes what is said here"
     (run,) = read(text % 1, "a.yaml").runs
     assert not any("are started" in note for note in run.notes)
+
+
+def test_adapters_and_a_cache_in_memory_of_production_stack():
+    """helm/templates/deployment-vllm-multi.yaml of vllm-project/production-stack."""
+    text = """\
+servingEngineSpec:
+  modelSpec:
+  - name: a
+    modelURL: qwen3-8b
+    enableLoRA: true
+    vllmConfig: {maxLoras: 3}
+    lmcacheConfig:
+      enabled: %s
+      cpuOffloadingBufferSize: "20"
+"""
+    (run,) = read(text % "true", "a.yaml").runs
+    assert run.command == "vllm serve qwen3-8b --max-loras 3 --enable-lora"
+    assert [(one.key, one.why) for one in run.unread] == [
+        (
+            "lmcacheConfig.cpuOffloadingBufferSize",
+            "20 GB of caches in host memory are not counted",
+        )
+    ]
+    (run,) = read(text % "false", "a.yaml").runs
+    assert not run.unread
+    sent = """\
+      cpuOffloadingBufferSize: 0
+      enableNixl: true
+      nixlBufferSize: "1073741824"
+      nixlBufferDevice: cuda
+"""
+    text = text.replace('      cpuOffloadingBufferSize: "20"\n', sent) % "true"
+    (run,) = read(text, "a.yaml").runs
+    assert [(one.key, one.why) for one in run.unread] == [
+        ("lmcacheConfig.nixlBufferSize", "1.00 GiB of buffers on the card are not counted")
+    ]

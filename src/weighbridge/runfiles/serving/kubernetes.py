@@ -15,12 +15,14 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, Path
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.compose import words
 from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import Container, of_container
+from weighbridge.units import human
 
 KIND = Kind(
     name="kubernetes",
@@ -40,7 +42,7 @@ LABELS = (  # of a node, which name its card
 )
 CARDS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")  # resources that count cards
 BESIDE = ("initContainers", "sidecars")
-SPECS = "servingEngineSpec"
+SPECS, LMCACHE = "servingEngineSpec", "lmcacheConfig"
 # production-stack: vllmConfig.NAME -> vLLM's flag
 STACK: Mapping[str, str] = {
     "maxModelLen": "--max-model-len",
@@ -49,6 +51,7 @@ STACK: Mapping[str, str] = {
     "pipelineParallelSize": "--pipeline-parallel-size",
     "gpuMemoryUtilization": "--gpu-memory-utilization",
     "maxNumSeqs": "--max-num-seqs",
+    "maxLoras": "--max-loras",
 }
 
 
@@ -189,9 +192,10 @@ def _stack(document: Document) -> Iterator[PlannedRun]:
             continue
         config = model.get("vllmConfig")
         flags = _stack_flags(config if isinstance(config, dict) else {})
+        flags += ["--enable-lora"] if model.get("enableLoRA") is True else []
         gpus = str(model.get("requestGPU") or "")
         selector = model.get("nodeSelectorTerms") or model.get("nodeSelector")
-        yield from of_container(
+        runs = of_container(
             Container(
                 name=str(model.get("name") or number),
                 image=_image(model),
@@ -205,6 +209,26 @@ def _stack(document: Document) -> Iterator[PlannedRun]:
                 else 1,
             )
         )
+        place = document.place((SPECS, "modelSpec", number, LMCACHE))
+        for run in runs:
+            yield replace(run, unread=(*run.unread, *_lmcache(model, place.line)))
+
+
+def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:
+    """Yield the buffers of LMCache, which are not weighed: GB in host memory, and bytes of what it
+    sends, often on the card."""
+    config = model.get(LMCACHE)
+    if not isinstance(config, dict) or config.get("enabled") is not True:
+        return
+    beside = str(config.get("cpuOffloadingBufferSize", "some"))[:10]
+    if beside != "0":
+        why = f"{beside} GB of caches in host memory are not counted"
+        yield Unread(key=f"{LMCACHE}.cpuOffloadingBufferSize", line=line, why=why)
+    sent = str(config.get("nixlBufferSize", ""))
+    if config.get("enableNixl") is True and sent.isdecimal() and len(sent) < 16:
+        where = "the card" if config.get("nixlBufferDevice") == "cuda" else "the host"
+        why = f"{human(int(sent))} of buffers on {where} are not counted"
+        yield Unread(key=f"{LMCACHE}.nixlBufferSize", line=line, why=why)
 
 
 def _image(model: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@
     torchrun pretrain_gpt.py ${ARGS[@]}
 
 Variables and arrays are filled in, sums of numbers computed; what a script sets under a condition
-is left out, since no condition is decided.
+that it does not decide itself is left out.
 """
 
 import re
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from operator import add, floordiv, mul, sub
 
 from weighbridge.runfiles.reading import filled
+from weighbridge.runfiles.training.conditions import decided
 
 NESTED = 6  # variables within variables
 MOST = 1 << 18  # characters of a text once it is filled
@@ -28,7 +29,8 @@ USED = re.compile(
     r"\$(?P<bare>[A-Za-z_]\w*)|\$\{(?P<name>[A-Za-z_]\w*)\}"
     r"|(?P<quote>\"?)\$\{(?P<array>[A-Za-z_]\w*)\[[@*]\]\}(?P=quote)"
 )
-FLAGS = re.compile(r"[\"'](--[^\"']*)[\"']")  # in quotes, which the shell splits into words
+# Flags in quotes, which the shell splits into words
+FLAGS = re.compile(r"(?P<quote>[\"'])(?P<flags>--(?:(?!(?P=quote)).)*)(?P=quote)")
 SUM = re.compile(r"\$\(\(\s*\"?(\d+)\"?\s*([*+/-])\s*\"?(\d+)\"?\s*\)\)")
 SUMS = {"*": mul, "+": add, "-": sub, "/": floordiv}
 
@@ -37,15 +39,21 @@ def filled_in(text: str) -> str:
     """Return a script without its comments, and with what it sets in place of its variables."""
     if len(text) > MOST:
         return text
-    text = COMMENT.sub("", text)
+    text = _decided(text)
     return _filled(text, dict(_variables(text)))
 
 
 def conditional(text: str) -> bool:
-    """Tell whether a script adds to its arrays under a condition."""
-    text = COMMENT.sub("", text[:MOST])
+    """Tell whether a script adds to its arrays under a condition that it does not decide."""
+    text = _decided(text[:MOST])
     spans = _conditions(text)
     return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
+
+
+def _decided(text: str) -> str:
+    """Return a script without its comments and the branches that it does not take."""
+    text = COMMENT.sub("", text)
+    return decided(text, lambda above: dict(_variables(above)), _filled)
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:
@@ -69,7 +77,7 @@ def _within(at: int, spans: list[tuple[int, int]]) -> bool:
 def _value(match: re.Match[str]) -> str:
     words = (match[kind] for kind in ("array", "quoted", "plain", "sum", "word"))
     value = next((found for found in words if found), "")
-    return " ".join(FLAGS.sub(r"\1", value.replace("\\\n", " ")).split())
+    return " ".join(FLAGS.sub(r"\g<flags>", value.replace("\\\n", " ")).split())
 
 
 def _conditions(text: str) -> list[tuple[int, int]]:

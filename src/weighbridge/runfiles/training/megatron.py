@@ -40,14 +40,16 @@ expert_model_parallel_size    expert_parallel_size
 micro_batch_size              batch_size
 seq_length                    seq_len
 [ignored]
-accumulate_allreduce_grads_in_fp32 adam_* apply_layernorm_1p apply_query_key_layer_scaling
-apply_residual_connection_post_layernorm async_* attention_bias attention_softmax_in_fp32 bert_*
-bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_* data_args_path data_cache_path
-data_path dataloader_type dataset decoupled_* disable_straggler_on_startup dist_ckpt_*
-distribute_saved_activations distributed_* empty_unused_memory_level enable_* encoder_seq_length
-end_weight_decay eod_mask_loss eval_* exit_* ffn_* finetune high_priority_stream_groups hysteresis
-init_method_std initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors
-local_rank log_* loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
+accumulate_allreduce_grads_in_fp32 activation_func_clamp_value adam_* apply_layernorm_1p
+apply_query_key_layer_scaling apply_residual_connection_post_layernorm async_* attention_bias
+attention_softmax_in_fp32 bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
+data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
+dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
+dist_ckpt_* distribute_saved_activations distributed_* empty_unused_memory_level enable_*
+encoder_seq_length end_weight_decay eod_mask_loss eval_* exit_* export_force_local_attention ffn_*
+finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis init_method_std
+initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*
+logging_level loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
 manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
 min_loss_scale min_lr mock_data model_author model_name moe_expert_rank_capacity_factor
 moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
@@ -58,13 +60,14 @@ no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_bui
 num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
 overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
 patch_tokenizer_type perform_* profile profile_* qk_clip qk_clip_* rampup_batch_size
-record_memory_history reset_* rotary_* save save_* seed sft sft_* short_seq_prob split
-split_dataset_ratio standalone_embedding_stage start_weight_decay step_batch_size_schedule
-straggler_* system tensorboard_* test_data_path tiktoken_* timing_* tokenizer_* tp_comm_* train_*
-trust_remote_code use_checkpoint_args use_checkpoint_opt_param_scheduler use_cpu_initialization
-use_dist_ckpt use_flash_attn use_legacy_models use_mcore_models use_nccl_ub use_one_sent_docs
-use_persistent_ckpt_worker use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings
-valid_data_path vocab_file wandb_* weight_decay weight_decay_incr_style yaml_cfg
+record_memory_history reset_* rope_type rotary_* save save_* seed sft sft_* short_seq_prob
+softmax_type split split_dataset_ratio standalone_embedding_stage start_weight_decay
+step_batch_size_schedule straggler_* system tensorboard_* test_data_path tiktoken_* timing_*
+tokenizer_* tp_comm_* train_* trust_remote_code use_checkpoint_args
+use_checkpoint_opt_param_scheduler use_cpu_initialization use_dist_ckpt use_flash_attn
+use_legacy_models use_mcore_models use_nccl_ub use_one_sent_docs use_persistent_ckpt_worker
+use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
+wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
 [memory]
 fp8_format              products are in 8 bits, with copies that are not counted
 fp8_recipe              products are in 8 bits, with copies that are not counted
@@ -96,6 +99,7 @@ external_cuda_graph     graphs keep memory of their own
 cuda_graph_impl         graphs keep memory of their own
 use_distributed_optimizer_offload  - states on the host are not counted
 squared_relu            its activation is counted as GELU's
+quick_geglu             its activation is counted as SwiGLU's
 spec                    layers of another kind are counted as GPTModel's
 """
 (GPT,) = TYPES  # the model type that arguments describe
@@ -255,6 +259,8 @@ def _config(keys: KeyReading) -> dict[str, Value]:
             keys.knows(name, "model")
     width = keys.value("hidden_size")
     gated = keys.on("swiglu")
+    if keys.on("quick_geglu"):
+        config["swiglu"] = True
     usual = 4 * width if isinstance(width, int) else None
     if gated and isinstance(width, int):  # rounded down to 64 (arguments.py)
         usual = int(4 * width * 2 / 3 / 64) * 64
