@@ -13,7 +13,7 @@ LITTLE = 64  # items of a container that are looked at to show it
 # What stands before the host of an address, what stands behind its path, and what a key names.
 USER = r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+"
 QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
-NAMED = r"(?i)((?:signature|credential|token|password|secret)[\w-]*=)[^\s&'\"]+"
+NAMED = r"(?i)((?:signature|credential|token(?!_dispatcher)|password|secret)[\w-]*=)[^\s&'\"]+"
 TOKEN = r"\bhf_[A-Za-z0-9]{20,}"
 DIGITS = 60  # of a number; more are counted
 # A flag, a variable or a key whose name says that its value is a secret, and the value

@@ -66,6 +66,91 @@ def test_a_script_of_arrays_is_put_together():
     assert found.unread == ()
 
 
+def test_arguments_of_the_model_are_told_as_understood():
+    keys = {one.key for one in run(MIXTRAL).understood}
+    assert {"num_experts", "moe_router_topk", "ffn_hidden_size", "num_query_groups"} <= keys
+    latent = run(f"{LINE} --multi-latent-attention --kv-lora-rank 64")
+    assert "num_key_value_heads" not in latent.config
+    assert {"multi_latent_attention", "kv_lora_rank"} <= {one.key for one in latent.understood}
+    assert run(MIXTRAL).config["_name_or_path"].endswith("4096 wide, 8 experts")
+
+
+def test_a_gated_gelu_has_three_matrices():
+    assert run(f"{LINE} --quick-geglu").config["swiglu"] is True
+    assert "swiglu" not in run(LINE).config
+
+
+@pytest.mark.parametrize(
+    "switch", ["--use-distributed-optimizer", "--sequence-parallel", "--swiglu"]
+)
+@pytest.mark.parametrize("other", ["$EXTRA", '"$@"', "${MORE}", "${MORE[@]}"])
+def test_a_switch_keeps_its_meaning_before_a_variable_that_nobody_sets(switch, other):
+    plain, found = run(f"{LINE} {switch}"), run(f"{LINE} {switch} {other} --lr 1")
+    assert found.settings == plain.settings
+    assert found.config == plain.config
+    assert "is not in the file, and is left out" in found.notes[-1]
+    assert not plain.notes
+
+
+def test_machines_that_a_variable_counts_are_not_one():
+    text = LINE.replace("--nproc_per_node 8", "--nproc_per_node 8 --nnodes $SLURM_NNODES")
+    found = run(text)
+    assert "data_parallel_size" not in found.settings
+    assert found.notes == ("on how many devices it runs is not said: --gpu says it",)
+    assert run(text.replace("$SLURM_NNODES", "2")).settings["data_parallel_size"] == 16
+    one = run(text.replace("$SLURM_NNODES", "${SLURM_NNODES:-1}"))
+    assert one.settings["data_parallel_size"] == 8
+
+
+def test_ranks_that_are_typed_share_the_devices_of_the_file_again():
+    """8 devices and 32 samples a step: of two tensor ranks there are four replicas."""
+    text = f"{LINE} --use-distributed-optimizer"
+    (plain,) = api.weigh(text, name="train.sh", offline=True, gpu="h100:8").runs
+    (typed,) = api.weigh(
+        text, name="train.sh", offline=True, gpu="h100:8", tensor_parallel_size=2
+    ).runs
+    (same,) = api.weigh(
+        f"{text} --tensor-model-parallel-size 2", name="train.sh", offline=True, gpu="h100:8"
+    ).runs
+    assert plain.report.workload["data_parallel_size"] == 8
+    assert typed.report.workload == same.report.workload
+    assert typed.report.peak == same.report.peak
+    assert typed.report.workload["gradient_accumulation"] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "fits", "why"),
+    [
+        ("", "yes", ""),
+        ("--mtp-num-layers 1", "unknown", "counted without mtp_num_layers, which takes more"),
+        ("--fp8-format hybrid", "unknown", "counted without fp8_format, which takes more"),
+        ("--enable-cuda-graph", "unknown", "counted without enable_cuda_graph"),
+        (
+            "--moe-token-dispatcher-type flex",
+            "unknown",
+            "counted without moe_token_dispatcher_type",
+        ),
+        ("--recompute-num-layers $1", "unknown", ""),
+        ("--optimizer-cpu-offload", "yes", ""),
+    ],
+)
+def test_yes_is_not_sure_where_a_key_that_is_not_counted_takes_more(more, fits, why):
+    (found,) = api.weigh(f"{LINE} {more}", name="train.sh", offline=True, gpu="h100:8").runs
+    assert found.fits == fits
+    assert why in found.report.verdict.reason
+
+
+def test_a_size_that_is_a_variable_leaves_both_answers_open():
+    text = "base_model: llama-3.2-1b\nsequence_len: $LENGTH\nmicro_batch_size: 1\nadapter: lora\n"
+    text += "datasets: []\nlora_r: 8\n"
+    for memory in ("80GiB", "3GiB"):
+        (found,) = api.weigh(
+            text, name="a.yaml", kind="axolotl", offline=True, gpu_memory=memory
+        ).runs
+        assert found.fits == "unknown"
+        assert found.report.verdict.reason == "the file does not say what sequence_len is"
+
+
 def test_mixtral_as_described_has_its_published_parameters():
     report = api.weigh(MIXTRAL, name="train.sh", offline=True).runs[0].report
     assert report.model.parameters == 46_702_792_704
@@ -100,7 +185,7 @@ def test_arguments_that_decide_memory_go_on_under_their_names():
     [
         ("--fp8-format hybrid", "products are in 8 bits"),
         ("--mtp-num-layers 1", "predict further tokens"),
-        ("--decoder-first-pipeline-num-layers 3", "stages are uneven"),
+        ("--enable-cuda-graph", "graphs keep memory"),
         ("--moe-token-dispatcher-type flex", "it is not weighed"),
         ("--optimizer-cpu-offload", "states on the host"),
         ("--tokenizer-type HuggingFaceTokenizer", "how many words"),

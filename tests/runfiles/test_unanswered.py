@@ -39,7 +39,10 @@ def test_a_variable_that_the_script_does_not_set_names_no_model():
     [
         ("python3 -m verl.trainer.main config=a.yaml", "EasyR1"),
         ("python3 -m openrlhf.cli.train_ppo_ray --pretrain org/name", "OpenRLHF"),
-        ("torchrun --nproc_per_node 8 pretrain_bert.py --num-layers 2", "Megatron"),
+        (
+            "torchrun --nproc_per_node 8 pretrain_bert.py --num-layers 2",
+            "a program of Megatron's other than pretrain_gpt.py",
+        ),
         ("megatron rlhf --model org/name", "ms-swift with Megatron"),
     ],
 )

@@ -48,6 +48,8 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
         from weighbridge.estimate import megatron
 
         return megatron.train(model, workload)
+    if workload.megatron_args:
+        raise UsageError("--megatron-args are of --framework megatron: name it, or leave them out")
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:

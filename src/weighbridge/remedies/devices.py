@@ -53,6 +53,9 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
 
     here, need = case.part, case.verdict.per_device.expected
     assert here is not None
+    assert case.budget is not None
+    if _too_few(case):
+        return
     known = parts()
     ladder = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
     large = [part for part in ladder if part.visible.bytes.low > max(here.visible.bytes.low, need)]
@@ -70,6 +73,13 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
         )
 
 
+def _too_few(case: RemedyCase) -> bool:
+    """Tell whether a rank fits its device, and there are fewer devices than ranks asked for."""
+    assert case.budget is not None
+    room = case.budget.usable.expected
+    return case.verdict.devices_used > case.count and case.verdict.per_device.expected <= room
+
+
 def _more(case: RemedyCase) -> Iterator[Move]:
     """Propose more devices: numbers that can share what is held, with the setting that shares
     it."""
@@ -79,9 +89,7 @@ def _more(case: RemedyCase) -> Iterator[Move]:
     if here.vendor in ALONE:
         return
     used, room = case.verdict.devices_used, case.budget.usable.expected
-    if (
-        used > case.count and case.verdict.per_device.expected <= room
-    ):  # ranks that were asked for, of which there are too few devices
+    if _too_few(case):
         words = f"{used} x {here.name}"
         cost = prices.hardware(case.count, used, words)
         yield Move(kind="more devices", change={"gpu": typed(case, used)}, cost=cost, touches=ALL)

@@ -7,7 +7,7 @@ A reader's table says what its keys mean, a section each:
     [ignored]                          keys that decide no memory, by their names alone
     output_dir datasets
     [memory]                           keys that do, and why they are not understood; a `-` before
-                                       it: the run takes less with it than is counted
+                                       it: the run takes less with it than is counted; a `+`: more
     unfrozen_parameters   layers are frozen by name
 
 Keys are dotted where they stand in a mapping (`fsdp_config.offload_params`); `name.*` is all
@@ -30,7 +30,8 @@ from weighbridge.workload import TABLES
 OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written and not on
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
-LESS = "- "  # before a reason of [memory]: with the key the run takes less than is counted
+# Before a reason of [memory]: with the key the run takes less than is counted, more, or either
+LESS, MORE, UNSURE = "- ", "+ ", "+- "
 STRANGE = "it is no key that we know"
 NESTED = 5  # defaults within defaults
 EITHER = ("use_reentrant", "zero_overlap_comm")  # switches whose no is said, too
@@ -120,7 +121,7 @@ class KeyReading:
         if value is None or value == "":
             return None
         if isinstance(value, str) and VARIABLE.search(value):
-            self.leave(key, "it is a variable, whose value is not in the file")
+            self.leave(key, f"{UNSURE}it is a variable, whose value is not in the file")
             return None
         meant = value if read is None else read(value)
         if meant is None:
@@ -159,12 +160,16 @@ class KeyReading:
 
     def leave(self, key: str, why: str) -> None:
         """Say that a key decides memory and was not understood; a `-` before the reason tells that
-        with it the run takes less than is counted."""
+        with it the run takes less than is counted, a `+` that it takes more."""
         self.used.add(key)
         place = self.document.place((*self.base, *self._path(key)))
         self.unread.append(
             Unread(
-                key=key, line=place.line, why=why.removeprefix(LESS), lowers=why.startswith(LESS)
+                key=key,
+                line=place.line,
+                why=why.removeprefix(UNSURE).removeprefix(LESS).removeprefix(MORE),
+                lowers=why.startswith((LESS, UNSURE)),
+                raises=why.startswith((MORE, UNSURE)),
             )
         )
 
@@ -226,7 +231,10 @@ class KeyReading:
         return any(key.startswith(start) and key != f"{start}*" for key in named)
 
     def _known(self, key: str) -> bool:
-        return key in self.used or any(named in self.keys.ignored for named in groups(key))
+        if key in self.used:
+            return True
+        ignored = any(named in self.keys.ignored for named in groups(key))
+        return ignored and key not in self.keys.memory
 
     def _why(self, key: str) -> str | None:
         known = self.keys.memory

@@ -24,12 +24,14 @@ class Understood:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
     """One key that decides memory, or may, and that was not understood; `why` is a clause.
-    `lowers`: it takes less than is counted without it, so that "no" is not sure."""
+    `lowers`: it takes less than is counted without it, so that "no" is not sure; `raises`: it takes
+    more, so that "yes" is not."""
 
     key: str
     line: int
     why: str
     lowers: bool = False
+    raises: bool = False
 
 
 class StartPart(NamedTuple):

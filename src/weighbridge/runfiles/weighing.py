@@ -1,6 +1,7 @@
 """The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = "weighbridge.runfile/1"
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
+SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -136,15 +138,20 @@ def weighed(
 
 
 def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
-    """Return an answer that is not "no" where something that we do not count takes less, or where
-    what divides the model stands in another file."""
+    """Return an answer that is not sure where something that we do not count takes less ("no") or
+    more ("yes"), or where what divides the model stands in another file."""
     report, run = weighed.report, weighed.run
-    if report is None or report.verdict is None or report.verdict.fits != "no":
+    if report is None or report.verdict is None or report.verdict.fits == "unknown":
         return weighed
-    lowers = [u.key for u in run.unread if u.lowers]
-    alone = kind in DIVIDED_ELSEWHERE and "shard" not in {*given, *run.settings}
-    if lowers:
-        reason = f"it is counted without {', '.join(lowers)}, which takes less"
+    fits = report.verdict.fits == "yes"
+    doubts = [u for u in run.unread if (u.raises if fits else u.lowers)]
+    unsaid = [u.key for u in doubts if u.raises and u.lowers]
+    alone = kind in DIVIDED_ELSEWHERE and "shard" not in {*given, *run.settings} and not fits
+    if unsaid:
+        reason = f"the file does not say what {', '.join(unsaid)} is"
+    elif doubts:
+        keys, way = ", ".join(u.key for u in doubts), "more" if fits else "less"
+        reason = f"it is counted without {keys}, which takes {way}"
     elif alone and report.verdict.count > 1:
         reason = (
             "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, "
@@ -244,7 +251,7 @@ def answered(
     remedies: bool = True,
 ) -> Report:
     """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
-    settings = {**run.settings, **typed}
+    settings = {**run.settings, **_shared_again(run.settings, typed), **typed}
     pinned = (*typed, *FIXED)
     if run.task == "train":
         trained = question("train", None, settings)
@@ -256,6 +263,19 @@ def answered(
     return open_(model, revision).answer(
         asked, beside, remedies=remedies, pinned=None if run.command else pinned
     )
+
+
+def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data-parallel ranks and the micro-batches of a file where other ranks of a model
+    were typed: the devices of the file, and the samples of a step, are the same."""
+    data = given.get("data_parallel_size")
+    if not data or "data_parallel_size" in typed or not typed.keys() & set(SHARES):
+        return {}
+    before, after = (prod(each.get(n) or 1 for n in SHARES) for each in (given, {**given, **typed}))
+    left = max(1, data * before // after)
+    steps = given.get("gradient_accumulation")
+    again = {} if steps is None else {"gradient_accumulation": max(1, steps * data // left)}
+    return {"data_parallel_size": left, **again}
 
 
 def _plain(value: Any) -> Any:

@@ -93,8 +93,9 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
         ({"megatron_args": ["recompute_modules=all"]}, "it takes core_attn+"),
         ({"megatron_args": ["exp_avg_dtype=int8"]}, "it takes fp32 or"),
         ({"tensor_parallel_size": 3, "gpu": "h100:3"}, "does not divide the 32 heads"),
-        ({"pipeline_parallel_size": 64, "gpu": "h100:64"}, "the model has 32 layers, fewer"),
+        ({"pipeline_parallel_size": 64, "gpu": "h100:64"}, "64 stages do not divide the 32 layers"),
         ({"context_parallel_size": 8, "gpu": "h100:8", "seq_len": 1001}, "change --seq-len"),
+        ({"megatron_args": ["use_distributed_optimizer"]}, "a flag of its own: --shard zero1"),
         ({"expert_parallel_size": 2, "gpu": "h100:2"}, "the model has no experts"),
         (
             {"pipeline_parallel_size": 2, "gpu": "h100:2"}

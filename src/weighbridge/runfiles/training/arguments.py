@@ -165,7 +165,7 @@ def sharded(
     bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
     strategy = str(bare.get("sharding_strategy") or words).lower()
     if "shard_grad_op" in strategy:
-        keys.leave(key, "SHARD_GRAD_OP is not counted")
+        keys.leave(key, "- SHARD_GRAD_OP is not counted")
         return
     if "no_shard" in strategy:
         keys.set("shard", "ddp", key)
@@ -173,7 +173,7 @@ def sharded(
     number = version or bare.get("version") or 1
     keys.set("shard", "hsdp" if "hybrid" in strategy else f"fsdp{number}", key)
     if bare.get("reshard_after_forward") is False:
-        keys.leave("fsdp_config.reshard_after_forward", "layers stay whole between their passes")
+        keys.leave("fsdp_config.reshard_after_forward", "+ layers stay whole between their passes")
     if True in (bare.get("offload_params"), bare.get("cpu_offload")) or "offload" in words:
         keys.settings["offload"] = "params"
     if bare.get("activation_checkpointing") is True:

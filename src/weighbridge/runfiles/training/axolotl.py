@@ -63,13 +63,13 @@ added_tokens_overrides chat_template_kwargs roles_to_train train_on_eos
 pretraining_sample_concatenation
 [memory]
 activation_offloading         - activations go to the host, which is not counted
-bnb_config_kwargs.llm_int8_has_fp16_weight   weights stay in 16 bits
+bnb_config_kwargs.llm_int8_has_fp16_weight   + weights stay in 16 bits
 cut_cross_entropy             - the plugin that does it is not among `plugins`
 ddp_bucket_cap_mb             the size of the buckets of gradients
 dsv4_fp4_grouped_mode         experts are in another format
 expert_parallel_size          - experts are shared among ranks
-expert_parallel_token_capacity   buffers of experts that are sent
-expert_parallel_num_nvl_bytes    buffers of experts that are sent
+expert_parallel_token_capacity   + buffers of experts that are sent
+expert_parallel_num_nvl_bytes    + buffers of experts that are sent
 experts_implementation        other kernels of the experts
 flex_attn_compile_kwargs.*    flex attention is compiled
 flash_attn_cross_entropy      another loss kernel
@@ -80,7 +80,7 @@ gemma4_hybrid_attn_impl       another kernel of attention
 gptq                          - its base is packed, and the files say how
 gptq_disable_exllama          another kernel of GPTQ
 gpu_memory_limit              it limits what loading puts on a card
-image_size                    pixels of images, whose number is in the data
+image_size                    + pixels of images, whose number is in the data
 liger_glu_activation          - a fused kernel keeps less than is counted
 liger_layer_norm              - a fused kernel keeps less than is counted
 liger_rms_norm                - a fused kernel keeps less than is counted
@@ -89,7 +89,7 @@ llama4_linearized_experts     experts are loaded as linears
 lora_mlp_kernel               - fused LoRA kernels keep less than is counted
 lora_o_kernel                 - fused LoRA kernels keep less than is counted
 lora_qkv_kernel               - fused LoRA kernels keep less than is counted
-lora_target_parameters        parameters of experts are adapted by their names
+lora_target_parameters        + parameters of experts are adapted by their names
 max_memory                    it limits what loading puts on a card
 optim_target_modules          - gradients of these modules are projected (GaLore)
 peft.loftq_config             LoftQ begins with another base

@@ -127,7 +127,11 @@ def _ranks(words: Sequence[str]) -> int | None:
     given = flags.mapping(words)
     count = next((n for name in RANKS if (n := _number(given.get(name.replace("-", "_"))))), None)
     whole = "num_processes" in given  # of all machines
-    nodes = next((n for name in NODES if (n := _number(given.get(name)))), 1)
+    said = next((given[name] for name in NODES if name in given), 1)
+    nodes = _number(said)
+    if nodes is None and not whole:  # a variable: nobody knows how many machines
+        return None
+    nodes = nodes or 1
     return None if count is None else count if whole else count * nodes
 
 

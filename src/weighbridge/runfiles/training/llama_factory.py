@@ -51,16 +51,16 @@ freeze_multi_modal_projector   - the projector is not trained, which is not coun
 freeze_trainable_layers    - parts of the model are trained
 freeze_trainable_modules   - parts of the model are trained, by name
 freeze_vision_tower        - the vision tower is not trained, which is not counted apart
-image_max_pixels           pixels of images, whose number is in the data
-video_max_pixels           pixels of videos, whose number is in the data
+image_max_pixels           + pixels of images, whose number is in the data
+video_max_pixels           + pixels of videos, whose number is in the data
 loraplus_lr_ratio          LoRA+ makes groups of parameters
 mixture_of_depths          - layers are converted to mixture-of-depths
 moe_aux_loss_coef          the router's loss is added
 pissa_init                 adapters begin from a decomposition
 shift_attn                 attention is shifted and in groups
 train_mm_proj_only         - only the projector is trained
-upcast_layernorm           norms are cast to float32
-upcast_lmhead_output       logits are cast to float32
+upcast_layernorm           + norms are cast to float32
+upcast_lmhead_output       + logits are cast to float32
 use_adam_mini              - Adam-mini is not counted
 use_llama_pro              - only added blocks are trained
 use_unsloth                - its kernels and its checkpoints

@@ -11,7 +11,7 @@ swift/megatron/argument/megatron_args.py.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge import catalogue
@@ -69,11 +69,11 @@ use_legacy_models use_mcore_models use_nccl_ub use_one_sent_docs use_persistent_
 use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
 wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
 [memory]
-fp8_format              products are in 8 bits, with copies that are not counted
-fp8_recipe              products are in 8 bits, with copies that are not counted
+fp8_format              + products are in 8 bits, with copies that are not counted
+fp8_recipe              + products are in 8 bits, with copies that are not counted
 fp8_param_gather        - weights are gathered in 8 bits
-fp4_format              products are in 4 bits, with copies that are not counted
-mtp_num_layers          layers that predict further tokens are not counted
+fp4_format              + products are in 4 bits, with copies that are not counted
+mtp_num_layers          + layers that predict further tokens are not counted
 optimizer_cpu_offload   - states on the host are not counted
 optimizer_offload_fraction - states on the host are not counted
 offload_optimizer_states   - states on the host are not counted
@@ -82,25 +82,20 @@ cpu_offloading_num_layers  - activations that go to the host are counted on the 
 fine_grained_activation_offloading  - activations that go to the host are counted on the card
 offload_modules         - activations that go to the host are counted on the card
 moe_shared_expert_overlap  shared experts run beside the others
-moe_enable_deepep       tokens are sent by DeepEP, whose buffers are not counted
-moe_flex_dispatcher_backend  tokens are sent by DeepEP, whose buffers are not counted
-overlap_p2p_communication_warmup_flush  stages hold more of each other's tensors
-defer_embedding_wgrad_compute  the head's gradient is computed later, from what is kept for it
-delay_wgrad_compute     gradients of weights are computed later, from what is kept for them
-overlap_moe_expert_parallel_comm  micro-batches run side by side
-pipeline_model_parallel_layout  stages are uneven
-decoder_first_pipeline_num_layers  stages are uneven
-decoder_last_pipeline_num_layers  stages are uneven
-account_for_embedding_in_pipeline_split  stages are uneven
-account_for_loss_in_pipeline_split  stages are uneven
-num_layers_at_start_in_bf16  layers differ
-enable_cuda_graph       graphs keep memory of their own
-external_cuda_graph     graphs keep memory of their own
-cuda_graph_impl         graphs keep memory of their own
+moe_enable_deepep       + tokens are sent by DeepEP, whose buffers are not counted
+moe_flex_dispatcher_backend  + tokens are sent by DeepEP, whose buffers are not counted
+overlap_p2p_communication_warmup_flush  + stages hold more of each other's tensors
+defer_embedding_wgrad_compute  + the head's gradient is computed later, from what is kept for it
+delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
+overlap_moe_expert_parallel_comm  + micro-batches run side by side
+num_layers_at_start_in_bf16  + layers differ
+enable_cuda_graph       + graphs keep memory of their own
+external_cuda_graph     + graphs keep memory of their own
+cuda_graph_impl         + graphs keep memory of their own
 use_distributed_optimizer_offload  - states on the host are not counted
 squared_relu            its activation is counted as GELU's
 quick_geglu             its activation is counted as SwiGLU's
-spec                    layers of another kind are counted as GPTModel's
+spec                    + layers of another kind are counted as GPTModel's
 """
 (GPT,) = TYPES  # the model type that arguments describe
 PROGRAM = "pretrain_gpt.py"
@@ -164,6 +159,20 @@ OF_EXPERTS: Mapping[str, tuple[str, int | None]] = {
     "moe_shared_expert_intermediate_size": ("shared_expert_intermediate_size", None),
     "moe_router_num_groups": ("n_group", None),
 }
+OF_MODEL = (  # arguments that say more of the model's config
+    *("ffn_hidden_size", "group_query_attention", "num_query_groups", "multi_latent_attention"),
+    *("disable_bias_linear", "untie_embeddings_and_output_weights", "moe_layer_freq"),
+)
+OTHER = re.compile(r"\$(?:\w+|[@*]|\{\w+(?:\[[@*]\])?\})")  # a variable alone
+SWITCHES = frozenset(
+    (
+        *(name for name, each in arguments.ARGUMENTS.items() if each.reads is None),
+        *("add_qkv_bias", "bf16", "disable_bias_linear", "group_query_attention", "mock_data"),
+        *("multi_latent_attention", "qk_layernorm", "quick_geglu", "swiglu"),
+        *("untie_embeddings_and_output_weights", "use_distributed_optimizer", "use_mcore_models"),
+        *("overlap_grad_reduce", "overlap_param_gather", *OTHERS),
+    )
+)
 CONDITIONAL = "what the script sets under a condition is left out"
 DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
 
@@ -187,13 +196,34 @@ def read(document: Document) -> Iterator[PlannedRun]:
         yield _run(flags.document(document.text, words, document.name), None)
         return
     for each in _started(document.text):
-        given = flags.document(document.text, each.words, document.name)
+        words = _without_others(each.words)
+        given = flags.document(document.text, words, document.name)
         if each.program == SWIFT:
             data = {NAMES_OF_SWIFT.get(name, name): value for name, value in given.data.items()}
             given = replace(given, data={**OF_SWIFT, **data})
         run = _run(given, each.ranks)
-        conditional = arrays.conditional(document.text)
-        yield replace(run, notes=(*run.notes, CONDITIONAL)) if conditional else run
+        yield replace(run, notes=(*run.notes, *_partly(document.text, each)))
+
+
+def _partly(text: str, each: launch.Launched) -> Iterator[str]:
+    """Yield what a script does not say of itself."""
+    if arrays.conditional(text):
+        yield CONDITIONAL
+    if each.ranks is None and each.program != SWIFT:
+        yield "on how many devices it runs is not said: --gpu says it"
+    others = [word for word in each.words if OTHER.fullmatch(word)]
+    if others:
+        yield f"what {others[0]:.40} holds is not in the file, and is left out"
+
+
+def _without_others(words: Sequence[str]) -> list[str]:
+    """Return words without what a variable that nobody sets would add behind a switch."""
+    kept: list[str] = []
+    for word in words:
+        before = kept[-1].lstrip("-").replace("-", "_") if kept else ""
+        if not (OTHER.fullmatch(word) and before in SWITCHES):
+            kept.append(word)
+    return kept
 
 
 def _started(text: str) -> Iterator[launch.Launched]:
@@ -257,33 +287,53 @@ def _config(keys: KeyReading) -> dict[str, Value]:
         if value is not None:
             config[ours] = value
             keys.knows(name, "model")
+    latent = keys.on("multi_latent_attention")
+    config |= _widths(keys)
+    if not latent:
+        grouped = keys.on("group_query_attention")
+        heads = keys.value("num_attention_heads")
+        config["num_key_value_heads"] = keys.value("num_query_groups", 1) if grouped else heads
     width = keys.value("hidden_size")
-    gated = keys.on("swiglu")
-    if keys.on("quick_geglu"):
-        config["swiglu"] = True
-    usual = 4 * width if isinstance(width, int) else None
-    if gated and isinstance(width, int):  # rounded down to 64 (arguments.py)
-        usual = int(4 * width * 2 / 3 / 64) * 64
-    config["intermediate_size"] = keys.value("ffn_hidden_size", usual)
-    config["add_bias_linear"] = not keys.on("disable_bias_linear")
-    config["tie_word_embeddings"] = not keys.on("untie_embeddings_and_output_weights")
-    config["num_key_value_heads"] = keys.value("num_attention_heads")
-    if keys.on("group_query_attention"):
-        config["num_key_value_heads"] = keys.value("num_query_groups", 1)
-    config["_name_or_path"] = f"GPT of {keys.value('num_layers')} layers, {width} wide"
-    if keys.on("multi_latent_attention"):
+    experts = f", {keys.value('num_experts')} experts" if keys.value("num_experts") else ""
+    name = f"GPT of {keys.value('num_layers')} layers, {width} wide{experts}"
+    config["_name_or_path"] = name
+    if latent:
         config |= _named(keys, OF_LATENTS)
     if keys.value("num_experts"):
         config |= _named(keys, OF_EXPERTS)
         config.setdefault("moe_intermediate_size", config["intermediate_size"])
         config |= _dense_first(keys)
     config["vocab_size"] = _vocabulary(keys)
+    _used(keys, *OF_MODEL)
     return config
+
+
+def _widths(keys: KeyReading) -> dict[str, Value]:
+    """Return what the feed-forward and the ends of the model are."""
+    width = keys.value("hidden_size")
+    gated = keys.on("swiglu")
+    usual = 4 * width if isinstance(width, int) else None
+    if gated and isinstance(width, int):  # rounded down to 64 (arguments.py)
+        usual = int(4 * width * 2 / 3 / 64) * 64
+    return {
+        **({"swiglu": True} if keys.on("quick_geglu") else {}),
+        "intermediate_size": keys.value("ffn_hidden_size", usual),
+        "add_bias_linear": not keys.on("disable_bias_linear"),
+        "tie_word_embeddings": not keys.on("untie_embeddings_and_output_weights"),
+    }
 
 
 def _named(keys: KeyReading, names: Mapping[str, tuple[str, int | None]]) -> dict[str, Value]:
     found = {ours: keys.value(name, usual) for name, (ours, usual) in names.items()}
+    _used(keys, *names)
     return {ours: value for ours, value in found.items() if value is not None}
+
+
+def _used(keys: KeyReading, *names: str) -> None:
+    """Count arguments as understood that describe the model."""
+    for name in names:
+        if keys.value(name) is not None:
+            keys.knows(name, "model")
 
 
 def _dense_first(keys: KeyReading) -> dict[str, Value]:
@@ -330,7 +380,7 @@ def _arguments(keys: KeyReading) -> None:
         try:
             arguments.read((word,))
         except UsageError as error:
-            keys.leave(name, f"it is not weighed: {error}")
+            keys.leave(name, f"+ it is not weighed: {error}")
             continue
         words.append(word)
         keys.knows(name, "megatron_args")
@@ -340,7 +390,8 @@ def _arguments(keys: KeyReading) -> None:
 
 
 def _joined(value: Value) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Write a value as one word; commas part words, and mean nothing in a layout."""
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value).replace(",", "")
 
 
 def _batches(keys: KeyReading, ranks: int | None) -> None:

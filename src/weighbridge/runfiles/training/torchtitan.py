@@ -52,7 +52,7 @@ parallelism.pipeline_parallel_layers_per_stage
 activation_checkpoint.memory_budget   - a budget decides what is kept
 optimizer.early_step_in_backward      - parameters are stepped in groups, in backward
 memory_estimation.enabled             it estimates, and trains nothing
-parallelism.disable_loss_parallel     logits are gathered on every rank
+parallelism.disable_loss_parallel     + logits are gathered on every rank
 model.lora                            - adapters of torchtitan are not counted
 """
 OWN = ("model", "training")
@@ -125,7 +125,7 @@ def _precision(keys: KeyReading) -> None:
             keys.knows("training.mixed_precision_param", "precision")
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
     if any("float8" in str(each) or "mx" in str(each) for each in converters):
-        keys.leave("model.converters", "products are in 8 bits, with copies that are not counted")
+        keys.leave("model.converters", "+ products are in 8 bits, with copies that are not counted")
 
 
 def _kept(keys: KeyReading) -> None:

@@ -47,8 +47,8 @@ tokenizer.prompt_template tokenizer.special_tokens_path optimizer.lr optimizer.w
 optimizer.betas optimizer.eps checkpoint_dir loss.ignore_index loss.num_output_chunks
 model.image_size loss.weight enable_async_checkpointing async_checkpointing name
 [memory]
-early_exit_loss              losses of earlier layers are added
-early_exit                   losses of earlier layers are added
+early_exit_loss              + losses of earlier layers are added
+early_exit                   + losses of earlier layers are added
 layer_dropout                - layers are left out by chance
 enable_activation_offloading - activations go to the host, which is not counted
 activation_offloading_use_streams   - activations go to the host, which is not counted
@@ -190,7 +190,7 @@ def _method(keys: KeyReading) -> None:
         modules += FEED_FORWARD
         keys.knows("model.apply_lora_to_mlp", "lora_targets")
     if keys.on("model.apply_lora_to_output"):
-        keys.leave("model.apply_lora_to_output", "an adapter of the head is not counted")
+        keys.leave("model.apply_lora_to_output", "+ an adapter of the head is not counted")
     if named:
         keys.set("lora_targets", modules, "model.lora_attn_modules")
 

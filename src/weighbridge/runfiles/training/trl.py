@@ -40,12 +40,12 @@ mm_* pretrain_mm_mlp_adapter image_aspect_ratio image_grid_pinpoints group_by_mo
 lazy_preprocess version task_name clean_best_model embedding_learning_rate
 [memory]
 cp_size                       - ranks share a sequence
-lora_target_parameters        parameters of experts are adapted by their names
+lora_target_parameters        + parameters of experts are adapted by their names
 padding_free                  - sequences stand in one row without padding
 use_kernels                   other kernels
 n_layer                       the model is made by its sizes, not by its name
 freeze_backbone               - parts of the model are trained
-vision_tower                  another model stands beside it
+vision_tower                  + another model stands beside it
 use_unsloth                   - its kernels and its checkpoints
 """,
 )

@@ -68,7 +68,8 @@ SCRIPTS: Mapping[str, str] = {  # what a script holds -> the program
     r"verl\.trainer\.main_\w+": "verl",
     r"openrlhf\.cli\.\w+": "OpenRLHF",
     r"examples/run_(?:grpo|dpo|sft)\w*\.py": "NeMo-RL",
-    r"pretrain_\w+\.py": "Megatron",
+    r"pretrain_gpt\.py": "Megatron",
+    r"pretrain_\w+\.py": "a program of Megatron's other than pretrain_gpt.py",
     r"\bmegatron (?:rlhf|sft|pt)\b": "ms-swift with Megatron",
 }
 MODEL = re.compile(

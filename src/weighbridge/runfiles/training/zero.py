@@ -52,12 +52,12 @@ sequence_parallel_size        - ranks share a sequence
 sparse_attention              - attention is sparse
 tensor_parallel               - ranks share every layer
 zero_optimization.mics_shard_size              - ranks share out in groups
-zero_optimization.zero_hpz_partition_size      weights are kept a second time in each machine
+zero_optimization.zero_hpz_partition_size      + weights are kept a second time in each machine
 zero_optimization.zero_quantized_gradients     gradients are sent in 4 bits
 zero_optimization.zero_quantized_nontrainable_weights   - frozen weights are packed
 zero_optimization.zero_quantized_weights       weights are gathered in 8 bits
 zero_optimization.stage3_max_reuse_distance    what is kept for a next use
-zero_optimization.module_granularity_threshold layers are gathered at once
+zero_optimization.module_granularity_threshold + layers are gathered at once
 """
 ZERO = "zero_optimization"
 FUSED = ("adam", "adamw")  # DeepSpeed's own kernel, unless torch's is asked for
@@ -169,7 +169,7 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         keys.used.update(f"{at}.{name}.{option}" for option in options)
         places[name] = str(options.get("device") or "none").lower()
         if options.get("ratio") not in (None, 1, 1.0):
-            keys.leave(f"{at}.{name}.ratio", "a part of it stays on the device")
+            keys.leave(f"{at}.{name}.ratio", "+ a part of it stays on the device")
     if keys.value(f"{at}.cpu_offload") is True:
         places["offload_optimizer"] = "cpu"
     states, params = places["offload_optimizer"], places["offload_param"]

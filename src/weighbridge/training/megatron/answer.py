@@ -221,5 +221,10 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
             "(--use-distributed-optimizer)"
         )
+    if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
+        yield (
+            "attention that is recomputed keeps the product of queries, keys and values, and flash "
+            "attention keeps no scores that it would free: the peak may be higher with it"
+        )
     if not run.engine:
         yield "Megatron's own modules (transformer_impl=local) took up to 10 % more in tests"

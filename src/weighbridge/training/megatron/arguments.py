@@ -11,6 +11,7 @@ from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
+from weighbridge.training.megatron import layout
 
 MOST = 1 << 20
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
@@ -64,6 +65,11 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "sequence_parallel": MegatronArgument("sequence_parallel"),
     "num_layers_per_virtual_pipeline_stage": MegatronArgument("chunk", _count),
     "num_virtual_stages_per_pipeline_rank": MegatronArgument("chunks", _count),
+    layout.FIRST: MegatronArgument(layout.FIRST, _count),
+    layout.LAST: MegatronArgument(layout.LAST, _count),
+    layout.EMBEDDING: MegatronArgument(layout.EMBEDDING),
+    layout.LOSS: MegatronArgument(layout.LOSS),
+    layout.LAYOUT: MegatronArgument(layout.LAYOUT, str),
     "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
     "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
@@ -100,6 +106,17 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "make_vocab_size_divisible_by": MegatronArgument("multiple", _count),
 }
 
+OWN: Mapping[str, str] = {  # arguments that are settings of every framework
+    "use_distributed_optimizer": "--shard zero1",
+    "tensor_model_parallel_size": "--tensor-parallel-size",
+    "pipeline_model_parallel_size": "--pipeline-parallel-size",
+    "context_parallel_size": "--context-parallel-size",
+    "expert_model_parallel_size": "--expert-parallel-size",
+    "micro_batch_size": "--batch-size",
+    "global_batch_size": "--gradient-accumulation",
+    "seq_length": "--seq-len",
+}
+
 
 def read(words: Iterable[str]) -> dict[str, Any]:
     """Return what arguments set, by the fields of `ARGUMENTS`. Raises UsageError for what is not
@@ -109,6 +126,10 @@ def read(words: Iterable[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         key = name.strip().removeprefix("--").replace("-", "_")
         argument = ARGUMENTS.get(key)
+        if key in OWN:
+            raise UsageError(
+                f"--megatron-args {name.strip()}: it has a flag of its own: {OWN[key]}"
+            )
         if argument is None:
             raise UsageError(
                 f"--megatron-args {name.strip()}: it is not among those that are weighed: "

@@ -24,6 +24,7 @@ from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training.megatron import arguments
 from weighbridge.training.megatron.described import described
+from weighbridge.training.megatron.layout import parts
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import HOPPER, Kernel, MegatronRun
 from weighbridge.training.sharding.numbers import Sharding, sharding
@@ -84,17 +85,18 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     _refuse(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     shares = sharding(w, count, "ddp")
-    model = described(subject)
-    asked = arguments.read(w.megatron_args or ())
+    model, asked = described(subject), arguments.read(w.megatron_args or ())
     chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
     capability = chip.capability or HOPPER
     batches = w.gradient_accumulation or shares.pipeline
+    layout = parts(model.layers, shares.pipeline, _chunks(model, shares, asked), asked)
     repeats = asked.get("deterministic", False)
     run = MegatronRun(
         ranks=shares.ranks,
         tensor=shares.tensor,
         pipeline=shares.pipeline,
-        chunks=_chunks(model, shares, asked),
+        chunks=len(layout) // shares.pipeline,
+        layout=layout,
         context=shares.context,
         context_by=asked.get("context_by", "p2p"),
         expert=shares.expert,
@@ -161,8 +163,6 @@ def _refuse(w: Train) -> None:
 
 def _chunks(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> int:
     """Count the parts of the model that each stage has in turn."""
-    if shares.pipeline == 1:
-        return 1
     if "chunk" in asked:
         if model.layers % (shares.pipeline * asked["chunk"]):
             raise UsageError(
@@ -199,11 +199,6 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:
     """Raise UsageError where ranks do not divide what they share out."""
-    if run.pipeline * run.chunks > model.layers:
-        raise UsageError(
-            f"--pipeline-parallel-size {run.pipeline}: the model has {model.layers} layers, fewer "
-            f"than {run.pipeline * run.chunks} parts"
-        )
     for what, count in (("heads", model.heads), ("columns of the feed-forward", model.width)):
         if count % run.tensor:
             raise UsageError(

@@ -14,7 +14,8 @@ Dispatcher = Literal["allgather", "alltoall"]
 class MegatronRun:
     """Numbers of ranks by kind, and the settings of Megatron-core that take or free memory.
 
-    `chunks` are the parts of the model that a stage has, which take turns (virtual pipeline).
+    `chunks` are the parts of the model that a stage has, which take turns (virtual pipeline), and
+    `layout` the layers of each part; () where all have as many.
     `fused_gradients`: linears add to the main gradients by themselves. `uneven`: how many times an
     equal part of the tokens goes to the experts of the rank that is asked about.
     """
@@ -23,6 +24,7 @@ class MegatronRun:
     tensor: int = 1
     pipeline: int = 1
     chunks: int = 1
+    layout: tuple[int, ...] = ()
     context: int = 1
     context_by: str = "p2p"
     expert: int = 1

@@ -12,6 +12,8 @@ core/optimizer/distrib_optimizer.py, core/parallel_state.py; its own formula is
 training/theoretical_memory_usage.py.
 """
 
+from itertools import accumulate
+
 from weighbridge.training.megatron.model import MegatronModel, matrices, replicated
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.units import ceil_div
@@ -19,9 +21,9 @@ from weighbridge.units import ceil_div
 
 def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[int]]:
     """List the layers of each chunk of a stage: chunks go round the stages in turn."""
-    parts = run.pipeline * run.chunks
-    each, more = divmod(model.layers, parts)
-    starts = [i * each + min(i, more) for i in range(parts + 1)]
+    count = run.pipeline * run.chunks
+    layers = run.layout or (model.layers // count,) * count
+    starts = [0, *accumulate(layers)]
     mine = (chunk * run.pipeline + stage for chunk in range(run.chunks))
     return [list(range(starts[i], starts[i + 1])) for i in mine]
 

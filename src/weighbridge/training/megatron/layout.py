@@ -1,0 +1,93 @@
+"""Which layers a stage of the pipeline has: how many layers each part of the model has, in order.
+
+    even      16 layers, 2 stages of 2 chunks                4 4 4 4
+    ends      decoder_last_pipeline_num_layers=2             of 14 others each stage has its share
+    accounts  the embedding, or the loss, counts as a layer  one layer fewer in that part
+    layout    Et*3|(tt|)*2tL                                 3 2 2 1
+
+Part i belongs to stage i modulo the stages. What Megatron stops at raises UsageError: layers that
+the stages do not divide. Source: Megatron-LM d98e8a6 core/transformer/transformer_block.py
+get_num_layers_to_build, core/transformer/pipeline_parallel_layer_layout.py.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.errors import UsageError
+
+FIRST, LAST = "decoder_first_pipeline_num_layers", "decoder_last_pipeline_num_layers"
+EMBEDDING = "account_for_embedding_in_pipeline_split"
+LOSS = "account_for_loss_in_pipeline_split"
+LAYOUT = "pipeline_model_parallel_layout"
+GROUP = re.compile(r"\(([^()]*)\)(?:\*(\d{1,4}))?|([A-Za-z|])\*(\d{1,4})")
+LAYERS = re.compile(r"E?t*(?:\|t*)*L?")  # what is left of a layout that we know
+LONGEST = 1 << 14  # characters of a layout that is written out
+
+
+def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the layers of each part; chunks x stages of them. Raises UsageError."""
+    if stages == 1:
+        return (layers,)
+    if LAYOUT in asked:
+        return _of_layout(str(asked[LAYOUT]), layers, stages)
+    ends = [asked.get(FIRST), asked.get(LAST)]
+    if ends == [None, None]:
+        return _accounted(layers, stages, chunks, asked)
+    if EMBEDDING in asked or LOSS in asked:
+        raise UsageError(f"--megatron-args {EMBEDDING}, {LOSS}: Megatron has them without {FIRST}")
+    said = [n for n in ends if n is not None]
+    middle, left = layers - sum(said), stages - len(said)
+    if middle < 0 or (middle % left if left else middle):
+        raise UsageError(
+            f"--megatron-args {FIRST}, {LAST}: {left} stages do not divide the other {middle} of "
+            f"{layers} layers"
+        )
+    each = [middle // left if left else 0] * stages
+    first, last = ends
+    each[0] = each[0] if first is None else first
+    each[-1] = each[-1] if last is None else last
+    if any(n % chunks for n in each):
+        raise UsageError(f"{chunks} chunks do not divide stages of {_few(each)} layers")
+    return tuple(n // chunks for n in each) * chunks
+
+
+def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tuple[int, ...]:
+    beside = [int(bool(asked.get(name))) for name in (EMBEDDING, LOSS)]
+    whole = layers + sum(beside)
+    if whole % (stages * chunks):
+        by = f"{stages} stages" if chunks == 1 else f"{stages} stages of {chunks} chunks"
+        counted = f"{layers} layers" if whole == layers else f"{layers} layers and {whole - layers}"
+        raise UsageError(
+            f"--pipeline-parallel-size: {by} do not divide the {counted}, and Megatron stops; "
+            f"--megatron-args {FIRST}=N or {LAST}=N says how many a stage at an end has"
+        )
+    each = [whole // stages // chunks] * stages * chunks
+    each[0] -= beside[0]
+    each[-1] -= beside[1]
+    return tuple(each)
+
+
+def _of_layout(text: str, layers: int, stages: int) -> tuple[int, ...]:
+    """Read a layout: E embedding, t layer, L loss, | the end of a part; (x)*n is x n times."""
+    written = re.sub(r"[\s,]", "", text)
+    while match := GROUP.search(written):
+        once, times = match[1] or match[3] or "", int(match[2] or match[4] or 1)
+        if len(written) + len(once) * times > LONGEST:
+            break
+        written = written[: match.start()] + once * times + written[match.end() :]
+    if not LAYERS.fullmatch(written):
+        raise UsageError(
+            f"--megatron-args {LAYOUT}={text:.60}: it is not weighed; E, t and L are, with |"
+        )
+    found = tuple(part.count("t") for part in written.split("|"))
+    if len(found) % stages or sum(found) != layers:
+        raise UsageError(
+            f"--megatron-args {LAYOUT}: {sum(found)} layers in {len(found)} parts; the model has "
+            f"{layers} layers, and the pipeline {stages} stages"
+        )
+    return found
+
+
+def _few(counts: list[int]) -> str:
+    return " and ".join(f"{n}" for n in sorted(set(counts)))
