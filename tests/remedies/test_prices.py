@@ -46,6 +46,7 @@ STATED = {
     "everything shared": (0, 3, 0, 0),  # 15 %
     "states on the host": (0, 12, 0, 0),  # 60 %
     "parameters on the host": (0, 30, 0, 0),  # 150 %
+    "pages not pinned": (0, 2, 0, 0),  # 10 %
     "eager": (0, 4, 0, 0),  # 20 %
     "text only": (0, 0, 10, 0),
 }

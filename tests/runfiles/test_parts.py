@@ -47,6 +47,26 @@ def test_what_is_kept_off_the_device(options, offload):
     assert zero(**options).get("offload") == offload
 
 
+@pytest.mark.parametrize(
+    ("states", "params", "pins"),
+    [
+        (True, True, True),
+        (False, False, False),
+        (True, False, None),  # some of it
+        (None, None, None),
+        (True, None, True),
+    ],
+)
+def test_what_is_pinned(states, params, pins):
+    def kept(pinned):
+        return {"device": "cpu"} | ({} if pinned is None else {"pin_memory": pinned})
+
+    got = zero(stage=3, offload_optimizer=kept(states), offload_param=kept(params))
+    assert got.get("zero_pin_memory") is pins
+    away = zero(stage=3, offload_optimizer={"device": "none", "pin_memory": True})
+    assert "zero_pin_memory" not in away
+
+
 def test_a_stage_of_nothing_is_plain_data_parallelism():
     assert zero(stage=0)["shard"] == "ddp"
     assert zero(stage=1)["shard"] == "zero1"

@@ -206,6 +206,11 @@ CHANGES: Mapping[str, Cost] = {
         words="parameters come from host memory for each layer: much slower",
         source="https://arxiv.org/abs/2104.07857",
     ),
+    "pages not pinned": Cost(
+        price=Price(speed=10 * SLOWER),
+        words="copies to and from pages that are not pinned wait: slower",
+        source="https://deepspeed.readthedocs.io/en/latest/zero3.html (pin_memory)",
+    ),
     "eager": Cost(
         price=Price(speed=20 * SLOWER),
         words="no CUDA graphs: tokens are written more slowly",

@@ -83,6 +83,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _precisions(case)
     yield from _shards(case)
     yield from _offloads(case)
+    yield from _unpinned(case)
 
 
 def runnable(case: RemedyCase) -> Move | None:
@@ -381,6 +382,20 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
                 keeps=AWAY[name],
                 beside=NO_STATES,
             )
+
+
+def _unpinned(case: RemedyCase) -> Iterator[Move]:
+    """Pin nothing of what ZeRO keeps in host memory: no block is rounded up, and none is kept."""
+    how, shard = case.effective["offload"], case.effective["shard"]
+    if how not in ("optimizer", "params") or not shard.startswith("zero"):
+        return
+    if case.workload.zero_pin_memory is not False and case.free("zero_pin_memory"):
+        yield Move(
+            kind="pinned pages",
+            change={"zero_pin_memory": False},
+            cost=prices.CHANGES["pages not pinned"],
+            touches=ALL,
+        )
 
 
 def _offloadable(case: RemedyCase, shard: str) -> bool:

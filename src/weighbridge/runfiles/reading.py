@@ -34,7 +34,7 @@ ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 LESS, MORE, UNSURE = "- ", "+ ", "+- "
 STRANGE = "it is no key that we know"
 NESTED = 5  # defaults within defaults
-EITHER = ("use_reentrant", "zero_overlap_comm")  # switches whose no is said, too
+EITHER = ("use_reentrant", "zero_overlap_comm", "zero_pin_memory")  # switches whose no is said, too
 MOST_UNREAD = 12
 
 

@@ -170,13 +170,16 @@ def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
     )
     yield _of(
         "gradients",
-        _times(ranks, _unsure(GRADIENT * elements, _pinned(GRADIENT, groups))),
+        _times(ranks, _either(plan, GRADIENT * elements, _pinned(GRADIENT, groups))),
         "the part's gradients in float32",
     )
     waiting = not third and plan.accumulation > 1
     yield _of(
         "gradients",
-        _times(ranks * (1 + waiting), _unsure(LOW * elements, power_of_two(LOW * elements))),
+        _times(
+            ranks * (1 + waiting),
+            _either(plan, LOW * elements, power_of_two(LOW * elements)),
+        ),
         "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
     )
     if plan.sharding.offload == "params":
@@ -192,7 +195,7 @@ def _parameters(
         whole = result.host - MASTER * sum(groups)
         yield _of(
             "weights",
-            _times(ranks, _unsure(whole, max(whole, result.pinned))),
+            _times(ranks, _either(plan, whole, max(whole, result.pinned))),
             f"{whole:,} bytes of parameters a rank, each its own tensor where it is frozen",
         )
         return
@@ -203,7 +206,7 @@ def _parameters(
     )
     yield _of(
         "weights",
-        _times(ranks, _unsure(0, result.pinned)),
+        _times(ranks, _either(plan, 0, result.pinned)),
         "pinned blocks that single parameters had, which the allocator keeps",
         detail="kept blocks",
     )
@@ -220,10 +223,12 @@ def _pinned(width: int, groups: list[int]) -> int:
     return sum(power_of_two(width * n) for n in groups)
 
 
-def _unsure(nbytes: int, most: int) -> Bytes:
-    """Bound pages that are pinned, in powers of two, where the configuration says so: the middle is
-    expected."""
-    return Bytes(nbytes, (nbytes + most) // 2, most)
+def _either(plan: TrainingPlan, nbytes: int, pinned: int) -> Bytes:
+    """Return bytes of pages as pin_memory has them, `pinned` in powers of two. Where nobody says it
+    both are within bounds, and the middle is expected."""
+    if plan.zero.pins is None:
+        return Bytes(nbytes, (nbytes + pinned) // 2, pinned)
+    return exactly(pinned if plan.zero.pins else nbytes)
 
 
 def _times(ranks: int, each: Bytes) -> Bytes:

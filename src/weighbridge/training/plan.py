@@ -34,12 +34,14 @@ TORCH = (2, 13)  # whose sources our rules were read from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deepspeed:
-    """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`."""
+    """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`; `pins`:
+    pin_memory, None where nobody says."""
 
     version: tuple[int, ...] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     overlaps: bool = False
     whole_first: bool = False
+    pins: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +283,7 @@ def _deepspeed(w: Train, framework: Framework) -> Deepspeed:
         sizes={size: n for size, n in sizes.items() if n is not None},
         overlaps=w.zero_overlap_comm,
         whole_first=w.no_zero_init,
+        pins=w.zero_pin_memory,
     )
 
 

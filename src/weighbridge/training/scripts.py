@@ -220,10 +220,12 @@ def _deepspeed(run: TrainerRun) -> dict[str, Any]:
     if stage == 3:
         share["stage3_prefetch_bucket_size"] = "auto"
         share["stage3_param_persistence_threshold"] = "auto"
+    asked = run.asked.zero_pin_memory
+    pins = {} if asked is None else {"pin_memory": asked}
     if away != "none":
-        share["offload_optimizer"] = {"device": "cpu"}
+        share["offload_optimizer"] = {"device": "cpu", **pins}
     if away == "params":
-        share["offload_param"] = {"device": "cpu"}
+        share["offload_param"] = {"device": "cpu", **pins}
     kinds = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
     batch = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size")
     return {"zero_optimization": share, **kinds, **dict.fromkeys(batch, "auto")}

@@ -467,6 +467,11 @@ class ZeroSettings(Settings):
         label_zh="通信重叠",
         zh="第 1、2 阶段有两个桶(overlap_comm)。",
     )
+    zero_pin_memory: Bool = flag(
+        help="What is offloaded is pinned (pin_memory). Default: either, within bounds.",
+        label_zh="锁页内存",
+        zh="卸载到内存的部分锁页(pin_memory)。默认两种都可能，区间包含两者。",
+    )
     no_zero_init: Switch = switch(
         help="The whole model is on each device before DeepSpeed shares it out.",
         label_zh="不用 zero.Init",

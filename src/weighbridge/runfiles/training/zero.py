@@ -170,6 +170,7 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         places[name] = str(options.get("device") or "none").lower()
         if options.get("ratio") not in (None, 1, 1.0):
             keys.leave(f"{at}.{name}.ratio", "+ a part of it stays on the device")
+    _pinned(keys, at, [name for name, place in places.items() if place != "none"])
     if keys.value(f"{at}.cpu_offload") is True:
         places["offload_optimizer"] = "cpu"
     states, params = places["offload_optimizer"], places["offload_param"]
@@ -181,6 +182,15 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         keys.set("offload", "params", f"{at}.offload_param")
     elif states == "cpu":
         keys.set("offload", "optimizer", f"{at}.offload_optimizer")
+
+
+def _pinned(keys: KeyReading, at: str, names: list[str]) -> None:
+    """Take pin_memory, where all that is kept off the device says the same or nothing."""
+    said = {f"{at}.{name}.pin_memory": keys.value(f"{at}.{name}.pin_memory") for name in names}
+    pins = {key: pinned for key, pinned in said.items() if isinstance(pinned, bool)}
+    if len(set(pins.values())) == 1:
+        for key, pinned in pins.items():
+            keys.set("zero_pin_memory", pinned, key)
 
 
 # A new file
@@ -209,7 +219,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         words[f"{ZERO}.stage"] = 0
     for name in OFFLOADS.get(settings["offload"], ()):
         words[f"{ZERO}.{name}.device"] = "cpu"
-        words[f"{ZERO}.{name}.pin_memory"] = True
+        words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
     alone = settings["framework"] == "deepspeed"
     for setting, (name, only) in SIZES.items():
         value = settings.get(setting)
