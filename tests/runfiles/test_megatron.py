@@ -92,6 +92,26 @@ def test_a_switch_keeps_its_meaning_before_a_variable_that_nobody_sets(switch, o
     assert not plain.notes
 
 
+def test_a_variable_that_is_a_value_of_a_flag_adds_nothing():
+    assert run(f"{LINE} --data-path $DATA").notes == ()
+    assert run(f"{LINE} --data-path $DATA $MORE").notes[-1].startswith("what $MORE holds")
+
+
+def test_a_size_that_hangs_on_a_condition_is_told():
+    text = """\
+if [ "$KIND" = small ]; then
+  L=12
+else
+  L=24
+fi
+torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers $L"""
+    line = LINE.removeprefix("torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 12")
+    found = run(f"{text}{line}")
+    assert found.notes == ("under a condition the script sets L: its last value is taken",)
+    assert run(f"KIND=small\n{text}{line}").notes == ()
+    assert run(f"KIND=small\n{text}{line}").config["num_hidden_layers"] == 12
+
+
 def test_machines_that_a_variable_counts_are_not_one():
     text = LINE.replace("--nproc_per_node 8", "--nproc_per_node 8 --nnodes $SLURM_NNODES")
     found = run(text)
@@ -106,9 +126,15 @@ def test_ranks_that_are_typed_share_the_devices_of_the_file_again():
     """8 devices and 32 samples a step: of two tensor ranks there are four replicas."""
     text = f"{LINE} --use-distributed-optimizer"
     (plain,) = api.weigh(text, name="train.sh", offline=True, gpu="h100:8").runs
-    (typed,) = api.weigh(
-        text, name="train.sh", offline=True, gpu="h100:8", tensor_parallel_size=2
+    typed, written = (
+        api.weigh(text, name="train.sh", offline=True, gpu="h100:8", tensor_parallel_size=n).runs[0]
+        for n in (2, "2")  # as a command line gives it
+    )
+    assert written.report.workload == typed.report.workload
+    (wrong,) = api.weigh(
+        text, name="train.sh", offline=True, gpu="h100:8", tensor_parallel_size="x"
     ).runs
+    assert wrong.why == "--tensor-parallel-size is a whole number, not 'x'"
     (same,) = api.weigh(
         f"{text} --tensor-model-parallel-size 2", name="train.sh", offline=True, gpu="h100:8"
     ).runs

@@ -271,7 +271,8 @@ def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[st
     data = given.get("data_parallel_size")
     if not data or "data_parallel_size" in typed or not typed.keys() & set(SHARES):
         return {}
-    before, after = (prod(each.get(n) or 1 for n in SHARES) for each in (given, {**given, **typed}))
+    read = {n: TABLES["train"][n].value(typed[n]) for n in SHARES if n in typed}
+    before, after = (prod(each.get(n) or 1 for n in SHARES) for each in (given, {**given, **read}))
     left = max(1, data * before // after)
     steps = given.get("gradient_accumulation")
     again = {} if steps is None else {"gradient_accumulation": max(1, steps * data // left)}

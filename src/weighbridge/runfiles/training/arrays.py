@@ -50,6 +50,17 @@ def conditional(text: str) -> bool:
     return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
 
 
+def unsure(text: str) -> list[str]:
+    """Return the variables that a script sets under a condition that it does not decide, and uses
+    in what it starts."""
+    text = _decided(text[:MOST])
+    spans = _conditions(text)
+    names = {m["name"] for m in SET.finditer(text) if not m["more"] and _within(m.start(), spans)}
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if " --" in line]
+    used = {name for line in lines for found in USED.finditer(line) for name in found.groups()}
+    return sorted(names & used)
+
+
 def _decided(text: str) -> str:
     """Return a script without its comments and the branches that it does not take."""
     text = COMMENT.sub("", text)

@@ -173,6 +173,7 @@ SWITCHES = frozenset(
         *("overlap_grad_reduce", "overlap_param_gather", *OTHERS),
     )
 )
+MOST_NAMES = 5  # that one line tells
 CONDITIONAL = "what the script sets under a condition is left out"
 DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
 
@@ -209,9 +210,18 @@ def _partly(text: str, each: launch.Launched) -> Iterator[str]:
     """Yield what a script does not say of itself."""
     if arrays.conditional(text):
         yield CONDITIONAL
+    unsure = arrays.unsure(text)
+    if unsure:
+        names = ", ".join(unsure[:MOST_NAMES])
+        yield f"under a condition the script sets {names}: its last value is taken"
     if each.ranks is None and each.program != SWIFT:
         yield "on how many devices it runs is not said: --gpu says it"
-    others = [word for word in each.words if OTHER.fullmatch(word)]
+    before = ("", *each.words)
+    others = [
+        word
+        for last, word in zip(before, each.words, strict=False)
+        if OTHER.fullmatch(word) and (not last.startswith("-") or _is_switch(last))
+    ]
     if others:
         yield f"what {others[0]:.40} holds is not in the file, and is left out"
 
@@ -220,10 +230,13 @@ def _without_others(words: Sequence[str]) -> list[str]:
     """Return words without what a variable that nobody sets would add behind a switch."""
     kept: list[str] = []
     for word in words:
-        before = kept[-1].lstrip("-").replace("-", "_") if kept else ""
-        if not (OTHER.fullmatch(word) and before in SWITCHES):
+        if not (OTHER.fullmatch(word) and kept and _is_switch(kept[-1])):
             kept.append(word)
     return kept
+
+
+def _is_switch(word: str) -> bool:
+    return word.lstrip("-").replace("-", "_") in SWITCHES
 
 
 def _started(text: str) -> Iterator[launch.Launched]:
