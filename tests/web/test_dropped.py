@@ -176,6 +176,14 @@ def test_a_file_that_starts_a_run_is_its_request(name):
     assert "report" in AskDesk(offline=True).answer(json.dumps(ask))
 
 
+def test_a_notebook_is_the_request_of_its_script():
+    code = 'FastLanguageModel.from_pretrained("llama-3.1-8b")\nSFTTrainer(args=SFTConfig())'
+    cells = [{"cell_type": "code", "source": [code]}]
+    told = run_file(json.dumps({"cells": cells}), "tune.ipynb")
+    (ask,) = told["asks"]
+    assert (ask["model"], ask["workload"]["framework"]) == ("llama-3.1-8b", "unsloth")
+
+
 def test_each_server_of_a_file_is_a_request():
     text = "services:\n" + "".join(
         f"  {n}: {{image: vllm/vllm-openai, command: [--model, {n}]}}\n"

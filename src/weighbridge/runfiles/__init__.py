@@ -5,6 +5,7 @@ read("base_model: org/name\\nadapter: qlora\\n...", "run.yaml")
 
 document.py    text -> documents: plain data, with the line and the place of each key
 reading.py     what a reader takes of a document, and what it leaves
+notebook.py    a Jupyter notebook -> the script, and the shell lines, in its cells
 kinds.py       the kinds of files, and how one is found by what is in it
 training/      a module for each kind that trains
 serving/       a module for each kind that serves

@@ -61,7 +61,7 @@ def decoded(raw: bytes, name: str) -> str:
     if len(raw) > MOST:
         raise BadFileError(
             f"{name} is longer than {MOST >> 20} MiB, our limit for a run file; give the file that "
-            "starts the run, or of a log the lines of its start"
+            "starts the run, of a log the lines of its start, and a notebook without its outputs"
         )
     if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadFileError(f"{name} is no text; give a config, a command or a log")

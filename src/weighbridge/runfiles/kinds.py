@@ -13,6 +13,7 @@ from typing import Any
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.records import NamedTuple, replace
+from weighbridge.runfiles import notebook
 from weighbridge.runfiles.document import MOST, Document, decoded, documents
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.wording import shown
@@ -52,6 +53,7 @@ SUFFIXES: Mapping[str, str] = {
     ".yaml": "yaml",
     ".yml": "yaml",
     ".json": "json",
+    notebook.SUFFIX: "json",
     ".toml": "toml",
     ".py": "python",
     ".sh": "shell",
@@ -109,6 +111,9 @@ def named(name: str) -> KindModule:
 def read(text: str, name: str = "the text", kind: str | None = None) -> RunFile:
     """Read the text of a file into the runs that it starts; `kind` overrides what is in it. Raises
     UsageError where no kind tells it, and BadFileError where it is broken."""
+    book = notebook.opened(text, name)
+    if book is not None:
+        return _of_notebook(book, text, name, kind)
     if kind is not None:
         return _as(named(kind), text, name)
     own = SUFFIXES.get(os.path.splitext(name)[1].lower())
@@ -123,12 +128,30 @@ def read(text: str, name: str = "the text", kind: str | None = None) -> RunFile:
             told = [d for d in pieces if syntax in each.kind.syntaxes and each.tells(d)]
             if told:
                 return _file(each, told, text, name)
-    if broken is not None:
-        raise broken
+    raise broken or _untold(name)
+
+
+def _untold(name: str) -> UsageError:
     known = ", ".join(each.kind.name for each in kinds())
-    raise UsageError(
+    return UsageError(
         f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
     )
+
+
+def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None) -> RunFile:
+    """Return what the cells of a notebook start: its Python, else the lines that it tells a shell;
+    the file's text stays the notebook's."""
+    asked = kinds() if kind is None else (named(kind),)
+    for code in book.codes:
+        own = f"{name}.sh" if code.syntax == "shell" else name  # a script, whatever comes first
+        pieces = documents(code.text, code.syntax, own)
+        for each in asked:
+            told = [p for p in pieces if code.syntax in each.kind.syntaxes and each.tells(p)]
+            if told:
+                found = _file(each, told, text, name)
+                runs = tuple(notebook.placed(run, code, book) for run in found.runs)
+                return replace(found, runs=runs)
+    raise _untold(name)
 
 
 def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]:

@@ -20,7 +20,19 @@ from weighbridge.workload import MOST_BESIDE
 
 PASTED = ".text"  # of what was pasted, which has no name: its content tells what it is
 RUNS = (  # files that start a run
-    *(".yaml", ".yml", ".toml", ".sh", ".bash", ".slurm", ".py", ".modelfile", ".md", PASTED),
+    *(
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".sh",
+        ".bash",
+        ".slurm",
+        ".py",
+        ".ipynb",
+        ".md",
+        ".modelfile",
+        PASTED,
+    ),
 )
 KINDS = (".safetensors", ".gguf", ".json", ".jsonl", *RUNS)
 RUN = ".jsonl"

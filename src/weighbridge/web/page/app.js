@@ -266,7 +266,7 @@ function Given({ form, state, take, fileError, fileNotes, setting }) {
   const words = form.words;
   const command = state.task === "infer" ? (state.given.command ?? "") : "";
   return html`<div class="field files">
-      <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf,.yaml,.yml,.toml,.sh,.bash,.slurm,.py,.md" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
+      <label class="file"><input id="file" type="file" accept=".json,.jsonl,.safetensors,.gguf,.yaml,.yml,.toml,.sh,.bash,.slurm,.py,.ipynb,.md" aria-describedby="file-help" onChange=${(/** @type {Event} */ e) => {
         const box = /** @type {HTMLInputElement} */ (e.target);
         take(box.files?.[0]);
         box.value = "";
