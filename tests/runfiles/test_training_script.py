@@ -72,3 +72,25 @@ def test_another_step_is_refused_by_name():
 
 def test_nothing_is_run():
     assert run(PEFT + "\nraise SystemExit(1)\nopen('/nowhere/at/all')\n").model == "org/name"
+
+
+def test_a_patch_of_the_loss_is_read():
+    script = PEFT.replace("SFTConfig", "TrainingArguments").replace("SFTTrainer", "Trainer")
+
+    def patched(call: str, text: str = script):
+        return run(text.replace("config = Lora", f"{call}\nconfig = Lora"))
+
+    plain = run(script)
+    for call in ("model = cce_patch(model)", 'cce_patch("llama", "cce", reduction="mean")'):
+        found = patched(call)
+        assert found.settings == {**plain.settings, "loss": "cce"}
+        (one,) = (u for u in found.understood if u.setting == "loss")
+        assert (one.key, one.line, one.end) == ("cce_patch", 7, 0)
+    others = ('cce_patch(model, "torch_compile")', "cce_patch(model, impl=chosen())")
+    for found in (*map(patched, others), patched("cce_patch(model)", PEFT)):
+        assert "loss" not in found.settings
+        assert [(u.line, u.lowers) for u in found.unread if u.key == "cce_patch"] == [(7, True)]
+
+
+def test_the_loss_of_unsloth_stays_its_own():
+    assert "loss" not in run(FAST.format(load="", more="") + "cce_patch(model)").settings

@@ -7,7 +7,8 @@
 A name that is given one literal stands for it; what is computed is a variable, and told.
 
 Sources: unsloth @ 015bdef0 models/loader.py (max_seq_length 2048, load_in_4bit, checkpointing
-"unsloth"); transformers 5.2 and trl @ f2cd5771 as in arguments.py and trl.py.
+"unsloth"); transformers 5.2 and trl @ f2cd5771 as in arguments.py and trl.py; ml-cross-entropy
+@ 4416b37d transformers/patch.py (cce_patch, whose `impl` is "cce").
 """
 
 import ast
@@ -25,7 +26,7 @@ from weighbridge.engines.transformers.dialect import (
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Understood, Unread
 from weighbridge.runfiles.training import trl
 
 KIND = Kind(
@@ -58,6 +59,7 @@ TAKEN = (
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
 LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
+CUT, KERNEL = "cce_patch", "cce"  # Cut Cross Entropy in the place of a model's own loss
 UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
@@ -92,13 +94,15 @@ def read(document: Document) -> Iterator[PlannedRun]:
     run = trl.of_arguments(given, framework, None, UNREAD)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
-    yield replace(
+    run = replace(
         run,
         settings=settings,
         defaults=tuple(one for one in run.defaults if one[0] not in extra),
         understood=tuple(one for one in run.understood if one.line),
         refused=f"{other} is not answered yet" if other else run.refused,
     )
+    cut = next((call for call in calls if called(call) == CUT), None)
+    yield run if cut is None or fast else _cut(run, cut, alone=framework == "trainer")
 
 
 def _calls(tree: Any) -> list[ast.Call]:
@@ -109,6 +113,24 @@ def _of_rl(name: str) -> bool:
     """Tell whether a call makes the trainer of another step: GRPOTrainer, DPOConfig."""
     plain = name.removesuffix("Trainer").removesuffix("Config")
     return plain != name and plain in ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
+
+
+def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
+    """Return a run whose loss is Cut Cross Entropy; another kernel of that package is told, and
+    where it is not `alone`: TRL's trainer puts a loss of its own above it."""
+    given = dict(zip(("model", "impl"), call.args, strict=False))
+    given |= {word.arg: word.value for word in call.keywords if word.arg}
+    kernel = value_of(given["impl"]) if "impl" in given else KERNEL
+    if kernel != KERNEL or not alone:
+        why = "its impl is not counted" if alone else "TRL's own loss is counted in its place"
+        told = Unread(key=CUT, line=call.lineno, why=why, lowers=True)
+        return replace(run, unread=(*run.unread, told))
+    taken = Understood(key=CUT, value=KERNEL, setting="loss", line=call.lineno)
+    return replace(
+        run,
+        settings={**run.settings, "loss": KERNEL},
+        understood=tuple(sorted((*run.understood, taken), key=lambda one: one.line)),
+    )
 
 
 def _is_load(call: ast.Call) -> bool:
