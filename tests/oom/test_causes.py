@@ -22,6 +22,19 @@ def reading(wording=TORCH, tool="torch", message="", place="", engine="", **pars
     )
 
 
+def test_a_buffer_for_kernels_is_told_to_grow_to_twice_the_request_in_whole_gib():
+    def told(engine, requested):
+        found = reading("flashinfer", "flashinfer", engine=engine, requested=requested)
+        judged = conclusions()["workspace"]
+        return [next(iter(c.change.items())) for c in changes.changes(found, judged, {})]
+
+    vllm, sglang = "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE", "SGLANG_FLASHINFER_WORKSPACE_SIZE"
+    assert told("vllm", GIB // 2) == [(vllm, GIB)]
+    assert told("vllm", GIB // 2 + 1) == [(vllm, 2 * GIB)]
+    assert told("sglang", GIB // 4) == [(sglang, GIB)]
+    assert told("", GIB // 4) == [(vllm, GIB), (sglang, GIB)]
+
+
 def named(judged):
     """The conclusion's name."""
     plain = replace(judged, figures={})

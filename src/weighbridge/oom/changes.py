@@ -16,7 +16,7 @@ from typing import Any
 from weighbridge.oom.figures import listed
 from weighbridge.oom.record import Change, Judged, OomReading, table
 from weighbridge.records import NamedTuple
-from weighbridge.units import GIB, parse_size
+from weighbridge.units import GIB, align_up, parse_size
 from weighbridge.words import words_in
 
 MOST = 4  # changes that are told: more are not read
@@ -116,6 +116,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         "not_train": not trains,
         "python": engine not in NO_PYTHON,
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
+        "not_vllm": engine != "vllm",
         "foreach": "_foreach_" in reading.message,
         "copies": "pipelineparallelismenabled" in reading.message,
         "no_blocks": judged.why == "no_blocks",
@@ -182,6 +183,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "length": _length(reading),
         "fitting": _fitting(reading),
         "half_prefill": _half(known.get("prefill_tokens")),
+        "workspace": _workspace(reading),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
         "memory": _twice(known.get("ram")),
         "half_context": _half(known.get("n_ctx") or known.get("context")),
@@ -193,6 +195,13 @@ def _twice(ram: Any) -> str:
     """Return twice the memory that a container had, as Docker takes it; where nobody says it, what
     a training machine has."""
     return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "64g"
+
+
+def _workspace(reading: OomReading) -> int | None:
+    """Return the bytes of a buffer with room for twice what was asked for, in whole GiB: other
+    pieces lie in it, too."""
+    requested = reading.size("requested")
+    return None if requested is None else align_up(2 * requested, GIB)
 
 
 def _half(value: Any) -> int | None:

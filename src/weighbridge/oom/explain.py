@@ -31,6 +31,7 @@ OUTSIDE = (  # causes that no setting of the model changes: its own changes come
     "host_memory",
     "shared_memory",
     "request_slots",
+    "kernel_workspace",
 )
 
 

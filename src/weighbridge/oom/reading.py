@@ -15,7 +15,8 @@ Sources of the texts: pytorch c10/cuda/CUDACachingAllocator.cpp (malloc), CUDAMa
 .cpp, c10/xpu/XPUCachingAllocator.cpp, c10/core/impl/alloc_cpu.cpp, aten/src/ATen/mps/
 MPSAllocator.mm; vllm worker/worker.py, v1/core/kv_cache_utils.py, v1/worker/gpu_worker.py and
 gpu_model_runner.py; sglang srt/model_executor; ggml/src of llama.cpp; ollama llm/server.go; the
-kernel's mm/oom_kill.c; and the messages of tests/oom/messages.jsonl, each with its thread.
+kernel's mm/oom_kill.c; flashinfer include/flashinfer/allocator.h; and the messages of
+tests/oom/messages.jsonl, each with its thread.
 """
 
 import re
