@@ -1,7 +1,7 @@
 """weighbridge fit MODEL..."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
 ANY = "7B"  # a bare size, where the model is what is looked for
-NOT_OURS = ("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "output", "chart")
+NOT_OURS = (
+    *("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "layouts", "output"),
+    "chart",
+)
 
 
 @click.command(cls=Sections)
@@ -73,11 +76,17 @@ NOT_OURS = ("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "ou
     "--all-catalogue", is_flag=True, help="Rank every model of the catalogue for the card."
 )
 @click.option(
+    "--layouts",
+    is_flag=True,
+    help="Rank the ways to share its training by Megatron out over --gpu h100:64.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="With --all-gpus or --all-catalogue: write the rank to FILE.csv, .json or .parquet.",
+    help="With --all-gpus, --all-catalogue or --layouts: write the rank to FILE.csv, .json or "
+    ".parquet.",
 )
 @click.option(
     "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its verdict."
@@ -116,17 +125,19 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         return weigh(models[0], {**settings, **shown})
     chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
-    output, ranked = settings.pop("output"), settings.pop("all_gpus")
+    output = settings.pop("output")
+    ranks = [name for name in RANKS if settings.pop(name)]
     if settings.pop("all_catalogue"):
         _undrawn(chart)
         return _catalogue(models, settings, form, look, output)
     models = _named(models, settings)
-    if ranked:
+    for name in ranks:
         _undrawn(chart)
-        return _ranked(models, settings, form, look, output)
+        return RANKS[name](models, settings, form, look, output)
     if output is not None:
         raise click.UsageError(
-            "-o is for --all-gpus and --all-catalogue: `fit` itself has --json and --format"
+            "-o is for --all-gpus, --all-catalogue and --layouts: `fit` itself has --json and "
+            "--format"
         )
     answers, stopped = _answers(models, settings, form, look)
     if chart is not None:
@@ -194,6 +205,31 @@ def _ranked(
     return callback.code(CODES["yes" if ranking.fitting else "no"])
 
 
+def _layouts(
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
+) -> int:
+    """Rank the ways to share a training run out, and print them."""
+    if len(models) > 1:
+        raise click.UsageError("--layouts shares one MODEL out; ask once for each")
+    if settings.pop("for_") not in (None, "train"):
+        raise click.UsageError("--layouts is about training: --for train, or nothing")
+    from weighbridge import api
+    from weighbridge.cli.models import told
+    from weighbridge.cli.progress import progress
+
+    asked = {n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest")}
+    asked = {n: v[0] if isinstance(v, tuple) and len(v) == 1 else v for n, v in asked.items()}
+    with progress(models[0]) as callback:
+        found = api.prepare(models[0], progress=callback, **source_of(settings))
+        ranking = found.layouts(every=look.details, **{n: v for n, v in asked.items() if v != ()})
+    told(ranking, form, look, output)
+    return callback.code(CODES["yes" if ranking.fitting else "no"])
+
+
 def _catalogue(
     models: tuple[str, ...],
     settings: dict[str, Any],
@@ -210,6 +246,9 @@ def _catalogue(
     given = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
     ranking, stopped = ranked(list(catalogue.names()), given, form, look, output)
     return stopped or CODES["yes" if ranking.fitting else "no"]
+
+
+RANKS: Mapping[str, Callable[..., int]] = {"all_gpus": _ranked, "layouts": _layouts}
 
 
 def _undrawn(chart: str | None) -> None:

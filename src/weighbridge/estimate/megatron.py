@@ -39,7 +39,7 @@ def run(model: Model, workload: Train) -> MegatronRuns:
     number, _ = version(usual(), workload.engine_version)
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, workload.budget())
-    return MegatronRuns(answer.devices(training, answer.stages(training)), _form(asked))
+    return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked))
 
 
 def train(model: Model, workload: Train) -> Report:
@@ -50,7 +50,7 @@ def train(model: Model, workload: Train) -> Report:
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, budget)
     runs = answer.stages(training)
-    like = _form(asked)
+    like = form_of(asked)
     devices = bounds.widened(answer.devices(training, runs), like, None)
     missing = uncounted.of_training(asked)
     judged = None
@@ -73,7 +73,7 @@ def train(model: Model, workload: Train) -> Report:
     )
 
 
-def _form(asked: Subject) -> bounds.RunForm:
+def form_of(asked: Subject) -> bounds.RunForm:
     return bounds.RunForm("train", "megatron", bounds.form(None), layers(asked), "megatron")
 
 

@@ -360,6 +360,17 @@ class Prepared:
 
         return gpus(self, read_fit(settings, named=False))
 
+    def layouts(self, *, every: bool = False, **settings: Any) -> "Ranking":
+        """The ways to share its training by Megatron out over several devices, the cheapest first.
+
+        Args:
+            every: all that fit; else those that no other one beats in all that it costs.
+            settings: as for `weighbridge.train`, with `gpu` (h100:64); what is named stays.
+        """
+        from weighbridge.questions.fit.sharing import sharing
+
+        return sharing(self.model(), settings, every=every)
+
     def _sized(self, reference: str) -> "Prepared":
         """Prepare another model, of a bare size."""
         return opened(reference, self.options)

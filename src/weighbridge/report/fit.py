@@ -326,9 +326,10 @@ class Fit(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Cards for one model, or models for one card: what fits comes first."""
+    """Cards for one model, models for one card, or layouts of one model on several: what fits comes
+    first."""
 
-    of: Literal["gpus", "models"]
+    of: Literal["gpus", "models", "layouts"]
     about: str  # the question, as --for spells it
     rows: tuple[Mapping[str, Any], ...]
     model: str | None = None

@@ -1,7 +1,7 @@
 """Lists on a screen: accelerators and the machines that clouds rent, models, ranks of both, and
 predictions beside measurements."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.accelerators.listing import abilities
@@ -12,7 +12,7 @@ from weighbridge.quantization.quality import Finding
 from weighbridge.report.fit import Ranking
 from weighbridge.units import GIB, human_count
 from weighbridge.view.changes import quality_cell
-from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Screen, lines, row
+from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Paste, Screen, lines, row
 from weighbridge.view.shown import sizes
 from weighbridge.wording import printable
 from weighbridge.words import Words, words_in
@@ -185,14 +185,16 @@ def ranking(
 ) -> Screen:
     """`full` has every row; else those that fit, as many as one reads."""
     words = words_in(lang, page=page)
-    rows = rank.rows if full else rank.fitting[:FIRST]
+    least = rank.of == "layouts" and not rank.fitting  # what takes least is told instead
+    rows = rank.rows if full or least else rank.fitting[:FIRST]
     left = len(rank.rows) - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
-    table = (_models if rank.of == "models" else _cards)(rows, words, unit)
+    table = TABLES_OF[rank.of](rows, words, unit)
     empty = lines(words("rank.none"))
+    beside = _of_layouts(rank, words) if rank.of == "layouts" else ()
     return Screen(
         title=_title_of(rank, words),
-        sections=((table if rows else empty,),),
+        sections=((table if rows else empty,), *beside),
         footer=(more,) if more else (),
         lang=lang,
     )
@@ -205,6 +207,8 @@ def _title_of(rank: Ranking, words: Words) -> str:
         return words("rank.gpus", model=printable(rank.model or ""), question=question, **many)
     name = printable(rank.accelerator or "")
     card = name if rank.count == 1 else f"{rank.count} x {name}"
+    if rank.of == "layouts":
+        return words("rank.layouts", card=card, model=printable(rank.model or ""), **many)
     return words("rank.models", card=card, question=question, **many)
 
 
@@ -234,6 +238,43 @@ def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
         Cell(_size(row["margin_bytes"], unit)),
         Cell(f"{row['context']:,}" if row["context"] else ""),
     )
+
+
+def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("layouts.ranks")),
+        Column(words("beside.needs"), right=True),
+        Column(words("beside.spare"), right=True, rank=2),
+        Column(words("layouts.recompute"), rank=1),
+        Column(words("layouts.again"), right=True),
+        Column(words("layouts.waits"), right=True),
+        Column(words("layouts.near"), right=True),
+        Column(words("layouts.far"), right=True),
+    )
+    return Grid(columns, tuple(_layout(row, words, unit) for row in rows))
+
+
+def _layout(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+    return (
+        Cell(row["id"], MARKS[row["fits"]]),
+        Cell(_size(row["peak_bytes"], unit)),
+        Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
+        Cell(words(f"layouts.{row['recompute']}")),
+        Cell(f"+{100 * row['computed_again']:.0f} %"),
+        Cell(f"+{100 * row['bubble']:.1f} %"),
+        Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
+        Cell(_size(row["far_bytes"], unit) if row["far_bytes"] else "-"),
+    )
+
+
+def _of_layouts(rank: Ranking, words: Words) -> tuple[tuple[Block, ...], ...]:
+    """Say what the columns mean, and the question about the first layout."""
+    blocks: tuple[Block, ...] = (lines(words("layouts.means")),)
+    if rank.fitting:
+        flags = rank.fitting[0]["flags"]
+        line = f"weighbridge train {printable(rank.model or '')} {printable(flags)}"
+        blocks += (Paste(words("layouts.first"), line),)
+    return tuple((block,) for block in blocks)
 
 
 def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
@@ -274,6 +315,13 @@ def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:
     loss = quality_cell(words, Finding(**{**fields, "near": "model"}))
     near = quality["near"] == "model" or not quality["change"]
     return loss if near else words("ladder.about", quality=loss)
+
+
+TABLES_OF: Mapping[str, Callable[..., Grid]] = {
+    "gpus": _cards,
+    "models": _models,
+    "layouts": _layouts,
+}
 
 
 def _size(nbytes: int | None, unit: str | None) -> str:

@@ -1,0 +1,227 @@
+"""Every way to share a training run by Megatron out over the devices that there are.
+
+    tensor 1 to 8, pipeline, chunks of a stage, context, expert ranks, and what is left for data;
+    where the stages do not divide the layers, the last one has those that are left
+
+Of each the least recompute that surely fits is taken: none, of norms, of the feed-forward as well
+(of experts of its activation), of whole layers. Micro-batches are of one sequence unless a size is
+named: a larger one makes the bubble larger and sends as much. A step has 4 Mi tokens unless
+micro-batches are named (Llama 3's first, arXiv 2407.21783 section 3.4.1; assumed).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge import bounds
+from weighbridge.checkpoint.model import Model
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.table import usual, version
+from weighbridge.errors import UsageError
+from weighbridge.estimate.megatron import form_of
+from weighbridge.estimate.train import subject_for
+from weighbridge.memory import Bytes
+from weighbridge.records import NamedTuple
+from weighbridge.training.megatron import answer
+from weighbridge.training.megatron.costs import LayoutCost, cost
+from weighbridge.training.megatron.described import described
+from weighbridge.training.megatron.layout import LAST
+from weighbridge.training.megatron.model import MegatronModel
+from weighbridge.training.megatron.plan import plan
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.stage import run_stage
+from weighbridge.training.megatron.states import StageNumbers
+from weighbridge.units import ceil_div
+from weighbridge.watching import go_on
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
+
+TENSOR, CONTEXT, CHUNKS = (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4)
+TOKENS = 4 * 2**20  # of a step
+SHORTEST = 4096  # tokens of a sequence that one context rank has
+MOST_EXPERT = 64  # ranks
+MOST = 100_000  # devices that are shared out
+LOSS = ("cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te")
+ROUTING = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm", "moe_permute_fusion")
+KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever more
+FINE = 200  # parts of a step that are told apart
+FEW = 3  # layouts that are told where none fits
+WEIGHT = 2  # bytes a number
+SETTINGS = ("tensor", "pipeline", "context", "expert")
+Change = Mapping[str, Any]
+
+
+class RankLayout(NamedTuple):
+    """One way to share a run out. `change` are its settings; `peak` is what the fullest device
+    holds at the driver, of one that was not run what it holds between steps at least."""
+
+    change: Change
+    run: MegatronRun
+    keeps: str  # one of KEEPS: what is computed again
+    cost: LayoutCost
+    peak: Bytes = Bytes(0, 0, 0)
+    fits: str = "unknown"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        run = self.run
+        return run.tensor, run.pipeline, run.chunks, run.context, run.expert
+
+    @property
+    def price(self) -> tuple[float, int, int]:
+        """Return what no other layout that fits is to have less of, as coarse as what it says: half
+        a percent of a step, and two digits of bytes."""
+        return round(self.cost.work * FINE) / FINE, _coarse(self.cost.far), _coarse(self.cost.near)
+
+
+def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[RankLayout, ...]:
+    """Return the layouts that surely fit and that no other one beats (`every`: all that fit, with
+    the least recompute), the cheapest first; where none fits, those that take least. Raises
+    UsageError without several cards."""
+    budget = workload.budget()
+    if budget is None or not 1 < budget.choice.count <= MOST:
+        raise UsageError(
+            f"--layouts shares 2 to {MOST:,} devices out: --gpu names them, as h100:64"
+        )
+    number, _ = version(usual(), workload.engine_version)
+    search = _Search(subject_for(model, workload, number), workload, budget)
+    fitting: list[RankLayout] = []
+    others: list[RankLayout] = []
+    shapes: set[tuple[int, ...]] = set()  # that fit with less that is computed again
+    for each in sorted(search.candidates(), key=lambda one: (one.price, KEEPS.index(one.keeps))):
+        beaten = any(beats(other, each) for other in fitting)
+        if each.shape in shapes or (beaten and not every):
+            continue
+        go_on()
+        weighed = search.weighed(each)
+        if weighed.fits == "yes":
+            shapes.add(each.shape)
+        (fitting if weighed.fits == "yes" else others).append(weighed)
+    return tuple(fitting or sorted(others, key=lambda one: one.peak.low)[:FEW])
+
+
+def beats(one: RankLayout, other: RankLayout) -> bool:
+    """Tell whether a layout, the first of those that cost the same, costs no more in anything."""
+    return all(a <= b for a, b in zip(one.price, other.price, strict=True))
+
+
+def _coarse(nbytes: int) -> int:
+    digits = max(0, len(str(nbytes)) - 2)
+    return round(nbytes, -digits)
+
+
+class _Search:
+    def __init__(self, asked: Subject, workload: Train, budget: "Budget") -> None:
+        self.asked, self.w, self.budget = asked, workload, budget
+        self.model: MegatronModel = described(asked)
+        self.count = budget.choice.count
+        self.given = workload.megatron_args or ()
+
+    def candidates(self) -> Iterator[RankLayout]:
+        """Yield every layout that Megatron takes, with its cost and before it is weighed."""
+        kept = KEEPS if self.w.checkpointing is None else ("",)
+        for shape in self._shapes():
+            tensor, pipeline, context, _ = shape
+            steps = self.w.gradient_accumulation
+            if steps is None:
+                steps = self._steps(self.count // (tensor * pipeline * context))
+            for chunks in CHUNKS if pipeline > 1 else (1,):
+                if chunks > 1 and steps % pipeline:
+                    continue
+                for keeps in kept:
+                    change = self._change(shape, chunks, steps, keeps)
+                    try:
+                        made = plan(self.asked, self.w.but(**change), self.budget)
+                    except UsageError:
+                        continue
+                    price = cost(made.model, made.run)
+                    yield RankLayout(change, made.run, keeps or _kept(made.checkpointing), price)
+
+    def _shapes(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (tensor, pipeline, context, expert) ranks that divide model and devices."""
+        feed = self.model.experts
+        for tensor in self._named("tensor", TENSOR):
+            for pipeline in self._named("pipeline", _divisors(self.count)):
+                for context in self._named("context", CONTEXT):
+                    whole = self.count % (tensor * pipeline * context) == 0
+                    if not whole or not self._divides(tensor, pipeline, context):
+                        continue
+                    for expert in self._named("expert", _divisors(feed.count if feed else 1)):
+                        if (self.count // pipeline) % expert == 0 and expert <= MOST_EXPERT:
+                            yield tensor, pipeline, context, expert
+
+    def _named(self, kind: str, choices: Sequence[int]) -> Sequence[int]:
+        given = getattr(self.w, f"{kind}_parallel_size")
+        return choices if given is None else (given,)
+
+    def _divides(self, tensor: int, pipeline: int, context: int) -> bool:
+        model, length = self.model, self.asked.context
+        grouped = model.latent is None and model.kv_heads % tensor
+        if grouped or model.heads % tensor or model.width % tensor:
+            return False
+        if model.layers - (pipeline - 1) * ceil_div(model.layers, pipeline) < 1:
+            return False
+        return context == 1 or (length >= SHORTEST * context and length % (2 * context) == 0)
+
+    def _steps(self, data: int) -> int:
+        samples = ceil_div(TOKENS, self.asked.context)
+        return max(1, samples // (data * (self.w.batch_size or 1)))
+
+    def weighed(self, layout: RankLayout) -> RankLayout:
+        """Run the stages of which one is the fullest; none where what is held between steps is
+        more than there is."""
+        made = plan(self.asked, self.w.but(**layout.change), self.budget)
+        room, last = self.budget.usable, made.run.pipeline - 1
+        held = max(_held(made.model, made.run, stage) for stage in (0, last))
+        if held > room.high:
+            return layout._replace(peak=Bytes(held, held, held), fits="no")
+        second = {min(1, last)} if made.model.experts else set()  # dense layers may be in the first
+        runs = [run_stage(made.model, made.run, i) for i in sorted({0, last} | second)]
+        devices = bounds.widened(answer.devices(made, runs), form_of(self.asked), None)
+        peaks = [device.peak("driver") for device in devices if device.kind == "gpu"]
+        peak = max(peaks, key=lambda each: each.high)
+        fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
+        return layout._replace(peak=peak, fits=fits)
+
+    def _change(
+        self, shape: tuple[int, int, int, int], chunks: int, steps: int, keeps: str
+    ) -> Change:
+        tensor, pipeline, _, _ = shape
+        experts = self.model.experts is not None
+        more = [*LOSS, *(ROUTING if experts else ())]
+        more += ["sequence_parallel"] if tensor > 1 else []
+        more += ["expert_tensor_parallel_size=1"] if experts and tensor > 1 else []
+        each, left = ceil_div(self.model.layers, pipeline), self.model.layers % pipeline
+        if left:
+            more.append(f"{LAST}={self.model.layers - (pipeline - 1) * each}")
+        if chunks > 1:
+            more.append(f"num_virtual_stages_per_pipeline_rank={chunks}")
+        if keeps in ("norms", "selective"):
+            wide = "moe_act" if experts else "mlp"
+            modules = "layernorm" if keeps == "norms" else f"layernorm+{wide}"
+            more += ["recompute_granularity=selective", f"recompute_modules={modules}"]
+        told = {word.partition("=")[0] for word in self.given}
+        args = (*self.given, *(word for word in more if word.partition("=")[0] not in told))
+        sizes = {f"{kind}_parallel_size": n for kind, n in zip(SETTINGS, shape, strict=True)}
+        return {
+            **sizes,
+            "shard": self.w.shard or "zero1",
+            "gradient_accumulation": steps,
+            **({"checkpointing": "full"} if keeps == "full" else {}),
+            "megatron_args": args,
+        }
+
+
+def _kept(checkpointing: str) -> str:
+    return checkpointing if checkpointing in KEEPS else "none"
+
+
+def _held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
+    """Return the bytes that a rank holds between steps."""
+    numbers = StageNumbers(model, run, stage)
+    return numbers.all * (WEIGHT + run.main_gradient) + numbers.stepped(run) * run.states
+
+
+def _divisors(whole: int) -> tuple[int, ...]:
+    return tuple(n for n in range(1, min(whole, MOST) + 1) if whole % n == 0)

@@ -1,0 +1,73 @@
+"""`fit --layouts`: how a training run may be shared out over several devices, as rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.checkpoint.model import Model
+from weighbridge.errors import UsageError
+from weighbridge.estimate.layouts import SETTINGS, RankLayout, layouts
+from weighbridge.remedies.written import flags
+from weighbridge.report.fit import Ranking
+from weighbridge.workload import read
+
+FRAMEWORK = {"framework": "megatron", "method": "full"}
+PARTS = ("tensor", "pipeline", "chunks", "context", "expert", "data")  # of a name
+SHORT = ("tp", "pp", "vpp", "cp", "ep", "dp")
+
+
+def sharing(model: Model, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
+    """Rank the layouts of a run. Raises UsageError for settings of another framework, or without
+    several devices."""
+    given = {name: value for name, value in settings.items() if value not in (None, False)}
+    for name, value in FRAMEWORK.items():
+        if given.setdefault(name, value) != value:
+            raise UsageError(f"--layouts is about --{name} {value}, not {given[name]!s:.40}")
+    workload = read("train", given)
+    found = layouts(model, workload, every=every)
+    budget = workload.budget()
+    assert budget is not None  # layouts() needs it
+    room = budget.usable.low
+    return Ranking(
+        about="train",
+        of="layouts",
+        rows=tuple(_row(each, room, given) for each in found),
+        model=model.name,
+        accelerator=budget.choice.part.name,
+        count=budget.choice.count,
+    )
+
+
+def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    run, cost = each.run, each.cost
+    numbers = [getattr(run, part) for part in PARTS]
+    told = [f"{short}{n}" for short, n in zip(SHORT, numbers, strict=True) if n > 1]
+    return {
+        "id": " ".join(told) or "dp1",
+        "fits": each.fits,
+        "usable_bytes": room,
+        "peak_bytes": each.peak.expected,
+        "margin_bytes": room - each.peak.expected,
+        **{f"{kind}_parallel_size": getattr(run, kind) for kind in (*SETTINGS, "data")},
+        "virtual_stages": run.chunks,
+        "micro_batches": run.accumulation,
+        "recompute": each.keeps,
+        "computed_again": round(cost.again, 4),
+        "bubble": round(cost.bubble, 4),
+        "near_bytes": cost.near,
+        "far_bytes": cost.far,
+        "flags": flags({"framework": "megatron", **_own(given), **_said(each)}, ""),
+    }
+
+
+def _own(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the user asked for beside the layout."""
+    return {name: value for name, value in given.items() if name not in FRAMEWORK}
+
+
+def _said(each: RankLayout) -> dict[str, Any]:
+    """Return the settings of a layout that are not what a question without them means."""
+    return {
+        name: value
+        for name, value in each.change.items()
+        if value != 1 or not name.endswith("_parallel_size")
+    }

@@ -1,0 +1,108 @@
+"""What a layout costs beside memory: what is computed again, what waits, and what is sent.
+
+    again     FLOPs that are computed a second time, as a share of a step's: a forward is a third
+    bubble    time in which a stage of the pipeline waits: (stages - 1) / (chunks x micro-batches),
+              and for the stage that has most layers
+    near      bytes that a device sends a step to others of its machine, of 8 devices
+    far       and to other machines
+
+    tensor    with sequence parallel, of each half of a layer: a gathering and a scattering in the
+              forward, two gatherings and a scattering in the backward, of its tokens
+    context   keys and values of the other ranks' tokens, and their gradients
+    expert    each token to its experts and back, and the same in the backward
+    pipeline  hidden states to the next stage, and their gradients back
+    data      gradients once a step, and the parameters that the others have stepped
+
+No seconds: how fast a card or a network is, and what overlaps, is not said. Ranks lie next to each
+other in the order tensor, context, data, pipeline, experts within tensor to data (Megatron-LM
+d98e8a6 core/parallel_state.py, order tp-cp-ep-dp-pp).
+"""
+
+from weighbridge.records import NamedTuple
+from weighbridge.training.megatron.model import MegatronModel, matrices
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.states import StageNumbers, layers_of
+from weighbridge.training.sharding.numbers import NODE
+
+LOW = 2  # bytes of a number that is sent: bfloat16
+FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
+GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
+HALVES = 2  # attention and feed-forward
+
+
+class LayoutCost(NamedTuple):
+    """`again` and `bubble` are shares of a step's FLOPs and time; `near` and `far` are bytes."""
+
+    again: float
+    bubble: float
+    near: int
+    far: int
+
+    @property
+    def work(self) -> float:
+        """Return how much longer the slowest device is busy or waits, for what is computed."""
+        return (1 + self.again) * (1 + self.bubble)
+
+
+def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
+    """Price a layout by its last stage but for what is sent once a step."""
+    sent = _sent(model, run)
+    near = sum(n for inside, n in sent if inside)
+    return LayoutCost(
+        again=_again(model, run),
+        bubble=_uneven(model, run) * (1 + (run.pipeline - 1) / (run.chunks * run.accumulation)) - 1,
+        near=near,
+        far=sum(n for _, n in sent) - near,
+    )
+
+
+def _uneven(model: MegatronModel, run: MegatronRun) -> float:
+    """Return how many times the mean of layers the longest stage has."""
+    most = max(sum(map(len, layers_of(model, run, i))) for i in range(run.pipeline))
+    return most * run.pipeline / model.layers
+
+
+def _again(model: MegatronModel, run: MegatronRun) -> float:
+    if run.recompute != "none":
+        return FORWARD
+    if "mlp" not in run.modules:
+        return 0.0
+    sizes = [(x.name, x.numbers) for x in matrices(model, 1, 1, routed=False)]
+    feed = sum(n for name, n in sizes if name.startswith("fc"))
+    return FORWARD * feed / sum(n for _, n in sizes)
+
+
+def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
+    """List bytes that a device sends a step, and whether they stay within a machine."""
+    tokens = run.tokens * run.accumulation
+    layers = model.layers // run.pipeline
+    wide = LOW * tokens * model.hidden  # of all tokens that a tensor group has
+    spread = run.tensor * run.context
+    out = [(spread * run.data <= NODE, _states(model, run))]
+    if run.tensor > 1:
+        passes = GATHERS + SCATTERS + (2 if run.recompute != "none" else 0)
+        out.append((run.tensor <= NODE, layers * HALVES * passes * _others(wide, run.tensor)))
+    if run.context > 1:
+        keys = LOW * tokens * 2 * model.kv_heads * model.head_dim // run.tensor
+        out.append((spread <= NODE, layers * 3 * _others(keys, run.context) * run.context))
+    if run.pipeline > 1:
+        states = 2 * run.chunks * wide // (run.tensor if run.sequence_parallel else 1)
+        out.append((spread * run.data * run.pipeline <= NODE, states))
+    if run.expert > 1 and model.experts is not None:
+        routed = sum(model.routed(i) for i in range(model.layers)) // run.pipeline
+        tops = model.experts.top * wide // run.tensor
+        out.append((run.expert <= NODE, routed * 4 * _others(tops, run.expert)))
+    return out
+
+
+def _states(model: MegatronModel, run: MegatronRun) -> int:
+    """Return the bytes of gradients and parameters that data ranks send each other once a step."""
+    numbers = StageNumbers(model, run, 0)
+    each = run.main_gradient + LOW
+    dense = _others(each * numbers.dense, run.data * run.context)
+    return dense + _others(each * numbers.experts, max(1, run.expert_data))
+
+
+def _others(nbytes: int, ranks: int) -> int:
+    """Return the part of bytes that lies on other ranks of a group."""
+    return nbytes * (ranks - 1) // ranks

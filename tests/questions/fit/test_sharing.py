@@ -1,0 +1,127 @@
+"""Layouts of a training run: each is the answer that its flags give, and none is beaten."""
+
+import json
+import shlex
+
+import pytest
+
+import weighbridge
+from weighbridge.cli.menu import run
+from weighbridge.errors import UsageError
+
+pytestmark = pytest.mark.slow
+SMALL = {"gpu": "a100-40gb:4", "seq_len": 4096}
+COSTS = ("computed_again", "bubble", "near_bytes", "far_bytes")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return weighbridge.prepare("llama-3.2-3b", offline=True)
+
+
+@pytest.fixture(scope="module")
+def rows(model):
+    return model.layouts(every=True, **SMALL).rows
+
+
+def test_each_row_is_the_answer_of_its_flags(capsys, rows):
+    for row in rows[:: max(1, len(rows) // 4)]:
+        assert run(["train", "llama-3.2-3b", *shlex.split(row["flags"]), "--json"]) == 0
+        verdict = json.loads(capsys.readouterr().out)["verdict"]
+        assert verdict["fits"] == row["fits"] == "yes"
+        assert verdict["per_device"]["expected"] == row["peak_bytes"]
+
+
+def test_all_ranks_are_used(rows):
+    names = ("tensor", "pipeline", "context", "data")
+    for row in rows:
+        whole = 1
+        for name in names:
+            whole *= row[f"{name}_parallel_size"]
+        assert whole == 4
+    assert len({(row["id"]) for row in rows}) == len(rows)  # the least recompute of each
+
+
+def test_nothing_that_fits_beats_what_is_told(model, rows):
+    """Half a percent of a step and two digits of bytes are told apart."""
+    told = model.layouts(**SMALL).rows
+    assert {row["id"] for row in told} <= {row["id"] for row in rows}
+    for row in told:
+        for other in rows:
+            work = (1 + row["computed_again"]) * (1 + row["bubble"])
+            less = (1 + other["computed_again"]) * (1 + other["bubble"]) < work - 0.01
+            near = other["near_bytes"] < 0.95 * row["near_bytes"]
+            assert not (less and near and other["far_bytes"] <= row["far_bytes"])
+
+
+def test_what_is_named_stays(model):
+    rows = model.layouts(tensor_parallel_size=2, batch_size=2, checkpointing="full", **SMALL).rows
+    assert rows
+    for row in rows:
+        assert row["tensor_parallel_size"] == 2
+        assert row["recompute"] == "full"
+        assert "--batch-size 2" in row["flags"]
+
+
+RECIPES = [  # NVIDIA's for H100 in bf16: bridge.perf_recipes.llama.h100 of Megatron-Bridge's docs
+    ("llama-3.1-8b", 8, {"tensor": 1, "pipeline": 1, "context": 2}, ()),
+    ("llama-3.1-70b", 64, {"tensor": 4, "pipeline": 4, "context": 2}, ("5",)),
+    ("llama-3.1-405b", 1024, {"tensor": 8, "pipeline": 8, "context": 2}, ()),
+]
+
+
+@pytest.mark.parametrize(("name", "count", "ranks", "chunks"), RECIPES)
+def test_published_recipes_are_among_those_that_fit(name, count, ranks, chunks):
+    found = weighbridge.prepare(name, offline=True).layouts(
+        every=True,
+        gpu=f"h100:{count}",
+        seq_len=8192,
+        megatron_args=[f"num_virtual_stages_per_pipeline_rank={n}" for n in chunks] or None,
+        **{f"{kind}_parallel_size": n for kind, n in ranks.items()},
+    )
+    assert found.count == count
+    assert found.fitting
+
+
+def test_layers_that_stages_do_not_divide_leave_fewer_to_the_last():
+    found = weighbridge.prepare("llama-3.1-405b", offline=True).layouts(
+        gpu="h200:256", seq_len=8192, tensor_parallel_size=8, pipeline_parallel_size=16
+    )
+    assert found.fitting
+    assert all("decoder_last_pipeline_num_layers=6" in row["flags"] for row in found.rows)
+
+
+def test_where_nothing_fits_the_least_is_told(model):
+    found = model.layouts(gpu="t4:2")
+    assert found.rows
+    assert not found.fitting
+    assert all(row["peak_bytes"] > row["usable_bytes"] for row in found.rows)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "--gpu names them"),
+        ({"gpu": "h100"}, "shares 2 to"),
+        ({"gpu": "h100:2", "framework": "trl"}, "about --framework megatron, not trl"),
+        ({"gpu": "h100:2", "method": "lora"}, "about --method full, not lora"),
+    ],
+)
+def test_what_is_no_such_question(model, asked, said):
+    with pytest.raises(UsageError, match=said):
+        model.layouts(**asked)
+
+
+def test_the_command_line(capsys):
+    asked = ["fit", "llama-3.2-3b", "--layouts", "--gpu", "a100-40gb:4", "--seq-len", "4096"]
+    assert run([*asked, "-q"]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert run(asked) == 0
+    screen = capsys.readouterr().out
+    assert all(f"✓ {name}" in screen for name in names)
+    assert "weighbridge train llama-3.2-3b --framework megatron --gpu a100-40gb:4" in screen
+    assert run([*asked, "--for", "infer"]) == 2
+    assert "--layouts is about training" in capsys.readouterr().err
+    assert run(["fit", "llama-3.2-3b", "--layouts", "--gpu", "t4:2"]) == 1
+    assert run([*asked, "--lang", "zh"]) == 0
+    assert "种切分放得下" in capsys.readouterr().out
