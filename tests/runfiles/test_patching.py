@@ -1,5 +1,6 @@
 """`--fix`: the smallest text that says the change, in the very file, and that is read as meant."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,39 @@ def test_what_cannot_be_fixed_is_one_line(tmp_path, capsys, words, code, says):
     assert menu.run([str(path), *words]) == code
     assert says in capsys.readouterr().err
     assert path.read_text() == AXOLOTL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "shared"),
+    [("x: &mb 4\nmicro_batch_size: *mb", "*mb"), ("micro_batch_size: &mb 4\nx: *mb", "&mb")],
+)
+def test_a_value_that_aliases_share_is_why_there_is_no_patch(tmp_path, capsys, size, shared):
+    path = tmp_path / "run.yaml"
+    text = AXOLOTL.replace("micro_batch_size: 4", size)
+    path.write_text(text)
+    assert menu.run([str(path), "--gpu", "4090", "--fix", "--write"]) == 1
+    told = capsys.readouterr().err
+    line = next(n for n, each in enumerate(text.split("\n"), 1) if each.startswith("micro"))
+    assert f"run.yaml:{line}: no patch: YAML's aliases share this value ({shared})" in told
+    assert path.read_text() == text
+
+
+@pytest.mark.slow
+def test_json_has_the_patch_in_it(tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text(AXOLOTL)
+    assert menu.run([str(path), "--gpu", "4090", "--fix"]) == 0
+    diff = capsys.readouterr().out
+    assert menu.run([str(path), "--gpu", "4090", "--fix", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["patch"].strip() == diff.strip()
+    assert told["fits"] == "no"
+    path.write_text(FIXED)
+    assert menu.run([str(path), "--gpu", "4090", "--fix", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["patch"] == ""
+    assert menu.run([str(path), "--gpu-memory", "2GiB", "--fix", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["patch"] is None
 
 
 @pytest.mark.slow

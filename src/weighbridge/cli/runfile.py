@@ -24,6 +24,7 @@ from weighbridge.wording import printable, printable_lines
 from weighbridge.workload import FIT, TABLES
 
 if TYPE_CHECKING:
+    from weighbridge.runfiles.patching import FilePatch
     from weighbridge.runfiles.weighing import WeighedFile
 
 
@@ -77,14 +78,14 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     with progress(name or file) as callback:
         found = api.weigh(text, name=name, task=task, progress=callback, **given)
     if fix:
-        return callback.code(_fixed(found, file if write else ""))
+        return callback.code(_fixed(found, file if write else "", form))
     _show(found, form, look)
     return callback.code(code(found, check=check))
 
 
-def _fixed(found: "WeighedFile", file: str) -> int:
-    """Print the change that makes a file fit as a unified diff, and write it into `file`, if that
-    is named. Return 0, or 1 where there is none."""
+def _fixed(found: "WeighedFile", file: str, form: str) -> int:
+    """Print the change that makes a file fit as a unified diff, within the answer where JSON is
+    asked for, and write it into `file`, if that is named. Return 0, or 1 where there is none."""
     from weighbridge.runfiles.patching import patched
 
     name = printable(found.file.name)
@@ -93,24 +94,55 @@ def _fixed(found: "WeighedFile", file: str) -> int:
     if all(run.report is None or run.report.verdict is None for run in found.runs):
         raise UsageError("--fix needs a card: --gpu or --gpu-memory")
     patch = patched(found)
+    _show_patch(found, patch, form)
     if patch is None:
-        click.echo(f"{name}: no change was found that fits and that the file can say", err=True)
+        click.echo(_unpatched(found, name), err=True)
         return 1
     if patch.after == patch.before:
         click.echo(f"{name} fits as it is: nothing is changed", err=True)
         return 0
-    click.echo(writable("\t".join(printable_lines(part) for part in patch.diff.split("\t"))))
     for remedy in patch.remedies:
         peak = human(remedy.peak_bytes)
         click.echo(f"{name}: it takes about {peak} then; {printable(remedy.cost)}", err=True)
     if file:
-        from weighbridge.cli.files import writable as may_be_written
-        from weighbridge.cli.files import write
-
-        may_be_written("--write", file)
-        write(file, _as_it_was(file, patch.before, patch.after))
-        click.echo(f"{name} is written", err=True)
+        _write(file, patch)
     return 0
+
+
+def _write(file: str, patch: "FilePatch") -> None:
+    """Put a change into its file. Raises UsageError where it may not be written."""
+    from weighbridge.cli.files import writable as may_be_written
+    from weighbridge.cli.files import write
+
+    may_be_written("--write", file)
+    write(file, _as_it_was(file, patch.before, patch.after))
+    click.echo(f"{printable(patch.name)} is written", err=True)
+
+
+def _show_patch(found: "WeighedFile", patch: "FilePatch | None", form: str) -> None:
+    """Print a change as a unified diff, or the answer as JSON with that in it: "" where the file
+    fits as it is, null where there is none."""
+    from weighbridge.render.data import json_text
+
+    diff = None if patch is None else patch.diff
+    if form == "json":
+        click.echo(writable(json_text({**found.to_dict(), "patch": diff})), nl=False)
+    elif diff:
+        click.echo(writable("\t".join(printable_lines(part) for part in diff.split("\t"))))
+
+
+def _unpatched(found: "WeighedFile", name: str) -> str:
+    """Say why there is no patch."""
+    from weighbridge.runfiles.patching import shared_value
+
+    shared = shared_value(found)
+    if shared is None:
+        return f"{name}: no change was found that fits and that the file can say"
+    line, value = shared
+    return (
+        f"{name}:{line}: no patch: YAML's aliases share this value ({printable(value)}), so that "
+        "it cannot change alone; write the value itself in each place"
+    )
 
 
 def _as_it_was(file: str, before: str, after: str) -> bytes:

@@ -20,6 +20,7 @@ from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.wording import unsecret
 
+SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
 Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
 
 
@@ -67,6 +68,29 @@ def patched(found: WeighedFile) -> FilePatch | None:
     return FilePatch(
         name=found.file.name, before=found.file.text, after=text, remedies=tuple(remedies)
     )
+
+
+def shared_value(found: WeighedFile) -> tuple[int, str] | None:
+    """Return the line and the name of a value that YAML's aliases share, and that a change which
+    fits would set: such a value has no place of its own. None where that is not what stops one."""
+    for weighed in found.runs:
+        remedies = weighed.report.remedies if weighed.report is not None else ()
+        for remedy in remedies:
+            words = named(found.file.kind).written(remedy.change)
+            if remedy.fits == "yes" and words:
+                shared = _shared(_document(found.file.text, found.file), words)
+                if shared is not None:
+                    return shared
+    return None
+
+
+def _shared(document: Document, words: Words) -> tuple[int, str] | None:
+    for key in words if document.syntax == "yaml" else ():
+        place = document.places.get(_chosen(document, key))
+        value = SHARED.search(_line(document.text, place.line)) if place is not None else None
+        if place is not None and value is not None:
+            return place.line, value[1]
+    return None
 
 
 def _changed(
