@@ -48,6 +48,7 @@ KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever m
 FINE = 200  # parts of a step that are told apart
 FEW = 3  # layouts that are told where none fits
 WEIGHT = 2  # bytes a number
+VIRTUAL = "num_virtual_stages_per_pipeline_rank"
 SETTINGS = ("tensor", "pipeline", "context", "expert")
 Change = Mapping[str, Any]
 
@@ -94,7 +95,7 @@ def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[Rank
         if each.shape in shapes or (beaten and not every):
             continue
         go_on()
-        weighed = search.weighed(each)
+        weighed = search.in_one_piece(each) or search.weighed(each)
         if weighed.fits == "yes":
             shapes.add(each.shape)
         (fitting if weighed.fits == "yes" else others).append(weighed)
@@ -117,6 +118,7 @@ class _Search:
         self.model: MegatronModel = described(asked)
         self.count = budget.choice.count
         self.given = workload.megatron_args or ()
+        self.wholes: dict[tuple[tuple[int, ...], str], RankLayout] = {}
 
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
@@ -168,9 +170,29 @@ class _Search:
         samples = ceil_div(TOKENS, self.asked.context)
         return max(1, samples // (data * (self.w.batch_size or 1)))
 
+    def in_one_piece(self, layout: RankLayout) -> RankLayout | None:
+        """Return that a layout of several chunks does not fit where stages in one piece, which hold
+        less, do not; None where they do, or it has one. They are sooner run."""
+        if layout.run.chunks == 1:
+            return None
+        whole = (*layout.shape[:2], 1, *layout.shape[3:]), layout.keeps
+        if whole not in self.wholes:
+            change = self._whole(layout.change)
+            self.wholes[whole] = self.weighed(layout._replace(change=change))
+        found = self.wholes[whole]
+        return None if found.fits == "yes" else layout._replace(peak=found.peak, fits=found.fits)
+
+    @staticmethod
+    def _whole(change: Change) -> Change:
+        args = (word for word in change["megatron_args"] if not word.startswith(VIRTUAL))
+        return {**change, "megatron_args": tuple(args)}
+
     def weighed(self, layout: RankLayout) -> RankLayout:
         """Run the stages of which one is the fullest; none where what is held between steps is
         more than there is."""
+        known = self.wholes.get((layout.shape, layout.keeps))
+        if known is not None:
+            return layout._replace(peak=known.peak, fits=known.fits)
         made = plan(self.asked, self.w.but(**layout.change), self.budget)
         room, last = self.budget.usable, made.run.pipeline - 1
         held = max(_held(made.model, made.run, stage) for stage in (0, last))
@@ -196,7 +218,7 @@ class _Search:
         if left:
             more.append(f"{LAST}={self.model.layers - (pipeline - 1) * each}")
         if chunks > 1:
-            more.append(f"num_virtual_stages_per_pipeline_rank={chunks}")
+            more.append(f"{VIRTUAL}={chunks}")
         if keeps in ("norms", "selective"):
             wide = "moe_act" if experts else "mlp"
             modules = "layernorm" if keeps == "norms" else f"layernorm+{wide}"
