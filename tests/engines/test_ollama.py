@@ -197,6 +197,7 @@ def test_without_a_card_files_are_read():
 def test_a_tag_has_its_tower():
     found = asked("gemma-3-4b")
     assert part(found.devices[0].phases[0], "weights", "mmproj") > 800 * MIB
+    assert not any("-hf" in line for line in found.warnings)
 
 
 # What it shows

@@ -53,15 +53,19 @@ def answer(
         settings=holdings.launch.to_dict(),
         derived=derived(holdings, subject, w, budget),
         divisions=tuple(divisions(holdings, budget)) if _moves_by_itself(w) else (),
-        warnings=(*warnings(holdings, budget), *_of_tower(subject, w)),
+        warnings=tuple(warnings(holdings, budget)),
     )
 
 
-def _of_tower(subject: Subject, w: "Infer") -> Iterator[str]:
-    """Say what an automatic tower takes beside the layers that --fit places, or that it is not
-    known. Source: llama.cpp PR 21489 (April 2026)."""
+def with_tower(answer: EngineAnswer, subject: Subject, w: "Infer") -> EngineAnswer:
+    """Return an answer that says what an automatic tower takes beside the layers that --fit places,
+    or that it is not known. Source: llama.cpp PR 21489 (April 2026)."""
     if not w.mmproj_auto:
-        return
+        return answer
+    return replace(answer, warnings=(*answer.warnings, *_of_tower(subject, w)))
+
+
+def _of_tower(subject: Subject, w: "Infer") -> Iterator[str]:
     tower = projector(subject, w)
     if tower is None and subject.part.library == "gguf":
         yield (

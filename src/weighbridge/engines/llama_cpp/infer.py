@@ -6,7 +6,14 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
 from weighbridge.engines.llama_cpp import ENGINE, search, speculation
-from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model, on_device
+from weighbridge.engines.llama_cpp.answers import (
+    answer,
+    free,
+    known_network,
+    model,
+    on_device,
+    with_tower,
+)
 from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import as_heads
@@ -19,7 +26,8 @@ if TYPE_CHECKING:
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama.cpp refuses."""
-    return answer(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+    held = hold(subject, w, budget, number(w.engine_version))
+    return with_tower(answer(held, subject, w, budget), subject, w)
 
 
 def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
