@@ -217,15 +217,21 @@ def _layouts(
         raise click.UsageError("--layouts shares one MODEL out; ask once for each")
     if settings.pop("for_") not in (None, "train"):
         raise click.UsageError("--layouts is about training: --for train, or nothing")
+    if settings["max"] or settings["smallest"]:
+        raise click.UsageError("--layouts, --max and --smallest are questions of their own")
     from weighbridge import api
     from weighbridge.cli.models import told
     from weighbridge.cli.progress import progress
 
     asked = {n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest")}
     asked = {n: v[0] if isinstance(v, tuple) and len(v) == 1 else v for n, v in asked.items()}
+    asked = {n: v for n, v in asked.items() if v != ()}
+    several = next((n for n, v in asked.items() if isinstance(v, tuple)), None)
+    if several is not None:
+        raise click.UsageError(f"--layouts is one question: give one --{several.replace('_', '-')}")
     with progress(models[0]) as callback:
         found = api.prepare(models[0], progress=callback, **source_of(settings))
-        ranking = found.layouts(every=look.details, **{n: v for n, v in asked.items() if v != ()})
+        ranking = found.layouts(every=look.details, **asked)
     told(ranking, form, look, output)
     return callback.code(CODES["yes" if ranking.fitting else "no"])
 

@@ -122,6 +122,11 @@ def test_the_command_line(capsys):
     assert "weighbridge train llama-3.2-3b --framework megatron --gpu a100-40gb:4" in screen
     assert run([*asked, "--for", "infer"]) == 2
     assert "--layouts is about training" in capsys.readouterr().err
+    assert run([*asked, "--gpu", "h100:2"]) == 2
+    assert "give one --gpu" in capsys.readouterr().err
+    assert run([*asked, "--megatron-args", "sequence_parallel,moe_grouped_gemm", "-q"]) == 0
+    assert run([*asked, "--max", "seq-len"]) == 2
+    assert "questions of their own" in capsys.readouterr().err
     assert run(["fit", "llama-3.2-3b", "--layouts", "--gpu", "t4:2"]) == 1
     assert run([*asked, "--lang", "zh"]) == 0
     assert "种切分放得下" in capsys.readouterr().out
