@@ -16,7 +16,17 @@ ROOT = Path(weighbridge.__file__).parent
 ROOMS = {
     "forward": (
         *("tensors", "machine", "tape", "backward", "loops", "ops", "checkpoint", "splice"),
-        *("modules", "adapters", "deltas", "tuners", "limits", "step", "losses", "alike"),
+        *(
+            "modules",
+            "adapters",
+            "deltas",
+            "butterflies",
+            "tuners",
+            "limits",
+            "step",
+            "losses",
+            "alike",
+        ),
         "nets",  # which program a model type has
         "parts",  # what programs are put together from
         "nets.families",  # each other module of nets

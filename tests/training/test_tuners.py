@@ -30,6 +30,8 @@ COUNTED = [
     ("fourierft", EVERY, 224_000),
     ("vera", {}, 180_224),
     ("vera", EVERY, 1_433_600),
+    ("boft", {}, 1_212_416),
+    ("boft", EVERY, 6_356_992),
     ("oft", {}, 4_063_232),
     ("oft", EVERY, 19_300_352),
     ("miss", {}, 10_485_760),
@@ -82,6 +84,8 @@ def test_a_block_of_oft_divides_the_inputs(side, near, block):
 REFUSED = [
     ({"method": "randlora", "quantization": "nf4"}, "gives float32, which is not modelled"),
     ({"method": "fourierft", "quantization": "nf4"}, "what its layer keeps there is not modelled"),
+    ({"method": "boft", "lora_r": 8}, "--lora-r: BOFT has no rank"),
+    ({"method": "boft", "quantization": "nf4"}, "what its layer keeps there is not modelled"),
     ({"method": "fourierft", "lora_r": 8}, "--lora-r: FourierFT has no rank"),
     ({"method": "loha", "quantization": "nf4"}, "loha on a base in nf4: PEFT has no such layer"),
     ({"method": "ia3", "lora_r": 8}, "--lora-r: IA3 has no rank"),
@@ -98,7 +102,7 @@ def test_what_has_no_layer_or_no_rule_is_refused_in_a_line(asked, line):
         weighbridge.train("llama-3.2-1b", seq_len=64, **asked)
 
 
-@pytest.mark.parametrize("method", ["loha", "lokr", "oft", "miss"])
+@pytest.mark.parametrize("method", ["boft", "loha", "lokr", "oft", "miss"])
 def test_a_conv1d_is_refused_where_peft_has_no_layer_for_it(method):
     with pytest.raises(UsageError, match="c_attn is a Conv1D, for which PEFT has no such layer"):
         weighbridge.train("gpt2", seq_len=64, method=method)
@@ -107,6 +111,40 @@ def test_a_conv1d_is_refused_where_peft_has_no_layer_for_it(method):
 def test_ia3_needs_to_know_what_ends_a_feed_forward():
     with pytest.raises(UsageError, match="PEFT knows no feed-forward of phi3"):
         weighbridge.train("phi-3-mini-4k", seq_len=64, method="ia3")
+
+
+def test_blocks_of_boft_divide_the_inputs():
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 18,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 3,
+        "vocab_size": 64,
+    }
+    with pytest.raises(UsageError, match="q_proj has 18 inputs, and PEFT's blocks of 4 do not"):
+        weighbridge.train(config, seq_len=64, method="boft")
+
+
+@pytest.mark.slow
+def test_boft_has_a_matrix_of_the_inputs_beside_every_linear():
+    """Each of 16 q_proj has 4 x 2,048 x 2,048 bytes beside it, and keeps three such in 16 bits."""
+    asked = {"seq_len": 64, "lora_targets": "q_proj", "checkpointing": "none", "precision": "bf16"}
+    found = weighbridge.train("llama-3.2-1b", method="boft", **asked)
+    plain = weighbridge.train("llama-3.2-1b", method="ia3", **asked)
+    (load, ours), (before, theirs) = (
+        [
+            sum(c.bytes.expected for c in phase.components if c.name in names)
+            for phase, names in (
+                (report.devices[0].phases[0], ("buffers",)),
+                (report.devices[0].phases[1], ("activations",)),
+            )
+        ]
+        for report in (found, plain)
+    )
+    assert load - before == 16 * 4 * 2048**2
+    assert ours - theirs == pytest.approx(16 * 3 * 2 * 2048**2, rel=0.05)
 
 
 @pytest.mark.slow

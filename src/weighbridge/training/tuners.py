@@ -9,6 +9,7 @@ A linear has i inputs and o outputs, r is --lora-r.
     lokr       o1 i1 + r (o2 + i2), o = o1 o2 and i = i1 i2 near roots    8
     fourierft  1,000 (n_frequency)                                        has none
     vera       o + r                                                      256
+    boft       b i + o, b = 4 (boft_block_size)                           has none
     oft        (i / b) b (b - 1) / 2, b the divisor of i nearest to r     32
     miss       r o                                                        64
     randlora   n (r + least), least of i and o, n = least / r, up         32
@@ -26,7 +27,7 @@ from math import isqrt
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UsageError
-from weighbridge.forward import deltas, tuners
+from weighbridge.forward import butterflies, deltas, tuners
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import ParameterSpec, Wrap
 from weighbridge.forward.tensors import LeafTensor
@@ -143,6 +144,19 @@ def _oft(site: Adapted) -> Wrapped:
     return tuners.Rotated(site.base, vectors, block, numbers), (vectors,)
 
 
+def _boft(site: Adapted) -> Wrapped:
+    if site.inside % BLOCK:
+        raise UsageError(
+            f"--method boft: {site.name} has {site.inside:,} inputs, and PEFT's blocks of {BLOCK} "
+            "do not divide them"
+        )
+    blocks = site.parameter("boft_R", site.inside // BLOCK, BLOCK, BLOCK)
+    scales = site.parameter("boft_s", site.outside, 1)
+    with site.m.making("buffers"):
+        places = site.m.new((site.inside, site.inside), FLOAT32)
+    return butterflies.Butterfly(site.base, blocks, scales, places), (blocks, scales)
+
+
 def divisor(side: int, near: int) -> int:
     """Return what divides `side` and is nearest to `near`, the smaller of two as near."""
     if near >= side:
@@ -222,6 +236,7 @@ IA3: Mapping[str, tuple[str, ...]] = {
 PHI = {"phi": ("q_proj", "v_proj")}
 
 LAST = dict.fromkeys(("gpt2", "gpt_bigcode"), ("mlp.c_proj",))
+BLOCK = 4  # BOFTConfig.boft_block_size
 FREQUENCIES = 1000  # of a linear (FourierFTConfig.n_frequency)
 
 LOOSE = "what its layer keeps there is not modelled"
@@ -232,6 +247,7 @@ TUNERS: Mapping[str, Tuner] = {
     "loha": Tuner(_loha),
     "lokr": Tuner(_lokr),
     "fourierft": Tuner(_fourierft, 0, conv1d=True, unpacked=LOOSE, targets=LAST),
+    "boft": Tuner(_boft, 0, unpacked=LOOSE),
     "oft": Tuner(_oft, 32, packed=True),
     "miss": Tuner(_miss, 64, packed=True, drops=True),
     "randlora": Tuner(_randlora, 32, conv1d=True, unpacked=FLOATS, drops=True, shared=_bases),

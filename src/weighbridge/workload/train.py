@@ -27,6 +27,7 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "ia3": "IA3",
     "loha": "LoHa",
     "lokr": "LoKr",
+    "boft": "BOFT",
     "fourierft": "FourierFT",
     "vera": "VeRA",
     "oft": "OFT",

@@ -59,6 +59,7 @@ OF_ADAPTERS = (
     ".miss_",
     ".randlora_",
     ".fourierft_",
+    ".boft_",
     "original ",
 )
 
