@@ -193,6 +193,8 @@ def test_one_process_divides_nothing():
             {"method": "ia3", "lora_targets": "k_proj"},
         ),
         ({"peft_type": "OFT", "r": 0}, {"method": "oft"}),
+        ({"peft_type": "BOFT", "boft_block_size": 4, "boft_block_num": 0}, {"method": "boft"}),
+        ({"peft_type": "FOURIERFT", "n_frequency": 1000}, {"method": "fourierft"}),
         (
             lora(modules_to_save=["lm_head"]),
             {**trainers.adapted(lora()), "modules_to_save": "lm_head"},
@@ -206,6 +208,10 @@ def test_a_config_of_peft_is_settings(given, told):
 def test_a_method_that_is_not_answered_is_refused_by_its_name():
     with pytest.raises(UsageError, match="XLORA of PEFT is not answered"):
         trainers.adapted({"peft_type": "XLORA"})
+    with pytest.raises(UsageError, match="boft_block_size is 8, and 4 is answered"):
+        trainers.adapted({"peft_type": "BOFT", "boft_block_size": 8})
+    with pytest.raises(UsageError, match="n_frequency is 500, and 1000 is answered"):
+        trainers.adapted({"peft_type": "FOURIERFT", "n_frequency": 500})
     with pytest.raises(UsageError, match="GRPOConfig is not answered"):
         weighbridge.from_trainer(trainer(GRPOConfig()))
 

@@ -23,7 +23,15 @@ from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.training import trl
 
 # Methods of PEFT that are answered: a peft_type is its name in capitals
-METHODS = ("lora", "adalora", "ia3", "loha", "lokr", "vera", "oft", "miss", "randlora")
+METHODS = (
+    *("lora", "adalora", "ia3", "loha", "lokr", "fourierft", "vera", "boft", "oft", "miss"),
+    "randlora",
+)
+# Sizes of which PEFT's own alone are answered
+OWN_SIZES: Mapping[str, Mapping[str, Value]] = {
+    "fourierft": {"n_frequency": 1000},
+    "boft": {"boft_block_size": 4, "boft_block_num": 0, "boft_n_butterfly_factor": 1},
+}
 ADAPTERS: Mapping[str, str] = {  # names of a config of PEFT that decide a size
     "r": "lora_r",
     "lora_alpha": "lora_alpha",
@@ -258,6 +266,11 @@ def adapted(config: Any) -> dict[str, Value]:
     if method not in METHODS:
         known = ", ".join(name.upper() for name in METHODS)
         raise UsageError(f"{kind} of PEFT is not answered; known: {known}")
+    for name, own in OWN_SIZES.get(method, {}).items():
+        if given.get(name, own) != own:
+            raise UsageError(
+                f"{kind} of PEFT: {name} is {given[name]!s:.20}, and {own} is answered"
+            )
     told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
         if given.get(name) and (method == "lora" or name not in OF_LORA):
