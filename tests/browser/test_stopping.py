@@ -6,8 +6,10 @@ SLOW = {"task": "train", "method": "lora", "model": "llama-3.1-8b", "gpu": "3060
 WATCH = """() => {
   const asked = fetch;
   window.ended = [];
+  window.asked = 0;
   window.fetch = (to, init) => {
     const search = !String(init.body).includes('"remedies":false');
+    window.asked += search;
     if (search) init.signal.addEventListener("abort", () => ended.push(performance.now()));
     return asked(to, init);
   };
@@ -27,8 +29,7 @@ def watched(opened, given):
         "(given) => { location.hash = String(new URLSearchParams(given)); }",
         given,
     )
-    page.wait_for_selector(".seeking")
-    page.wait_for_timeout(400)  # until the search has been asked for
+    page.wait_for_function("() => asked")
     return page
 
 

@@ -11,11 +11,12 @@ from unittest.mock import patch  # noqa: E402
 import torch  # noqa: E402
 from peft.tuners.boft.layer import BOFTLayer  # noqa: E402
 
+from tests.torch import training_oracle  # noqa: E402
 from tests.torch.test_training_adapters import ALL, LLAMA, MODELS  # noqa: E402
-from tests.torch.test_training_packed import packed  # noqa: E402
-from tests.torch.training_oracle import differences, ours, real  # noqa: E402
+from tests.torch.training_oracle import causal, differences, ours, real  # noqa: E402
 from tests.training.test_tuners import COUNTED, trained  # noqa: E402
-from weighbridge.workload.train import TUNERS  # noqa: E402
+from weighbridge.errors import UnsupportedError  # noqa: E402
+from weighbridge.workload.train import PROMPTS, TUNERS  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),
@@ -36,6 +37,12 @@ CONFIGS = {  # the class of each method's config, and what it is told beside tar
     "oft": ("OFTConfig", {}),
     "miss": ("MissConfig", {}),
     "randlora": ("RandLoraConfig", {}),
+}
+TOKENS = 16
+PROMPTED = {  # those that adapt no linear
+    "prompt-tuning": ("PromptTuningConfig", {}),
+    "p-tuning": ("PromptEncoderConfig", {}),
+    "prefix-tuning": ("PrefixTuningConfig", {}),
 }
 NO_CONV1D = ("boft", "loha", "lokr", "oft", "miss")
 OURS = {"vera": {"lora_r": 64}}
@@ -60,6 +67,8 @@ def adapted(method, targets=ALL, form=None, ends="down_proj"):
 
 
 def _pack(model, form):
+    from tests.torch.test_training_packed import packed  # needs bitsandbytes
+
     for name, old in list(model.model.named_modules()):
         if isinstance(old, torch.nn.Linear):
             parent, _, last = name.rpartition(".")
@@ -70,7 +79,68 @@ def _pack(model, form):
 
 
 def test_every_method_is_compared():
-    assert CONFIGS.keys() == TUNERS.keys()
+    assert {*CONFIGS, *PROMPTED} == TUNERS.keys()
+    assert tuple(PROMPTED) == PROMPTS
+
+
+def prompted(method, form=None, tokens=TOKENS):
+    cls, own = PROMPTED[method]
+
+    def prepare(model):
+        model = model.to(torch.bfloat16)
+        if form is not None:
+            _pack(model, form)
+        wanted = getattr(peft, cls)(task_type="CAUSAL_LM", num_virtual_tokens=tokens, **own)
+        return peft.get_peft_model(model, wanted)
+
+    return prepare
+
+
+def cached(*shape):
+    """Without it, classes differ in whether their outputs hold a cache that they were given."""
+    return {**causal(*shape), "use_cache": True}
+
+
+PROMPT_WAYS = [
+    *({"precision": p} for p in ("bf16", "bf16-mixed")),
+    {"precision": "bf16-mixed", "checkpointing": True},
+    {"precision": "bf16-mixed", "padded": True, "accumulation": 2},
+    {"precision": "bf16", "attention": "eager"},
+]
+
+
+@pytest.mark.parametrize("way", PROMPT_WAYS, ids=lambda w: "-".join(map(str, w.values())))
+@pytest.mark.parametrize(
+    ("method", "kind", "given"),
+    [
+        (method, kind, given)
+        for method in PROMPTED
+        for kind, given in MODELS
+        if method != "p-tuning" or kind in ("llama", "gpt2")  # what it makes, a prompt has
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_a_step_with_trained_tokens(method, kind, given, way):
+    given = {k: v for k, v in given.items() if v is not None}
+    if kind == "opt":
+        way = {**way, "head_reads": "model.decoder"}
+    if method == "prefix-tuning" and "checkpointing" in way:
+        with pytest.raises(ValueError, match="does not work with gradient checkpointing"):
+            real(kind, given, prepare=prompted(method), **way)
+        return
+    if method == "prefix-tuning" and kind == "bloom":
+        with pytest.raises(UnsupportedError, match="bloom: what is trained before its tokens"):
+            ours(kind, given, method=method, **way)
+        return
+    inputs = cached if method == "prefix-tuning" else causal
+    seen = real(kind, given, prepare=prompted(method), inputs=inputs, **way)
+    mine = ours(kind, given, method=method, virtual_tokens=TOKENS, **way)
+    # eager attention makes its mask in more parts, which a prefix makes larger
+    close = 0.03 if "attention" in way else training_oracle.CLOSE
+    assert differences(seen, mine, small=SMALL, close=close) == []
+    assert mine.model.trainable == sum(
+        p.numel() for p in seen.model.parameters() if p.requires_grad
+    )
 
 
 WAYS = [
@@ -172,7 +242,9 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize(("method", "asked", "expected"), COUNTED)
+@pytest.mark.parametrize(
+    ("method", "asked", "expected"), [row for row in COUNTED if row[0] not in PROMPTS]
+)
 def test_counts_of_a_real_model_are_those_of_peft(method, asked, expected):
     given = {
         "hidden_size": 4096,

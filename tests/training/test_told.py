@@ -149,6 +149,9 @@ class Tensor(tuple):
         # one for all sequences
         ({}, 8, False, ((1, 1, 8, 8), BOOL, (3, 1, 8, 8))),
         ({}, None, True, ((1, 1, 8, 8), BOOL, (3, 1, 8, 8))),
+        # two tokens before the others
+        ({"seen": 10, "prefix": True}, 9, False, ((1, 1, 8, 10), BOOL, (3, 1, 8, 10))),
+        ({"seen": 10, "prefix": True, "kernel": "eager"}, 9, False, ((3, 1, 8, 10), FLOAT32)),
     ],
 )
 def test_masks_of_three_sequences_of_eight(how, reach, always, made):
@@ -158,6 +161,8 @@ def test_masks_of_three_sequences_of_eight(how, reach, always, made):
             "m": m,
             "batch": 3,
             "length": 8,
+            "seen": 8,
+            "prefix": None,
             "kernel": None,
             "padded": False,
             "dtype": FLOAT32,

@@ -38,6 +38,9 @@ COUNTED = [
     ("miss", EVERY, 88_080_384),
     ("randlora", {}, 17_989_632),
     ("randlora", EVERY, 86_704_128),
+    ("prompt-tuning", {"virtual_tokens": 8}, 8 * 4096),
+    ("p-tuning", {"virtual_tokens": 8}, 8 * 4096 + 3 * (4096 * 4096 + 4096)),
+    ("prefix-tuning", {"virtual_tokens": 8}, 8 * 32 * 2 * 8 * 128),
 ]
 
 

@@ -19,7 +19,7 @@ from weighbridge.questions.fit.request import MAX
 from weighbridge.web.form import form, label, section
 from weighbridge.web.server import PAGE
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
-from weighbridge.workload.train import TUNERS
+from weighbridge.workload.train import PROMPTS, TUNERS
 
 TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
 LANGUAGES = ("en", "zh")
@@ -107,7 +107,9 @@ def test_what_is_relevant_to_an_engine_is_that_of_the_table():
         if one["name"] in INFER:
             assert tuple(one["engines"]) == engines_of(INFER[one["name"]])
     assert setting("fit", "tensor_parallel_size")["engines"] == []  # training has it too
-    assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora", *TUNERS]}
+    linears = [name for name in TUNERS if name not in PROMPTS]
+    assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora", *linears]}
+    assert setting("train", "virtual_tokens")["when"] == {"method": [*PROMPTS]}
 
 
 def test_conditions_name_settings_of_their_tab():

@@ -366,14 +366,16 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
             "lora_dropout": None,
             "use_rslora": False,
             "modules_to_save": None,
+            "virtual_tokens": None,
         }
     return {
         "lora_r": adapters.r or None,
         "lora_alpha": adapters.alpha or None,
-        "lora_targets": list(adapters.targets),
+        "lora_targets": list(adapters.targets) or None,
         "lora_dropout": adapters.dropout,
         "use_rslora": adapters.rslora,
         "modules_to_save": list(adapters.modules_to_save),
+        "virtual_tokens": adapters.virtual_tokens or None,
     }
 
 

@@ -11,6 +11,7 @@ from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import DType
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module, ParameterSpec
+from weighbridge.forward.prompts import KeyPrefix, Prompt
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.records import dataclass, field
 
@@ -49,6 +50,7 @@ class BuiltModel:
     encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
+    prompt: Prompt | KeyPrefix | None = None  # what is trained before the tokens
 
     @property
     def own(self) -> list[LeafTensor]:
@@ -163,6 +165,17 @@ class TrainingStep:
         """Return the dtype in which matrix products run: autocast's, if there is one."""
         return self.m.autocast or self.dtype
 
+    @property
+    def prefix(self) -> KeyPrefix | None:
+        """Return what each layer has keys of before those of the sequence."""
+        prompt = self.built.prompt
+        return prompt if isinstance(prompt, KeyPrefix) else None
+
+    @property
+    def seen(self) -> int:
+        """Count the keys of a layer: of all tokens, and of those before them."""
+        return self.length + (self.prefix.tokens if self.prefix else 0)
+
     def assume(self, sentence: str) -> None:
         if sentence not in self.assumed:
             self.assumed.append(sentence)
@@ -179,6 +192,9 @@ def entered(s: TrainingStep, x: Tensor) -> Tensor:
     """Return what frozen embeddings give, as layers are handed it. PEFT has it need a gradient
     where layers are checkpointed (enable_input_require_grads): a leaf, which the graph holds, and
     its gradient with it."""
+    prompt = s.built.prompt
+    if isinstance(prompt, Prompt):
+        return prompt.before(s.m, x, held=s.checkpointing != "none" and s.m.grad)
     if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
         return x
     return LeafTensor("input", x.shape, x.dtype, x.storage)

@@ -42,7 +42,9 @@ class Adapters:
     targets: tuple[str, ...]
     dropout: float = 0.0
     dora: bool = False
-    tuner: str = ""  # another of PEFT's methods (training/tuners.py)
+    tuner: str = ""  # another of PEFT's methods (training/tuners.py, prompts.py)
+    virtual_tokens: int = 0  # trained, before those of the sequence
+    assumed_tokens: bool = False  # nobody said how many
     rslora: bool = False
     dtype: DType = FLOAT32  # PEFT's autocast_adapter_dtype
     modules_to_save: tuple[str, ...] = ()

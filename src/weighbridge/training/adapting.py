@@ -8,12 +8,14 @@ from weighbridge.errors import UsageError
 from weighbridge.forward.adapters import FusedLora, LoraLinear, Plain, Stacked, fuses
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import ParameterSpec, Wrap
+from weighbridge.forward.prompts import KeyPrefix, Prompt
 from weighbridge.forward.step import Around
 from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.adapters import Adapters, ExpertTarget, experts, matched, saved
 from weighbridge.training.kbit import HALF
 from weighbridge.training.parameters import members
 from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.prompts import put_before
 from weighbridge.training.tuners import TUNERS, Adapted, Maker, ends_feed_forward
 
 
@@ -27,18 +29,22 @@ def put_on(
     planned: TrainingPlan,
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
-) -> None:
-    """Puts adapters on the modules that are targeted; modules to save are copied whole."""
+) -> Prompt | KeyPrefix | None:
+    """Puts adapters on the modules that are targeted; modules to save are copied whole. Returns
+    what is trained before the tokens, where that is the method."""
     with_ = planned.adapters
     assert with_ is not None
+    make = _maker(m, with_, around)
+    if with_.virtual_tokens:
+        return put_before(make, with_, planned.subject.body, planned.dtype, params)
     plan = planned.subject.part.blueprint
     specs = [*members(plan, major=planned.major).specs, *_tied(plan, params)]
-    make = _maker(m, with_, around)
     if with_.tuner:
         _tune(m, make, planned, specs, params, wraps)
     else:
         _adapt(make, planned, with_, specs, params, wraps)
     _save(make, planned, with_, specs, params)
+    return None
 
 
 def _adapt(

@@ -63,10 +63,11 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     wraps = dict(_wraps(planned, params, packed))
     if planned.precision.float8:
         wraps |= _float8(planned, whole, params)
+    prompt = None
     if planned.adapters is not None:
         for x in params.values():
             x.trainable = False
-        put_on(m, around, planned, params, wraps)
+        prompt = put_on(m, around, planned, params, wraps)
     root = Module(params, wraps)
     return BuiltModel(
         root=root,
@@ -80,6 +81,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
         kind=subject.model_type,
         whole=subject.config,
         buffers=buffers,
+        prompt=prompt,
     )
 
 

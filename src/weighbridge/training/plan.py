@@ -11,7 +11,7 @@ from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
-from weighbridge.training import kbit
+from weighbridge.training import kbit, prompts
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
@@ -19,6 +19,7 @@ from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, hel
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release
 from weighbridge.workload import Train
+from weighbridge.workload.train import PROMPTS
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -182,8 +183,7 @@ def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) 
         raise UsageError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
         )
-    if w.method in TUNERS:
-        refuse(w, subject.choice.scheme, framework, shares)
+    _refuse_tuner(subject, w, framework, shares)
     if framework.tunes and (w.method or METHOD) == METHOD:
         raise UsageError(
             f"--framework {framework.name} with --method full is not modelled: {framework.tunes}"
@@ -202,9 +202,18 @@ def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) 
         )
 
 
+def _refuse_tuner(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
+    if w.method in PROMPTS:
+        prompts.refuse(subject, w, framework, shares)
+    elif w.method in TUNERS:
+        refuse(w, subject.choice.scheme, framework, shares)
+
+
 def _usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
     """Return the framework's checkpointing, which may be another where it shards. litgpt's
     pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
+    if w.method == prompts.PREFIX:
+        return "none"
     tuned = _loss(w, framework) == framework.loss
     return (
         framework.sharded_checkpointing
@@ -391,6 +400,17 @@ def _adapters(
     # DeepSpeed's engine casts the whole module
     casts = (w.shard or framework.shard or "").startswith("zero")
     wide = framework.wide_adapters and not lowered and not casts
+    dtype = FLOAT32 if wide else chosen.autocast or chosen.frozen
+    if w.method in PROMPTS:
+        return Adapters(
+            r=0,
+            alpha=0,
+            targets=(),
+            tuner=w.method or "",
+            virtual_tokens=w.virtual_tokens or prompts.USUAL_TOKENS,
+            assumed_tokens=w.virtual_tokens is None,
+            dtype=dtype,
+        )
     tuner = TUNERS.get(w.method or "")
     rank = framework.rank if tuner is None else tuner.r
     own = tuner.targets.get(subject.model_type) if tuner else None
@@ -404,5 +424,5 @@ def _adapters(
         dora=w.method == "dora",
         rslora=w.use_rslora,
         modules_to_save=w.modules_to_save or (),
-        dtype=FLOAT32 if wide else chosen.autocast or chosen.frozen,
+        dtype=dtype,
     )

@@ -99,6 +99,16 @@ def _packed(plan: TrainingPlan) -> str:
     return ""
 
 
+def _virtual(plan: TrainingPlan) -> str:
+    """Say how many tokens are trained where nobody said: PEFT has no default."""
+    if plan.adapters is None or not plan.adapters.assumed_tokens:
+        return ""
+    return (
+        f"{plan.adapters.virtual_tokens} tokens are taken to be trained, as in PEFT's examples: "
+        "--virtual-tokens says how many"
+    )
+
+
 def _selective(plan: TrainingPlan) -> str:
     if plan.checkpointing != "selective" or plan.framework.name in OWN_SELECTION:
         return ""
@@ -175,6 +185,7 @@ REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _experts,
     _upcast,
     _packed,
+    _virtual,
     _selective,
     _items,
     _whole,

@@ -15,6 +15,7 @@ from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.components.counted import CountedHeap
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
+from weighbridge.errors import UnsupportedError
 from weighbridge.forward.alike import Alike
 from weighbridge.forward.backward import TEMPORARIES, backward
 from weighbridge.forward.limits import LAYERS, depth, unrepeated
@@ -24,6 +25,7 @@ from weighbridge.forward.nets import EMBEDDINGS, TrainingProgram, program, tower
 from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.forward.ops.pointwise import cast
 from weighbridge.forward.parts.rotary import has_positions
+from weighbridge.forward.prompts import KeyPrefix, Prompt
 from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.forward.step import Around, BuiltModel, TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
@@ -31,6 +33,7 @@ from weighbridge.records import dataclass, field, replace
 from weighbridge.training.build import build
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.prompts import key_heads
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
 from weighbridge.watching import go_on
@@ -287,7 +290,8 @@ def _step(
         m=m,
         built=built,
         batch=plan.batch,
-        length=share(plan.length, plan.sharding.context),
+        length=share(plan.length, plan.sharding.context)
+        + (built.prompt.tokens if isinstance(built.prompt, Prompt) else 0),
         dtype=plan.activations,
         kernel=plan.attention,
         torch=plan.torch,
@@ -302,7 +306,7 @@ def _step(
         items={} if differs(plan.subject.model_type, "own_items") else dict(plan.items),
         around=around,
     )
-    if splices is not None:
+    if splices is not None and s.prefix is None:
         s.alike = Alike(built, lambda number: has_positions(s, number), splices)
     return s
 
@@ -369,6 +373,7 @@ class Batches:
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
             hidden = _mark(s.m, self._hidden(s), self._note)
+            _prompted(s)
             self._note("forward")
             if not self.last_stage:
                 return hidden
@@ -393,6 +398,8 @@ class Batches:
     def _hidden(self, s: TrainingStep) -> Tensor:
         """Return the hidden states that come of the tokens, and of images and sounds at the first
         stage."""
+        if s.prefix is not None:
+            s.prefix.begins(s.m, s.batch, key_heads(s.built.body))
         features = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
         return towers.joined(s, self.program.forward(s), features)
 
@@ -406,6 +413,20 @@ class Batches:
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
         self._note("backward")
+
+
+def _prompted(s: TrainingStep) -> None:
+    """Raise UnsupportedError where the class that ran does not take what is trained before the
+    tokens."""
+    prompt = s.built.prompt
+    if prompt is not None and not prompt.used:
+        raise UnsupportedError(
+            f"{s.built.kind}: what is trained before its tokens is not modelled; nearest is "
+            "--method lora"
+        )
+    if isinstance(prompt, KeyPrefix):
+        s.outputs += prompt.cache
+        prompt.cache = []
 
 
 def _count(plan: TrainingPlan) -> int:

@@ -268,9 +268,8 @@ def ends_feed_forward(name: str, model_type: str) -> bool:
     return name.endswith(f".{known[-1]}")
 
 
-def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError where PEFT, or our rules, have nothing for one of its other methods."""
-    tuner, title = TUNERS[w.method or ""], TITLES[w.method or ""]
+def alone(w: Train, framework: Framework, shares: Sharding) -> None:
+    """Raise UsageError where a framework has LoRA alone, and where ranks share a model."""
     if framework.loads != "transformers" or framework.fused_adapters:
         raise UsageError(
             f"--method {w.method}: {framework.name} has none of PEFT's methods beside LoRA; "
@@ -281,6 +280,12 @@ def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding
             f"--method {w.method} is weighed on one device and with --shard ddp; "
             "nearest is --method lora"
         )
+
+
+def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding) -> None:
+    """Raise UsageError where PEFT, or our rules, have nothing for one of its other methods."""
+    tuner, title = TUNERS[w.method or ""], TITLES[w.method or ""]
+    alone(w, framework, shares)
     if form is not None and not (tuner.packed and form.name.startswith(BITSANDBYTES)):
         known = form.name.startswith(BITSANDBYTES)
         why = tuner.unpacked if known else "its layers there are not modelled"

@@ -99,8 +99,8 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
     v = answer.report.verdict
     if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
-    if not askable(answer.report):
-        return
+    if not askable(answer.report) or answer.report.workload["method"] in TUNERS:
+        return  # fit has no word for the latter
     most = "batch" if answer.sees else "seq-len"
     named = " ".join((asks(answer.report), *_given(answer)))
     yield (Paste(answer.say("changes.room"), f"{named} --max {most}"),)

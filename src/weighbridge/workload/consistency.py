@@ -10,7 +10,7 @@ from weighbridge.quantization.declared import intricate
 from weighbridge.settings.setting import fields
 from weighbridge.wording import shown
 from weighbridge.workload import FSDP, Train
-from weighbridge.workload.train import AdapterSettings, BaseSettings, ZeroSettings
+from weighbridge.workload.train import PROMPTS, AdapterSettings, BaseSettings, ZeroSettings
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
 # Names of settings that have no meaning elsewhere
@@ -29,6 +29,10 @@ def consistent(w: Train) -> None:
     _of_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
         raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
+    if w.virtual_tokens is not None and w.method not in (None, "full", *PROMPTS):
+        raise UsageError(
+            f"--virtual-tokens is of {', '.join(PROMPTS)}: {w.method} trains none; leave it out"
+        )
     if (w.method or "full") == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":

@@ -33,7 +33,11 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "oft": "OFT",
     "miss": "MiSS",
     "randlora": "RandLoRA",
+    "prompt-tuning": "prompt tuning",
+    "p-tuning": "P-tuning",
+    "prefix-tuning": "prefix tuning",
 }
+PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # those that adapt no linear
 
 
 class RunSettings(Settings):
@@ -320,6 +324,15 @@ class AdapterSettings(Settings):
         default=0.0,
         label_zh="LoRA dropout",
         zh="适配器之前的 dropout。默认 0。",
+    )
+    virtual_tokens: Int = count(
+        1,
+        1 << 16,
+        help="Tokens that are trained before those of a sequence, by prompt-tuning, p-tuning and "
+        "prefix-tuning. Default: 20.",
+        default=20,
+        label_zh="虚拟 token 数",
+        zh="prompt-tuning、p-tuning 和 prefix-tuning 在序列之前训练的 token 数。默认 20。",
     )
     use_rslora: Switch = switch(
         label="rsLoRA",

@@ -196,6 +196,14 @@ def test_one_process_divides_nothing():
         ({"peft_type": "BOFT", "boft_block_size": 4, "boft_block_num": 0}, {"method": "boft"}),
         ({"peft_type": "FOURIERFT", "n_frequency": 1000}, {"method": "fourierft"}),
         (
+            {"peft_type": "P_TUNING", "num_virtual_tokens": 8, "encoder_hidden_size": None},
+            {"method": "p-tuning", "virtual_tokens": 8},
+        ),
+        (
+            {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 30, "prefix_projection": False},
+            {"method": "prefix-tuning", "virtual_tokens": 30},
+        ),
+        (
             lora(modules_to_save=["lm_head"]),
             {**trainers.adapted(lora()), "modules_to_save": "lm_head"},
         ),
@@ -212,6 +220,12 @@ def test_a_method_that_is_not_answered_is_refused_by_its_name():
         trainers.adapted({"peft_type": "BOFT", "boft_block_size": 8})
     with pytest.raises(UsageError, match="n_frequency is 500, and 1000 is answered"):
         trainers.adapted({"peft_type": "FOURIERFT", "n_frequency": 500})
+    with pytest.raises(UsageError, match="prefix_projection is True, and False is answered"):
+        trainers.adapted({"peft_type": "PREFIX_TUNING", "prefix_projection": True})
+    with pytest.raises(UsageError, match="type is LSTM, and MLP is answered"):
+        trainers.adapted({"peft_type": "P_TUNING", "encoder_reparameterization_type": "LSTM"})
+    with pytest.raises(UsageError, match="encoder_hidden_size is 64, and the model's width"):
+        trainers.adapted({"peft_type": "P_TUNING", "encoder_hidden_size": 64, "token_dim": 128})
     with pytest.raises(UsageError, match="GRPOConfig is not answered"):
         weighbridge.from_trainer(trainer(GRPOConfig()))
 

@@ -82,6 +82,7 @@ class AttentionOptions:
     cap     scores are capped: cap * tanh(scores / cap)
     sinks   a number of each head that is among the scores
     shared  one head of keys and values is broadcast to all by the products
+    cached  keys and values have heads before tokens in memory, as a cache has
     """
 
     mask: Tensor | None = None
@@ -94,6 +95,7 @@ class AttentionOptions:
     first: bool = False
     sinks: Tensor | None = None
     shared: bool = False
+    cached: bool = False
 
 
 USUAL = AttentionOptions()
@@ -271,7 +273,7 @@ def _math(
     weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
     if options.shared:
         values = _spread(m, wide_v, heads, heads.value_dim)
-    out = cast(m, product(m, soft, values, heads, columns=heads.value_dim), dtype)
+    out = cast(m, product(m, soft, values, heads, options, columns=heads.value_dim), dtype)
     del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
     return contiguous(m, out, heads)
 
@@ -287,7 +289,7 @@ def _scores(
     keys = scale(m, k)
     if options.shared:
         keys = _spread(m, keys, heads, heads.key_dim)
-    scores = product(m, q, keys, heads, first=options.first)
+    scores = product(m, q, keys, heads, options)
     del keys
     if bias is not None:
         scores = add_(m, scores, bias)
@@ -326,7 +328,7 @@ def eager(
         _spread(m, k, heads, heads.key_dim),
         _spread(m, v, heads, heads.value_dim),
     )
-    weights = scale(m, product(m, q, key_states, heads, first=options.first))
+    weights = scale(m, product(m, q, key_states, heads, options))
     if options.cap:
         weights = scale(m, weights)
         weights = of_result(m, weights)
@@ -343,7 +345,7 @@ def eager(
         if not options.own:
             weights = cast(m, weights, v.dtype)
     weights = dropout(m, weights, options.p)
-    out = product(m, weights, value_states, heads, columns=heads.value_dim)
+    out = product(m, weights, value_states, heads, options, columns=heads.value_dim)
     out = contiguous(m, out, heads)
     return out, weights
 
@@ -358,14 +360,14 @@ def product(
     a: Tensor,
     b: Tensor,
     heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
     *,
     columns: int = 0,
-    first: bool = False,
 ) -> Tensor:
     """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
     before tokens, where there are several sequences."""
-    a, b = lower(m, a), lower(m, b)
-    if heads.groups == 1 and (columns or not first):
+    a, b, first = lower(m, a), lower(m, b), options.first
+    if heads.groups == 1 and not options.cached and (columns or not first):
         b = _before(m, b, heads)
     if columns:
         out = matmul(m, a, b, columns)

@@ -43,7 +43,7 @@ def heads(s: TrainingStep, number: int) -> AttentionHeads:
     return AttentionHeads(
         batch=s.batch,
         length=s.length,
-        seen=s.length,
+        seen=s.seen,
         heads=mixer.heads,
         kv_heads=mixer.kv_heads,
         key_dim=mixer.key_dim,
@@ -61,17 +61,17 @@ def windows(s: TrainingStep) -> set[int | None]:
 
 
 def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor | None:
-    """Make the attention masks, each [batch, 1, length, length]. SDPA gets none if nothing is
-    padded and the window covers the length, else one bool mask. Eager attention gets one mask in
-    the model's dtype. FlashAttention 2 never gets one."""
-    m, whole = s.m, (s.batch, 1, s.length, s.length)
+    """Make the attention masks, each [batch, 1, length, seen]. SDPA gets none if nothing is
+    padded, nothing stands before the tokens and the window covers them, else one bool mask. Eager
+    attention gets one mask in the model's dtype. FlashAttention 2 never gets one."""
+    m, whole = s.m, (s.batch, 1, s.length, s.seen)
     if s.kernel == "flash":
         return None
     if s.kernel == "eager":
         return m.new(whole, s.dtype)
     if s.padded:
         return m.new(whole, BOOL)
-    if (reach is None or s.length < reach) and not always:
+    if (reach is None or s.length < reach) and s.prefix is None and not always:
         return None
     return m.new((1, *whole[1:]), BOOL).view(*whole)
 
@@ -108,7 +108,9 @@ def attended(
     """[batch, length, heads, value_dim], and the weights where eager attention hands them to its
     layer. Arguments are those of `AttentionOptions`."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
-    how = AttentionOptions(**more)
+    how = AttentionOptions(**more, cached=s.prefix is not None)
+    if s.prefix is not None:
+        k, v = s.prefix.before(m, k, v)
     if how.p and not m.training:
         how = replace(how, p=0.0)
     if kernel == "flash" and how.sinks is not None:

@@ -25,18 +25,21 @@ from weighbridge.runfiles.training import trl
 # Methods of PEFT that are answered: a peft_type is its name in capitals
 METHODS = (
     *("lora", "adalora", "ia3", "loha", "lokr", "fourierft", "vera", "boft", "oft", "miss"),
-    "randlora",
+    *("randlora", "prompt_tuning", "p_tuning", "prefix_tuning"),
 )
 # Sizes of which PEFT's own alone are answered
 OWN_SIZES: Mapping[str, Mapping[str, Value]] = {
     "fourierft": {"n_frequency": 1000},
     "boft": {"boft_block_size": 4, "boft_block_num": 0, "boft_n_butterfly_factor": 1},
+    "p_tuning": {"encoder_reparameterization_type": "MLP"},
+    "prefix_tuning": {"prefix_projection": False},
 }
 ADAPTERS: Mapping[str, str] = {  # names of a config of PEFT that decide a size
     "r": "lora_r",
     "lora_alpha": "lora_alpha",
     "lora_dropout": "lora_dropout",
     "use_rslora": "use_rslora",
+    "num_virtual_tokens": "virtual_tokens",
 }
 OF_LORA = ("lora_alpha", "lora_dropout", "use_rslora")  # what the other methods do not have
 OPTIMIZERS = {  # class -> our name
@@ -266,12 +269,9 @@ def adapted(config: Any) -> dict[str, Value]:
     if method not in METHODS:
         known = ", ".join(name.upper() for name in METHODS)
         raise UsageError(f"{kind} of PEFT is not answered; known: {known}")
-    for name, own in OWN_SIZES.get(method, {}).items():
-        if given.get(name, own) != own:
-            raise UsageError(
-                f"{kind} of PEFT: {name} is {given[name]!s:.20}, and {own} is answered"
-            )
-    told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
+    _own_sizes(kind, given)
+    name = method.replace("_", "-") if method.endswith("_tuning") else method
+    told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else name}
     for name, setting in ADAPTERS.items():
         if given.get(name) and (method == "lora" or name not in OF_LORA):
             told[setting] = given[name]
@@ -282,6 +282,21 @@ def adapted(config: Any) -> dict[str, Value]:
     if saved:
         told["modules_to_save"] = ",".join(sorted(saved))
     return told
+
+
+def _own_sizes(kind: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for sizes of which PEFT's own alone are answered."""
+    for name, own in OWN_SIZES.get(kind.lower(), {}).items():
+        if getattr(given.get(name, own), "value", given.get(name, own)) != own:
+            raise UsageError(
+                f"{kind} of PEFT: {name} is {given[name]!s:.20}, and {own} is answered"
+            )
+    wide = given.get("encoder_hidden_size")
+    if kind == "P_TUNING" and wide not in (None, given.get("token_dim")):
+        raise UsageError(
+            f"{kind} of PEFT: encoder_hidden_size is {wide!s:.20}, and the model's width is "
+            "answered"
+        )
 
 
 def uncounted(config: Any) -> list[str]:

@@ -1,0 +1,102 @@
+"""PEFT's methods that train what stands before the tokens, and no linear of the model.
+
+    method          numbers that are trained, of n tokens (--virtual-tokens), D the model's width
+    prompt-tuning   n D
+    p-tuning        n D + 3 (D D + D)
+    prefix-tuning   n times what a layer has of keys and values, of all layers
+
+A prefix is not put before keys while layers are computed again, so that PEFT refuses checkpoints.
+
+Source: PEFT 0.21 tuners/{prompt_tuning,p_tuning,prefix_tuning}/model.py and config.py (no
+projection, encoder_hidden_size as wide as the model), utils/other.py
+(_prepare_prompt_learning_config), peft_model.py (_setup_prompt_encoder).
+"""
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import Attention
+from weighbridge.dtypes import DType
+from weighbridge.engines.interface import Subject
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.forward.modules import ParameterSpec
+from weighbridge.forward.prompts import KeyPrefix, Prompt
+from weighbridge.forward.tensors import LeafTensor
+from weighbridge.training.adapters import Adapters
+from weighbridge.training.frameworks import Framework
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.training.tuners import Maker, alone
+from weighbridge.workload import Train
+from weighbridge.workload.train import TUNERS
+
+PREFIX = "prefix-tuning"
+LINEARS = {"p-tuning": 3}
+USUAL_TOKENS = 20  # assumed: PEFT has no default; its docstrings' examples have so many
+OF_LINEARS = ("lora_r", "lora_alpha", "lora_targets", "lora_dropout", "modules_to_save")
+
+
+def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
+    """Raise UsageError or UnsupportedError where PEFT, or our rules, have nothing for it."""
+    alone(w, framework, shares)
+    method, body = w.method or "", subject.body
+    for name in OF_LINEARS:
+        if getattr(w, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag}: {TUNERS[method]} adapts no linear; leave it out")
+    mixers = (mixer for block in body.blocks for mixer in block.mixers)
+    sees_all = any(isinstance(x, Attention) and not x.causal for x in mixers)
+    if body.encoder is not None or body.towers or not body.vocab or sees_all:
+        raise UnsupportedError(
+            f"--method {method} is weighed for causal language models of text alone; nearest is "
+            "--method lora"
+        )
+    if method == PREFIX:
+        key_heads(body)
+        if w.checkpointing not in (None, "none"):
+            raise UsageError(
+                "--checkpointing: PEFT refuses it beside --method prefix-tuning; leave it out"
+            )
+
+
+def key_heads(body: Body) -> list[tuple[int, int]]:
+    """Return (heads, size) of each layer's keys, and of its values. Raises UnsupportedError where a
+    layer has not the same of both, or mixes tokens by something else."""
+    found = []
+    for block in body.blocks:
+        mixers = block.mixers
+        if len(mixers) != 1 or not isinstance(mixers[0], Attention):
+            raise UnsupportedError(ONLY_KEYS)
+        if mixers[0].key_dim != mixers[0].value_dim:
+            raise UnsupportedError(ONLY_KEYS)
+        found.append((mixers[0].kv_heads, mixers[0].key_dim))
+    return found
+
+
+ONLY_KEYS = (
+    "--method prefix-tuning is weighed where each layer has keys and values of one size; nearest "
+    "is --method prompt-tuning"
+)
+
+
+def put_before(
+    make: Maker, adapters: Adapters, body: Body, dtype: DType, params: dict[str, LeafTensor]
+) -> Prompt | KeyPrefix:
+    """Put what is trained before the tokens in memory, and into `params`; `dtype` is that of the
+    model's weights, which keys are given."""
+    tokens, width = adapters.virtual_tokens, body.hidden
+
+    def parameter(name: str, *shape: int) -> LeafTensor:
+        made = make(ParameterSpec(f"prompt_encoder.{name}", shape, "linear"))
+        params[made.name] = made
+        return made
+
+    if adapters.tuner == PREFIX:
+        each = sum(2 * heads * size for heads, size in key_heads(body))
+        return KeyPrefix(parameter("embedding.weight", tokens, each), dtype)
+    vectors = parameter("embedding.weight", tokens, width)
+    linears = [
+        (
+            parameter(f"mlp_head.{2 * i}.weight", width, width),
+            parameter(f"mlp_head.{2 * i}.bias", width),
+        )
+        for i in range(LINEARS.get(adapters.tuner, 0))
+    ]
+    return Prompt(vectors, linears)
