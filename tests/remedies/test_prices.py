@@ -22,6 +22,7 @@ STATED = {
     "flags": (0, 1, 0, 0),
     "attention": (0, 0, 0, 0),
     "flash attention": (0, 0, 0, 1),
+    "kernels": (0, 0, 0, 1),
     "unmerged experts": (0, 0, 0, 2),
     "liger": (0, 0, 0, 1),
     "chunked": (0, 0, 0, 0.5),

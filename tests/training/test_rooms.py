@@ -39,6 +39,7 @@ ROOMS = {
             "sharding.packed",
             "tuners",
             "prompts",
+            "packages",
             "plan",
             "sharding",
             "paged",

@@ -344,6 +344,7 @@ def _effective(
         "offload": training.sharding.offload,
         "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
         "padded": training.padded,
+        "kernels": training.kernels,
         "eval_batch_size": workload.eval_batch_size,
         "images": training.items["image"],
         "image_size": None if workload.image_size is None else list(workload.image_size),

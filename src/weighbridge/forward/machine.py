@@ -89,6 +89,7 @@ class Machine:
         self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
         self.chip = ASSUMED
+        self.installed = False  # packages with kernels of layers that are no attention
         self.kernels = KernelFacts()
         self.temporary_workspace = 0  # the same, given back after each product
         self._watched: list[ref[TensorStorage]] | None = None

@@ -75,6 +75,11 @@ CHANGES: Mapping[str, Cost] = {
         words="a kernel that does not store attention scores: the same result",
         source="https://arxiv.org/abs/2112.05682",
     ),
+    "kernels": Cost(
+        price=Price(effort=1.0),
+        words="kernels for state layers (pip install flash-linear-attention causal-conv1d)",
+        source="transformers 5.23 integrations/hub_kernels.py",
+    ),
     "flash attention": Cost(
         price=Price(effort=1.0),
         words="a kernel that does not store attention scores (pip install flash-attn)",

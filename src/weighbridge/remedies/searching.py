@@ -46,7 +46,7 @@ COUNTS = 3  # counts for each question: they take less than half as long (assume
 POPPED = 4000  # sets that are looked at, asked or not
 HOPEFUL = 1.15  # of a device: sets that are guessed to take more are not asked (assumed)
 # Changes of training that leave the result as it is: they are joined with other devices
-FREE = ("checkpointing", "loss", "attention", "upcast", "sharding")
+FREE = ("checkpointing", "loss", "attention", "kernels", "upcast", "sharding")
 LESSER = ("zero2",)  # shares out less than others do
 TRIED = 4  # devices that are tried with all those flags
 

@@ -73,6 +73,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
         return
     yield from _releases(case)
     yield from _kernels(case)
+    yield from _packages(case)
     yield from checkpoints(case)
     yield from _optimizers(case)
     yield from batches(case)
@@ -130,6 +131,18 @@ def _kernels(case: RemedyCase) -> Iterator[Move]:
     if kernel is not None and case.free("attention") and scores(case):
         change, cost = {"attention": kernel[0]}, kernel[1]
         yield Move(kind="attention", change=change, cost=cost, touches=SAVED)
+
+
+def _packages(case: RemedyCase) -> Iterator[Move]:
+    """Propose the packages whose kernels keep less than torch does."""
+    if case.free("kernels") and case.effective.get("kernels") == "missing":
+        yield Move(
+            kind="kernels",
+            change={"kernels": "installed"},
+            cost=prices.CHANGES["kernels"],
+            touches=SAVED,
+            keeps={"activations": 0.15},
+        )
 
 
 def liger(case: RemedyCase) -> bool:

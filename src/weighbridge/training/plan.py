@@ -11,7 +11,7 @@ from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
-from weighbridge.training import kbit, prompts
+from weighbridge.training import kbit, packages, prompts
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
@@ -77,6 +77,8 @@ class TrainingPlan:
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
+    installed: bool = False  # packages with kernels of layers that are no attention
+    asked_kernels: str | None = None
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
@@ -84,6 +86,15 @@ class TrainingPlan:
     zero: Deepspeed = Deepspeed()
     codes: Held = "whole"  # how much of packed weights a rank has
     stored_as_floats: bool = False  # packed weights
+
+    @property
+    def kernels(self) -> str | None:
+        """Say whether packages with kernels for state layers are installed; None where the model
+        has no such layers, or none whose kernels are modelled."""
+        known = self.framework.loads == "transformers" and packages.modelled(
+            self.subject.body, self.version
+        )
+        return ("installed" if self.installed else "missing") if known else None
 
     @property
     def major(self) -> int:
@@ -122,7 +133,7 @@ def plan(
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
-    _refuse(subject, w, framework, shares)
+    _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
     base = _base(subject, w, framework, chosen, shares)
@@ -163,10 +174,18 @@ def plan(
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
+        installed=w.kernels == "installed",
+        asked_kernels=w.kernels,
     )
 
 
-def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
+def _refuse(
+    subject: Subject,
+    w: Train,
+    framework: Framework,
+    shares: Sharding,
+    version: tuple[int, int],
+) -> None:
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
@@ -179,6 +198,8 @@ def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) 
             "leave it out"
         )
     _refuse_reentry(w, framework)
+    if w.kernels is not None:
+        packages.refuse(subject, w.kernels, framework, version)
     if w.method == "dora" and not framework.decomposes:
         raise UsageError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"

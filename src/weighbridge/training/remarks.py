@@ -7,6 +7,7 @@ from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import formats
 from weighbridge.records import replace
+from weighbridge.training import packages
 from weighbridge.training.kbit import four_bits
 from weighbridge.training.plan import TrainingPlan
 
@@ -99,6 +100,20 @@ def _packed(plan: TrainingPlan) -> str:
     return ""
 
 
+def _kernels(plan: TrainingPlan) -> str:
+    """Say that layers with kernels of packages are counted as torch runs them, where nobody said
+    whether those are installed."""
+    names = packages.of(plan.subject.body)
+    if plan.asked_kernels is not None or not names or plan.framework.loads != "transformers":
+        return ""
+    if packages.modelled(plan.subject.body, plan.version):
+        return (
+            f"{names} are taken as not installed, which takes more: --kernels installed weighs it "
+            "with them"
+        )
+    return f"{names} are taken as not installed, which takes more: with them a step takes less"
+
+
 def _virtual(plan: TrainingPlan) -> str:
     """Say how many tokens are trained where nobody said: PEFT has no default."""
     if plan.adapters is None or not plan.adapters.assumed_tokens:
@@ -185,6 +200,7 @@ REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _experts,
     _upcast,
     _packed,
+    _kernels,
     _virtual,
     _selective,
     _items,

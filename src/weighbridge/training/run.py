@@ -207,7 +207,7 @@ def _run(
 ) -> TrainingRun:
     m = Machine(CountedHeap() if counts else Heap(capacity))
     m.softmax_keeps = plan.torch < (1, 11)
-    m.chip = plan.chip
+    m.chip, m.installed = plan.chip, plan.installed
     m.workspace, m.temporary_workspace = _workspace(plan)
     around = surrounding(plan)
     built = _built(m, plan, around, stage)

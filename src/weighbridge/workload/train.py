@@ -177,6 +177,17 @@ class RunSettings(Settings):
         label_zh="注意力实现",
         zh="注意力的计算核。",
     )
+    kernels: Str = word(
+        "installed",
+        "missing",
+        label="Kernels of state layers",
+        help="Whether fla and causal-conv1d are installed, which gated delta nets and short "
+        "convolutions run with. Default: missing, which takes more.",
+        default="missing",
+        label_zh="状态层的计算核",
+        zh="是否装有 fla 和 causal-conv1d：门控 delta 网络和短卷积用它们计算。"
+        "默认 missing(没有)，占用更多。",
+    )
     compile: Switch = switch(
         help="Layers and loss run through torch.compile (torchtune, torchtitan).",
         label_zh="编译",

@@ -18,7 +18,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.forward.losses import causal_loss, head
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import Net
+from weighbridge.forward.nets import Net, installed
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear
 from weighbridge.forward.ops.norms import plain_norm, rms_norm
 from weighbridge.forward.ops.pointwise import (
@@ -143,6 +143,8 @@ def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
 
 def along(m: Machine, p: Module, x: Tensor) -> Tensor:
     """causal_conv1d_fn with silu"""
+    if m.installed:
+        return installed.convolved(m, p, x, "conv1d")
     return cast(m, of_input(m, convolved(m, p, x, "conv1d")), x.dtype)
 
 

@@ -13,7 +13,7 @@ from weighbridge.arch.rotary import head_dim, share
 from weighbridge.dtypes import FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import Net, sparse
+from weighbridge.forward.nets import Net, installed, sparse
 from weighbridge.forward.nets.delta import (
     SOLVED_SINCE,
     TRIANGULAR_SINCE,
@@ -132,13 +132,15 @@ def delta_net(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
     beta = of_result(m, b)
     g = decays(m, p, a)
     inputs = DeltaInputs(query, key, value, g, beta)
-    if s.transformers < SOLVED_SINCE:
+    if m.installed:
+        core = installed.delta_rule(m, inputs, delta)
+    elif s.transformers < SOLVED_SINCE:
         core = delta_rule_by_rows(
             m, inputs, delta, filled_in_place=s.transformers < TRIANGULAR_SINCE
         )
     else:
         core = delta_rule(m, inputs, delta)
-    if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE:
+    if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE and not m.installed:
         core = copied(m, core)  # the rule left heads before tokens
     core = gated_norm(m, core, z, p.weight("norm"))
     out = p.linear(m, core.view(delta.batch, delta.length, delta.values), "out_proj")
@@ -182,9 +184,15 @@ def apart(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
 def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
     """Gradients come with heads before tokens, but those that were summed over copies."""
     query, key, value = split(m, mixed, (delta.keys, delta.keys, delta.values))
+    lead = delta.batch, delta.length
+    if m.installed:
+        return (
+            query.view(*lead, delta.key_heads, delta.key_dim),
+            key.view(*lead, delta.key_heads, delta.key_dim),
+            value.view(*lead, delta.heads, delta.value_dim),
+        )
     if delta.key_heads == delta.heads:
         query, key = turned(m, query), turned(m, key)
-    lead = delta.batch, delta.length
     return (
         query.view(*lead, delta.key_heads, delta.key_dim),
         key.view(*lead, delta.key_heads, delta.key_dim),

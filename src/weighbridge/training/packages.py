@@ -1,0 +1,86 @@
+"""Packages that have kernels for layers that are no attention: state spaces, gated delta nets,
+short convolutions. transformers runs them where a package is installed, and else in torch.
+
+Source: transformers 5.23 models/*/modeling_*.py (use_kernel_func_from_hub_with_fallback).
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
+    Latent,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Rwkv,
+    Shared,
+    ShortConv,
+)
+from weighbridge.engines.interface import Subject
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.training.frameworks import Framework
+
+PACKAGES: Mapping[type, tuple[str, ...]] = {
+    Attention: (),
+    Latent: (),
+    Compressed: (),
+    CrossAttention: (),
+    Shared: (),
+    LinearAttention: (),
+    Rwkv: (),
+    GatedRecurrence: (),
+    GatedDelta: ("fla", "causal-conv1d"),
+    KimiDelta: ("fla", "causal-conv1d"),
+    Mamba1: ("mamba-ssm", "causal-conv1d"),
+    Mamba2: ("mamba-ssm", "causal-conv1d"),
+    ShortConv: ("causal-conv1d",),
+}
+MODELLED = (GatedDelta, ShortConv)
+SINCE = (5, 17)  # transformers; before, a norm has a kernel as well
+
+
+def of(body: Body) -> str:
+    """Name the packages that layers of the model have kernels of; "" for none."""
+    names = [name for kind in _kinds(body) for name in PACKAGES[kind]]
+    return " and ".join(dict.fromkeys(names))
+
+
+def modelled(body: Body, version: tuple[int, int]) -> bool:
+    """Tell whether the kernels of all such layers are modelled, and there are any."""
+    kinds = _kinds(body)
+    return version >= SINCE and bool(kinds) and all(kind in MODELLED for kind in kinds)
+
+
+def refuse(subject: Subject, asked: str, framework: Framework, version: tuple[int, int]) -> None:
+    """Raise UsageError for a model without such layers, UnsupportedError for kernels that are not
+    modelled."""
+    names = of(subject.body)
+    if not names:
+        raise UsageError(
+            f"--kernels: {subject.model_type} has neither state spaces nor delta nets nor short "
+            "convolutions; leave it out"
+        )
+    if asked == "missing":
+        return
+    if framework.loads != "transformers":
+        raise UnsupportedError(
+            f"--kernels installed: {framework.name} has a class of its own; leave it out"
+        )
+    if not modelled(subject.body, version):
+        raise UnsupportedError(
+            "--kernels installed is modelled for gated delta nets and short convolutions of "
+            f"transformers {SINCE[0]}.{SINCE[1]} and later; without it {names} are taken as not "
+            "installed, which takes more"
+        )
+
+
+def _kinds(body: Body) -> list[type]:
+    """List the kinds of layers that have such kernels, each once."""
+    found = (type(mixer) for block in body.blocks for mixer in block.mixers)
+    return [kind for kind in dict.fromkeys(found) if PACKAGES[kind]]

@@ -1,0 +1,93 @@
+"""Kernels of packages for layers that are no attention: what is kept, who has them, what is said."""
+
+import pytest
+
+import weighbridge
+from weighbridge.components.counted import CountedHeap
+from weighbridge.dtypes import BFLOAT16, FLOAT32
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.nets import installed
+from weighbridge.forward.nets.delta import Delta, DeltaInputs
+from weighbridge.forward.tensors import LeafTensor
+
+QWEN, LFM, LLAMA = "qwen3.5-9b", "lfm2-1.2b", "llama-3.2-1b"
+
+
+def lora(model, **more):
+    asked = {"method": "lora", "seq_len": 512, "checkpointing": "none"}
+    return weighbridge.train(model, **{**asked, **more})
+
+
+def leaf(m, *shape, dtype=BFLOAT16):
+    made = m.new(shape, dtype)
+    return LeafTensor("x", made.shape, dtype, made.storage)
+
+
+def test_what_fla_keeps_of_a_delta_rule():
+    """Take 2 x 128 tokens, 2 heads of keys and 4 of values, 64 and 128 wide. Kept are normed queries
+    and keys with a number a head, values, decays, betas and a row of 64 numbers of each head."""
+    m = Machine(CountedHeap())
+    lead, delta = (
+        (2, 128),
+        Delta(batch=2, length=128, key_heads=2, heads=4, key_dim=64, value_dim=128),
+    )
+    given = DeltaInputs(
+        leaf(m, *lead, 2, 64),
+        leaf(m, *lead, 2, 64),
+        leaf(m, *lead, 4, 128),
+        leaf(m, *lead, 4, dtype=FLOAT32),
+        leaf(m, *lead, 4),
+    )
+    before = m.heap.live("activations")
+    out = installed.delta_rule(m, given, delta)
+    kept = m.heap.live("activations") - before - out.nbytes
+    token = 2 * (2 * 64 * 2 + 2 * 4) + 4 * 128 * 2 + 4 * 4 + 4 * 64 * 2
+    assert kept == 256 * token
+    assert out.shape == (2, 128, 4, 128)
+
+
+def test_kernels_never_keep_more():
+    for model in (QWEN, LFM):
+        missing, there = (
+            lora(model, kernels=k).derived["saved_activation_bytes"]
+            for k in ("missing", "installed")
+        )
+        assert there < missing
+    assert lora(QWEN).derived == lora(QWEN, kernels="missing").derived
+
+
+def test_what_is_not_known_to_be_installed_is_said():
+    line = "fla and causal-conv1d are taken as not installed, which takes more"
+    assert any(w.startswith(line) for w in lora(QWEN).warnings)
+    assert not any("installed" in w for w in lora(QWEN, kernels="missing").warnings)
+    assert not any("installed" in w for w in lora(QWEN, kernels="installed").warnings)
+    assert not any("installed" in w for w in lora(LLAMA).warnings)
+    assert any(
+        w.startswith(
+            "mamba-ssm and causal-conv1d are taken as not installed, which takes more: with"
+        )
+        for w in lora("mamba-130m").warnings
+    )
+
+
+@pytest.mark.slow
+def test_installing_them_is_a_remedy():
+    assert lora(LFM).workload["kernels"] == "missing"
+    report = lora(QWEN, gpu="h100", seq_len=6144)
+    assert report.verdict.fits == "no"
+    assert {"kernels": "installed"} in [r.change for r in report.remedies]
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "kind", "line"),
+    [
+        (LLAMA, {}, UsageError, "llama has neither state spaces nor delta nets"),
+        ("mamba-130m", {}, UnsupportedError, "is modelled for gated delta nets and short"),
+        (QWEN, {"engine_version": "5.10"}, UnsupportedError, "of transformers 5.17 and later"),
+        (QWEN, {"framework": "torchtitan", "method": "full"}, UnsupportedError, "class of its own"),
+    ],
+)
+def test_who_has_none_is_refused_in_a_line(model, asked, kind, line):
+    with pytest.raises(kind, match=line):
+        lora(model, kernels="installed", **asked)
