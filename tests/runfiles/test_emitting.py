@@ -196,6 +196,7 @@ def test_a_modelfile_has_the_context_and_the_layers_that_were_asked_for():
         ("axolotl", {"method": "vera"}, "no word for --method vera"),
         ("axolotl", {"dtype": "float32"}, "no word for --dtype float32"),
         ("axolotl", {"kbit_upcast": "peft", "method": "qlora"}, "no word for --kbit-upcast peft"),
+        ("axolotl", {"shard": "fsdp2", "gpu": "h100:4", "optimizer": "adamw_8bit"}, "beside FSDP2"),
         ("axolotl", {"framework": "trl"}, "is not for --framework trl, but for axolotl"),
         ("trl", {"precision": "bf16"}, "no word for --precision bf16"),
         ("trl", {"shard": "zero3", "zero_sub_group_size": 9, "gpu": "h100:8"}, "--zero-sub-group"),
@@ -312,6 +313,12 @@ def test_a_run_file_is_converted_at_the_command_line(tmp_path, capsys):
         (["--emit", "vllm"], "--emit vllm is about infer: weighbridge infer"),
     ],
 )
+def test_an_option_that_was_turned_off_is_in_the_file(capsys):
+    words = ["infer", "llama-3.1-8b", "--engine", "vllm", "--no-enable-prefix-caching"]
+    assert menu.run([*words, "--gpu", "h100", "--emit", "vllm"]) == 0
+    assert "no-enable-prefix-caching: true" in capsys.readouterr().out
+
+
 def test_what_goes_with_no_file_is_refused(words, said, capsys):
     assert menu.run(["train", MODEL, *words]) == 2
     out, err = capsys.readouterr()

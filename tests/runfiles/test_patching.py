@@ -36,9 +36,9 @@ micro_batch_size: 1  # as large as it goes
 lora_r: 64
 lora_target_linear: true
 bf16: auto
-gradient_accumulation_steps: 4
-liger_fused_linear_cross_entropy: true
 gradient_checkpointing: true
+liger_fused_linear_cross_entropy: true
+gradient_accumulation_steps: 4
 
 plugins:
   - other.Plugin
@@ -94,6 +94,33 @@ def test_flags_are_changed_in_scripts_in_lists_and_in_text(text, name):
 
 
 @pytest.mark.slow
+def test_lora_comes_with_the_rank_and_the_modules_that_axolotl_asks_for():
+    """Without a rank its file hands PEFT None, which PEFT refuses."""
+    text = "base_model: Qwen/Qwen2.5-7B\nsequence_len: 2048\ngradient_checkpointing: true\n"
+    patch = patched(weighbridge.weigh(text, name="run.yaml", gpu="4090"))
+    assert patch.after == (
+        text + "adapter: lora\nlora_r: 8\nlora_alpha: 8\nlora_target_linear: true\n"
+    )
+    again = weighbridge.weigh(patch.after, name="run.yaml", gpu="4090")
+    assert again.fits == "yes"
+    assert again.runs[0].run.notes == ()
+
+
+def test_bitsandbytes_states_are_not_proposed_beside_fsdp2():
+    """axolotl 0.19 refuses them (utils/schemas/validation.py)."""
+    text = (
+        "base_model: meta-llama/Llama-3.2-1B\nmicro_batch_size: 1\nsequence_len: 2048\n"
+        "fsdp_version: 2\n"
+        "fsdp_config:\n  auto_wrap_policy: TRANSFORMER_BASED_WRAP\n"
+    )
+    found = weighbridge.weigh(text, name="run.yaml", gpu="3060:2")
+    changes = [r.change for r in found.runs[0].report.remedies]
+    assert changes
+    assert not any(
+        "bit" in c.get("optimizer", "") and "torch" not in c["optimizer"] for c in changes
+    )
+
+
 def test_what_fits_stays_and_what_nothing_fits_has_no_patch():
     fits = weighbridge.weigh(AXOLOTL, name="run.yaml", gpu="h200:8", batch_size=1)
     assert patched(fits).after == AXOLOTL

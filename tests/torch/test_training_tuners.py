@@ -101,6 +101,7 @@ def cached(*shape):
     return {**causal(*shape), "use_cache": True}
 
 
+KINDS = ("llama", "gemma3_text", "gpt2", "opt", "bloom")
 PROMPT_WAYS = [
     *({"precision": p} for p in ("bf16", "bf16-mixed")),
     {"precision": "bf16-mixed", "checkpointing": True},
@@ -116,7 +117,8 @@ PROMPT_WAYS = [
         (method, kind, given)
         for method in PROMPTED
         for kind, given in MODELS
-        if method != "p-tuning" or kind in ("llama", "gpt2")  # what it makes, a prompt has
+        # what p-tuning makes, a prompt has
+        if kind in (("llama", "gpt2") if method == "p-tuning" else KINDS)
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

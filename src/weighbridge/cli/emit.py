@@ -17,6 +17,7 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.questions import cases
 from weighbridge.errors import UsageError
+from weighbridge.settings.setting import Switch
 from weighbridge.units import human
 from weighbridge.wording import printable, printable_lines
 from weighbridge.workload import TABLES
@@ -54,7 +55,7 @@ def emit(
     source = source_of(settings)
     text, name = file or (None, None)
     told = {"file": text, "name": name, "file_kind": settings.pop("kind", None)}
-    given = {n: value for n, value in settings.items() if value not in (None, (), False)}
+    given = {n: value for n, value in settings.items() if _said(TABLES[to.task].get(n), value)}
     command = given.pop("command", None)
     if command:
         told = {"file": command, "name": "the command", "file_kind": "command"}
@@ -70,6 +71,13 @@ def emit(
         warn(made.report)
         click.echo(_answer(made.report, made.starts, look.unit), err=True)
     return callback.code(exit_code(made.report, check=check))
+
+
+def _said(setting: Any, value: Any) -> bool:
+    """Tell whether an option was typed: a switch is off where it was not, and others are None."""
+    if value is False:
+        return setting is not None and not isinstance(setting, Switch)
+    return value not in (None, ())
 
 
 def _answer(report: Any, starts: str, unit: str | None) -> str:

@@ -344,17 +344,24 @@ def _effective(
         "offload": training.sharding.offload,
         "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
         "padded": training.padded,
-        "kernels": training.kernels,
         "eval_batch_size": workload.eval_batch_size,
         "images": training.items["image"],
         "image_size": None if workload.image_size is None else list(workload.image_size),
         "audio_seconds": workload.audio_seconds,
         **_adapters(training),
+        **_where_there_are(training),
         "gpu": workload.gpu,
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
     }
+
+
+def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
+    """Settings that few models and methods have; others do not name them."""
+    tokens = training.adapters.virtual_tokens if training.adapters is not None else 0
+    found: EffectiveSettings = {"virtual_tokens": tokens or None, "kernels": training.kernels}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _adapters(training: TrainingPlan) -> EffectiveSettings:
@@ -367,7 +374,6 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
             "lora_dropout": None,
             "use_rslora": False,
             "modules_to_save": None,
-            "virtual_tokens": None,
         }
     return {
         "lora_r": adapters.r or None,
@@ -376,7 +382,6 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
         "lora_dropout": adapters.dropout,
         "use_rslora": adapters.rslora,
         "modules_to_save": list(adapters.modules_to_save),
-        "virtual_tokens": adapters.virtual_tokens or None,
     }
 
 

@@ -172,8 +172,10 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
         return
     if case.effective["optimizer"] not in ADAMS or case.effective["offload"] != "none":
         return
-    eight = EIGHT.items() if formats.compiled(case.part) else ()  # of bitsandbytes
-    for name, cost in (*eight, ("adafactor", "adafactor")):
+    eight = EIGHT if formats.compiled(case.part) else {}  # of bitsandbytes
+    if case.effective["framework"] == "axolotl" and case.effective["shard"] == "fsdp2":
+        eight = {"adamw_torch_8bit": "8-bit states"}  # 0.19 refuses bitsandbytes' (validation.py)
+    for name, cost in (*eight.items(), ("adafactor", "adafactor")):
         yield Move(
             kind="optimizer",
             change={"optimizer": name},
@@ -226,14 +228,23 @@ def lengths(case: RemedyCase) -> Iterator[Move]:
             )
 
 
+# What a framework asks for beside its method: axolotl 0.19 hands PEFT a rank of None where its file
+# names none, which PEFT refuses (loaders/adapter.py, load_lora)
+NAMES: Mapping[str, Mapping[str, Any]] = {
+    "axolotl": {"lora_r": 8, "lora_alpha": 8, "lora_targets": ("all-linear",)}
+}
+
+
 def _methods(case: RemedyCase) -> Iterator[Move]:
     """Propose to train less: LoRA, or QLoRA."""
     method = case.effective["method"]
+    asked = NAMES.get(case.effective["framework"], {}) if method == "full" else {}
+    named = {name: value for name, value in asked.items() if case.free(name)}
     if not case.free("method", "quantization", "dtype"):
         return
     if method == "full":
         cost = prices.CHANGES["lora"]
-        change = {"method": "lora"}
+        change = {"method": "lora", **named}
         yield Move(kind="method", change=change, cost=cost, touches=ALL, keeps=FROZEN, apart=True)
     if method in ("full", "lora", "dora") and not case.effective.get("quantization"):
         cost = prices.CHANGES["qlora"]
@@ -241,7 +252,7 @@ def _methods(case: RemedyCase) -> Iterator[Move]:
             cost = prices.together((prices.CHANGES["lora"], cost))
         if formats.suits("nf4", case):
             keeps = {**FROZEN, "weights": 5 / formats.width(case)}
-            change = {"method": "qlora"}
+            change = {"method": "qlora", **named}
             yield Move(
                 kind="method", change=change, cost=cost, touches=ALL, keeps=keeps, apart=True
             )

@@ -144,8 +144,11 @@ def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remed
 
 
 def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    """Tell whether two are the same settings; a single name stands for a list of it."""
+
     def plain(given: Mapping[str, Value]) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        return {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in lists.items()}
 
     return plain(one) == plain(other)
 
@@ -162,7 +165,9 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
             return None
         edits.append(edit)
     text = document.text
-    for edit in sorted(edits, key=lambda one: one.start, reverse=True):
+    # from the end; of keys in one place the last first, which pushes it behind the others
+    places = sorted(((edit.start, n) for n, edit in enumerate(edits)), reverse=True)
+    for edit in (edits[n] for _, n in places):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
 

@@ -280,10 +280,11 @@ def phrased(
     these keys that the file has, else the last."""
     words: dict[str, Value] = {}
     for setting, value in change.items():
-        if setting in names:
+        text = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+        if isinstance(text, str) and (setting, text) in phrases:
+            words.update(phrases[setting, text])
+        elif setting in names:
             words[names[setting]] = value
-        elif isinstance(value, str) and (setting, value) in phrases:
-            words.update(phrases[setting, value])
         else:
             return None
     return words

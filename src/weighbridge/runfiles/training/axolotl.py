@@ -8,6 +8,7 @@ adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapte
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
@@ -291,6 +292,7 @@ WRITTEN: Mapping[str, str] = {
     "seq_len": "sequence_len",
     "optimizer": "optimizer",
     "lora_r": "lora_r",
+    "lora_alpha": "lora_alpha",
     "lora_dropout": "lora_dropout",
 }
 SAID: Phrases = {
@@ -320,6 +322,7 @@ SAID: Phrases = {
     ("shard", "zero2"): {"deepspeed": "deepspeed_configs/zero2.json"},
     ("shard", "zero3"): {"deepspeed": "deepspeed_configs/zero3_bf16.json"},
 }
+EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # as an enum of 0.19 has them
 OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"
 NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
     "datasets": [{"path": "tatsu-lab/alpaca", "type": "alpaca"}],
@@ -335,7 +338,13 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that starts a run."""
+    """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
+    refuses (utils/schemas/validation.py)."""
+    if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
+        raise UsageError(
+            f"--emit axolotl: it refuses {run.settings['optimizer']} beside FSDP2; nearest is "
+            "--optimizer adamw_torch_8bit"
+        )
     names = {
         **WRITTEN,
         "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",
