@@ -290,6 +290,12 @@ def test_a_file_is_data_and_its_answer_is_talk(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_an_option_that_was_turned_off_is_in_the_file(capsys):
+    words = ["infer", "llama-3.1-8b", "--engine", "vllm", "--no-enable-prefix-caching"]
+    assert menu.run([*words, "--gpu", "h100", "--emit", "vllm"]) == 0
+    assert "no-enable-prefix-caching: true" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_run_file_is_converted_at_the_command_line(tmp_path, capsys):
     path = tmp_path / "run.yaml"
@@ -313,12 +319,6 @@ def test_a_run_file_is_converted_at_the_command_line(tmp_path, capsys):
         (["--emit", "vllm"], "--emit vllm is about infer: weighbridge infer"),
     ],
 )
-def test_an_option_that_was_turned_off_is_in_the_file(capsys):
-    words = ["infer", "llama-3.1-8b", "--engine", "vllm", "--no-enable-prefix-caching"]
-    assert menu.run([*words, "--gpu", "h100", "--emit", "vllm"]) == 0
-    assert "no-enable-prefix-caching: true" in capsys.readouterr().out
-
-
 def test_what_goes_with_no_file_is_refused(words, said, capsys):
     assert menu.run(["train", MODEL, *words]) == 2
     out, err = capsys.readouterr()

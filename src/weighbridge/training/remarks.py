@@ -107,11 +107,8 @@ def _kernels(plan: TrainingPlan) -> str:
     if plan.asked_kernels is not None or not names or plan.framework.loads != "transformers":
         return ""
     if packages.modelled(plan.subject.body, plan.version):
-        return (
-            f"{names} are taken as not installed, which takes more: --kernels installed weighs it "
-            "with them"
-        )
-    return f"{names} are taken as not installed, which takes more: with them a step takes less"
+        return f"counted without {names}, which takes more: --kernels installed weighs it with them"
+    return f"counted without {names}, which takes more: with them a step takes less"
 
 
 def _virtual(plan: TrainingPlan) -> str:
