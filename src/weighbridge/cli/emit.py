@@ -17,7 +17,6 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.questions import cases
 from weighbridge.errors import UsageError
-from weighbridge.settings.setting import Switch
 from weighbridge.units import human
 from weighbridge.wording import printable, printable_lines
 from weighbridge.workload import TABLES
@@ -74,10 +73,8 @@ def emit(
 
 
 def _said(setting: Any, value: Any) -> bool:
-    """Tell whether an option was typed: a switch is off where it was not, and others are None."""
-    if value is False:
-        return setting is not None and not isinstance(setting, Switch)
-    return value not in (None, ())
+    """Tell whether an option was typed; one that is no setting of a run is a switch."""
+    return value not in (None, ()) and value is not (False if setting is None else setting.unset)
 
 
 def _answer(report: Any, starts: str, unit: str | None) -> str:

@@ -33,8 +33,9 @@ from weighbridge.workload import FIT
 
 if TYPE_CHECKING:
     from weighbridge.oom import Oom
+    from weighbridge.questions.prepared import Prepared
     from weighbridge.render import RenderOptions
-    from weighbridge.report.fit import Fit
+    from weighbridge.report.fit import Fit, Ranking
 
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
 ANY = "7B"  # a bare size, where the model is what is looked for
@@ -194,15 +195,7 @@ def _ranked(
     """Rank every card of the catalogue for one model, and print the ranks."""
     if len(models) > 1:
         raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
-    from weighbridge import api
-    from weighbridge.cli.models import told
-    from weighbridge.cli.progress import progress
-
-    with progress(models[0]) as callback:
-        found = api.prepare(models[0], progress=callback, **source_of(settings))
-        ranking = found.gpus(**settings)
-    told(ranking, form, look, output)
-    return callback.code(CODES["yes" if ranking.fitting else "no"])
+    return _rank(models[0], settings, form, look, output, lambda found: found.gpus(**settings))
 
 
 def _layouts(
@@ -219,19 +212,34 @@ def _layouts(
         raise click.UsageError("--layouts is about training: --for train, or nothing")
     if settings["max"] or settings["smallest"]:
         raise click.UsageError("--layouts, --max and --smallest are questions of their own")
-    from weighbridge import api
-    from weighbridge.cli.models import told
-    from weighbridge.cli.progress import progress
-
     asked = {n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest")}
     asked = {n: v[0] if isinstance(v, tuple) and len(v) == 1 else v for n, v in asked.items()}
     asked = {n: v for n, v in asked.items() if v != ()}
     several = next((n for n, v in asked.items() if isinstance(v, tuple)), None)
     if several is not None:
         raise click.UsageError(f"--layouts is one question: give one --{several.replace('_', '-')}")
-    with progress(models[0]) as callback:
-        found = api.prepare(models[0], progress=callback, **source_of(settings))
-        ranking = found.layouts(every=look.details, **asked)
+    every = look.details
+    return _rank(
+        *(models[0], settings, form, look, output),
+        lambda found: found.layouts(every=every, **asked),
+    )
+
+
+def _rank(
+    model: str,
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
+    ask: "Callable[[Prepared], Ranking]",
+) -> int:
+    """Ask about one model that is opened once, and print the rank."""
+    from weighbridge import api
+    from weighbridge.cli.models import told
+    from weighbridge.cli.progress import progress
+
+    with progress(model) as callback:
+        ranking = ask(api.prepare(model, progress=callback, **source_of(settings)))
     told(ranking, form, look, output)
     return callback.code(CODES["yes" if ranking.fitting else "no"])
 

@@ -9,6 +9,7 @@ p_tuning and prefix_tuning/model.py; transformers 5.23 cache_utils.py (DynamicCa
 """
 
 from collections.abc import Sequence
+from math import prod
 
 from weighbridge.dtypes import INT64, DType
 from weighbridge.errors import UnsupportedError
@@ -17,7 +18,6 @@ from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import cast, of_result
 from weighbridge.forward.ops.shaping import copied, embedding, expand, join, split
 from weighbridge.forward.tensors import LeafTensor, Tensor
-from weighbridge.records import NamedTuple
 
 Biased = tuple[LeafTensor, LeafTensor]  # the weight [out, in] and bias of a linear
 
@@ -54,41 +54,33 @@ class Prompt:
         return x
 
 
-class Past(NamedTuple):
-    """Keys and values [batch, tokens, heads, size] before those of a sequence, of one layer."""
-
-    keys: Tensor
-    values: Tensor
-
-
 class KeyPrefix:
     """Numbers [tokens, those of a key and a value of each layer]; a layer takes its own once in
-    every forward. `cache`: the keys and values of all layers so far, which the outputs hold."""
+    every forward. `heads`: of each layer, how many its keys have and how wide. `cache`: the keys
+    and values of all layers so far, which the outputs hold."""
 
-    __slots__ = ("_dtype", "_left", "_vectors", "cache", "tokens")
+    __slots__ = ("_dtype", "_heads", "_left", "_vectors", "cache", "tokens")
 
-    def __init__(self, vectors: LeafTensor, dtype: DType) -> None:
-        self._vectors, self._dtype = vectors, dtype
-        self._left: list[Past] | None = None
+    def __init__(self, vectors: LeafTensor, heads: Sequence[tuple[int, int]], dtype: DType) -> None:
+        self._vectors, self._heads, self._dtype = vectors, heads, dtype
+        self._left: list[Tensor] | None = None  # a key and a value of each layer in turn
         self.cache: list[Tensor] = []
         self.tokens = vectors.shape[0]
 
-    def begins(self, m: Machine, batch: int, heads: Sequence[tuple[int, int]]) -> None:
-        """Make what layers take; `heads`: of each layer, how many keys have and how wide."""
+    def begins(self, m: Machine, batch: int) -> None:
+        """Make what layers take, each [batch, tokens, heads, size]."""
         numbers = m.new((batch, self.tokens), INT64)
         whole = cast(m, embedding(m, numbers, self._vectors), self._dtype)
-        shapes = [(batch, self.tokens, *shape) for shape in heads for _ in range(2)]
-        sizes = [batch * self.tokens * count * width for count, width in heads for _ in range(2)]
-        pieces = split(m, whole.view(1, whole.numel), sizes)
-        each = [piece.view(*shape) for piece, shape in zip(pieces, shapes, strict=True)]
-        self._left = [Past(k, v) for k, v in zip(each[::2], each[1::2], strict=True)]
+        shapes = [(batch, self.tokens, *shape) for shape in self._heads for _ in range(2)]
+        pieces = split(m, whole.view(1, whole.numel), [prod(shape) for shape in shapes])
+        self._left = [piece.view(*shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     def before(self, m: Machine, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """What the next layer attends to: its own, and k and v [batch, length, heads, size]."""
-        if not self._left:
+        left = self._left
+        if not left:
             raise UnsupportedError("more than its layers attend; nearest is --method lora")
-        past = self._left.pop(0)
-        k, v = _behind(m, past.keys, k), _behind(m, past.values, v)
+        k, v = (_behind(m, left.pop(0), x) for x in (k, v))
         self.cache += (k.detach(), v.detach())
         return k, v
 

@@ -77,8 +77,7 @@ class TrainingPlan:
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
-    installed: bool = False  # packages with kernels of layers that are no attention
-    asked_kernels: str | None = None
+    asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
@@ -86,6 +85,11 @@ class TrainingPlan:
     zero: Deepspeed = Deepspeed()
     codes: Held = "whole"  # how much of packed weights a rank has
     stored_as_floats: bool = False  # packed weights
+
+    @property
+    def installed(self) -> bool:
+        """Tell whether packages with kernels for layers that are no attention are installed."""
+        return self.asked_kernels == "installed"
 
     @property
     def kernels(self) -> str | None:
@@ -174,7 +178,6 @@ def plan(
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
-        installed=w.kernels == "installed",
         asked_kernels=w.kernels,
     )
 

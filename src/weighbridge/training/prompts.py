@@ -89,8 +89,9 @@ def put_before(
         return made
 
     if adapters.tuner == PREFIX:
-        each = sum(2 * heads * size for heads, size in key_heads(body))
-        return KeyPrefix(parameter("embedding.weight", tokens, each), dtype)
+        heads = key_heads(body)
+        each = sum(2 * count * size for count, size in heads)
+        return KeyPrefix(parameter("embedding.weight", tokens, each), heads, dtype)
     vectors = parameter("embedding.weight", tokens, width)
     linears = [
         (

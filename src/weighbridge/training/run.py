@@ -33,7 +33,6 @@ from weighbridge.records import dataclass, field, replace
 from weighbridge.training.build import build
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.training.prompts import key_heads
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
 from weighbridge.watching import go_on
@@ -373,7 +372,6 @@ class Batches:
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
             hidden = _mark(s.m, self._hidden(s), self._note)
-            _prompted(s)
             self._note("forward")
             if not self.last_stage:
                 return hidden
@@ -399,9 +397,11 @@ class Batches:
         """Return the hidden states that come of the tokens, and of images and sounds at the first
         stage."""
         if s.prefix is not None:
-            s.prefix.begins(s.m, s.batch, key_heads(s.built.body))
+            s.prefix.begins(s.m, s.batch)
         features = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
-        return towers.joined(s, self.program.forward(s), features)
+        hidden = self.program.forward(s)
+        _prompted(s)
+        return towers.joined(s, hidden, features)
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
@@ -416,8 +416,8 @@ class Batches:
 
 
 def _prompted(s: TrainingStep) -> None:
-    """Raise UnsupportedError where the class that ran does not take what is trained before the
-    tokens."""
+    """Hand the outputs what they hold of a prefix. Raises UnsupportedError where the class that ran
+    does not take what is trained before the tokens."""
     prompt = s.built.prompt
     if prompt is not None and not prompt.used:
         raise UnsupportedError(

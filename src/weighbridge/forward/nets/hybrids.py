@@ -21,7 +21,7 @@ from weighbridge.arch.rotary import head_dim
 from weighbridge.dtypes import FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import Net, installed
+from weighbridge.forward.nets import Net
 from weighbridge.forward.nets.mamba import convolved, loss, mamba2_mixer, mixer, scan_of
 from weighbridge.forward.nets.sparse import GRANITE, named_experts
 from weighbridge.forward.ops.experts import gather, softmax, topk
@@ -272,7 +272,7 @@ def short_conv(m: Machine, p: Module, x: Tensor) -> Tensor:
     width = both.shape[-1] // 3
     b, c, x = split(m, both, (width, width, width))
     hidden = mul(m, b, x)
-    hidden = (installed.convolved if m.installed else convolved)(m, p, hidden, "conv")
+    hidden = convolved(m, p, hidden, "conv")
     y = mul(m, c, hidden)
     return p.linear(m, y, "out_proj")
 

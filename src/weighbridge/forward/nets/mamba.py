@@ -143,14 +143,16 @@ def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
 
 def along(m: Machine, p: Module, x: Tensor) -> Tensor:
     """causal_conv1d_fn with silu"""
-    if m.installed:
-        return installed.convolved(m, p, x, "conv1d")
-    return cast(m, of_input(m, convolved(m, p, x, "conv1d")), x.dtype)
+    out = convolved(m, p, x, "conv1d")
+    return out if m.installed else cast(m, of_input(m, out), x.dtype)
 
 
 def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
-    """Run a depthwise causal convolution over x, [batch, length, width]. The output is padded by
-    kernel - 1, then sliced; the padding stays allocated."""
+    """Run a depthwise causal convolution over x, [batch, length, width]: by the kernel, with what
+    activates it, where that is installed. torch's output is padded by kernel - 1, then sliced; the
+    padding stays allocated."""
+    if m.installed:
+        return installed.convolved(m, p, x, name)
     kernel, bias = p.weight(name), p.bias(name)
     weight = shaped(m, kernel, *kernel.shape)
     batch, length, width = x.shape

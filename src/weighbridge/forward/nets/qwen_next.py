@@ -182,21 +182,18 @@ def apart(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
 
 
 def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
-    """Gradients come with heads before tokens, but those that were summed over copies."""
+    """Gradients come with heads before tokens, but those that were summed over copies, and all that
+    a kernel gives."""
     query, key, value = split(m, mixed, (delta.keys, delta.keys, delta.values))
     lead = delta.batch, delta.length
-    if m.installed:
-        return (
-            query.view(*lead, delta.key_heads, delta.key_dim),
-            key.view(*lead, delta.key_heads, delta.key_dim),
-            value.view(*lead, delta.heads, delta.value_dim),
-        )
-    if delta.key_heads == delta.heads:
-        query, key = turned(m, query), turned(m, key)
+    if not m.installed:
+        value = turned(m, value)
+        if delta.key_heads == delta.heads:
+            query, key = turned(m, query), turned(m, key)
     return (
         query.view(*lead, delta.key_heads, delta.key_dim),
         key.view(*lead, delta.key_heads, delta.key_dim),
-        turned(m, value).view(*lead, delta.heads, delta.value_dim),
+        value.view(*lead, delta.heads, delta.value_dim),
     )
 
 

@@ -21,18 +21,16 @@ from weighbridge.runfiles.live.peaks import cuda
 from weighbridge.runfiles.reading import STRANGE
 from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.training import trl
+from weighbridge.workload.train import TUNERS
 
-# Methods of PEFT that are answered: a peft_type is its name in capitals
-METHODS = (
-    *("lora", "adalora", "ia3", "loha", "lokr", "fourierft", "vera", "boft", "oft", "miss"),
-    *("randlora", "prompt_tuning", "p_tuning", "prefix_tuning"),
-)
+# Methods of PEFT that are answered, by their peft_type
+METHODS = {word.replace("-", "_").upper(): word for word in ("lora", *TUNERS)}
 # Sizes of which PEFT's own alone are answered
 OWN_SIZES: Mapping[str, Mapping[str, Value]] = {
     "fourierft": {"n_frequency": 1000},
     "boft": {"boft_block_size": 4, "boft_block_num": 0, "boft_n_butterfly_factor": 1},
-    "p_tuning": {"encoder_reparameterization_type": "MLP"},
-    "prefix_tuning": {"prefix_projection": False},
+    "p-tuning": {"encoder_reparameterization_type": "MLP"},
+    "prefix-tuning": {"prefix_projection": False},
 }
 ADAPTERS: Mapping[str, str] = {  # names of a config of PEFT that decide a size
     "r": "lora_r",
@@ -265,13 +263,11 @@ def adapted(config: Any) -> dict[str, Value]:
     is not answered."""
     given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     kind = str(getattr(given.get("peft_type"), "value", given.get("peft_type")))
-    method = kind.lower()
-    if method not in METHODS:
-        known = ", ".join(name.upper() for name in METHODS)
-        raise UsageError(f"{kind} of PEFT is not answered; known: {known}")
-    _own_sizes(kind, given)
-    name = method.replace("_", "-") if method.endswith("_tuning") else method
-    told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else name}
+    method = METHODS.get(kind.upper())
+    if method is None:
+        raise UsageError(f"{kind} of PEFT is not answered; known: {', '.join(METHODS)}")
+    _own_sizes(kind, method, given)
+    told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
         if given.get(name) and (method == "lora" or name not in OF_LORA):
             told[setting] = given[name]
@@ -284,15 +280,15 @@ def adapted(config: Any) -> dict[str, Value]:
     return told
 
 
-def _own_sizes(kind: str, given: Mapping[str, Any]) -> None:
+def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
-    for name, own in OWN_SIZES.get(kind.lower(), {}).items():
+    for name, own in OWN_SIZES.get(method, {}).items():
         if getattr(given.get(name, own), "value", given.get(name, own)) != own:
             raise UsageError(
                 f"{kind} of PEFT: {name} is {given[name]!s:.20}, and {own} is answered"
             )
     wide = given.get("encoder_hidden_size")
-    if kind == "P_TUNING" and wide not in (None, given.get("token_dim")):
+    if method == "p-tuning" and wide not in (None, given.get("token_dim")):
         raise UsageError(
             f"{kind} of PEFT: encoder_hidden_size is {wide!s:.20}, and the model's width is "
             "answered"
