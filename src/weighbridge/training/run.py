@@ -399,9 +399,7 @@ class Batches:
         if s.prefix is not None:
             s.prefix.begins(s.m, s.batch)
         features = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
-        hidden = self.program.forward(s)
-        _prompted(s)
-        return towers.joined(s, hidden, features)
+        return towers.joined(s, _prompted(s, self.program.forward(s)), features)
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
@@ -415,9 +413,9 @@ class Batches:
         self._note("backward")
 
 
-def _prompted(s: TrainingStep) -> None:
-    """Hand the outputs what they hold of a prefix. Raises UnsupportedError where the class that ran
-    does not take what is trained before the tokens."""
+def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
+    """Return `hidden` itself; the outputs have what they hold of a prefix. Raises UnsupportedError
+    where the class that ran does not take what is trained before the tokens."""
     prompt = s.built.prompt
     if prompt is not None and not prompt.used:
         raise UnsupportedError(
@@ -427,6 +425,7 @@ def _prompted(s: TrainingStep) -> None:
     if isinstance(prompt, KeyPrefix):
         s.outputs += prompt.cache
         prompt.cache = []
+    return hidden
 
 
 def _count(plan: TrainingPlan) -> int:

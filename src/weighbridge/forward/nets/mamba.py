@@ -143,8 +143,9 @@ def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
 
 def along(m: Machine, p: Module, x: Tensor) -> Tensor:
     """causal_conv1d_fn with silu"""
-    out = convolved(m, p, x, "conv1d")
-    return out if m.installed else cast(m, of_input(m, out), x.dtype)
+    if m.installed:
+        return convolved(m, p, x, "conv1d")
+    return cast(m, of_input(m, convolved(m, p, x, "conv1d")), x.dtype)
 
 
 def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
