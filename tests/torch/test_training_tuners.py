@@ -10,6 +10,7 @@ from unittest.mock import patch  # noqa: E402
 
 import torch  # noqa: E402
 from peft.tuners.boft.layer import BOFTLayer  # noqa: E402
+from peft.tuners.shira.layer import Linear as ShiraLinear  # noqa: E402
 
 from tests.torch import training_oracle  # noqa: E402
 from tests.torch.test_training_adapters import ALL, LLAMA, MODELS  # noqa: E402
@@ -21,6 +22,7 @@ from weighbridge.workload.train import PROMPTS, TUNERS  # noqa: E402
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out"),
+    pytest.mark.filterwarnings("ignore:Sparse invariant checks"),
     pytest.mark.filterwarnings("ignore:Failed to load the CUDA extension"),
     pytest.mark.filterwarnings("ignore:Setting boft_n_butterfly_factor"),
     pytest.mark.filterwarnings("ignore:.*MatMul8bitLt"),
@@ -37,6 +39,7 @@ CONFIGS = {  # the class of each method's config, and what it is told beside tar
     "oft": ("OFTConfig", {}),
     "miss": ("MissConfig", {}),
     "randlora": ("RandLoraConfig", {}),
+    "shira": ("ShiraConfig", {}),
 }
 TOKENS = 16
 PROMPTED = {  # those that adapt no linear
@@ -44,24 +47,97 @@ PROMPTED = {  # those that adapt no linear
     "p-tuning": ("PromptEncoderConfig", {}),
     "prefix-tuning": ("PrefixTuningConfig", {}),
 }
-NO_CONV1D = ("boft", "loha", "lokr", "oft", "miss")
+NO_CONV1D = ("boft", "loha", "lokr", "oft", "miss", "shira")
 OURS = {"vera": {"lora_r": 64}}
 
 
 def config(method, **more):
     cls, own = CONFIGS[method]
-    return getattr(peft, cls)(**own, **more)
+    made = getattr(peft, cls)(**{**own, **more})
+    if method == "shira":
+        made.mask_fn = None
+    return made
 
 
-def adapted(method, targets=ALL, form=None, ends="down_proj"):
+class Scattered(torch.autograd.Function):
+    """SHiRA's sum of a weight and a sparse tensor in dense tensors, for sparse ones do not run over
+    shapes. It takes what torch 2.13 takes in add_out_dense_sparse_cuda and in sparse_mask; what
+    stays for backward is beside torch's own in test_shira_keeps_what_ours_keeps."""
+
+    @staticmethod
+    def forward(ctx, base, values, places):
+        out = base.clone()
+        scaled, places = values * 1.0, places.long()
+        ctx.save_for_backward(scaled, places)
+        wider = out.dtype != torch.promote_types(out.dtype, values.dtype)
+        sums = [out.to(values.dtype) for _ in range(2 * wider)]
+        places.mul(places.new_empty(2, 1)).sum(0)
+        del sums
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        scaled, places = ctx.saved_tensors
+        grad = grad.to(scaled.dtype)
+        found = grad.view(-1)[: scaled.numel()].clone()
+        copies = places.clone()
+        product = found * scaled
+        del found, copies
+        return None, product * 1.0, None
+
+
+def scattered(layer, x):
+    """SHiRA's Linear.forward, of the branch whose base is not packed."""
+    values, places = layer.shira_weight["default"], layer.shira_indices["default"]
+    new_weight = Scattered.apply(layer.get_base_weight(), values, places)
+    return torch.nn.functional.linear(x, new_weight, bias=layer.base_layer.bias)
+
+
+@pytest.fixture(autouse=True)
+def dense():
+    with patch.object(ShiraLinear, "forward", scattered):
+        yield
+
+
+PEFTS = ShiraLinear.forward  # PEFT's own, before the tests' stand-in
+
+
+@pytest.mark.parametrize("r", [1, 4])
+def test_shira_keeps_what_ours_keeps(r):
+    """Runs PEFT's own layer on the host, where sparse tensors do run."""
+    base = torch.nn.Linear(48, 32, bias=False, dtype=torch.bfloat16).requires_grad_(False)
+    made = peft.ShiraConfig(r=r, random_seed=0)
+    layer = ShiraLinear(base, made.mask_fn(base, r, random_seed=0), "default", config=made, r=r)
+    kept, x = [], torch.zeros(2, 48, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        PEFTS(layer, x)
+    (sparse,) = (t for t in kept if t.is_sparse)
+    mine = Scattered.apply(base.weight.data, layer.shira_weight["default"], sparse._indices())
+    scaled, places = mine.grad_fn.saved_tensors
+    assert sparse._values().nbytes == scaled.nbytes == 2 * r * (48 + 32)
+    assert sparse._indices().nbytes == places.nbytes == 16 * r * (48 + 32)
+    dense = {t.untyped_storage().data_ptr(): t.nbytes for t in kept if not t.is_sparse}
+    assert sorted(dense.values()) == sorted([x.nbytes, mine.nbytes])
+
+
+def placed(model):
+    """Gives SHiRA's layers places on the card, which a mask over shapes cannot."""
+    for layer in model.modules():
+        if isinstance(layer, ShiraLinear):
+            count = layer.shira_weight["default"].numel()
+            layer.shira_indices["default"] = torch.zeros(2, count, dtype=torch.int, device="cuda")
+    return model
+
+
+def adapted(method, targets=ALL, form=None, ends="down_proj", size=None):
     last = {"feedforward_modules": [ends]} if method == "ia3" else {}
 
     def prepare(model):
         model = model.to(torch.bfloat16)
         if form is not None:
             _pack(model, form)
-        made = config(method, target_modules=list(targets), **last)
-        return peft.get_peft_model(model, made)
+        made = config(method, target_modules=list(targets), **last, **(size or {}))
+        return placed(peft.get_peft_model(model, made))
 
     return prepare
 
@@ -163,6 +239,18 @@ def test_a_step_takes_what_ours_takes(method, way):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "size"), [("boft", {"boft_block_size": 16}), ("fourierft", {"n_frequency": 90})]
+)
+def test_a_step_with_another_size(method, size):
+    seen = real("llama", LLAMA, prepare=adapted(method, size=size), precision="bf16-mixed")
+    mine = ours("llama", LLAMA, method=method, lora_targets=ALL, precision="bf16-mixed", **size)
+    assert differences(seen, mine, small=SMALL) == []
+    assert mine.model.trainable == sum(
+        p.numel() for p in seen.model.parameters() if p.requires_grad
+    )
+
+
 OTHERS = {"gpt2": ("c_attn", "mlp.c_proj"), "qwen3": ("q_proj", "v_proj", "down_proj")}
 
 
@@ -207,7 +295,7 @@ def test_what_is_refused_on_four_bits_does_not_run_in_peft(method):
         real("llama", WIDER, prepare=adapted(method, FEW, "nf4"), precision="bf16")
 
 
-def counted(method, kind, given, targets):
+def counted(method, kind, given, targets, **size):
     """What PEFT trains of a class on no device. Its base is in float32, where no rank is trained."""
     made = transformers.AutoConfig.for_model(kind, **given)
     order = patch.object(
@@ -215,9 +303,8 @@ def counted(method, kind, given, targets):
     )
     with torch.device("meta"), order:  # it reads numbers, which are not there
         model = transformers.AutoModelForCausalLM.from_config(made)
-        cls, _ = CONFIGS[method]
-        told = {"total_step": 100} if method == "adalora" else {}
-        wanted = getattr(peft, cls)(target_modules=targets, **told)
+        own = {"r": 256} if method == "vera" else {}
+        wanted = config(method, target_modules=targets, **own, **size)
         wrapped = peft.get_peft_model(model, wanted, autocast_adapter_dtype=False)
     shapes = {n: p.numel() for n, p in wrapped.named_parameters() if p.requires_grad}
     return sum(n for name, n in shapes.items() if "ranknum" not in name)
@@ -256,6 +343,7 @@ def test_counts_of_a_real_model_are_those_of_peft(method, asked, expected):
         "num_key_value_heads": 8,
         "vocab_size": 128256,
     }
+    size = {name: n for name, n in asked.items() if name != "lora_targets"}
     ranks = 32 * 7 if asked else 32 * 2
-    seen = counted(method, "llama", given, asked.get("lora_targets"))
+    seen = counted(method, "llama", given, asked.get("lora_targets"), **size)
     assert seen + (ranks if method == "adalora" else 0) == expected

@@ -28,16 +28,20 @@ COUNTED = [
     ("lokr", EVERY, 1_343_488),
     ("fourierft", {}, 64_000),
     ("fourierft", EVERY, 224_000),
+    ("fourierft", {"n_frequency": 3000}, 192_000),
     ("vera", {}, 180_224),
     ("vera", EVERY, 1_433_600),
     ("boft", {}, 1_212_416),
     ("boft", EVERY, 6_356_992),
+    ("boft", {"boft_block_size": 32}, 64 * 128 * 32 * 32 + 32 * (4096 + 1024)),
     ("oft", {}, 4_063_232),
     ("oft", EVERY, 19_300_352),
     ("miss", {}, 10_485_760),
     ("miss", EVERY, 88_080_384),
     ("randlora", {}, 17_989_632),
     ("randlora", EVERY, 86_704_128),
+    ("shira", {}, 13_631_488),
+    ("shira", EVERY, 83_886_080),
     ("prompt-tuning", {"virtual_tokens": 8}, 8 * 4096),
     ("p-tuning", {"virtual_tokens": 8}, 8 * 4096 + 3 * (4096 * 4096 + 4096)),
     ("prefix-tuning", {"virtual_tokens": 8}, 8 * 32 * 2 * 8 * 128),
@@ -88,10 +92,16 @@ REFUSED = [
     ({"method": "randlora", "quantization": "nf4"}, "gives float32, which is not modelled"),
     ({"method": "fourierft", "quantization": "nf4"}, "what its layer keeps there is not modelled"),
     ({"method": "boft", "lora_r": 8}, "--lora-r: BOFT has no rank"),
+    ({"method": "boft", "n_frequency": 8}, "--n-frequency is of fourierft: boft trains none"),
+    ({"method": "lora", "boft_block_size": 8}, "--boft-block-size is of boft: lora trains none"),
+    ({"boft_block_size": 8}, "--boft-block-size"),
     ({"method": "boft", "quantization": "nf4"}, "what its layer keeps there is not modelled"),
     ({"method": "fourierft", "lora_r": 8}, "--lora-r: FourierFT has no rank"),
     ({"method": "loha", "quantization": "nf4"}, "loha on a base in nf4: PEFT has no such layer"),
     ({"method": "ia3", "lora_r": 8}, "--lora-r: IA3 has no rank"),
+    ({"method": "shira", "lora_dropout": 0.1}, "--lora-dropout: SHiRA has none"),
+    ({"method": "shira", "quantization": "nf4"}, "what its layer keeps there is not modelled"),
+    ({"method": "shira", "lora_r": 512}, "v_proj, which has 1,048,576; take a smaller rank"),
     ({"method": "lokr", "lora_dropout": 0.1}, "--lora-dropout: LoKr has none"),
     ({"method": "vera", "framework": "torchtune"}, "torchtune has none of PEFT's methods"),
     ({"method": "vera", "framework": "unsloth"}, "unsloth has none of PEFT's methods"),
@@ -105,7 +115,7 @@ def test_what_has_no_layer_or_no_rule_is_refused_in_a_line(asked, line):
         weighbridge.train("llama-3.2-1b", seq_len=64, **asked)
 
 
-@pytest.mark.parametrize("method", ["boft", "loha", "lokr", "oft", "miss"])
+@pytest.mark.parametrize("method", ["boft", "loha", "lokr", "oft", "miss", "shira"])
 def test_a_conv1d_is_refused_where_peft_has_no_layer_for_it(method):
     with pytest.raises(UsageError, match="c_attn is a Conv1D, for which PEFT has no such layer"):
         weighbridge.train("gpt2", seq_len=64, method=method)
@@ -126,8 +136,22 @@ def test_blocks_of_boft_divide_the_inputs():
         "num_attention_heads": 3,
         "vocab_size": 64,
     }
-    with pytest.raises(UsageError, match="q_proj has 18 inputs, and PEFT's blocks of 4 do not"):
+    with pytest.raises(UsageError, match="q_proj has 18 inputs, and PEFT's blocks of 4 "):
         weighbridge.train(config, seq_len=64, method="boft")
+
+
+@pytest.mark.slow
+def test_shira_copies_each_weight_and_keeps_its_places():
+    """Each of 16 q_proj, 2,048 to 2,048, has 32 x 4,096 numbers in 32 bits and two places of 32
+    bits for each. A forward keeps the numbers and two places of 64 bits, and the weight again,
+    but of the first: what it reads has no gradient."""
+    asked = {"seq_len": 1, "lora_targets": "q_proj", "checkpointing": "none"}
+    found = weighbridge.train("llama-3.2-1b", method="shira", **asked)
+    numbers, weights = 16 * 32 * 4096, 15 * 2048**2
+    load = {c.name: c.bytes.expected for c in found.devices[0].phases[0].components}
+    assert load["buffers"] == 8 * numbers + 256  # of the rotary embedding
+    kept = found.derived["saved_activation_bytes"]
+    assert kept == pytest.approx(2 * weights + (4 + 16) * numbers, rel=0.02)
 
 
 @pytest.mark.slow

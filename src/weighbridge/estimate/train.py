@@ -29,6 +29,7 @@ from weighbridge.training.kept import KeptRuns
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
+from weighbridge.training.tuners import TUNERS
 from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Infer, Train
 
@@ -359,8 +360,12 @@ def _effective(
 
 def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
     """Settings that few models and methods have; others do not name them."""
-    tokens = training.adapters.virtual_tokens if training.adapters is not None else 0
-    found: EffectiveSettings = {"virtual_tokens": tokens or None, "kernels": training.kernels}
+    found: EffectiveSettings = {"kernels": training.kernels}
+    adapters = training.adapters
+    if adapters is not None and adapters.virtual_tokens:
+        found["virtual_tokens"] = adapters.virtual_tokens
+    if adapters is not None and adapters.size:
+        found[TUNERS[adapters.tuner].size] = adapters.size
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -3,12 +3,15 @@
     loha       (A B) * (C D) * scale
     lokr       kron(V, W) * scale
     fourierft  ifft2(S) * scale, S of a few numbers
+    shira      a copy of the weight, and numbers of their own at a few places of it
 
 The product with such a matrix keeps it for backward, where its gradient is as large. Under autocast
 it keeps a copy in 16 bits.
 
 Source: PEFT 0.21 tuners/loha/layer.py (HadaWeight), lokr/layer.py (make_kron), fourierft/layer.py
-(get_delta_weight).
+(get_delta_weight), shira/layer.py (Linear.forward); torch 2.13
+aten/src/ATen/native/sparse/cuda/SparseCUDATensorMath.cu (add_out_dense_sparse_cuda),
+native/sparse/SparseTensor.cpp (sparse_mask).
 """
 
 from typing import Any
@@ -17,7 +20,7 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Wrap
 from weighbridge.forward.ops.matrix import linear
-from weighbridge.forward.ops.pointwise import add, cast, mul, scale
+from weighbridge.forward.ops.pointwise import add, cast, mul, scale, wider
 from weighbridge.forward.ops.shaping import shaped
 from weighbridge.forward.tensors import LeafTensor, Tensor
 
@@ -37,6 +40,48 @@ class WithDelta:
         result = self.base(m, x)
         delta = self.delta(m)
         return cast(m, add(m, result, linear(m, cast(m, x, delta.dtype), delta)), dtype)
+
+
+class Scattered:
+    """SHiRA: stands in for the linear of `weight` [out, in]. In every forward it copies the weight
+    and adds `values` [n] to the copy at n places. torch makes a sparse tensor of these, which keeps
+    each place as two integers of 64 bits. Where `values` are wider than the weight, the sum is
+    made in their dtype: twice as large as the weight, and of it a second time beside."""
+
+    __slots__ = ("bias", "places", "values", "weight")
+
+    def __init__(
+        self, weight: LeafTensor, bias: LeafTensor | None, values: LeafTensor, places: Tensor
+    ) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.values = values
+        self.places = places  # two integers of 32 bits each, which lie beside the model
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        weight = self._weight(m)  # a variable, which lives to the end
+        return linear(m, x, weight, self.bias)
+
+    def _weight(self, m: Machine) -> Tensor:
+        shape, count, dtype = self.weight.shape, self.values.numel, self.values.dtype
+        out = m.new(shape, self.weight.dtype)
+        scaled = m.new((count,), dtype)
+        places = m.new((2, count), INT64)
+        common = wider(self.weight, self.values)
+        buffers = [m.new(shape, common) for _ in range(2 * (common != out.dtype))]
+        m.hidden(INT64.size(2 * count), INT64.size(count))  # places in one dimension
+        buffers.clear()
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            whole = cast(m, grads[0].detach(), dtype)
+            found = m.new((count,), dtype)
+            copies = m.new((2, count), INT64)
+            product = m.new((count,), dtype)
+            del found, whole, copies, product
+            return [m.new((count,), dtype)]
+
+        record(m, back, [self.values], [scaled, places], out)
+        return out
 
 
 class Hadamard:

@@ -43,6 +43,7 @@ class Adapters:
     dropout: float = 0.0
     dora: bool = False
     tuner: str = ""  # another of PEFT's methods (training/tuners.py, prompts.py)
+    size: int = 0  # of that method alone: FourierFT's frequencies, the side of BOFT's blocks
     virtual_tokens: int = 0  # trained, before those of the sequence
     assumed_tokens: bool = False  # nobody said how many
     rslora: bool = False

@@ -117,6 +117,7 @@ def _tune(
             inside=inside,
             outside=outside,
             r=with_.r,
+            size=with_.size,
             rate=with_.dropout,
             last=with_.tuner == "ia3" and ends_feed_forward(name, kind),
             cast=name in wraps or params[f"{name}.weight"].dtype in HALF,

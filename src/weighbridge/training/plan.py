@@ -444,6 +444,7 @@ def _adapters(
         alpha=w.lora_alpha or rank,
         targets=w.lora_targets or own,
         tuner=w.method or "" if tuner else "",
+        size=tuner.own_size(w) if tuner else 0,
         dropout=w.lora_dropout or 0.0,
         dora=w.method == "dora",
         rslora=w.use_rslora,

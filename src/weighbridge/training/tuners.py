@@ -7,12 +7,13 @@ A linear has i inputs and o outputs, r is --lora-r.
     ia3        o, or i where it ends a feed-forward                       has none
     loha       2 r (i + o)                                                8
     lokr       o1 i1 + r (o2 + i2), o = o1 o2 and i = i1 i2 near roots    8
-    fourierft  1,000 (n_frequency)                                        has none
+    fourierft  f = 1,000 (n_frequency)                                    has none
     vera       o + r                                                      256
     boft       b i + o, b = 4 (boft_block_size)                           has none
     oft        (i / b) b (b - 1) / 2, b the divisor of i nearest to r     32
     miss       r o                                                        64
     randlora   n (r + least), least of i and o, n = least / r, up         32
+    shira      r (i + o), each at a place of its own of the weight        32
 
 The rank of an adapter of AdaLoRA is a parameter. It is frozen, until PEFT moves it to a base
 that is packed or in 16 bits, which makes one of it that is trained.
@@ -25,9 +26,10 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isqrt
 
 from weighbridge.components.weights import BITSANDBYTES
-from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward import butterflies, deltas, tuners
+from weighbridge.forward.adapters import Plain
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import ParameterSpec, Wrap
 from weighbridge.forward.tensors import LeafTensor
@@ -54,6 +56,7 @@ class Adapted(NamedTuple):
     inside: int
     outside: int
     r: int
+    size: int
     rate: float
     last: bool
     cast: bool
@@ -101,12 +104,12 @@ def _lokr(site: Adapted) -> Wrapped:
 
 
 def _fourierft(site: Adapted) -> Wrapped:
-    if site.inside * site.outside < FREQUENCIES:
+    if site.inside * site.outside < site.size:
         raise UsageError(
-            f"--method fourierft: {site.name} has fewer than the {FREQUENCIES:,} numbers that PEFT "
-            "trains of each linear"
+            f"--method fourierft: {site.name} has fewer than the {site.size:,} numbers that PEFT "
+            "trains of each linear (--n-frequency)"
         )
-    spectrum = site.parameter("fourierft_spectrum", FREQUENCIES)
+    spectrum = site.parameter("fourierft_spectrum", site.size)
     delta = deltas.Fourier((site.outside, site.inside), spectrum)
     return deltas.WithDelta(site.base, delta), (spectrum,)
 
@@ -136,6 +139,20 @@ def _randlora(site: Adapted) -> Wrapped:
     return tuners.RandLora(site.base, site.shared, trained, sides, site.rate), trained
 
 
+def _shira(site: Adapted) -> Wrapped:
+    count = site.r * (site.inside + site.outside)
+    if count > site.inside * site.outside:
+        raise UsageError(
+            f"--lora-r {site.r}: SHiRA would train {count:,} numbers of {site.name}, which has "
+            f"{site.inside * site.outside:,}; take a smaller rank"
+        )
+    assert isinstance(site.base, Plain)  # PEFT's other layers are refused (Tuner.packed)
+    values = site.parameter("shira_weight", count)
+    with site.m.making("buffers"):
+        places = site.m.new((2, count), INT32)
+    return deltas.Scattered(site.base.weight, site.base.bias, values, places), (values,)
+
+
 def _oft(site: Adapted) -> Wrapped:
     block = divisor(site.inside, site.r)
     vectors = site.parameter("oft_R", site.inside // block, block * (block - 1) // 2)
@@ -145,12 +162,13 @@ def _oft(site: Adapted) -> Wrapped:
 
 
 def _boft(site: Adapted) -> Wrapped:
-    if site.inside % BLOCK:
+    side = site.size
+    if site.inside % side:
         raise UsageError(
-            f"--method boft: {site.name} has {site.inside:,} inputs, and PEFT's blocks of {BLOCK} "
-            "do not divide them"
+            f"--method boft: {site.name} has {site.inside:,} inputs, and PEFT's blocks of {side} "
+            "(--boft-block-size) do not divide them"
         )
-    blocks = site.parameter("boft_R", site.inside // BLOCK, BLOCK, BLOCK)
+    blocks = site.parameter("boft_R", site.inside // side, side, side)
     scales = site.parameter("boft_s", site.outside, 1)
     with site.m.making("buffers"):
         places = site.m.new((site.inside, site.inside), FLOAT32)
@@ -190,17 +208,24 @@ def _bases(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.Sh
 
 
 class Tuner(NamedTuple):
-    """`r` is the method's own rank, 0 where it has none; `targets` by model type, where PEFT's
-    choice is another than LoRA's."""
+    """`r` is the method's own rank, 0 where it has none; `size` the setting that it has instead,
+    and `usual` PEFT's default; `targets` by model type, where PEFT's choice is another than
+    LoRA's."""
 
     wrap: Callable[[Adapted], Wrapped]
     r: int = 8
+    size: str = ""
+    usual: int = 0
     packed: bool = False
     unpacked: str = "PEFT has no such layer"  # why not
     conv1d: bool = False  # whether PEFT has a layer for the Conv1D of transformers
     drops: bool = False  # whether it has a dropout before the adapter
     shared: Shared | None = None
     targets: Mapping[str, tuple[str, ...]] = {}
+
+    def own_size(self, w: Train) -> int:
+        """Return the size that the method has instead of a rank, 0 where it has none."""
+        return (getattr(w, self.size) or self.usual) if self.size else 0
 
 
 WIDE = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -236,8 +261,6 @@ IA3: Mapping[str, tuple[str, ...]] = {
 PHI = {"phi": ("q_proj", "v_proj")}
 
 LAST = dict.fromkeys(("gpt2", "gpt_bigcode"), ("mlp.c_proj",))
-BLOCK = 4  # BOFTConfig.boft_block_size
-FREQUENCIES = 1000  # of a linear (FourierFTConfig.n_frequency)
 
 LOOSE = "what its layer keeps there is not modelled"
 FLOATS = "PEFT's layer there gives float32, which is not modelled"
@@ -246,11 +269,14 @@ TUNERS: Mapping[str, Tuner] = {
     "ia3": Tuner(_ia3, 0, conv1d=True, packed=True, targets=IA3),
     "loha": Tuner(_loha),
     "lokr": Tuner(_lokr),
-    "fourierft": Tuner(_fourierft, 0, conv1d=True, unpacked=LOOSE, targets=LAST),
-    "boft": Tuner(_boft, 0, unpacked=LOOSE),
+    "fourierft": Tuner(
+        _fourierft, 0, "n_frequency", 1000, conv1d=True, unpacked=LOOSE, targets=LAST
+    ),
+    "boft": Tuner(_boft, 0, "boft_block_size", 4, unpacked=LOOSE),
     "oft": Tuner(_oft, 32, packed=True),
     "miss": Tuner(_miss, 64, packed=True, drops=True),
     "randlora": Tuner(_randlora, 32, conv1d=True, unpacked=FLOATS, drops=True, shared=_bases),
+    "shira": Tuner(_shira, 32, unpacked=LOOSE, targets=PHI),
     "vera": Tuner(
         _vera, 256, conv1d=True, packed=True, drops=True, shared=_projections, targets=PHI
     ),

@@ -24,7 +24,7 @@ from weighbridge.web import filters
 from weighbridge.words import words_in
 from weighbridge.workload import FIT, FSDP, INFER, LOAD, TRAIN, Table, engines_of
 from weighbridge.workload.consistency import OF_ADAPTERS, OF_ZERO
-from weighbridge.workload.train import PROMPTS
+from weighbridge.workload.train import METHOD_SETTINGS, PROMPTS
 
 When = Mapping[str, list[str]]
 SPELLED: Mapping[str, str] = {  # words within names that follow
@@ -51,14 +51,13 @@ class FormTab(NamedTuple):
 DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
 TITLES = ("tab.", "section.")  # which stand at what they are of
 ADAPTERS: When = {"method": [x for x in TRAIN["method"].choices if x not in ("full", *PROMPTS)]}
-PROMPTED: When = {"method": list(PROMPTS)}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
 OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
     **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
     **dict.fromkeys(OF_PACKED, PACKED),
     **dict.fromkeys(OF_ZERO, ZERO),
-    "virtual_tokens": PROMPTED,
+    **{name: {"method": list(methods)} for name, methods in METHOD_SETTINGS.items()},
     "cpu_ram_efficient_loading": {"shard": list(FSDP)},
     "accelerate_version": {"shard": list(FSDP)},
     "compile": {"framework": ["torchtune", "torchtitan"]},

@@ -10,7 +10,12 @@ from weighbridge.quantization.declared import intricate
 from weighbridge.settings.setting import fields
 from weighbridge.wording import shown
 from weighbridge.workload import FSDP, Train
-from weighbridge.workload.train import PROMPTS, AdapterSettings, BaseSettings, ZeroSettings
+from weighbridge.workload.train import (
+    METHOD_SETTINGS,
+    AdapterSettings,
+    BaseSettings,
+    ZeroSettings,
+)
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
 # Names of settings that have no meaning elsewhere
@@ -29,10 +34,7 @@ def consistent(w: Train) -> None:
     _of_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
         raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
-    if w.virtual_tokens is not None and w.method not in (None, "full", *PROMPTS):
-        raise UsageError(
-            f"--virtual-tokens is of {', '.join(PROMPTS)}: {w.method} trains none; leave it out"
-        )
+    _of_methods(w)
     if (w.method or "full") == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":
@@ -56,6 +58,15 @@ def consistent(w: Train) -> None:
             "fsdp2 or hsdp, or leave it out"
         )
     _readable(w.lora_targets)
+
+
+def _of_methods(w: Train) -> None:
+    for name, methods in METHOD_SETTINGS.items():
+        if getattr(w, name) is not None and w.method not in (None, "full", *methods):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is of {', '.join(methods)}: {w.method} trains none; "
+                "leave it out"
+            )
 
 
 def _of_zero(w: Train) -> None:

@@ -33,11 +33,17 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "oft": "OFT",
     "miss": "MiSS",
     "randlora": "RandLoRA",
+    "shira": "SHiRA",
     "prompt-tuning": "prompt tuning",
     "p-tuning": "P-tuning",
     "prefix-tuning": "prefix tuning",
 }
 PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # those that adapt no linear
+METHOD_SETTINGS = {  # settings that few methods have -> which
+    "virtual_tokens": PROMPTS,
+    "n_frequency": ("fourierft",),
+    "boft_block_size": ("boft",),
+}
 
 
 class RunSettings(Settings):
@@ -344,6 +350,23 @@ class AdapterSettings(Settings):
         default=20,
         label_zh="虚拟 token 数",
         zh="prompt-tuning、p-tuning 和 prefix-tuning 在序列之前训练的 token 数。默认 20。",
+    )
+    n_frequency: Int = count(
+        1,
+        1 << 24,
+        help="Numbers that fourierft trains of a linear. Default: 1000.",
+        default=1000,
+        label_zh="频率数",
+        zh="fourierft 在每个线性层训练的数的个数。默认 1000。",
+    )
+    boft_block_size: Int = count(
+        1,
+        1 << 12,
+        label="Side of BOFT's blocks",
+        help="Inputs that one block of boft turns; it divides the inputs of a linear. Default: 4.",
+        default=4,
+        label_zh="BOFT 块的边长",
+        zh="boft 的一个块旋转的输入数；须整除线性层的输入数。默认 4。",
     )
     use_rslora: Switch = switch(
         label="rsLoRA",

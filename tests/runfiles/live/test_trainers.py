@@ -193,8 +193,15 @@ def test_one_process_divides_nothing():
             {"method": "ia3", "lora_targets": "k_proj"},
         ),
         ({"peft_type": "OFT", "r": 0}, {"method": "oft"}),
-        ({"peft_type": "BOFT", "boft_block_size": 4, "boft_block_num": 0}, {"method": "boft"}),
-        ({"peft_type": "FOURIERFT", "n_frequency": 1000}, {"method": "fourierft"}),
+        (
+            {"peft_type": "BOFT", "boft_block_size": 8, "boft_block_num": 0},
+            {"method": "boft", "boft_block_size": 8},
+        ),
+        (
+            {"peft_type": "FOURIERFT", "n_frequency": 500},
+            {"method": "fourierft", "n_frequency": 500},
+        ),
+        ({"peft_type": "SHIRA", "r": 32}, {"method": "shira", "lora_r": 32}),
         (
             {"peft_type": "P_TUNING", "num_virtual_tokens": 8, "encoder_hidden_size": None},
             {"method": "p-tuning", "virtual_tokens": 8},
@@ -216,10 +223,8 @@ def test_a_config_of_peft_is_settings(given, told):
 def test_a_method_that_is_not_answered_is_refused_by_its_name():
     with pytest.raises(UsageError, match="XLORA of PEFT is not answered"):
         trainers.adapted({"peft_type": "XLORA"})
-    with pytest.raises(UsageError, match="boft_block_size is 8, and 4 is answered"):
-        trainers.adapted({"peft_type": "BOFT", "boft_block_size": 8})
-    with pytest.raises(UsageError, match="n_frequency is 500, and 1000 is answered"):
-        trainers.adapted({"peft_type": "FOURIERFT", "n_frequency": 500})
+    with pytest.raises(UsageError, match="boft_block_num is 8, and 0 is answered"):
+        trainers.adapted({"peft_type": "BOFT", "boft_block_num": 8})
     with pytest.raises(UsageError, match="prefix_projection is True, and False is answered"):
         trainers.adapted({"peft_type": "PREFIX_TUNING", "prefix_projection": True})
     with pytest.raises(UsageError, match="type is LSTM, and MLP is answered"):

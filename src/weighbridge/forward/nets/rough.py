@@ -60,6 +60,7 @@ OF_ADAPTERS = (
     ".randlora_",
     ".fourierft_",
     ".boft_",
+    ".shira_",
     "original ",
 )
 

@@ -27,8 +27,7 @@ from weighbridge.workload.train import TUNERS
 METHODS = {word.replace("-", "_").upper(): word for word in ("lora", *TUNERS)}
 # Sizes of which PEFT's own alone are answered
 OWN_SIZES: Mapping[str, Mapping[str, Value]] = {
-    "fourierft": {"n_frequency": 1000},
-    "boft": {"boft_block_size": 4, "boft_block_num": 0, "boft_n_butterfly_factor": 1},
+    "boft": {"boft_block_num": 0, "boft_n_butterfly_factor": 1},
     "p-tuning": {"encoder_reparameterization_type": "MLP"},
     "prefix-tuning": {"prefix_projection": False},
 }
@@ -38,6 +37,8 @@ ADAPTERS: Mapping[str, str] = {  # names of a config of PEFT that decide a size
     "lora_dropout": "lora_dropout",
     "use_rslora": "use_rslora",
     "num_virtual_tokens": "virtual_tokens",
+    "n_frequency": "n_frequency",
+    "boft_block_size": "boft_block_size",
 }
 OF_LORA = ("lora_alpha", "lora_dropout", "use_rslora")  # what the other methods do not have
 OPTIMIZERS = {  # class -> our name
