@@ -63,6 +63,14 @@ def test_what_is_named_stays(model):
         assert "--batch-size 2" in row["flags"]
 
 
+def test_a_zero_that_is_named_is_read_as_one(model):
+    rows = model.layouts(headroom=0, use_rslora=False, **SMALL).rows
+    assert all("--headroom 0" in row["flags"] for row in rows)
+    assert not any("rslora" in row["flags"] for row in rows)  # False is what it reads unsaid
+    with pytest.raises(UsageError, match="--gradient-accumulation is at least 1, not 0"):
+        model.layouts(gradient_accumulation=0, **SMALL)
+
+
 RECIPES = [  # NVIDIA's for H100 in bf16: bridge.perf_recipes.llama.h100 of Megatron-Bridge's docs
     ("llama-3.1-8b", 8, {"tensor": 1, "pipeline": 1, "context": 2}, ()),
     ("llama-3.1-70b", 64, {"tensor": 4, "pipeline": 4, "context": 2}, ("5",)),

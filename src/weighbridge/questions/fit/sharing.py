@@ -18,7 +18,12 @@ SHORT = ("tp", "pp", "vpp", "cp", "ep", "dp")
 def sharing(model: Model, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
     """Rank the layouts of a run. Raises UsageError for settings of another framework, or without
     several devices."""
-    given = {name: value for name, value in settings.items() if value not in (None, False)}
+    unsaid = read("train", {})
+    given = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and value != getattr(unsaid, name, None)
+    }
     for name, value in FRAMEWORK.items():
         if given.setdefault(name, value) != value:
             raise UsageError(f"--layouts is about --{name} {value}, not {given[name]!s:.40}")
