@@ -11,6 +11,7 @@ import torch  # noqa: E402
 import weighbridge  # noqa: E402
 from tests.cases import each  # noqa: E402
 from tests.torch.training_oracle import differences, ours, real  # noqa: E402
+from weighbridge.errors import UsageError  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),
@@ -200,3 +201,40 @@ def test_what_a_held_graph_of_checkpointed_layers_holds(kind):
     assert differences(seen, mine, small=SMALL, close=0.003) == []
     ends = [[now for name, now, *_ in s.moments if name == "step"] for s in (seen, mine)]
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("kind", ["mamba2", "falcon_mamba"])
+def test_targets_of_state_spaces_that_peft_refuses(kind):
+    """PEFT refuses out_proj of some classes, also where all linears are asked for."""
+    made = transformers.AutoConfig.for_model(kind, **SPACES[kind])
+    raw = {**made.to_dict(), "architectures": [HEADS[kind]]}
+    for targets in ("all-linear", ["out_proj"]):
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(made)
+        with pytest.raises(ValueError, match="incompatible with Mamba-based models"):
+            peft.get_peft_model(model, peft.LoraConfig(target_modules=targets))
+        with pytest.raises(UsageError, match="PEFT refuses"):
+            weighbridge.train(raw, method="lora", lora_targets=targets, seq_len=64)
+    found = weighbridge.train(raw, method="lora", seq_len=64)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(made)
+    wrapped = peft.get_peft_model(
+        model, peft.LoraConfig(target_modules=list(found.workload["lora_targets"]))
+    )
+    theirs = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    assert found.derived["trainable_parameters"] == theirs
+
+
+SPACES = {
+    "mamba2": {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_heads": 4,
+        "head_dim": 64,
+        "state_size": 16,
+        "n_groups": 1,
+        "vocab_size": 500,
+    },
+    "falcon_mamba": {"hidden_size": 128, "num_hidden_layers": 2, "vocab_size": 500},
+}
+HEADS = {"mamba2": "Mamba2ForCausalLM", "falcon_mamba": "FalconMambaForCausalLM"}

@@ -3,15 +3,21 @@
 import pytest
 
 import weighbridge
+from weighbridge.accelerators.chips import Chip
 from weighbridge.components.counted import CountedHeap
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import installed
 from weighbridge.forward.nets.delta import Delta, DeltaInputs
+from weighbridge.forward.nets.split_scan import Scan, split_scan
 from weighbridge.forward.tensors import LeafTensor
+from weighbridge.kernels import state_spaces
 
 QWEN, LFM, LLAMA = "qwen3.5-9b", "lfm2-1.2b", "llama-3.2-1b"
+NEMOTRON = "nemotron-nano-9b-v2"
+H100 = Chip(capability=(9, 0), multiprocessors=132)
 
 
 def lora(model, **more):
@@ -47,8 +53,50 @@ def test_what_fla_keeps_of_a_delta_rule():
     assert out.shape == (2, 128, 4, 128)
 
 
+def test_what_mamba_ssm_keeps_of_a_layer():
+    """Take 2 x 300 tokens in chunks of 256, 4 heads of 64, 2 groups, 16 states, 128 hidden. Kept
+    are the scan's output and a number a token and group of its norm: what the function reads is
+    there already. What a chunk has of states, two chunks a sequence, is gone."""
+    m = Machine(CountedHeap())
+    scan = Scan(batch=2, length=300, chunk=256, heads=4, dim=64, groups=2, states=16)
+    width = 2 * 256 + 2 * 2 * 16 + 4
+    shapes = {
+        "conv1d.weight": (256 + 64, 1, 4),
+        "conv1d.bias": (256 + 64,),
+        "norm.weight": (256,),
+        "dt_bias": (4,),
+        "D": (4,),
+        "out_proj.weight": (128, 256),
+    }
+    part = Module({name: leaf(m, *shape) for name, shape in shapes.items()}, {})
+    given, a = leaf(m, 2, 300, width), leaf(m, 4, dtype=FLOAT32)
+    before = m.heap.live("activations")
+    out = split_scan(m, part, given, a, scan)
+    assert out.shape == (2, 300, 128)
+    kept = m.heap.live("activations") - before - out.nbytes
+    assert kept == 2 * 300 * (256 * 2 + 2 * 4)
+
+
+@pytest.mark.parametrize(
+    ("programs", "together", "expected"),
+    # 132 multiprocessors: 8 chunks x 64 heads are 4 each, of 8 heads a group two sums; at most one
+    # a head, at least one
+    [(512, 8, 2), (100, 8, 8), (10**6, 8, 1)],
+)
+def test_sums_side_by_side(programs, together, expected):
+    assert state_spaces.splits(programs, together, H100) == expected
+
+
+def test_programs_that_norm():
+    """1,024 numbers of a group are 4 warps: a program each of 132. 512 are 2: twice as many."""
+    assert state_spaces.rows(1024, 1, 2, H100) == 132
+    assert state_spaces.rows(512, 1, 2, H100) == 264
+    assert state_spaces.rows(1024, 8, 2, H100) == 17
+    assert state_spaces.rows(1 << 20, 1, 2, H100) == 132  # no row is wider than 64 KiB
+
+
 def test_kernels_never_keep_more():
-    for model in (QWEN, LFM):
+    for model in (QWEN, LFM, NEMOTRON):
         missing, there = (
             lora(model, kernels=k).derived["saved_activation_bytes"]
             for k in ("missing", "installed")
@@ -81,7 +129,8 @@ def test_installing_them_is_a_remedy():
     ("model", "asked", "kind", "line"),
     [
         (LLAMA, {}, UsageError, "llama has neither state spaces nor delta nets"),
-        ("mamba-130m", {}, UnsupportedError, "is modelled for gated delta nets and short"),
+        ("mamba-130m", {}, UnsupportedError, "is modelled for gated delta nets, Mamba-2 and"),
+        (NEMOTRON, {"method": "qlora"}, UnsupportedError, "on a base in nf4: mamba-ssm multiplies"),
         (QWEN, {"engine_version": "5.10"}, UnsupportedError, "of transformers 5.17 and later"),
         (QWEN, {"framework": "torchtitan", "method": "full"}, UnsupportedError, "class of its own"),
     ],

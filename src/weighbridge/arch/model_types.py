@@ -135,6 +135,7 @@ class TrainingFacts(NamedTuple):
     ] = ""
     frozen: str = ""  # the path of parameters that are never trained: sines
     lora: tuple[str, ...] = ()  # the linears that PEFT adapts where none are named
+    no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
     litgpt: Literal["", "usual", "parallel", "unit_norms"] = ""  # its layers in litgpt

@@ -4,12 +4,13 @@
     pattern       a single text with a sign of regular expressions: the whole path
     all-linear    every linear but the head (the classifier of a classification model)
     none given    by model type
+    state spaces  LoRA and what is like it: PEFT refuses out_proj, which kernels read past adapters
     experts       what was a linear of each expert, and the router's, is a parameter since
                   transformers 5: gate and up together at twice the rank, down, the router
 
 Source: PEFT 0.21 tuners/tuners_utils.py (check_target_module_exists,
-_maybe_include_all_linear_layers), utils/constants.py, utils/transformers_weight_conversion.py
-(_convert_peft_config_moe).
+_maybe_include_all_linear_layers, _check_lora_target_modules_mamba), utils/constants.py,
+utils/transformers_weight_conversion.py (_convert_peft_config_moe).
 """
 
 import re
@@ -29,6 +30,7 @@ EXPERTS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "w1_w3": (("w1", "w3"), "w2"),
     "gate_up": (("gate_proj", "up_proj"), "down_proj"),
 }
+LIKE_LORA = ("", "adalora", "randlora")  # tuners: LoRA's own has no name
 PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
 LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made of linears
 
@@ -75,6 +77,32 @@ def matched(
             f"{known}"
         )
     return names
+
+
+def usual_names(params: Iterable[ParameterSpec], model_type: str, tuner: str) -> tuple[str, ...]:
+    """Return what is adapted where PEFT has no choice of its own: every linear that it takes."""
+    refused = _refused(model_type, tuner)
+    if not refused:
+        return (ALL,)
+    weights = (h.name for h in params if h.name.endswith(".weight") and h.kind in LINEARS)
+    paths = [name.removesuffix(".weight") for name in weights]
+    names = dict.fromkeys(path.rpartition(".")[2] for path in paths if not _head(path))
+    return tuple(name for name in names if name not in refused)
+
+
+def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
+    """Raise UsageError where PEFT refuses an adapter on one of the modules."""
+    refused = _refused(model_type, tuner)
+    found = next((path for path in paths if path.rpartition(".")[2] in refused), None)
+    if found is not None:
+        raise UsageError(
+            f"--lora-targets: PEFT refuses {found} of {model_type}, for kernels read past its "
+            "adapter; name others (in_proj), or leave it out"
+        )
+
+
+def _refused(model_type: str, tuner: str) -> tuple[str, ...]:
+    return facts(model_type).training.no_lora if tuner in LIKE_LORA else ()
 
 
 class ExpertTarget(NamedTuple):

@@ -11,7 +11,14 @@ from weighbridge.forward.modules import ParameterSpec, Wrap
 from weighbridge.forward.prompts import KeyPrefix, Prompt
 from weighbridge.forward.step import Around
 from weighbridge.forward.tensors import LeafTensor
-from weighbridge.training.adapters import Adapters, ExpertTarget, experts, matched, saved
+from weighbridge.training.adapters import (
+    Adapters,
+    ExpertTarget,
+    experts,
+    matched,
+    refuse_targets,
+    saved,
+)
 from weighbridge.training.kbit import HALF
 from weighbridge.training.parameters import members
 from weighbridge.training.plan import TrainingPlan
@@ -61,6 +68,7 @@ def _adapt(
         _stacked(make, with_, stack, params, wraps)
     alone = {s.name.removesuffix(".weight") for s in stacks}
     paths = matched(specs, targets, with_.modules_to_save) if targets else []
+    refuse_targets(paths, planned.subject.model_type, "")
     for name in (n for n in paths if n not in alone and not _of_experts(n, stacks)):
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = _sides(weight)
@@ -98,6 +106,7 @@ def _tune(
             "alone for it; name --lora-targets without experts and routers (q_proj,v_proj)"
         )
     paths = matched(specs, with_.targets, with_.modules_to_save)
+    refuse_targets(paths, kind, with_.tuner)
     tuner = TUNERS[with_.tuner]
     turned = [n for n in paths if params[f"{n}.weight"].kind == "conv1d"]
     if turned and not tuner.conv1d:

@@ -41,7 +41,7 @@ PACKAGES: Mapping[type, tuple[str, ...]] = {
     Mamba2: ("mamba-ssm", "causal-conv1d"),
     ShortConv: ("causal-conv1d",),
 }
-MODELLED = (GatedDelta, ShortConv)
+MODELLED = (GatedDelta, Mamba2, ShortConv)
 SINCE = (5, 17)  # transformers; before, a norm has a kernel as well
 
 
@@ -72,10 +72,16 @@ def refuse(subject: Subject, asked: str, framework: Framework, version: tuple[in
         raise UnsupportedError(
             f"--kernels installed: {framework.name} has a class of its own; leave it out"
         )
+    if subject.choice.scheme is not None and Mamba2 in _kinds(subject.body):
+        raise UnsupportedError(
+            f"--kernels installed on a base in {subject.choice.scheme.name}: mamba-ssm multiplies "
+            "the output projection's weight as it lies, which a packed one is not made for; leave "
+            "one of them out"
+        )
     if not modelled(subject.body, version):
         raise UnsupportedError(
-            "--kernels installed is modelled for gated delta nets and short convolutions of "
-            f"transformers {SINCE[0]}.{SINCE[1]} and later; without it {names} are taken as not "
+            "--kernels installed is modelled for gated delta nets, Mamba-2 and short convolutions "
+            f"of transformers {SINCE[0]}.{SINCE[1]} and later; without it {names} are taken as not "
             "installed, which takes more"
         )
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
+from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
@@ -12,9 +13,10 @@ from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
 from weighbridge.training import kbit, packages, prompts
-from weighbridge.training.adapters import ALL, Adapters, usual
+from weighbridge.training.adapters import Adapters, usual, usual_names
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
+from weighbridge.training.parameters import members
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release
@@ -438,7 +440,7 @@ def _adapters(
     tuner = TUNERS.get(w.method or "")
     rank = framework.rank if tuner is None else tuner.r
     own = tuner.targets.get(subject.model_type) if tuner else None
-    own = own or framework.targets or usual(subject.model_type) or (ALL,)
+    own = own or framework.targets or usual(subject.model_type) or _all(subject, w.method or "")
     return Adapters(
         r=w.lora_r or rank,
         alpha=w.lora_alpha or rank,
@@ -451,3 +453,8 @@ def _adapters(
         modules_to_save=w.modules_to_save or (),
         dtype=dtype,
     )
+
+
+def _all(subject: Subject, method: str) -> tuple[str, ...]:
+    specs = members(subject.part.blueprint, major=MERGES).specs
+    return usual_names(specs, subject.model_type, method if method in TUNERS else "")

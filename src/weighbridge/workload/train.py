@@ -187,11 +187,11 @@ class RunSettings(Settings):
         "installed",
         "missing",
         label="Kernels of state layers",
-        help="Whether fla and causal-conv1d are installed, which gated delta nets and short "
-        "convolutions run with. Default: missing, which takes more.",
+        help="Whether mamba-ssm, fla and causal-conv1d are installed, which Mamba-2, gated delta "
+        "nets and short convolutions run with. Default: missing, which takes more.",
         default="missing",
         label_zh="状态层的计算核",
-        zh="是否装有 fla 和 causal-conv1d：门控 delta 网络和短卷积用它们计算。"
+        zh="是否装有 mamba-ssm、fla 和 causal-conv1d：Mamba-2、门控 delta 网络和短卷积用它们计算。"
         "默认 missing(没有)，占用更多。",
     )
     compile: Switch = switch(

@@ -296,6 +296,7 @@ TYPES = {
     "falcon_h1": ModelType(
         FALCON_H1,
         gguf="falcon-h1",
+        training=TrainingFacts(no_lora=("out_proj",)),
         vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
         sglang=SglangFacts(every_stage="both", tracked_states=True),
         mlx=MlxFacts(has_class=True, own_caches=True),
@@ -305,7 +306,9 @@ TYPES = {
         computes=("not_rotary",),
         gguf="nemotron_h_moe",
         training=TrainingFacts(
-            net="hybrids.nemotron_h", lora=("q_proj", "k_proj", "v_proj", "o_proj")
+            net="hybrids.nemotron_h",
+            lora=("q_proj", "k_proj", "v_proj", "o_proj"),
+            no_lora=("out_proj",),
         ),
         vllm=VllmFacts(
             every_stage="both",

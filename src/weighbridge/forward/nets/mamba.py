@@ -19,6 +19,7 @@ from weighbridge.forward.losses import causal_loss, head
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Net, installed
+from weighbridge.forward.nets.split_scan import Scan, split_scan
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear
 from weighbridge.forward.ops.norms import plain_norm, rms_norm
 from weighbridge.forward.ops.pointwise import (
@@ -57,33 +58,7 @@ from weighbridge.forward.ops.shaping import (
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Shape, Tensor
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import ceil_div
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """Sizes of the scan of one Mamba-2 layer."""
-
-    batch: int
-    length: int
-    chunk: int
-    heads: int
-    dim: int
-    groups: int
-    states: int
-
-    @property
-    def chunks(self) -> int:
-        return ceil_div(self.length, self.chunk)
-
-    @property
-    def padded(self) -> int:
-        return self.chunks * self.chunk
-
-    @property
-    def left(self) -> Shape:
-        return self.batch, self.chunks, self.chunk
+from weighbridge.records import NamedTuple
 
 
 def scan_of(s: TrainingStep, number: int) -> Scan:
@@ -126,9 +101,11 @@ def mamba2_block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
 def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
     """Mamba2Mixer.forward"""
     m, dtype = s.m, x.dtype
-    inner, side = scan.heads * scan.dim, scan.groups * scan.states
+    inner, side = scan.inner, scan.side
     projected_states = p.linear(m, x, "in_proj")
     a = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
+    if m.installed:
+        return split_scan(m, p, projected_states, a, scan)
     gate, mixed, dt = split(m, projected_states, [inner, inner + 2 * side, scan.heads])
     mixed = along(m, p, mixed)
     hidden, b, c = split(m, mixed, [inner, side, side])
