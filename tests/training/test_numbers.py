@@ -74,3 +74,14 @@ def test_hsdp_shares_within_a_node_of_eight(kind, data, context, shares):
 
 def test_the_first_rank_has_the_largest_part():
     assert [share(7, n) for n in (1, 2, 3, 7, 8)] == [7, 4, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "tensor", "expert", "shares", "width"),
+    # tensor ranks divide each expert, unless they have others
+    [(8, 1, 1, 8, 1), (8, 1, 8, 1, 1), (8, 2, 4, 2, 2), (8, 4, 16, 1, 2), (8, 4, 32, 1, 1)],
+)
+def test_experts_are_divided_by_all_ranks_once(data, tensor, expert, shares, width):
+    found = Sharding(kind="fsdp2", data=data, tensor=tensor, expert=expert)
+    assert (found.expert_shares, found.expert_width) == (shares, width)
+    assert expert * shares * width == data * tensor

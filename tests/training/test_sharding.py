@@ -625,6 +625,46 @@ def test_checkpoints_in_the_order_of_what_they_keep(length):
     assert len(set(saved)) == len(kinds)
 
 
+SPREAD = {"expert_parallel_size": 2, "data_parallel_size": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["fsdp2", "zero1", "zero2"])
+@pytest.mark.parametrize("expert", [2, 4, 8])
+def test_states_of_experts_are_shared_out_once(shard, expert):
+    """Eight ranks keep an eighth of all states, however many of them have other experts; of what
+    they multiply with they have more, the fewer have others."""
+    asked = {"seq_len": 64, "shard": shard, "data_parallel_size": 8, "checkpointing": "full"}
+    alone, spread = (
+        trained(MIXTURE, **asked, expert_parallel_size=n).devices[0] for n in (1, expert)
+    )
+    for name in ("optimizer_states", "master_weights"):
+        assert most_of(spread, name) == most_of(alone, name)
+    if shard == "fsdp2":
+        assert most_of(spread, "weights") < most_of(alone, "weights") * 1.1
+        assert most_of(spread, "temporaries") < most_of(alone, "temporaries")
+    else:
+        experts = 2 * 3 * 8 * 64 * 96 * 4  # two layers, in float32
+        found = most_of(alone, "weights") - most_of(spread, "weights")
+        assert found == experts - experts // expert
+
+
+MIXTURE = {
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "moe_intermediate_size": 96,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 256,
+}
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -633,6 +673,8 @@ def test_checkpoints_in_the_order_of_what_they_keep(length):
         ({"shard": "zero2", "offload": "params"}, "zero3"),
         ({"expert_parallel_size": 4}, "ranks that have the same layers"),
         ({"shard": "zero2", "pipeline_parallel_size": 2}, "stage 1 at most"),
+        ({**SPREAD, "shard": "fsdp1"}, "FSDP1 makes one parameter of a layer.*use fsdp2"),
+        ({**SPREAD, "shard": "zero3"}, "DeepSpeed refuses experts under ZeRO-3; use fsdp2"),
     ],
 )
 def test_what_contradicts_itself_is_one_line(settings, says):

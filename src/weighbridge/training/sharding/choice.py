@@ -95,6 +95,7 @@ def _zero(plan: TrainingPlan) -> zero.ZeroOptions:
     return zero.ZeroOptions(
         stage=int(s.kind[-1]),
         ranks=s.shares,
+        expert_ranks=s.expert_shares,
         sizes=replace(sizes, **plan.zero.sizes),
         offload=s.offload,
         eager=zero.eager(plan.zero.version),
@@ -110,6 +111,7 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
     theirs, apart = _accelerate(plan), _of_torchtune(plan)
     return fsdp2.Fsdp2Options(
         ranks=s.shares,
+        expert_ranks=s.expert_shares,
         compute=plan.computing,
         reduce=_reduced(plan),
         reshard=not (titan and s.pipeline > 1),

@@ -3,7 +3,7 @@
     column, query, keys    outputs / t, by heads; keys and values at least one head
     row                    inputs / t; its bias is whole
     vocab                  rows / t where the framework does so, else whole
-    experts                experts / e; of each, its width / t
+    experts                experts / e; of each, its width / t, unless tensor ranks have others
     stages                 layers in equal parts, the first ones taking what is left over
 
 What a rank has not is of kind `ELSEWHERE`: it takes no memory, and operators pass over it.
@@ -84,10 +84,10 @@ def _divided(spec: ParameterSpec, ranks: int, dim: int) -> tuple[int, ...]:
 
 def _experts(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
     count, rows, columns = spec.shape
-    count = share(count, sharding.expert)
+    count, parts = share(count, sharding.expert), sharding.expert_width
     if spec.name.endswith("down_proj"):
-        return count, rows, share(columns, sharding.tensor)
-    return count, share(rows, sharding.tensor), columns
+        return count, rows, share(columns, parts)
+    return count, share(rows, parts), columns
 
 
 def body(whole: Body, sharding: Sharding, stage: int) -> Body:

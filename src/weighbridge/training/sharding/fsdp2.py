@@ -5,6 +5,8 @@
                 the next unit's copy, in backward the next unit is gathered ahead
     scatter     gradients into one buffer of the reduce dtype, which lives until the next unit's;
                 what is left is the rank's part, cast to the parameters' dtype
+    experts     where ranks have others of them (expert parallelism), those that have the same share
+                them out, and gather and reduce them apart from the rest of their unit
     units       each layer, with its adapters. What else there is, is the root's, which stays
                 gathered from its forward to the end of backward, or is given back between them; or,
                 as accelerate has it, the embedding is a unit and the last norm and head are
@@ -19,7 +21,7 @@ Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_
 _fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, final
 
 from weighbridge.arch.roles import role
@@ -51,6 +53,7 @@ class Fsdp2Options:
     ranks: int
     compute: DType
     reduce: DType
+    expert_ranks: int = 0  # that share out the same experts, where those are fewer
     reshard: bool = True
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
@@ -77,11 +80,6 @@ class Fsdp2Unit:
     used: bool = False  # in this forward
     done: bool = False  # with its backward
     order: int = -1  # in the order in which forward ran
-
-    @property
-    def padded(self) -> int:
-        """Numbers of all ranks' parts are so many times the rank's own."""
-        return sum(p.numel for p in self.parts)
 
 
 @final
@@ -122,9 +120,17 @@ class Fsdp2Rank(Around):
         """Return the parameter, which takes memory when it is gathered; the rank's part does when
         units are known."""
         rows, others = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
-        shape = (share(rows, self.how.ranks), *others)
+        shape = (share(rows, self._ranks(spec.kind)), *others)
         self._part_of[spec.name] = LeafTensor(spec.name, shape, dtype, None, kind=spec.kind)
         return LeafTensor(spec.name, spec.shape, self.how.compute, None, kind=spec.kind)
+
+    def _ranks(self, kind: str) -> int:
+        """Return how many ranks share out a parameter of this kind."""
+        return self.how.expert_ranks or self.how.ranks if kind == "experts" else self.how.ranks
+
+    def _padded(self, parts: Iterable[LeafTensor]) -> int:
+        """Return the numbers of all ranks' parts, each as large as this rank's."""
+        return sum(part.numel * self._ranks(part.kind) for part in parts)
 
     def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
         self._adapters.add(spec.name)
@@ -274,10 +280,9 @@ class Fsdp2Rank(Around):
     def _gather(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.whole or unit.gathered is not None or not unit.parts:
             return
-        how = self.how
-        shard = how.compute.size(unit.padded)
+        whole = self.how.compute.size(self._padded(unit.parts))
         brought = list(self._brought(m, unit))
-        unit.gathered = TensorStorage(m.heap, shard * how.ranks, TEMPORARIES, GATHER)
+        unit.gathered = TensorStorage(m.heap, whole, TEMPORARIES, GATHER)
         brought.clear()
 
     def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
@@ -299,7 +304,7 @@ class Fsdp2Rank(Around):
         if unit.gathered is None:
             return
         for part in unit.parts:
-            nbytes = self.how.compute.size(part.numel * self.how.ranks)
+            nbytes = self.how.compute.size(self._padded([part]))
             unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
         self._copied = unit.gathered if forward else None
         unit.gathered = None
@@ -335,7 +340,8 @@ class Fsdp2Rank(Around):
     ) -> None:
         how = self.how
         count = sum(part.numel for _, part in pairs)
-        sent = TensorStorage(m.heap, how.reduce.size(count * how.ranks), TEMPORARIES)
+        whole = self._padded(part for _, part in pairs)
+        sent = TensorStorage(m.heap, how.reduce.size(whole), TEMPORARIES)
         for p, _ in pairs:
             p.grad = None
         unit.waiting.clear()

@@ -37,6 +37,12 @@ from weighbridge.units import ceil_div
 from weighbridge.workload import FSDP, Train
 
 RANKS = 1 << 16
+# What has no place for experts that other ranks have others of: torch distributed/fsdp
+# _flat_param.py; DeepSpeed runtime/engine.py (_configure_zero_optimizer asserts)
+FLAT: Mapping[str, str] = {
+    "fsdp1": "FSDP1 makes one parameter of a layer, which all ranks share",
+    "zero3": "DeepSpeed refuses experts under ZeRO-3",
+}
 NODE = 8  # devices of one node, within which HSDP shares out
 
 
@@ -72,6 +78,18 @@ class Sharding:
         hold the same and count."""
         among = self.data * self.context
         return min(NODE, among) if self.kind == "hsdp" else among
+
+    @property
+    def expert_shares(self) -> int:
+        """Ranks among which the experts of one rank are shared out: those that have the same. What
+        expert ranks divided is not divided again (torchtitan's efsdp = fsdp x tp / ep, of which
+        tensor ranks divide each expert's width here)."""
+        return max(1, self.shares // self.expert)
+
+    @property
+    def expert_width(self) -> int:
+        """Parts of each expert's width: tensor ranks that are no expert ranks."""
+        return max(1, self.tensor * min(self.shares, self.expert) // self.expert)
 
 
 def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
@@ -145,6 +163,13 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
         (
             sharding.offload == "nvme" and not stage,
             "--offload nvme is DeepSpeed's: use --shard zero3",
+        ),
+        (
+            sharding.expert > 1 and sharding.kind in FLAT,
+            (
+                f"--expert-parallel-size with --shard {sharding.kind}: {FLAT.get(sharding.kind)}; "
+                "use fsdp2"
+            ),
         ),
         (
             sharding.expert > sharding.data * sharding.context * sharding.tensor,

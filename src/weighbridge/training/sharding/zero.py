@@ -65,6 +65,7 @@ class ZeroOptions:
     stage: int
     ranks: int
     sizes: ZeroSizes
+    expert_ranks: int = 0  # that share out the same experts, where those are fewer
     offload: str = "none"
     eager: bool = False
     overlaps: bool = False
@@ -137,7 +138,7 @@ class Zero(Around):
         self._share(m, built, mine)
         if not mine:
             return
-        how, elements = self.how, ceil_div(sum(p.numel for p in mine), self.how.ranks)
+        how, elements = self.how, self._elements(mine)
         dtype = mine[0].dtype
         self._trained = elements
         self._parts = list(self._cut(elements))
@@ -151,6 +152,13 @@ class Zero(Around):
             self._kept.append(TensorStorage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
         for p in mine:
             p.hooks.append(self._reduced)
+
+    def _elements(self, mine: list[LeafTensor]) -> int:
+        """Return the numbers of the rank's part: of experts, of those that it has and shares."""
+        how, among = self.how, self.how.expert_ranks or self.how.ranks
+        experts = sum(p.numel for p in mine if p.kind == "experts")
+        rest = sum(p.numel for p in mine) - experts
+        return ceil_div(rest, how.ranks) + ceil_div(experts, among)
 
     def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
         """Take what is there for a moment before all parameters are in their places."""
