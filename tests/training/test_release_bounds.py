@@ -8,6 +8,7 @@ from weighbridge.training import kbit, optimizers
 from weighbridge.training import plan as plans
 from weighbridge.training.optimizers import plain
 from weighbridge.training.sharding import choice, zero
+from weighbridge.training.sharding.numbers import Sharding
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def plan(framework="torchtitan", **more):
     """Four ranks of FSDP."""
     named = SimpleNamespace(name=framework, accelerate=framework == "trainer", waits=False)
     facts = {
-        "sharding": SimpleNamespace(shares=4, pipeline=1, kind="fsdp2", offload="none"),
+        "sharding": Sharding(kind="fsdp2", data=4),
         "framework": named,
         "release": None,
         "method": "full",

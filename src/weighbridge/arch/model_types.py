@@ -138,6 +138,7 @@ class TrainingFacts(NamedTuple):
     no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
+    titan_experts: bool = False  # torchtitan has its mixture of experts
     litgpt: Literal["", "usual", "parallel", "unit_norms"] = ""  # its layers in litgpt
     gguf: str = ""  # the GGUF architecture whose files are trained as this type
 

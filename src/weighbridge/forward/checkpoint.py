@@ -23,14 +23,16 @@ Choice = Callable[[str], bool]
 
 
 def every_second_product() -> Choice:
-    """Choose what torchtitan keeps of a layer: attention, sums of ranks, and of the products the
-    first, third and so on (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block)."""
+    """Choose what torchtitan keeps of a layer: attention, batched products, sums and messages of
+    ranks, and of the products the first, third and so on; a router's is no product of these
+    (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block; later
+    distributed/activation_checkpoint.py, per_op_sac_force_recompute_mm_shapes_by_fqns)."""
     products = 0
 
     def keeps(kind: str) -> bool:
         nonlocal products
         products += kind == "product"
-        return kind != "product" or products % 2 == 1
+        return kind != "router" and (kind != "product" or products % 2 == 1)
 
     return keeps
 

@@ -12,8 +12,9 @@ what.
     unsloth         its own kernels and loss, adapters alone: the base stays in 16 bits, inputs of
                     layers go to the host (use_gradient_checkpointing="unsloth"); nf4 twice packed
     deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
-    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast. Its versions
-                    are dates: it has few releases, and users install its main branch
+    torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast. Selective
+                    checkpoints. Its versions are dates: it has few releases, and users install its
+                    main branch
     torchtune       bfloat16, also adapters and states; a step in one kernel; eight chunks of logits
     accelerate      as a plain loop, whose outputs are in float32
     lightning       float32 by default; gradients of a step live through the next forward
@@ -36,7 +37,7 @@ from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass, field, replace
-from weighbridge.versions import numbers
+from weighbridge.versions import dated, numbers
 from weighbridge.workload import FSDP, Train
 
 
@@ -229,6 +230,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
         shares_tokens=True,
         spreads="fsdp2",
         shards=("none", "ddp", *FSDP),
+        checkpointing="selective",
+        # before 114151ad every second layer, which is counted as none: the most that it may take
+        older=(((2026, 3, 23), {"checkpointing": "none"}),),
     ),
     "trl": Framework(
         name="trl",
@@ -313,7 +317,7 @@ def framework(name: str | None, release: str | None = None) -> Framework:
     known = FRAMEWORKS.get(name or "trainer")
     if known is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
-    return known.at(numbers(release))
+    return known.at(dated(release or "") if known.dated else numbers(release))
 
 
 RECIPE_SINCE = (4, 56)  # transformers that TRL 1.16 runs with (trl 1.16 pyproject.toml)

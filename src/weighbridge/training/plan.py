@@ -139,6 +139,8 @@ def plan(
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
+    if framework.name == "torchtitan" and shares.expert > 1:
+        shares = replace(shares, whole_experts=True)
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype

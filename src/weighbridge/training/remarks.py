@@ -111,6 +111,16 @@ def _kernels(plan: TrainingPlan) -> str:
     return f"counted without {names}, which takes more: with them a step takes less"
 
 
+def _balanced(plan: TrainingPlan) -> str:
+    """Say that ranks with other experts may be sent more tokens than they send."""
+    if plan.sharding.expert == 1:
+        return ""
+    return (
+        "experts are taken to be chosen evenly: a rank whose experts are chosen more often is sent "
+        "more tokens, and takes more"
+    )
+
+
 def _virtual(plan: TrainingPlan) -> str:
     """Say how many tokens are trained where nobody said: PEFT has no default."""
     if plan.adapters is None or not plan.adapters.assumed_tokens:
@@ -198,6 +208,7 @@ REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _upcast,
     _packed,
     _kernels,
+    _balanced,
     _virtual,
     _selective,
     _items,

@@ -295,7 +295,9 @@ TYPES = {
         QWEN3_MOE,
         windows=windows.everywhere,
         gguf="qwen3moe",
-        training=TrainingFacts(net="sparse.qwen3", experts_were="gate_up", gguf="qwen3moe"),
+        training=TrainingFacts(
+            titan_experts=True, net="sparse.qwen3", experts_were="gate_up", gguf="qwen3moe"
+        ),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
         sglang=SglangFacts(every_stage="head"),
         mlx=MlxFacts(has_class=True),

@@ -1,4 +1,8 @@
-"""torchtitan: Llama's layers as torchtune has them, with sdpa; and its losses, by date.
+"""torchtitan: Llama's layers as torchtune has them, with sdpa, and Qwen3's experts; its losses, by
+date.
+
+    2025-03-19 on    norms are torch's own (3b39d7ab), one kernel since torch 2.9
+    2026-01-27 on    keys and values are not copied for all heads (ff0829c1)
 
     to April 2025    all logits, and float32 of them; pred lives until the loss is there
     2025-04-02 on    the same, and with --compile the cast is in the loss's kernel (bbb1b616)
@@ -6,31 +10,100 @@
                      once; the gradient of the hidden states is summed in float32 (786e26f8)
 
 Tensor ranks share the tokens between their layers, and the outputs of the loss (loss_parallel).
-Source: torchtitan models/llama/model.py (Attention, TransformerBlock), train.py (loss_fn) of
-December 2024 (9dec370); components/loss.py (ChunkedLossWrapper, GradAccumulator) of August 2026
-(b5bcd76).
+Source: torchtitan 0.2.2 models/qwen3/model/model.py; models/llama/model.py (Attention,
+TransformerBlock), train.py (loss_fn) of December 2024 (9dec370); components/loss.py
+(ChunkedLossWrapper, GradAccumulator) of August 2026 (b5bcd76).
 """
 
 from typing import Any
 
+from weighbridge.arch.body import Experts
 from weighbridge.dtypes import FLOAT32, INT64, DType
 from weighbridge.forward.losses import cross_entropy, head, in_forward, weight_of
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import torchtune
-from weighbridge.forward.nets.torchtune import CHUNKS, compiled_loss, decoded
+from weighbridge.forward.nets.titan_experts import mixture
+from weighbridge.forward.nets.torchtune import (
+    CHUNKS,
+    Kernel,
+    compiled_loss,
+    decoded,
+    feed_forward,
+    fused_norm,
+    rope,
+    sequence_cut,
+    whole,
+)
 from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.pointwise import cast
-from weighbridge.forward.parts.attention import attend
+from weighbridge.forward.ops.pointwise import add, cast
+from weighbridge.forward.ops.shaping import repeat, turned
+from weighbridge.forward.parts.attention import attend, heads
+from weighbridge.forward.parts.moe import experts_of
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
 from weighbridge.units import ceil_div
 
-COMPILES, CHUNKED = (2025, 4, 2), (2026, 4, 27)
+NATIVE, COMPILES = (2025, 3, 19), (2025, 4, 2)
+SHARES, CHUNKED = (2026, 1, 27), (2026, 4, 27)
+FUSED = (2, 9)  # torch
 
 
 def forward(s: TrainingStep) -> Tensor:
     """Transformer.forward up to the head"""
-    return decoded(s, _sdpa)
+    return decoded(s, _sdpa, None if s.compiled and not _sparse(s) else layer, norm)
+
+
+def _sparse(s: TrainingStep) -> bool:
+    return any(isinstance(f, Experts) for b in s.built.body.blocks for f in b.feeds)
+
+
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
+    """TransformerBlock.forward"""
+    h = add(s.m, x, sequence_cut(s, _attended(s, p, x, number, (cache, kernel))))
+    return add(s.m, h, sequence_cut(s, _fed(s, p, h, number)))
+
+
+def _attended(
+    s: TrainingStep, p: Module, x: Tensor, number: int, how: tuple[Tensor, Kernel]
+) -> Tensor:
+    normed = whole(s, norm(s, x, p, "input_layernorm"))
+    return attention(s, p.at("self_attn"), normed, number, *how)
+
+
+def _fed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
+    normed, experts = whole(s, norm(s, x, p, "post_attention_layernorm")), experts_of(s, number)
+    if experts is None:
+        return feed_forward(s.m, p.at("mlp"), normed)
+    return mixture(s, p.at("mlp"), normed, experts)
+
+
+def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
+    if since(s.release, NATIVE) and s.torch >= FUSED:
+        return fused_norm(s.m, x, p.weight(name))
+    return torchtune.norm(s.m, x, p, name)
+
+
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
+    """Attention.forward; Qwen3 norms queries and keys."""
+    m, h = s.m, heads(s, number)
+    q, k, v = (p.linear(m, x, name) for name in ("q_proj", "k_proj", "v_proj"))
+    q = q.view(h.batch, h.length, h.heads, h.key_dim)
+    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
+    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    if p.has("q_norm"):
+        q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
+    q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
+    if h.groups > 1 and not since(s.release, SHARES):
+        for_all = (h.batch, h.heads, h.length, h.key_dim)
+        k, v = repeat(m, k, h.groups, for_all), repeat(m, v, h.groups, for_all)
+        h = h.repeated
+    output = kernel(s, q, k, v, h)
+    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 
 def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
@@ -48,7 +121,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
-        pred = head(s, torchtune.whole(s, hidden))
+        pred = head(s, whole(s, hidden))
         if s.compiled and since(s.release, COMPILES):
             out = compiled_loss(m, pred, labels)
         else:

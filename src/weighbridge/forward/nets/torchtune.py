@@ -60,16 +60,24 @@ def forward(s: TrainingStep) -> Tensor:
     return decoded(s, flex)
 
 
-def decoded(s: TrainingStep, kernel: Kernel) -> Tensor:
-    """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
+def decoded(
+    s: TrainingStep,
+    kernel: Kernel,
+    own: Callable[..., Tensor] | None = None,
+    last: Callable[[TrainingStep, Tensor, Module, str], Tensor] | None = None,
+) -> Tensor:
+    """Run torchtune's decoder with another kernel of attention, layers of its own or another norm
+    of the last, for classes of its shape."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     words = built.base.weight(built.base.first(*EMBEDDINGS))
     h = sequence_cut(s, embedding(m, own_tokens(s, tokens, words), words))
     cache = m.new((s.length, heads(s, 0).key_dim // 2, 2), FLOAT32)
+    each = own or (compiled_layer if s.compiled else layer)
     for i, p in enumerate(built.layers):
-        h = run(s, compiled_layer if s.compiled else layer, h, p, i, cache, kernel)
-    return norm(m, h, built.base, built.base.first(*FINAL))
+        h = run(s, each, h, p, i, cache, kernel)
+    name = built.base.first(*FINAL)
+    return norm(m, h, built.base, name) if last is None else last(s, h, built.base, name)
 
 
 def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:

@@ -112,6 +112,7 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
     return fsdp2.Fsdp2Options(
         ranks=s.shares,
         expert_ranks=s.expert_shares,
+        cuts_experts=titan,
         compute=plan.computing,
         reduce=_reduced(plan),
         reshard=not (titan and s.pipeline > 1),

@@ -54,6 +54,7 @@ class Fsdp2Options:
     compute: DType
     reduce: DType
     expert_ranks: int = 0  # that share out the same experts, where those are fewer
+    cuts_experts: bool = False  # in their rows, where there are fewer experts than ranks
     reshard: bool = True
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
@@ -120,7 +121,10 @@ class Fsdp2Rank(Around):
         """Return the parameter, which takes memory when it is gathered; the rank's part does when
         units are known."""
         rows, others = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
-        shape = (share(rows, self._ranks(spec.kind)), *others)
+        ranks = self._ranks(spec.kind)
+        shape = (share(rows, ranks), *others)
+        if self.how.cuts_experts and spec.kind == "experts" and rows < ranks:
+            shape = (rows, share(others[0], ranks), *others[1:])
         self._part_of[spec.name] = LeafTensor(spec.name, shape, dtype, None, kind=spec.kind)
         return LeafTensor(spec.name, spec.shape, self.how.compute, None, kind=spec.kind)
 

@@ -57,6 +57,7 @@ class Sharding:
     context: int = 1
     expert: int = 1
     offload: str = "none"
+    whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property
     def fully(self) -> bool:
@@ -82,13 +83,16 @@ class Sharding:
     @property
     def expert_shares(self) -> int:
         """Ranks among which the experts of one rank are shared out: those that have the same. What
-        expert ranks divided is not divided again (torchtitan's efsdp = fsdp x tp / ep, of which
-        tensor ranks divide each expert's width here)."""
-        return max(1, self.shares // self.expert)
+        expert ranks divided is not divided again. Of torchtitan's (efsdp = fsdp x tp / ep) tensor
+        ranks are some; else these divide each expert's width."""
+        ranks = self.shares * (self.tensor if self.whole_experts else 1)
+        return max(1, ranks // self.expert)
 
     @property
     def expert_width(self) -> int:
         """Parts of each expert's width: tensor ranks that are no expert ranks."""
+        if self.whole_experts:
+            return 1
         return max(1, self.tensor * min(self.shares, self.expert) // self.expert)
 
 
@@ -164,6 +168,13 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
             sharding.offload == "nvme" and not stage,
             "--offload nvme is DeepSpeed's: use --shard zero3",
         ),
+        *_of_experts(sharding),
+    )
+
+
+def _of_experts(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
+    among = sharding.data * sharding.context * sharding.tensor
+    return (
         (
             sharding.expert > 1 and sharding.kind in FLAT,
             (
@@ -172,18 +183,18 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
             ),
         ),
         (
-            sharding.expert > sharding.data * sharding.context * sharding.tensor,
+            sharding.expert > among,
             (
                 f"--expert-parallel-size {sharding.expert} is more than the "
-                f"{sharding.data * sharding.context * sharding.tensor} ranks that have the same "
+                f"{among} ranks that have the same "
                 "layers"
             ),
         ),
         (
-            sharding.data * sharding.context * sharding.tensor % sharding.expert > 0,
+            among % sharding.expert > 0,
             (
                 f"--expert-parallel-size {sharding.expert} does not divide the "
-                f"{sharding.data * sharding.context * sharding.tensor} ranks that have the same "
+                f"{among} ranks that have the same "
                 "layers"
             ),
         ),

@@ -1,0 +1,114 @@
+"""torchtitan 0.2.2's own Qwen3 on the fake GPU, dense and with experts, beside our layers.
+
+By hand: pip install --no-deps torchtitan==0.2.2 torchdata tyro triton into a folder on PYTHONPATH.
+Launches of Triton do nothing; what writes logs is not there.
+"""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchtitan", reason="by hand: torchtitan 0.2.2 on PYTHONPATH")
+
+from triton.runtime import jit  # noqa: E402
+
+import weighbridge  # noqa: E402
+from tests.torch.training_oracle import stepped  # noqa: E402
+
+LAYERS, WIDTH, HEADS, SHARED, HEAD, FEED, WORDS, BATCH, LENGTH = 2, 256, 4, 2, 64, 512, 1000, 2, 512
+EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
+RELEASED = "2026-02-20"
+WORKSPACE = 32 * 2**20  # of cuBLAS, which the real model's loop has before
+CACHE = LENGTH * HEAD * 4 + 8 * BATCH * LENGTH  # positions and tokens, which it has before too
+CLOSE = 4096
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with pytest.MonkeyPatch.context() as patch:
+        logs = ModuleType("torch.utils.tensorboard")
+        logs.SummaryWriter = object
+        patch.setitem(sys.modules, logs.__name__, logs)
+        patch.setattr(jit.KernelInterface, "__getitem__", lambda *_: lambda *_, **__: None)
+        yield
+
+
+def arguments(*, sparse):
+    from torchtitan.models.moe import MoEArgs
+    from torchtitan.models.qwen3.model.args import Qwen3ModelArgs
+
+    experts = {}
+    if sparse:
+        own = MoEArgs(
+            num_experts=EXPERTS["num_experts"],
+            num_shared_experts=0,
+            top_k=EXPERTS["num_experts_per_tok"],
+            score_func="softmax",
+            route_norm=True,
+            score_before_experts=False,
+        )
+        experts = {"moe_enabled": True, "moe_inter_dim": 128, "moe_args": own}
+    return Qwen3ModelArgs(
+        dim=WIDTH,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        n_kv_heads=SHARED,
+        vocab_size=WORDS,
+        head_dim=HEAD,
+        hidden_dim=FEED,
+        max_seq_len=LENGTH,
+        qk_norm=True,
+        **experts,
+    )
+
+
+def real(*, sparse):
+    """(allocated after the layers and the last norm, the most on the way), of weights apart."""
+    from torchtitan.models.qwen3.model.model import Qwen3Model
+
+    with weighbridge.FakeGPU("h100-sxm", torch_version="2.13"):
+        model = Qwen3Model(arguments(sparse=sparse)).to(torch.bfloat16).cuda()
+        model.output = None  # the loss runs the head
+        warm = torch.zeros(8, 8, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        (warm @ warm).sum().backward()
+        del warm
+        tokens = torch.zeros(BATCH, LENGTH, dtype=torch.long, device="cuda")
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        hidden = model(tokens)
+        assert hidden.requires_grad
+        return (
+            torch.cuda.memory_allocated() - before,
+            torch.cuda.max_memory_allocated() - before,
+        )
+
+
+def ours(*, sparse, **asked):
+    raw = {
+        "model_type": "qwen3_moe" if sparse else "qwen3",
+        "architectures": ["Qwen3MoeForCausalLM" if sparse else "Qwen3ForCausalLM"],
+        "hidden_size": WIDTH,
+        "intermediate_size": FEED,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": SHARED,
+        "head_dim": HEAD,
+        "vocab_size": WORDS,
+        "norm_topk_prob": True,
+        **(EXPERTS if sparse else {}),
+    }
+    told = {"precision": "bf16", "batch_size": BATCH, "seq_len": LENGTH, "checkpointing": "none"}
+    mine = stepped(
+        raw, framework="torchtitan", framework_version=RELEASED, gpu="h100-sxm", **told, **asked
+    )
+    moments = {name: SimpleNamespace(end=end, most=most) for name, end, most, _ in mine.moments[:2]}
+    before = moments["load"].end + WORKSPACE + CACHE
+    return moments["forward"].end - before, moments["forward"].most - before
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_forward_takes_what_torchtitan_takes(sparse):
+    for mine, seen in zip(ours(sparse=sparse), real(sparse=sparse), strict=True):
+        assert abs(mine - seen) <= CLOSE

@@ -1,0 +1,139 @@
+"""torchtitan's experts and layers by date: what is kept, worked by hand, and its own defaults."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import weighbridge
+from weighbridge.components.counted import CountedHeap
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.errors import UnsupportedError
+from weighbridge.forward.checkpoint import every_second_product
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module
+from weighbridge.forward.nets.titan_experts import mixture
+from weighbridge.forward.ops.pointwise import scale
+
+TOKENS, WIDTH, INNER, COUNT, CHOSEN = 512, 256, 128, 8, 2
+PAIRS = TOKENS * CHOSEN
+LAST, NEWEST = (2026, 4, 16), (2026, 4, 17)
+
+
+def kept(release, here=COUNT):
+    """Bytes that 512 tokens leave, `here` of 8 experts on this rank, but for the output."""
+    m = Machine(CountedHeap())
+    shapes = {
+        "gate.weight": (COUNT, WIDTH),
+        "experts.gate_up_proj": (here, 2 * INNER, WIDTH),
+        "experts.down_proj": (here, WIDTH, INNER),
+    }
+    params = {n: m.param(n, shape, BFLOAT16) for n, shape in shapes.items()}
+    x = scale(m, m.param("x", (1, TOKENS, WIDTH), BFLOAT16))
+    s = SimpleNamespace(m=m, release=release)
+    e = SimpleNamespace(count=COUNT, top_k=CHOSEN)
+    before = m.heap.live("activations")
+    out = mixture(s, Module(params, {}), x, e)
+    return m.heap.live("activations") - before - out.nbytes
+
+
+# The router's softmax, and of each pair its number, its place, its score before and after the norm;
+# a total of each token
+ROUTED = TOKENS * COUNT * 4 + PAIRS * (8 + 8 + 4 + 4) + TOKENS * 4
+
+
+def test_what_is_kept_where_outputs_are_added():
+    """The router's input and weight in float32; rows in 16 bits, three products' inputs and two
+    outputs; outputs in float32, and their scores by expert, and the tokens that they are of."""
+    wide = (TOKENS + COUNT) * WIDTH * 4
+    rows = PAIRS * (2 * WIDTH + 4 * 2 * INNER)
+    weighed = PAIRS * (4 * WIDTH + 4 + 8)
+    total = ROUTED + wide + rows + weighed
+    assert kept(NEWEST) == pytest.approx(total, abs=PAIRS * 8)
+    assert kept(None) == kept(NEWEST)
+
+
+def test_what_is_kept_where_a_batched_product_sums():
+    """Each expert's rows are padded by 8 numbers, and put in place by numbers of 32 bits; what is
+    summed is in float32."""
+    padded = PAIRS + COUNT * 8
+    rows = padded * (2 * WIDTH + 4 * 2 * INNER + 4)
+    total = ROUTED + rows + PAIRS * (4 * WIDTH + 8)
+    assert kept(LAST) == pytest.approx(total, abs=PAIRS * 12)
+
+
+def test_rows_that_are_sent_keep_their_places_twice():
+    assert kept(None, COUNT // 4) - kept(None) == 2 * PAIRS * 8
+
+
+def test_selective_checkpoints_keep_messages_and_no_product_of_a_router():
+    keeps = every_second_product()
+    kinds = ("product", "product", "router", "message", "product", "product")
+    assert [keeps(kind) for kind in kinds] == [True, False, False, True, True, False]
+
+
+QWEN = "qwen3-30b-a3b"
+
+
+def trained(model=QWEN, **more):
+    asked = {"framework": "torchtitan", "gpu": "b200:8", "seq_len": 512}
+    return weighbridge.train(model, **{**asked, **more})
+
+
+@pytest.mark.slow
+def test_experts_of_qwen3_are_weighed_and_others_are_not():
+    alone, spread = (trained(expert_parallel_size=n) for n in (1, 8))
+    states = [
+        sum(c.bytes.expected for c in r.devices[0].phases[-2].components if c.name == "weights")
+        for r in (alone, spread)
+    ]
+    assert states[0] == states[1] == pytest.approx(4 * 30_532_122_624 / 8, rel=0.001)
+    line = "experts are taken to be chosen evenly"
+    assert any(w.startswith(line) for w in spread.warnings)
+    assert not any(w.startswith(line) for w in alone.warnings)
+    with pytest.raises(UnsupportedError, match="mixtral: experts as torchtitan runs them"):
+        trained("mixtral-8x7b")
+
+
+@pytest.mark.slow
+def test_tensor_ranks_that_have_other_experts_divide_none():
+    """Two data ranks and four tensor ranks are eight expert ranks: each has an eighth, whole."""
+    found = trained(expert_parallel_size=8, tensor_parallel_size=4)
+    alone = trained(expert_parallel_size=8)
+    weights = [
+        sum(c.bytes.expected for c in r.devices[0].phases[-2].components if c.name == "weights")
+        for r in (found, alone)
+    ]
+    assert weights[0] == pytest.approx(weights[1], rel=0.02)
+
+
+@pytest.mark.slow
+def test_fewer_experts_than_ranks_are_cut_in_their_rows():
+    """Half of 128 experts are shared out among 512 ranks: each has rows of all 64."""
+    many = trained(gpu="b200:1024", expert_parallel_size=2)
+    held = sum(
+        c.bytes.expected for c in many.devices[0].phases[-2].components if c.name == "weights"
+    )
+    assert held == pytest.approx(4 * 30_532_122_624 / 1024, rel=0.02)
+
+
+def test_its_own_checkpoints_are_selective():
+    now, before = (
+        trained("llama-3.2-1b", gpu="h100:2", framework_version=date)
+        for date in (None, "2026-03-22")
+    )
+    assert now.workload["checkpointing"] == "selective"
+    assert before.workload["checkpointing"] == "none"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("older", "newer"), [("2025-03-18", "2025-03-19"), ("2026-01-26", "2026-01-27")]
+)
+def test_later_layers_keep_less(older, newer):
+    """Norms became one kernel, and keys and values are no longer copied for all heads."""
+    asked = {"gpu": "h100:2", "checkpointing": "none"}
+    saved = [
+        trained("llama-3.2-1b", framework_version=date, **asked).derived["saved_activation_bytes"]
+        for date in (older, newer)
+    ]
+    assert saved[1] < saved[0]
