@@ -185,17 +185,15 @@ def _of_experts(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
         (
             sharding.expert > among,
             (
-                f"--expert-parallel-size {sharding.expert} is more than the "
-                f"{among} ranks that have the same "
-                "layers"
+                f"--expert-parallel-size {sharding.expert} is more than the {among} ranks that "
+                "have the same layers"
             ),
         ),
         (
             among % sharding.expert > 0,
             (
-                f"--expert-parallel-size {sharding.expert} does not divide the "
-                f"{among} ranks that have the same "
-                "layers"
+                f"--expert-parallel-size {sharding.expert} does not divide the {among} ranks that "
+                "have the same layers"
             ),
         ),
     )
