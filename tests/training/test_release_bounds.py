@@ -85,6 +85,7 @@ def plan(framework="torchtitan", **more):
             model_type="llama",
             body=SimpleNamespace(vocab=128_256),
             choice=SimpleNamespace(scheme=None),
+            part=SimpleNamespace(blueprint=SimpleNamespace(counted=())),
         ),
     }
     return SimpleNamespace(**{**facts, **more})
@@ -113,6 +114,9 @@ def test_accelerates_root_stays_gathered_before_torch_2_8(torch, stays):
 def test_torchtunes_recipes_give_llama_3_two_units_more(more, apart):
     asked = plan(more.pop("framework_", "torchtune"), **more)
     assert choice._of_torchtune(asked) is apart
+    asked.subject.part.blueprint.counted = (SimpleNamespace(tied="model.embed_tokens.weight"),)
+    assert not choice._of_torchtune(asked)  # Llama 3.2
+    asked.subject.part.blueprint.counted = ()
     asked.subject.body.vocab += 1
     assert not choice._of_torchtune(asked)
 

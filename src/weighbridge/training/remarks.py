@@ -12,7 +12,8 @@ from weighbridge.training.kbit import four_bits
 from weighbridge.training.plan import TrainingPlan
 
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
-OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
+# Frameworks whose own setting it is; torchtune's selective mode recomputes whole layers
+OWN_SELECTION = ("torchtitan",)
 
 
 def remarks(plan: TrainingPlan) -> list[str]:

@@ -136,12 +136,13 @@ def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
 
 def _of_torchtune(plan: TrainingPlan) -> bool:
     """Tell whether recipes give embedding and head units of their own: those that train Llama 3
-    whole (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
-    whole = plan.framework.name == "torchtune" and plan.method == "full"
-    apart = (
-        differs(plan.subject.model_type, "torchtune_units") and plan.subject.body.vocab == LLAMA_3
-    )
-    return whole and apart
+    whole (custom_sharded_layers of llama3, llama3_1 and llama3_3; llama3_2, whose head is the
+    embedding, has none: recipes/configs of 0.4.0 to 0.6.1)."""
+    if plan.framework.name != "torchtune" or plan.method != "full":
+        return False
+    subject = plan.subject
+    llama_3 = differs(subject.model_type, "torchtune_units") and subject.body.vocab == LLAMA_3
+    return llama_3 and not any(x.tied for x in subject.part.blueprint.counted)
 
 
 def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
