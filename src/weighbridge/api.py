@@ -397,7 +397,7 @@ def emit(
     return emitted(
         kind,
         run,
-        lambda named: prepared(named).model().loads_as,
+        lambda named: prepared(named).model(),
         lambda asked: answered(
             asked, asked.model, prepared, {}, remedies=DEVICE.isdisjoint(asked.settings)
         ),

@@ -196,6 +196,8 @@ SPELLERS = {
     "catalogue/owners.py": "owners of repositories",
     "lab/evidence/programs/__init__.py": "networks of timm",
     "lab/evidence/programs/xmem.py": "the program's own words",
+    "runfiles/training/shapes.py": "sizes of published models, with their types",
+    "runfiles/training/torchtitan.py": "torchtitan's names of its models",
     "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",
 }
 ORDINARY = {  # model types that are words of another meaning, too

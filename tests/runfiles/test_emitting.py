@@ -94,7 +94,7 @@ RECIPES = [
     ("torchtitan", {"gpu": "h100:8", "tensor_parallel_size": 2}),
     ("torchtune", {"gpu": "h100:8"}),
     ("torchtune", {"gpu": "h100:8", "offload": "params", "optimizer": "paged_adamw_8bit"}),
-    ("torchtune", {"gpu": "h200", "optimizer_in_backward": True, "checkpointing": "selective"}),
+    ("torchtune", {"gpu": "h200", "optimizer_in_backward": True, "loss": "standard"}),
     ("torchtune", {"gpu": "4090", "method": "qlora", "lora_r": 16, "checkpointing": "full"}),
     ("torchtune", {"gpu": "h100", "method": "dora", "lora_targets": "q_proj,o_proj"}),
     (
@@ -108,7 +108,8 @@ RECIPES = [
 @pytest.mark.parametrize(("kind", "settings"), RECIPES)
 def test_a_recipe_that_is_written_is_the_run_that_was_asked_for(kind, settings):
     made = weighbridge.emit(MODEL, kind, **settings)
-    asked = weighbridge.train(MODEL, framework=kind, **settings)
+    release = {"framework_version": "0.2.2"} if kind == "torchtitan" else {}  # the last with TOML
+    asked = weighbridge.train(MODEL, framework=kind, **release, **settings)
     again = answered(made, MODEL, gpu=settings["gpu"])
     assert again.peak == asked.peak == made.report.peak
     assert again.verdict.fits == asked.verdict.fits

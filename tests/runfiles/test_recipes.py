@@ -89,8 +89,9 @@ def test_degrees_of_data_parallelism(degrees, shard, ranks):
 
 def test_torchtitans_own_sizes_and_precision():
     settings = titan().settings
-    assert (settings["batch_size"], settings["checkpointing"]) == (8, "selective")
+    assert (settings["batch_size"], settings["checkpointing"]) == (8, "none")
     assert (settings["precision"], settings["optimizer"]) == ("bf16-mixed", "adamw_torch_fused")
+    assert settings["framework_version"] == "0.2.2"  # later ones read no TOML
     assert titan(training='dtype = "bfloat16"').settings["precision"] == "bf16"
     foreach = '[optimizer]\nname = "AdamW"\nimplementation = "foreach"\n'
     assert titan(foreach).settings["optimizer"] == "adamw_torch"
@@ -103,13 +104,73 @@ def test_a_flavor_names_no_model_and_the_folder_of_its_assets_does():
     assert titan(model='hf_assets_path = "./assets/hf/Qwen3-32B"').model == "Qwen3-32B"
 
 
-def test_recomputing_some_layers_and_products_in_eight_bits_are_told():
-    mode = '[activation_checkpoint]\nmode = "selective"\nselective_ac_option = "2"\n'
-    run = titan(mode, model='converters = ["quantize.linear.float8"]\nhf_assets_path = "a/hf/M"')
-    assert [one.key for one in run.unread] == [
-        "model.converters",
-        "activation_checkpoint.selective_ac_option",
-    ]
+def test_products_in_eight_bits_are_told():
+    run = titan(model='converters = ["quantize.linear.float8"]\nhf_assets_path = "a/hf/M"')
+    assert "model.converters" in [one.key for one in run.unread]
+
+
+@pytest.mark.parametrize(
+    ("given", "checkpointing", "unread"),
+    [
+        ('mode = "selective"\nselective_ac_option = "op"', "selective", False),
+        ('mode = "selective"\nselective_ac_option = "2"', "none", True),
+        ('mode = "selective"\nselective_ac_option = "1"', "full", False),
+        ('mode = "selective"', "none", True),
+        ('selective_ac_option = "op"', "selective", False),
+        ('mode = "full"\nselective_ac_option = "2"', "full", False),
+        ("", "none", True),
+    ],
+)
+def test_torchtitan_recomputes_operators_or_every_second_layer(given, checkpointing, unread):
+    """A file that does not say which of them means every second layer, which takes less than none."""
+    run = titan(f"[activation_checkpoint]\n{given}\n", model='hf_assets_path = "a/hf/M"')
+    assert run.settings["checkpointing"] == checkpointing
+    assert [one.lowers for one in run.unread] == [True] * unread
+
+
+@pytest.mark.parametrize(
+    ("given", "checkpointing", "unread"),
+    [
+        ("ac_mode: selective\nac_option: 2", "none", True),
+        ("ac_mode: selective\nac_option: 1", "full", False),
+        ("ac_mode: full", "full", False),
+        ("ac_mode: none", "none", False),
+        ("enable_activation_checkpointing: true\nac_mode: selective\nac_option: 2", "none", False),
+        ("enable_activation_checkpointing: true", "full", False),
+    ],
+)
+def test_torchtunes_selective_mode_recomputes_whole_layers(given, checkpointing, unread):
+    """recipes/full_finetune_distributed.py: beside the older switch the mode does nothing, and the
+    switch neither."""
+    run = tune("llama3_2_1b", rest=f"fsdp_cpu_offload: false\n{given}\n")
+    assert run.settings["checkpointing"] == checkpointing
+    assert [one.lowers for one in run.unread if one.key == "ac_option"] == [True] * unread
+    alone = tune("lora_llama3_2_1b", rest=f"{given}\n")
+    whole = "true" in given
+    assert alone.settings.get("checkpointing") == ("full" if whole else None)
+    assert not alone.unread
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "sign"),
+    [
+        ("llama3_1_8b", "[tok_embeddings, output]", ""),
+        ("llama3_1_8b", "[output]", "+"),
+        ("llama3_1_8b", "null", "+"),
+        ("llama3_2_1b", "null", ""),
+        ("llama3_2_1b", "[tok_embeddings]", "-"),
+        ("lora_llama3_1_8b", "[tok_embeddings, output]", "-"),
+    ],
+)
+def test_embedding_and_head_are_units_where_torchtunes_own_files_say_so(model, layers, sign):
+    """Those are of Llama 3 that is trained whole; the head of 3.2 is its embedding."""
+    family = model.removeprefix("lora_").rpartition("_")[0]
+    text = TUNE.format(model=model, more="").replace("llama3_2.", f"{family}.")
+    rest = f"fsdp_cpu_offload: false\ncustom_sharded_layers: {layers}\n"
+    run = read(text + rest, "r.yaml", "torchtune").runs[0]
+    told = [one for one in run.unread if one.key == "custom_sharded_layers"]
+    meant = [(sign == "-", sign == "+")] * bool(sign)
+    assert [(one.lowers, one.raises) for one in told] == meant
 
 
 def test_litgpt_counts_micro_batches_by_its_devices():

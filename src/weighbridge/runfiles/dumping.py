@@ -10,8 +10,9 @@ Words = Mapping[str, Value]
 
 
 def dumped(words: Words, syntax: str, comment: str = "") -> str:
-    """Return the text of a file with these keys; a comment stands in its first line."""
-    head = f"# {comment}\n" if comment and syntax != "json" else ""
+    """Return the text of a file with these keys; a comment stands in its first lines."""
+    lines = comment.splitlines() if syntax != "json" else ()
+    head = "".join(f"# {line}\n" for line in lines)
     if syntax == "modelfile":
         return head + "".join(f"{word} {value}\n" for word, value in words.items())
     data = nested(words)

@@ -6,9 +6,10 @@ The file is read again by the reader of its kind, and is only handed out where t
 same and gets the same answer. A setting that the program has no word for is refused by its name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.checkpoint.model import Model
 from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, dataclass, field
@@ -30,8 +31,12 @@ MACHINE = (
     *("bitsandbytes_version", "accelerate_version", "deepspeed_version"),
 )
 # What a program does in its own way, unless it was asked for by name
-OWN_WAYS = ("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss")
+OWN_WAYS = (
+    *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
+    "framework_version",  # of a file that only some releases read
+)
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
+ALL = ["all-linear"]  # others name each: the peak tells whether those are all
 PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
 
 
@@ -44,8 +49,9 @@ class EmitTarget(NamedTuple):
     task: str
     syntax: str
     uses: tuple[str, ...]
-    starts: str
+    starts: str  # "": the kind itself says it, of a run
     part: bool = False  # the file holds how a run is shared out, and no more
+    release: str = ""  # that it is written for, where others read no such file
 
 
 TARGETS: Mapping[str, EmitTarget] = {
@@ -67,10 +73,10 @@ TARGETS: Mapping[str, EmitTarget] = {
         part=True,
     ),
     "torchtune": EmitTarget(
-        "torchtune", "train", "yaml", ("torchtune",), "tune run RECIPE --config run.yaml"
+        "torchtune", "train", "yaml", ("torchtune",), "", release="torchtune 0.6.1"
     ),
     "torchtitan": EmitTarget(
-        "torchtitan", "train", "toml", ("torchtitan",), "CONFIG_FILE=run.toml ./run_train.sh"
+        "torchtitan", "train", "toml", ("torchtitan",), "", release="torchtitan 0.2.2"
     ),
     "vllm": EmitTarget("server-config", "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
     "compose": EmitTarget("compose", "infer", "yaml", ("vllm", "sglang"), "docker compose up"),
@@ -131,18 +137,19 @@ def of_file(file: RunFile, kind: str, typed: Settings, model: str | None) -> Pla
     )
 
 
-def emitted(kind: str, asked: PlannedRun, loads: Callable[[str], str], ask: Ask) -> Emitted:
-    """Return the file of a kind that asks for what a run asks for. `loads` says by which name a
-    model is loaded. Raises UsageError for what the file cannot say."""
+def emitted(kind: str, asked: PlannedRun, opens: Callable[[str], Model], ask: Ask) -> Emitted:
+    """Return the file of a kind that asks for what a run asks for. `opens` returns a model by the
+    name that it was asked by. Raises UsageError for what the file cannot say."""
     to = target(kind)
-    model = loads(asked.model)
+    opened = opens(asked.model)
+    model = opened.loads_as
     if not model:
         raise UsageError("a config alone has no weights to load; give a repository or a folder")
     given = _of_program(to, kind, asked, ask)
     report = ask(given)
     if report.model.rough:
         raise UsageError(f"--emit {kind}: {shown(asked.model)} is a size; name a model")
-    text = _script(kind, given, ask) if to.syntax == "python" else _text(to, model, given, report)
+    text = _script(kind, given, ask) if to.syntax == "python" else _text(to, opened, given, report)
     back = read(text, f"the {kind} file", to.kind).runs[0]
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
@@ -150,7 +157,7 @@ def emitted(kind: str, asked: PlannedRun, loads: Callable[[str], str], ask: Ask)
     ways = _own_ways(report, again, asked.settings) if to.task == "train" else {}
     meant = ask(_with(given, {**given.settings, **ways})) if ways else report
     _same(kind, meant, again, asked.settings)
-    return Emitted(kind=kind, text=text, starts=_starts(to, again), report=again)
+    return Emitted(kind=kind, text=text, starts=_starts(to, again.workload), report=again)
 
 
 def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
@@ -177,7 +184,7 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
     return _with(asked, given)
 
 
-def _text(to: EmitTarget, model: str, given: PlannedRun, report: Report) -> str:
+def _text(to: EmitTarget, model: Model, given: PlannedRun, report: Report) -> str:
     """Return the text of a file that asks for what a report answers. Raises UsageError."""
     fresh = named(to.kind).fresh
     assert fresh is not None
@@ -187,15 +194,31 @@ def _text(to: EmitTarget, model: str, given: PlannedRun, report: Report) -> str:
         if not line:
             raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
         settings["engine_version"] = given.settings.get("engine_version")
-    if list(settings.get("lora_targets") or ()) == ["all-linear"]:
+    if _plain(settings.get("lora_targets")) == ALL:
         settings["lora_targets"] = "all-linear"
-    run = PlannedRun(task=to.task, model=model, settings=settings, command=line)
-    return dumped(fresh(run), to.syntax, f"Start it with: {_starts(to, report)}")
+    config = model.parts[0].config
+    run = PlannedRun(
+        task=to.task, model=model.loads_as, config=config, settings=settings, command=line
+    )
+    return dumped(fresh(run), to.syntax, "\n".join(_head(to, model, report)))
 
 
-def _starts(to: EmitTarget, report: Report) -> str:
+def _head(to: EmitTarget, model: Model, report: Report) -> Iterator[str]:
+    """Yield what a file says first: its release, and what is done before it starts."""
+    fetches = named(to.kind).fetches
+    if to.release:
+        yield f"For {to.release}"
+    if fetches is not None and model.repo_id:
+        yield f"Get the model with: {fetches(model.repo_id)}"
+    yield f"Start it with: {_starts(to, report.workload)}"
+
+
+def _starts(to: EmitTarget, settings: Settings) -> str:
     """Return the command that starts a file, with as many ranks as were asked for."""
-    ranks = int(report.workload.get("data_parallel_size") or 1) if to.task == "train" else 1
+    own = named(to.kind).starts
+    if own is not None:
+        return own(settings)
+    ranks = int(settings.get("data_parallel_size") or 1) if to.task == "train" else 1
     if to.syntax == "python":
         return start(ranks)
     return f"{to.starts} --num_processes {ranks}" if to.kind == "trl" and ranks > 1 else to.starts
@@ -248,11 +271,13 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
     other = [
         name
         for name, value in meant.workload.items()
-        if _plain(value) != _plain(again.workload.get(name))
+        if _plain(value) != _plain(again.workload.get(name)) and _plain(value) != ALL
     ]
     other.sort(key=lambda name: typed.get(name) is None)
     if other:
-        flag = f"--{other[0].replace('_', '-')} {_said(meant.workload[other[0]])}"
+        value = typed.get(other[0])  # an answer may call it by another name
+        value = meant.workload[other[0]] if value is None else value
+        flag = f"--{other[0].replace('_', '-')} {_said(value)}"
         raise UsageError(f"--emit {kind}: such a file has no word for {flag}")
     if meant.peak != again.peak:
         raise UsageError(f"--emit {kind}: the file would not be weighed as what was asked")

@@ -74,13 +74,17 @@ FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])modelfile$")
 
 class KindModule(NamedTuple):
     """A kind with what reads it. `written` turns a change of our settings into keys of the file;
-    None where the file has no words for it. `fresh` says a whole run in keys of a new file."""
+    None where the file has no words for it. `fresh` says a whole run in keys of a new file;
+    `fetches` is the command that brings a repository's model to where it is read, and `starts`
+    the one that starts it, of settings."""
 
     kind: Kind
     tells: Callable[[Document], bool]
     read: Callable[[Document], Iterator[PlannedRun]]
     written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None]
     fresh: Callable[[PlannedRun], Mapping[str, Value]] | None
+    fetches: Callable[[str], str] | None
+    starts: Callable[[Mapping[str, Value]], str] | None
 
 
 @cache
@@ -90,8 +94,8 @@ def kinds() -> tuple[KindModule, ...]:
     for home in HOMES:
         module: Any = import_module(f"weighbridge.runfiles.{home}")
         written = getattr(module, "written", _unwritten)
-        fresh = getattr(module, "fresh", None)
-        found.append(KindModule(module.KIND, module.tells, module.read, written, fresh))
+        new = (getattr(module, name, None) for name in ("fresh", "fetches", "starts"))
+        found.append(KindModule(module.KIND, module.tells, module.read, written, *new))
     return tuple(found)
 
 

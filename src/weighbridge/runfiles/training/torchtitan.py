@@ -1,12 +1,12 @@
 """torchtitan's TOML, read into the settings of the run that it starts.
 
-Sources: torchtitan @ b5bcd76c: config/configs.py (local_batch_size 8, seq_len 2048, float32
-parameters under bfloat16, shard degree -1, activation checkpointing selective, AdamW fused);
-llama3/train_configs/.
+Sources: torchtitan v0.1.0 to v0.2.2: config_manager.py, config/job_config.py (local_batch_size 8,
+seq_len 2048, float32 parameters under bfloat16, shard degree -1, AdamW fused, every second layer
+recomputed), models/llama3/train_configs/. Later releases have configs in Python.
 """
 
-import re
 from collections.abc import Iterator, Mapping
+from math import prod
 
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
@@ -14,12 +14,13 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
+from weighbridge.runfiles.training.shapes import shape_name
 
 KIND = Kind(
     name="torchtitan",
     title="torchtitan config",
     syntaxes=("toml",),
-    source="https://github.com/pytorch/torchtitan @ b5bcd76c",
+    source="https://github.com/pytorch/torchtitan @ v0.2.2",
 )
 KEYS = """
 [settings]
@@ -56,8 +57,11 @@ parallelism.disable_loss_parallel     + logits are gathered on every rank
 model.lora                            - adapters of torchtitan are not counted
 """
 OWN = ("model", "training")
+RELEASE = "0.2.2"
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
-AC_EVERY = "op"
+AC_EVERY = "op"  # of the operators of each layer; a number is of layers, and 2 without it
+EVERY = "activation_checkpoint.selective_ac_option"
+EVERY_LAYER = ("0", "1")  # distributed/activation_checkpoint.py: every layer is wrapped
 
 
 def tells(document: Document) -> bool:
@@ -75,6 +79,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys = reading(document, KEYS)
     keys.settings["framework"] = "torchtitan"
     keys.settings["method"] = "full"
+    keys.default("framework_version", RELEASE, "the last release of torchtitan that reads TOML")
     names = ("training.local_batch_size", "training.batch_size")
     if [keys.take(name, "batch_size") for name in names] == [None, None]:
         keys.default("batch_size", 8, "torchtitan's own local_batch_size")
@@ -129,18 +134,20 @@ def _precision(keys: KeyReading) -> None:
 
 
 def _kept(keys: KeyReading) -> None:
+    """Read what is recomputed: "selective" is of operators, or of every so many layers, whole."""
     mode = str(keys.value("activation_checkpoint.mode") or "")
-    option = str(keys.value("activation_checkpoint.selective_ac_option") or "")
-    if not mode:
-        keys.default("checkpointing", "selective", "torchtitan's own activation_checkpoint.mode")
-    elif mode in ("none", "full", "selective"):
-        keys.set("checkpointing", mode, "activation_checkpoint.mode")
-    else:
+    option = str(keys.value(EVERY) or "")
+    meant = mode or "selective"
+    if meant == "selective" and option != AC_EVERY:
+        meant = "full" if option in EVERY_LAYER else "none"
+        if meant == "none":
+            keys.leave(EVERY, "- it recomputes every so many layers, which is not counted")
+    if meant not in ("none", "full", "selective"):
         keys.leave("activation_checkpoint.mode", f"{mode:.40} is not counted")
-    if mode == "selective" and option not in ("", AC_EVERY):
-        keys.leave(
-            "activation_checkpoint.selective_ac_option", "only every so manieth layer is recomputed"
-        )
+    elif mode:
+        keys.set("checkpointing", meant, "activation_checkpoint.mode")
+    else:
+        keys.default("checkpointing", meant, "torchtitan's own activation_checkpoint")
     for name in ("compile.enable", "training.compile"):
         if keys.on(name):
             keys.set("compile", True, name)
@@ -195,7 +202,7 @@ WRITTEN: Mapping[str, str] = {
 }
 SAID: Phrases = {
     ("checkpointing", "full"): {"activation_checkpoint.mode": "full"},
-    ("checkpointing", "selective"): {"activation_checkpoint.mode": "selective"},
+    ("checkpointing", "selective"): {"activation_checkpoint.mode": "selective", EVERY: AC_EVERY},
     ("checkpointing", "none"): {"activation_checkpoint.mode": "none"},
 }
 
@@ -205,26 +212,44 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     return phrased(change, WRITTEN, SAID)
 
 
-FLAVOR = re.compile(r"(?i)(?P<name>llama-?3|qwen3)(?:\.\d)?-(?P<flavor>\d[\d.]*B)$")
-NEW: Mapping[str, Value] = {  # what a new file says besides: a small public dataset
+# A new file: v0.2.2 is the last release that reads TOML, whose keys are in config/job_config.py
+FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__init__.py
+    "llama-3-8b": ("llama3", "8B"),
+    "llama-3-70b": ("llama3", "70B"),
+    "llama-3-405b": ("llama3", "405B"),
+    "qwen3-0.6b": ("qwen3", "0.6B"),
+    "qwen3-1.7b": ("qwen3", "1.7B"),
+    "qwen3-4b": ("qwen3", "4B"),
+    "qwen3-8b": ("qwen3", "8B"),
+    "qwen3-14b": ("qwen3", "14B"),
+    "qwen3-32b": ("qwen3", "32B"),
+}
+NEW: Mapping[str, Value] = {  # what a new file says besides: a small dataset of its repository
     "training.dataset": "c4_test",
     "training.steps": 1000,
     "optimizer.lr": 3e-5,
+    "checkpoint.enable": True,
+    "checkpoint.initial_load_in_hf": True,  # it begins with the weights in hf_assets_path
 }
 FEW = frozenset(("loss", "lora_targets", "modules_to_save", "optim_args"))
+ASSETS = "./assets/hf"
+RANKS = ("data", "tensor", "pipeline", "context")
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for a model of which
     torchtitan has no flavor that we know."""
     last = run.model.rstrip("/").rpartition("/")[2]
-    known = FLAVOR.match(last)
+    known = FLAVORS.get(shape_name(run.config))
     if known is None:
-        raise UsageError(f"torchtitan has no flavor of {last:.60} that we know: Llama 3 and Qwen3")
+        raise UsageError(
+            f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
+            "8B, 70B and 405B, nor of Qwen3's dense ones"
+        )
     words: dict[str, Value] = {
-        "model.name": known["name"].lower().replace("-", ""),
-        "model.flavor": known["flavor"].upper(),
-        "model.hf_assets_path": f"./assets/hf/{last}",
+        "model.name": known[0],
+        "model.flavor": known[1],
+        "model.hf_assets_path": f"{ASSETS}/{last}",
     }
     settings = {name: value for name, value in run.settings.items() if name not in FEW}
     words |= worded(settings, KEYS, {**WRITTEN, "batch_size": "training.local_batch_size"}, SAID)
@@ -234,6 +259,12 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
             "optimizer.name": "AdamW",
             "optimizer.implementation": "fused" if fused else "foreach",
         }
+    return {**words, **_step(settings), **NEW}
+
+
+def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words for the precision, the ranks and what is compiled."""
+    words: dict[str, Value] = {}
     if settings["precision"] == "bf16":
         words["training.dtype"] = "bfloat16"
     elif settings["precision"] == "fp32":
@@ -244,4 +275,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         words["training.enable_cpu_offload"] = True
     if settings.get("compile"):
         words["compile.enable"] = True
-    return {**words, **NEW}
+    return words
+
+
+def starts(settings: Mapping[str, Value]) -> str:
+    """Return the command that starts a new file in torchtitan's repository, with all its ranks."""
+    ranks = prod(int(settings[f"{kind}_parallel_size"] or 1) for kind in RANKS)
+    return f"NGPU={ranks} CONFIG_FILE=run.toml ./run_train.sh"
+
+
+def fetches(repository: str) -> str:
+    """Return the command that brings a model to the folder that a new file names."""
+    return f"python scripts/download_hf_assets.py --repo_id {repository} --all"

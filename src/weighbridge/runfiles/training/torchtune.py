@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.catalogue import everyday
-from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
+from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 
@@ -60,7 +59,6 @@ float8_recipe_name           - products are in 8 bits
 model.decoder_trainable      - parts of the model are trained
 model.encoder_trainable      - parts of the model are trained
 model.fusion_trainable       - parts of the model are trained
-custom_sharded_layers        which layers are units of their own
 use_grouped_mm               other kernels of the experts
 """
 NAMESPACE = "torchtune."
@@ -89,6 +87,11 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FEED_FORWARD = ["gate_proj", "down_proj", "up_proj"]  # apply_lora_to_mlp
 # Our names of its projections: output_proj stands in attention, output is the head
 PROJECTIONS = {"output_proj": "o_proj"}
+# recipes/configs: files that train Llama 3, 3.1 and 3.3 whole; those of 3.2, whose head is the
+# embedding, name none
+OWN_UNITS = ("llama3", "llama3_1", "llama3_3")
+UNITS = ("tok_embeddings", "output")
+EVERY_LAYER = ("0", "1")  # training/activations.py (checkpoint_wrapper)
 OTHER = {  # keys of recipes whose step is another one
     "policy_model": "PPO holds four models",
     "ref_policy_checkpointer": "PPO holds four models",
@@ -132,6 +135,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _loss(keys, loss)
     _kept(keys)
     _ranks(keys)
+    _units(keys)
     keys.plain()
     yield keys.run(model, refused=refused)
 
@@ -218,24 +222,47 @@ def _loss(keys: KeyReading, name: str) -> None:
 
 
 def _kept(keys: KeyReading) -> None:
-    asked = keys.value("enable_activation_checkpointing")
+    """Read what is recomputed. Recipes that train all of a model on several devices have a mode
+    besides: with both, nothing is, and a selective mode recomputes every so many layers, whole."""
+    asked, mode = keys.value("enable_activation_checkpointing"), keys.value("ac_mode")
+    option = str(keys.value("ac_option", ""))
+    mode = mode if keys.settings.get("method") == "full" and _several(keys) else None
     if isinstance(asked, bool):
-        meant = "full" if asked else "none"
+        meant = "full" if asked and mode is None else "none"
         keys.set("checkpointing", meant, "enable_activation_checkpointing")
-    mode = keys.value("ac_mode")
-    if mode == "selective":
-        keys.set("checkpointing", "selective", "ac_mode")
-    keys.used.add("ac_option")
+    if mode is not None and not asked:
+        whole = mode == "full" or (mode == "selective" and option in EVERY_LAYER)
+        keys.set("checkpointing", "full" if whole else "none", "ac_mode")
+        if mode == "selective" and not whole:
+            keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
+
+
+def _units(keys: KeyReading) -> None:
+    """Read which layers FSDP2 gathers by themselves: of Llama 3 that is trained whole, embedding
+    and head are counted so, as in torchtune's own files."""
+    named = keys.value("custom_sharded_layers") or []
+    family = str(keys.value("model._component_") or "").split(".")[2:3]
+    counted = keys.settings.get("method") == "full" and set(family) <= set(OWN_UNITS)
+    if not family or not _several(keys) or set(named) == (set(UNITS) if counted else set()):
+        return
+    why = "- these layers are units of their own"
+    if counted:
+        why = "+ embedding and head are counted as units of their own, and it does not name them"
+    keys.leave("custom_sharded_layers", why)
+
+
+def _several(keys: KeyReading) -> bool:
+    """Tell whether FSDP2 shares out: of its keys, recipes of one device have none."""
+    return any(name in keys.data for name in ("data_parallel_shard_dim", "fsdp_cpu_offload"))
 
 
 def _ranks(keys: KeyReading) -> None:
     """FSDP2 shares out where a recipe is one of several devices, which its keys alone tell."""
     replicas = keys.value("data_parallel_replicate_dim", 1)
     keys.used.add("data_parallel_shard_dim")
-    many = any(name in keys.data for name in ("data_parallel_shard_dim", "fsdp_cpu_offload"))
-    if many:
+    if _several(keys):
         keys.settings["shard"] = "hsdp" if isinstance(replicas, int) and replicas > 1 else "fsdp2"
     if keys.on("fsdp_cpu_offload"):
         keys.set("offload", "params", "fsdp_cpu_offload")
@@ -258,70 +285,26 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     return phrased(change, WRITTEN, SAID)
 
 
-# Builders of Llama, whose names follow from the model's: torchtune/models/llama*/__init__.py
-LLAMA = re.compile(
-    r"(?i)(?:meta-)?(?P<name>llama)-?(?P<release>2|3(?:\.[123])?)-(?P<size>\d{1,3}b)(?:-hf)?$"
-)
-NEW: Mapping[str, Value] = {  # what a new recipe says besides: a small public dataset
-    "dataset._component_": "torchtune.datasets.alpaca_dataset",
-    "epochs": 1,
-    "device": "cuda",
-    "optimizer.lr": 2e-5,
-    "output_dir": "./out",
-}
+# A new recipe
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new recipe that starts a run. Raises UsageError for a model of which we
-    know no builder."""
-    last = run.model.rstrip("/").rpartition("/")[2]
-    known = LLAMA.match(last)
-    if known is None:
-        raise UsageError(f"torchtune has no builder of {last:.60} that we know: Llama 2 and 3 have")
-    settings = run.settings
-    family = f"{known['name'].lower()}{known['release'].replace('.', '_')}"
-    method = str(settings["method"])
-    made = "" if method == "full" else f"{'lora' if method == 'dora' else method}_"
-    told = {name: value for name, value in settings.items() if made or "lora" not in name}
-    return {
-        "model._component_": f"torchtune.models.{family}.{made}{family}_{known['size'].lower()}",
-        "checkpointer._component_": "torchtune.training.FullModelHFCheckpointer",
-        "checkpointer.checkpoint_dir": f"./{last}",
-        "checkpointer.model_type": "LLAMA2" if known["release"] == "2" else "LLAMA3",
-        "checkpointer.output_dir": "./out",
-        **worded(told, KEYS, WRITTEN, SAID),
-        **(_adapters(settings) if made else {}),
-        **_step(settings),
-        **NEW,
-    }
+    """Return the keys of a new recipe that starts a run. Raises UsageError for what no recipe
+    starts with."""
+    from weighbridge.runfiles.training.torchtune_new import recipe
+
+    return recipe(run)
 
 
-def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words for the precision, the optimizer, the loss and the ranks."""
-    words: dict[str, Value] = {"dtype": settings["precision"]}
-    if settings["optimizer"] == "adamw_torch_fused":
-        words |= {"optimizer._component_": "torch.optim.AdamW", "optimizer.fused": True}
-    classes = [name for name, ours in OPTIMIZERS.items() if ours == settings["optimizer"]]
-    if classes:
-        words["optimizer._component_"] = classes[0]
-    if settings["loss"] == "chunked":
-        words["loss._component_"] = "torchtune.modules.loss.LinearCrossEntropyLoss"
-    if settings["checkpointing"] == "selective":
-        words |= {"enable_activation_checkpointing": True, "ac_mode": "selective"}
-    if settings["shard"] == "fsdp2":
-        words["fsdp_cpu_offload"] = settings["offload"] == "params"
-    if settings.get("optimizer_in_backward"):
-        words["optimizer_in_bwd"] = True
-    return words
+def starts(settings: Mapping[str, Value]) -> str:
+    """Return the command that starts a new recipe."""
+    from weighbridge.runfiles.training.torchtune_new import command
+
+    return command(settings)
 
 
-def _adapters(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words for what is adapted: projections of attention, and the three of the MLP."""
-    back = {ours: theirs for theirs, ours in PROJECTIONS.items()}
-    named = settings["lora_targets"]
-    targets = [*ATTENTION, *FEED_FORWARD] if named == "all-linear" else list(named)
-    words: dict[str, Value] = {
-        "model.lora_attn_modules": [back.get(t, t) for t in targets if t not in FEED_FORWARD],
-        "model.apply_lora_to_mlp": set(FEED_FORWARD) <= set(targets),
-    }
-    return {**words, "model.use_dora": True} if settings["method"] == "dora" else words
+def fetches(repository: str) -> str:
+    """Return the command that brings a model to the folder that a new recipe reads."""
+    folder = repository.rpartition("/")[2]
+    left = "--ignore-patterns 'original/consolidated*'"
+    return f"tune download {repository} --output-dir ./{folder} {left}"
