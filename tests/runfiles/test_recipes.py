@@ -163,7 +163,7 @@ def test_torchtunes_selective_mode_recomputes_whole_layers(given, checkpointing,
     ],
 )
 def test_embedding_and_head_are_units_where_torchtunes_own_files_say_so(model, layers, sign):
-    """Those are of Llama 3 that is trained whole; the head of 3.2 is its embedding."""
+    """Files of Llama 3 that is trained whole name them; the head of 3.2 is its embedding."""
     family = model.removeprefix("lora_").rpartition("_")[0]
     text = TUNE.format(model=model, more="").replace("llama3_2.", f"{family}.")
     rest = f"fsdp_cpu_offload: false\ncustom_sharded_layers: {layers}\n"
