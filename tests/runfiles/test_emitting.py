@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import weighbridge
 from weighbridge.cli import menu
@@ -12,6 +13,8 @@ from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
 from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.emitting import TARGETS
+from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.serving.containers import served
 
 MODEL = "llama-3.1-8b"
 TRAINED = {
@@ -176,6 +179,50 @@ def test_containers_have_the_cards_and_the_release_that_were_asked_for():
     assert "image: vllm/vllm-openai:v0.19.0\n" in made.text
     longer = weighbridge.emit(MODEL, "compose", context=200_000)
     assert "VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1'\n" in longer.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (None, ["meta-llama/Llama-3.1-8B", "--max-model-len"]),
+        ("0.26", ["meta-llama/Llama-3.1-8B", "--max-model-len"]),
+        ("0.25", ["--model", "meta-llama/Llama-3.1-8B"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["compose", "k8s"])
+def test_vllms_image_is_told_the_model_first_where_its_entry_point_takes_it_so(
+    kind, version, words
+):
+    """Older images serve another model where they are told it without `--model`."""
+    made = weighbridge.emit(MODEL, kind, gpu="h100", context=8000, engine_version=version)
+    data = yaml.safe_load(made.text)
+    if kind == "compose":
+        told = data["services"]["vllm"]["command"]
+    else:
+        told = data["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert told[:2] == words
+    assert answered(made, gpu="h100", engine_version=version).peak == made.report.peak
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vllm serve org/model --port 9",
+        "vllm serve --port 9 --model org/model",
+        "vllm serve --model=org/model --port 9",
+        "python3 -m vllm.entrypoints.openai.api_server --model org/model --port 9",
+    ],
+)
+def test_a_launch_line_is_taken_apart_wherever_it_names_its_model(line):
+    told = served(PlannedRun(task="infer", command=line))
+    assert told.words == ("org/model", "--port", "9")
+    old = served(PlannedRun(task="infer", command=line, settings={"engine_version": "v0.9.2"}))
+    assert old.words == ("--model", "org/model", "--port", "9")
+    assert old.image == "vllm/vllm-openai:v0.9.2"
+    inside = f"docker run --gpus all vllm/vllm-openai:v0.9 {' '.join(old.words)}"
+    told = served(PlannedRun(task="infer", command=inside))
+    assert (told.image, told.words) == ("vllm/vllm-openai:v0.9.0", old.words)
 
 
 @pytest.mark.slow

@@ -1,34 +1,49 @@
 """A launch line taken apart, for a new file that starts a container: image, arguments, variables.
 
-Sources: https://docs.vllm.ai/en/latest/deployment/docker.html (entry point `vllm serve`);
-https://docs.sglang.io, install (docker); both share memory between their processes.
+Sources: https://docs.vllm.ai/en/latest/deployment/docker.html (entry point `vllm serve`, with the
+model first); https://docs.sglang.io, install (docker); both share memory between their processes.
 """
 
 from collections.abc import Mapping
 
 from weighbridge.engines.launch import parse
-from weighbridge.engines.launch.programs import commands
+from weighbridge.engines.launch.programs import launched
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass
 from weighbridge.runfiles.record import PlannedRun
+from weighbridge.versions import numbers
 
 IMAGES = {"vllm": "vllm/vllm-openai", "sglang": "lmsysorg/sglang"}
 SGLANG = ("python3", "-m", "sglang.launch_server")
 PORTS = {"vllm": 8000, "sglang": 30000}
 PARTS = 3  # of a release, in a tag
+# vLLM whose image is known to take the model first (its entry point was inspected:
+# NVIDIA-AI-IOT/jetson-ai-lab#420). Images before may run api_server, which takes --model alone and
+# serves a model of its own without it; `vllm serve` takes --model too, with a warning (0.12.0:
+# vllm-project/vllm#30828).
+POSITIONAL = (0, 26)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedLine:
-    """What a container is told: `words` without the program, which `entry` is where the image
-    starts none."""
+    """What a container is told: `entry` is the program where the image starts none, and `flags`
+    are told to it. `model` is "" where a flag names it; `first`: it stands before them."""
 
     engine: str
     image: str
     entry: tuple[str, ...]
-    words: tuple[str, ...]
+    model: str
+    first: bool
+    flags: tuple[str, ...]
     env: Mapping[str, str]
     gpus: int
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return all that follows the program."""
+        if self.first:
+            return (self.model, *self.flags)
+        return ("--model", self.model, *self.flags) if self.model else self.flags
 
     @property
     def port(self) -> int:
@@ -41,30 +56,42 @@ def served(run: PlannedRun) -> ServedLine:
     launch = parse(run.command)
     if launch.engine not in IMAGES:
         raise UsageError(f"containers are written for vllm and sglang, not for {launch.engine}")
-    command = [*commands(run.command)][-1]
-    words = list(command.words)
-    entry: tuple[str, ...] = ()
+    program = launched(run.command)
+    words, model = list(program.words), ""
+    entry: tuple[str, ...] = SGLANG
     if launch.engine == "vllm":
-        flags = words[words.index("serve") + 1 :] if "serve" in words else words[1:]
-        model = [] if "--model" in flags else ["--model"]
-        words = [*model, *flags]
+        model, words = _named(words)
+        entry = ()
     else:
         start = next(at for at, word in enumerate(words) if word.startswith("--"))
-        words, entry = [*words[start:], "--host", "0.0.0.0"], SGLANG
+        words = [*words[start:], "--host", "0.0.0.0"]
+    release = str(run.settings.get("engine_version") or program.version or "").removeprefix("v")
+    known = numbers(release)
     return ServedLine(
         engine=launch.engine,
-        image=f"{IMAGES[launch.engine]}:{_tag(run)}",
+        image=f"{IMAGES[launch.engine]}:{_tag(release)}",
         entry=entry,
-        words=tuple(words),
-        env={name: value for name, value in command.env.items() if name.isupper()},
+        model=model,
+        first=bool(model) and (known is None or known >= POSITIONAL),
+        flags=tuple(words),
+        env={name: value for name, value in program.env.items() if name.isupper()},
         gpus=launch.devices or 1,
     )
 
 
-def _tag(run: PlannedRun) -> str:
+def _named(words: list[str]) -> tuple[str, list[str]]:
+    """Return the model that words after `vllm serve` name, and the others."""
+    for at, word in enumerate(words):
+        if word == "--model":
+            return words[at + 1], [*words[:at], *words[at + 2 :]]
+        if word.startswith("--model="):
+            return word.partition("=")[2], [*words[:at], *words[at + 1 :]]
+    return (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
+
+
+def _tag(release: str) -> str:
     """Return the tag of a release that was named; without one the newest."""
-    release = run.settings.get("engine_version")
     if not release:
         return "latest"
-    parts = str(release).removeprefix("v").split(".")
+    parts = release.split(".")
     return "v" + ".".join([*parts, "0", "0"][: max(PARTS, len(parts))])

@@ -74,4 +74,5 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     line = served(run)
     if line.env:
         raise UsageError(f"such a file has no word for the variable {next(iter(line.env))}")
-    return {name.replace("_", "-"): value for name, value in mapping(line.words).items()}
+    words = (*(("--model", line.model) if line.model else ()), *line.flags)
+    return {name.replace("_", "-"): value for name, value in mapping(words).items()}
