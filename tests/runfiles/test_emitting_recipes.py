@@ -70,6 +70,7 @@ def test_a_recipe_has_every_key_that_is_read_without_a_default(settings, recipe)
         ("llama-3-8b", "llama3.llama3_8b", "00004"),
         ("llama-3.1-8b-instruct", "llama3_1.llama3_1_8b", "00004"),
         ("llama-3.3-70b", "llama3_1.llama3_1_70b", "00030"),
+        ("llama-3.1-405b", "llama3_1.llama3_1_405b", "00191"),
         ("llama-3.2-1b", "llama3_2.llama3_2_1b", None),
     ],
 )

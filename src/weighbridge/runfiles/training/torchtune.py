@@ -306,5 +306,5 @@ def starts(settings: Mapping[str, Value]) -> str:
 def fetches(repository: str) -> str:
     """Return the command that brings a model to the folder that a new recipe reads."""
     folder = repository.rpartition("/")[2]
-    left = "--ignore-patterns 'original/consolidated*'"
+    left = "--ignore-patterns 'original/*consolidated*'"
     return f"tune download {repository} --output-dir ./{folder} {left}"

@@ -20,21 +20,22 @@ Settings = Mapping[str, Value]
 
 
 class Builder(NamedTuple):
-    """What makes a model: the family whose module has it, its size, and how many files its weights
-    are published in."""
+    """What makes a model: the family whose module has it, its size, how many files its weights are
+    published in, and where its tokenizer is among them."""
 
     family: str
     size: str
     files: int
+    tokenizer: str = "original/tokenizer.model"
 
 
 BUILDERS: Mapping[str, Builder] = {  # by shape
-    "llama-2-7b": Builder("llama2", "7b", 2),
-    "llama-2-13b": Builder("llama2", "13b", 3),
-    "llama-2-70b": Builder("llama2", "70b", 15),
+    "llama-2-7b": Builder("llama2", "7b", 2, "tokenizer.model"),
+    "llama-2-13b": Builder("llama2", "13b", 3, "tokenizer.model"),
+    "llama-2-70b": Builder("llama2", "70b", 15, "tokenizer.model"),
     "llama-3-8b": Builder("llama3", "8b", 4),
     "llama-3-70b": Builder("llama3", "70b", 30),
-    "llama-3-405b": Builder("llama3", "405b", 191),
+    "llama-3-405b": Builder("llama3_1", "405b", 191, "original/mp8/tokenizer.model"),
     "llama-3.2-1b": Builder("llama3_2", "1b", 1),
     "llama-3.2-3b": Builder("llama3_2", "3b", 2),
 }
@@ -154,10 +155,9 @@ def _name(builder: Builder) -> str:
 
 def _stored(builder: Builder, model: str) -> dict[str, Value]:
     """Return the words for the files that hold the weights and the tokenizer."""
-    second = builder.family == "llama2"
     name = model.rstrip("/").rpartition("/")[2]
     folder = model.rstrip("/") if model.startswith(("/", ".", "~")) else f"./{name}"
-    tokenizer = f"torchtune.models.{'llama2.llama2' if second else 'llama3.llama3'}_tokenizer"
+    kind = "llama2" if builder.family == "llama2" else "llama3"
     kinds = {"llama2": "LLAMA2", "llama3_2": "LLAMA3_2"}
     files: dict[str, Value] = {"checkpointer.checkpoint_files": ["model.safetensors"]}
     if builder.files > 1:
@@ -166,8 +166,8 @@ def _stored(builder: Builder, model: str) -> dict[str, Value]:
             "checkpointer.checkpoint_files.max_filename": f"{builder.files:05}",
         }
     return {
-        "tokenizer._component_": tokenizer,
-        "tokenizer.path": f"{folder}/{'' if second else 'original/'}tokenizer.model",
+        "tokenizer._component_": f"torchtune.models.{kind}.{kind}_tokenizer",
+        "tokenizer.path": f"{folder}/{builder.tokenizer}",
         "checkpointer._component_": "torchtune.training.FullModelHFCheckpointer",
         "checkpointer.checkpoint_dir": folder,
         **files,
