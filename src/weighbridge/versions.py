@@ -15,7 +15,12 @@ def release(text: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-DATES = {(0, 1): (2025, 6, 17), (0, 2): (2025, 10, 17)}  # torchtitan's tags
+DATES = {  # torchtitan's tags
+    (0, 1): (2025, 6, 17),
+    (0, 2): (2025, 10, 17),
+    (0, 2, 1): (2025, 12, 26),
+    (0, 2, 2): (2026, 2, 20),
+}
 
 
 def dated(text: str) -> tuple[int, ...] | None:
@@ -23,5 +28,5 @@ def dated(text: str) -> tuple[int, ...] | None:
     match = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
     if match:
         return tuple(int(n) for n in match.groups() if n is not None)
-    tag = release(text)
-    return DATES.get(tag) if tag else None
+    tag = numbers(text)
+    return None if tag is None else DATES.get(tag, DATES.get(tag[:2]))

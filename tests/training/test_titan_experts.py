@@ -13,6 +13,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets.titan_experts import mixture
 from weighbridge.forward.ops.pointwise import scale
+from weighbridge.versions import dated
 
 TOKENS, WIDTH, INNER, COUNT, CHOSEN = 512, 256, 128, 8, 2
 PAIRS = TOKENS * CHOSEN
@@ -137,3 +138,11 @@ def test_later_layers_keep_less(older, newer):
         for date in (older, newer)
     ]
     assert saved[1] < saved[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "date"),
+    [("0.2.2", (2026, 2, 20)), ("0.2.1", (2025, 12, 26)), ("0.2", (2025, 10, 17)), ("0.3", None)],
+)
+def test_a_tag_is_its_date(tag, date):
+    assert dated(tag) == date

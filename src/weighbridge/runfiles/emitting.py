@@ -18,6 +18,7 @@ from weighbridge.report import Report
 from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.kinds import named, of_task, read
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
 from weighbridge.wording import shown
 from weighbridge.workload import TABLES
@@ -176,6 +177,8 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
     elif called is None and usual == ("trl",):  # the recipe of adapters is TRL's, with its own ways
         called = ask(_with(asked, given)).workload[own]
         called = called if called in to.uses else None
+    if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
+        given = {"framework_version": to.release.rpartition(" ")[2], **given}
     if called is None and usual:
         return _with(asked, {**given, own: usual[0]})
     if usual and called not in to.uses:
