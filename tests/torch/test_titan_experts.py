@@ -1,4 +1,4 @@
-"""torchtitan 0.2.2's own Qwen3 on the fake GPU, dense and with experts, beside our layers.
+"""torchtitan 0.2.2's own Qwen3 and DeepSeek-V3 on the fake GPU, beside our layers.
 
 By hand: pip install --no-deps torchtitan==0.2.2 torchdata tyro triton into a folder on PYTHONPATH.
 Launches of Triton do nothing; what writes logs is not there.
@@ -21,7 +21,6 @@ LAYERS, WIDTH, HEADS, SHARED, HEAD, FEED, WORDS, BATCH, LENGTH = 2, 256, 4, 2, 6
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
 RELEASED = "2026-02-20"
 WORKSPACE = 32 * 2**20  # of cuBLAS, which the real model's loop has before
-CACHE = LENGTH * HEAD * 4 + 8 * BATCH * LENGTH  # positions and tokens, which it has before too
 CLOSE = 4096
 
 
@@ -64,12 +63,52 @@ def arguments(*, sparse):
     )
 
 
+def latents(score, groups, rank):
+    from torchtitan.models.deepseek_v3.model.args import DeepSeekV3ModelArgs
+    from torchtitan.models.moe import MoEArgs
+
+    made = DeepSeekV3ModelArgs(
+        vocab_size=WORDS,
+        dim=WIDTH,
+        inter_dim=FEED,
+        moe_inter_dim=128,
+        n_layers=LAYERS,
+        n_dense_layers=1,
+        n_heads=HEADS,
+        q_lora_rank=rank,
+        kv_lora_rank=64,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=16,
+        v_head_dim=32,
+        max_seq_len=LENGTH,
+        moe_args=MoEArgs(
+            num_experts=8,
+            num_shared_experts=2,
+            top_k=2,
+            num_expert_groups=groups,
+            num_limited_groups=groups and 2,
+            score_func=score,
+            route_norm=score == "sigmoid",
+            score_before_experts=False,
+        ),
+    )
+    made.moe_impl = "standard"  # which a job's config sets
+    return made
+
+
 def real(*, sparse):
-    """(allocated after the layers and the last norm, the most on the way), of weights apart."""
     from torchtitan.models.qwen3.model.model import Qwen3Model
 
+    return followed(Qwen3Model, arguments(sparse=sparse))
+
+
+def followed(cls, given):
+    """(allocated after the layers and the last norm, the most on the way), of weights apart."""
     with weighbridge.FakeGPU("h100-sxm", torch_version="2.13"):
-        model = Qwen3Model(arguments(sparse=sparse)).to(torch.bfloat16).cuda()
+        model = cls(given)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+        model.cuda()
         model.output = None  # the loss runs the head
         warm = torch.zeros(8, 8, device="cuda", dtype=torch.bfloat16, requires_grad=True)
         (warm @ warm).sum().backward()
@@ -85,26 +124,30 @@ def real(*, sparse):
         )
 
 
-def ours(*, sparse, **asked):
-    raw = {
-        "model_type": "qwen3_moe" if sparse else "qwen3",
-        "architectures": ["Qwen3MoeForCausalLM" if sparse else "Qwen3ForCausalLM"],
-        "hidden_size": WIDTH,
-        "intermediate_size": FEED,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": SHARED,
-        "head_dim": HEAD,
-        "vocab_size": WORDS,
-        "norm_topk_prob": True,
-        **(EXPERTS if sparse else {}),
-    }
-    told = {"precision": "bf16", "batch_size": BATCH, "seq_len": LENGTH, "checkpointing": "none"}
-    mine = stepped(
-        raw, framework="torchtitan", framework_version=RELEASED, gpu="h100-sxm", **told, **asked
+def ours(*, sparse):
+    return forward(
+        {
+            "model_type": "qwen3_moe" if sparse else "qwen3",
+            "architectures": ["Qwen3MoeForCausalLM" if sparse else "Qwen3ForCausalLM"],
+            "hidden_size": WIDTH,
+            "intermediate_size": FEED,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": SHARED,
+            "head_dim": HEAD,
+            "vocab_size": WORDS,
+            "norm_topk_prob": True,
+            **(EXPERTS if sparse else {}),
+        }
     )
+
+
+def forward(raw, cache=HEAD):
+    told = {"precision": "bf16", "batch_size": BATCH, "seq_len": LENGTH, "checkpointing": "none"}
+    mine = stepped(raw, framework="torchtitan", framework_version=RELEASED, gpu="h100-sxm", **told)
     moments = {name: SimpleNamespace(end=end, most=most) for name, end, most, _ in mine.moments[:2]}
-    before = moments["load"].end + WORKSPACE + CACHE
+    # positions and tokens, which the real model has before
+    before = moments["load"].end + WORKSPACE + LENGTH * cache * 4 + 8 * BATCH * LENGTH
     return moments["forward"].end - before, moments["forward"].most - before
 
 
@@ -112,3 +155,39 @@ def ours(*, sparse, **asked):
 def test_a_forward_takes_what_torchtitan_takes(sparse):
     for mine, seen in zip(ours(sparse=sparse), real(sparse=sparse), strict=True):
         assert abs(mine - seen) <= CLOSE
+
+
+@pytest.mark.parametrize(
+    ("score", "groups", "rank"), [("softmax", None, 0), ("sigmoid", None, 96), ("sigmoid", 4, 96)]
+)
+def test_latent_attention_and_shared_experts(score, groups, rank):
+    from torchtitan.models.deepseek_v3.model.model import DeepSeekV3Model
+
+    new = score == "sigmoid"
+    raw = {
+        "model_type": "deepseek_v3" if new else "deepseek_v2",
+        "architectures": ["DeepseekV3ForCausalLM" if new else "DeepseekV2ForCausalLM"],
+        "hidden_size": WIDTH,
+        "intermediate_size": FEED,
+        "moe_intermediate_size": 128,
+        "num_hidden_layers": LAYERS,
+        "first_k_dense_replace": 1,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS,
+        "q_lora_rank": rank or None,
+        "kv_lora_rank": 64,
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 32,
+        "n_routed_experts": 8,
+        "n_shared_experts": 2,
+        "num_experts_per_tok": 2,
+        "n_group": groups or 1,
+        "topk_group": 2 if groups else 1,
+        "norm_topk_prob": new,
+        "vocab_size": WORDS,
+        "moe_layer_freq": 1,
+    }
+    seen = followed(DeepSeekV3Model, latents(score, groups, rank))
+    for mine, theirs in zip(forward(raw, cache=16), seen, strict=True):
+        assert abs(mine - theirs) <= CLOSE

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from weighbridge.allocator import Allocator, Block
-from weighbridge.allocator.options import MIN_BLOCK
+from weighbridge.allocator.options import DEFAULT, MIN_BLOCK, AllocatorOptions
 from weighbridge.allocator.sequence import (
     AlikeBlocks,
     RequestOps,
@@ -185,9 +185,9 @@ class Heap(TensorHeap):
     """The memory of one device with the replayed allocator. `capacity` is what that can have of it,
     None for no end."""
 
-    def __init__(self, capacity: int | None = None) -> None:
+    def __init__(self, capacity: int | None = None, options: AllocatorOptions = DEFAULT) -> None:
         super().__init__()
-        self.allocator = Allocator(capacity=capacity)
+        self.allocator = Allocator(options, capacity=capacity)
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         block = self.allocator.malloc(nbytes, stream)

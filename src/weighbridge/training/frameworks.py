@@ -117,6 +117,7 @@ class Framework:
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
     upcast: str = "none"  # of what is not packed of a base in 4 or 8 bits (kbit.py)
     reentrant: bool | None = None  # checkpoints; None: as transformers has it
+    expandable: bool = False  # its launcher asks the allocator for expandable segments
     copies_logits: bool = False  # behind the forward all logits but the last are copied
     # what was other before a release, the newest first
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
@@ -231,8 +232,12 @@ FRAMEWORKS: Mapping[str, Framework] = {
         spreads="fsdp2",
         shards=("none", "ddp", *FSDP),
         checkpointing="selective",
-        # before 114151ad every second layer, which is counted as none: the most that it may take
-        older=(((2026, 3, 23), {"checkpointing": "none"}),),
+        expandable=True,  # run_train.sh
+        older=(
+            # before 114151ad every second layer, which counts as none: the most that it may take
+            ((2026, 3, 23), {"checkpointing": "none"}),
+            ((2024, 10, 22), {"expandable": False}),  # a5e57e4a
+        ),
     ),
     "trl": Framework(
         name="trl",

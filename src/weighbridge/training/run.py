@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
+from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.arch.model_types import differs
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.components.counted import CountedHeap
@@ -204,7 +205,8 @@ def _run(
     *,
     counts: bool = False,
 ) -> TrainingRun:
-    m = Machine(CountedHeap() if counts else Heap(capacity))
+    options = AllocatorOptions(expandable_segments=plan.framework.expandable)
+    m = Machine(CountedHeap() if counts else Heap(capacity, options))
     m.softmax_keeps = plan.torch < (1, 11)
     m.chip, m.installed = plan.chip, plan.installed
     m.workspace, m.temporary_workspace = _workspace(plan)

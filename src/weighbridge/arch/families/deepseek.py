@@ -336,7 +336,10 @@ TYPES = {
         computes=("float_routes", "complex_rotary"),
         gguf="deepseek2",
         training=TrainingFacts(
-            net="latent.deepseek_v2", router="by_wide_softmax", experts_were="gate_up"
+            net="latent.deepseek_v2",
+            router="by_wide_softmax",
+            experts_were="gate_up",
+            titan_experts=True,
         ),
         vllm=VllmFacts(whole_shared_experts=True),
         mlx=MlxFacts(has_class=True, expands="always"),
@@ -345,7 +348,10 @@ TYPES = {
         DEEPSEEK_V3,
         gguf="deepseek2",
         training=TrainingFacts(
-            net="latent.deepseek_v3", router="by_sigmoid", experts_were="gate_up"
+            net="latent.deepseek_v3",
+            router="by_sigmoid",
+            experts_were="gate_up",
+            titan_experts=True,
         ),
         vllm=VllmFacts(whole_shared_experts=True),
         mlx=MlxFacts(has_class=True, expands="once"),

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from weighbridge.arch.body import Experts, LayerBlock
-from weighbridge.arch.mixers import Attention
+from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.arch.model_types import facts
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.losses import LOSSES, Loss
@@ -185,8 +185,9 @@ def _attends(model_type: str, blocks: Sequence[LayerBlock], framework: str) -> N
         raise UnsupportedError(
             f"{model_type}: experts as {framework} runs them are not covered yet: {LEAVE}"
         )
+    mixes = (Attention, Latent) if sparse else Attention
     for number, block in enumerate(blocks):
-        if not any(isinstance(x, Attention) for x in block.mixers):
+        if not any(isinstance(x, mixes) for x in block.mixers):
             name = type(block.mixers[0]).__name__ if block.mixers else "no mixer"
             raise UnsupportedError(
                 f"{model_type}: {framework} has no class with its layer {number} ({name}); leave "

@@ -96,8 +96,16 @@ def out(
     s: TrainingStep, p: Module, latents: States, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Attend to the expanded heads: the output, and eager attention's weights."""
-    a = latents.a
-    h = AttentionHeads(
+    a, h = latents.a, heads_of(s, latents.a)
+    rate = s.rate("attention_dropout")
+    output, weights = attended(s, latents.query, latents.key, latents.value, h, mask=mask, p=rate)
+    output = output.view(s.batch, s.length, a.heads * a.value_dim)
+    return p.linear(s.m, output, "o_proj"), weights
+
+
+def heads_of(s: TrainingStep, a: Latent) -> AttentionHeads:
+    """Return the heads that the kernel is given."""
+    return AttentionHeads(
         batch=s.batch,
         length=s.length,
         seen=s.length,
@@ -106,10 +114,6 @@ def out(
         key_dim=a.nope + a.rotary,
         value_dim=a.value_dim,
     )
-    rate = s.rate("attention_dropout")
-    output, weights = attended(s, latents.query, latents.key, latents.value, h, mask=mask, p=rate)
-    output = output.view(s.batch, s.length, a.heads * a.value_dim)
-    return p.linear(s.m, output, "o_proj"), weights
 
 
 def _turn(s: TrainingStep) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -127,11 +131,11 @@ def expanded(
         s.batch, s.length, latent.heads, latent.nope + latent.value_dim
     )
     k_nope, value = split(m, both, (latent.nope, latent.value_dim))
-    key = _filled(m, k_nope, k_rot, latent)
+    key = filled(m, k_nope, k_rot, latent)
     return key, value
 
 
-def _filled(m: Machine, k_nope: Tensor, k_rot: Tensor, latent: Latent) -> Tensor:
+def filled(m: Machine, k_nope: Tensor, k_rot: Tensor, latent: Latent) -> Tensor:
     """new_empty, and two copies into slices of it: each copy's backward clones the gradient and
     takes its slice (CopySlices)."""
     lead = k_nope.shape[:-1]

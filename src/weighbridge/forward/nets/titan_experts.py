@@ -20,10 +20,20 @@ from weighbridge.arch.body import Experts
 from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets.torchtune import feed_forward
 from weighbridge.forward.ops.experts import gathered, softmax, topk
 from weighbridge.forward.ops.matrix import linear, matmul
-from weighbridge.forward.ops.pointwise import cast, divide, mul, of_input, scale, shift
-from weighbridge.forward.ops.pointwise import softmax as own_softmax
+from weighbridge.forward.ops.pointwise import (
+    add,
+    cast,
+    divide,
+    mul,
+    of_input,
+    of_result,
+    scale,
+    shift,
+)
+from weighbridge.forward.parts.moe import rule
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor
 from weighbridge.units import align_up
@@ -37,7 +47,7 @@ def mixture(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Tensor:
     m, shape = s.m, x.shape
     adds = s.release is None or s.release >= ADDS
     x = x.view(x.numel // shape[-1], shape[-1])
-    scores, numbers = _routed(m, p, x, experts, wide=adds)
+    scores, numbers = _routed(s, p, x, experts, wide=adds)
     pairs = numbers.numel
     order = m.new((pairs,), INT64)
     m.hidden(8 * pairs)  # numbers that are sorted beside their places
@@ -46,6 +56,7 @@ def mixture(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Tensor:
     routed_input = gathered(m, x, tokens)  # a variable, which lives to the end
     rows = _multiplied(m, p, _sent(m, p, routed_input, experts), padded=not adds)
     rows = _sent(m, p, rows, experts)
+    beside = None if adds else _shared(m, p, x, experts)
     if adds:
         zeros = m.new(x.shape, x.dtype)
         rows = cast(m, mul(m, cast(m, rows, FLOAT32), by_expert.view(pairs, 1)), x.dtype)
@@ -53,27 +64,41 @@ def mixture(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Tensor:
         del zeros
     else:
         out = _batched(m, rows, scores, order, x)
+    if adds:
+        beside = _shared(m, p, x, experts)
     del routed_input
-    return out.view(*shape)
+    return (out if beside is None else add(m, out, beside)).view(*shape)
+
+
+def _shared(m: Machine, p: Module, x: Tensor, experts: Experts) -> Tensor | None:
+    """What all tokens go through beside the experts that they choose."""
+    return feed_forward(m, p.at("shared_experts"), x) if experts.shared else None
 
 
 def _routed(
-    m: Machine, p: Module, x: Tensor, experts: Experts, *, wide: bool
+    s: TrainingStep, p: Module, x: Tensor, experts: Experts, *, wide: bool
 ) -> tuple[Tensor, Tensor]:
     """TokenChoiceTopKRouter.forward: scores and numbers [tokens, k]. Its product is no product to
     selective checkpoints, which always compute it again."""
-    weight = p.weight("gate")
+    m, config = s.m, s.built.config
+    weight: Tensor = p.weight("gate")
     if wide:
-        logits = linear(m, cast(m, x, FLOAT32), cast(m, weight, FLOAT32), kind="router")
-        every = own_softmax(m, logits)
+        x, weight = cast(m, x, FLOAT32), cast(m, weight, FLOAT32)
+    logits = linear(m, x, weight, kind="router")
+    if rule(s) == "by_sigmoid":
+        every = of_result(m, cast(m, logits, FLOAT32))
     else:
-        every = softmax(m, linear(m, x, weight, kind="router"))
+        every = softmax(m, logits)
     biased = shift(m, every)
+    if config.num("n_group", default=1) > 1:
+        m.hidden(2 * biased.nbytes)  # scores of groups, and what is left of all
     _, numbers = topk(m, biased, experts.top_k)
     del biased
     best = remade(m, every, m.new(numbers.shape, FLOAT32), every, numbers)
-    total = shift(m, remade(m, best, m.new((*best.shape[:-1], 1), FLOAT32)))
-    return scale(m, divide(m, best, total)), numbers
+    if config.get("norm_topk_prob") is not False:
+        total = shift(m, remade(m, best, m.new((*best.shape[:-1], 1), FLOAT32)))
+        best = divide(m, best, total)
+    return scale(m, best), numbers
 
 
 def _sent(m: Machine, p: Module, rows: Tensor, experts: Experts) -> Tensor:

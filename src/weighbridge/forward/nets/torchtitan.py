@@ -1,8 +1,10 @@
-"""torchtitan: Llama's layers as torchtune has them, with sdpa, and Qwen3's experts; its losses, by
-date.
+"""torchtitan: Llama's layers as torchtune has them, with sdpa, those of Qwen3 and DeepSeek-V3 with
+experts; its losses, by date.
 
     2025-03-19 on    norms are torch's own (3b39d7ab), one kernel since torch 2.9
     2026-01-27 on    keys and values are not copied for all heads (ff0829c1)
+    2026-06-05 on    each layer has its own buffer of positions; Qwen3 turns by cosines and sines in
+                     float32, and keeps no casts (02d24f01)
 
     to April 2025    all logits, and float32 of them; pred lives until the loss is there
     2025-04-02 on    the same, and with --compile the cast is in the loss's kernel (bbb1b616)
@@ -10,23 +12,26 @@ date.
                      once; the gradient of the hidden states is summed in float32 (786e26f8)
 
 Tensor ranks share the tokens between their layers, and the outputs of the loss (loss_parallel).
-Source: torchtitan 0.2.2 models/qwen3/model/model.py; models/llama/model.py (Attention,
-TransformerBlock), train.py (loss_fn) of December 2024 (9dec370); components/loss.py
+Source: torchtitan 0.2.2 models/{qwen3,deepseek_v3}/model/model.py; models/llama/model.py
+(Attention, TransformerBlock), train.py (loss_fn) of December 2024 (9dec370); components/loss.py
 (ChunkedLossWrapper, GradAccumulator) of August 2026 (b5bcd76).
 """
 
 from typing import Any
 
 from weighbridge.arch.body import Experts
+from weighbridge.arch.mixers import Latent
 from weighbridge.dtypes import FLOAT32, INT64, DType
 from weighbridge.forward.losses import cross_entropy, head, in_forward, weight_of
-from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, passed, record
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import torchtune
+from weighbridge.forward.nets.latent import filled, heads_of
 from weighbridge.forward.nets.titan_experts import mixture
 from weighbridge.forward.nets.torchtune import (
     CHUNKS,
     Kernel,
+    OwnLayers,
     compiled_loss,
     decoded,
     feed_forward,
@@ -37,21 +42,38 @@ from weighbridge.forward.nets.torchtune import (
 )
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.pointwise import add, cast
-from weighbridge.forward.ops.shaping import repeat, turned
+from weighbridge.forward.ops.shaping import join, repeat, split, turned
 from weighbridge.forward.parts.attention import attend, heads
 from weighbridge.forward.parts.moe import experts_of
+from weighbridge.forward.parts.rotary import complex_rotated
 from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Tensor
+from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.units import ceil_div
 
 NATIVE, COMPILES = (2025, 3, 19), (2025, 4, 2)
 SHARES, CHUNKED = (2026, 1, 27), (2026, 4, 27)
+WIDE = (2026, 6, 5)
 FUSED = (2, 9)  # torch
 
 
 def forward(s: TrainingStep) -> Tensor:
     """Transformer.forward up to the head"""
-    return decoded(s, _sdpa, None if s.compiled and not _sparse(s) else layer, norm)
+    own = None if s.compiled and not _sparse(s) else layer
+    latent = latent_of(s, 0)
+    width = heads(s, 0).key_dim if latent is None else latent.rotary
+    if since(s.release, WIDE) and not s.built.kept:
+        _positions(s, width)
+    return decoded(s, _sdpa, OwnLayers(own, norm, width))
+
+
+def _positions(s: TrainingStep, width: int) -> None:
+    """Make the buffer of positions that each layer has: complex numbers, or for Qwen3 cosines and
+    sines of the whole width. `decoded` makes one more, which stands for none."""
+    m, built = s.m, s.built
+    with m.making("buffers"):
+        for i, p in enumerate(built.layers):
+            both = 2 if p.has("self_attn.q_norm") else 1
+            built.kept[i] = m.new((s.length, both * width), FLOAT32)
 
 
 def _sparse(s: TrainingStep) -> bool:
@@ -70,7 +92,8 @@ def _attended(
     s: TrainingStep, p: Module, x: Tensor, number: int, how: tuple[Tensor, Kernel]
 ) -> Tensor:
     normed = whole(s, norm(s, x, p, "input_layernorm"))
-    return attention(s, p.at("self_attn"), normed, number, *how)
+    mixes = attention if latent_of(s, number) is None else latent_attention
+    return mixes(s, p.at("self_attn"), normed, number, *how)
 
 
 def _fed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
@@ -97,6 +120,7 @@ def attention(
     v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
     if p.has("q_norm"):
         q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
+        q = q if since(s.release, WIDE) else _low(m, q, h)
     q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
     if h.groups > 1 and not since(s.release, SHARES):
         for_all = (h.batch, h.heads, h.length, h.key_dim)
@@ -104,6 +128,39 @@ def attention(
         h = h.repeated
     output = kernel(s, q, k, v, h)
     return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+
+
+def _low(m: Machine, q: Tensor, h: AttentionHeads) -> Tensor:
+    """Keep the cosines and sines of each layer, which are cast to the dtype of queries."""
+    casts = [m.new((h.length, h.key_dim), q.dtype) for _ in ("cos", "sin")]
+    return passed(m, q, Computed(q.shape, q.dtype, q.storage), *casts)
+
+
+def latent_of(s: TrainingStep, number: int) -> Latent | None:
+    mixers = s.built.body.blocks[number].mixers
+    return next((x for x in mixers if isinstance(x, Latent)), None)
+
+
+def latent_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
+    """Attention.forward of DeepSeek-V3: positions are complex numbers."""
+    m, a, lead = s.m, latent_of(s, number), (s.batch, s.length)
+    assert a is not None
+    if p.has("q_a_proj"):
+        q = p.linear(m, norm(s, p.linear(m, x, "q_a_proj"), p, "q_a_layernorm"), "q_b_proj")
+    else:
+        q = p.linear(m, x, "q_proj")
+    q_nope, q_pe = split(m, q.view(*lead, a.heads, a.nope + a.rotary), (a.nope, a.rotary))
+    kv, k_pe = split(m, p.linear(m, x, "kv_a_proj_with_mqa"), (a.rank, a.rotary))
+    q_pe, k_pe = complex_rotated(m, q_pe, k_pe.view(*lead, 1, a.rotary), cache)
+    q = join(m, q_nope, q_pe)
+    kv = p.linear(m, norm(s, kv, p, "kv_a_layernorm"), "kv_b_proj")
+    k_nope, v = split(m, kv.view(*lead, a.heads, a.nope + a.value_dim), (a.nope, a.value_dim))
+    k = filled(m, k_nope, k_pe, a)
+    h = heads_of(s, a)
+    output = kernel(s, turned(m, q), turned(m, k), turned(m, v), h)
+    return p.linear(m, output.view(*lead, a.heads * a.value_dim), "o_proj")
 
 
 def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:

@@ -49,6 +49,7 @@ from weighbridge.forward.parts.attention import heads
 from weighbridge.forward.parts.layer import FINAL, run
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor, absent
+from weighbridge.records import NamedTuple
 from weighbridge.units import ceil_div
 
 Kernel = Callable[[TrainingStep, Tensor, Tensor, Tensor, AttentionHeads], Tensor]
@@ -60,24 +61,29 @@ def forward(s: TrainingStep) -> Tensor:
     return decoded(s, flex)
 
 
-def decoded(
-    s: TrainingStep,
-    kernel: Kernel,
-    own: Callable[..., Tensor] | None = None,
-    last: Callable[[TrainingStep, Tensor, Module, str], Tensor] | None = None,
-) -> Tensor:
-    """Run torchtune's decoder with another kernel of attention, layers of its own or another norm
-    of the last, for classes of its shape."""
+class OwnLayers(NamedTuple):
+    """A decoder of this shape with layers of its own: None are these here. `width`: numbers of a
+    head that have positions, 0 for all."""
+
+    layer: Callable[..., Tensor] | None = None
+    norm: Callable[[TrainingStep, Tensor, Module, str], Tensor] | None = None
+    width: int = 0
+
+
+def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Tensor:
+    """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
+    own = own or OwnLayers()
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     words = built.base.weight(built.base.first(*EMBEDDINGS))
     h = sequence_cut(s, embedding(m, own_tokens(s, tokens, words), words))
-    cache = m.new((s.length, heads(s, 0).key_dim // 2, 2), FLOAT32)
-    each = own or (compiled_layer if s.compiled else layer)
+    width = own.width or heads(s, 0).key_dim
+    cache = m.new((s.length, width // 2, 2), FLOAT32)
+    each = own.layer or (compiled_layer if s.compiled else layer)
     for i, p in enumerate(built.layers):
         h = run(s, each, h, p, i, cache, kernel)
     name = built.base.first(*FINAL)
-    return norm(m, h, built.base, name) if last is None else last(s, h, built.base, name)
+    return norm(m, h, built.base, name) if own.norm is None else own.norm(s, h, built.base, name)
 
 
 def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:

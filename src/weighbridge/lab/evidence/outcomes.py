@@ -43,6 +43,7 @@ OVER_TRANSFORMERS = (
     "axolotl",
     "torchtune",
     "litgpt",
+    "torchtitan",
 )  # steps that we follow
 FRAMEWORKS = {"transformers": "trainer"}
 
