@@ -120,7 +120,7 @@ def attention(
     v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
     if p.has("q_norm"):
         q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
-        q = q if since(s.release, WIDE) else _low(m, q, h)
+        q = q if since(s.release, WIDE) else _low(m, q)
     q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
     if h.groups > 1 and not since(s.release, SHARES):
         for_all = (h.batch, h.heads, h.length, h.key_dim)
@@ -130,9 +130,9 @@ def attention(
     return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 
-def _low(m: Machine, q: Tensor, h: AttentionHeads) -> Tensor:
+def _low(m: Machine, q: Tensor) -> Tensor:
     """Keep the cosines and sines of each layer, which are cast to the dtype of queries."""
-    casts = [m.new((h.length, h.key_dim), q.dtype) for _ in ("cos", "sin")]
+    casts = [m.new((q.shape[1], q.shape[3]), q.dtype) for _ in ("cos", "sin")]
     return passed(m, q, Computed(q.shape, q.dtype, q.storage), *casts)
 
 
