@@ -133,6 +133,7 @@ FLAVORS = [
     ("llama-3.1-405b", "llama3 405B"),
     ("qwen3-0.6b", "qwen3 0.6B"),
     ("qwen3-32b", "qwen3 32B"),
+    ("qwen3-30b-a3b", "qwen3 30B-A3B"),
 ]
 
 

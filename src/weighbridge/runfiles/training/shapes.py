@@ -15,7 +15,8 @@ from weighbridge.records import NamedTuple
 
 
 class DecoderShape(NamedTuple):
-    """What a dense decoder is built from. `tied`: the head is the embedding."""
+    """What a decoder is built from. `feed`: of its feed-forward, or of each expert; `tied`: the
+    head is the embedding."""
 
     kind: str  # the model type of its config
     hidden: int
@@ -42,6 +43,8 @@ SHAPES: Mapping[str, DecoderShape] = {
     "qwen3-8b": DecoderShape("qwen3", 4096, 36, 32, 8, 12288, 151_936),
     "qwen3-14b": DecoderShape("qwen3", 5120, 40, 40, 8, 17408, 151_936),
     "qwen3-32b": DecoderShape("qwen3", 5120, 64, 64, 8, 25600, 151_936),
+    "qwen3-30b-a3b": DecoderShape("qwen3_moe", 2048, 48, 32, 4, 768, 151_936),
+    "qwen3-235b-a22b": DecoderShape("qwen3_moe", 4096, 94, 64, 4, 1536, 151_936),
 }
 
 
@@ -54,7 +57,7 @@ def shape_name(config: Mapping[str, Any]) -> str:
         layers=config.get("num_hidden_layers", 0),
         heads=heads or 0,
         kv_heads=config.get("num_key_value_heads") or heads or 0,
-        feed=config.get("intermediate_size", 0),
+        feed=config.get("moe_intermediate_size") or config.get("intermediate_size", 0),
         vocab=config.get("vocab_size", 0),
         tied=config.get("tie_word_embeddings") is True,
     )

@@ -223,6 +223,8 @@ FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__
     "qwen3-8b": ("qwen3", "8B"),
     "qwen3-14b": ("qwen3", "14B"),
     "qwen3-32b": ("qwen3", "32B"),
+    "qwen3-30b-a3b": ("qwen3", "30B-A3B"),
+    "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
 }
 NEW: Mapping[str, Value] = {  # what a new file says besides: a small dataset of its repository
     "training.dataset": "c4_test",
@@ -244,7 +246,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if known is None:
         raise UsageError(
             f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
-            "8B, 70B and 405B, nor of Qwen3's dense ones"
+            "8B, 70B and 405B, nor of Qwen3's"
         )
     words: dict[str, Value] = {
         "model.name": known[0],
