@@ -832,6 +832,14 @@ def test_several_ranks_shard_as_the_framework_has_it(framework, shard, checkpoin
     assert told == [("none", alone), (shard, checkpoints), ("ddp", alone)]
 
 
+@pytest.mark.parametrize("ranks", ["tensor", "pipeline"])
+def test_all_that_ranks_train_together_is_counted(ranks):
+    """A rank holds a part of the model: together they train all of it."""
+    alone = trained(CONFIG, seq_len=16).derived["trainable_parameters"]
+    shared = trained(CONFIG, seq_len=16, **{f"{ranks}_parallel_size": 2})
+    assert shared.derived["trainable_parameters"] == alone == shared.model.parameters
+
+
 def test_ranks_of_a_sequence_shard_too():
     report = trained(CONFIG, framework="torchtitan", seq_len=64, context_parallel_size=2)
     assert report.workload["shard"] == "fsdp2"

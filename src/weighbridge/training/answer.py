@@ -98,10 +98,18 @@ def _settings(plan: TrainingPlan) -> EffectiveSettings:
 def _derived(plan: TrainingPlan, result: TrainingRun) -> DerivedFacts:
     first = max(result.first.values(), key=lambda peak: peak.allocated)
     return {
-        "trainable_parameters": result.trainable,
+        "trainable_parameters": _trained(plan, result),
         "saved_activation_bytes": result.saved,
         "first_step_peak_bytes": first.allocated,
     }
+
+
+def _trained(plan: TrainingPlan, result: TrainingRun) -> int:
+    """Count the numbers that are trained: of all ranks, where each holds a part of the model and
+    all of it is trained."""
+    s = plan.sharding
+    cut = s.tensor > 1 or s.pipeline > 1 or s.expert > 1
+    return plan.subject.part.blueprint.parameters if cut and not plan.adapters else result.trainable
 
 
 def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
