@@ -65,6 +65,7 @@ class Machine:
 
 def machine(program, **more):
     allocator = Allocator(parse(program["settings"]), capacity=program["total"], **more)
+    allocator.reserve.upwards = True  # as the stand-in for the driver has it, which torch ran on
     return Machine(allocator, program["streams"])
 
 

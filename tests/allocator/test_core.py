@@ -57,9 +57,20 @@ def test_nothing_takes_nothing():
 
 def test_lowest_address_among_equals():
     allocator, blocks = replay([MIB] * 4)
-    allocator.free(blocks[2])
     allocator.free(blocks[0])
-    assert allocator.malloc(MIB).address == blocks[0].address
+    allocator.free(blocks[2])
+    assert blocks[2].address < blocks[0].address
+    assert allocator.malloc(MIB).address == blocks[2].address
+
+
+def test_a_new_segment_lies_below_the_others():
+    """cudaMalloc takes the block of the newest segment, of several equal free ones."""
+    allocator, blocks = replay([30 * MIB] * 3)
+    for block in blocks:
+        allocator.free(block)
+    assert allocator.malloc(30 * MIB) is blocks[2]
+    assert allocator.malloc(30 * MIB) is blocks[1]
+    assert [b.address + b.size <= a.address for a, b in pairwise(blocks)] == [True, True]
 
 
 def test_neighbours_merge_and_serve_a_larger_request():

@@ -74,12 +74,14 @@ def block(m, *feeds):
 
 @pytest.mark.parametrize(("m", "sizes", "all_"), MIXERS, ids=KINDS)
 def test_a_mixer(m, sizes, all_):
-    """Beside three of the hidden size; compiled, what attention gave lives on while the next piece
-    runs; with eager layers it does not, but is counted with the projections."""
+    """Beside three of the hidden size; while latents are attended to there are the residual, queries
+    of 96, a latent of 40 and 64 that are given, and with eager layers the caller's input."""
     given, projected = sizes
+    latent = isinstance(m, Latent)
     for eager in (False, True):
         found = vllm.step((block(m),), 10, vllm.RankShare(), eager=eager, through=7)
-        assert (found.widest, found.projected) == (given + 30 + projected + 7,) * 2
+        assert found.widest == given + 30 + projected + 7
+        assert found.attending == 7 + latent * (10 + 10 * eager + 96 + 40 + 64)
         assert found.workspace == 0
     found = sglang.chunk((block(m),), 10, sglang.RankSplit())
     assert (found.widest, found.with_cached) == (30 + all_, 30 + all_)
@@ -93,6 +95,16 @@ def test_who_shares_a_cache_has_the_owners_widths():
     alone = sglang.chunk((other,), 10, sglang.RankSplit(), (own, other))
     assert alone.widest == 30 + 144
     assert sglang.chunk((block(Shared(owner=5)),), 10, sglang.RankSplit()).widest == 30
+
+
+@pytest.mark.parametrize(("heads", "held"), [(4, 32), (8, 64)])
+def test_what_is_held_beside_a_feed_forward(heads, held):
+    """Compiled: what attention gave. Eager: the layer's input, which the caller has."""
+    layer = block(replace(HEADS, heads=heads), Dense(width=1000, gated=True))
+    compiled, eager = (
+        vllm.step((layer,), 10, vllm.RankShare(), eager=e).widest for e in (False, True)
+    )
+    assert (compiled, eager) == (held + 20 + 3000, 10 + 20 + 3000)
 
 
 def test_feed_forwards():

@@ -37,8 +37,6 @@ def step(m, outputs, *, width=WIDTH, trainable=False):
         # 600 outputs are 10 times: chunks of 7 tokens, which become 8
         (liger, 600, WIDTH, 8 * 600),
         (liger, 32, WIDTH, 64 * 32),  # one chunk
-        (trl, 1000, WIDTH, 64 * 32_768),  # its buffer has so many columns, whatever the model has
-        (trl, 40_000, 8, 64 * 32_768),
         (unsloth, 1000, WIDTH, 64 * 1000),
         (unsloth, 50_000_000, 1, 5 * 50_000_000),  # 4e9 bytes of 16 an output
     ],
@@ -55,15 +53,58 @@ def test_logits_of_a_tile(loss, outputs, width, tile):
     assert weight.grad is None
 
 
-@pytest.mark.parametrize(("loss", "each"), [(trl, 4), (liger, 2)])
-def test_gradients_that_are_made_in_forward(loss, each):
-    """In float32 by TRL's kernel, and cast in backward to what the weight has; by Liger's in that."""
+def test_gradients_that_are_made_in_forward():
+    """Liger's kernel makes them in the dtype of the weight."""
     m = Machine(Heap())
     s, weight = step(m, 1024, trainable=True)
-    made, _ = loss(s, m.new((1, LENGTH, WIDTH), BFLOAT16))
-    assert m.heap.live("logits") == each * 1024 * WIDTH + 4
+    made, _ = liger(s, m.new((1, LENGTH, WIDTH), BFLOAT16))
+    assert m.heap.live("logits") == 2 * 1024 * WIDTH + 4
     backward(m, made)
     assert (weight.grad.shape, weight.grad.dtype) == ((1024, WIDTH), BFLOAT16)
+
+
+@pytest.mark.parametrize(("outputs", "width"), [(1000, WIDTH), (40_000, 8)])
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32])
+def test_tiles_of_trl_are_made_twice(outputs, width, dtype):
+    """trl kernels/chunked_logprob.py: 63 tokens count, in one tile whose buffer has 32,768 columns
+    whatever the model has. Kept are labels, their states and numbers, and sums; the gradients are
+    of backward, in float32, beside a buffer again. What is cast is cast a tile at a time."""
+    m = Machine(Heap())
+    s, weight = step(m, outputs, width=width, trainable=True)
+    s.computing = BFLOAT16
+    counted, buffer = LENGTH - 1, 2 * (LENGTH - 1) * 32_768
+    states = m.param("states", (1, LENGTH, width), dtype, trainable=True)
+    before = m.heap.allocator.allocated
+    made, logits = trl(s, states)
+    assert logits is None
+    assert weight.grad is None
+    size = 2 if dtype == BFLOAT16 else 4
+    kept = 8 * LENGTH + counted * (width * size + 16 + 4) + 4
+    assert m.heap.live("logits") == kept
+    lowered = 0 if dtype == BFLOAT16 else 2 * counted * width
+    extra = m.heap.most - before - kept - buffer - lowered
+    assert 0 <= extra < 6 * 512
+    before = m.heap.allocator.allocated
+    backward(m, made)
+    assert (weight.grad.shape, weight.grad.dtype) == ((outputs, width), BFLOAT16)
+    made_there = 4 * (outputs * width + counted * width)
+    assert made_there + buffer + lowered <= m.heap.most - before + 4
+    assert m.heap.most - before < made_there + buffer + lowered + 2 * outputs * width + 8 * KIB
+
+
+def test_a_head_in_float32_is_cast_a_tile_at_a_time():
+    """Two tiles of 40,000 outputs: the second is made before the first is let go."""
+    m = Machine(Heap())
+    s, _ = step(m, 40_000, width=8)
+    s.computing = BFLOAT16
+    wide = m.param("wide", (40_000, 8), FLOAT32, trainable=False)
+    s.built.root.weight = lambda name: wide
+    states = m.new((1, LENGTH, 8), BFLOAT16)
+    before = m.heap.allocator.allocated
+    trl(s, states)
+    cast = 2 * 8 * 40_000
+    buffer = 2 * (LENGTH - 1) * 32_768
+    assert 0 <= m.heap.most - before - buffer - cast < 6 * KIB
 
 
 def test_cut_cross_entropy_makes_no_logits():

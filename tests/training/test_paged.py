@@ -105,8 +105,9 @@ def test_margins_come_before_pages():
     ("usable", "here"),
     [
         (None, Bytes(0, 50, 100)),  # how much room there is nobody has said
-        (Bytes(80, 90, 95), exactly(50)),  # what is surely left beside 30 at most
-        (Bytes(300, 300, 300), exactly(100)),
+        # What is surely left beside 30 at most; a process's figure of NVML has none of it
+        (Bytes(80, 90, 95), Bytes(0, 50, 50)),
+        (Bytes(300, 300, 300), Bytes(0, 100, 100)),
         (Bytes(20, 90, 95), exactly(0)),
     ],
 )

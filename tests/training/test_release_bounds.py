@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.training import kbit, optimizers
 from weighbridge.training import plan as plans
+from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.optimizers import plain
 from weighbridge.training.sharding import choice, zero
 from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.workload import read
 
 
 @pytest.mark.parametrize(
@@ -61,10 +64,27 @@ def test_optimizers_by_release():
     steps = [optimizers._step(True, v) for v in ((2, 0), (2, 1))]
     assert steps == [plain.two_copies, plain.one_copy]
     assert optimizers._step(False, (2, 13)) is plain.two_of_each
-    titan = SimpleNamespace(dated=True, optimizer="adamw_torch_fused")
+    titan = FRAMEWORKS["torchtitan"]
     for day, name in ((23, "adamw_torch"), (24, "adamw_torch_fused")):
         w = SimpleNamespace(framework="torchtitan", framework_version=f"2025-02-{day}")
         assert plans._usual_optimizer(w, titan) == name
+
+
+OF_ARGUMENTS = [  # transformers 4.54 training_args.py: with torch 2.8
+    ("trainer", None, None, "adamw_torch_fused"),
+    ("trl", "5.0", "2.8", "adamw_torch_fused"),
+    ("trainer", "4.54", "2.8", "adamw_torch_fused"),
+    ("trainer", "4.53.3", "2.8", "adamw_torch"),
+    ("trainer", "4.54", "2.7", "adamw_torch"),
+    ("accelerate", None, None, "adamw_torch"),
+    ("axolotl", "4.40", "2.5", "adamw_torch_fused"),
+]
+
+
+@all_of(("framework", "transformers", "torch", "name"), OF_ARGUMENTS)
+def test_the_optimizer_of_training_arguments_by_release(framework, transformers, torch, name):
+    asked = {"engine_version": transformers, "torch_version": torch}
+    assert plans._usual_optimizer(read("train", asked), FRAMEWORKS[framework]) == name
 
 
 def plan(framework="torchtitan", **more):

@@ -23,7 +23,8 @@ def part(report, phase, name):
 @pytest.fixture(scope="module")
 def seven():
     """Few tokens: what is told is of weights, gradients and states."""
-    return weighbridge.train("llama-2-7b", precision="fp32", seq_len=16)
+    named = {"precision": "fp32", "optimizer": "adamw_torch"}
+    return weighbridge.train("llama-2-7b", seq_len=16, **named)
 
 
 @pytest.mark.slow
@@ -47,7 +48,8 @@ def test_a_fused_step_takes_nothing_more():
 
 @pytest.mark.slow
 def test_pure_bfloat16_takes_half(seven):
-    half = weighbridge.train("llama-2-7b", precision="bf16", seq_len=16)
+    named = {"precision": "bf16", "optimizer": "adamw_torch"}
+    half = weighbridge.train("llama-2-7b", seq_len=16, **named)
     for phase in ("load", "step"):
         assert at(half, phase) == pytest.approx(at(seven, phase) / 2, rel=0.005)
 

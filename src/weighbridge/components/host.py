@@ -19,7 +19,6 @@ when cast, and 1.87 x the parameters with pages when its experts were stacked.
 from collections import defaultdict
 from collections.abc import Iterable
 
-from weighbridge.arch.blueprint import Blueprint
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FLOATING, FormatChoice
 from weighbridge.dtypes import DType
@@ -131,13 +130,7 @@ def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[
     if version < (5, 0):
         return 0, ""
     plan = part.blueprint
-    experts = memo(part, ("experts",), lambda: _of_experts(plan))
-    return to.weights * experts // max(1, plan.parameters), "experts are stacked, a copy"
-
-
-def _of_experts(plan: Blueprint) -> int:
-    """Count the parameters of experts that are stored one by one."""
-    return sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
+    return to.weights * plan.experts // max(1, plan.parameters), "experts are stacked, a copy"
 
 
 class _Files(NamedTuple):

@@ -40,6 +40,8 @@ from weighbridge.records import dataclass, field, replace
 from weighbridge.versions import dated, numbers
 from weighbridge.workload import FSDP, Train
 
+OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
@@ -105,10 +107,12 @@ class Framework:
     compiles: bool = False  # its layers are known as torch.compile leaves them
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
+    ranks: tuple[str, ...] = ()  # kinds that its own settings have, besides those of data
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     shares_tokens: bool = False  # tensor ranks share the tokens between layers
     spreads: str = "ddp"  # what several ranks share out where nobody says
     sharded_checkpointing: str = ""  # its checkpointing then, where that is another
+    arguments: bool = False  # its settings are TrainingArguments, with the optimizer of these
     one_flat: bool = False  # FSDP1 has adapters and base in one parameter (use_orig_params)
     waits: bool = False  # micro-batches but the last do not reduce
     loads: str = "transformers"  # whose loader reads weights, and writes them; "" is its own
@@ -150,6 +154,8 @@ UNSLOTH_TARGETS = (  # get_peft_model
 FRAMEWORKS: Mapping[str, Framework] = {
     "trainer": Framework(
         name="trainer",
+        arguments=True,
+        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
         accelerate=True,
         source="transformers 5.23 trainer.py, accelerate 1.15 accelerator.py (prepare_model)",
         outputs=False,
@@ -162,6 +168,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "accelerate": Framework(
         name="accelerate",
+        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
         accelerate=True,
         source="accelerate 1.15 accelerator.py (prepare_model), examples/complete_nlp_example.py",
         float8=True,
@@ -178,6 +185,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtune": Framework(
         name="torchtune",
+        ranks=("tensor", "context"),  # recipes/full_finetune_distributed.py
         loads="",
         source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py, "
         "modules/peft/lora.py (to_nf4, which packs scales too)",
@@ -213,6 +221,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "torchtitan": Framework(
         name="torchtitan",
+        ranks=("tensor", "context", "pipeline", "expert"),  # config/job_config.py
         loads="",
         source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
         dated=True,
@@ -241,6 +250,8 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "trl": Framework(
         name="trl",
+        arguments=True,
+        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
         accelerate=True,
         source="trl 1.16 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
         precisions=ALL_WIDE,
@@ -255,6 +266,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "axolotl": Framework(
         name="axolotl",
+        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
         accelerate=True,
         source="axolotl loaders/model.py (_configure_embedding_dtypes, _set_quantization_config), "
         "utils/config (bf16: auto; normalize_config: use_reentrant)",
@@ -285,6 +297,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "deepspeed": Framework(
         name="deepspeed",
+        ranks=("tensor",),  # runtime/tensor_parallel/config.py
         source="DeepSpeed runtime/engine.py (also _configure_basic_optimizer), bf16_optimizer.py",
         optimizer="adamw_torch_fused",  # FusedAdam, as one kernel
         versioned=True,

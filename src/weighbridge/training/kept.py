@@ -11,8 +11,10 @@ from threading import Lock
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import StageRuns, runs_of
 
-MOST = 64  # questions about one model, and cards of other kernels to each
-CLASSES = 8
+MOST = 64  # questions about one model
+# Cards of other kernels to each: the catalogue's are 49 of full training, which sums in parts that
+# processors share out, and 4 of LoRA
+CLASSES = 64
 Stages = tuple[StageRuns, ...]
 
 

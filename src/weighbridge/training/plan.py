@@ -14,7 +14,14 @@ from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
 from weighbridge.training import kbit, packages, prompts
 from weighbridge.training.adapters import Adapters, usual, usual_names
-from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, resolved, stored
+from weighbridge.training.frameworks import (
+    FRAMEWORKS,
+    OF_ARGUMENTS,
+    Framework,
+    Precision,
+    resolved,
+    stored,
+)
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
@@ -31,6 +38,7 @@ USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the comman
 USUAL_OPTIMIZER = "adamw_torch"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
+FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
 
@@ -410,10 +418,13 @@ def _dated(w: Train) -> tuple[int, ...] | None:
 
 
 def _usual_optimizer(w: Train, framework: Framework) -> str:
-    """Name the framework's optimizer: torchtitan steps in one kernel since 6e498855; before,
-    foreach."""
+    """Name the framework's optimizer: torchtitan steps in one kernel since 6e498855, the Trainer
+    since transformers 4.54 with torch 2.8 (training_args.py, default_optim); before, foreach."""
     if framework.dated and (_dated(w) or FUSES) < FUSES:
         return USUAL_OPTIMIZER
+    if framework.arguments and _torch(w) >= FUSED_TORCH:
+        release = numbers(w.engine_version) or FUSED_SINCE  # of transformers; the newest if unsaid
+        return OF_ARGUMENTS if release >= FUSED_SINCE else USUAL_OPTIMIZER
     return framework.optimizer or USUAL_OPTIMIZER
 
 

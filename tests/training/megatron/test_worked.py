@@ -194,7 +194,9 @@ def test_stages_in_front_hold_more_micro_batches():
     stages = [run_stage(model, replace(PLAIN, **run), i) for i in range(4)]
     steps = [s.peak - s.held for s in stages]
     layer = ONE_LAYER * 8  # 4,096 tokens
-    assert steps[1] - steps[2] == pytest.approx(4 * layer, rel=0.05)
+    assert steps[1] - steps[2] == pytest.approx(
+        4 * layer, rel=0.07
+    )  # rests of blocks that are not cut
     assert steps == sorted(steps, reverse=True)
 
 

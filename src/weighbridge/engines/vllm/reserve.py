@@ -34,10 +34,14 @@ from weighbridge.units import MIB, ceil_div
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-# After profiling, outside the share: kernels of decoding and sampling, handles of streams. No
-# log prints it. NVML read 0.45 to 0.65 GiB beyond context and share in 207 windows of AgileRL's
-# rig (vLLM 0.23 and 0.26, A100 and L4), where a trainer sleeps in the same process.
-LATER = Bytes(64 * MIB, 448 * MIB, 704 * MIB)
+# After profiling, outside the share. No log prints it. NVML read 0.45 to 0.65 GiB beyond context
+# and share in 207 windows of the rig of AgileRL (vLLM 0.23, 0.26; A100, L4), where a trainer sleeps
+# in the same process. Seven engines of 0.26 on an H100 (our own runs): what is not torch's grew by
+# 2 MiB beside CUDA graphs, so it is hardly kernels, but torch's segments, of which the share counts
+# what was allocated. They were 0.2 to 2.0 GiB beyond it when the engine was ready, and up to 4.3
+# after batches of several widths; torch gives them back before a request fails, so no more is
+# needed.
+LATER = Bytes(48 * MIB, 448 * MIB, 704 * MIB)
 FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
 TABLE = 4  # bytes of a block's number
 
@@ -324,8 +328,10 @@ def _persistent(reserve: RankReserve) -> int:
     )
     tables = TABLE * launch.sequences * columns
     embedded = launch.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
-    counted = profile.counts(launch.sequences, subject.body.vocab) if launch.second_runner else 0
-    return tables + counted + (embedded if subject.body.towers or not launch.second_runner else 0)
+    if not launch.second_runner:
+        return tables + embedded
+    counted = profile.counts(launch.sequences, subject.body.vocab, launch.speculative)
+    return tables + counted + (embedded if subject.body.towers else 0)
 
 
 def _late(reserve: RankReserve) -> int:
