@@ -245,8 +245,14 @@ def size_of(figures):
 def test_what_is_longer_than_the_scale_is_cut_and_labelled(opened):
     page = opened("fit", model=LLAMA, gpu="3060")
     row = page.locator("[data-question=full]")
-    told = row.locator(".cut-told text").text_content()
-    assert told == row.locator(".row-told").inner_text().split(" · ")[0]
+    drawn, whole = (
+        float(told.split()[0])
+        for told in (
+            row.locator(".cut-told text").text_content(),
+            row.locator(".row-told").inner_text(),
+        )
+    )
+    assert 0.99 * whole < drawn <= whole  # the first phase that has no room is drawn
     assert page.locator("[data-question=qlora] .cut-told").count() == 0
 
 

@@ -71,6 +71,7 @@ def test_remedies_come_one_by_one_and_none_of_an_older_question(opened):
     page = opened(wait=False)
     page.evaluate(SEEN)
     page.evaluate("(given) => { location.hash = String(new URLSearchParams(given)); }", SLOW)
+    page.wait_for_function("() => seen.some((one) => one.seeking)")  # not the first question's
     settled(page)
     states = seen(page)
     known = [len(state["remedies"]) for state in states if state["seeking"]]

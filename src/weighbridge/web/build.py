@@ -47,7 +47,7 @@ PACKAGE = Path(__file__).parent.parent
 OUT = (
     *("cli", "lab", "measure.py", "questions/jobs.py", "__main__.py", "py.typed"),
     "render/bounded.py",
-    "runfiles/live",
+    *("runfiles/live", "scan"),
     *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/pyodide.py", "web/space"),
     *("web/snapshot.mjs", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP

@@ -39,8 +39,10 @@ function App() {
   const engine = useMemo(() => made((text, share) => setProgress({ text, share })), [tries]);
 
   useEffect(() => {
-    const moved = () => setState(read(location.hash));
+    // the event's own address: the question before may have been written over location.hash since
+    const moved = (/** @type {HashChangeEvent} */ event) => setState(read(new URL(event.newURL).hash));
     addEventListener("hashchange", moved);
+    setState(read(location.hash)); // it may have moved before anybody listened
     return () => removeEventListener("hashchange", moved);
   }, []);
   useEffect(() => {
