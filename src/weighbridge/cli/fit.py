@@ -79,7 +79,8 @@ NOT_OURS = (
 @click.option(
     "--layouts",
     is_flag=True,
-    help="Rank the ways to share its training by Megatron out over --gpu h100:64.",
+    help="Rank the ways to share its training out over --gpu h100:64, by Megatron or by another "
+    "--framework; with --for infer those of serving it.",
 )
 @click.option(
     "-o",
@@ -205,11 +206,12 @@ def _layouts(
     look: "RenderOptions",
     output: str | None,
 ) -> int:
-    """Rank the ways to share a training run out, and print them."""
+    """Rank the ways to share a training run or a server out, and print them."""
     if len(models) > 1:
         raise click.UsageError("--layouts shares one MODEL out; ask once for each")
-    if settings.pop("for_") not in (None, "train"):
-        raise click.UsageError("--layouts is about training: --for train, or nothing")
+    about = settings.pop("for_") or ("infer" if settings.get("engine") else "train")
+    if about not in ("train", "infer"):
+        raise click.UsageError("--layouts is about --for train or --for infer")
     if settings["max"] or settings["smallest"]:
         raise click.UsageError("--layouts, --max and --smallest are questions of their own")
     asked = {n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest")}
@@ -221,7 +223,7 @@ def _layouts(
     every = look.details
     return _rank(
         *(models[0], settings, form, look, output),
-        lambda found: found.layouts(every=every, **asked),
+        lambda found: found.layouts(for_=about, every=every, **asked),
     )
 
 

@@ -10,7 +10,7 @@ micro-batches are named (Llama 3's first, arXiv 2407.21783 section 3.4.1; assume
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
@@ -22,7 +22,7 @@ from weighbridge.estimate.train import subject_for
 from weighbridge.memory import Bytes
 from weighbridge.records import NamedTuple
 from weighbridge.training.megatron import answer
-from weighbridge.training.megatron.costs import LayoutCost, cost
+from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
@@ -30,6 +30,7 @@ from weighbridge.training.megatron.plan import plan
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
+from weighbridge.training.sharding.costs import LayoutCost
 from weighbridge.units import ceil_div
 from weighbridge.watching import go_on
 from weighbridge.workload import Train
@@ -73,18 +74,14 @@ class RankLayout(NamedTuple):
     def price(self) -> tuple[float, int, int]:
         """Return what no other layout that fits is to have less of, as coarse as what it says: half
         a percent of a step, and two digits of bytes."""
-        return round(self.cost.work * FINE) / FINE, _coarse(self.cost.far), _coarse(self.cost.near)
+        return round(self.cost.work * FINE) / FINE, coarse(self.cost.far), coarse(self.cost.near)
 
 
 def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[RankLayout, ...]:
     """Return the layouts that surely fit and that no other one beats (`every`: all that fit, with
     the least recompute), the cheapest first; where none fits, those that take least. Raises
     UsageError without several cards."""
-    budget = workload.budget()
-    if budget is None or not 1 < budget.choice.count <= MOST:
-        raise UsageError(
-            f"--layouts shares 2 to {MOST:,} devices out: --gpu names them, as h100:64"
-        )
+    budget = several(workload.budget())
     number, _ = version(usual(), workload.engine_version)
     search = _Search(subject_for(model, workload, number), workload, budget)
     fitting: list[RankLayout] = []
@@ -102,14 +99,32 @@ def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[Rank
     return tuple(fitting or sorted(others, key=lambda one: one.peak.low)[:FEW])
 
 
-def beats(one: RankLayout, other: RankLayout) -> bool:
+def several(budget: "Budget | None") -> "Budget":
+    """Return the devices that a run is shared out over. Raises UsageError where there are not
+    several."""
+    if budget is None or not 1 < budget.choice.count <= MOST:
+        raise UsageError(
+            f"--layouts shares 2 to {MOST:,} devices out: --gpu names them, as h100:64"
+        )
+    return budget
+
+
+class PricedLayout(Protocol):
+    """A layout of anything: what it costs, in numbers of which less is better."""
+
+    @property
+    def price(self) -> tuple[float, ...]:
+        """Return its costs, as coarse as they are told apart."""
+
+
+def beats(one: PricedLayout, other: PricedLayout) -> bool:
     """Tell whether a layout, the first of those that cost the same, costs no more in anything."""
     return all(a <= b for a, b in zip(one.price, other.price, strict=True))
 
 
-def _coarse(nbytes: int) -> int:
-    digits = max(0, len(str(nbytes)) - 2)
-    return round(nbytes, -digits)
+def coarse(n: int) -> int:
+    """Return a number to two digits: costs that are nearer are taken to be the same."""
+    return round(n, -max(0, len(str(abs(n))) - 2))
 
 
 class _Search:
@@ -144,12 +159,12 @@ class _Search:
         """Yield (tensor, pipeline, context, expert) ranks that divide model and devices."""
         feed = self.model.experts
         for tensor in self._named("tensor", TENSOR):
-            for pipeline in self._named("pipeline", _divisors(self.count)):
+            for pipeline in self._named("pipeline", divisors(self.count)):
                 for context in self._named("context", CONTEXT):
                     whole = self.count % (tensor * pipeline * context) == 0
                     if not whole or not self._divides(tensor, pipeline, context):
                         continue
-                    for expert in self._named("expert", _divisors(feed.count if feed else 1)):
+                    for expert in self._named("expert", divisors(feed.count if feed else 1)):
                         if (self.count // pipeline) % expert == 0 and expert <= MOST_EXPERT:
                             yield tensor, pipeline, context, expert
 
@@ -245,5 +260,6 @@ def _held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
     return numbers.all * (WEIGHT + run.main_gradient) + numbers.stepped(run) * run.states
 
 
-def _divisors(whole: int) -> tuple[int, ...]:
+def divisors(whole: int) -> tuple[int, ...]:
+    """Return the numbers that divide one, up to as many devices as are shared out."""
     return tuple(n for n in range(1, min(whole, MOST) + 1) if whole % n == 0)

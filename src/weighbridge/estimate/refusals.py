@@ -12,7 +12,7 @@ srt/configs/model_config.py (_derive_context_length, _verify_quantization).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from weighbridge.accelerators.parts import Part
 from weighbridge.checkpoint.model import Model
@@ -91,10 +91,11 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
 
 def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdict:
     """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
-    answer: Stop = "no" if any(a == "no" for a, _ in stops) else "unknown"
+    answer: Literal["no", "unknown"] = "no" if any(a == "no" for a, _ in stops) else "unknown"
+    unsure = "; ".join(text for a, text in stops if a == "either")
     if was.fits == "no":
-        return was
-    reasons = "; ".join(text for a, text in stops if a == answer)
+        return was.turned("unknown", unsure) if unsure and answer != "no" else was
+    reasons = "; ".join(text for a, text in stops if a == answer or answer != "no")
     reason = f"{name} {STARTS[answer]}: {reasons}"
     if answer == was.fits:
         reason += f"; {was.reason}"

@@ -335,6 +335,7 @@ class Ranking:
     model: str | None = None
     accelerator: str | None = None
     count: int = 1
+    by: str = ""  # the framework that layouts are of
 
     @property
     def fitting(self) -> tuple[Mapping[str, Any], ...]:
@@ -350,5 +351,6 @@ class Ranking:
             "model": self.model,
             "accelerator": self.accelerator,
             "count": self.count,
+            "framework": self.by or None,
             "rows": [dict(row) for row in self.rows],
         }

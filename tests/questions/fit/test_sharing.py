@@ -111,7 +111,7 @@ def test_where_nothing_fits_the_least_is_told(model):
     [
         ({}, "--gpu names them"),
         ({"gpu": "h100"}, "shares 2 to"),
-        ({"gpu": "h100:2", "framework": "trl"}, "about --framework megatron, not trl"),
+        ({"gpu": "h100:2", "framework": "unsloth"}, "unsloth shares no model out"),
         ({"gpu": "h100:2", "method": "lora"}, "about --method full, not lora"),
     ],
 )
@@ -128,8 +128,8 @@ def test_the_command_line(capsys):
     screen = capsys.readouterr().out
     assert all(f"✓ {name}" in screen for name in names)
     assert "weighbridge train llama-3.2-3b --framework megatron --gpu a100-40gb:4" in screen
-    assert run([*asked, "--for", "infer"]) == 2
-    assert "--layouts is about training" in capsys.readouterr().err
+    assert run([*asked, "--for", "lora"]) == 2
+    assert "--layouts is about --for train or --for infer" in capsys.readouterr().err
     assert run([*asked, "--gpu", "h100:2"]) == 2
     assert "give one --gpu" in capsys.readouterr().err
     assert run([*asked, "--megatron-args", "sequence_parallel,moe_grouped_gemm", "-q"]) == 0

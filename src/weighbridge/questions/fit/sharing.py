@@ -3,31 +3,35 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.checkpoint.model import Model
 from weighbridge.errors import UsageError
 from weighbridge.estimate.layouts import SETTINGS, RankLayout, layouts
+from weighbridge.estimate.train import MEGATRON
+from weighbridge.questions.fit.answers import Asker
+from weighbridge.questions.fit.sharded import sharded
 from weighbridge.remedies.written import flags
 from weighbridge.report.fit import Ranking
 from weighbridge.workload import read
 
-FRAMEWORK = {"framework": "megatron", "method": "full"}
+FULL, NAMED = "full", ("framework", "method")
 PARTS = ("tensor", "pipeline", "chunks", "context", "expert", "data")  # of a name
 SHORT = ("tp", "pp", "vpp", "cp", "ep", "dp")
 
 
-def sharing(model: Model, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
-    """Rank the layouts of a run. Raises UsageError for settings of another framework, or without
-    several devices."""
+def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
+    """Rank the layouts of a run, by Megatron where no framework is named. Raises UsageError for
+    adapters, or without several devices."""
     unsaid = read("train", {})
     given = {
         name: value
         for name, value in settings.items()
         if value is not None and value != getattr(unsaid, name, None)
     }
-    for name, value in FRAMEWORK.items():
-        if given.setdefault(name, value) != value:
-            raise UsageError(f"--layouts is about --{name} {value}, not {given[name]!s:.40}")
-    workload = read("train", given)
+    if given.setdefault("method", FULL) != FULL:
+        raise UsageError(f"--layouts is about --method {FULL}, not {given['method']!s:.40}")
+    given.setdefault("framework", MEGATRON)
+    workload, model = read("train", given), asker.model()
+    if workload.framework != MEGATRON:
+        return sharded(asker, workload, given, every=every)
     found = layouts(model, workload, every=every)
     budget = workload.budget()
     assert budget is not None  # layouts() needs it
@@ -39,6 +43,7 @@ def sharing(model: Model, settings: Mapping[str, Any], *, every: bool = False) -
         model=model.name,
         accelerator=budget.choice.part.name,
         count=budget.choice.count,
+        by=MEGATRON,
     )
 
 
@@ -60,13 +65,13 @@ def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any
         "bubble": round(cost.bubble, 4),
         "near_bytes": cost.near,
         "far_bytes": cost.far,
-        "flags": flags({"framework": "megatron", **_own(given), **_said(each)}, ""),
+        "flags": flags({"framework": MEGATRON, **_own(given), **_said(each)}, ""),
     }
 
 
 def _own(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the user asked for beside the layout."""
-    return {name: value for name, value in given.items() if name not in FRAMEWORK}
+    return {name: value for name, value in given.items() if name not in NAMED}
 
 
 def _said(each: RankLayout) -> dict[str, Any]:

@@ -18,30 +18,19 @@ other in the order tensor, context, data, pipeline, experts within tensor to dat
 d98e8a6 core/parallel_state.py, order tp-cp-ep-dp-pp).
 """
 
-from weighbridge.records import NamedTuple
 from weighbridge.training.megatron.model import MegatronModel, matrices
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers, layers_of
+from weighbridge.training.sharding.costs import (
+    FORWARD,
+    GATHERS,
+    HALVES,
+    LOW,
+    SCATTERS,
+    LayoutCost,
+    others,
+)
 from weighbridge.training.sharding.numbers import NODE
-
-LOW = 2  # bytes of a number that is sent: bfloat16
-FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
-GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
-HALVES = 2  # attention and feed-forward
-
-
-class LayoutCost(NamedTuple):
-    """`again` and `bubble` are shares of a step's FLOPs and time; `near` and `far` are bytes."""
-
-    again: float
-    bubble: float
-    near: int
-    far: int
-
-    @property
-    def work(self) -> float:
-        """Return how much longer the slowest device is busy or waits, for what is computed."""
-        return (1 + self.again) * (1 + self.bubble)
 
 
 def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
@@ -81,17 +70,17 @@ def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
     out = [(spread * run.data <= NODE, _states(model, run))]
     if run.tensor > 1:
         passes = GATHERS + SCATTERS + (2 if run.recompute != "none" else 0)
-        out.append((run.tensor <= NODE, layers * HALVES * passes * _others(wide, run.tensor)))
+        out.append((run.tensor <= NODE, layers * HALVES * passes * others(wide, run.tensor)))
     if run.context > 1:
         keys = LOW * tokens * 2 * model.kv_heads * model.head_dim // run.tensor
-        out.append((spread <= NODE, layers * 3 * _others(keys, run.context) * run.context))
+        out.append((spread <= NODE, layers * 3 * others(keys, run.context) * run.context))
     if run.pipeline > 1:
         states = 2 * run.chunks * wide // (run.tensor if run.sequence_parallel else 1)
         out.append((spread * run.data * run.pipeline <= NODE, states))
     if run.expert > 1 and model.experts is not None:
         routed = sum(model.routed(i) for i in range(model.layers)) // run.pipeline
         tops = model.experts.top * wide // run.tensor
-        out.append((run.expert <= NODE, routed * 4 * _others(tops, run.expert)))
+        out.append((run.expert <= NODE, routed * 4 * others(tops, run.expert)))
     return out
 
 
@@ -99,10 +88,5 @@ def _states(model: MegatronModel, run: MegatronRun) -> int:
     """Return the bytes of gradients and parameters that data ranks send each other once a step."""
     numbers = StageNumbers(model, run, 0)
     each = run.main_gradient + LOW
-    dense = _others(each * numbers.dense, run.data * run.context)
-    return dense + _others(each * numbers.experts, max(1, run.expert_data))
-
-
-def _others(nbytes: int, ranks: int) -> int:
-    """Return the part of bytes that lies on other ranks of a group."""
-    return nbytes * (ranks - 1) // ranks
+    dense = others(each * numbers.dense, run.data * run.context)
+    return dense + others(each * numbers.experts, max(1, run.expert_data))

@@ -1,0 +1,124 @@
+"""What sharing a training run out costs beside memory: what is computed again, waits, and is sent.
+
+    again     FLOPs that are computed a second time, as a share of a step's: a forward is a third;
+              torchtitan's selective checkpoints keep every second product (about half of it)
+    bubble    time in which a stage of the pipeline waits: (stages - 1) / micro-batches of 1F1B, and
+              for the stage that has most layers
+    near      bytes that a device sends a step to others of its machine, of 8 devices
+    far       and to other machines
+
+    tensor    of each half of a layer a gathering and a scattering in the forward, two and one in
+              the backward, of its tokens
+    context   keys and values of the other ranks' tokens, and their gradients
+    expert    each token to its experts and back, and the same in the backward
+    pipeline  hidden states to the next stage, and their gradients back
+    ddp, zero1        gradients and what was stepped, once a step
+    zero2             gradients of each micro-batch, what was stepped once
+    zero3, fsdp       parameters for the forward and for the backward, gradients of each micro-batch
+    hsdp              the same within 8 devices, gradients among the others once a step
+
+Numbers are taken to be sent in 16 bits. No seconds: how fast a card or a network is, and what
+overlaps, is not said. Ranks lie next to each other in the order tensor, context, data, pipeline.
+"""
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.parts import Experts
+from weighbridge.records import NamedTuple
+from weighbridge.training.sharding.numbers import NODE, Sharding
+from weighbridge.units import ceil_div
+
+LOW = 2  # bytes of a number that is sent: bfloat16
+FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
+AGAIN = {"full": FORWARD, "selective": FORWARD / 2}
+GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
+HALVES = 2  # attention and feed-forward
+
+
+class LayoutCost(NamedTuple):
+    """`again` and `bubble` are shares of a step's FLOPs and time; `near` and `far` are bytes."""
+
+    again: float
+    bubble: float
+    near: int
+    far: int
+
+    @property
+    def work(self) -> float:
+        """Return how much longer the slowest device is busy or waits, for what is computed."""
+        return (1 + self.again) * (1 + self.bubble)
+
+
+class SharedRun(NamedTuple):
+    """A run that is shared out. `tokens` are those of a micro-batch on a device, `steps` the
+    micro-batches of a step; `dense` and `experts` count parameters; `keys` numbers of the keys and
+    values of a token in a layer."""
+
+    sharding: Sharding
+    body: Body
+    tokens: int
+    steps: int
+    dense: int
+    experts: int
+    keys: int
+    checkpointing: str = "none"
+
+
+def cost(run: SharedRun) -> LayoutCost:
+    """Price a run by its longest stage."""
+    stages, layers = run.sharding.pipeline, len(run.body.blocks)
+    uneven = ceil_div(layers, stages) * stages / layers if layers else 1.0
+    sent = _sent(run)
+    near = sum(nbytes for span, nbytes in sent if span <= NODE)
+    return LayoutCost(
+        again=AGAIN.get(run.checkpointing, 0.0),
+        bubble=uneven * (1 + (stages - 1) / run.steps) - 1,
+        near=near,
+        far=sum(nbytes for _, nbytes in sent) - near,
+    )
+
+
+def others(nbytes: int, ranks: int) -> int:
+    """Return the part of bytes that lies on other ranks of a group."""
+    return nbytes * (ranks - 1) // ranks
+
+
+def _sent(run: SharedRun) -> list[tuple[int, int]]:
+    """List the devices that a group spans, and the bytes that each of them sends in a step."""
+    by = run.sharding
+    tokens, layers = run.tokens * run.steps, ceil_div(len(run.body.blocks), by.pipeline)
+    wide, spread = LOW * tokens * run.body.hidden, by.tensor * by.context
+    again = 2 if run.checkpointing == "full" else 0
+    out = list(_states(run))
+    if by.tensor > 1:
+        passes = GATHERS + SCATTERS + again
+        out.append((by.tensor, layers * HALVES * passes * others(wide, by.tensor)))
+    if by.context > 1:
+        keys = LOW * tokens * run.keys // by.tensor
+        out.append((spread, layers * 3 * keys * (by.context - 1)))
+    if by.pipeline > 1:
+        out.append((by.ranks, 2 * wide // by.tensor))
+    if by.expert > 1:
+        tops = [f.top_k for b in run.body.blocks for f in b.feeds if isinstance(f, Experts)]
+        routed = ceil_div(len(tops), by.pipeline) * max(tops, default=0)
+        span = by.expert * (1 if by.whole_experts else by.tensor)
+        out.append((span, routed * 4 * others(wide // by.tensor, by.expert)))
+    return out
+
+
+def _states(run: SharedRun) -> list[tuple[int, int]]:
+    """List what data ranks send each other of parameters and gradients."""
+    by, steps = run.sharding, run.steps
+    ranks = by.data * by.context
+    if by.kind == "none" or ranks == 1:
+        return []
+    shares = min(NODE, ranks) if by.kind == "hsdp" else ranks
+    held = LOW * run.dense // (by.tensor * by.pipeline)
+    each = others(held, shares)
+    own = LOW * run.experts // (by.pipeline * by.expert * by.expert_width)
+    each += others(own, by.expert_shares)
+    passes = {"ddp": 2, "zero1": 2, "zero2": 1 + steps}.get(by.kind, 3 * steps)
+    out = [(by.tensor * shares, passes * each)]
+    if by.kind == "hsdp" and ranks > shares:
+        copies = ranks // shares
+        out.append((by.tensor * ranks, 2 * others((held + own) // shares, copies)))
+    return out
