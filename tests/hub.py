@@ -9,6 +9,7 @@ Weights are "LFS files": their addresses redirect to /cdn on another host name, 
 import argparse
 import hashlib
 import json
+import math
 import re
 import threading
 import time
@@ -71,7 +72,9 @@ class Hub:
     users: dict = field(default_factory=dict)  # token -> {"name", "may_write"}
     silent: set = field(default_factory=set)  # ids whose owner switched discussions off
     discussions: dict = field(default_factory=dict)  # id -> what stands there
-    page: int = 10  # discussions of one answer
+    page: int = 10  # discussions, or models, of one answer
+    quota: tuple = ()  # (requests, seconds of a window), told in headers; more are refused
+    windows: dict = field(default_factory=dict)  # kind of request -> [when it ends, requests in it]
     faults: list = field(default_factory=list)
     requests: list = field(default_factory=list)
     open: int = 0  # requests that are being answered
@@ -108,6 +111,20 @@ class Hub:
                     fault.times -= 1
                     return fault
         return Fault(match="")
+
+    def counted(self, path):
+        """(left, seconds) of the window that a request falls into; None without a quota."""
+        if not self.quota:
+            return None
+        most, seconds = self.quota
+        kind = "api" if path.startswith("/api/") else "resolvers"
+        with self.lock:
+            window = self.windows.setdefault(kind, [0.0, 0])
+            now = time.monotonic()
+            if now >= window[0]:
+                window[:] = [now + seconds, 0]
+            window[1] += 1
+            return most - window[1], math.ceil(window[0] - now)
 
     # What a repository is.
 
@@ -206,6 +223,9 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(hub.latency + self.fault.delay)
         with hub.lock:
             hub.open -= 1
+        self.counted = hub.counted(self.path)
+        if self.counted is not None and self.counted[0] < 0:
+            return self.refuse(429, "", "Too many requests")
         if self.fault.status:
             return self.send(self.fault.status, self.fault.body or b"", self.fault.headers)
         parts = urlsplit(self.path)
@@ -234,6 +254,9 @@ class _Handler(BaseHTTPRequestHandler):
     def begin(self, status, length, headers):
         self.request_record.status = status
         self.send_response(status)
+        if getattr(self, "counted", None) is not None:
+            left, seconds = self.counted
+            headers = headers | {"RateLimit": f'"resolvers";r={max(0, left)};t={seconds}'}
         for key, value in (headers | self.for_pages()).items():
             self.send_header(key, str(value))
         self.send_header("Content-Length", str(length + self.fault.extra))
@@ -317,6 +340,35 @@ class _Handler(BaseHTTPRequestHandler):
                 **hub.library(repo),
             }
         )
+
+    def models(self, query):
+        """The listing: the most downloaded first, and where it goes on."""
+        hub, token = self.hub, self.request_record.token
+        author, search = (query.get(n, [""])[0] for n in ("author", "search"))
+        folders = sorted(p.relative_to(hub.root).as_posix() for p in hub.root.glob("*/*"))
+        ids = [
+            repo
+            for repo in folders
+            if hub.folder(repo)
+            and (repo not in hub.private or token in hub.private[repo])
+            and (not author or repo.split("/")[0] == author)
+            and search in repo
+        ]
+        first, most = (int(query.get(n, [d])[0]) for n, d in (("cursor", "0"), ("limit", "1000")))
+        stop = first + min(most, hub.page)
+        told = [
+            {
+                "id": repo,
+                "sha": hub.commit(repo),
+                "downloads": len(ids) - number,
+                "gated": "manual" if repo in hub.gated else False,
+                "siblings": [{"rfilename": path} for path in hub.files(repo)],
+            }
+            for number, repo in enumerate(ids)
+        ]
+        kept = "&".join(f"{n}={v[0]}" for n, v in query.items() if n != "cursor")
+        after = f'<{hub.endpoint}/api/models?{kept}&cursor={stop}>; rel="next"'
+        self.json(told[first:stop], {"Link": after} if stop < len(ids) else {})
 
     def refs(self, query, repo):
         if self.admitted(repo):
@@ -466,6 +518,7 @@ def _chunks(place, start, stop):
 REPO = r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)"
 ROUTES = (
     (r"/api/whoami-v2", _Handler.whoami),
+    (r"/api/models", _Handler.models),
     (rf"/api/models/{REPO}/discussions/(?P<num>\d+)", _Handler.discussion),
     (rf"/api/models/{REPO}/discussions", _Handler.talk),
     (rf"/api/models/{REPO}/revision/(?P<rev>.+)", _Handler.model),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         train,
         weigh,
     )
+    from weighbridge.canonical import key
     from weighbridge.errors import (
         BadFileError,
         GatedError,
@@ -65,6 +66,7 @@ _HOMES = {
     "weigh": "api",
     "check": "api",
     "emit": "api",
+    "key": "canonical",
     "Oom": "oom",
     "Prepared": "questions.prepared",
     "Load": "workload",
@@ -125,6 +127,7 @@ __all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is fo
     "from_accelerator",
     "from_trainer",
     "infer",
+    "key",
     "load",
     "prepare",
     "together",

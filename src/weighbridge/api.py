@@ -328,12 +328,12 @@ def weigh(
         weighbridge.errors.WeighbridgeError: a file that nothing tells, or that is broken; and
             settings that its runs have not.
     """
-    from weighbridge.runfiles.kinds import of_task, read, text_of
+    from weighbridge.runfiles.kinds import folder_of, of_task, read, text_of
     from weighbridge.runfiles.weighing import weighed
 
     options = _options(locals())
     text, called = text_of(file, name)
-    found = of_task(read(text, called, kind), task)
+    found = of_task(read(text, called, kind, folder_of(file, name)), task)
     return weighed(
         found,
         lambda named, at: opened(named, options._replace(revision=at or revision)),
@@ -375,7 +375,7 @@ def emit(
     """
     from weighbridge.remedies.case import DEVICE
     from weighbridge.runfiles.emitting import emitted, of_file, target
-    from weighbridge.runfiles.kinds import read, text_of
+    from weighbridge.runfiles.kinds import folder_of, read, text_of
     from weighbridge.runfiles.record import PlannedRun
     from weighbridge.runfiles.weighing import answered
 
@@ -384,7 +384,8 @@ def emit(
     if file is None:
         run = PlannedRun(task=target(kind).task, model=model or "", settings=given)
     else:
-        run = of_file(read(*text_of(file, name), file_kind), kind, given, model)
+        told = read(*text_of(file, name), file_kind, folder_of(file, name))
+        run = of_file(told, kind, given, model)
     if not run.model:
         raise UsageError("no model is named: --model says it")
     opened_once: dict[str, Prepared] = {}

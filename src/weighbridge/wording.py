@@ -9,12 +9,16 @@ SHOWN = 80  # and of one value within it
 UNLISTED = "is not in our tables"  # a class, before what to do about it
 LITTLE = 64  # items of a container that are looked at to show it
 
+HIDDEN = "***"  # what stands for a secret
+
 # Expressions are compiled when they are first used: here and in what a load imports.
 # What stands before the host of an address, what stands behind its path, and what a key names.
 USER = r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+"
 QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
 NAMED = r"(?i)((?:signature|credential|token(?!_dispatcher)|password|secret)[\w-]*=)[^\s&'\"]+"
-TOKEN = r"\bhf_[A-Za-z0-9]{20,}"
+# How tokens of Hugging Face, of OpenAI and of hosts of code begin
+TOKEN = r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}"
+BEGINS = ("hf_", "sk-", "gh", "glpat-")
 DIGITS = 60  # of a number; more are counted
 # A flag, a variable or a key whose name says that its value is a secret, and the value
 KEPT = r"(?<![\w-])(?:--)?(?!(?:eos|bos|pad|unk|stop|mask|image|special)_)[\w-]{0,60}?"
@@ -24,6 +28,27 @@ GIVEN = r"[\"']?(?:,?\s{0,40}[\"']?value[\"']?)?[ \t]{0,9}[=:][ \t]{0,9}[\"']?"
 ASSIGNED = rf"(?i)({KEPT}{GIVEN}){VALUE}"
 FLAGGED = (
     rf"(?i)((?=--){KEPT}[\"']?,?(?:[ \t]{{1,9}}|[ \t]{{0,9}}\n[ \t]{{0,40}}-[ \t]*)[\"']?){VALUE}"
+)
+# The same, with a value in quotes that may have blanks in it
+SPACED = (
+    rf"(?i)((?:{KEPT}[\"']?[ \t]{{0,9}}[=:][ \t]{{0,9}}"
+    rf"|(?=--){KEPT}[\"']?,?(?:[ \t]{{1,9}}|[ \t]{{0,9}}\n[ \t]{{0,40}}-[ \t]{{0,9}})))"
+    r"([\"'])(?!\$)(?=[^\"'\n]{6}|[^\"'\n]* )(?:(?!\2)[^\n]){1,400}(?:\2|$|(?=\n))"
+)
+# A variable of the environment whose name alone says it, in capitals: MY_KEY=x
+EXPORTED = (
+    r"(?<![\w$])([A-Z][A-Z0-9_]{0,60}_(?:KEY|PASS|PASSWD|PWD|PAT|AUTH|CREDENTIALS?)=)"
+    r"(?!\$|[\"']?\$)(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"']+)"
+)
+# The password behind a user (`curl -u name:x`; numbers are the ids of docker's --user), and the
+# value of a header that lets in
+LOGIN = (
+    r"((?<![\w-])(?:-u|--user|--proxy-user)(?:[ \t]+|=)([\"'])?[^\s:\"'=/]{1,80}:)"
+    r"(?!\$|\d+\b)(?(2)[^\n\"']+|[^\s\"']+)"
+)
+HEADER = (
+    r"(?i)(\b(?:proxy-)?authorization[\"']?[ \t]{0,9}[:=][ \t]{0,9}[\"']?(?:[a-z]+[ \t]+)?"
+    r"|\bbearer[ \t]+)(?!\$)(?!bearer\b)[^\s\"'$*]{3,}"
 )
 
 
@@ -47,19 +72,25 @@ def either(names: Iterable[str]) -> str:
 
 def redacted(text: str) -> str:
     """`text` without the passwords and signatures of the addresses in it."""
-    if "=" not in text and "@" not in text and "hf_" not in text and "?" not in text:
+    if not any(sign in text for sign in ("=", "@", "?", *BEGINS)):
         return text
     for pattern, instead in ((USER, ""), (QUERY, r"\1***"), (NAMED, r"\1***")):
         text = re.sub(pattern, instead, text)
-    return re.sub(TOKEN, "hf_***", text)
+    return re.sub(TOKEN, r"\1***", text)
 
 
 def unsecret(text: str) -> str:
     """`text` of a stranger's file or command, in which no value of a key, a token or a password
     stands: they are three asterisks."""
-    for pattern in (ASSIGNED, FLAGGED):
+    text = re.sub(SPACED, r"\1\2***\2", text)
+    for pattern in (ASSIGNED, FLAGGED, EXPORTED, LOGIN, HEADER):
         text = re.sub(pattern, r"\1***", text)
     return redacted(text)
+
+
+def names_secret(flag: str) -> bool:
+    """Tell whether a flag's name says that its value is a secret."""
+    return flag.startswith("--") and re.fullmatch(KEPT, flag, re.IGNORECASE) is not None
 
 
 def clipped(text: str, most: int = SHOWN) -> str:

@@ -18,6 +18,7 @@ from weakref import ref
 import pytest
 
 import weighbridge
+from tests.tiny import LLAMA as CONFIG
 from weighbridge import Infer, Load, Train, prepare
 from weighbridge.components.activations import Heap
 from weighbridge.errors import NotFoundError, NotServedError, UnsupportedError, UsageError
@@ -40,16 +41,6 @@ QUESTIONS = [
     ("train", {"seq_len": 256, "method": "lora", "gpu": "4090"}),
     ("train", {"seq_len": 256, "shard": "fsdp2", "gpu": "4090:4"}),
 ]
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 1000,
-    "max_position_embeddings": 2048,
-}
 
 
 def told(model, task, settings):

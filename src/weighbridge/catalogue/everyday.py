@@ -25,6 +25,7 @@ from weighbridge.records import NamedTuple
 OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "think", "reasoning")
 OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "meta")
 TUNES = frozenset((*OF_TUNES, *OF_FILES))
+TRAINED_ON = frozenset(("instruct", "it", "chat", "thinking", "reasoning"))  # other weights
 DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
 FORMS = frozenset(
     ("awq", "gptq", "fp8", "4bit", "8bit", "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")
@@ -372,13 +373,20 @@ def _said(typed: str, entry: CatalogueEntry) -> str:
 def _tuned(typed: str, entry: CatalogueEntry) -> str:
     """Return the repository that a name means: Ollama's tags are tunes, unless they say `text`."""
     words = set(_words(typed))
-    if not _key("-".join(_words(typed))).startswith(_key(entry.name)):
+    maker = entry.repo_id.partition("-")[0].lower()  # Meta-Llama-3.1-8B-Instruct of meta-llama
+    if not _key("-".join(_words(typed))).removeprefix(maker).startswith(_key(entry.name)):
         return entry.repo_id
     for base, word, tune in TUNED:
         match = base.fullmatch(entry.repo_id)
         if match and (word in words or (":" in typed and not words & {"text", "base", "pt"})):
             return match.expand(tune)
     return entry.repo_id
+
+
+def other_tune(typed: str, repo_id: str) -> bool:
+    """Tell whether a name says a tune (instruct, chat) that a repository's does not."""
+    tuned = TRAINED_ON.intersection(_words(typed.rpartition("/")[2].lower()))
+    return not tuned <= set(_words(repo_id.rpartition("/")[2].lower()))
 
 
 def in_mxfp4(entry: CatalogueEntry) -> bool:

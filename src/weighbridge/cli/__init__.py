@@ -34,5 +34,6 @@ def main(name: str = "weighbridge") -> None:
         from weighbridge.cli.menu import run
 
     code = run(sys.argv[1:], name)
-    gc.freeze()  # Python would look for garbage once more before it ends
+    if "duckdb" not in sys.modules:  # it complains of all that is left
+        gc.freeze()  # Python would look for garbage once more before it ends
     sys.exit(code)

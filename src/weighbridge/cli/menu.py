@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
     "check": ("check:check", "Run files against their cards, for CI (weighbridge.toml)."),
     "sbatch": ("sbatch:sbatch", "Whether a Slurm job asks for enough cards and memory."),
+    "scan": ("scan:scan", "Every model of a registry, asked the same questions, into Parquet."),
     "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
     "web": ("web:web", "The page: the same answers in a browser, on this machine."),
     "mcp": ("mcp:mcp", "The same answers as tools for coding agents (stdio)."),

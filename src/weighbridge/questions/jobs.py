@@ -31,11 +31,11 @@ _requests: Requests | None = None  # of a worker's process
 def _begin(cache_dir: str | None, offline: bool) -> None:
     global _requests  # a process has one, and an initializer cannot hand it on
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     _requests = Requests(cache_dir=cache_dir, offline=offline)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this process where the one that asks is killed: nobody would stop it."""
     parent = parent_process()
     if parent is not None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
+TASKS = {"Load": "load", "Infer": "infer", "Train": "train"}  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
 
@@ -205,10 +206,12 @@ class Prepared:
                 report = with_launch_line(report, w, self._loads(), self._packed)
             return remarked(report, question, w)
 
-    def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
-        """Answer `infer` about peaks and verdict, and how far these settings can go: nothing else
-        is searched for."""
-        estimator = self._estimator(question("infer", workload, {}), {})
+    def briefly(self, workload: "Load | Infer | Train", *limits: "Setting") -> Report:
+        """Answer about peaks and verdict alone: no remedies, no line to launch it, and of a server
+        no search for how far its settings go, but for the `limits` that are named."""
+        estimator = self._estimator(
+            question(TASKS.get(type(workload).__name__, "infer"), workload, {}), {}
+        )
         with following(self.given):
             return estimator(estimator.question.workload, limits)
 
@@ -360,16 +363,25 @@ class Prepared:
 
         return gpus(self, read_fit(settings, named=False))
 
-    def layouts(self, *, every: bool = False, **settings: Any) -> "Ranking":
-        """The ways to share its training by Megatron out over several devices, the cheapest first.
+    def layouts(self, *, for_: str = "train", every: bool = False, **settings: Any) -> "Ranking":
+        """The ways to share it out over several devices, the cheapest first: its training, by
+        Megatron unless a framework is named, or serving it.
 
         Args:
+            for_: "train" or "infer".
             every: all that fit; else those that no other one beats in all that it costs.
-            settings: as for `weighbridge.train`, with `gpu` (h100:64); what is named stays.
+            settings: as for `weighbridge.train` or `infer`, with `gpu` (h100:64); what is named
+                stays.
         """
+        if for_ not in ("train", "infer"):
+            raise UsageError(f"layouts are of train or infer, not {for_!r:.40}")
+        if for_ == "infer":
+            from weighbridge.questions.fit.serving import serving
+
+            return serving(self, settings, every=every)
         from weighbridge.questions.fit.sharing import sharing
 
-        return sharing(self.model(), settings, every=every)
+        return sharing(self, settings, every=every)
 
     def _sized(self, reference: str) -> "Prepared":
         """Prepare another model, of a bare size."""

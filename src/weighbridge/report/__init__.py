@@ -11,6 +11,7 @@ from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.quantization.quality import Finding
+    from weighbridge.report.columns import FlatValue
     from weighbridge.report.verdict import HostVerdict, Price, Remedy, Verdict
 
 SCHEMA = "weighbridge.report/1"
@@ -53,18 +54,17 @@ class Shown:
     __slots__ = ()
 
     def __str__(self) -> str:
-        return _drawn("text", self)
+        return self._drawn("text")
 
     def _repr_markdown_(self) -> str:
-        return _drawn("markdown", self)
+        return self._drawn("markdown")
 
     def _repr_html_(self) -> str:
-        return _drawn("html", self)
+        return self._drawn("html")
 
-
-def _drawn(form: str, answer: Any) -> str:
-    drawn: str = getattr(import_module(RENDERER), form)(answer)
-    return drawn
+    def _drawn(self, form: str) -> str:
+        drawn: str = getattr(import_module(RENDERER), form)(self)
+        return drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +83,22 @@ class Report(Shown):
     remedies: "tuple[Remedy, ...]" = ()
 
     @property
+    def fullest(self) -> Device:
+        """The accelerator that holds the most; the host where there is none."""
+        gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices
+        return max(gpus, key=lambda d: d.peak("driver").expected)
+
+    @property
     def peak(self) -> Bytes:
         """Driver-level peak of the fullest accelerator; of the host where there is none."""
-        gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices
-        return max((d.peak("driver") for d in gpus), key=lambda b: b.expected)
+        return self.fullest.peak("driver")
+
+    def columns(self) -> "dict[str, FlatValue]":
+        """The answer as one row of a table: the columns are the same for every task
+        (docs/scan.md)."""
+        from weighbridge.report.columns import columns  # of tables alone
+
+        return columns(self)
 
     def setting(self, name: str) -> Any:
         """Return a setting as it was used; None where there is none of that name."""

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError, UsageError
@@ -29,6 +29,9 @@ from weighbridge.sources.answers import (
 from weighbridge.units import MIB
 from weighbridge.wording import printable, shown
 
+if TYPE_CHECKING:
+    from weighbridge.sources.budget import RequestBudget
+
 Get = Callable[[str, Mapping[str, str], float, float], Response]
 
 TRIES = 3
@@ -38,16 +41,19 @@ HEAD_SECONDS = 15  # for all headers of an answer, redirects included
 MAX_SECONDS = 60  # for one answer, so that a trickle ends as well
 SLOW_AFTER, SLOWEST = 8, 4096  # seconds after which so many bytes a second are the least
 MAX_SKIP = 64 * MIB  # what is read and thrown away where a server does not know ranges
+WINDOWS = 12  # refusals by one that counts requests, each waited out: an hour of the Hub's windows
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """`size` is that of the whole file, where the server said it; `url` is where redirects led."""
+    """`size` is that of the whole file, where the server said it; `url` is where redirects led,
+    and `link` what its header of this name says: where a list goes on."""
 
     data: bytes
     size: int | None
     url: str
+    link: str = ""
 
 
 class RefusedAnswerError(HubError):
@@ -61,16 +67,19 @@ class RefusedAnswerError(HubError):
 
 
 class _TransientError(Exception):
-    def __init__(self, message: str, wait: float | None = None) -> None:
+    def __init__(self, message: str, wait: float | None = None, *, counted: bool = False) -> None:
         super().__init__(message)
         self.wait = wait
+        self.counted = counted  # too many requests
 
 
 class Client:
     """One kind of user of one host: its headers and its way to open an address."""
 
-    def __init__(self, *, token: str | bool | None) -> None:
-        """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none."""
+    def __init__(self, *, token: str | bool | None, budget: "RequestBudget | None" = None) -> None:
+        """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none.
+        `budget` is shared by all who ask much of the same host: then a refusal is waited out."""
+        self._budget = budget
         self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
         self.authorized = "Authorization" in self._headers
         self._timeout: float = surroundings.constants().HF_HUB_ETAG_TIMEOUT
@@ -78,11 +87,14 @@ class Client:
 
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
         """Fetch the bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
-        begin, attempt = time.monotonic(), 1
+        begin, attempt, refusals = time.monotonic(), 1, 0
         while True:
             try:
                 return self._attempt(url, limit, wanted)
             except _TransientError as failure:
+                if self._budget is not None and failure.counted and refusals < WINDOWS:
+                    refusals += 1  # the budget knows how long to wait
+                    continue
                 wait = BACKOFF * 2 ** (attempt - 1) if failure.wait is None else failure.wait
                 if attempt == TRIES or time.monotonic() - begin + wait > PATIENCE:
                     raise UnreachableError(f"{_host(url)} {failure}") from None
@@ -93,9 +105,7 @@ class Client:
         headers = dict(self._headers)
         if wanted is not None:
             headers |= {"Range": _range_header(wanted), "Accept-Encoding": "identity"}
-        if self._get is None:
-            self._get = _way(url)
-        with _opened(self._get, url, headers, self._timeout) as response:
+        with self._asked(url, headers) as response:
             status = response.status_code
             if status == 416 and wanted is not None:
                 return _answer(response, b"", _total(response))
@@ -106,6 +116,18 @@ class Client:
             if wanted is None:
                 return _whole(response, limit)
             return _part(response, wanted) if status == 206 else _cut_out(response, wanted)
+
+    @contextmanager
+    def _asked(self, url: str, headers: Mapping[str, str]) -> Iterator[Response]:
+        """Open a response, within the budget where there is one."""
+        if self._get is None:
+            self._get = _way(url)
+        if self._budget is not None:
+            self._budget.take()
+        with _opened(self._get, url, headers, self._timeout) as response:
+            if self._budget is not None:
+                self._budget.told(response.headers, refused=response.status_code == 429)
+            yield response
 
 
 def _way(url: str) -> Get:
@@ -263,7 +285,8 @@ def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
 
 
 def _answer(response: Response, data: bytes, size: int | None) -> HttpResponse:
-    return HttpResponse(data=data, size=size, url=response.url)
+    link = response.headers.get("Link", "")
+    return HttpResponse(data=data, size=size, url=response.url, link=link)
 
 
 def _range_header(wanted: ByteRange) -> str:
@@ -296,7 +319,8 @@ def _again(response: Response) -> NoReturn:
     when = "" if wait is None else f", again in {wait} s"
     more = "a token of yours has" if surroundings.IN_BROWSER else "log in with `hf auth login` for"
     words = {429: f"too many requests; wait, or {more} a higher limit"}
-    raise _TransientError(f"answers {status} ({words.get(status, 'it is in trouble')}{when})", wait)
+    why = words.get(status, "it is in trouble")
+    raise _TransientError(f"answers {status} ({why}{when})", wait, counted=status == 429)
 
 
 def _refuse(response: Response) -> NoReturn:

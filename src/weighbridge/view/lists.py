@@ -189,7 +189,7 @@ def ranking(
     rows = rank.rows if full or least else rank.fitting[:FIRST]
     left = len(rank.rows) - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
-    table = TABLES_OF[rank.of](rows, words, unit)
+    table = TABLES_OF[_kind(rank)](rows, words, unit)
     empty = lines(words("rank.none"))
     beside = _of_layouts(rank, words) if rank.of == "layouts" else ()
     return Screen(
@@ -200,6 +200,14 @@ def ranking(
     )
 
 
+MEANS = {"layouts": "layouts.means", "sharded": "sharded.means", "served": "served.means"}
+
+
+def _kind(rank: Ranking) -> str:
+    """Name the table of a rank: layouts of a server have columns of their own."""
+    return "served" if rank.of == "layouts" and rank.about == "infer" else rank.of
+
+
 def _title_of(rank: Ranking, words: Words) -> str:
     many = {"fitting": f"{len(rank.fitting):,}", "count": f"{len(rank.rows):,}"}
     question = words(f"fit.{rank.about}", tokens="").strip()
@@ -208,7 +216,8 @@ def _title_of(rank: Ranking, words: Words) -> str:
     name = printable(rank.accelerator or "")
     card = name if rank.count == 1 else f"{rank.count} x {name}"
     if rank.of == "layouts":
-        return words("rank.layouts", card=card, model=printable(rank.model or ""), **many)
+        about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
+        return words(f"rank.{_kind(rank)}", **about, **many)
     return words("rank.models", card=card, question=question, **many)
 
 
@@ -259,7 +268,7 @@ def _layout(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cel
         Cell(row["id"], MARKS[row["fits"]]),
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
-        Cell(words(f"layouts.{row['recompute']}")),
+        Cell(words(f"layouts.{_again(row)}")),
         Cell(f"+{100 * row['computed_again']:.0f} %"),
         Cell(f"+{100 * row['bubble']:.1f} %"),
         Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
@@ -267,12 +276,47 @@ def _layout(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cel
     )
 
 
+def _again(row: Mapping[str, Any]) -> str:
+    """Name what is computed again: Megatron's modules, or torchtitan's list of products."""
+    selected = row["recompute"] == "selective" and "shard" in row
+    return "ops" if selected else str(row["recompute"])
+
+
+def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("layouts.ranks")),
+        Column(words("beside.needs"), right=True),
+        Column(words("beside.spare"), right=True, rank=2),
+        Column(words("served.tokens"), right=True),
+        Column(words("served.requests"), right=True, rank=1),
+        Column(words("served.turn"), right=True),
+        Column(words("layouts.near"), right=True),
+        Column(words("layouts.far"), right=True),
+    )
+    return Grid(columns, tuple(_way(row, words, unit) for row in rows))
+
+
+def _way(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+    return (
+        Cell(row["id"], MARKS[row["fits"]]),
+        Cell(_size(row["peak_bytes"], unit)),
+        Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
+        Cell(f"{row['cached_tokens']:,}"),
+        Cell(f"{row['requests']:,}"),
+        Cell(_size(row["read_in_turn_bytes"], unit)),
+        Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
+        Cell(_size(row["far_bytes"], unit) if row["far_bytes"] else "-"),
+    )
+
+
 def _of_layouts(rank: Ranking, words: Words) -> tuple[tuple[Block, ...], ...]:
     """Say what the columns mean, and the question about the first layout."""
-    blocks: tuple[Block, ...] = (lines(words("layouts.means")),)
+    sharded = bool(rank.rows) and "shard" in rank.rows[0]
+    means = MEANS["sharded" if sharded else _kind(rank)]
+    blocks: tuple[Block, ...] = (lines(words(means)),)
     if rank.fitting:
         flags = rank.fitting[0]["flags"]
-        line = f"weighbridge train {printable(rank.model or '')} {printable(flags)}"
+        line = f"weighbridge {rank.about} {printable(rank.model or '')} {printable(flags)}"
         blocks += (Paste(words("layouts.first"), line),)
     return tuple((block,) for block in blocks)
 
@@ -321,6 +365,7 @@ TABLES_OF: Mapping[str, Callable[..., Grid]] = {
     "gpus": _cards,
     "models": _models,
     "layouts": _layouts,
+    "served": _served,
 }
 
 

@@ -1,0 +1,88 @@
+"""Whether a dataset is whole: each question of each key once, and every file as it was noted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from weighbridge.errors import WeighbridgeError
+from weighbridge.records import NamedTuple
+from weighbridge.scan.asking import MODEL
+from weighbridge.scan.dataset import (
+    ScanPlan,
+    answers_file,
+    checked_configs,
+    checksum,
+    noted,
+    rows_of,
+)
+from weighbridge.scan.packing import fault
+from weighbridge.scan.running import left
+
+MOST = 20  # faults that are told one by one
+AnswersByFamily = dict[str, list[dict[str, Any]]]
+
+
+class ScanCheck(NamedTuple):
+    """What was found: parts that are not answered yet, what is wrong, and how much there is."""
+
+    left: int
+    parts: int
+    rows: int
+    keys: int
+    faults: tuple[str, ...]
+
+    @property
+    def code(self) -> int:
+        """Return the exit code: 2 where something is wrong, 1 where parts are left."""
+        return 2 if self.faults else 1 if self.left else 0
+
+
+def check(out: Path, plan: ScanPlan) -> ScanCheck:
+    """Read every file of a dataset again."""
+    waiting = rows = keys = 0
+    faults: list[str] = []
+    for number in range(plan.parts):
+        waiting += bool(left(out, plan, number))
+        try:
+            asked = {row["key"] for row in rows_of(checked_configs(out, plan, number), "key")}
+            faults += _checksums(out, plan, number)
+            found = _found(out, plan, number)
+        except WeighbridgeError as error:
+            faults.append(str(error))
+            continue
+        keys, rows = keys + len(asked), rows + sum(map(len, found.values()))
+        faults += _answers(plan, asked, found, number)
+    whole = fault(out)
+    faults += [whole] if whole else []
+    return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults[:MOST]))
+
+
+def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
+    return {
+        family: rows_of(answers_file(out, family, number), "key", "question", "code")
+        for family in plan.families
+        if noted(out, plan, family, number)
+    }
+
+
+def _checksums(out: Path, plan: ScanPlan, number: int) -> Iterator[str]:
+    for family in plan.families:
+        note, path = noted(out, plan, family, number), answers_file(out, family, number)
+        if note is not None and checksum(path) != note.get("sha256"):
+            yield f"{path}: is not the file that was written; delete its note and run again"
+
+
+def _answers(plan: ScanPlan, keys: set[str], found: AnswersByFamily, number: int) -> Iterator[str]:
+    """Yield what is missing, or there twice. A config that is not read has one row alone."""
+    if MODEL not in found:
+        return
+    read = {row["key"] for row in found[MODEL] if row["code"] == 0}
+    for family, rows in found.items():
+        there = [(row["key"], row["question"]) for row in rows]
+        names = [q.name for q in plan.questions if q.family == family]
+        wanted = {(k, n) for k in read for n in names}
+        odd = set(there) ^ ({(k, MODEL) for k in keys} if family == MODEL else wanted)
+        if len(there) != len(set(there)):
+            yield f"part {number}, {family}: answers stand there twice"
+        if odd:
+            yield f"part {number}, {family}: {len(odd)} answers are missing, or about no key of it"

@@ -1,0 +1,62 @@
+"""All answers of a dataset in one file, for queries: a scan of the Hub has thousands of parts.
+
+    answers.parquet   the answers of all parts, by question and then by key
+    answers.json      its checksum, and that of the plan; without it the file counts for nothing
+
+It is written when nothing is left to answer, and counts until a part is answered anew.
+"""
+
+from io import BytesIO
+from pathlib import Path
+
+from weighbridge.scan.dataset import (
+    ANSWERS,
+    ScanPlan,
+    answers_file,
+    arrow_schema,
+    checksum,
+    json_of,
+    put,
+    put_json,
+)
+
+PACKED, NOTE = "answers.parquet", "answers.json"
+GROUP = 1 << 14  # rows that are read together: who wants one question reads little of others
+
+
+def pack(out: Path, plan: ScanPlan) -> None:
+    """Write the answers of all parts, which must be there, into one file."""
+    from pyarrow import dataset, parquet
+
+    written = BytesIO()
+    schema = arrow_schema(ANSWERS)
+    with parquet.ParquetWriter(written, schema, compression="zstd") as file:
+        for family in plan.families:
+            paths = [str(answers_file(out, family, number)) for number in range(plan.parts)]
+            rows = dataset.dataset(paths, schema=schema, format="parquet").to_table()
+            order = [("question", "ascending"), ("key", "ascending")]
+            file.write_table(rows.sort_by(order), row_group_size=GROUP)
+    digest = put(out / PACKED, written.getvalue())
+    put_json(out / NOTE, {"sha256": digest, "plan": checksum(out / "plan.json")})
+
+
+def packed(out: Path) -> Path | None:
+    """Return the file of all answers; None where it is not of this plan, or parts are newer."""
+    note = json_of(out / NOTE)
+    if note is None or note.get("plan") != checksum(out / "plan.json"):
+        return None
+    path = out / PACKED
+    return path if path.exists() else None
+
+
+def unpacked(out: Path) -> None:
+    """Let the file of all answers count no more."""
+    (out / NOTE).unlink(missing_ok=True)
+
+
+def fault(out: Path) -> str | None:
+    """Return what is wrong with the file of all answers, where it counts."""
+    path, note = packed(out), json_of(out / NOTE)
+    if path is None or note is None or checksum(path) == note.get("sha256"):
+        return None
+    return f"{path}: is not the file that was written; delete it, and run again"

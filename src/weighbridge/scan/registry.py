@@ -1,0 +1,205 @@
+"""The models of a registry, one by one, each with its config.
+
+A SOURCE is a folder (every config.json and GGUF file below it) of this machine; a folder of an
+object store, as a URI; a text file with a reference a line; JSON Lines or Parquet with a model a
+row (`id` and `config`, and `sha` and `downloads` where they are known); or what a Hub lists.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from weighbridge.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
+from weighbridge.scan.headers import GGUF, WEIGHTS, with_headers
+from weighbridge.scan.registered import CONFIG, RegisteredModel, parsed, with_config
+from weighbridge.sources.reference import FILES
+from weighbridge.sources.select import parts
+from weighbridge.wording import one_line
+
+SCHEME = "hub:"
+URI = re.compile(r"[a-z][a-z0-9+]*://")
+BATCH = 1024  # rows of Parquet that are read at once
+LONG = 1 << 16  # characters of a reference
+
+
+def models(
+    source: str | Path, *, offline: bool = False, kept: Path | None = None
+) -> Iterator[RegisteredModel]:
+    """Yield the models of a SOURCE. Raises WeighbridgeError where it is none; what is wrong with
+    one model is said in its place. `kept` is the file where what a Hub sends stays."""
+    text = str(source)
+    if text.startswith(SCHEME):
+        from weighbridge.scan import hub
+
+        if offline or kept is None:
+            raise UsageError(f"{text}: is fetched, and we are offline")
+        return hub.models(text, kept)
+    if URI.match(text):
+        return _objects(text)
+    return _here(Path(source), offline)
+
+
+def named(source: str) -> str:
+    """Return a SOURCE for people: a file by its name, an address without what it logs in with."""
+    if not URI.match(source):
+        return source if source.startswith(SCHEME) else Path(source).resolve().name
+    address = urlsplit(source)
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+
+
+def _here(source: Path, offline: bool) -> Iterator[RegisteredModel]:
+    if source.is_dir():
+        return _folder(source)
+    if not source.exists():
+        raise NotFoundError(f"{source}: no such folder or file")
+    reading: dict[str, Callable[[Path], Iterator[RegisteredModel]]] = {
+        ".parquet": _parquet,
+        ".jsonl": _lines,
+        ".txt": lambda path: _references(path, offline),
+    }
+    if source.suffix not in reading:
+        raise UsageError(
+            f"{source}: a scan reads a folder, {', '.join(reading)}; a list of references is a .txt"
+        )
+    return reading[source.suffix](source)
+
+
+def _objects(uri: str) -> Iterator[RegisteredModel]:
+    """Yield the models below a folder of an object store (s3://, gs://, abfss://, hdfs://, ...),
+    which is asked as pyarrow asks it: with the logins of its environment."""
+    from pyarrow import ArrowException, fs
+
+    where = named(uri)
+    try:
+        store, root = fs.FileSystem.from_uri(uri)
+        found = store.get_file_info(fs.FileSelector(root, recursive=True))
+    except (ArrowException, OSError, ValueError) as error:
+        raise NotFoundError(f"{where}: cannot be listed: {one_line(str(error))}") from None
+    for path in sorted(one.path for one in found if one.base_name == CONFIG and one.is_file):
+        folder = path.removesuffix(CONFIG).removeprefix(root).strip("/")
+        yield _object(store, path, folder or root.rstrip("/").rpartition("/")[2])
+
+
+def _object(store: Any, path: str, name: str) -> RegisteredModel:
+    try:
+        with store.open_input_file(path) as file:
+            return _of_bytes(name, file.read(MAX_CONFIG + 1))
+    except OSError as error:
+        return RegisteredModel(name, None, None, None, one_line(str(error)))
+
+
+def _folder(root: Path) -> Iterator[RegisteredModel]:
+    for path in sorted([*root.rglob(CONFIG), *root.rglob(f"*{GGUF}")]):
+        if path.suffix == GGUF:
+            yield from _gguf(path, path.relative_to(root).as_posix())
+            continue
+        name = path.parent.relative_to(root).as_posix()
+        model = _read(root.name if name == "." else name, path)
+        weighed = model.config is not None and any(path.parent.glob(f"*{WEIGHTS}"))
+        yield with_headers(model, path.parent) if weighed else model
+
+
+def _gguf(path: Path, name: str) -> Iterator[RegisteredModel]:
+    """Yield the model of a GGUF file; of a split one that of its first part alone."""
+    try:
+        first, *_ = parts(path.name)
+    except BadFileError as error:
+        yield RegisteredModel(name, None, None, None, str(error))
+        return
+    if first == path.name:
+        yield with_headers(RegisteredModel(name, None, None, None), path)
+
+
+def _read(name: str, path: Path) -> RegisteredModel:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG + 1)
+    except OSError as error:
+        return RegisteredModel(name, None, None, None, str(error.strerror))
+    return _of_bytes(name, raw)
+
+
+def _of_bytes(name: str, raw: bytes) -> RegisteredModel:
+    return parsed(RegisteredModel(name, hashlib.sha256(raw).hexdigest(), None, None), raw)
+
+
+def _lines(path: Path) -> Iterator[RegisteredModel]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(2 * MAX_CONFIG):
+            number += 1
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                told = strict_json(line, 2 * MAX_CONFIG, constants=True)
+            except BadFileError as error:
+                raise BadFileError(f"{where}: {error}") from None
+            yield _row(told, where)
+
+
+def _parquet(path: Path) -> Iterator[RegisteredModel]:
+    from pyarrow import ArrowInvalid
+    from pyarrow import parquet as files
+
+    try:
+        file = files.ParquetFile(path)
+    except (ArrowInvalid, OSError) as error:
+        raise BadFileError(f"{path}: is no Parquet file: {error}") from None
+    here = [
+        name for name in ("id", "sha", "downloads", "config") if name in file.schema_arrow.names
+    ]
+    number = 0
+    for batch in file.iter_batches(BATCH, columns=here):
+        for told in batch.to_pylist():
+            number += 1
+            yield _row(told, f"{path}, row {number}")
+
+
+def _row(told: Any, where: str) -> RegisteredModel:
+    """Return the model of a row. Its config may be an object, or the text of one."""
+    if not isinstance(told, dict) or not isinstance(told.get("id"), str):
+        raise BadFileError(f"{where}: a model has an id, which is text")
+    sha, downloads, config = told.get("sha"), told.get("downloads"), told.get("config")
+    model = RegisteredModel(
+        told["id"],
+        sha if isinstance(sha, str) else None,
+        downloads if type(downloads) is int and abs(downloads) < 1 << 63 else None,
+        None,
+    )
+    if config is None:
+        return model._replace(unread="has no config")
+    if isinstance(config, str):
+        return parsed(model, config.encode(errors="surrogatepass"))
+    return with_config(model, config)
+
+
+def _references(path: Path, offline: bool) -> Iterator[RegisteredModel]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while line := file.readline(LONG):
+            name = line.partition("#")[0].strip()
+            if name:
+                yield _referred(name, offline)
+
+
+def _referred(name: str, offline: bool) -> RegisteredModel:
+    """Return the model that a reference leads to, by its config alone."""
+    from weighbridge.api import prepare
+
+    model = RegisteredModel(name, None, None, None)
+    if name.endswith(tuple(end for end in FILES if end != ".json")):
+        return model._replace(unread="is a file of weights; a scan asks configs")
+    try:
+        inventory: Any = prepare(name, offline=offline).source
+    except WeighbridgeError as error:
+        return model._replace(unread=one_line(str(error)))
+    part, *others = inventory.parts
+    model = model._replace(sha=inventory.revision)
+    if others or part.library != "transformers" or part.config is None:
+        return model._replace(unread="is more or other than one config; ask `weighbridge load`")
+    return with_config(model, json.loads(json.dumps(dict(part.config), default=str)))

@@ -1,0 +1,78 @@
+"""What answers of one family depend on, as a hash: where it changes, they are asked again.
+
+It is of the files of this package that such an answer may read. Rooms that only show or fetch are
+left out, and so are the rules of other engines; what no list leaves out counts.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from weighbridge.engines.table import FOLDERS, usual
+from weighbridge.scan.asking import MODEL
+
+ROOT = Path(__file__).parent.parent
+ENDS = (".py", ".json", ".jsonl")
+# Rooms that decide no answer about a config
+ASIDE = frozenset(
+    (
+        *("agents", "api.py", "charts", "cli", "lab", "measure.py", "oom", "remedies", "render"),
+        *("runfiles", "scan", "sources", "view", "web", "words", "_version.py", "__init__.py"),
+        *("__main__.py", "lazily.py"),
+    )
+)
+NAMES = "catalogue"  # whose entries few engines read
+TRAINING, TRAINED = "training", "train"  # the room, and the family that reads it
+ROWS = "scan/answers.py"
+EVERY = ("__init__.py", "settings.py")  # of an engine: what a question is read with
+IMPORTED = re.compile(r"weighbridge\.engines\.(\w+)")
+
+
+@cache
+def rules(family: str) -> str:
+    """Return 12 hexadecimal digits that stay while the answers of a family do."""
+    found = sha256()
+    for path in files(family):
+        found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def files(family: str) -> Iterator[Path]:
+    """Yield the files that answers of a family may read, in order."""
+    folders = _folders(family)
+    others = set(FOLDERS.values()) - folders
+    entries = any(f"weighbridge.{NAMES}" in text for folder in folders for text in _texts(folder))
+    for path in sorted(ROOT.rglob("*")):
+        place = path.relative_to(ROOT)
+        room, *below = place.parts
+        if path.suffix not in ENDS or (room in ASIDE and place.as_posix() != ROWS):
+            continue
+        if room == NAMES and path.suffix != ".py" and not entries:
+            continue
+        if room == "engines" and below[0] in others and path.name not in EVERY:
+            continue
+        if room != TRAINING or family == TRAINED:
+            yield path
+
+
+def _folders(family: str) -> set[str]:
+    """Return the folders of an engine and of those whose rules it shares. What is loaded and
+    trained is by the usual one."""
+    found: set[str] = set()
+    if family == MODEL:  # is read before any engine is asked
+        return found
+    wanted = {FOLDERS.get(family, FOLDERS[usual().name])}
+    while wanted:
+        folder = wanted.pop()
+        found.add(folder)
+        for text in _texts(folder):
+            wanted |= set(IMPORTED.findall(text)) & set(FOLDERS.values()) - found
+    return found
+
+
+def _texts(folder: str) -> Iterator[str]:
+    """Yield the sources of one engine."""
+    for path in sorted((ROOT / "engines" / folder).rglob("*.py")):
+        yield path.read_text("utf-8")

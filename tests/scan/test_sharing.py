@@ -1,0 +1,62 @@
+"""What a model is asked about one card tells of others what they have in common, and nothing else:
+the rows of all cards together are those of each question alone."""
+
+import pytest
+
+from tests.cases import each
+from weighbridge import catalogue
+from weighbridge.accelerators.parts import parts
+from weighbridge.canonical import canonical_text
+from weighbridge.scan import asking
+from weighbridge.scan.answers import rows
+from weighbridge.training import kept, run
+
+pytestmark = pytest.mark.slow
+QUESTIONS = b"""
+questions:
+  - {name: load, task: load}
+  - {name: vllm, task: infer, workload: {engine: vllm, context: 8192}}
+  - {name: llama.cpp, task: infer, workload: {engine: llama.cpp, quantization: Q4_K_M}}
+  - {name: lora, task: train, workload: {method: lora}}
+  - {name: qlora, task: train, workload: {method: qlora}}
+  - {name: full, task: train, workload: {method: full}}
+"""
+FEW = 8  # each so many cards where people wait
+# (name of the catalogue, of how many cards one is asked)
+CASES = (
+    ("qwen3-0.6b", FEW),
+    ("gpt2", FEW),
+    *((n, 1) for n in ("qwen3-0.6b", "gpt2", "mamba-2.8b", "gemma-3-4b", "bert-base-uncased")),
+)
+
+
+@pytest.mark.parametrize(("name", "step"), each(len(CASES), CASES))
+def test_shared_answers_are_those_of_each_question_alone(name, step, monkeypatch):
+    monkeypatch.setattr(asking, "MOST", 2000)
+    config = canonical_text(catalogue.find(name).config)
+    asked = asking.read(QUESTIONS, "q", list(parts())[::step])
+    read, *together = rows(config, asked)
+    assert read["code"] == 0
+    assert len(together) == len(asked)
+    for question, row in zip(asked, together, strict=True):
+        _, alone = rows(config, [question])
+        assert row == alone, question.name
+
+
+def test_a_model_keeps_the_runs_of_all_cards(monkeypatch):
+    """Whatever the order of the cards, kernels that take the same are walked once: so there are as
+    many runs without an end as there are kinds of kernels, and the bound is above them."""
+    began, real = [], run._run
+
+    def counted(plan, capacity, *rest, **more):
+        began.append(capacity)
+        return real(plan, capacity, *rest, **more)
+
+    monkeypatch.setattr(run, "_run", counted)
+    config = canonical_text(catalogue.find("qwen3-0.6b").config)
+    text = b"questions: [{name: full, task: train, workload: {method: full, seq_len: 64}}]"
+    asked = asking.read(text, "q", list(parts()))
+    assert all(row["code"] == 0 or row["message"] for row in rows(config, asked))
+    kinds = began.count(None)
+    assert 4 < kinds < kept.CLASSES
+    assert kinds < len(parts()) / 4

@@ -1,0 +1,222 @@
+"""Two configs of one key have one answer to any question; a key that leaves out too much is found."""
+
+import ast
+import json
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from tests import corpus, tiny
+from tests.cases import each
+from tests.code import nodes
+from weighbridge import canonical, catalogue
+from weighbridge.arch import config as classes
+from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+
+ROOT = Path(weighbridge.__file__).parent
+LLAMA = {**tiny.NAMED, "rope_theta": 10000.0}
+TUNED = {
+    **LLAMA,
+    "_name_or_path": "somebody/a-tune",
+    "dtype": LLAMA["torch_dtype"],
+    "transformers_version": "4.44.2",
+    "eos_token_id": [2, 3],
+    "pad_token_id": 999,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 500000.0,
+    "temperature": 0.6,
+}
+del TUNED["torch_dtype"]
+QUESTIONS = (
+    ("load", {}),
+    ("infer", {"engine": "vllm", "gpu": "4090", "context": 4096}),
+    ("train", {"method": "lora", "gpu": "h100"}),
+)
+# An answer's names, and what goes by them
+NO_LINE = "no line to paste"
+NAMES = frozenset(("name", "reference", "launch", "launch_note", "quality", "reason"))
+
+
+def nameless(told):
+    if isinstance(told, dict):
+        return {key: nameless(value) for key, value in told.items() if key not in NAMES}
+    if isinstance(told, list):
+        return [nameless(one) for one in told if not str(one).startswith(NO_LINE)]
+    return told
+
+
+def answers(config):
+    """What it says to each question, as text: a report, or why there is none."""
+    try:
+        model = weighbridge.prepare(config)
+        model.model()
+    except WeighbridgeError as error:
+        return [str(error)]
+    found = []
+    for task, settings in QUESTIONS:
+        try:
+            report = getattr(model, task)(remedies=False, **settings)
+        except WeighbridgeError as error:
+            found.append(str(error))
+        else:
+            found.append(json.dumps(nameless(report.to_dict())))
+    return found
+
+
+def alike(config):
+    """Tell whether the config that a key stands for answers as the whole one does."""
+    return answers(config) == answers(canonical.canonical(config))
+
+
+@cache
+def at_hand():
+    """(name, config) of the catalogue, and of the corpus where it is beside the checkout."""
+    ours = [(name, dict(catalogue.find(name).config)) for name in catalogue.names()]
+    return [*ours, *corpus.configs()]
+
+
+def test_a_tune_has_the_key_of_its_base():
+    assert weighbridge.key(LLAMA) == weighbridge.key(TUNED)
+    assert weighbridge.key({"text_config": LLAMA}) == weighbridge.key({"text_config": TUNED})
+    assert len(weighbridge.key(LLAMA)) == 32
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"num_key_value_heads": 4},
+        {"sliding_window": None},  # not the class's own: none
+        {"a_key_of_tomorrow": 1},
+        {"tie_word_embeddings": True},
+        {"quantization_config": {"quant_method": "gptq", "bits": 4, "desc_act": False}},
+        {"torch_dtype": "float32"},
+        {"use_cache": False},
+    ],
+)
+def test_what_may_decide_memory_is_another_key(more):
+    assert weighbridge.key(LLAMA) != weighbridge.key({**LLAMA, **more})
+
+
+def test_words_of_a_format_stay_as_they_are():
+    packed = [{"quantization_config": {"quant_method": "x", "eps": eps}} for eps in (1, 2)]
+    assert weighbridge.key(packed[0]) != weighbridge.key(packed[1])
+
+
+def test_labels_are_counted():
+    named = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
+    other = {"id2label": {"0": "cat", "1": "dog"}}
+    assert weighbridge.key(named) == weighbridge.key(other) == weighbridge.key({"num_labels": 2})
+    assert weighbridge.key(named) != weighbridge.key({"id2label": {"0": "one"}})
+
+
+def test_padding_counts_where_positions_begin_after_it():
+    """A model that turns its heads has no table of positions."""
+    learned = {"model_type": "roberta", "max_position_embeddings": 514}
+    assert weighbridge.key(learned) != weighbridge.key({**learned, "pad_token_id": 3})
+
+
+def test_what_is_no_config_is_refused():
+    deep = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with pytest.raises(BadFileError, match="nested"):
+        weighbridge.key(deep)
+    with pytest.raises(BadFileError, match="JSON"):
+        weighbridge.key({"a": object()})
+    with pytest.raises(BadFileError, match="JSON"):
+        weighbridge.key({"a": 10**5000})
+    with pytest.raises(UsageError, match="text"):
+        weighbridge.key({"a": {1: 2}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(16, [name for name, _ in at_hand()]))
+def test_what_a_key_stands_for_answers_as_the_whole_config(name):
+    """So any two configs of one key, asked anything, have one answer."""
+    assert alike(dict(at_hand())[name])
+
+
+def groups():
+    """The configs of each key that several have."""
+    found = defaultdict(list)
+    for name, config in at_hand():
+        found[weighbridge.key(config)].append((name, config))
+    return [
+        pytest.param(several, id=several[0][0]) for several in found.values() if len(several) > 1
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("several", each(16, groups()))
+def test_two_configs_of_one_key_have_one_answer(several):
+    first, *others = (answers(config) for _, config in several)
+    assert all(other == first for other in others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["num_key_value_heads", "vocab_size", "tie_word_embeddings"])
+def test_a_key_without_what_decides_memory_is_found_out(name, monkeypatch):
+    monkeypatch.setattr(canonical, "DROPPED", canonical.DROPPED | {name})
+    raw = catalogue.find("llama-3.2-1b").config
+    assert name in raw
+    assert not alike(raw)
+
+
+ASKED = ("arch", "checkpoint", "components", "engines", "estimate", "forward", "quantization")
+ASKED += ("remedies", "training", "verdict")
+READ = {  # who says what keys leave out, and why that decides no bytes
+    ("checkpoint/gather.py", "_name_or_path"),  # what a config at hand is called
+    ("engines/launch_line.py", "_name_or_path"),
+    ("arch/config.py", "initializer_range"),  # in a list of what is irrelevant
+    *(
+        (f"arch/{file}.py", canonical.PAD)
+        for file in ("longest", "families/bart", "families/speech")
+    ),
+    # arguments of a call to generate()
+    ("engines/transformers/derived.py", "num_beams"),
+    *(
+        ("engines/transformers/dialect.py", name)
+        for name in ("do_sample", "max_length", "num_beams", "temperature", "top_p")
+    ),
+}
+
+
+def dropped(name):
+    return name in canonical.DROPPED or bool(canonical.VALUES.search(name))
+
+
+def texts(root):
+    """(file, text) of each text in the rooms that answer."""
+    for room in ASKED:
+        for path in sorted((root / room).rglob("*.py")):
+            for node in nodes(path.read_text(), ast.Constant):
+                if isinstance(node.value, str):
+                    yield path.relative_to(root).as_posix(), node.value
+
+
+def read(root):
+    return {(file, text) for file, text in texts(root) if dropped(text)}
+
+
+@pytest.mark.house
+def test_nobody_reads_what_keys_leave_out():
+    assert read(ROOT) == READ
+
+
+@pytest.mark.house
+def test_the_test_of_reading_can_fail(tmp_path):
+    (tmp_path / "arch").mkdir()
+    (tmp_path / "arch" / "new.py").write_text("def rows(c): return c.num('max_length')")
+    assert read(tmp_path) == {("arch/new.py", "max_length")}
+
+
+@pytest.mark.house
+def test_what_is_left_out_is_no_other_name_of_what_is_read():
+    """GPT-2 calls num_attention_heads n_head."""
+    said = {text for _, text in texts(ROOT)}
+    for known in map(classes._defaults().get, classes._defaults()):
+        for meant, spelled in known.get("aliases", {}).items():
+            assert meant not in said or dropped(meant) or not any(map(dropped, spelled)), meant
