@@ -15,6 +15,17 @@ from weighbridge.wording import unsecret
         ('["--api-key", "abcdefgh"]', '["--api-key", "***"]'),
         ("{name: HF_TOKEN, value: abcdefgh}", "{name: HF_TOKEN, value: ***}"),
         ("- name: HF_TOKEN\n  value: abcdefgh", "- name: HF_TOKEN\n  value: ***"),
+        ("--api-key 'top secret' --port 80", "--api-key '***' --port 80"),
+        ('--api-key="top secret" --port 80', '--api-key="***" --port 80'),
+        ("--api-key 'top secret", "--api-key '***'"),
+        ("- --api-key\n- 'my key'\n", "- --api-key\n- '***'\n"),
+        ("curl -u admin:PW https://a.b", "curl -u admin:*** https://a.b"),
+        ("curl --user 'admin:P W' https://a.b", "curl --user 'admin:***' https://a.b"),
+        ('-H "Authorization: Bearer X12"', '-H "Authorization: Bearer ***"'),
+        ("Authorization: Basic YWJj", "Authorization: Basic ***"),
+        ("export MY_KEY=X", "export MY_KEY=***"),
+        ("MY_KEY='a b' serve x", "MY_KEY=*** serve x"),
+        ("with sk-abcdefghijklmnopq in it", "with sk-*** in it"),
     ],
 )
 def test_secrets_are_asterisks(text, told):
@@ -31,6 +42,11 @@ def test_secrets_are_asterisks(text, told):
         "--api-key $KEY",
         "the token embeddings are tied",
         "max_tokens: 327680",
+        "docker run -u 1000:1000 image",
+        "python -u -m a.b:c",
+        "export MY_KEY=$OTHER",
+        '--token "$TOKEN"',
+        "task-aware-quantization",
     ],
 )
 def test_other_values_stay(text):

@@ -263,7 +263,7 @@ def test_doctor_without_a_gpu_says_so_and_ends_well(machine_with, capsys, monkey
     assert "nvidia-smi, rocm-smi" in first[3]
     for word in ("Memory of the host", "weighbridge ", "python 3.", "pip install 'weighbridge["):
         assert word in out
-    assert len(out.splitlines()) <= 36  # more where fewer extras are installed
+    assert len(out.splitlines()) <= 38  # more where fewer extras are installed
     assert max(map(len, out.splitlines())) <= 80
 
 

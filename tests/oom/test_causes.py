@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import weighbridge
 from weighbridge.memory import Component, Device, Phase, exactly
 from weighbridge.oom import changes, explain, figures, reconcile
 from weighbridge.oom.causes import conclusions, judge
@@ -226,6 +227,7 @@ def report(fits="no", usable=100, context=None, **components):
         verdict=SimpleNamespace(fits=fits, usable_bytes=usable),
         workload={"context": context},
         derived={},
+        task="infer",
     )
 
 
@@ -362,3 +364,18 @@ def test_a_vision_encoder_that_fails_is_told_and_its_pictures_are_limited():
 def test_a_container_gets_twice_the_memory_that_it_had(ram, paste):
     found = explain.explained("it was OOMKilled", None, {"ram": ram} if ram else {})
     assert f"--memory={paste} --shm-size=16g" in [change.paste for change in found.remedies]
+
+
+def test_weights_that_fit_alone_are_not_blamed_for_a_training():
+    text = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB. GPU 0 has a "
+        "total capacity of 23.69 GiB of which 190.00 MiB is free. Including non-PyTorch memory, "
+        "this process has 23.50 GiB memory in use. Of the allocated memory 22.80 GiB is allocated "
+        "by PyTorch, and 300.00 MiB is reserved by PyTorch but unallocated."
+    )
+    asked = {"task": "train", "method": "lora", "batch_size": 2, "seq_len": 8192}
+    found = weighbridge.explain_oom(text, "llama-3.1-8b", **asked)
+    assert found.cause == "activations"
+    assert [m.formula for m in found.explained if m.matches == "request"] == [
+        "2 x 8,192 tokens x 14,336 x 2 B"
+    ]

@@ -56,8 +56,9 @@ def test_each_file_is_checked_by_the_first_rule_that_it_matches(folder):
         "small/run.yaml": ("no", True),
     }
     assert found.code == 1
-    only = weighbridge.check(folder / "weighbridge.toml", ["big/run.yaml", "README.md"])
+    only = weighbridge.check(folder / "weighbridge.toml", ["big/run.yaml", "weighbridge.toml"])
     assert [one.name for one in only.files] == ["big/run.yaml"]
+    assert only.to_dict()["not_covered"] == ["weighbridge.toml"]
     assert only.code == 0
     unread = weighbridge.check(folder / "weighbridge.toml", ["small/other.yaml"])
     assert unread.code == 2
@@ -159,9 +160,26 @@ def test_a_card_that_is_none_is_a_mistake_of_the_rules(tmp_path, setting, says):
         rules_of(path)
 
 
+def test_a_file_that_no_rule_names_is_told_and_passes(folder, capsys):
+    assert menu.run(["check", "weighbridge.toml"]) == 0
+    told = "not checked, as no rule's files match: weighbridge.toml"
+    assert capsys.readouterr().out == f"{told}\n0 files checked, 0 failed\n"
+    assert menu.run(["check", "weighbridge.toml", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out.endswith(f"\n\n{told}\n")
+    many = [f"note-{number}.txt" for number in range(8)]
+    for name in many:
+        (folder / name).touch()
+    assert menu.run(["check", *many]) == 0
+    assert "note-4.txt and 3 more\n" in capsys.readouterr().out
+
+
 def test_rules_that_match_no_file_and_files_that_are_not_there_do_not_pass(folder, capsys):
     assert menu.run(["check", "big/nosuch.yaml"]) == 2
     assert "'big/nosuch.yaml': no such file" in capsys.readouterr().err
+    assert menu.run(["check", "nosuch.txt"]) == 2
+    assert "'nosuch.txt': no such file" in capsys.readouterr().err
+    assert menu.run(["check", "big"]) == 2
+    assert "'big': is a folder" in capsys.readouterr().err
     (folder / "weighbridge.toml").write_text('[[check]]\nfiles = ["nope/*.yaml"]\n')
     assert menu.run(["check"]) == 2
     assert "matches nope/*.yaml" in capsys.readouterr().err

@@ -100,7 +100,8 @@ def test_losses_are_classes_of_the_release(settings, loss):
 def test_all_linear_layers_are_named_one_by_one():
     settings = {"gpu": "h100", "method": "lora", "lora_targets": "all-linear"}
     made = weighbridge.emit(MODEL, "torchtune", **settings)
-    assert made.report.peak == weighbridge.train(MODEL, framework="torchtune", **settings).peak
+    meant = {"framework": "torchtune", "checkpointing": "full", **settings}
+    assert made.report.peak == weighbridge.train(MODEL, **meant).peak
     model = yaml.safe_load(made.text)["model"]
     assert model["lora_attn_modules"] == ["q_proj", "k_proj", "v_proj", "output_proj"]
     assert model["apply_lora_to_mlp"] is True
@@ -177,3 +178,109 @@ def test_a_refusal_names_what_was_typed():
         emitting._same("torchtune", meant, again, {"loss": "standard"})
     with pytest.raises(UsageError, match=r"no word for --loss torchtune$"):
         emitting._same("torchtune", meant, again, {"loss": None})
+
+
+# What the libraries themselves refuse of a file, or leave unread: tests/torch/test_emitted_*.py
+
+RANKS = [
+    ({"gpu": "h100:8", "tensor_parallel_size": 2}, {"tp": 2, "dp_replicate": 1, "dp_shard": 4}),
+    ({"gpu": "h100:8", "context_parallel_size": 2}, {"cp": 2, "dp_replicate": 1, "dp_shard": 4}),
+    ({"gpu": "h100:16", "shard": "hsdp"}, {"dp_replicate": 2, "dp_shard": 8}),
+    ({"gpu": "h100:8"}, None),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "sizes"), RANKS)
+def test_accelerate_is_told_ranks_of_every_kind(settings, sizes):
+    """It starts none where the product of their numbers is not that of its processes."""
+    made = weighbridge.emit(MODEL, "accelerate", **{"shard": "fsdp2", **settings})
+    data = yaml.safe_load(made.text)
+    told = sizes and {f"parallelism_config_{name}_size": size for name, size in sizes.items()}
+    assert data.get("parallelism_config") == told
+    assert "fsdp_sharding_strategy" not in data["fsdp_config"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("accelerate", {"shard": "zero3", "context_parallel_size": 2}, "give --shard fsdp2"),
+        ("accelerate", {"shard": "ddp", "tensor_parallel_size": 2}, "give --shard fsdp2"),
+        (
+            "accelerate",
+            {"shard": "fsdp2", "tensor_parallel_size": 8},
+            "leave --shard fsdp2 out, which shares out nothing",
+        ),
+        ("axolotl", {"context_parallel_size": 2}, "by flash attention alone"),
+        ("trl", {"optimizer": "muon"}, "no word for --optimizer muon"),
+        ("trl", {"optimizer": "galore_adamw"}, "no word for --optimizer galore_adamw"),
+        ("llama-factory", {"optimizer": "adamax"}, "no word for --optimizer adamax"),
+        ("trl", {"gpu": "h100:16", "shard": "hsdp"}, "no word for --shard hsdp"),
+    ],
+)
+def test_what_a_library_refuses_is_not_written(kind, settings, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        weighbridge.emit(MODEL, kind, **{"gpu": "h100:8", **settings})
+
+
+@pytest.mark.slow
+def test_copies_of_a_model_are_numbers_of_ranks_for_axolotl():
+    """It reads no strategy of FSDP."""
+    made = weighbridge.emit(MODEL, "axolotl", gpu="h100:16", shard="hsdp")
+    data = yaml.safe_load(made.text)
+    assert (data["dp_shard_size"], data["dp_replicate_size"]) == (8, 2)
+    assert "sharding_strategy" not in data["fsdp_config"]
+    assert made.report.workload["shard"] == "hsdp"
+
+
+@pytest.mark.slow
+def test_llama_factory_has_rows_to_evaluate_and_a_switch_of_its_own_for_muon():
+    settings = {"gpu": "h200", "eval_batch_size": 2, "optimizer": "muon"}
+    data = yaml.safe_load(weighbridge.emit(MODEL, "llama-factory", **settings).text)
+    assert (data["val_size"], data["use_muon"], data.get("optim")) == (0.1, True, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["trl", "llama-factory"])
+def test_fsdp_wraps_layers_by_words_that_old_and_new_releases_take(kind):
+    """transformers 5.6, the last that LLaMA-Factory takes, makes one unit of a model without them."""
+    made = weighbridge.emit(MODEL, kind, gpu="h100:8", shard="fsdp2", offload="params")
+    data = yaml.safe_load(made.text)
+    assert (data["fsdp"], data["fsdp_config"]) == ("full_shard auto_wrap offload", {"version": 2})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_was_turned_off_is_written(pinned):
+    settings = {"shard": "zero2", "offload": "optimizer", "zero_pin_memory": pinned}
+    made = weighbridge.emit(MODEL, "deepspeed", gpu="h100:8", framework="deepspeed", **settings)
+    assert f'"pin_memory": {str(pinned).lower()}' in made.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attention", "kernel"), [("flash", "flash_attention_2"), ("eager", "eager")]
+)
+def test_axolotl_is_told_its_kernel_by_one_key(attention, kernel):
+    """The switches of each kernel are deprecated in 0.19."""
+    data = yaml.safe_load(weighbridge.emit(MODEL, "axolotl", attention=attention).text)
+    assert data["attn_implementation"] == kernel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["axolotl", "llama-factory", "torchtune", "trl"])
+def test_adapters_keep_the_checkpoints_of_their_recipe(kind):
+    """Where no framework is named, adapters are trained as the guides of PEFT and TRL do."""
+    asked = {"method": "qlora", "gpu": "3060"}
+    assert weighbridge.train("llama-3.1-8b", **asked).workload["checkpointing"] == "full"
+    found = weighbridge.emit("llama-3.1-8b", kind, **asked).report
+    assert found.workload["checkpointing"] == "full"
+    assert found.verdict.fits == "yes"
+
+
+@pytest.mark.slow
+def test_a_framework_that_is_named_keeps_its_own_checkpoints():
+    named = {"method": "lora", "framework": "axolotl"}
+    found = weighbridge.emit("llama-3.2-1b", "axolotl", **named).report
+    assert found.workload["checkpointing"] == "none"

@@ -93,6 +93,29 @@ def test_replicas_of_shards_are_hybrid():
     assert accelerate("FSDP", "parallelism_config:\n" + sizes)["shard"] == "hsdp"
 
 
+def test_fsdp2_reads_no_strategy():
+    hybrid = "fsdp_config: {{fsdp_version: {}, fsdp_sharding_strategy: HYBRID_SHARD}}\n"
+    assert accelerate("FSDP", hybrid.format(1))["shard"] == "hsdp"
+    assert accelerate("FSDP", hybrid.format(2))["shard"] == "fsdp2"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shard", "ranks"),
+    [
+        ("dp_shard_size: 8\ndp_replicate_size: 2\n", "hsdp", 16),
+        ("dp_shard_size: 4\ndp_replicate_size: 2\ncontext_parallel_size: 2\n", "hsdp", 8),
+        ("dp_shard_size: 4\ndp_replicate_size: 2\n", "fsdp2", 4),
+        ("dp_shard_size: 8\ndp_replicate_size: '2'\n", "fsdp2", 8),
+    ],
+)
+def test_copies_of_axolotl_stay_within_a_machine(sizes, shard, ranks):
+    text = (
+        "base_model: a/b\nsequence_len: 512\nfsdp_version: 2\nfsdp_config: {state_dict_type: X}\n"
+    )
+    got = read(text + sizes, "run.yaml").runs[0].settings
+    assert (got["shard"], got["data_parallel_size"]) == (shard, ranks)
+
+
 def test_processes_without_more_are_data_parallel():
     assert accelerate("MULTI_GPU", "mixed_precision: fp16\n")["shard"] == "ddp"
     assert accelerate("MULTI_GPU", "mixed_precision: fp16\n")["precision"] == "fp16-mixed"

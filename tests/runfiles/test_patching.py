@@ -178,7 +178,7 @@ def test_the_command_prints_the_diff_and_writes_the_file(tmp_path, capsys):
     [
         (["--fix"], 2, "--fix needs a card"),
         (["--write", "--gpu", "4090"], 2, "--write goes with --fix"),
-        (["--fix", "--gpu-memory", "2GiB"], 1, "no change was found that fits"),
+        (["--fix", "--gpu-memory", "2GiB"], 1, "no change was found that surely fits"),
     ],
 )
 def test_what_cannot_be_fixed_is_one_line(tmp_path, capsys, words, code, says):

@@ -99,11 +99,6 @@ def test_torchtitans_own_sizes_and_precision():
     assert "parallelism.fsdp_reshard_after_forward" in [one.key for one in never.unread]
 
 
-def test_a_flavor_names_no_model_and_the_folder_of_its_assets_does():
-    assert titan().model == ""
-    assert titan(model='hf_assets_path = "./assets/hf/Qwen3-32B"').model == "Qwen3-32B"
-
-
 def test_products_in_eight_bits_are_told():
     run = titan(model='converters = ["quantize.linear.float8"]\nhf_assets_path = "a/hf/M"')
     assert "model.converters" in [one.key for one in run.unread]
@@ -187,3 +182,31 @@ def test_litgpts_adapters():
     assert lit("lora_r: 4\nquantize: bnb.int8-training\n").settings["method"] == "lora"
     assert lit("out_dir: a\n").settings["method"] == "full"
     assert [one.key for one in lit("quantize: bnb.nf4\n").unread] == ["quantize"]
+
+
+@pytest.mark.parametrize(
+    ("family", "flavor", "path", "model", "told"),
+    [
+        ("llama3", "70B", "./assets/hf/Llama-3.1-8B", "llama-3.1-70b", "Llama-3.1-8B"),
+        ("llama3", "8B", "./assets/hf/Llama-3.1-8B", "Llama-3.1-8B", ""),
+        ("llama3", "8B", "./assets/hf/My-Own-Tune", "llama-3.1-8b", ""),
+        ("llama3", "8B", "./tests/assets/tokenizer", "llama-3.1-8b", ""),
+        ("llama3", "405B", "", "llama-3.1-405b", ""),
+        ("qwen3", "14B", "", "qwen3-14b", ""),
+        ("llama3", "debugmodel", "./tests/assets/tokenizer", "", ""),
+        ("llama3", "debugmodel", "./assets/hf/Llama-3.1-8B", "", ""),
+        ("deepseek_v3", "16B", "./assets/hf/deepseek-moe-16b-base", "deepseek-moe-16b-base", ""),
+        ("deepseek_v3", "16B", "./tests/assets/tokenizer", "", ""),
+    ],
+)
+def test_a_flavor_decides_the_model(family, flavor, path, model, told):
+    text = (
+        f'[model]\nname = "{family}"\nflavor = "{flavor}"\nhf_assets_path = "{path}"\n'
+        "[training]\nseq_len = 512\n"
+    )
+    run = read(text, "r.toml").runs[0]
+    assert run.model == model
+    assert any(one.key == "model.flavor" for one in run.unread) == (not model)
+    assert [f"{told} of hf_assets_path has others" in note for note in run.notes] == [True] * bool(
+        told
+    )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from weighbridge import weigh
 from weighbridge.cli import menu
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.slurm import SlurmJob, asked
@@ -25,7 +26,9 @@ vllm serve qwen3-8b --max-model-len 8192
         ("--gpus-per-node=h100:8 --nodes=2 --mem=0", SlurmJob(8, "h100", 2, None)),
         ("-N 2 -G 16 --mem=1T", SlurmJob(8, "", 2, 1024 * GIB)),
         ("--gpus-per-task=1 --ntasks-per-node=4 --mem-per-gpu=32G", SlurmJob(4, "", 1, 128 * GIB)),
-        ("--gres=gpu --mem-per-cpu=4G --cpus-per-task=8", SlurmJob(1, "", 1, 32 * GIB)),
+        ("--gres=gpu --mem-per-cpu=4G --cpus-per-task=8", SlurmJob(1, "", 1, 32 * GIB, 8)),
+        ("--gres=nvme:1,gpu:v100:2", SlurmJob(2, "v100")),
+        ("--gres=gpu:tesla", SlurmJob(1, "tesla")),
         ("--time=1:00:00", SlurmJob()),
     ],
 )
@@ -72,13 +75,14 @@ def test_a_job_that_asks_for_enough_is_told_so(run):
     assert out.startswith("qwen3-8b on H100 SXM5 80GB: enough\n")
     assert "64.00 GiB is asked for" in out
     assert "write:" not in out
+    assert out.endswith("h100 is H100 SXM5 80GB or H100 NVL 94GB: the answer is the same\n")
 
 
 def test_memory_that_lacks_is_a_line_to_write(run):
     code, out = run(memory="--time=1")
     assert code == 0
     assert "no memory is asked for" in out
-    assert "write:\n#SBATCH --mem=" in out
+    assert "write:\n#SBATCH --gres=gpu:h100:1\n#SBATCH --mem=" in out
     code, out = run(memory="--mem=4G")
     assert code in (1, 4)
     assert "#SBATCH --mem=" in out
@@ -94,3 +98,65 @@ def test_the_answer_as_json_has_what_was_asked_for(run):
     told = json.loads(out)
     assert (code, told["schema"], told["asked"]["cards"]) == (0, "weighbridge.sbatch/1", 1)
     assert told["runs"][0]["fits"] == "yes"
+
+
+A100 = """\
+#!/bin/bash
+#SBATCH --nodes=1 --gres=gpu:a100:{count}
+#SBATCH --cpus-per-task=8
+vllm serve llama-3.1-70b --tensor-parallel-size {count} --max-model-len 8192
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "job.sh"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_card_of_two_sizes_is_judged_by_each(tmp_path, capsys):
+    code = menu.run(["sbatch", written(tmp_path, A100.format(count=2))])
+    out = capsys.readouterr().out
+    assert code == 4
+    assert out.startswith("a100 is A100 SXM4 40GB or A100 PCIe 80GB: --gpu says which\n")
+    assert "2 x A100 SXM4 40GB: not enough" in out
+    assert "2 x A100 PCIe 80GB: enough" in out
+    assert "#SBATCH --gres=gpu:a100:2\n#SBATCH --cpus-per-task=8\n#SBATCH --mem=" in out
+
+
+def test_a_card_that_is_typed_is_the_one(tmp_path, capsys):
+    path = written(tmp_path, A100.format(count=2))
+    assert menu.run(["sbatch", path, "--gpu", "a100-80gb"]) == 0
+    assert "40GB" not in capsys.readouterr().out
+
+
+def test_any_command_reads_the_lines_of_a_job(tmp_path):
+    lines = "#SBATCH --gres=gpu:l40s:2\n#SBATCH --mem=300G\n"
+    text = f"#!/bin/bash\n{lines}vllm serve llama-3.1-70b --tensor-parallel-size 2\n"
+    (run,) = weigh(written(tmp_path, text)).runs
+    assert (run.run.settings["gpu"], run.run.settings["ram"]) == ("l40s:2", f"{300 * GIB}B")
+    told = {(one.key, one.line) for one in run.run.understood}
+    assert {("#SBATCH --gres", 2), ("#SBATCH --mem", 3)} <= told
+
+
+def test_a_smaller_card_that_is_too_small_is_no_no(tmp_path):
+    path = written(tmp_path, A100.format(count=2))
+    found = weigh(path)
+    assert found.fits == "unknown"
+    assert "job.sh:2: card: a100 is A100 SXM4 40GB or A100 PCIe 80GB" in found.warnings[0]
+    named = weigh(path, gpu="a100-80gb")  # as many as the job asks for
+    assert named.fits == "yes"
+    assert not any("a100 is" in line for line in named.warnings)
+    assert weigh(path, gpu="a100-40gb").fits == "no"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("--gres=gpu:volta:2", "'volta' is no card that we know"),
+        ("--nodes=many", "'many' is no number"),
+    ],
+)
+def test_what_a_job_asks_for_and_nobody_knows_is_told(tmp_path, line, why):
+    text = f"#!/bin/bash\n#SBATCH {line}\nvllm serve qwen3-8b\n"
+    assert why in weigh(written(tmp_path, text)).warnings[0]

@@ -74,7 +74,8 @@ def test_programs_with_a_command_of_their_own():
     assert "grpo" in run(f"trl grpo {ARGUMENTS}\n").refused
     text = f"llamafactory-cli train {ARGUMENTS} --stage sft --finetuning_type lora\n"
     assert run(text).settings["lora_targets"] == "all-linear"
-    assert "another file" in run("llamafactory-cli train a.yaml\n").refused
+    assert "it starts a.yaml, which" in run("llamafactory-cli train a.yaml\n").refused
+    assert "another file" in run("llamafactory-cli train $1\n").refused
 
 
 def test_trls_own_defaults():

@@ -9,7 +9,7 @@ from weighbridge.render import RenderOptions, render
 ASKED = [
     (weighbridge.load, {}, "phase load on the device"),
     (weighbridge.infer, {}, "phase prefill on the device, the fullest of 3 phases"),
-    (weighbridge.train, {"seq_len": 64}, "phase step on the device, the fullest of 5 phases"),
+    (weighbridge.train, {"seq_len": 64}, "phase backward on the device, the fullest of 5 phases"),
     (
         weighbridge.train,
         {"seq_len": 64, "gpu": "h100:2"},

@@ -332,5 +332,5 @@ def test_the_footer_names_frameworks_that_train_alike_once():
             question("train", framework="other", **alike | {"precision": "fp32"}),
         ],
     )
-    told = ["vllm 0.11", "trl/trainer adamw bf16", "other adamw fp32", "our catalogue"]
+    told = ["vllm 0.11", "trl/trainer adamw bf16", "other adamw fp32", "catalogue"]
     assert list(fit._assumed(asked, SAY)) == told

@@ -71,6 +71,7 @@ class DeviceChoice:
     count: int = 1
     note: str = ""  # what else the name could have meant
     cards: tuple[ChosenCard, ...] = ()  # in order, where they differ or were measured
+    others: tuple[Part, ...] = ()  # of other sizes, which the name could have meant
 
     @property
     def mixed(self) -> bool:
@@ -235,7 +236,7 @@ def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
         raise UsageError(
             f"--gpu {text!r:.80}: {choice.count * count:,} devices; our limit is {MOST:,}"
         )
-    return DeviceChoice(part=choice.part, count=choice.count * count, note=choice.note)
+    return replace(choice, count=choice.count * count)
 
 
 def _device(typed: str) -> DeviceChoice | None:
@@ -255,7 +256,8 @@ def _ordered(typed: str) -> DeviceChoice | None:
     for spelling in (compact(typed), key, key + "g"):
         names = _listed().get(spelling)
         if names is not None:
-            return replace(names, note=_others(names.part, key))
+            others = _others(names.part, key)
+            return replace(names, note=_told(names.part, others), others=others)
         part = _derived(spelling, typed)
         if part is not None:
             return DeviceChoice(part=part)
@@ -329,14 +331,19 @@ def _by_derived_key() -> dict[str, dict[str, Part]]:
     return index
 
 
-def _others(part: Part, key: str) -> str:
-    """Name, in words, the parts of other sizes that share the derived name."""
-    others = [
-        p.name
+def _others(part: Part, key: str) -> tuple[Part, ...]:
+    """Return the parts of other sizes that share the derived name."""
+    return tuple(
+        p
         for p in _by_derived_key().get(key, {}).values()
         if p.marketed_gb != part.marketed_gb and "modified" not in p.name
-    ]
-    return f"taken as {part.name}; there is also {', '.join(others)}" if others else ""
+    )
+
+
+def _told(part: Part, others: Sequence[Part]) -> str:
+    """Name the parts that a name could have meant, in words."""
+    names = ", ".join(p.name for p in others)
+    return f"taken as {part.name}; there is also {names}" if others else ""
 
 
 def _derived(key: str, typed: str) -> Part | None:

@@ -111,6 +111,11 @@ class Blueprint:
     def parameters(self) -> int:
         return sum([prod(p.shape) * p.copies for p in self.counted if not p.tied])
 
+    @cached_property
+    def experts(self) -> int:
+        """Count the parameters of routed experts that are stored one by one."""
+        return sum(p.numel * p.copies for p in self.counted if p.kind == "expert")
+
     def distinct(self) -> tuple[tuple[Param, int], ...]:
         """Untied parameters, each with how many there are of it.
 

@@ -1,5 +1,6 @@
 """weighbridge check [FILE...]: the run files of a repository against their cards, for CI."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from weighbridge.runfiles.checking import FileCheck
 
 FORMS = ("human", "json", "markdown", "sarif")
+MOST_NAMED = 5  # of the files that no rule matches
 SIGNS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say", "unread": "not read"}
 
 
@@ -71,7 +73,7 @@ def _lines(found: "FileCheck") -> str:
         )
         for one in found.files
     ]
-    return "\n".join((*lines, _counted(found)))
+    return "\n".join((*lines, *_uncovered(found), _counted(found)))
 
 
 def _table(found: "FileCheck") -> str:
@@ -83,12 +85,25 @@ def _table(found: "FileCheck") -> str:
         for one in found.files
         if one.result != "yes"
     ]
-    head = ["| file | result | why |", "| --- | --- | --- |"] if rows else []
-    return "\n".join((f"**weighbridge**: {_counted(found)}", *([""] if rows else []), *head, *rows))
+    head = ["| file | result | why |", "| --- | --- | --- |"]
+    table = ["", *head, *rows] if rows else []
+    beside = [part for line in _uncovered(found) for part in ("", _cell(line))]
+    return "\n".join((f"**weighbridge**: {_counted(found)}", *table, *beside))
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _uncovered(found: "FileCheck") -> Iterator[str]:
+    """Yield a line about the files that were named and that no rule matches."""
+    from weighbridge.wording import printable
+
+    if found.uncovered:
+        names = ", ".join(found.uncovered[:MOST_NAMED])
+        more = len(found.uncovered) - MOST_NAMED
+        also = f" and {more} more" if more > 0 else ""
+        yield printable(f"not checked, as no rule's files match: {names}{also}")
 
 
 def _counted(found: "FileCheck") -> str:

@@ -133,11 +133,14 @@ def _show_patch(found: "WeighedFile", patch: "FilePatch | None", form: str) -> N
 
 def _unpatched(found: "WeighedFile", name: str) -> str:
     """Say why there is no patch."""
-    from weighbridge.runfiles.patching import shared_value
+    from weighbridge.runfiles.patching import shared_value, unsaid
 
     shared = shared_value(found)
     if shared is None:
-        return f"{name}: no change was found that fits and that the file can say"
+        flags = unsaid(found)
+        if not flags:
+            return f"{name}: no patch: no change was found that surely fits"
+        return f"{name}: no patch: {printable(flags)} fits, and cannot be written into this file"
     line, value = shared
     return (
         f"{name}:{line}: no patch: YAML's aliases share this value ({printable(value)}), so that "

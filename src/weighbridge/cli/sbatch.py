@@ -1,6 +1,6 @@
 """weighbridge sbatch FILE: whether a Slurm job asks for enough cards and memory."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,6 +8,12 @@ from weighbridge.cli.options import CODES, source_of, source_options, writable
 from weighbridge.cli.references import given_text
 from weighbridge.errors import UsageError
 from weighbridge.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.runfiles.slurm import SlurmJob
+
+# Behind what a kind of card may mean: whether that matters
+SAME, SAYS = ": the answer is the same", ": --gpu says which"
 
 
 @click.command()
@@ -30,23 +36,57 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     from weighbridge.runfiles.kinds import text_of
     from weighbridge.runfiles.slurm import advice, asked, told
 
-    text, name = text_of(*given_text(file))
+    source, called = given_text(file)
+    text, name = text_of(source, called)
     job = asked(text)
-    given: dict[str, Any] = {**job.settings(gpu), **source_of(settings)}
-    found = api.weigh(text, name=name, model=model, **given)
-    runs = [run.report for run in found.runs if run.report is not None]
+    given = source_of(settings)
+    asks: list[dict[str, Any]] = [{**job.settings(kind), **given} for kind in _kinds(job, gpu)]
+    files = [api.weigh(source, name=called, model=model, **each) for each in asks]
+    runs = [run.report for found in files for run in found.runs if run.report is not None]
     if not runs:
-        raise UsageError(f"{name}: {found.runs[0].why}")
+        first = files[0].runs[0]
+        if first.code == CODES["unknown"]:
+            click.echo(f"cannot say: {printable(f'{name}: {first.why}')}", err=True)
+            return first.code
+        raise UsageError(f"{name}: {first.why}")
     answers = [(report, advice(job, report)) for report in runs]
+    doubt = _doubt(job, gpu)
+    alike = all([r.fits for r in f.runs] == [r.fits for r in files[0].runs] for f in files)
     if as_json:
-        click.echo(json_text(_data(name, job, answers)).rstrip())
+        click.echo(json_text(_data(name, job, answers, doubt)).rstrip())
     else:
-        for report, each in answers:
-            click.echo(writable("\n".join(printable(line) for line in told(job, report, each))))
-    return max(CODES[each.fits] for _, each in answers)
+        shown = answers[: len(files[0].runs)] if alike else answers
+        lines = [line for report, each in shown for line in told(job, report, each)]
+        if doubt:
+            lines.insert(len(lines) if alike else 0, f"{doubt}{SAME if alike else SAYS}")
+        click.echo(writable("\n".join(map(printable, lines))))
+    return max(CODES[each.fits] for _, each in answers) if alike else CODES["unknown"]
 
 
-def _data(name: str, job: Any, answers: list[Any]) -> dict[str, Any]:
+def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
+    """Return the cards that a job is judged by: each that its kind may mean."""
+    from weighbridge.runfiles.slurm import could_be, times
+
+    kind = gpu or job.card
+    if not kind:
+        return [None]  # which the job itself refuses
+    parts = could_be(kind)
+    if len(parts) == 1:
+        return [gpu]
+    count = kind.partition(":")[2]
+    return [f"{part.id}:{count}" if count else times(part.id, job.on_all) for part in parts]
+
+
+def _doubt(job: "SlurmJob", gpu: str | None) -> str:
+    """Say which cards the kind of a job may mean; "" where it is one."""
+    from weighbridge.runfiles.slurm import could_be, several
+
+    kind = gpu or job.card
+    parts = could_be(kind)
+    return several(kind, parts) if len(parts) > 1 else ""
+
+
+def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str) -> dict[str, Any]:
     from weighbridge._version import __version__
 
     return {
@@ -58,6 +98,8 @@ def _data(name: str, job: Any, answers: list[Any]) -> dict[str, Any]:
             "card": job.card or None,
             "nodes": job.nodes,
             "memory_bytes": job.memory,
+            "cores_per_task": job.cores,
+            "doubt": doubt or None,
         },
         "runs": [
             {

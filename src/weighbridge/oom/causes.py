@@ -90,6 +90,12 @@ def judge(reading: OomReading, settings: Settings) -> Judged:
     return Judged(None, "unknown", "unknown", POSSIBLE.get(reading.tool, USUAL))
 
 
+def without_cache(judged: Judged) -> Judged:
+    """Return a judgement of a training: a step of it has no cache to be too big."""
+    others = tuple(cause for cause in judged.others if cause != "kv_cache_too_big")
+    return replace(judged, others=others)
+
+
 # vLLM and SGLang
 
 

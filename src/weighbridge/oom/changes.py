@@ -97,6 +97,13 @@ TRAINERS = ("trainer", "deepspeed")
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
+def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
+    """Tell whether what ran out of memory is known to train."""
+    engine = str(settings.get("engine") or reading.engine)
+    told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
+    return told or reading.place in TRAINS or engine in TRAINERS
+
+
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
     """Return what is known of the program, in the vocabulary of the rows."""
     engine = str(settings.get("engine") or reading.engine)
@@ -106,14 +113,10 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         *_allocator(reading),
         *_machine(reading),
     }
-    trains = (
-        reading.place in TRAINS
-        or engine in TRAINERS
-        or bool({"method", "optimizer"} & set(settings))
-    )
+    training = trains(reading, settings)
     facts = {
-        "train": trains,
-        "not_train": not trains,
+        "train": training,
+        "not_train": not training,
         "python": engine not in NO_PYTHON,
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.catalogue import everyday
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.oom.causes import judge
-from weighbridge.oom.changes import changes
+from weighbridge.oom.causes import judge, without_cache
+from weighbridge.oom.changes import changes, trains
 from weighbridge.oom.figures import contradictions
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
-from weighbridge.records import NamedTuple
+from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy
 from weighbridge.workload import INFER, TRAIN
 
 if TYPE_CHECKING:
+    from weighbridge.checkpoint.model import Model
     from weighbridge.questions.prepared import Prepared
 
 SEARCHED = 3  # changes that were computed; rows of the table come behind them
@@ -51,6 +52,8 @@ def explained(
     once the log was read; None where nobody names it."""
     reading = read(_text(text), _name(text))
     judged = judge(reading, settings)
+    if trains(reading, settings):
+        judged = without_cache(judged)
     if model is None:
         rows = changes(reading, judged, settings)
         return Oom(reading=reading, judged=judged, remedies=rows, warnings=contradictions(reading))
@@ -81,6 +84,19 @@ def _beside(
             *mismatch(reading, report),
         ),
     )
+
+
+def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, Any]) -> Oom:
+    """Return the explanation of a message beside the answer about the run that printed it. Changes
+    that were computed stand in that answer."""
+    from weighbridge.oom.reconcile import matches, rejudged
+
+    if oom.judged.cause in OUTSIDE:
+        return oom
+    found = matches(oom.reading, report, model)
+    final = rejudged(oom.reading, oom.judged, report, found)
+    rows = changes(oom.reading, final, settings)
+    return replace(oom, judged=final, remedies=rows, estimate=report, explained=found)
 
 
 def _together(

@@ -10,6 +10,7 @@ from typing import Any
 
 from weighbridge.checkpoint.model import Model
 from weighbridge.memory import Component, Device
+from weighbridge.oom.causes import without_cache
 from weighbridge.oom.record import Judged, Match, OomReading
 from weighbridge.records import replace
 from weighbridge.report import Report
@@ -47,8 +48,7 @@ def rejudged(
     """The cause, with what the model tells; what the message says or shows stays. A step of
     training has no cache to be too big."""
     if report.task == "train":
-        others = tuple(cause for cause in judged.others if cause != CAUSE_OF["kv_cache"])
-        judged = replace(judged, others=others)
+        judged = without_cache(judged)
     if judged.sure not in OPEN and judged.why != "one_tensor":
         return judged
     request = next((m for m in told if m.matches == "request"), None)
@@ -70,7 +70,7 @@ def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
         return _as(judged, "weights_too_big", "model.weights", weights)
     if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
         return judged
-    name, nbytes = _largest(_fullest(report))
+    name, nbytes = _largest(_fullest(report), without_weights=report.task == "train")
     return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
 
 
@@ -112,11 +112,15 @@ def _sum(device: Device, name: str) -> int:
     return sum(c.bytes.expected for c in _components(device) if c.name == name)
 
 
-def _largest(device: Device) -> tuple[str, int]:
+def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int]:
+    """Return the largest component and its bytes. What a step adds to weights that are loaded is
+    the question where they alone fit."""
     sums: dict[str, int] = {}
     for c in _components(device):
+        if without_weights and c.name == "weights":
+            continue
         sums[c.name] = sums.get(c.name, 0) + c.bytes.expected
-    return max(sums.items(), key=lambda item: item[1])
+    return max(sums.items(), key=lambda item: item[1], default=("weights", 0))
 
 
 def _of_device(report: Report) -> Iterator[Match]:
@@ -166,6 +170,7 @@ def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
     shape = _shape(model)
     batch, length = _tokens(report.workload)
     vocabulary, heads = shape.get("vocab_size"), shape.get("num_attention_heads")
+    inner = shape.get("intermediate_size") if report.task == "train" else None
     for width in WIDTHS:
         if vocabulary and length:
             formula = f"{batch} x {length:,} tokens x {vocabulary:,} x {width} B"
@@ -178,6 +183,9 @@ def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
         if heads and length:
             formula = f"{batch} x {heads} heads x {length:,} x {length:,} x {width} B"
             yield "attention_matrix", batch * heads * length * length * width, formula
+        if inner and length:
+            formula = f"{batch} x {length:,} tokens x {inner:,} x {width} B"
+            yield "activations", batch * length * inner * width, formula
     yield from _caches(report)
     yield from _tensors(model)
 
@@ -203,7 +211,7 @@ def _shape(model: Model) -> Mapping[str, int]:
     for part in model.parts:
         text = part.config.get("text_config")
         for config in (part.config, text if isinstance(text, Mapping) else {}):
-            for key in ("vocab_size", "num_attention_heads"):
+            for key in ("vocab_size", "num_attention_heads", "intermediate_size"):
                 if isinstance(config.get(key), int):
                     sizes[key] = config[key]
     return sizes

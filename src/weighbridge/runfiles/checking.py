@@ -5,10 +5,10 @@
     gpu = "a100-80gb:8"             # and any other setting: headroom, ram, context...
     fail_on = ["no"]                # of no, unknown (cannot say) and unread (nobody can read it)
 
-A file is checked by the first rule that it matches. What no rule matches is left alone.
+A file is checked by the first rule that it matches (patterns.py). What no rule matches is named,
+and does not fail: a commit changes files of all kinds.
 """
 
-import fnmatch
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,8 @@ from weighbridge.questions.question import question
 from weighbridge.records import dataclass, field
 from weighbridge.remedies.case import DEVICE
 from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.kinds import read, text_of
+from weighbridge.runfiles.kinds import folder_of, read, text_of
+from weighbridge.runfiles.patterns import below, matches
 from weighbridge.runfiles.weighing import Open, WeighedFile, weighed
 from weighbridge.wording import shown
 from weighbridge.workload import TABLES
@@ -87,9 +88,11 @@ class CheckedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileCheck:
-    """The answer of `weighbridge check`."""
+    """The answer of `weighbridge check`; `uncovered` are files that were named and that no rule
+    matches."""
 
     files: tuple[CheckedFile, ...]
+    uncovered: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
@@ -104,6 +107,7 @@ class FileCheck:
             "version": __version__,
             "failed": self.code != 0,
             "files": [one.to_dict() for one in self.files],
+            "not_covered": list(self.uncovered),
         }
 
 
@@ -146,43 +150,33 @@ def checked(
     rules: Sequence[CheckRule], folder: Path, names: Sequence[str], open_: Open
 ) -> FileCheck:
     """Weigh files by the first rule that each matches: those that are named, or all below a folder.
-    Raises UsageError where they are too many."""
-    pairs = list(_matched(rules, folder, names))
-    missing = next((name for name, _ in pairs if not (folder / name).exists()), None)
-    if missing is not None:
-        raise NotFoundError(f"{shown(missing)}: no such file")
-    if not pairs and not names:
+    Raises UsageError where they are too many, and NotFoundError where one is missing."""
+    given = [_name(folder, name) for name in names]
+    found = given or below(folder, [pattern for rule in rules for pattern in rule.files])
+    pairs = [(name, _rule_of(name, rules)) for name in found]
+    if not pairs:
         patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
         raise NotFoundError(f"no file below {folder} matches {patterns:.200}")
-    if len(pairs) > MOST_FILES:
-        raise UsageError(f"{len(pairs):,} files match, more than {MOST_FILES}: name fewer")
-    return FileCheck(files=tuple(_checked(folder, name, rule, open_) for name, rule in pairs))
+    covered = [(name, rule) for name, rule in pairs if rule is not None]
+    if len(covered) > MOST_FILES:
+        raise UsageError(f"{len(covered):,} files match, more than {MOST_FILES}: name fewer")
+    return FileCheck(
+        files=tuple(_checked(folder, name, rule, open_) for name, rule in covered),
+        uncovered=tuple(name for name, rule in pairs if rule is None),
+    )
 
 
-def _matched(
-    rules: Sequence[CheckRule], folder: Path, names: Sequence[str]
-) -> Iterator[tuple[str, CheckRule]]:
-    for name in _named(folder, names) if names else _below(folder, rules):
-        rule = next((one for one in rules if _matches(name, one.files)), None)
-        if rule is not None:
-            yield name, rule
+def _rule_of(name: str, rules: Sequence[CheckRule]) -> CheckRule | None:
+    return next((rule for rule in rules if matches(name, rule.files)), None)
 
 
-def _named(folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """Yield the names of files as patterns have them: from the folder of the rules."""
-    for name in names:
-        yield Path(os.path.relpath(name, folder)).as_posix()
-
-
-def _below(folder: Path, rules: Sequence[CheckRule]) -> list[str]:
-    """Return the files that a pattern of a rule finds."""
-    found = (path for rule in rules for pattern in rule.files for path in folder.glob(pattern))
-    files = {path.relative_to(folder).as_posix() for path in found if path.is_file()}
-    return sorted(files)
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(f"/{name}", f"*/{p}") for p in patterns)
+def _name(folder: Path, name: str) -> str:
+    """Return the name of a file as patterns have it: from the folder of the rules. Raises
+    NotFoundError where there is no such file."""
+    if not Path(name).is_file():
+        what = "is a folder: name files of it" if Path(name).is_dir() else "no such file"
+        raise NotFoundError(f"{shown(name)}: {what}")
+    return Path(os.path.relpath(name, folder)).as_posix()
 
 
 def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFile:
@@ -190,7 +184,7 @@ def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFi
     model = settings.pop("model", None)
     try:
         text, _ = text_of(folder / name, None)
-        file = read(text, name)
+        file = read(text, name, folder=folder_of(folder / name, None))
         known = {setting for run in file.runs for setting in TABLES[run.task]}
         own = {setting: value for setting, value in settings.items() if setting in known}
         return CheckedFile(name=name, rule=rule, found=weighed(file, open_, own, model))

@@ -11,7 +11,7 @@ a billion of them.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.errors import BadFileError
@@ -21,6 +21,7 @@ MOST = 1 << 20  # bytes of a file: the longest of those that we know has 40,000
 MOST_NODES = 20_000
 DEEPEST = 40
 MOST_DOCUMENTS = 100
+TOO_DEEP = "this YAML is nested too deep for a run file"
 Path = tuple[str | int, ...]
 
 
@@ -44,6 +45,7 @@ class Document:
     name: str = "the text"
     places: Mapping[Path, Place] = field(default_factory=dict)
     remarks: tuple[tuple[int, str], ...] = ()  # (line, what is odd about it)
+    folder: str = ""  # below which files that it names are read; "" of what was pasted
 
     def place(self, path: Path) -> Place:
         """Return where the value of a path stands, or the nearest above it."""
@@ -82,6 +84,23 @@ def documents(text: str, syntax: str, name: str = "the text") -> tuple[Document,
     return (Document(syntax=syntax, text=text, data=text, name=name),)
 
 
+def first(text: str, syntaxes: Sequence[str], name: str) -> Document:
+    """Return the first document of a text, in the first of these syntaxes that it has. Raises
+    BadFileError where it has none, by the last of them, and where it is empty."""
+    for syntax in syntaxes[:-1]:
+        try:
+            return _first(documents(text, syntax, name), name)
+        except BadFileError:
+            continue
+    return _first(documents(text, syntaxes[-1], name), name)
+
+
+def _first(found: Sequence[Document], name: str) -> Document:
+    if not found:
+        raise BadFileError(f"{name} is empty")
+    return found[0]
+
+
 # YAML, by events: no recursion, and nothing is made but mappings, lists and plain values
 
 
@@ -95,6 +114,8 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
         mark = error.problem_mark
         where = f":{mark.line + 1}" if mark is not None else ""
         said = " ".join(str(error.problem or error.context or "is no YAML").split())
+        if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
+            raise BadFileError(f"{name}{where}: {TOO_DEEP}") from None
         raise BadFileError(f"{name}{where}: this is no YAML: {said:.120}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         said = " ".join(str(error).split())
@@ -159,10 +180,8 @@ class _YamlDocuments:
     def _counted(self, event: Any, path: Path) -> None:
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
-            what = "nested too deep" if len(path) > DEEPEST else "too large"
-            raise BadFileError(
-                f"{self.name}:{event.start_mark.line + 1}: this YAML is {what} for a run file"
-            )
+            what = TOO_DEEP if len(path) > DEEPEST else "this YAML is too large for a run file"
+            raise BadFileError(f"{self.name}:{event.start_mark.line + 1}: {what}")
 
     def _alias(self, event: Any, path: Path) -> Any:
         if event.anchor not in self.anchors:

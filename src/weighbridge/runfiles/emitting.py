@@ -9,15 +9,19 @@ same and gets the same answer. A setting that the program has no word for is ref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.catalogue import everyday
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.programs import launched
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, dataclass, field
 from weighbridge.remedies.case import DEVICE
 from weighbridge.report import Report
 from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.kinds import named, of_task, read
+from weighbridge.runfiles.reading import EITHER
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.runfiles.serving.containers import without_secrets
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
 from weighbridge.wording import shown
@@ -36,7 +40,10 @@ OWN_WAYS = (
     *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
     "framework_version",  # of a file that only some releases read
 )
+SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
+# What the recipe of adapters asks for, whichever program the file is for
+RECIPE, CARRIED = "trl", ("checkpointing", "lora_r")
 ALL = ["all-linear"]  # others name each: the peak tells whether those are all
 PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
 
@@ -79,7 +86,7 @@ TARGETS: Mapping[str, EmitTarget] = {
     "torchtitan": EmitTarget(
         "torchtitan", "train", "toml", ("torchtitan",), "", release="torchtitan 0.2.2"
     ),
-    "vllm": EmitTarget("server-config", "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
+    "vllm": EmitTarget(SERVER_CONFIG, "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
     "compose": EmitTarget("compose", "infer", "yaml", ("vllm", "sglang"), "docker compose up"),
     "k8s": EmitTarget(
         "kubernetes", "infer", "yaml", ("vllm", "sglang"), "kubectl apply -f run.yaml"
@@ -146,6 +153,11 @@ def emitted(kind: str, asked: PlannedRun, opens: Callable[[str], Model], ask: As
     model = opened.loads_as
     if not model:
         raise UsageError("a config alone has no weights to load; give a repository or a folder")
+    if to.task == "train" and opened.repo_id and everyday.other_tune(asked.model, model):
+        raise UsageError(
+            f"--emit {kind}: {shown(asked.model)} is weighed as {model}, which is another tune; "
+            "--model ORG/NAME says its repository"
+        )
     given = _of_program(to, kind, asked, ask)
     report = ask(given)
     if report.model.rough:
@@ -173,10 +185,14 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
     own, usual = PROGRAM[to.task], to.uses[:1]
     called = given.get(own)
     if asked.command:
-        called = parse(asked.command).engine
-    elif called is None and usual == ("trl",):  # the recipe of adapters is TRL's, with its own ways
-        called = ask(_with(asked, given)).workload[own]
-        called = called if called in to.uses else None
+        launch = parse(asked.command)
+        called, version = launch.engine, launch.settings.get("engine_version")
+        given = {**({"engine_version": version} if version else {}), **given}
+    elif called is None and usual and to.task == "train":  # the recipe of adapters is TRL's
+        recipe = _recipe(asked, given, ask)
+        called = recipe.get(own) if recipe.get(own) in to.uses else None
+        if called is None and recipe.get(own) == RECIPE:
+            given |= {name: recipe[name] for name in CARRIED if given.get(name) is None}
     if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
         given = {"framework_version": to.release.rpartition(" ")[2], **given}
     if called is None and usual:
@@ -185,6 +201,15 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
         theirs = " and ".join(to.uses)
         raise UsageError(f"--emit {kind} is not for --{own} {called}, but for {theirs}")
     return _with(asked, given)
+
+
+def _recipe(asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
+    """Return the settings of a run where nobody names a framework; none where only the program
+    that the file is for takes them."""
+    try:
+        return dict(ask(_with(asked, given)).workload)
+    except UsageError:
+        return {}
 
 
 def _text(to: EmitTarget, model: Model, given: PlannedRun, report: Report) -> str:
@@ -197,20 +222,31 @@ def _text(to: EmitTarget, model: Model, given: PlannedRun, report: Report) -> st
         if not line:
             raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
         settings["engine_version"] = given.settings.get("engine_version")
+    settings |= {name: False for name in EITHER if given.settings.get(name) is False}
     if _plain(settings.get("lora_targets")) == ALL:
         settings["lora_targets"] = "all-linear"
     config = model.parts[0].config
     run = PlannedRun(
         task=to.task, model=model.loads_as, config=config, settings=settings, command=line
     )
-    return dumped(fresh(run), to.syntax, "\n".join(_head(to, model, report)))
+    return dumped(fresh(run), to.syntax, "\n".join(_head(to, model, report, given)))
 
 
-def _head(to: EmitTarget, model: Model, report: Report) -> Iterator[str]:
+def _release(given: PlannedRun) -> str:
+    """Return the engine and its release that a run names; "" where it names none."""
+    version = given.settings.get("engine_version")
+    return f"{parse(given.command).engine} {version}" if version and given.command else ""
+
+
+def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> Iterator[str]:
     """Yield what a file says first: its release, and what is done before it starts."""
+    if to.task == "infer" and given.command:
+        for flag in without_secrets(launched(given.command).words)[1]:
+            yield f"Left out, since it is a secret: {flag}"
     fetches = named(to.kind).fetches
-    if to.release:
-        yield f"For {to.release}"
+    release = to.release or (_release(given) if to.kind == SERVER_CONFIG else "")
+    if release:
+        yield f"For {release}"
     if fetches is not None and model.repo_id:
         yield f"Get the model with: {fetches(model.repo_id)}"
     yield f"Start it with: {_starts(to, report.workload)}"
@@ -276,6 +312,7 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
         for name, value in meant.workload.items()
         if _plain(value) != _plain(again.workload.get(name)) and _plain(value) != ALL
     ]
+    other += [name for name in EITHER if typed.get(name) is False and again.workload.get(name)]
     other.sort(key=lambda name: typed.get(name) is None)
     if other:
         value = typed.get(other[0])  # an answer may call it by another name

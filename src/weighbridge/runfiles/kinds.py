@@ -16,6 +16,7 @@ from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles import notebook
 from weighbridge.runfiles.document import MOST, Document, decoded, documents
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.runfiles.slurm import asking
 from weighbridge.wording import shown
 
 
@@ -69,12 +70,14 @@ SUFFIXES: Mapping[str, str] = {
     ".out": "text",
 }
 SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
+BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])modelfile$")
 
 
 class KindModule(NamedTuple):
     """A kind with what reads it. `written` turns a change of our settings into keys of the file;
-    None where the file has no words for it. `fresh` says a whole run in keys of a new file;
+    None where the file has no words for it. `placed` finds where those stand in a document whose
+    syntax has no keys. `fresh` says a whole run in keys of a new file;
     `fetches` is the command that brings a repository's model to where it is read, and `starts`
     the one that starts it, of settings."""
 
@@ -82,6 +85,7 @@ class KindModule(NamedTuple):
     tells: Callable[[Document], bool]
     read: Callable[[Document], Iterator[PlannedRun]]
     written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None]
+    placed: Callable[[Document], Document] | None
     fresh: Callable[[PlannedRun], Mapping[str, Value]] | None
     fetches: Callable[[str], str] | None
     starts: Callable[[Mapping[str, Value]], str] | None
@@ -94,7 +98,7 @@ def kinds() -> tuple[KindModule, ...]:
     for home in HOMES:
         module: Any = import_module(f"weighbridge.runfiles.{home}")
         written = getattr(module, "written", _unwritten)
-        new = (getattr(module, name, None) for name in ("fresh", "fetches", "starts"))
+        new = (getattr(module, name, None) for name in ("placed", "fresh", "fetches", "starts"))
         found.append(KindModule(module.KIND, module.tells, module.read, written, *new))
     return tuple(found)
 
@@ -112,19 +116,24 @@ def named(name: str) -> KindModule:
     raise UsageError(f"--as {shown(name)} is no kind of run file; known: {known}")
 
 
-def read(text: str, name: str = "the text", kind: str | None = None) -> RunFile:
-    """Read the text of a file into the runs that it starts; `kind` overrides what is in it. Raises
-    UsageError where no kind tells it, and BadFileError where it is broken."""
+def read(text: str, name: str = "the text", kind: str | None = None, folder: str = "") -> RunFile:
+    """Read the text of a file into the runs that it starts; `kind` overrides what is in it, and
+    files that it names are read below `folder`. Raises UsageError where no kind tells it, and
+    BadFileError where it is broken."""
+    return replace(_read(text, name, kind, folder), folder=folder)
+
+
+def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
     book = notebook.opened(text, name)
     if book is not None:
         return _of_notebook(book, text, name, kind)
     if kind is not None:
-        return _as(named(kind), text, name)
+        return _as(named(kind), text, name, folder)
     own = SUFFIXES.get(os.path.splitext(name)[1].lower())
     broken: BadFileError | None = None
     for syntax in _syntaxes(text, name):
         try:
-            pieces = documents(text, syntax, name)
+            pieces = _pieces(text, syntax, name, folder)
         except BadFileError as error:
             broken = error if syntax == own else broken
             continue
@@ -178,6 +187,14 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
     return decoded(raw, path), path
 
 
+def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
+    """Return the folder of a file, below which it may name others; "" of text that is handed
+    in."""
+    if isinstance(file, str) and (name is not None or "\n" in file):
+        return ""
+    return os.path.dirname(os.fspath(file)) or os.curdir
+
+
 def of_task(file: RunFile, task: str | None) -> RunFile:
     """Return the runs of one task. Raises UsageError where a file has none of it."""
     runs = tuple(run for run in file.runs if task in (None, run.task))
@@ -187,11 +204,15 @@ def of_task(file: RunFile, task: str | None) -> RunFile:
     return replace(file, runs=runs)
 
 
-def _as(each: KindModule, text: str, name: str) -> RunFile:
+def _pieces(text: str, syntax: str, name: str, folder: str) -> list[Document]:
+    return [replace(piece, folder=folder) for piece in documents(text, syntax, name)]
+
+
+def _as(each: KindModule, text: str, name: str, folder: str) -> RunFile:
     error: BadFileError | None = None
     for syntax in each.kind.syntaxes:
         try:
-            return _file(each, documents(text, syntax, name), text, name)
+            return _file(each, _pieces(text, syntax, name, folder), text, name)
         except BadFileError as broken:
             error = error or broken
     assert error is not None
@@ -199,10 +220,18 @@ def _as(each: KindModule, text: str, name: str) -> RunFile:
 
 
 def _file(each: KindModule, pieces: Sequence[Document], text: str, name: str) -> RunFile:
-    runs = tuple(run for piece in pieces for run in each.read(piece))
+    runs = tuple(_told(run, piece) for piece in pieces for run in each.read(piece))
     if not runs:
         raise UsageError(f"{name}: this {each.kind.title} starts nothing that has a size")
     return RunFile(kind=each.kind.name, title=each.kind.title, name=name, runs=runs, text=text)
+
+
+def _told(run: PlannedRun, piece: Document) -> PlannedRun:
+    """Return a run with what its text says beside it: what is odd of its keys, and the lines of a
+    job."""
+    odd = tuple(f"{piece.name}:{line}: {what}" for line, what in piece.remarks)
+    run = replace(run, notes=(*run.notes, *odd)) if odd else run
+    return asking(run, piece.text) if piece.syntax in BATCHED else run
 
 
 def _syntaxes(text: str, name: str) -> Iterator[str]:

@@ -19,7 +19,8 @@ OLLAMA = re.compile(  # a line of `ollama ps`
 PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
 HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
 NAMED = re.compile(
-    r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8})?(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
+    r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
+    r"(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
 )
 TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
 CARD = re.compile(
@@ -27,9 +28,10 @@ CARD = re.compile(
     r"(?P<first>\d{2,3} ?GB )?"
     r"(?:NVIDIA |GeForce |AMD |Apple )*"
     r"(?P<name>(?:RTX ?)?A6000|RTX ?\d{4}(?: Ti)?(?: D)?|[345]0[5-9]0(?: ?Ti)?|H100(?: NVL)?"
-    r"|H20\b|H200|"
-    r"B200|A100|A800|L40S?|L4\b|V100|MI\d{2,3}X?|M[1-4] (?:Pro|Max|Ultra))s?"
-    r"(?P<size>[ (-]*\d{2,3} ?(?:GB?\b|G\b))?"
+    r"|H20(?![A-Za-z0-9])|H200|"
+    r"B200|A100|A800|L40S?|L4(?![A-Za-z0-9])|V100|MI\d{2,3}X?|M[1-4] (?:Pro|Max|Ultra))s?"
+    r"(?P<size>[ (-]*\d{2,3} ?GB?(?![A-Za-z0-9]))?"
+    r"(?:\)? ?[x\u00d7*] ?(?P<after>\d{1,2})(?![\d.]|[ ]?GB?))?"
 )
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
@@ -37,7 +39,11 @@ GGML = re.compile(  # a line of ggml_cuda_init, for each card
     r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
     r"[^\n]{0,120}?(?:VRAM: (?P<mib>\d{3,7}) MiB|$)"
 )
-CHINESE = {"两": 2, "二": 2, "四": 4, "八": 8}
+COUNT = re.compile(
+    r"(?i)(?<![A-Za-z\d._-])(\d{1,3}|[单一两二四八])[ ]?(?:卡|[张块](?:卡|显卡|GPU))"
+    r"|(?<![A-Za-z\d._-])(\d{1,3})[ ]?x?[ ]?(?:GPUs|cards)\b"
+)
+CHINESE = {"单": 1, "一": 1, "两": 2, "二": 2, "四": 4, "八": 8}
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
 
@@ -109,7 +115,7 @@ def card(document: Document) -> Piece | None:
     kinds: dict[str, tuple[int, Piece]] = {}
     for match in CARD.finditer(document.text[:MOST_TEXT]):
         size = re.sub(r"[^0-9]", "", match["size"] or match["first"] or "")
-        count = _number(match["before"] or match["count"] or "1")
+        count = _number(match["before"] or match["count"] or match["after"] or "1")
         for name in ((f"{match['name']} {size}GB",) if size else ()) + (match["name"],):
             try:
                 part = find(name).part
@@ -125,7 +131,15 @@ def card(document: Document) -> Piece | None:
     if len(kinds) != 1:
         return None
     count, piece = next(iter(kinds.values()))
+    count = count if count > 1 else _counted_apart(document.text[:MOST_TEXT])
     return Piece(f"{piece.value}:{count}" if count > 1 else piece.value, piece.line)
+
+
+def _counted_apart(text: str) -> int:
+    """Return how many cards a text says apart from their name: "8卡", "8 GPUs"; 1 where it says
+    nothing, or several numbers."""
+    counts = {_number(match[1] or match[2]) for match in COUNT.finditer(text)}
+    return counts.pop() if len(counts) == 1 else 1
 
 
 def _number(text: str) -> int:

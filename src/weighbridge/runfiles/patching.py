@@ -14,7 +14,7 @@ from typing import Any
 from weighbridge.errors import WeighbridgeError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.report.verdict import Remedy
-from weighbridge.runfiles.document import Document, Path, documents
+from weighbridge.runfiles.document import Document, Path, first
 from weighbridge.runfiles.kinds import named, read
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
@@ -84,6 +84,14 @@ def shared_value(found: WeighedFile) -> tuple[int, str] | None:
     return None
 
 
+def unsaid(found: WeighedFile) -> str:
+    """Return the flags of the first change that surely fits on the same cards, of a run that does
+    not; "" of none."""
+    runs = (run for run in found.runs if run.fits != "yes" and run.report is not None)
+    changes = (one for run in runs if run.report for one in run.report.remedies)
+    return next((one.flags for one in changes if one.fits == "yes" and "gpu" not in one.change), "")
+
+
 def _shared(document: Document, words: Words) -> tuple[int, str] | None:
     for key in words if document.syntax == "yaml" else ():
         place = document.places.get(_chosen(document, key))
@@ -113,26 +121,32 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
         yield from flagged(text, run, remedy.flags)
         return
     words = named(file.kind).written(remedy.change)
-    if words is not None:
-        after = applied(_document(text, file), run, words)
-        if after is not None:
-            yield after
+    try:
+        document = _document(text, file) if words is not None else None
+    except WeighbridgeError:  # the cells of a notebook
+        return
+    if words is None or document is None:
+        return
+    if document.syntax == "shell":
+        from weighbridge.runfiles.training.flags import argued
+
+        yield from argued(text, [one.key for one in run.understood], words)
+        return
+    after = applied(document, run, words)
+    if after is not None:
+        yield after
 
 
 def _document(text: str, file: RunFile) -> Document:
-    syntaxes = named(file.kind).kind.syntaxes
-    for syntax in syntaxes[:-1]:
-        try:
-            return documents(text, syntax, file.name)[0]
-        except WeighbridgeError:
-            continue
-    return documents(text, syntaxes[-1], file.name)[0]
+    each = named(file.kind)
+    document = first(text, each.kind.syntaxes, file.name)
+    return document if each.placed is None else each.placed(document)
 
 
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:
     """Tell whether a text asks for what it did before with the change, and for nothing else."""
     try:
-        again = read(after, file.name, file.kind).runs[number]
+        again = read(after, file.name, file.kind, file.folder).runs[number]
     except (WeighbridgeError, IndexError):
         return False
     if run.command:
@@ -213,6 +227,9 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
     """Put a new key beside one that is known."""
     said = _written(value, document.syntax)
+    if document.syntax == "python":  # behind the last argument of a call
+        last = document.places.get(())
+        return None if last is None else Edit(last.end, last.end, _argument(document, path, said))
     if document.syntax == "json":
         return _into_object(document, path, said)
     if document.syntax == "toml":
@@ -244,6 +261,14 @@ def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()
     return Edit(end, end, start + "".join(f"{spaces}{each}\n" for each in line.split("\n")))
 
 
+def _argument(document: Document, path: Path, said: str) -> str:
+    """Return one more argument of a call: in its own line where the one before it stands so."""
+    start = document.places[()].start
+    before = document.text[document.text.rfind("\n", 0, start) + 1 : start]
+    own = re.fullmatch(r"([ \t]*)[A-Za-z_]\w*[ \t]*=[ \t]*", before)
+    return f"{f',{chr(10)}{own[1]}' if own else ', '}{path[-1]}={said}"
+
+
 def _into_object(document: Document, path: Path, said: str) -> Edit | None:
     holder = document.places.get(path[:-1])
     if holder is None:
@@ -255,6 +280,8 @@ def _into_object(document: Document, path: Path, said: str) -> Edit | None:
 
 def _written(value: Value, syntax: str) -> str:
     """Return a value as a file of this syntax has it."""
+    if syntax == "python":
+        return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
     if isinstance(value, str) and syntax == "yaml" and re.fullmatch(r"[A-Za-z][\w./-]*", value):
         return value
     return json.dumps(list(value) if isinstance(value, tuple) else value)

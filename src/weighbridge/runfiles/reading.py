@@ -20,18 +20,23 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from weighbridge.engines.launch.shell import OF_A_SCRIPT
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, dataclass, field
+from weighbridge.runfiles.beside import missing
 from weighbridge.runfiles.document import Document, Path
 from weighbridge.runfiles.record import PlannedRun, Understood, Unread, Value
 from weighbridge.wording import shown
 from weighbridge.workload import TABLES
 
 OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written and not on
+YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none", "null", "", "auto")
+NEITHER = "{} is neither true nor false; it is counted as if it were not there"
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 # Before a reason of [memory]: with the key the run takes less than is counted, more, or either
 LESS, MORE, UNSURE = "- ", "+ ", "+- "
+FLAGS_OF = "its value is not in the text: what flags it holds is not read"
 STRANGE = "it is no key that we know"
 NESTED = 5  # defaults within defaults
 EITHER = ("use_reentrant", "zero_overlap_comm", "zero_pin_memory")  # switches whose no is said, too
@@ -80,6 +85,7 @@ class KeyReading:
     defaults: list[tuple[str, Value, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    odd: dict[str, str] = field(default_factory=dict)  # switches with a value that is no switch's
 
     @property
     def data(self) -> Any:
@@ -106,10 +112,13 @@ class KeyReading:
         return found if isinstance(found, str) and not VARIABLE.search(found) else ""
 
     def on(self, key: str) -> bool:
-        """Tell whether a key is there and says yes."""
+        """Tell whether a key is there and says yes. A word that says neither yes nor no is told,
+        where nothing else is read of the key."""
         found = self.value(key)
         if isinstance(found, str):
-            return found.lower() in ("true", "yes", "on", "1")
+            if found.lower() not in (*YES, *NO) and not VARIABLE.search(found):
+                self.odd[key] = found
+            return found.lower() in YES
         return found not in OFF and found not in ([], {})
 
     def take(
@@ -173,6 +182,11 @@ class KeyReading:
             )
         )
 
+    def lacks(self, key: str, name: str) -> None:
+        """Say that the file that a key names decides too, and is not there."""
+        line = self.document.place((*self.base, *self._path(key))).line
+        self.unread.append(missing(name, key, line))
+
     def default(self, setting: str, value: Value, why: str) -> None:
         """Take what the program does where the file says nothing of a size that decides."""
         if setting not in self.settings:
@@ -200,9 +214,19 @@ class KeyReading:
             refused=refused,
         )
 
+    def _neither(self) -> None:
+        """Tell of switches that say neither yes nor no, and of which nothing else was read."""
+        read = {one.key for one in self.understood} | {one.key for one in self.unread}
+        for key in self.odd.keys() - read:
+            self.leave(key, NEITHER.format(shown(self.odd[key])))
+
     def _rest(self) -> None:
+        self._neither()
         unknown = []
         for key, value in self._leaves(self.data, ""):
+            if key.startswith("$"):
+                self.leave(key, f"{'' if key in OF_A_SCRIPT else UNSURE}{FLAGS_OF}")
+                continue
             if self._known(key) or value in OFF or value in ([], {}):
                 continue
             why = self._why(key)

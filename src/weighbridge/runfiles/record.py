@@ -5,6 +5,8 @@ from typing import Any
 
 from weighbridge.records import NamedTuple, dataclass, field
 
+FEW_CARDS = "cards"  # the key of what says that a run is given fewer than it starts with
+SEVERAL_CARDS = "card"  # and of a card whose name may mean a smaller or a larger one
 Value = Any  # text, a number, true or false, or a list of these
 
 
@@ -19,6 +21,7 @@ class Understood:
     line: int = 0
     start: int = 0
     end: int = 0
+    file: str = ""  # where it stands, if that is not the run file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class Unread:
     why: str
     lowers: bool = False
     raises: bool = False
+    missing: str = ""  # a file that decides and is not there
+    file: str = ""  # where it stands, if that is not the run file
 
 
 class StartPart(NamedTuple):
@@ -75,6 +80,7 @@ class PlannedRun:
     unread: tuple[Unread, ...] = ()
     defaults: tuple[tuple[str, Value, str], ...] = ()
     notes: tuple[str, ...] = ()  # what a reader has to say of the whole run
+    cards: int = 0  # that its batch script asks for, of whatever kind; 0: it does not say
     refused: str = ""  # why there is no answer, though it was read
 
 
@@ -87,3 +93,4 @@ class RunFile:
     name: str  # of the file; "the text" of a paste
     runs: tuple[PlannedRun, ...]
     text: str = field(default="", repr=False)
+    folder: str = ""  # below which files that it names were read; "" of what was pasted

@@ -7,6 +7,7 @@ from weighbridge.render import RenderOptions
 from weighbridge.runfiles.findings import text_of
 from weighbridge.runfiles.measured import MeasuredPart
 from weighbridge.runfiles.record import PlannedRun, Understood
+from weighbridge.runfiles.serving.lines import launch_line
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.view import screen
 from weighbridge.view.records import (
@@ -20,7 +21,7 @@ from weighbridge.view.records import (
     lines,
     row,
 )
-from weighbridge.wording import clipped, printable, redacted, unsecret
+from weighbridge.wording import clipped, printable, redacted
 from weighbridge.words import Words, words_in
 
 LONGEST = 48  # characters of a value that is shown
@@ -102,11 +103,11 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
     if full and run.understood:
         heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
         columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
-        rows = tuple(row(str(u.line), printable(u.key), _value(u)) for u in run.understood)
+        rows = tuple(row(_line(u), printable(u.key), _value(u)) for u in run.understood)
         yield (Grid(columns, rows, heading),)
     elif run.understood or run.command:
         told = " · ".join(f"{printable(u.key)} {_value(u)}" for u in run.understood)
-        line = clipped(unsecret(" ".join(run.command.replace("\\\n", " ").split())), COMMAND)
+        line = clipped(launch_line(run.command), COMMAND)
         cells = tuple(Cell(text) for text in (told, printable(line)) if text)
         yield (Lines(cells, heading),)
     if run.defaults:
@@ -115,6 +116,10 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
             for name, value, why in run.defaults
         )
         yield (Lines(lines, words("runfile.defaults")),)
+
+
+def _line(one: Understood) -> str:
+    return printable(f"{one.file}:{one.line}") if one.file else str(one.line)
 
 
 def _value(one: Understood) -> str:

@@ -6,18 +6,24 @@ Source: https://slurm.schedmd.com/sbatch.html (--gres, --gpus, --gpus-per-node, 
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from weighbridge.accelerators.names import find
+from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
-from weighbridge.report import Report
-from weighbridge.runfiles.weighing import Answer
+from weighbridge.records import NamedTuple, replace
+from weighbridge.runfiles.record import SEVERAL_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.units import GIB, KIB, MIB, ceil_div, human
+from weighbridge.wording import shown
+
+if TYPE_CHECKING:
+    from weighbridge.report import Report
 
 LINE = re.compile(r"(?m)^#SBATCH[ \t]+([^\n#]{1,400})")
 OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][\w-]*)(?:=|[ \t]+)?([^\s-]\S*)?")
 SHORT = {"-N": "--nodes", "-G": "--gpus", "-n": "--ntasks", "-c": "--cpus-per-task"}
-CARDS = re.compile(r"(?:gpu:)?(?:(?P<card>[A-Za-z][\w.-]*):)?(?P<count>\d{1,4})")
+CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*)(?::|$))?(?P<count>\d{1,4})?")
+GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
@@ -30,6 +36,12 @@ class SlurmJob(NamedTuple):
     card: str = ""
     nodes: int = 1
     memory: int | None = None
+    cores: int | None = None  # of a task
+
+    @property
+    def on_all(self) -> int:
+        """Return how many cards it asks for on all machines."""
+        return (self.cards or 1) * self.nodes
 
     def settings(self, gpu: str | None) -> dict[str, str]:
         """Return the cards and the memory as settings of a question; `gpu` is a kind that was
@@ -37,15 +49,14 @@ class SlurmJob(NamedTuple):
         kind = gpu or self.card
         if not kind:
             raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
-        count = (self.cards or 1) * self.nodes
-        gpus = kind if ":" in kind or count == 1 else f"{kind}:{count}"
-        return {"gpu": gpus, "ram": f"{self.memory}B" if self.memory else ANY}
+        ram = f"{self.memory}B" if self.memory else ANY
+        return {"gpu": times(kind, self.on_all), "ram": ram}
 
 
 class SlurmAdvice(NamedTuple):
     """Whether a job asks for enough, and the lines that it should have instead."""
 
-    fits: Answer
+    fits: Literal["yes", "no", "unknown"]
     needed_memory: int  # bytes of each machine, at worst
     lines: tuple[str, ...]
 
@@ -59,7 +70,89 @@ def asked(text: str) -> SlurmJob:
     cards, card = _cards(given)
     if cards is not None and "--gpus" in given and "--gres" not in given:
         cards = ceil_div(cards, nodes)  # of the whole job
-    return SlurmJob(cards, card, nodes, _memory(given, cards))
+    cores = given.get("--cpus-per-task")
+    memory = _memory(given, cards)
+    return SlurmJob(cards, card, nodes, memory, None if cores is None else _count(cores))
+
+
+def times(kind: str, count: int) -> str:
+    """Return a kind of card with a count, where it has none of its own."""
+    return kind if ":" in kind or count == 1 else f"{kind}:{count}"
+
+
+def could_be(kind: str) -> tuple[Part, ...]:
+    """Return the cards that a kind may mean, one of each size, the smallest first. Raises
+    UsageError where it is none that we know."""
+    choice = find(kind)
+    sizes = {part.marketed_gb: part for part in (*reversed(choice.others), choice.part)}
+    return tuple(sizes[size] for size in sorted(sizes))
+
+
+# The lines of a job, as settings of the run that it starts
+
+
+def asking(run: PlannedRun, text: str) -> PlannedRun:
+    """Return a run of a batch script with the cards and the memory that its job asks for."""
+    if LINE.search(text) is None:
+        return run
+    try:
+        job = asked(text)
+    except UsageError as error:
+        return _left(run, "#SBATCH", text, str(error))
+    settings: dict[str, Value] = {}
+    taken = []
+    if job.memory and "ram" not in run.settings:
+        settings["ram"] = f"{job.memory}B"
+        taken.append(_taken(text, "--mem", human(job.memory), "ram"))
+    if job.cards:
+        run = replace(run, cards=job.on_all)
+    if job.card and "gpu" not in run.settings:
+        run, gpu = _carded(run, job, text)
+        settings |= {"gpu": gpu} if gpu else {}
+        taken += [_taken(text, "--g", times(job.card, job.on_all), "gpu")] if gpu else []
+    understood = (*run.understood, *sorted(taken, key=lambda one: one.line))
+    return replace(run, settings={**run.settings, **settings}, understood=understood)
+
+
+def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
+    """Return the card of a job as --gpu takes it, the smallest that its name may mean, and the run
+    with what is unsure of that."""
+    try:
+        cards = could_be(job.card)
+    except UsageError:
+        why = f"{shown(job.card)} is no card that we know: --gpu says which it is"
+        return _left(run, "--gres", text, why), ""
+    if len(cards) == 1:
+        return run, times(job.card, job.on_all)
+    return _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}: --gpu says which"), times(
+        cards[0].id, job.on_all
+    )
+
+
+def several(kind: str, cards: tuple[Part, ...]) -> str:
+    """Say which cards a kind may mean."""
+    *names, last = (part.name for part in cards)
+    return f"{kind} is {', '.join(names)} or {last}"
+
+
+def _left(run: PlannedRun, key: str, text: str, why: str) -> PlannedRun:
+    line, _ = _stands(text, ("--g",) if key != "#SBATCH" else ("-",))
+    told = Unread(key=key, line=line, why=why, lowers=key == SEVERAL_CARDS)
+    return replace(run, unread=(*run.unread, told))
+
+
+def _taken(text: str, option: str, value: str, setting: str) -> Understood:
+    line, name = _stands(text, (option, "-G") if setting == "gpu" else (option,))
+    return Understood(key=f"#SBATCH {name}", value=value, setting=setting, line=line)
+
+
+def _stands(text: str, begins: tuple[str, ...]) -> tuple[int, str]:
+    """Return the line of the first option of a job that begins so, and the option."""
+    for line in LINE.finditer(text):
+        for option in OPTION.finditer(line[1]):
+            if option[1].startswith(begins):
+                return text.count("\n", 0, line.start()) + 1, option[1]
+    return 1, ""
 
 
 def _options(text: str) -> Iterator[tuple[str, str]]:
@@ -70,13 +163,13 @@ def _options(text: str) -> Iterator[tuple[str, str]]:
 
 def _cards(given: Mapping[str, str]) -> tuple[int | None, str]:
     for name in ("--gres", "--gpus-per-node", "--gpus-per-task", "--gpus"):
-        said = next((s for s in given.get(name, "").split(",") if CARDS.fullmatch(s)), "")
-        match = CARDS.fullmatch(said)
+        entries = given.get(name, "").split(",")
+        if name == "--gres":
+            entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
+        match = next((m for one in entries if one and (m := CARDS.fullmatch(one))), None)
         if match is not None:
             tasks = _count(given.get("--ntasks-per-node", "1")) if "task" in name else 1
-            return int(match["count"]) * tasks, match["card"] or ""
-        if given.get(name) == "gpu":
-            return 1, ""
+            return int(match["count"] or 1) * tasks, match["card"] or ""
     return None, ""
 
 
@@ -104,25 +197,36 @@ def _size(text: str) -> int:
     return int(match[1]) * SIZES[match[2] or "M"]
 
 
-def advice(job: SlurmJob, report: Report) -> SlurmAdvice:
-    """Say whether a job asks for enough for a run, with the lines that it lacks."""
+def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
+    """Say whether a job asks for enough for a run, with all lines that it should have where one of
+    them lacks."""
     verdict = report.verdict
     assert verdict is not None  # a card was named
     needed = verdict.host.needed if verdict.host is not None else None
     worst = needed.high if needed is not None else 0
-    lines = []
-    if job.memory is None or job.memory < worst:
-        lines.append(f"#SBATCH --mem={ceil_div(worst, GIB)}G")
+    cards = job.cards or 1
     if verdict.fits != "yes":
         more = (r for r in report.remedies if set(r.change) == {"gpu"} and r.fits == "yes")
         count = next((str(r.change["gpu"]) for r in more), "").partition(":")[2]
-        if count.isdecimal():
-            name = f"{job.card}:" if job.card else ""
-            lines.insert(0, f"#SBATCH --gres=gpu:{name}{ceil_div(int(count), job.nodes)}")
-    return SlurmAdvice(verdict.fits, worst, tuple(lines))
+        cards = ceil_div(int(count), job.nodes) if count.isdecimal() else cards
+    memory = job.memory if job.memory is not None and job.memory >= worst else None
+    lacks = memory is None or cards != job.cards
+    size = ceil_div(memory or worst, GIB)
+    return SlurmAdvice(verdict.fits, worst, tuple(_lines(job, cards, size)) if lacks else ())
 
 
-def told(job: SlurmJob, report: Report, found: SlurmAdvice) -> Iterator[str]:
+def _lines(job: SlurmJob, cards: int, size: int) -> Iterator[str]:
+    """Yield the lines of a job that asks for cards and for GiB of memory on each machine; processor
+    cores as many as it asked for."""
+    if job.nodes > 1:
+        yield f"#SBATCH --nodes={job.nodes}"
+    yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{cards}"
+    if job.cores:
+        yield f"#SBATCH --cpus-per-task={job.cores}"
+    yield f"#SBATCH --mem={size}G"
+
+
+def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
     """Yield the answer about one run as lines: the verdict, what it needs, what to write."""
     verdict = report.verdict
     assert verdict is not None

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
-from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.errors import UsageError
 from weighbridge.records import replace
-from weighbridge.runfiles.document import Document, documents
+from weighbridge.runfiles import fences
+from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.named import (
     MOST_TEXT,
@@ -25,9 +26,11 @@ from weighbridge.runfiles.named import (
     piece_of,
     positions,
 )
+from weighbridge.runfiles.prose import spoken
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
-from weighbridge.runfiles.serving import compose, kubernetes, start_logs
+from weighbridge.runfiles.serving import start_logs
 from weighbridge.runfiles.serving.lines import of_text
+from weighbridge.runfiles.training.arrays import SET
 
 KIND = Kind(
     name="text",
@@ -35,7 +38,6 @@ KIND = Kind(
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
 )
-FENCE = re.compile(r"```(\w*)[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 PROGRAM = r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S*/)?llama-server)"
 LAUNCH = re.compile(
     rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
@@ -58,8 +60,10 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
 )
 TRAINS = re.compile(r"(?i)fine-?tun|微调|训练|\btrain|\bSFT\b|\bQ?LoRA\b|zero-?[23]\b")
 ENGINES = (
-    ("vllm", r"(?i)(?<![a-z])vllm(?![a-z])"),
+    ("vllm", r"(?i)(?<![a-z])vllm(?![a-z])|max[-_]model[-_]len|gpu[-_]memory[-_]utilization"),
     ("sglang", r"(?i)(?<![a-z])sglang(?![a-z])|mem-fraction-static"),
+    ("ollama", r"(?i)(?<![a-z])ollama(?![a-z])"),
+    ("llama.cpp", r"(?i)(?<![a-z])llama[.]?cpp(?![a-z])|llama-server"),
 )
 LM_STUDIO = re.compile(r"\blms load (\S+)(?:[^\n`]*--context-length[ =](\d+))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
@@ -103,6 +107,7 @@ def tells(document: Document) -> bool:
         or LAUNCH.search(text)
         or _other(text)
         or models(document)
+        or card(document)
         or start_logs.starts(document)
     )
 
@@ -116,16 +121,23 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if other:
         yield _refused(other, named, cards)
         return
+    files = fences.read(text, document.name)
     found = (
         list(_of_rpc(document, cards))
-        or [*_of_fences(document), *_of_commands(text), *_of_lists(document)]
+        or [*files.runs, *_of_commands(files.prose), *_of_lists(document)]
         or list(start_logs.runs(document))
     )
     if found:
+        prose = replace(document, text=files.prose)
         for run in found:
-            yield _completed(run, named, cards)
+            yield _noted(_completed(run, named, cards, prose), files.notes)
         return
-    yield from _in_words(document, named, cards)
+    for run in _in_words(document, named, cards):
+        yield _noted(run, files.notes)
+
+
+def _noted(run: PlannedRun, notes: tuple[str, ...]) -> PlannedRun:
+    return replace(run, notes=(*run.notes, *notes)) if notes else run
 
 
 def _other(text: str) -> tuple[str, str, str] | None:
@@ -161,29 +173,35 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
     )
 
 
-def _of_fences(document: Document) -> Iterator[PlannedRun]:
-    """Yield the runs of files that stand between fences."""
-    for match in FENCE.finditer(document.text[:MOST_TEXT]):
-        try:
-            pieces = documents(match[2], "yaml", document.name)
-        except WeighbridgeError:
-            continue
-        for piece in pieces:
-            for kind in (compose, kubernetes):
-                if kind.tells(piece):
-                    yield from kind.read(piece)
-
-
 def _of_commands(text: str) -> Iterator[PlannedRun]:
     """Yield the run of each launch line in prose, once."""
     seen = set()
-    for match in LAUNCH.finditer(FENCE.sub(lambda m: f"\n{m[2]}\n", text)):
-        line = GLUED.sub(" ", match[0].strip().rstrip("\\\"'`").strip())
-        for run in of_text(line):
+    text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
+    for match in LAUNCH.finditer(text):
+        line = GLUED.sub(" ", _without_end(match[0].strip()))
+        for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
             if key not in seen and not _shows(run):
                 seen.add(key)
                 yield run
+
+
+def _set_before(text: str, line: str) -> str:
+    """Return the lines above a launch that set what it uses, and what these use."""
+    if "$" not in line:
+        return ""
+    found: list[str] = []
+    for match in reversed(list(SET.finditer(text))):
+        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*found, line))):
+            found.insert(0, match[0].strip())
+    return "".join(f"{one}\n" for one in found)
+
+
+def _without_end(line: str) -> str:
+    """Return a line without quotes of the prose around it: those that close nothing."""
+    while line[-1:] in ("\\", "`") or (line[-1:] in ("'", '"') and line.count(line[-1]) % 2):
+        line = line[:-1].strip()
+    return line
 
 
 def _of_lists(document: Document) -> Iterator[PlannedRun]:
@@ -214,8 +232,12 @@ def _shows(run: PlannedRun) -> bool:
     return bool(run.refused) and "names no model" in run.refused and len(run.command.split()) < 5
 
 
-def _completed(run: PlannedRun, named: list[Piece], cards: Piece | None) -> PlannedRun:
-    """Return a run with the model and the card of the text around it, where it has none."""
+def _completed(
+    run: PlannedRun, named: list[Piece], cards: Piece | None, prose: Document
+) -> PlannedRun:
+    """Return a run with the model and the card of the text around it, where it has none, and of a
+    training what its file leaves to a default."""
+    run = _filled(run, prose) if run.task == "train" else run
     taken = list(run.understood)
     settings = dict(run.settings)
     model = run.model
@@ -226,6 +248,23 @@ def _completed(run: PlannedRun, named: list[Piece], cards: Piece | None) -> Plan
         settings["gpu"] = _enough(cards.value, run)
         taken.append(_taken("the card", cards, "gpu"))
     return replace(run, model=model, settings=settings, understood=tuple(taken))
+
+
+def _filled(run: PlannedRun, prose: Document) -> PlannedRun:
+    """Return a training with what the prose says in place of the defaults of its program."""
+    taken: list[Understood] = []
+    words = spoken(prose, "train", "", run.model)
+    said = {**words.settings, **dict(_trained(prose, taken))}
+    taken += words.understood
+    open_ = {name for name, _, _ in run.defaults} | (set(SIZES) - run.settings.keys())
+    if not run.settings.keys() & {"method", "batch_size"}:  # a part of a run
+        open_ |= said.keys() - run.settings.keys()
+    return replace(
+        run,
+        settings={**run.settings, **{n: v for n, v in said.items() if n in open_}},
+        understood=(*run.understood, *(one for one in taken if one.setting in open_)),
+        defaults=tuple(one for one in run.defaults if one[0] not in said),
+    )
 
 
 def _enough(cards: str, run: PlannedRun) -> str:
@@ -262,10 +301,12 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
     if cards is not None:
         settings["gpu"] = cards.value
         taken.append(_taken("the card", cards, "gpu"))
-    if task == "train":
-        settings |= dict(_trained(document, taken))
-    else:
-        settings |= dict(_served(document, taken))
+    settings |= dict((_trained if task == "train" else _served)(document, taken))
+    named_as = named[0].value if named else ""
+    said = spoken(document, task, str(settings.get("engine") or ""), named_as)
+    new = {name: value for name, value in said.settings.items() if name not in settings}
+    settings |= new
+    taken += [one for one in said.understood if one.setting in new]
     model, defaults = _alike(document, taken) if not named else (named[0].value, ())
     for requests in _requests(text) if task == "infer" and "engine" in settings else ({},):
         yield PlannedRun(
@@ -275,7 +316,7 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
             settings={**settings, **requests},
             understood=tuple(taken),
             defaults=defaults,
-            notes=("taken from prose: what it does not say is the default",),
+            notes=("taken from prose: what it does not say is the default", *said.notes),
         )
 
 
@@ -308,6 +349,8 @@ def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, 
     """Yield what a text says of serving: the engine, a format of GGUF, the memory of the host."""
     text = document.text
     engine = next((name for name, pattern in ENGINES if re.search(pattern, text)), "")
+    if engine == "ollama" and re.search(r"(?i)mlx", text):  # of Ollama's engines another
+        engine = ""
     packed = re.search(r"\bQ[2-8](?:_K(?:_[SML])?|_0)?\b", text)
     if packed and not engine:
         engine = "llama.cpp"

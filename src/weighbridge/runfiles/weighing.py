@@ -10,9 +10,18 @@ from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import question, serving
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
+from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, text_of
 from weighbridge.runfiles.measured import MeasuredPart, beside
-from weighbridge.runfiles.record import PlannedRun, RunFile, ServerStart, Value
+from weighbridge.runfiles.record import (
+    FEW_CARDS,
+    SEVERAL_CARDS,
+    PlannedRun,
+    RunFile,
+    ServerStart,
+    Value,
+)
+from weighbridge.runfiles.slurm import times
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
 
@@ -23,9 +32,11 @@ SCHEMA = "weighbridge.runfile/1"
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+UNKNOWN = 4  # the exit code of what cannot be said
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
+Opened = Callable[[PlannedRun], Prepared]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +58,8 @@ class WeighedRun:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: what was read, and the report or the error."""
+        from weighbridge.runfiles.serving.lines import launch_line
+
         run = self.run
         error = {"code": self.code, "message": self.why} if self.report is None else None
         return {
@@ -54,12 +67,21 @@ class WeighedRun:
             "name": run.name,
             "model": run.model or None,
             "settings": {name: _plain(value) for name, value in run.settings.items()},
-            "command": run.command or None,
+            "command": launch_line(run.command) or None,
             "understood": [
-                {"key": u.key, "line": u.line, "value": _plain(u.value), "setting": u.setting}
+                {
+                    "key": u.key,
+                    "line": u.line,
+                    "value": _plain(u.value),
+                    "setting": u.setting,
+                    **_elsewhere(u.file),
+                }
                 for u in run.understood
             ],
-            "not_understood": [{"key": u.key, "line": u.line, "why": u.why} for u in run.unread],
+            "not_understood": [
+                {"key": u.key, "line": u.line, "why": u.why, **_elsewhere(u.file)}
+                for u in run.unread
+            ],
             "defaults": [
                 {"setting": name, "value": value, "why": why} for name, value, why in run.defaults
             ],
@@ -96,10 +118,20 @@ class WeighedFile(Shown):
         """Return what decides memory and was not understood, by line, and each run's warnings."""
         lines: list[str] = []
         for weighed in self.runs:
-            lines += (f"{self.file.name}:{u.line}: {u.key}: {u.why}" for u in weighed.run.unread)
+            lines += (
+                f"{u.file or self.file.name}:{u.line}: {u.key}: {u.why}"
+                for u in weighed.run.unread
+                if weighed.report is not None or not u.missing
+            )
             lines += weighed.run.notes
             lines += weighed.report.warnings if weighed.report is not None else ()
         return tuple(dict.fromkeys(lines))
+
+    def _drawn(self, form: str) -> str:
+        from weighbridge.render import draw
+        from weighbridge.runfiles.screen import view  # which reads this module
+
+        return draw(view(self), "human" if form == "text" else form)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON answer (docs/report.md)."""
@@ -110,6 +142,7 @@ class WeighedFile(Shown):
             "kind": self.file.kind,
             "fits": self.fits,
             "runs": [run.to_dict() for run in self.runs],
+            "warnings": list(self.warnings),
             "message": None if self.message is None else self.message.to_dict(),
             "findings": [
                 {"finding": f.key, "text": text_of(f, words_in("en")), **f.values}
@@ -130,11 +163,19 @@ def weighed(
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
     runs = tuple(
-        _doubted(_weighed(run, open_, given, model), file.kind, given) for run in file.runs
+        _doubted(_weighed(_named(run, given), open_, given, model), file.kind, given)
+        for run in file.runs
     )
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
-    return _with_logs(file, runs)
+    return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
+
+
+def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run without the doubt which card is meant, where one is typed."""
+    if given.keys().isdisjoint(("gpu", "gpu_memory")):
+        return run
+    return replace(run, unread=tuple(u for u in run.unread if u.key != SEVERAL_CARDS))
 
 
 def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
@@ -146,8 +187,13 @@ def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> Weighe
     fits = report.verdict.fits == "yes"
     doubts = [u for u in run.unread if (u.raises if fits else u.lowers)]
     unsaid = [u.key for u in doubts if u.raises and u.lowers]
+    absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
     alone = kind in DIVIDED_ELSEWHERE and "shard" not in {*given, *run.settings} and not fits
-    if unsaid:
+    if absent:
+        reason = NOT_HERE.format(absent)
+    elif any(u.key in (FEW_CARDS, SEVERAL_CARDS) for u in doubts):
+        reason = next(u.why for u in doubts if u.key in (FEW_CARDS, SEVERAL_CARDS))
+    elif unsaid:
         reason = f"the file does not say what {', '.join(unsaid)} is"
     elif doubts:
         keys, way = ", ".join(u.key for u in doubts), "more" if fits else "less"
@@ -164,7 +210,7 @@ def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> Weighe
     )
 
 
-def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...]) -> WeighedFile:
+def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> WeighedFile:
     """Return the answer about a text, with what its logs and its messages tell."""
     from weighbridge.runfiles.document import documents
     from weighbridge.runfiles.serving.start_logs import starts
@@ -179,7 +225,7 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...]) -> WeighedFile:
     return WeighedFile(
         file=file,
         runs=runs,
-        message=_explained(file, _known(file)),
+        message=_compared(_explained(file, _known(file)), runs, opened),
         findings=findings(file.text, started, reports),
     )
 
@@ -214,7 +260,21 @@ def _known(file: RunFile) -> dict[str, Any]:
     """Return what the runs of a text say of the machine and the engine."""
     engine = _engine(file)
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
-    return {**({"engine": engine} if engine else {}), **({"ram": ram} if ram else {})}
+    trained = [run for run in file.runs if run.task == "train" and not run.refused]
+    trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
+    return {**({"engine": engine} if engine else {}), **({"ram": ram} if ram else {}), **trains}
+
+
+def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
+    """Return the explanation of a message beside the answer about the only run of a text, where
+    that trains."""
+    run = runs[0]
+    if message is None or len(runs) > 1 or run.report is None or run.run.task != "train":
+        return message
+    from weighbridge.oom.explain import compared
+
+    model = opened(run.run).model()
+    return compared(message, run.report, model, {**run.run.settings, "task": "train"})
 
 
 def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
@@ -231,11 +291,15 @@ def _weighed(
     run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
 ) -> WeighedRun:
     named = model or run.model
+    absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
+    if run.cards and "gpu" in typed:
+        typed["gpu"] = times(str(typed["gpu"]), run.cards)
     if run.refused:
-        return WeighedRun(run=run, why=run.refused, code=2)
+        return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
     if not named and not run.config:
-        return WeighedRun(run=run, why="the file names no model: --model says it", code=2)
+        why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
+        return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
@@ -277,6 +341,11 @@ def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[st
     steps = given.get("gradient_accumulation")
     again = {} if steps is None else {"gradient_accumulation": max(1, steps * data // left)}
     return {"data_parallel_size": left, **again}
+
+
+def _elsewhere(file: str) -> dict[str, str]:
+    """Return the file that a line is of, where that is not the run file."""
+    return {"file": file} if file else {}
 
 
 def _plain(value: Any) -> Any:

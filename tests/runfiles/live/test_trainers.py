@@ -28,7 +28,7 @@ class TrainingArguments:
             "bf16": False,
             "fp16": False,
             "gradient_checkpointing": False,
-            "optim": "adamw_torch",
+            "optim": "adamw_torch_fused",
         }
         return {**usual, **self.given}
 

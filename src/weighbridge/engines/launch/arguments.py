@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag, Value
+from weighbridge.engines.launch.shell import is_variable
 from weighbridge.errors import UsageError
 
 # Values: text in, what the engine makes of it out. ValueError where it is none
@@ -207,6 +208,8 @@ def _some(flag: Flag, glued: str | None, unread: deque[str], dialect: Dialect) -
     taken: list[str] = []
     while unread and len(taken) < most and not _flaglike(unread[0]):
         if flag.takes == "maybe" and dialect.optional and unread[0].lower() not in dialect.optional:
+            break
+        if taken and is_variable(unread[0]):  # flags stand behind values
             break
         taken.append(unread.popleft())
     return "".join(taken) if flag.takes == "maybe" else taken

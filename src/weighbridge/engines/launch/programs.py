@@ -10,109 +10,15 @@ docker run ... IMAGE[:TAG] ...                  what the image runs; its tag is 
 """
 
 import re
-import shlex
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.launch.record import Dialect, LaunchedProgram
+from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import dataclass, field
 from weighbridge.wording import either
-
-# Commands of words, and the variables that are set before them.
-#
-# Nothing is executed and nothing of our own environment is read. Variables are put in where the
-# text itself sets them; others stay as they are written.
-
-MOST = 64 * 1024  # bytes: twice what a shell history keeps of one entry
-OPERATORS = ";&|<>\n"
-ASSIGNED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-# A backslash before a letter is a path of Windows, wherever the text has such a path.
-WINDOWS = re.compile(r"""(?:^|[\s"'=])(?:[A-Za-z]:|\.{1,2})\\[\w.]""")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    words: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-def commands(text: str) -> Iterator[Command]:
-    """Raises UsageError where the quotes do not close or the text is too long."""
-    if len(text.encode(errors="replace")) > MOST:
-        raise UsageError(f"the command is longer than {MOST // 1024} KiB; give one launch alone")
-    exported: dict[str, str] = {}
-    for words in _lines(_words(text)):
-        env: dict[str, str] = dict(exported)
-        unread = [_filled(word, env) for word in words]
-        while unread and (
-            unread[0] in ("export", "set", "$", "%") or ASSIGNED.fullmatch(unread[0])
-        ):
-            _assign(unread.pop(0), env)
-        if words[:1] == ["export"] or not unread:
-            exported = env
-        elif unread:
-            yield Command(words=tuple(_filled(word, env) for word in unread), env=env)
-
-
-def _assign(word: str, env: dict[str, str]) -> None:
-    assigned = ASSIGNED.fullmatch(word)
-    if assigned:
-        env[assigned[1]] = assigned[2]
-
-
-def _words(text: str) -> list[str]:
-    text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
-    text = re.sub(r"""(?m)[ \t]#[^'"\n]*$""", "", text)
-    text = re.sub(r"[ \t]*[\\`^][ \t]*(?:\r?\n|$)", " ", text)  # bash, PowerShell, cmd
-    if WINDOWS.search(text):
-        text = re.sub(r"\\(?=[\w.])", r"\\\\", text)
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=OPERATORS)
-    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
-    try:
-        words = list(lexer)
-    except ValueError:
-        raise UsageError("the command has a quote that does not close; check its quotes") from None
-    for word in words:
-        if word[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and word[1:]:
-            raise UsageError(f"{word!r:.80} begins with a typographic dash; write it as - or --")
-    return words
-
-
-def _lines(words: list[str]) -> Iterator[list[str]]:
-    """Split at operators; what a redirection writes to is left out."""
-    line: list[str] = []
-    skip = False
-    for word in words:
-        if set(word) <= set(OPERATORS) and word:
-            if "<" in word or ">" in word:
-                skip = True
-                if line and line[-1].isdigit():  # 2>log
-                    line.pop()
-                continue
-            yield line
-            line, skip = [], False
-        elif skip:
-            skip = False
-        else:
-            line.append(word)
-    yield line
-
-
-def _filled(word: str, env: Mapping[str, str]) -> str:
-    """$NAME and ${NAME} where the text sets it, ${NAME:-else}. Once: no variable in a variable."""
-
-    def value(variable: re.Match[str]) -> str:
-        name = variable["plain"] or variable["braced"]
-        if name in env:
-            return env[name]
-        return variable[0] if variable["other"] is None else variable["other"]
-
-    pattern = r"\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?::-(?P<other>[^}]*))?\})"
-    return re.sub(pattern, value, word)
-
 
 # program -> the engines that it may be of, the first where nothing tells
 PROGRAMS: Mapping[str, tuple[Engine, ...]] = {
@@ -181,7 +87,7 @@ def _program(command: Command, depth: int) -> LaunchedProgram | None:
         word = words.popleft()
         assigned = ASSIGNED.fullmatch(word)
         if assigned:
-            env[assigned[1]] = assigned[2]
+            env[assigned[1]] = assigned[3]
         if not wrapped:
             return None
     return None

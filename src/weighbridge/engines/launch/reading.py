@@ -14,6 +14,7 @@ from weighbridge.engines.launch.record import (
     Stop,
     Value,
 )
+from weighbridge.engines.launch.shell import OF_A_SCRIPT, is_variable
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass, field
 
@@ -138,6 +139,14 @@ class CommandReading:
         self.warn(said)
         self.stops.append(("unknown", said))
 
+    def _not_read(self) -> None:
+        """Stop for variables that stand where flags stand: they may hold what decides, either
+        way."""
+        for word in dict.fromkeys(filter(is_variable, self.words)):
+            if word not in OF_A_SCRIPT:
+                said = f"{word:.80} may hold flags, and its value is not in the command"
+                self.stops.append(("either", said))
+
     def unused(self) -> None:
         """Flags that mean something only beside another one, which is not there."""
         for what, said in self.said.items():
@@ -166,6 +175,7 @@ class CommandReading:
             raise UsageError(f"{self.program.name}: the command names no model; add it")
         if "$" in self.model:
             raise self.wrong("the model", self.model, "a name or a path")
+        self._not_read()
         if self.program.version:
             self.settings["engine_version"] = self.program.version
         return Launch(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.engines.launch.reading import CommandReading
 
 Value = str | bool | int | float
-Stop = Literal["no", "unknown"]
+Stop = Literal["no", "unknown", "either"]  # either: a "no" is not sure, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 
 from weighbridge.engines.launch.arguments import scan
-from weighbridge.engines.launch.programs import commands
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Launch, LaunchedProgram, Value, flags
+from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import UsageError
 
 FLAGS = flags(

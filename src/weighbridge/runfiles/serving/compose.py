@@ -36,6 +36,8 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs of its services that serve a model."""
+    if not tells(document):
+        return
     for name, service in document.data["services"].items():
         if isinstance(service, dict):
             yield from of_container(_container(str(name), service, document))

@@ -4,7 +4,7 @@ Sources: https://docs.vllm.ai/en/latest/deployment/docker.html (entry point `vll
 model first); https://docs.sglang.io, install (docker); both share memory between their processes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import launched
@@ -12,6 +12,7 @@ from weighbridge.errors import UsageError
 from weighbridge.records import dataclass
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.versions import numbers
+from weighbridge.wording import HIDDEN, names_secret
 
 IMAGES = {"vllm": "vllm/vllm-openai", "sglang": "lmsysorg/sglang"}
 SGLANG = ("python3", "-m", "sglang.launch_server")
@@ -67,6 +68,7 @@ def served(run: PlannedRun) -> ServedLine:
         words = [*words[start:], "--host", "0.0.0.0"]
     release = str(run.settings.get("engine_version") or program.version or "").removeprefix("v")
     known = numbers(release)
+    words, _ = without_secrets(words)
     return ServedLine(
         engine=launch.engine,
         image=f"{IMAGES[launch.engine]}:{_tag(release)}",
@@ -74,9 +76,28 @@ def served(run: PlannedRun) -> ServedLine:
         model=model,
         first=bool(model) and (known is None or known >= POSITIONAL),
         flags=tuple(words),
-        env={name: value for name, value in program.env.items() if name.isupper()},
+        env={n: value for n, value in program.env.items() if n.isupper() and HIDDEN not in value},
         gpus=launch.devices or 1,
     )
+
+
+def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return words without the flags whose values are secrets, or stand for them; and the names of
+    those. A variable that holds one stays."""
+    kept: list[str] = []
+    left: list[str] = []
+    flag = ""
+    for word in words:
+        begins = word.startswith("-")
+        flag = word.partition("=")[0] if begins else flag
+        value = word.partition("=")[2] if begins else word
+        if HIDDEN in word or (value and names_secret(flag) and "$" not in value):
+            left.append(flag)
+            if kept and kept[-1] == flag:
+                kept.pop()
+        else:
+            kept.append(word)
+    return kept, list(dict.fromkeys(left))
 
 
 def _named(words: list[str]) -> tuple[str, list[str]]:

@@ -9,12 +9,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.launch import Launch, parse
-from weighbridge.engines.launch.programs import commands
+from weighbridge.engines.launch.programs import PROGRAMS, launched
+from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import dataclass, field, replace
 from weighbridge.runfiles.reading import filled
-from weighbridge.runfiles.record import PlannedRun, Unread, Value
+from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Unread, Value
 from weighbridge.wording import unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
@@ -147,6 +149,7 @@ def _launches(text: str) -> bool:
 
 
 OFFLOADED = re.compile(r"\s--kt-(?:method|weight|cpuinfer|num)")
+RAY = re.compile(r"(?i)\bray\b")
 EXPERTS = "KTransformers keeps experts in RAM (--kt-*), which is not answered yet"
 
 
@@ -184,6 +187,41 @@ def launch_lines(text: str) -> Iterator[str]:
     yield text
 
 
+def launch_line(text: str) -> str:
+    """Return the line of a script that launches an engine, on one line: its variables filled in,
+    and what stands before it that the engine reads; no secrets. "" where no line is found."""
+    one = " ".join(text.replace("\\\n", " ").split())
+    try:
+        found = list(commands(text))
+        lines = [command for command in found if _starts(command)]
+        alone = len(found) == 1 and "\n" not in text.strip().replace("\\\n", " ")
+    except UsageError:
+        return unsecret(one if "\n" not in text.strip() else _named_in(text))
+    if alone or (not lines and len(found) < 2):
+        return unsecret(one)
+    told = []
+    for command in lines:
+        env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
+        told.append(unsecret(shlex.join((*env, *command.words))))
+    return "; ".join(told) or unsecret(_named_in(text))
+
+
+def _starts(command: Command) -> bool:
+    """Tell whether a command launches an engine by itself."""
+    try:
+        launched(shlex.join(command.words))
+    except UsageError:
+        return False
+    return True
+
+
+def _named_in(text: str) -> str:
+    """Return the first line of a text that has the name of an engine's program in it."""
+    lines = (" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines())
+    names = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in PROGRAMS))
+    return next((line for line in lines if names.search(line) and line[:1] != "#"), "")
+
+
 def _run(
     text: str,
     name: str,
@@ -196,14 +234,17 @@ def _run(
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
     model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
-    unread = () if model else (Unread(key=launch.model, line=line, why=NAMELESS),)
+    unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
+    short = _short(launch, text, cards[0])
+    if short:
+        unread.append(Unread(key=FEW_CARDS, line=line, why=short, raises=True))
     return PlannedRun(
         task="infer",
         model=model,
         name=name,
         command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
         settings=_cards(launch, *cards),
-        unread=unread,
+        unread=tuple(unread),
         refused=EXPERTS if OFFLOADED.search(text) else "",
     )
 
@@ -218,6 +259,16 @@ def _parsed(text: str) -> tuple[str, Launch]:
             raise
         text = text.replace(variable[1], UNNAMED)
         return text, parse(text)
+
+
+def _short(launch: Launch, text: str, gpus: int | None) -> str:
+    """Say that a container is given fewer cards than its line starts ranks; "" where it is not.
+    Those of several machines are started together: by Ray, or more than one machine holds."""
+    ranks = launch.devices or 1
+    if gpus is None or ranks <= gpus or ranks > MACHINE or RAY.search(text):
+        return ""
+    cards = "1 card" if gpus == 1 else f"{gpus} cards"
+    return f"the line starts {ranks} ranks, and the container gets {cards}: it does not start so"
 
 
 def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:

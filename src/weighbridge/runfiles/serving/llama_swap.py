@@ -32,6 +32,8 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each model; one that a script of its own starts is refused by its name."""
+    if not tells(document):
+        return
     macros = document.data.get("macros")
     for name, model in document.data["models"].items():
         if not isinstance(model, dict) or not isinstance(model.get("cmd"), str):

@@ -5,12 +5,16 @@ activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/conf
 """
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
+from weighbridge.errors import UsageError
+from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments
+from weighbridge.training.launching import MACHINE
 
 KIND = Kind(
     name="accelerate",
@@ -117,8 +121,41 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         keys.settings["shard"] = "hsdp"
     if count:
         keys.set("data_parallel_size", max(1, count // among), "num_processes")
-        if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count > 1:
+        if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:
             keys.settings["shard"] = "ddp"
+
+
+# What launches a run
+
+OWN_WORDS = ("framework", "gradient_accumulation", "precision")  # the run's own arguments decide
+
+
+def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedRun:
+    """Return a run as this config launches it. What the run's own arguments share out stands, and
+    so do the ranks of the command."""
+    own = {one.setting for one in run.understood if one.file == "" and one.key != "--config_file"}
+    taken = {
+        name: value
+        for name, value in shared.settings.items()
+        if name not in (*OWN_WORDS, *own) and not (name == "shard" and "offload" in own)
+    }
+    if "precision" in shared.settings and run.settings.get("precision") == "fp32":
+        taken["precision"] = shared.settings["precision"]
+    if ranks:
+        among = [taken.get(setting) or 1 for setting in RANKS.values()]
+        taken["data_parallel_size"] = max(1, ranks // prod(among))
+    return replace(
+        run,
+        settings={**run.settings, **taken},
+        understood=(*run.understood, *(u for u in shared.understood if u.setting in taken)),
+        unread=(*run.unread, *shared.unread),
+        defaults=(
+            *(one for one in run.defaults if one[0] not in taken),
+            *(one for one in shared.defaults if one[0] in taken),
+        ),
+        notes=(*run.notes, *shared.notes),
+        refused=run.refused or shared.refused,
+    )
 
 
 # A new file
@@ -127,7 +164,6 @@ PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept on the host
     "optimizer": ("offload_optimizer_device",),
     "params": ("offload_optimizer_device", "offload_param_device"),
 }
-MACHINE = 8  # cards of one machine
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
@@ -158,9 +194,27 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         words |= _zero_words(shard, settings)
     elif kind == "FSDP":
         words |= _fsdp_words(settings)
-    for name, size in among.items():
+    for name, size in _arranged(settings, among).items():
         words[f"parallelism_config.parallelism_config_{name}"] = size
     return words
+
+
+def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mapping[str, int]:
+    """Return how many ranks there are of each kind, without which accelerate starts none; nothing
+    where all share the same. `among` are those that share a layer or a sequence. Raises UsageError
+    where accelerate refuses such ranks (parallelism_config.py)."""
+    why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
+    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
+    if settings["shard"] in ("fsdp2", "hsdp"):
+        sizes = arguments.groups(settings)
+        if among and data * context == 1:
+            raise UsageError(
+                f"{why}leave --shard {settings['shard']} out, which shares out nothing"
+            )
+        return {**among, **sizes} if among or sizes["dp_replicate_size"] > 1 else {}
+    if among and data * context > 1:
+        raise UsageError(f"{why}give --shard fsdp2")
+    return among
 
 
 def _fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:

@@ -6,12 +6,17 @@ LLaMA-Factory @ ff6d4d12 (what the names of such files say).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from weighbridge.errors import UsageError
+from weighbridge.runfiles.beside import beside, of_another
 from weighbridge.runfiles.reading import KeyReading
 from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.serving.lines import model_of
+from weighbridge.runfiles.training import zero
+from weighbridge.training.frameworks import OF_ARGUMENTS
+from weighbridge.training.launching import MACHINE, OPTIMIZERS
 
 KEYS = """
 [settings]
@@ -102,6 +107,12 @@ def sizes(keys: KeyReading) -> None:
     keys.used.add("per_device_eval_batch_size")
 
 
+def usual_optimizer(keys: KeyReading) -> None:
+    """Say the optimizer of TrainingArguments where a file names none."""
+    if keys.data.get("optim") is None and "optimizer" not in keys.settings:
+        keys.default("optimizer", OF_ARGUMENTS, "TrainingArguments' own optim")
+
+
 def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
     """Take the precision of autocast, and return it."""
     whole = keys.value("mixed_precision")  # its name in newer versions of transformers
@@ -155,6 +166,18 @@ def fsdp(keys: KeyReading) -> None:
     words = " ".join(map(str, asked)) if isinstance(asked, list) else str(asked or "")
     sharded(keys, options, version, words, "fsdp" if asked else "fsdp_config")
     keys.take("dp_shard_size", "data_parallel_size")
+    _copies(keys)
+
+
+def _copies(keys: KeyReading) -> None:
+    """Take HSDP from the ranks that share one copy, where these are a machine's, and the copies."""
+    names = ("dp_shard_size", "dp_replicate_size", "context_parallel_size")
+    shards, copies, context = (keys.data.get(name) or 1 for name in names)
+    if not all(isinstance(size, int) for size in (shards, copies, context)):
+        return
+    if copies > 1 and shards * context == MACHINE:
+        keys.set("shard", "hsdp", "dp_replicate_size")
+        keys.set("data_parallel_size", shards * copies, "dp_shard_size")
 
 
 def sharded(
@@ -171,7 +194,8 @@ def sharded(
         keys.set("shard", "ddp", key)
         return
     number = version or bare.get("version") or 1
-    keys.set("shard", "hsdp" if "hybrid" in strategy else f"fsdp{number}", key)
+    copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 reads no strategy
+    keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
     if bare.get("reshard_after_forward") is False:
         keys.leave("fsdp_config.reshard_after_forward", "+ layers stay whole between their passes")
     if True in (bare.get("offload_params"), bare.get("cpu_offload")) or "offload" in words:
@@ -181,7 +205,8 @@ def sharded(
 
 
 def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the keys of a new file that share out by FSDP, in accelerate's own words."""
+    """Return the keys of a new file that share out by FSDP, in accelerate's own words. Which ranks
+    hold copies of each other (HSDP) is said apart: `groups`."""
     shard = str(settings["shard"])
     words: dict[str, Value] = {
         "fsdp_version": 1 if shard == "fsdp1" else 2,
@@ -189,23 +214,36 @@ def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
         "fsdp_config.state_dict_type": "FULL_STATE_DICT",
         "fsdp_config.offload_params": settings["offload"] == "params",
     }
-    if shard == "fsdp2":
+    if shard != "fsdp1":
         words["fsdp_config.reshard_after_forward"] = True
-    else:
-        strategy = "FULL_SHARD" if shard == "fsdp1" else "HYBRID_SHARD"
-        words["fsdp_config.sharding_strategy"] = strategy
     return words
 
 
+def groups(settings: Mapping[str, Value]) -> dict[str, int]:
+    """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2:
+    by HSDP a copy stays within one machine."""
+    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
+    shares = min(MACHINE, data * context) if settings["shard"] == "hsdp" else data * context
+    shards = max(1, shares // context)
+    return {"dp_replicate_size": data // shards, "dp_shard_size": shards}
+
+
 def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the arguments of a new file that share out by FSDP; none where it does not."""
-    shard, offloads = str(settings["shard"]), settings["offload"] == "params"
-    if shard == "fsdp2":
-        return {"fsdp": "full_shard", "fsdp_config.version": 2, "fsdp_config.cpu_offload": offloads}
-    if shard in ("fsdp1", "hsdp"):
-        strategy = "full_shard" if shard == "fsdp1" else "hybrid_shard"
-        return {"fsdp": f"{strategy} auto_wrap{' offload' * offloads}", "fsdp_config.version": 1}
-    return {}
+    """Return the arguments of a new file that share out by FSDP; none where it does not. FSDP2 in
+    copies (HSDP) is accelerate's own setting. transformers 5.6 wraps layers and offloads by the
+    words of `fsdp` alone; 5.23 takes these words too."""
+    shard = str(settings["shard"])
+    if shard not in ("fsdp1", "fsdp2"):
+        return {}
+    offloads = " offload" if settings["offload"] == "params" else ""
+    return {"fsdp": f"full_shard auto_wrap{offloads}", "fsdp_config.version": int(shard[-1])}
+
+
+def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:
+    """Raise UsageError for an optimizer that the Trainer refuses by that name, or wants told more
+    of; `more` are those that a program has keys of its own for."""
+    if optimizer not in OPTIMIZERS and optimizer not in more:
+        raise UsageError(f"--emit {kind}: such a file has no word for --optimizer {optimizer}")
 
 
 def shared_and_evaluated(
@@ -223,18 +261,38 @@ def shared_and_evaluated(
     return words | fsdp_arguments(settings)
 
 
+def zero_beside(keys: KeyReading, key: str) -> bool:
+    """Take what a config of DeepSpeed shares out that lies beside the file; tell whether it is
+    there. The Trainer's own arguments fill the rest of it."""
+    name = keys.text(key)
+    found = beside(keys.document, name, zero.KIND.syntaxes)
+    if found is None or not isinstance(found.data, dict):
+        return False
+    run = of_another(next(zero.read(found)), name)
+    sharing = {n: v for n, v in run.settings.items() if n in ("shard", "offload") or "zero_" in n}
+    keys.settings.update(sharing)
+    keys.knows(key, "shard")
+    keys.understood += [one for one in run.understood if one.setting in sharing]
+    keys.unread += run.unread
+    keys.defaults += [one for one in run.defaults if one[0] in sharing]
+    return True
+
+
 def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
-    """Take DeepSpeed's stage from the name of the file that a key names, which is not here."""
+    """Take what DeepSpeed shares out from the file that a key names, where that lies beside this
+    one; else its stage from its name."""
     named = keys.value(key)
     if not named:
         return
     if not keys.text(key):
         keys.leave(key, "its value is not one that can be read here")
         return
+    if zero_beside(keys, key):
+        return
     base = keys.text(key).rpartition("/")[2]
     stage = STAGE.search(base)
     if stage is None:
-        keys.leave(key, f"it names another file, {base:.60}, which is not here")
+        keys.lacks(key, keys.text(key))
         return
     number = int(stage[1])
     keys.set("shard", f"zero{number}" if number else "ddp", key)

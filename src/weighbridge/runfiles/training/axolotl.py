@@ -11,9 +11,18 @@ from collections.abc import Iterator, Mapping
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
+from weighbridge.runfiles.reading import (
+    NEITHER,
+    VARIABLE,
+    KeyReading,
+    Phrases,
+    phrased,
+    reading,
+    worded,
+)
 from weighbridge.runfiles.record import PlannedRun, Value
-from weighbridge.runfiles.training.arguments import fsdp, fsdp_words
+from weighbridge.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
+from weighbridge.wording import shown
 
 KIND = Kind(
     name="axolotl",
@@ -225,8 +234,11 @@ def _precision(keys: KeyReading) -> None:
         keys.settings["precision"] = "bf16-mixed"
         if "bf16" in keys.data:
             keys.knows("bf16", "precision")
-    elif bf16 is False:
+    elif bf16 in (False, "false"):
         keys.set("precision", "fp32", "bf16")
+    elif bf16 is not None and not VARIABLE.search(str(bf16)):
+        keys.leave("bf16", NEITHER.format(shown(bf16)))
+        keys.settings["precision"] = "bf16-mixed"
 
 
 def _kernels(keys: KeyReading) -> None:
@@ -272,10 +284,12 @@ def _sharding(keys: KeyReading) -> None:
     if not keys.text("deepspeed"):
         keys.leave("deepspeed", "it is a variable, whose value is not in the file")
         return
+    if zero_beside(keys, "deepspeed"):
+        return
     base = str(named).rpartition("/")[2].lower()
     stage = next((shard for shard in ZERO if base.startswith(shard)), None)
     if stage is None:
-        keys.leave("deepspeed", f"it names another file, {base:.60}, which is not here")
+        keys.lacks("deepspeed", str(named))
         return
     keys.set("shard", stage, "deepspeed")
     if "cpuoffload_params" in base or "cpuoffload_all" in base:
@@ -315,8 +329,8 @@ SAID: Phrases = {
     ("precision", "fp16"): {"float16": True},
     ("precision", "fp32"): {"bf16": False},
     ("precision", "fp8-mixed"): {"fp8": True},
-    ("attention", "flash"): {"flash_attention": True},
-    ("attention", "eager"): {"eager_attention": True},
+    ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
+    ("attention", "eager"): {"attn_implementation": "eager"},
     ("lora_targets", "all-linear"): {"lora_target_linear": True},
     ("shard", "zero1"): {"deepspeed": "deepspeed_configs/zero1.json"},
     ("shard", "zero2"): {"deepspeed": "deepspeed_configs/zero2.json"},
@@ -340,6 +354,11 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
     refuses (utils/schemas/validation.py)."""
+    if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
+        raise UsageError(
+            "--emit axolotl: it shares a sequence among ranks by flash attention alone; give "
+            "--attention flash"
+        )
     if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
         raise UsageError(
             f"--emit axolotl: it refuses {run.settings['optimizer']} beside FSDP2; nearest is "
@@ -354,6 +373,8 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     shard = str(run.settings["shard"])
     if shard.startswith(("fsdp", "hsdp")):
         words |= fsdp_words(run.settings)
+        if shard == "hsdp":
+            words |= groups(run.settings)
     elif shard == "zero3" and run.settings["offload"] == "params":
         words["deepspeed"] = OFFLOADS
     return words

@@ -10,15 +10,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.engines.launch.programs import commands
-from weighbridge.errors import UsageError
+from weighbridge.engines.launch.shell import commands
+from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
+from weighbridge.runfiles.beside import beside, missing, of_another
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import filled
-from weighbridge.runfiles.record import PlannedRun, Unread
+from weighbridge.runfiles.record import PlannedRun, Understood
 from weighbridge.runfiles.serving.lines import model_of
-from weighbridge.runfiles.training import flags, llama_factory, trl
+from weighbridge.runfiles.training import (
+    accelerate,
+    flags,
+    llama_factory,
+    script,
+    starters,
+    trl,
+)
 
 KIND = Kind(
     name="training-command",
@@ -32,11 +40,14 @@ LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 PROGRAMS = ("swift", "trl", "llamafactory-cli")
 BEGINS = re.compile(
     r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|cd|source|ulimit|torchrun|deepspeed|accelerate|python3?"
-    r"|swift|trl|llamafactory-cli|srun|uv|nohup|read|megatron)(?:[ \t]|$))"
+    r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|uv|nohup|read|megatron|module|conda"
+    r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
 )
 STARTERS = ("torch.distributed.launch", "torch.distributed.run")  # modules that start a script
 RANKS = ("nproc_per_node", "nproc-per-node", "num_processes", "num_gpus")
 NODES = ("nnodes", "num_nodes")
+COUNTS = ("NPROC_PER_NODE", "NGPU")  # variables that say the ranks
+FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
 SWIFT = {  # ms-swift's names -> those of TRL's arguments
@@ -62,18 +73,37 @@ def tells(document: Document) -> bool:
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     if document.text.count("\n") > MOST or BEGINS.match(first) is None:
         return False
-    return next(launched(document.text), None) is not None
+    return next(launched(document), None) is not None
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each line that launches a training."""
-    for each in launched(document.text):
+    for each in launched(document):
         yield _run(document, each)
 
 
-def launched(text: str) -> Iterator[Launched]:
-    """Yield the trainings that a text launches, of programs whose arguments we know."""
-    return (each for each in started(text) if _trains(each))
+def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a change of our settings as arguments; None where a script has no words for it."""
+    return trl.written(change)
+
+
+def launched(document: Document) -> Iterator[Launched]:
+    """Yield the trainings that a text launches: of programs whose arguments we know, and of scripts
+    beside it that train."""
+    for each in started(document.text, (*PROGRAMS, *starters.STARTERS)):
+        if _trains(each) or _script(document, each) is not None:
+            yield each
+
+
+def _script(document: Document, each: Launched) -> Document | None:
+    """Return the script that is started, where it lies beside the run file and trains."""
+    if not each.program.endswith(".py"):
+        return None
+    try:
+        found = beside(document, each.program, script.KIND.syntaxes)
+    except BadFileError:
+        return None
+    return found if found is not None and script.tells(found) else None
 
 
 def started(text: str, programs: Sequence[str] = PROGRAMS) -> Iterator[Launched]:
@@ -90,7 +120,10 @@ def started(text: str, programs: Sequence[str] = PROGRAMS) -> Iterator[Launched]
 
 
 def _trains(each: Launched) -> bool:
-    return each.program in PROGRAMS or any(name in flags.mapping(each.words) for name in TRAINS)
+    given = flags.mapping(each.words)
+    if each.program in starters.STARTERS and starters.begins(each.program, each.words):
+        return True
+    return each.program in PROGRAMS or any(name in given for name in TRAINS)
 
 
 def _launched(
@@ -101,12 +134,14 @@ def _launched(
     at = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
     if not at:
         return None
-    start = at[-1]
+    start = next((n for n in at if _begins(names, words, n)), at[-1])
     if names[start] in programs:
-        if len(words) < start + 2:
+        named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
+        if not named and len(words) < start + 2:
             return None
-        ranks = _number(env.get("NPROC_PER_NODE"))
-        return Launched(names[start], words[start + 1 :], ranks)
+        ranks = next((n for name in COUNTS if (n := _number(env.get(name)))), None)
+        ranks = ranks or _ranks(words[:start])
+        return Launched(names[start], [*named, *words[start + 1 :]], ranks)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
         return None
@@ -114,6 +149,11 @@ def _launched(
     return Launched(
         words[script], words[script + 1 :], _ranks(words[start:script]), str(told.get(CONFIG) or "")
     )
+
+
+def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
+    """Tell whether a word begins a command that starts a config, whatever else it names."""
+    return names[at] in starters.STARTERS and starters.begins(names[at], words[at + 1 :])
 
 
 def _is_script(words: Sequence[str], at: int) -> bool:
@@ -147,18 +187,58 @@ def _run(document: Document, each: Launched) -> PlannedRun:
     if not each.config:
         return run
     line = document.line_of(max(document.text.find(each.config), 0))
-    why = f"{each.config:.60} is another file: how ranks share is in it; weigh it with --model"
-    return replace(run, unread=(*run.unread, Unread(key=f"--{CONFIG}", line=line, why=why)))
+    shared = _shared_by(document, each.config)
+    if shared is None:
+        absent = missing(each.config, f"--{CONFIG}", line)
+        return replace(run, unread=(*run.unread, absent))
+    told = Understood(key=f"--{CONFIG}", value=each.config, setting="shard", line=line)
+    run = replace(run, understood=(*run.understood, told))
+    return accelerate.launched(run, of_another(shared, each.config), each.ranks)
+
+
+def _shared_by(document: Document, name: str) -> PlannedRun | None:
+    """Return what a config of accelerate says of the ranks; None where it is not there."""
+    found = beside(document, name, accelerate.KIND.syntaxes)
+    if found is None or not isinstance(found.data, dict):
+        return None
+    return next(accelerate.read(found))
 
 
 def _started(document: Document, each: Launched) -> PlannedRun:
     if each.program == "swift":
         return _swift(document, each)
-    given = flags.document(document.text, each.words, document.name)
+    if each.program in starters.STARTERS and starters.begins(each.program, each.words):
+        return starters.run_of(document, each.program, each.words, each.ranks)
+    given = flags.document(document.text, each.words, document.name, document.folder)
     if each.program == "llamafactory-cli":
         if "model_name_or_path" not in given.data:
-            return PlannedRun(task="train", refused="it starts another file, which is not here")
+            return PlannedRun(
+                task="train", refused="it starts another file, which it does not name"
+            )
         return next(llama_factory.read(given))
+    called = _script(document, each)
+    if called is not None and not any(name in given.data for name in TRAINS):
+        run = starters.ranked(next(script.read(called)), each.ranks)
+        return of_another(run, each.program)
+    config = starters.arguments_of(document, each.words)
+    if config:
+        return _of_arguments(document, each, given, config)
+    return _plain(each, given)
+
+
+def _of_arguments(document: Document, each: Launched, given: Document, name: str) -> PlannedRun:
+    """Return the run of a script or of TRL whose arguments stand in a config, too."""
+    found = beside(document, name, trl.KIND.syntaxes)
+    if found is None or not isinstance(found.data, dict):
+        line = document.line_of(max(document.text.find(name), 0))
+        run = _plain(each, given)
+        return replace(run, unread=(*run.unread, missing(name, name, line)))
+    said = {key: value for key, value in given.data.items() if key != "config"}
+    return of_another(_plain(each, starters.changed(found, said)), name)
+
+
+def _plain(each: Launched, given: Document) -> PlannedRun:
+    """Return the run of arguments that transformers and TRL have."""
     if each.program == "trl" and each.words[0] != "sft":
         return replace(
             trl.of_arguments(given, "trl", each.ranks),
@@ -166,12 +246,13 @@ def _started(document: Document, each: Launched) -> PlannedRun:
         )
     framework = "trl" if each.program == "trl" or "use_peft" in given.data else "trainer"
     note = "" if each.program == "trl" else UNREAD
-    return trl.of_arguments(given, framework, each.ranks, note)
+    run = trl.of_arguments(given, framework, each.ranks, note)
+    return trl.with_dropout(run) if each.program == "trl" else run
 
 
 def _swift(document: Document, each: Launched) -> PlannedRun:
     """Return the run of ms-swift, whose arguments are given the names of TRL's."""
-    given = flags.document(document.text, each.words, document.name)
+    given = flags.document(document.text, each.words, document.name, document.folder)
     data = {SWIFT.get(name, name): value for name, value in given.data.items()}
     kind = str(data.pop("rlhf_type", "") or "")
     tuner = str(data.pop("tuner_type", data.pop("train_type", "lora")))

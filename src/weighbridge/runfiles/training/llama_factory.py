@@ -96,6 +96,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         keys.knows("packing", "seq_len")
     arguments.sizes(keys)
     _optimizer(keys)
+    arguments.usual_optimizer(keys)
     _precision(keys)
     _method(keys)
     _checkpoints(keys)
@@ -168,6 +169,10 @@ def _method(keys: KeyReading) -> None:
         keys.settings["dtype"] = half
     if keys.take("lora_rank", "lora_r") is None:
         keys.default("lora_r", 8, "LLaMA-Factory's own lora_rank")
+    if (
+        keys.take("lora_alpha", "lora_alpha") is None
+    ):  # it decides no memory, and a new file has to say it
+        keys.settings["lora_alpha"] = 2 * keys.settings["lora_r"]
     targets = keys.value("lora_target", "all")
     if isinstance(targets, str):
         targets = "all-linear" if targets == "all" else [one.strip() for one in targets.split(",")]
@@ -228,6 +233,7 @@ SAID: Phrases = {
     ("precision", "fp16-mixed"): {"fp16": True},
     ("precision", "bf16"): {"pure_bf16": True, "bf16": True},
     ("lora_targets", "all-linear"): {"lora_target": "all"},
+    ("optimizer", "muon"): {"use_muon": True},
     ("shard", "zero1"): {"deepspeed": "examples/deepspeed/ds_z1_config.json"},
     ("shard", "zero2"): {"deepspeed": "examples/deepspeed/ds_z2_config.json"},
     ("shard", "zero3"): {"deepspeed": "examples/deepspeed/ds_z3_config.json"},
@@ -237,6 +243,7 @@ OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
     ("zero3", "params"): "examples/deepspeed/ds_z3_offload_config.json",
 }
 BEGINS: Mapping[str, Value] = {"stage": "sft", "do_train": True}
+PART = 0.1  # of the rows, which are evaluated
 NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
     "dataset": "alpaca_en_demo",
     "num_train_epochs": 1.0,
@@ -251,8 +258,9 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that starts a run."""
+    """Return the keys of a new file that starts a run. Raises UsageError for what it refuses."""
     settings = run.settings
+    arguments.named_optimizer("llama-factory", settings["optimizer"], more=("muon",))
     words = {
         "model_name_or_path": run.model,
         **BEGINS,
@@ -264,4 +272,6 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         words["lora_target"] = ",".join(targets)
     if isinstance(words.get("additional_target"), list | tuple):
         words["additional_target"] = ",".join(settings["modules_to_save"])
+    if settings["eval_batch_size"] is not None:
+        words["val_size"] = PART  # without rows to evaluate it refuses to start
     return words | arguments.shared_and_evaluated(settings, OFFLOADS)

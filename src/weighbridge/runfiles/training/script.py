@@ -21,13 +21,12 @@ from weighbridge.engines.transformers.dialect import (
     called,
     class_of,
     value_of,
-    with_literals,
 )
-from weighbridge.records import replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun, Understood, Unread
-from weighbridge.runfiles.training import trl
+from weighbridge.runfiles.training import literals, trl
 
 KIND = Kind(
     name="training-script",
@@ -70,17 +69,69 @@ def tells(document: Document) -> bool:
     return LOADS in names and (trains or any(_of_rl(name) for name in names))
 
 
-def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run that a script starts: its first of each call counts."""
-    calls = sorted(_calls(with_literals(ast.parse(document.text))), key=lambda call: call.lineno)
-    load = next((call for call in calls if _is_load(call)), None)
+class GatheredCalls(NamedTuple):
+    """The calls of a script in order, what the first of each group says, and where; and what was
+    taken at its default."""
+
+    calls: list[ast.Call]
+    data: dict[str, Any]
+    places: dict[Path, Place]
+    notes: tuple[str, ...]
+
+
+def _gathered(document: Document) -> GatheredCalls:
+    """Return what the calls of a script say."""
+    tree, notes = literals.defaulted(document.text)
+    calls = sorted(_calls(tree), key=lambda call: call.lineno)
     data: dict[str, Any] = {}
     places: dict[Path, Place] = {}
-    for call in filter(None, (load, *_first(calls))):
+    of_packages = literals.imported(tree)
+    for call in filter(None, (_load(calls), *_first(calls))):
         _take(call, data, places, document.text, whole=called(call) in CONFIGS)
+        data |= {name: COMPUTED for name in _untold(call, of_packages) if name in data}
     for call in calls:
         if any(word.arg == "truncation" for word in call.keywords):
             _take_length(call, data, places, document.text)
+    return GatheredCalls(calls, data, places, notes)
+
+
+def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
+    """Yield what a call takes from an attribute of no package (`args.bs`), whose value is not in
+    the script."""
+    words = [(word.arg, word.value) for word in call.keywords if word.arg]
+    if called(call) == LOADS and call.args:
+        words.append(("model_name_or_path", call.args[0]))
+    for name, node in words:
+        root = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        package = isinstance(root, ast.Name) and root.id in imported
+        if isinstance(node, ast.Attribute) and not package:
+            yield NAMES.get(name, name)
+
+
+def placed(document: Document) -> Document:
+    """Return a script with the places of what its calls say, and that of the last argument of its
+    config by the empty path: a new one stands behind it."""
+    calls, data, places, _ = _gathered(document)
+    config = next((c for c in calls if called(c) in CONFIGS and c.keywords), None)
+    ends = [_end(word.value) for word in config.keywords] if config is not None else []
+    if config is not None and max(ends) <= _end(config):  # a name's own literal stands elsewhere
+        last = config.keywords[ends.index(max(ends))].value
+        if last.lineno >= config.lineno:
+            places[()] = _spanned(last, document.text)
+    return replace(document, data=data, places=places)
+
+
+def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a change of our settings as arguments of the calls; None where they have no words."""
+    return trl.written(change)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a script starts: its first of each call counts."""
+    calls, data, places, notes = _gathered(document)
+    load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
     other = next((called(call) for call in calls if _of_rl(called(call))), "")
     adapted = any(called(call) in ADAPTERS for call in calls)
@@ -99,6 +150,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         settings=settings,
         defaults=tuple(one for one in run.defaults if one[0] not in extra),
         understood=tuple(one for one in run.understood if one.line),
+        notes=(*run.notes, *notes),
         refused=f"{other} is not answered yet" if other else run.refused,
     )
     cut = next((call for call in calls if called(call) == CUT), None)
@@ -131,6 +183,14 @@ def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
         settings={**run.settings, "loss": KERNEL},
         understood=tuple(sorted((*run.understood, taken), key=lambda one: one.line)),
     )
+
+
+def _end(node: ast.expr) -> tuple[int, int]:
+    return node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _load(calls: list[ast.Call]) -> ast.Call | None:
+    return next((call for call in calls if _is_load(call)), None)
 
 
 def _is_load(call: ast.Call) -> bool:
@@ -176,17 +236,20 @@ def _take_length(
 
 
 def _place(node: Any, text: str) -> Place:
-    """Return where a node stands in the text; its columns count bytes."""
+    """Return where a node stands in the text: the span of a literal alone."""
+    return _spanned(node, text) if isinstance(node, ast.Constant) else Place(node.lineno)
+
+
+def _spanned(node: Any, text: str) -> Place:
+    """Return where a node begins and ends; its columns count bytes."""
     lines = text.split("\n")
 
     def at(line: int, column: int) -> int:
         before = sum(len(each) + 1 for each in lines[: line - 1])
         return before + len(lines[line - 1].encode()[:column].decode(errors="ignore"))
 
-    if not isinstance(node, ast.Constant):
-        return Place(node.lineno)
     return Place(
-        node.lineno,
+        node.end_lineno or node.lineno,
         at(node.lineno, node.col_offset),
         at(node.end_lineno or 1, node.end_col_offset or 0),
     )

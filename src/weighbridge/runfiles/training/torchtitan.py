@@ -8,6 +8,7 @@ recomputed), models/llama3/train_configs/. Later releases have configs in Python
 from collections.abc import Iterator, Mapping
 from math import prod
 
+from weighbridge.catalogue import everyday
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
@@ -96,20 +97,47 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the model by the folder of its assets; a flavor alone names none of the Hub's."""
+    """Return the model: the flavor decides what is built, and the folder of its assets says whose
+    weights of that shape they are, or which flavor that we do not know it is."""
     keys.used.update(("model.name", "model.flavor", "model.hf_assets_path"))
     named = keys.text("hf_transformers.model")
     if named:
         keys.take("hf_transformers.model", "model")
         return named
-    path = keys.text("model.hf_assets_path")
-    known = model_of(path, {}) if path else ""
-    if known and known.lower() not in ("tokenizer", "assets"):
+    family, flavor = str(keys.value("model.name")), str(keys.value("model.flavor"))
+    shape = next((s for s, told in FLAVORS.items() if told == (family, flavor)), "")
+    known = _of_assets(keys)
+    if shape:
+        return _flavored(keys, shape, known)
+    if known and family not in {told[0] for told in FLAVORS.values()}:
         keys.take("model.hf_assets_path", "model")
-        return known.removeprefix("hf/")
-    flavor = f"{keys.value('model.name')} {keys.value('model.flavor')}"
+        return known
+    flavor = f"{family} {flavor}"
     keys.leave("model.flavor", f"{flavor:.60} names no model of the Hub; --model says which")
     return ""
+
+
+def _of_assets(keys: KeyReading) -> str:
+    """Return the model that the folder of the assets is called after; "" where it is none."""
+    path = keys.text("model.hf_assets_path")
+    known = model_of(path, {}).removeprefix("hf/") if path else ""
+    return "" if known.rpartition("/")[2].lower() in ("tokenizer", "assets") else known
+
+
+def _flavored(keys: KeyReading, shape: str, known: str) -> str:
+    """Return the model of a flavor: that of its assets where it has the shape, else the published
+    one; a folder that is called after a model of another shape is told."""
+    meaning = everyday.meaning(known.rpartition("/")[2]) if known else None
+    if meaning is not None and shape_name(meaning.entry.config) == shape:
+        keys.take("model.hf_assets_path", "model")
+        return known
+    keys.knows("model.flavor", "model")
+    if meaning is not None:
+        keys.notes.append(
+            f"model.flavor {keys.value('model.flavor')} decides the sizes: {known:.60} of "
+            "hf_assets_path has others, and its weights do not load"
+        )
+    return PUBLISHED.get(shape, shape)
 
 
 def _accumulated(keys: KeyReading) -> None:
@@ -225,6 +253,11 @@ FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__
     "qwen3-32b": ("qwen3", "32B"),
     "qwen3-30b-a3b": ("qwen3", "30B-A3B"),
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
+}
+PUBLISHED = {  # shapes whose name is of several models: one of them
+    "llama-3-8b": "llama-3.1-8b",
+    "llama-3-70b": "llama-3.1-70b",
+    "llama-3-405b": "llama-3.1-405b",
 }
 NEW: Mapping[str, Value] = {  # what a new file says besides: a small dataset of its repository
     "training.dataset": "c4_test",

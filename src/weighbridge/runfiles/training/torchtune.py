@@ -173,6 +173,16 @@ def _built(keys: KeyReading) -> str:
     return plain
 
 
+def _modules(keys: KeyReading, key: str) -> list[str]:
+    """Return the names in a list; none where it is none."""
+    named = keys.value(key)
+    if isinstance(named, list) and all(isinstance(name, str) for name in named):
+        return named
+    if named is not None:
+        keys.leave(key, "it is no list of modules")
+    return []
+
+
 def _method(keys: KeyReading) -> None:
     if keys.value("model.vocab_size") is not None:
         keys.leave("model.vocab_size", "the model is made by its sizes, not by its name")
@@ -188,8 +198,8 @@ def _method(keys: KeyReading) -> None:
     keys.set("method", "dora" if dora else "qlora" if packed else "lora", "model._component_")
     if packed and dora:
         keys.settings["quantization"] = "nf4"
-    named = keys.value("model.lora_attn_modules")
-    modules = [PROJECTIONS.get(name, name) for name in named or ()]
+    named = _modules(keys, "model.lora_attn_modules")
+    modules = [PROJECTIONS.get(name, name) for name in named]
     if keys.on("model.apply_lora_to_mlp"):
         modules += FEED_FORWARD
         keys.knows("model.apply_lora_to_mlp", "lora_targets")

@@ -64,6 +64,7 @@ ANOTHER = {  # a key that only another step has
 OPEN_INSTRUCT = "with_tracking"  # its scripts load in bfloat16, and accelerate says the rest
 LAUNCHED = "how accelerate launches it, and what is shared out, is not in this file"
 LOSSES_OF_SFT = ("nll", "dft", "chunked_nll")
+DROPOUT, ALPHA = 0.05, 32  # of TRL's adapters
 LENGTHS = ("max_length", "max_seq_length", "model_max_length", "block_size", "max_seq_len")
 
 
@@ -86,7 +87,20 @@ def read(document: Document) -> Iterator[PlannedRun]:
     saved = all(key in document.data for key in SAVED) and not any(
         key in document.data for key in ("model_name_or_path", "max_length", "packing")
     )
-    yield of_arguments(document, framework="trainer" if saved else "trl")
+    run = of_arguments(document, framework="trainer" if saved else "trl")
+    yield run if saved else with_dropout(run)
+
+
+def with_dropout(run: PlannedRun) -> PlannedRun:
+    """Return a run of TRL's own script with the dropout and the scale of its adapters, where a file
+    names none: PEFT's own config, which other scripts make, has others. The scale decides no
+    memory; a new file of another program has to say it."""
+    if run.settings.get("method") not in ("lora", "qlora", "dora"):
+        return run
+    settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
+    said = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
+    told = () if "lora_dropout" in run.settings else said
+    return replace(run, settings=settings, defaults=(*run.defaults, *told))
 
 
 def of_arguments(
@@ -102,6 +116,8 @@ def of_arguments(
         keys.notes.append(note)
     _length(keys, framework)
     arguments.sizes(keys)
+    if OPEN_INSTRUCT not in keys.data and framework != "unsloth":  # with ways of their own
+        arguments.usual_optimizer(keys)
     ours = framework == "trl"
     arguments.precision(keys, "bf16-mixed" if ours else "fp32")
     _dtype(keys)
@@ -246,8 +262,9 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that starts a run."""
+    """Return the keys of a new file that starts a run. Raises UsageError for what TRL refuses."""
     settings = run.settings
+    arguments.named_optimizer("trl", settings["optimizer"])
     words = {
         "model_name_or_path": run.model,
         **worded(settings, KEYS, NAMES, {**SAID, **NEWLY}),

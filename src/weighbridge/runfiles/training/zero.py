@@ -108,21 +108,34 @@ def _optimizer(keys: KeyReading) -> None:
 
 
 def _number(value: object) -> int | None:
-    """Return a size as a whole number; None for what the Trainer fills."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "auto":
+    """Return a size as a whole number; None for what the Trainer fills, and for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return int(float(value))
+    try:
+        return int(float(value))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _stage(keys: KeyReading, key: str) -> int:
+    said = keys.value(key, 0)
+    if said not in (0, 1, 2, 3) or isinstance(said, bool):
+        keys.leave(key, "DeepSpeed has stages 0 to 3")
+    return _number(said) or 0
 
 
 def shared(keys: KeyReading, at: str = ZERO) -> None:
     """Take what ZeRO shares out, and in which sizes; `at` is where the file says it."""
-    stage = _number(keys.value(f"{at}.stage", 0)) or 0
+    if not isinstance(keys.value(at), dict):
+        keys.leave(at, "what it shares out is not said as DeepSpeed reads it")
+        return
+    stage = _stage(keys, f"{at}.stage")
     keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
     if keys.value(f"{at}.stage") is not None:
         keys.knows(f"{at}.stage", "shard")
     if not stage:
         keys.used.add(at)
-        keys.used.update(f"{at}.{name}" for name in keys.value(at) or {})
+        keys.used.update(f"{at}.{name}" for name in keys.value(at))
         return
     _offloaded(keys, at, stage)
     _size(keys, at, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)

@@ -1,0 +1,210 @@
+"""Commands of words, and the variables that are set before them, as a shell splits a text.
+
+Nothing is executed and nothing of our own environment is read. Variables are put in where the
+text itself sets them, and split into words where they stand without quotes; others stay as they are
+written.
+
+    ARGS="--a 1"; program $ARGS "$ARGS"          program, --a, 1, "--a 1"
+    LIST=(--b "x y"); program "${LIST[@]}"       program, --b, "x y"
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from weighbridge.errors import UsageError
+from weighbridge.records import dataclass, field
+
+MOST = 64 * 1024  # bytes: twice what a shell history keeps of one entry
+MOST_WORDS = 20_000  # of all commands: a few variables of variables can name a billion
+OPERATORS = ";&|<>\n"
+ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
+SETS = ("export", "set", "local", "declare", "readonly", "$", "%")  # stand before what they set
+OF_A_SCRIPT = ("$@", "$*")  # what a script is given, which most often is nothing
+# A backslash before a letter is a path of Windows, wherever the text has such a path.
+WINDOWS = re.compile(r"""(?:^|[\s"'=])(?:[A-Za-z]:|\.{1,2})\\[\w.]""")
+QUOTED = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+ARRAY = re.compile(
+    r"(?m)^(?P<before>[ \t]*(?:(?:export|local|declare|readonly)[ \t]+(?:-\w+[ \t]+)*)?)"
+    r"(?P<name>[A-Za-z_]\w*\+?)=\((?P<words>[^()]*)\)"
+)
+# While a text is split: a dollar in double quotes, one that means itself, and what begins an array
+# and parts its words
+DOLLAR, ITSELF, LISTED, BETWEEN = "\ue000", "\ue001", "\ue002", "\ue003"
+VARIABLE = re.compile(
+    rf"(?P<sign>[${DOLLAR}])(?:(?P<plain>[A-Za-z_]\w*)|\{{(?P<braced>[A-Za-z_]\w*)"
+    r"(?P<all>\[[@*]\])?(?::?-(?P<other>[^}]*))?\})"
+)
+ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    words: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def commands(text: str) -> Iterator[Command]:
+    """Raises UsageError where the quotes do not close or the text is too long."""
+    if len(text.encode(errors="replace")) > MOST:
+        raise UsageError(f"the command is longer than {MOST // 1024} KiB; give one launch alone")
+    exported: dict[str, str] = {}
+    left = MOST_WORDS
+    for words in _lines(_words(text)):
+        env: dict[str, str] = dict(exported)
+        unread = list(words)
+        while unread and (unread[0] in SETS or ASSIGNED.fullmatch(unread[0])):
+            _assign(unread.pop(0), env)
+        if words[:1] == ["export"] or not unread:
+            exported = env
+        elif unread:
+            filled = [field for word in unread for field in _fields(word, env)]
+            left -= len(filled)
+            if left < 0:
+                raise UsageError(
+                    f"the commands have more than {MOST_WORDS:,} words; give one alone"
+                )
+            plain = {name: _plain(value) for name, value in env.items()}
+            yield Command(words=tuple(map(_plain, filled)), env=plain)
+
+
+def is_variable(word: str) -> bool:
+    """Tell whether a word is one variable that the text does not set: `$ARGS`, `${ARGS[@]}`,
+    `$@`."""
+    return ALONE.fullmatch(word) is not None
+
+
+def _assign(word: str, env: dict[str, str]) -> None:
+    assigned = ASSIGNED.fullmatch(word)
+    if not assigned:
+        return
+    name, more, value = assigned[1], bool(assigned[2]), assigned[3]
+    if value.startswith(LISTED):
+        listed = [f for each in _elements(value) for f in _fields(each, env)]
+        old = _elements(env[name]) if more and name in env else []
+        value = LISTED + BETWEEN.join((*old, *listed))
+    else:
+        value = (env.get(name, "") if more else "") + _joined(value, env)
+    env[name] = value[:MOST]
+
+
+def _words(text: str) -> list[str]:
+    text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
+    text = re.sub(r"""(?m)[ \t]#[^'"\n]*$""", "", text)
+    text = ARRAY.sub(_array, _marked(text))
+    text = re.sub(r"[ \t]*[\\`^][ \t]*(?:\r?\n|$)", " ", text)  # bash, PowerShell, cmd
+    if WINDOWS.search(text):
+        text = re.sub(r"\\(?=[\w.])", r"\\\\", text)
+    words = _split(text, OPERATORS)
+    for word in words:
+        if word[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and word[1:]:
+            raise UsageError(f"{word!r:.80} begins with a typographic dash; write it as - or --")
+    return words
+
+
+def _split(text: str, operators: str) -> list[str]:
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=operators)
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+    if not operators:
+        lexer.whitespace += "\n"
+    try:
+        return list(lexer)
+    except ValueError:
+        raise UsageError("the command has a quote that does not close; check its quotes") from None
+
+
+def _marked(text: str) -> str:
+    """Return a text whose dollars in quotes are marked: those of variables, and those that are
+    none."""
+
+    def mark(match: re.Match[str]) -> str:
+        quoted = match[0]
+        if quoted.startswith("'"):
+            return quoted.replace("$", ITSELF)
+        if quoted.startswith('"'):
+            return quoted.replace("\\$", ITSELF).replace("$", DOLLAR)
+        return ITSELF if quoted == "\\$" else quoted
+
+    return QUOTED.sub(mark, re.sub(f"[{DOLLAR}-{BETWEEN}]", "", text))
+
+
+def _array(match: re.Match[str]) -> str:
+    """Return an array of a script as one word."""
+    inner = re.sub(r"\\\r?\n", " ", match["words"])
+    listed = LISTED + BETWEEN.join(_split(inner, ""))
+    before = "" if not match["before"].strip() else "export "
+    return f"{before}{match['name']}={shlex.quote(listed)}"
+
+
+def _elements(value: str) -> list[str]:
+    """Return the words of an array; a plain value is one."""
+    if not value.startswith(LISTED):
+        return [value]
+    return value[1:].split(BETWEEN) if value[1:] else []
+
+
+def _plain(word: str) -> str:
+    """Return a word without marks; an array is its words with blanks."""
+    if LISTED in word:
+        word = word.replace(LISTED, "").replace(BETWEEN, " ")
+    return word.replace(DOLLAR, "$").replace(ITSELF, "$")
+
+
+def _lines(words: list[str]) -> Iterator[list[str]]:
+    """Split at operators; what a redirection writes to is left out."""
+    line: list[str] = []
+    skip = False
+    for word in words:
+        if set(word) <= set(OPERATORS) and word:
+            if "<" in word or ">" in word:
+                skip = True
+                if line and line[-1].isdigit():  # 2>log
+                    line.pop()
+                continue
+            yield line
+            line, skip = [], False
+        elif skip:
+            skip = False
+        else:
+            line.append(word)
+    yield line
+
+
+def _found(match: re.Match[str], env: Mapping[str, str]) -> list[str] | None:
+    """Return the words of a variable: of an array all or its first; None where nobody sets it."""
+    name = match["plain"] or match["braced"]
+    if name not in env:
+        return None if match["other"] is None else [match["other"]]
+    listed = _elements(env[name])
+    if match["all"] == "[*]" and match["sign"] == DOLLAR:
+        return [" ".join(listed)]
+    return listed if match["all"] else listed[:1]
+
+
+def _joined(word: str, env: Mapping[str, str]) -> str:
+    """Return a word with its variables, which no blank splits: the value of another one."""
+
+    def value(match: re.Match[str]) -> str:
+        found = _found(match, env)
+        return match[0] if found is None else " ".join(found)
+
+    return VARIABLE.sub(value, word)
+
+
+def _fields(word: str, env: Mapping[str, str]) -> list[str]:
+    """Return the words that a word becomes: $NAME, ${NAME} and ${NAME[@]} where the text sets it,
+    ${NAME:-else}. Once: no variable in a variable."""
+    fields, kept, at = [""], False, 0
+    for match in VARIABLE.finditer(word):
+        before = word[at : match.start()]
+        fields[-1] += before
+        at = match.end()
+        found = _found(match, env)
+        quoted = found is None or match["sign"] == DOLLAR
+        values = [match[0]] if found is None else found
+        parts = values if quoted else [part for value in values for part in value.split()]
+        kept = kept or bool(before or parts)
+        fields[-1] += "".join(parts[:1])
+        fields += parts[1:]
+    fields[-1] += word[at:]
+    return fields if kept or not at or word[at:] else []

@@ -1,0 +1,42 @@
+"""Patterns of files, as weighbridge.toml has them: a path in a folder, with wildcards.
+
+    *  ?  [ab]    any characters of one name, one of them, one of these
+    **/           any number of folders, none too
+    **            at the end: every file below
+
+A file that is named by hand and one that is found in its folder match alike.
+"""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+FOLDERS = "**"
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a path in a folder, with slashes, is one that a pattern means."""
+    parts = PurePosixPath(name).parts
+    return ".." not in parts and any(
+        _alike(parts, PurePosixPath(_whole(pattern)).parts) for pattern in patterns
+    )
+
+
+def below(folder: Path, patterns: Sequence[str]) -> Iterator[str]:
+    """Yield the files below a folder that a pattern means, as paths in it, in their order."""
+    found = {path for pattern in patterns for path in folder.glob(_whole(pattern))}
+    yield from sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
+
+
+def _whole(pattern: str) -> str:
+    """Return a pattern that ends with a name: `a/**` is `a/**/*`."""
+    return f"{pattern}/*" if pattern.endswith(FOLDERS) else pattern
+
+
+def _alike(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Tell whether the names of a path are those of a pattern, one by one."""
+    if not wanted or not names:
+        return not names and not wanted
+    if wanted[0] == FOLDERS:
+        return _alike(names, wanted[1:]) or _alike(names[1:], wanted)
+    return fnmatchcase(names[0], wanted[0]) and _alike(names[1:], wanted[1:])

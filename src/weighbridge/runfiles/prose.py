@@ -1,0 +1,184 @@
+"""Settings that people write in words: `max_model_len=32768`, "32K context", "in AWQ", 上下文 32K.
+
+A setting is taken where a text has one value for it. Where it has several the answer is about
+none of them, and that is told. Fences, quoted lines and lines of logs are no words of the writer.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from weighbridge.engines.format_names import meant
+from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.arguments import find
+from weighbridge.engines.launch.programs import dialect
+from weighbridge.engines.table import ENGINES
+from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
+from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.fences import FENCE
+from weighbridge.runfiles.named import Piece
+from weighbridge.runfiles.record import Understood, Value
+from weighbridge.units import KIB
+
+QUOTED = re.compile(
+    r"(?m)^[ \t]*>.*$|^\(\w+ pid=.*$"
+    r"|^.*\b(?:INFO|WARNING|ERROR|DEBUG|Traceback|llama_\w+:|time=\d).*$"
+)
+IS = r"[ \t]*(?:[=:：]|is|of|to|at|为|是|到|要|用|设为|设置为|长度)?[ \t]*"
+LENGTH = r"(?P<value>\d{3,7}|\d{1,3}(?:,\d{3})+|\d{1,4} ?[kK])(?![a-zA-Z0-9]|[.,]\d| ?[GMT]i?B)"
+NAMED_CONTEXT = (
+    r"(?i:\bcontext(?:[ _-](?:length|window|size|len))?|\bctx(?:[ _-]size)?|\bn(?:um)?_ctx"
+    r"|上下文(?:长度|窗口|大小)?)"
+)
+OF_CONTEXT = r"(?:[ -]tokens?)?(?: of)?[ -]?(?:context|ctx|的?上下文)"
+CONTEXT = (f"{NAMED_CONTEXT}{IS}{LENGTH}", rf"(?<![\w.-]){LENGTH}{OF_CONTEXT}")
+NAMED_SEQUENCE = (
+    r"(?i:\b(?:max[ _-])?seq(?:uence)?[ _-]?len(?:gth)?s?|\bcutoff[ _-]len|\bmax[ _]length"
+    r"|\bcontext(?: length)?|序列长度|最大长度|上下文(?:长度)?)"
+)
+SEQUENCE = (f"{NAMED_SEQUENCE}{IS}{LENGTH}",)
+STEPS = (rf"(?i:\bgrad(?:ient)?[ _]acc(?:umulation|um)?(?:[ _]steps)?){IS}(?P<value>\d{{1,4}})\b",)
+RANK = (rf"(?i:\blora[ _-]?(?:rank|r)|\brank){IS}(?P<value>\d{{1,4}})\b(?!\.\d|%)",)
+WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "infer": {"context": CONTEXT},
+    "train": {"seq_len": SEQUENCE, "gradient_accumulation": STEPS, "lora_r": RANK},
+}
+FORMAT = re.compile(
+    r"(?i)(?<![a-z0-9_/.-])(AWQ|GPTQ|FP8|NF4|Q[2-8](?:_K(?:_[SML])?|_0)?|[48][- ]?bit|INT[48])"
+    r"(?![a-z0-9_/-])(?![ -]*(?:kv|cache|optim|adam|page))"
+)
+OF_CACHE = re.compile(
+    r"(?i)(?:kv[ _-]?cache|cache[ _-]dtype|optimi[sz]er|adamw?)[^\w\n]{0,3}\w{0,4} ?$"
+)
+PACKED = re.compile(r"(?i)awq|gptq|fp[48]|bnb|(?<![a-z])q\d|int\d|\dbit|nf4|gguf|mlx")
+FLAG = re.compile(
+    r"(?<![\w/.$-])(?P<name>--?[a-zA-Z][\w-]*|[a-z]+(?:[-_][a-z]+)+|TP)"
+    r"(?:(?P<is>[ \t]*[=:：][ \t]*|[ \t]*(?:为|是|设为|设置为)[ \t]*)"
+    r"|[ \t]+(?:(?:is|of|to|at)[ \t]+)?)"
+    r"[`\"']?(?P<value>[A-Za-z0-9_.]*[A-Za-z0-9])(?![\w/])"
+)
+SHORT = {"TP": "--tensor-parallel-size"}
+OF_A_PROGRAM = re.compile(r"(?i)\bdefaults?\b|默认|\brecommend|推荐|\bmax(?:imum)? of the model")
+SEVERAL = "the text has several values for {name} ({values}): none of them is taken"
+# mlx-lm's cache grows with what is in it; servers and llama.cpp reserve it at once
+LIMIT = "the context that the text names is a limit: with MLX the cache grows as it is filled"
+
+
+class SpokenSettings(NamedTuple):
+    """What a text says in words: settings, where they stand, and what is not clear."""
+
+    settings: Mapping[str, Value]
+    understood: tuple[Understood, ...]
+    notes: tuple[str, ...]
+
+
+class SpokenValue(NamedTuple):
+    """One value of a setting as the text has it: the words for it, and its place."""
+
+    key: str
+    value: Value
+    piece: Piece
+
+
+def spoken(document: Document, task: str, engine: str, model: str) -> SpokenSettings:
+    """Return the settings that a text says in words, each where it has one value for it; no format
+    where the name of the `model` has one."""
+    text = own_words(document.text)
+    found: dict[str, list[SpokenValue]] = {}
+    for setting, one in _in_words(text, task):
+        found.setdefault(setting, []).append(one)
+    if task == "infer":
+        formats = () if PACKED.search(model) else _formats(text, engine)
+        for setting, one in (*formats, *_flags(text, engine)):
+            found.setdefault(setting, []).append(one)
+    settings: dict[str, Value] = {}
+    understood: list[Understood] = []
+    notes: list[str] = []
+    if "mlx" in model.lower() and found.pop("context", []):
+        notes.append(LIMIT)
+    for setting, values in found.items():
+        first, several = values[0], list(dict.fromkeys(str(one.value) for one in values))
+        if len(several) > 1:
+            notes.append(SEVERAL.format(name=first.key, values=", ".join(several[:6])))
+            continue
+        settings[setting] = first.value
+        understood.append(
+            Understood(
+                key=f"{first.key} (in words)",
+                value=first.value,
+                setting=setting,
+                line=first.piece.line,
+            )
+        )
+    return SpokenSettings(settings, tuple(understood), tuple(notes))
+
+
+def own_words(text: str) -> str:
+    """Return a text without what is between fences, quoted or of a log, at the same lines."""
+
+    def blank(match: re.Match[str]) -> str:
+        return re.sub(r"[^\n]", " ", match[0])
+
+    return QUOTED.sub(blank, FENCE.sub(blank, text))
+
+
+def _at(text: str, match: re.Match[str], said: str) -> Piece:
+    return Piece(said, text.count("\n", 0, match.start()) + 1)
+
+
+def _in_words(text: str, task: str) -> Iterator[tuple[str, SpokenValue]]:
+    for setting, patterns in WORDS[task].items():
+        for pattern in patterns:
+            for match in filter(_is_asked, re.finditer(pattern, text)):
+                said = match["value"]
+                value = _number(said)
+                yield setting, SpokenValue(setting.replace("_", " "), value, _at(text, match, said))
+
+
+def _is_asked(match: re.Match[str]) -> bool:
+    """Tell whether a value is of the writer's run: not one that a program is said to take by
+    itself."""
+    before = re.split(r"[\n;。；]|\. ", match.string[: match.start()])[-1]
+    after = re.split(r"[\n.,;。；，]", match.string[match.end() :], maxsplit=1)[0]
+    return not OF_A_PROGRAM.search(f"{before} {match[0]} {after}")
+
+
+def _number(text: str) -> int:
+    """Return the tokens of "4,096", "32K" (32,768) or "100k" (102,400)."""
+    digits = int(re.sub(r"\D", "", text))
+    return digits * KIB if text[-1] in "kK" else digits
+
+
+def _formats(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
+    """Yield formats of weights: not those of a cache or of an optimizer."""
+    for match in filter(_is_asked, FORMAT.finditer(text)):
+        form = meant(match[1], engine or "transformers").replace("FP8", "fp8")
+        if not OF_CACHE.search(text[max(match.start() - 20, 0) : match.start()]):
+            yield "quantization", SpokenValue("the format", form, _at(text, match, match[1]))
+
+
+def _flags(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
+    """Yield the settings of flags that stand in words, as the engine itself reads them."""
+    if engine not in ENGINES or not ENGINES[engine].programs:
+        return
+    owned = ENGINES[engine]
+    program = next(f"{name} {' '.join(sub[:1])}" for name, sub in owned.programs.items())
+    for match in filter(_is_asked, FLAG.finditer(text)):
+        name = SHORT.get(match["name"], match["name"])
+        name = name if name.startswith("-") else f"--{name.replace('_', '-')}"
+        flag = find(name, dialect(owned))
+        if not match["name"].startswith("-") and not (match["is"] or match["value"][0].isdigit()):
+            continue
+        if flag is None or flag.effect not in "=@" or flag.takes != "value":
+            continue
+        try:
+            launch = parse(f"{program} {_model(engine)} {name} {match['value']}")
+        except UsageError:
+            continue
+        for setting, value in launch.settings.items():
+            yield setting, SpokenValue(match["name"], value, _at(text, match, match["value"]))
+
+
+def _model(engine: str) -> str:
+    """Return the words by which a launch line names a model."""
+    return {"vllm": "a/b", "sglang": "--model-path a/b"}.get(engine, "-m a.gguf")

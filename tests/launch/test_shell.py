@@ -1,0 +1,89 @@
+"""Words and variables of a text, as bash splits them."""
+
+import pytest
+
+import weighbridge
+from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.shell import commands
+from weighbridge.errors import UsageError
+from weighbridge.runfiles import read
+
+TRAIN = "python sft.py --model_name_or_path Qwen/Qwen3-0.6B --per_device_train_batch_size 2"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('A="--a 1  --b"\np $A c', ["p", "--a", "1", "--b", "c"]),
+        ('A="--a 1"\np "$A"', ["p", "--a 1"]),
+        ("A='--a $B'\np $A", ["p", "--a", "$B"]),
+        ('A="x y"\np n=$A"$A"', ["p", "n=x", "yx y"]),
+        ("A=''\np $A b", ["p", "b"]),
+        ('A=\np "$A" b ""', ["p", "", "b", ""]),
+        ('A=(--a "x y"\n  --b)\np "${A[@]}"', ["p", "--a", "x y", "--b"]),
+        ('A=(--a "x y")\np ${A[@]}', ["p", "--a", "x", "y"]),
+        ('A=(--a 1)\np "${A[*]}" $A', ["p", "--a 1", "--a"]),
+        ('B=7\ndeclare -a A=(--a $B)\nA+=("$B z")\np "${A[@]}"', ["p", "--a", "7", "7 z"]),
+        ('A="--a"\nA+=" --b"\np $A', ["p", "--a", "--b"]),
+        ('A="--a"\nexport A="$A --b"\np $A', ["p", "--a", "--b"]),
+        ('A=()\np "${A[@]}" b', ["p", "b"]),
+        ("p ${A:-x} \\$B '$C' $D", ["p", "x", "$B", "$C", "$D"]),
+    ],
+)
+def test_variables_are_put_in_as_a_shell_does(text, words):
+    assert [list(command.words) for command in commands(text)] == [words]
+
+
+def test_variables_of_variables_are_bounded():
+    lines = ['A="x x x x x x x x x x"', *(f'A="{"$A " * 10}"' for _ in range(9)), "p $A $A"]
+    with pytest.raises(UsageError, match="more than 20,000 words"):
+        list(commands("\n".join(lines)))
+
+
+@pytest.mark.parametrize("used", ["$ARGS", '"${ARGS[@]}"'])
+def test_flags_in_a_variable_are_flags(used):
+    value = (
+        "(--bf16 --gradient_checkpointing)" if "@" in used else '"--bf16 --gradient_checkpointing"'
+    )
+    (run,) = read(f"ARGS={value}\n{TRAIN} --max_length 4096 {used}\n", "a.sh").runs
+    assert run.settings["precision"] == "bf16-mixed"
+    assert run.settings["checkpointing"] == "full"
+    assert run.settings["seq_len"] == 4096
+    value = value.replace("--bf16 --gradient_checkpointing", "--max-model-len 4096")
+    assert parse(f"ARGS={value}\nvllm serve a/b {used}").settings == {"context": 4096}
+
+
+@pytest.mark.parametrize("flags", ["--max_length 4096 $ARGS", "--bf16 $ARGS", "--bf16 ${ARGS[@]}"])
+def test_flags_that_the_text_does_not_say_are_told_and_doubted(flags):
+    (weighed,) = weighbridge.weigh(f"{TRAIN} {flags}\n", name="a.sh", gpu="3090").runs
+    (told,) = weighed.run.unread
+    assert told.key.strip("${}[@]") == "ARGS"
+    assert weighed.fits == "unknown"
+    assert "ARGS" in weighed.report.verdict.reason
+
+
+@pytest.mark.parametrize(("context", "gpu"), [(2048, "h100"), (40960, "3090")])
+def test_flags_that_a_launch_line_does_not_say_leave_its_answer_open(context, gpu):
+    line = f"vllm serve qwen3-8b --max-model-len {context}"
+    sure = weighbridge.weigh(f"{line}\n", name="a.sh", gpu=gpu)
+    assert sure.fits in ("yes", "no")
+    (open_,) = weighbridge.weigh(f"{line} --served-model-name x $MORE\n", name="a.sh", gpu=gpu).runs
+    assert open_.fits == "unknown"
+    assert "$MORE may hold flags" in open_.report.verdict.reason
+    assert weighbridge.weigh(f'{line} "$@"\n', name="a.sh", gpu=gpu).fits == sure.fits
+
+
+def test_a_launch_line_in_prose_has_the_variables_that_are_set_above_it():
+    text = """\
+Why is it out of memory?
+```bash
+export LEN=2048
+OTHER=1
+ARGS=(--max-model-len $LEN
+  --enforce-eager)
+vllm serve Qwen/Qwen3-8B "${ARGS[@]}"
+```
+"""
+    (run,) = read(text).runs
+    assert parse(run.command).settings == {"context": 2048, "enforce_eager": True}
+    assert "OTHER" not in run.command
