@@ -272,7 +272,7 @@ def test_axolotl_is_told_its_kernel_by_one_key(attention, kernel):
 @pytest.mark.parametrize("kind", ["axolotl", "llama-factory", "torchtune", "trl"])
 def test_adapters_keep_the_checkpoints_of_their_recipe(kind):
     """Where no framework is named, adapters are trained as the guides of PEFT and TRL do."""
-    asked = {"method": "qlora", "gpu": "3060"}
+    asked = {"method": "qlora", "gpu": "4080"}
     assert weighbridge.train("llama-3.1-8b", **asked).workload["checkpointing"] == "full"
     found = weighbridge.emit("llama-3.1-8b", kind, **asked).report
     assert found.workload["checkpointing"] == "full"

@@ -119,7 +119,6 @@ def rounding(report):
     ("less", "more"),
     [
         ({"batch_size": 2}, {"batch_size": 3}),
-        ({"batch_size": 3}, {"batch_size": 4}),
         ({"batch_size": 2, "seq_len": 128}, {"batch_size": 2, "seq_len": 160}),
         ({"checkpointing": "full", "batch_size": 3}, {"checkpointing": "full", "batch_size": 4}),
     ],

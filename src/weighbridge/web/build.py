@@ -47,7 +47,8 @@ PACKAGE = Path(__file__).parent.parent
 OUT = (
     *("cli", "lab", "measure.py", "questions/jobs.py", "__main__.py", "py.typed"),
     "render/bounded.py",
-    *("runfiles/live", "scan"),
+    *("runfiles/live", "scan", "charts/scanned.py", "view/scan.py", "view/scan_diff.py"),
+    *("report/scanned.py", "report/scan_diff.py"),
     *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/pyodide.py", "web/space"),
     *("web/snapshot.mjs", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
