@@ -148,8 +148,9 @@ def test_ranks_that_are_typed_share_the_devices_of_the_file_again():
     ("more", "fits", "why"),
     [
         ("", "yes", ""),
-        ("--mtp-num-layers 1", "unknown", "counted without mtp_num_layers, which takes more"),
-        ("--fp8-format hybrid", "unknown", "counted without fp8_format, which takes more"),
+        ("--mtp-num-layers 1", "yes", ""),
+        ("--fp8-format hybrid", "yes", ""),
+        ("--fp4-format e2m1", "unknown", "counted without fp4_format, which takes more"),
         ("--enable-cuda-graph", "unknown", "counted without enable_cuda_graph"),
         (
             "--moe-token-dispatcher-type flex",
@@ -209,8 +210,8 @@ def test_arguments_that_decide_memory_go_on_under_their_names():
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ("--fp8-format hybrid", "products are in 8 bits"),
-        ("--mtp-num-layers 1", "predict further tokens"),
+        ("--fp4-format e2m1", "products are in 4 bits"),
+        ("--fp8-recipe custom", "it is not weighed"),
         ("--enable-cuda-graph", "graphs keep memory"),
         ("--moe-token-dispatcher-type flex", "it is not weighed"),
         ("--optimizer-cpu-offload", "states on the host"),

@@ -44,6 +44,26 @@ def test_recomputed_attention_raised_the_peak_of_qwen3():
     assert abs(100 * with_.error) <= 0.2
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("gpt-gpt3_weekly_mcore_tp2_pp2_current_scaling_native_fp8_tp_pp_sp_tp_overlap", 0.4),
+        ("gpt-gpt3_weekly_mcore_tp4_cp2_current_scaling_native_fp8_tp_sp_cp_tp_overlap", 1.7),
+    ],
+)
+@pytest.mark.parametrize("card", ["dgx_h100", "dgx_gb200"])
+def test_products_in_8_bits(name, card, most):
+    """The rules were read in the source, and met these four at once."""
+    assert abs(error(f"mlm-{name}-{card}")) <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["etp1_memory_speed", "etp1_mtp_resume_torch_dist_fp8"])
+def test_a_further_token_with_experts(name):
+    """Natural routing is not known, and what it moves is within bounds."""
+    assert abs(error(f"mlm-moe-gpt3_mcore_te_tp2_pp2_ep4_{name}-dgx_h100")) <= 2.2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("routed", "level", "half", "most"),

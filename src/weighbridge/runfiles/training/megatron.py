@@ -69,11 +69,7 @@ use_legacy_models use_mcore_models use_nccl_ub use_one_sent_docs use_persistent_
 use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
 wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
 [memory]
-fp8_format              + products are in 8 bits, with copies that are not counted
-fp8_recipe              + products are in 8 bits, with copies that are not counted
-fp8_param_gather        - weights are gathered in 8 bits
 fp4_format              + products are in 4 bits, with copies that are not counted
-mtp_num_layers          + layers that predict further tokens are not counted
 optimizer_cpu_offload   - states on the host are not counted
 optimizer_offload_fraction - states on the host are not counted
 offload_optimizer_states   - states on the host are not counted

@@ -29,6 +29,7 @@ NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
 UNEVEN = 1.5  # times the equal part of tokens: at most, as bounds have it
 WEIGHT = 2  # bytes a number
+USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
 PINNED = 1.4  # of what is copied: the mean of blocks rounded up to a power of two (assumed)
 SAVING = "Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py"
 BESIDE = (-0.01, 0.015, 0.05)  # of allocated bytes, more than the replay keeps
@@ -131,6 +132,8 @@ def _components(
     )
     if plan.run.ranks > 1:
         yield _communication(plan)
+    if plan.run.overlaps and plan.run.tensor > 1:
+        yield _user_buffers(plan)
     yield context(plan.part)
     if plan.part is None or plan.part.stack != "own":
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
@@ -139,8 +142,9 @@ def _components(
 def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
     count = f"{run.parameters:,} parameters of a rank of stage {run.index}"
     tokens = plan.run.length * plan.run.batch
+    low = ", those of linears in 8 bits with their copies" if plan.run.float8 else ""
     return {
-        "weights": f"{count}, 2 bytes each",
+        "weights": f"{count}, 2 bytes each{low}",
         "gradients": f"{count}, {plan.run.main_gradient} bytes each"
         + (", and one that nobody writes of each shape" if plan.run.fused_gradients else ""),
         "optimizer_states": f"{plan.run.states} bytes each of the parameters that a rank steps",
@@ -165,6 +169,21 @@ def _communication(plan: MegatronPlan) -> Component:
         basis="assumed",
         formula=f"{groups} kinds of groups; buffers by links and channels, whatever the model is",
         source=SOURCE,
+    )
+
+
+def _user_buffers(plan: MegatronPlan) -> Component:
+    """Estimate the buffers that products share with what tensor ranks send: one of all tokens for
+    each of ten products, those of 8 bits half as large; rings that scatter have nearly two."""
+    run = plan.run
+    whole = USER_BUFFERS * run.tokens * plan.model.hidden
+    return Component(
+        name="communication",
+        detail="user buffers",
+        bytes=Bytes(whole if run.float8 else WEIGHT * whole, WEIGHT * whole, 2 * WEIGHT * whole),
+        basis="assumed",
+        formula=f"tp_comm_overlap: {USER_BUFFERS} buffers of {run.tokens:,} tokens",
+        source="Transformer Engine d0067d0 pytorch/module/base.py (initialize_ub)",
     )
 
 

@@ -32,6 +32,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _whole(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
 def _rate(text: str) -> float:
     number = float(text)
     if not 0 <= number <= MOST:
@@ -102,6 +106,17 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "moe_aux_loss_coeff": MegatronArgument("balancing", _rate),
     "no_bias_gelu_fusion": MegatronArgument("fused_activation", on=False),
     "no_bias_swiglu_fusion": MegatronArgument("fused_activation", on=False),
+    "mtp_num_layers": MegatronArgument("predicts", _count),
+    "tp_comm_overlap": MegatronArgument("overlaps"),
+    "fp8_format": MegatronArgument("float8_format", _one_of("hybrid", "e4m3")),
+    "fp8_recipe": MegatronArgument(
+        "float8", _one_of("delayed", "tensorwise", "blockwise", "mxfp8")
+    ),
+    "fp8_param_gather": MegatronArgument("float8_parameters"),
+    "reuse_grad_buf_for_mxfp8_param_ag": MegatronArgument("reuses_gradients"),
+    "first_last_layers_bf16": MegatronArgument("plain_ends"),
+    "num_layers_at_start_in_bf16": MegatronArgument("plain_first", _whole),
+    "num_layers_at_end_in_bf16": MegatronArgument("plain_last", _whole),
     "deterministic_mode": MegatronArgument("deterministic"),
     "make_vocab_size_divisible_by": MegatronArgument("multiple", _count),
 }

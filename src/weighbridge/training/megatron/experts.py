@@ -18,6 +18,7 @@ from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT32, INT64, DType
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+from weighbridge.training.megatron.float8 import aligned
 from weighbridge.training.megatron.layers import (
     LayerWeights,
     RankMachine,
@@ -63,8 +64,8 @@ def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 
 def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     def run(x: Tensor) -> Tensor:
-        inner = column_linear(rank, x, weights["shared_fc1"])
-        return row_linear(rank, activation(rank, inner), weights["shared_fc2"])
+        inner = column_linear(rank, x, weights["shared_fc1"], low=weights.low)
+        return row_linear(rank, activation(rank, inner), weights["shared_fc2"], low=weights.low)
 
     if "shared_experts" in rank.run.modules:
         out: Tensor = checkpoint(rank.m, run, x, reentrant=True)
@@ -239,36 +240,61 @@ def _computed(
     """Experts of a rank in one grouped product, or one after the other."""
     local = feed.count // rank.run.expert
     if rank.run.grouped or local == 1:
-        return _expert(rank, weights, x, probs, local)
+        return _grouped(rank, weights, x, probs, local)
     parts = zip(_rows(rank.m, x, local), _rows(rank.m, probs, local), strict=True)
     return _joined(rank.m, [_expert(rank, weights, x, probs, 1) for x, probs in parts], x.rows)
+
+
+def _grouped(
+    rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
+) -> Tensor:
+    """Experts in one grouped product. In 8 bits tokens of each are padded first, and what was
+    padded is taken off."""
+    if not weights.low:
+        return _expert(rank, weights, x, probs, count)
+    m, rows = rank.m, x.rows
+    padded = rows + count * aligned(rank.run) // 2  # half of the most, on average
+    x = _moved(m, x, padded)
+    probs = remade(m, probs, m.new((padded, 1), probs.dtype))
+    return _moved(m, _expert(rank, weights, x, probs, count), rows)
 
 
 def _expert(
     rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
 ) -> Tensor:
-    inner = _expert_linear(rank, x, weights["expert_fc1"], count)
+    low = weights.low
+    inner = _expert_linear(rank, x, weights["expert_fc1"], count, low=low)
     inner = _weighted(rank, inner, probs)
-    return _expert_linear(rank, inner, weights["expert_fc2"], count, last=True)
+    return _expert_linear(rank, inner, weights["expert_fc2"], count, low=low, last=True)
 
 
 def _expert_linear(
-    rank: RankMachine, x: Tensor, weight: LeafTensor, count: int, *, last: bool = False
+    rank: RankMachine,
+    x: Tensor,
+    weight: LeafTensor,
+    count: int,
+    *,
+    low: bool = False,
+    last: bool = False,
 ) -> Tensor:
     """A product of `count` experts. What the activation made is made again where "moe_act" is
     recomputed."""
     m, reads = rank.m, x.shape
+    operand = rank.operand(low, x)
+    kept = operand.kept
     out = m.new((x.rows, weight.shape[0]), BFLOAT16)
+    del operand
     again = last and "moe_act" in rank.run.modules
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         made = m.new(reads, BFLOAT16) if again else None
+        of_out = rank.gradients_in_8_bits(low, reads[0] * weight.shape[0])
         given = m.new(reads, BFLOAT16)
         of_weights = [rank.gradient(weight.shape) for _ in range(count)]
-        del made
+        del made, of_out
         return [given, of_weights[0]]
 
-    record(m, back, [x, weight], [] if again else [x], out)
+    record(m, back, [x, weight], [] if again else [kept], out)
     return out
 
 

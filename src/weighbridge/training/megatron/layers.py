@@ -9,6 +9,7 @@ often one where several copies of the same tokens still have a name.
     unfused            the softmax of all scores; with dropout its mask and its result, too
     activation         its input
     dropout            one byte a number
+    products in 8 bits what float8.py says, in place of the input
 
 Sequence parallelism: between layers each tensor rank has its part of the tokens, and gathers all of
 them in front of a product, forward and backward.
@@ -22,12 +23,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT8
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.records import NamedTuple
+from weighbridge.training.megatron.float8 import both_ways, nbytes, per_tensor
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
+
+
+class Operand(NamedTuple):
+    """What a product reads of its input, and what it keeps."""
+
+    reads: tuple[Tensor, ...]
+    kept: Tensor
 
 
 class RankMachine:
@@ -41,6 +51,42 @@ class RankMachine:
         self.rows = run.tokens // run.parts  # between layers
         self._buffer: Tensor | None = None
         self._unwritten: dict[Shape, Tensor] = {}
+
+    def operand(
+        self, low: bool, x: Tensor, *, gathered: bool = False, alone: bool = False
+    ) -> "Operand":
+        """Return what a product reads of `x`, and what is kept of it for the gradient of the
+        weights. Where tokens are gathered for that, one scale a tensor is kept by rows. `alone`:
+        nothing is wanted for a gradient."""
+        if not low:
+            return Operand((x,), x)
+        rows = self.in_8_bits(x.numel)
+        if alone or not both_ways(self.run) or (gathered and per_tensor(self.run)):
+            return Operand((rows,), rows)
+        columns = self.in_8_bits(x.numel)
+        return Operand((rows, columns), columns)
+
+    def gathered_input(
+        self, low: bool, rows: int, columns: int, *, back: bool = False
+    ) -> list[Tensor]:
+        """Return the tokens that a product gathers of all tensor ranks. In 8 bits those of backward
+        are wanted by columns."""
+        if self.run.parts == 1:
+            return []
+        if not low:
+            return [self.m.new((rows, columns), BFLOAT16)]
+        turned = back and per_tensor(self.run) and both_ways(self.run)
+        return [self.in_8_bits(rows * columns) for _ in range(1 + turned)]
+
+    def in_8_bits(self, numbers: int) -> Tensor:
+        """Return so many numbers in 8 bits, one way, with their scales."""
+        return self.m.new((nbytes(self.run, numbers),), INT8)
+
+    def gradients_in_8_bits(self, low: bool, numbers: int) -> list[Tensor]:
+        """Return what products of backward read of a gradient of so many numbers."""
+        if not low:
+            return []
+        return [self.in_8_bits(numbers) for _ in range(2 if both_ways(self.run) else 1)]
 
     def weight(self, rows: int, columns: int) -> LeafTensor:
         """Return a weight [rows, columns] whose bytes are counted elsewhere, and whose gradient
@@ -82,28 +128,31 @@ def norm(rank: RankMachine, x: Tensor) -> Tensor:
     return remade(rank.m, x, out, x, _deviations(rank, x))
 
 
-def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool = False) -> Tensor:
     """A norm with the linear behind it, whose outputs tensor ranks share out. Where the norm is
     recomputed what it made goes, and is made again in backward."""
     m, parts, shape = rank.m, rank.run.parts, x.shape
     rows, hidden = x.rows, x.shape[-1]
     kept = [x, _deviations(rank, x)]
     normed = m.new(shape, x.dtype)
+    operand = rank.operand(low, normed, gathered=parts > 1)
+    del normed
     again = "layernorm" in rank.run.modules
     if not again:
-        kept.append(normed)
-    whole = m.new((rows * parts, hidden), x.dtype) if parts > 1 else None
+        kept.append(operand.kept)
+    whole = rank.gathered_input(low, rows * parts, hidden)
     out = m.new((rows * parts, weight.shape[0]), x.dtype)
-    del whole, normed
+    del whole, operand
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         normed = m.new(shape, BFLOAT16) if again else None
-        whole = m.new((rows * parts, hidden), BFLOAT16) if parts > 1 else None
+        of_out = rank.gradients_in_8_bits(low, rows * parts * weight.shape[0])
+        whole = rank.gathered_input(low, rows * parts, hidden, back=True)
         given = m.new((rows * parts, hidden), BFLOAT16)
         if parts > 1:
             given = m.new(shape, BFLOAT16)
         of_weight = rank.gradient(weight.shape)
-        del whole, normed
+        del whole, normed, of_out
         of_x = m.new(shape, BFLOAT16)  # the norm's, made of what the product gave
         del given
         return [of_x, of_weight]
@@ -112,56 +161,78 @@ def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
     return out
 
 
-def row_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
-    """A linear whose inputs tensor ranks share out: what they make is summed, or scattered."""
+def row_linear(
+    rank: RankMachine,
+    x: Tensor,
+    weight: LeafTensor,
+    *,
+    low: bool = False,
+    original: bool = False,
+) -> Tensor:
+    """A linear whose inputs tensor ranks share out: what they make is summed, or scattered.
+    `original`: what is kept in 8 bits elsewhere is kept as it is, since others keep it too."""
     m, parts, reads = rank.m, rank.run.parts, x.shape
     made = x.rows, weight.shape[0]
+    operand = rank.operand(low, x, alone=original)
+    kept = x if original else operand.kept
     out = m.new(made, x.dtype)
+    del operand
     if parts > 1:
         out = m.new((x.rows // parts, weight.shape[0]), x.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        whole = m.new(made, BFLOAT16) if parts > 1 else None
+        of_out = rank.gradients_in_8_bits(low, made[0] * made[1])
+        whole = m.new(made, BFLOAT16) if parts > 1 and not low else None
         given = m.new(reads, BFLOAT16)
+        again = [rank.in_8_bits(reads[0] * reads[-1])] if low and original else []
         of_weight = rank.gradient(weight.shape)
-        del whole
+        del whole, of_out, again
         return [given, of_weight]
 
-    record(m, back, [x, weight], [x], out)
+    record(m, back, [x, weight], [kept], out)
     return out
 
 
-def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool = False) -> Tensor:
     """A linear without a norm, whose outputs tensor ranks share out."""
     m, parts, shape = rank.m, rank.run.parts, x.shape
     rows = x.rows * parts
-    whole = m.new((rows, x.shape[-1]), x.dtype) if parts > 1 else None
+    operand = rank.operand(low, x, gathered=parts > 1)
+    kept = operand.kept
+    whole = rank.gathered_input(low, rows, shape[-1])
     out = m.new((rows, weight.shape[0]), x.dtype)
-    del whole
+    del whole, operand
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        whole = m.new((rows, shape[-1]), BFLOAT16) if parts > 1 else None
+        of_out = rank.gradients_in_8_bits(low, rows * weight.shape[0])
+        whole = rank.gathered_input(low, rows, shape[-1], back=True)
         given = m.new((rows, shape[-1]), BFLOAT16)
         if parts > 1:
             given = m.new(shape, BFLOAT16)
         of_weight = rank.gradient(weight.shape)
-        del whole
+        del whole, of_out
         return [given, of_weight]
 
-    record(m, back, [x, weight], [x], out)
+    record(m, back, [x, weight], [kept], out)
     return out
 
 
-def linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+def linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool = False) -> Tensor:
     """A linear that each tensor rank has whole."""
     m, reads = rank.m, x.shape
+    operand = rank.operand(low, x)
+    kept = operand.kept
     out = m.new((x.rows, weight.shape[0]), x.dtype)
+    del operand
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        of_out = rank.gradients_in_8_bits(low, reads[0] * weight.shape[0])
         given = m.new(reads, BFLOAT16)
-        return [given, rank.gradient(weight.shape)]
+        of_weight = rank.gradient(weight.shape)
+        del of_out
+        return [given, of_weight]
 
-    record(m, back, [x, weight], [x], out)
+    record(m, back, [x, weight], [kept], out)
     return out
 
 
@@ -219,7 +290,7 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
         return _latent_attention(rank, weights, x)
     m, model, tensor = rank.m, rank.model, rank.run.tensor
     heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
-    mixed = norm_linear(rank, x, weights["qkv"])
+    mixed = norm_linear(rank, x, weights["qkv"], low=weights.low)
     q, k, v = split(m, mixed, [n * model.head_dim for n in (heads, groups, groups)])
     del mixed
     packed = heads == groups  # queries, keys and values of one tensor are taken as they lie
@@ -232,7 +303,15 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
     made = model.rotary or model.qk_norm
     out = _attention(rank, q, k, v, copies=(not made and not packed, made or not packed))
     del q, k, v
-    return row_linear(rank, out, weights["proj"])
+    return _projected(rank, out, weights)
+
+
+def _projected(rank: RankMachine, x: Tensor, weights: "LayerWeights") -> Tensor:
+    """The projection of what attention made. Attention keeps that itself, so with scales of the
+    moment the projection keeps no copy in 8 bits."""
+    return row_linear(
+        rank, x, weights["proj"], low=weights.low, original=rank.run.float8 != "delayed"
+    )
 
 
 def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Tensor:
@@ -247,16 +326,16 @@ def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> 
     assert latent is not None
     normed = norm(rank, x)
     if model.query_rank:
-        q = linear(rank, normed, weights["q_down"])
-        q = norm_linear(rank, q, weights["q_up"])
+        q = linear(rank, normed, weights["q_down"], low=weights.low)
+        q = norm_linear(rank, q, weights["q_up"], low=weights.low)
     else:
-        q = column_linear(rank, normed, weights["q"])
-    small = linear(rank, normed, weights["kv_down"])
+        q = column_linear(rank, normed, weights["q"], low=weights.low)
+    small = linear(rank, normed, weights["kv_down"], low=weights.low)
     del normed
     kv, rotary = split(m, small, [latent.rank, latent.rotary])
     kv = copied(m, kv)
     del small
-    up = norm_linear(rank, kv, weights["kv_up"])
+    up = norm_linear(rank, kv, weights["kv_up"], low=weights.low)
     wide = (up.rows, heads * (latent.nope + latent.rotary))
     query, key = m.new(wide, BFLOAT16), m.new(wide, BFLOAT16)
     value = m.new((up.rows, heads * latent.value_dim), BFLOAT16)
@@ -268,7 +347,7 @@ def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> 
     record(m, back, [q, up, rotary], [], query, key, value)
     out = _attention(rank, query, key, value)
     del query, key, value, q, up, rotary, kv
-    return row_linear(rank, out, weights["proj"])
+    return _projected(rank, out, weights)
 
 
 def _attention(
@@ -358,9 +437,12 @@ def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -
 
 
 class LayerWeights:
-    """The weights of one layer, by what they are."""
+    """The weights of one layer, by what they are; `low` where they multiply in 8 bits."""
 
-    def __init__(self, rank: RankMachine, sizes: Sequence[tuple[str, int, int]]) -> None:
+    def __init__(
+        self, rank: RankMachine, sizes: Sequence[tuple[str, int, int]], *, low: bool = False
+    ) -> None:
+        self.low = low
         self._of = {name: rank.weight(rows, columns) for name, rows, columns in sizes}
 
     def __getitem__(self, name: str) -> LeafTensor:
@@ -383,6 +465,6 @@ def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) 
 
 
 def _feed_forward(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
-    inner = norm_linear(rank, x, weights["fc1"])
+    inner = norm_linear(rank, x, weights["fc1"], low=weights.low)
     inner = activation(rank, inner)
-    return row_linear(rank, inner, weights["fc2"])
+    return row_linear(rank, inner, weights["fc2"], low=weights.low)

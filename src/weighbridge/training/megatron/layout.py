@@ -21,7 +21,7 @@ EMBEDDING = "account_for_embedding_in_pipeline_split"
 LOSS = "account_for_loss_in_pipeline_split"
 LAYOUT = "pipeline_model_parallel_layout"
 GROUP = re.compile(r"\(([^()]*)\)(?:\*(\d{1,4}))?|([A-Za-z|])\*(\d{1,4})")
-LAYERS = re.compile(r"E?t*(?:\|t*)*L?")  # what is left of a layout that we know
+LAYERS = re.compile(r"E?t*(?:\|t*)*(m*)L?")  # what is left of a layout that we know
 LONGEST = 1 << 14  # characters of a layout that is written out
 
 
@@ -30,7 +30,7 @@ def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tu
     if stages == 1:
         return (layers,)
     if LAYOUT in asked:
-        return _of_layout(str(asked[LAYOUT]), layers, stages)
+        return _of_layout(asked, layers, stages)
     ends = [asked.get(FIRST), asked.get(LAST)]
     if ends == [None, None]:
         return _accounted(layers, stages, chunks, asked)
@@ -68,17 +68,21 @@ def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) 
     return tuple(each)
 
 
-def _of_layout(text: str, layers: int, stages: int) -> tuple[int, ...]:
-    """Read a layout: E embedding, t layer, L loss, | the end of a part; (x)*n is x n times."""
+def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int, ...]:
+    """Read a layout: E embedding, t layer, m one that predicts a further token, L loss, | the end
+    of a part; (x)*n is x n times."""
+    text = str(asked[LAYOUT])
     written = re.sub(r"[\s,]", "", text)
     while match := GROUP.search(written):
         once, times = match[1] or match[3] or "", int(match[2] or match[4] or 1)
         if len(written) + len(once) * times > LONGEST:
             break
         written = written[: match.start()] + once * times + written[match.end() :]
-    if not LAYERS.fullmatch(written):
+    known = LAYERS.fullmatch(written)
+    if known is None or len(known[1]) != asked.get("predicts", 0):
         raise UsageError(
-            f"--megatron-args {LAYOUT}={text:.60}: it is not weighed; E, t and L are, with |"
+            f"--megatron-args {LAYOUT}={text:.60}: it is not weighed; E, t and L are, with |, "
+            "and m in the last part, as many as mtp_num_layers"
         )
     found = tuple(part.count("t") for part in written.split("|"))
     if len(found) % stages or sum(found) != layers:

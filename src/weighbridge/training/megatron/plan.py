@@ -61,6 +61,8 @@ KERNELS: Mapping[str, Kernel] = {
 }
 BLACKWELL = (10, 0)
 REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
+# Transformer Engine d0067d0 pytorch/quantization.py (check_fp8_support, ...)
+SINCE = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
 CHUNKS = "num_layers_per_virtual_pipeline_stage"
 
 
@@ -123,6 +125,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         fused_activation=asked.get("fused_activation", True),
         router_wide="router" in asked,
         balances=asked.get("balancing", 1.0) > 0,
+        predicts=asked.get("predicts", 0),
+        overlaps=asked.get("overlaps", False),
+        **_float8(shares, chip if part else None, asked),
         deterministic=repeats,
         multiple=asked.get("multiple", 128),
         capability=capability,
@@ -195,6 +200,36 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "selective":
         return {"modules": asked.get("modules", ("core_attn",))}
     return {}
+
+
+def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of products in 8 bits, which fp8_format asks for. Raises UsageError for
+    what Megatron stops at."""
+    recipe = asked.get("float8", "delayed") if "float8_format" in asked else ""
+    if not recipe:
+        return {}
+    ends = bool(asked.get("plain_ends"))
+    if ends and recipe == "delayed":
+        raise UsageError(
+            "--megatron-args first_last_layers_bf16: Megatron has it without delayed scaling; "
+            "fp8_recipe=tensorwise is another recipe"
+        )
+    if asked.get("implementation") == "local":
+        raise UsageError("--megatron-args fp8_format: Megatron's own modules have none")
+    if asked.get("float8_parameters") and shares.kind != "zero1":
+        raise UsageError("--megatron-args fp8_param_gather: it needs --shard zero1")
+    since = SINCE[recipe]
+    if chip is not None and chip.capability < since:
+        raise UsageError(
+            f"--megatron-args fp8_recipe={recipe}: it needs compute capability "
+            f"{since[0]}.{since[1]}, and the card has {chip.capability[0]}.{chip.capability[1]}"
+        )
+    return {
+        "float8": recipe,
+        "float8_parameters": asked.get("float8_parameters", False),
+        "reuses_gradients": asked.get("reuses_gradients", False),
+        "plain_ends": (asked.get("plain_first", 1), asked.get("plain_last", 1)) if ends else (0, 0),
+    }
 
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:

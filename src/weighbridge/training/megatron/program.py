@@ -8,19 +8,31 @@
                  A100
                  te: the gradient in the place of the outputs
 
+    further      with mtp_num_layers each further token has words, a linear, a layer, and outputs
+                 of its own
+
 Source: Megatron-LM d98e8a6 core/models/gpt/gpt_model.py,
+core/transformer/multi_token_prediction.py,
 core/models/common/embeddings/language_model_embedding.py, core/tensor_parallel/{layers,
 cross_entropy}.py, core/fusions/fused_cross_entropy.py; Transformer Engine c188b53
 pytorch/cross_entropy.py.
 """
 
+from functools import partial
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.forward.tensors import LeafTensor, Tensor
-from weighbridge.training.megatron.layers import LayerWeights, RankMachine, layer, norm
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.training.megatron.float8 import in_float8
+from weighbridge.training.megatron.layers import (
+    LayerWeights,
+    RankMachine,
+    column_linear,
+    layer,
+    norm,
+)
 from weighbridge.training.megatron.model import matrices
 from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.states import layers_of
@@ -42,10 +54,8 @@ class StageProgram:
         rows = model.rows(run.tensor, run.multiple) // run.tensor
         self._table = rank.weight(rows, model.hidden)
         self._head = rank.weight(rows, model.hidden)
-        self._chunks = [
-            [self._layer(routed=model.routed(i)) for i in chunk]
-            for chunk in layers_of(model, run, stage)
-        ]
+        self._chunks = [[self._layer(i) for i in chunk] for chunk in layers_of(model, run, stage)]
+        self._ahead = [self._layer(model.layers + i) for i in range(run.predicts)]
         self._given: dict[int, Tensor | None] = {}
         self._places = self._rotary() if model.rotary else None
 
@@ -58,10 +68,11 @@ class StageProgram:
         run = self.rank.run
         return self.stage == run.pipeline - 1 and chunk == run.chunks - 1
 
-    def _layer(self, *, routed: bool) -> Layer:
-        model, run = self.rank.model, self.rank.run
+    def _layer(self, index: int) -> Layer:
+        model, run, routed = self.rank.model, self.rank.run, self.rank.model.routed(index)
         found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
-        return LayerWeights(self.rank, [(x.name, x.rows, x.columns) for x in found]), routed
+        sizes = [(x.name, x.rows, x.columns) for x in found]
+        return LayerWeights(self.rank, sizes, low=in_float8(model, run, index)), routed
 
     def _rotary(self) -> Tensor:
         model, run = self.rank.model, self.rank.run
@@ -134,9 +145,62 @@ class StageProgram:
         return hidden
 
     def _loss(self, hidden: Tensor) -> Tensor:
+        rank = self.rank
+        hidden = norm(rank, hidden)
+        if self._ahead:
+            hidden = self._with_further(hidden)
+        return self._predicted(hidden)
+
+    def _with_further(self, hidden: Tensor) -> Tensor:
+        """Predict further tokens, whose losses hang on the hidden states of the next one: all of
+        these are put together first (process_mtp_loss, MTPLossAutoScaler)."""
+        m, made = self.rank.m, [hidden]
+        for weights, routed in self._ahead:
+            run = partial(self._further, weights, routed)
+            whole = self.rank.run.recompute != "none"
+            made.append(checkpoint(m, run, made[-1], reentrant=True) if whole else run(made[-1]))
+        together = m.new((len(made) * hidden.rows, hidden.shape[-1]), BFLOAT16)
+        shape = hidden.shape
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            return [Computed(shape, BFLOAT16, grads[0].storage) for _ in made_of]
+
+        made_of = range(len(made))
+        record(m, back, made, [], together)
+        made.clear()
+        first, *others = _pieces(m, together, shape, len(made_of))
+        for other in others:
+            first = _tied(m, first, self._predicted(other))
+        return first
+
+    def _further(self, weights: LayerWeights, routed: bool, hidden: Tensor) -> Tensor:
+        """MultiTokenPredictionLayer.forward: words and hidden states, each with its norm, side by
+        side through a linear that tensor ranks share out, then a layer and a norm."""
+        rank, low = self.rank, bool(self.rank.run.float8)
+        m, wide = rank.m, 2 * rank.model.hidden
+        pair = norm(rank, self._embedded()), norm(rank, hidden)
+        both = m.new((rank.rows, wide), BFLOAT16)
+        shapes = [x.shape for x in pair]
+
+        def apart(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            return [Computed(shape, BFLOAT16, grads[0].storage) for shape in shapes]
+
+        record(m, apart, list(pair), [], both)
+        del pair
+        linear = rank.weight(rank.model.hidden // rank.run.tensor, wide)
+        out = column_linear(rank, both, linear, low=low)
+        del both
+        whole = (rank.run.tokens, rank.model.hidden)
+        if rank.run.tensor > 1:
+            out = remade(m, out, m.new(whole, BFLOAT16))
+        if rank.run.parts > 1:
+            out = remade(m, out, m.new((rank.rows, rank.model.hidden), BFLOAT16))
+        return norm(rank, layer(rank, weights, out, routed=routed))
+
+    def _predicted(self, hidden: Tensor) -> Tensor:
+        """Return the loss of what the head makes of normed hidden states."""
         rank, head = self.rank, self._head
         m, parts = rank.m, rank.run.parts
-        hidden = norm(rank, hidden)
         if parts > 1:
             with m.no_grad():
                 rank.gathered(hidden, rank.run.tokens)
@@ -178,3 +242,27 @@ class StageProgram:
 
         record(m, back, [logits], [soft], losses)
         return losses
+
+
+def _pieces(m: Machine, x: Tensor, shape: Shape, count: int) -> list[Tensor]:
+    """Views of equal rows (torch.chunk); their gradients are put together."""
+    outs: list[Tensor] = [Computed(shape, x.dtype, x.storage) for _ in range(count)]
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, BFLOAT16)]
+
+    record(m, back, [x], [], *outs)
+    return outs
+
+
+def _tied(m: Machine, x: Tensor, loss: Tensor) -> Tensor:
+    """The same hidden states, whose backward goes through a loss, too."""
+    out = Computed(x.shape, x.dtype, x.storage)
+    shape = loss.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0], m.new(shape, FLOAT32)]
+
+    record(m, back, [x, loss], [], out)
+    return out

@@ -54,6 +54,12 @@ class MegatronRun:
     fused_activation: bool = True
     router_wide: bool = False  # the router computes in float32
     balances: bool = True  # by a loss of its own
+    predicts: int = 0  # further tokens, with a layer each (mtp_num_layers)
+    overlaps: bool = False  # products and what tensor ranks send (tp_comm_overlap)
+    float8: str = ""  # the recipe of products in 8 bits; "" is 16
+    float8_parameters: bool = False  # weights have no other copy
+    reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
+    plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
     deterministic: bool = False
     multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)
     capability: tuple[int, int] = (9, 0)

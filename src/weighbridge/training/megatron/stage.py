@@ -2,6 +2,7 @@
 
     Transformer Engine's workspaces    one of 32 MiB and 1 KiB since Hopper (4 MiB before), and four
                                        more where experts are multiplied in groups
+                                       with tp_comm_overlap three more, one a stream
     torch's                            one for each thread that multiplies, which the head does
 
 Source: Transformer Engine c188b53 pytorch/cpp_extensions/gemm.py (get_cublas_workspace_size_bytes,
@@ -11,10 +12,11 @@ _NUM_MAX_UB_STREAMS); torch aten/src/ATen/cuda/CublasHandlePool.cpp.
 from functools import partial
 
 from weighbridge.components.activations import Heap, LivePeak
-from weighbridge.dtypes import BFLOAT16, INT8
+from weighbridge.dtypes import INT8
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.tensors import Tensor
 from weighbridge.records import dataclass, field
+from weighbridge.training.megatron import float8
 from weighbridge.training.megatron.layers import RankMachine
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.program import StageProgram
@@ -23,9 +25,11 @@ from weighbridge.training.megatron.schedule import step
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 from weighbridge.units import KIB, MIB
 
+WEIGHT = 2  # bytes a number in 16 bits
 STEPS = 2  # before the end of the first there are no averages
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
-STREAMS = 4
+STREAMS = 4  # of grouped products
+OVERLAPS = 3  # streams of products that overlap with what is sent
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,12 +63,15 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     m.workspace = run.workspace
     numbers = StageNumbers(model, run, stage)
     result = StageRun(index=stage, parameters=numbers.all)
+    low, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
     held = [
-        m.new((numbers.all,), BFLOAT16, "weights"),
+        m.new((WEIGHT * (numbers.all - numbers.float8) + low,), INT8, "weights"),
         m.new((numbers.all * run.main_gradient,), INT8, "gradients"),
     ]
     result.note("load", m.heap.phase(), first=True)
     held += _workspaces(m, model, run, stage)
+    if copies:
+        held.append(m.new((copies,), INT8, "weights"))
     program = StageProgram(RankMachine(m, model, run), stage)
     for number in range(STEPS):
         first = number == 0
@@ -88,5 +95,5 @@ def _workspaces(m: Machine, model: MegatronModel, run: MegatronRun, stage: int) 
         return []
     each = SPACE if run.capability >= HOPPER else OLDER_SPACE
     routed = any(model.routed(i) for chunk in layers_of(model, run, stage) for i in chunk)
-    count = 1 + (STREAMS if routed and run.grouped else 0)
+    count = 1 + (STREAMS if routed and run.grouped else 0) + (OVERLAPS if run.overlaps else 0)
     return [m.new((each,), INT8, "workspaces") for _ in range(count)]

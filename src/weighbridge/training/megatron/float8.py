@@ -1,0 +1,82 @@
+"""Products in 8 bits by Transformer Engine: what a linear keeps of its input, and the copies that
+weights have.
+
+    delayed, tensorwise    one scale a tensor: a byte a number by rows, and one by columns where the
+                           card multiplies in no other way (before Blackwell)
+    blockwise              one of each, with float32 scales of 128 numbers
+    mxfp8                  one of each, with a byte for the scale of 32 numbers
+
+    inputs     by rows for the product and by columns for the gradient of the weights; the latter is
+               kept. Tokens that are gathered in backward are kept by rows
+    weights    without fp8_param_gather 2 bytes a number, and a copy of each kind that is kept from
+               micro-batch to micro-batch; with it there is no other weight
+    mxfp8      with fp8_param_gather and reuse_grad_buf_for_mxfp8_param_ag weights are gathered in
+               the gradients' buffer
+
+Embedding, head, norms, the router and attention itself stay in 16 bits, and so do all layers at
+both ends that `first_last_layers_bf16` names.
+Source: Transformer Engine d0067d0 pytorch/module/{linear,layernorm_linear,base}.py
+(quantize_weight), pytorch/tensor/utils.py (post_all_gather_processing), pytorch/utils.py
+(is_non_tn_fp8_gemm_supported); Megatron-LM d98e8a6 core/fp8_utils.py,
+core/distributed/param_and_grad_buffer.py, core/transformer/attention.py (set_save_original_input).
+"""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+from weighbridge.training.megatron.run import MegatronRun
+
+if TYPE_CHECKING:
+    from weighbridge.training.megatron.model import MegatronModel
+
+Recipe = Literal["delayed", "tensorwise", "blockwise", "mxfp8"]
+PER_TENSOR = ("delayed", "tensorwise")
+SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32)}  # bytes a number of an input
+WEIGHT_SCALES = {"blockwise": Fraction(4, 128 * 128), "mxfp8": Fraction(1, 32)}
+BY_ROWS_ALONE = ((10, 0), (12, 0))  # cards that multiply what lies by rows, either way
+AFTER = (13, 0)
+ALIGNED = {"mxfp8": 32}  # tokens of an expert are padded to as many
+USUALLY_ALIGNED = 16
+PLAIN = 2  # bytes of a number in 16 bits
+
+
+def per_tensor(run: MegatronRun) -> bool:
+    """Tell whether a tensor has one scale."""
+    return run.float8 in PER_TENSOR
+
+
+def both_ways(run: MegatronRun) -> bool:
+    """Tell whether what lies by columns is a tensor of its own."""
+    first, end = BY_ROWS_ALONE
+    return not per_tensor(run) or not (first <= run.capability < end or run.capability >= AFTER)
+
+
+def nbytes(run: MegatronRun, numbers: int) -> int:
+    """Return the bytes of an input in 8 bits one way, with its scales."""
+    return numbers + int(numbers * SCALES.get(run.float8, 0))
+
+
+def aligned(run: MegatronRun) -> int:
+    """Return to how many tokens those of an expert are padded."""
+    return ALIGNED.get(run.float8, USUALLY_ALIGNED)
+
+
+def in_float8(model: "MegatronModel", run: MegatronRun, layer: int) -> bool:
+    """Tell whether the linears of a layer multiply in 8 bits, of those behind the last, too, which
+    predict further tokens."""
+    first, last = run.plain_ends
+    inner = first <= layer < model.layers - last or layer >= model.layers
+    return bool(run.float8) and inner
+
+
+def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
+    """Return the bytes of so many numbers of weights that multiply in 8 bits: in the buffer that is
+    gathered, and in copies beside it."""
+    each = 1 + WEIGHT_SCALES.get(run.float8, Fraction(0))
+    ways = 2 if both_ways(run) else 1
+    if not run.float8_parameters:
+        return PLAIN * numbers, int(ways * each * numbers)
+    if run.float8 == "mxfp8":
+        buffer = 0 if run.reuses_gradients else PLAIN * numbers
+        return buffer, int(ways * each * numbers)
+    return numbers, int((ways * each - 1) * numbers)
