@@ -158,7 +158,7 @@ def test_ranks_that_are_typed_share_the_devices_of_the_file_again():
             "counted without moe_token_dispatcher_type",
         ),
         ("--recompute-num-layers $1", "unknown", ""),
-        ("--optimizer-cpu-offload", "yes", ""),
+        ("--offload-optimizer-states", "yes", ""),
     ],
 )
 def test_yes_is_not_sure_where_a_key_that_is_not_counted_takes_more(more, fits, why):
@@ -214,7 +214,7 @@ def test_arguments_that_decide_memory_go_on_under_their_names():
         ("--fp8-recipe custom", "it is not weighed"),
         ("--enable-cuda-graph", "graphs keep memory"),
         ("--moe-token-dispatcher-type flex", "it is not weighed"),
-        ("--optimizer-cpu-offload", "states on the host"),
+        ("--offload-optimizer-states", "states on the host"),
         ("--tokenizer-type HuggingFaceTokenizer", "how many words"),
         ("--num-experts 8 --moe-layer-freq '([0,1]*6)'", "every layer is counted with experts"),
     ],

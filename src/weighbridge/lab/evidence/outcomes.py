@@ -44,6 +44,8 @@ OVER_TRANSFORMERS = (
     "torchtune",
     "litgpt",
     "torchtitan",
+    "deepspeed",
+    "megatron",
 )  # steps that we follow
 FRAMEWORKS = {"transformers": "trainer"}
 

@@ -70,8 +70,6 @@ use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_
 wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
 [memory]
 fp4_format              + products are in 4 bits, with copies that are not counted
-optimizer_cpu_offload   - states on the host are not counted
-optimizer_offload_fraction - states on the host are not counted
 offload_optimizer_states   - states on the host are not counted
 cpu_offloading          - activations that go to the host are counted on the card
 cpu_offloading_num_layers  - activations that go to the host are counted on the card

@@ -2,12 +2,17 @@
 
     reserved    what the allocator keeps beside tensors: the replay of one stream, and what other
                 streams add. 52 ranks of 11 published settings had 1 % less to 3.5 % more of
-                allocated bytes than the replay, most 1.5 % more
+                allocated bytes than the replay, most 1.5 % more. Of stages in several chunks
+                none is published; one at 58.8 GB of tensors died on 80 GB of a lack of one piece,
+                and ran with expandable segments: their upper end is 30 %
     experts     a rank is given more tokens than its part: half as many again are within bounds
+    on the host with optimizer_cpu_offload master weights and gradients, pinned a parameter at a
+                time, and both averages, which are not
     saving      each rank copies its share of weights and states to pinned memory before it writes;
                 blocks of powers of two, which are one to two times as large as what they hold
 
-Source of the first: MooreThreads/SimuMax 4dcaae5 docs/b200/b200_release_v1.2_summary.json.
+Source of the first: MooreThreads/SimuMax 4dcaae5 docs/b200/b200_release_v1.2_summary.json;
+NVIDIA-NeMo/Megatron-Bridge 067f987 skills/nemo-mbridge-perf-memory-tuning/SKILL.md.
 Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py
 (preload_tensors); torch aten/src/ATen/native/TensorConversions.cpp (pin_out).
 """
@@ -30,9 +35,12 @@ LISTED = 4096  # devices of a report
 UNEVEN = 1.5  # times the equal part of tokens: at most, as bounds have it
 WEIGHT = 2  # bytes a number
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
+MASTER, AVERAGES = 4, 8  # bytes of a number on the host
+OFFLOAD = "Megatron-LM d98e8a6 core/optimizer/cpu_offloading/hybrid_optimizer.py"
 PINNED = 1.4  # of what is copied: the mean of blocks rounded up to a power of two (assumed)
 SAVING = "Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py"
 BESIDE = (-0.01, 0.015, 0.05)  # of allocated bytes, more than the replay keeps
+IN_CHUNKS = 0.3  # the most, of stages in several chunks
 KERNEL_NAMES = {"fused": "cudnn", "flash": "flash", "unfused": "math", "local": "math"}
 CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
@@ -57,6 +65,7 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     """One machine: weights and states are made on the devices, and pass it when they are saved."""
     ranks = min(NODE, plan.run.ranks)
     process = host.processes(ranks)
+    away = tuple(_away(plan, runs, ranks))
     low = ranks * max(_saved(plan, run) for run in runs)
     saved = Component(
         name="weights",
@@ -72,9 +81,33 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
         kind="host",
         phases=(
             Phase("load", (process,)),
-            Phase("step", (process,)),
-            Phase("save", (process, saved)),
+            Phase("step", (process, *away)),
+            Phase("save", (process, *away, saved)),
         ),
+    )
+
+
+def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[Component]:
+    """Yield the states that the ranks of one machine keep on the host."""
+    numbers = ranks * max(run.on_host for run in runs)
+    if not numbers:
+        return
+    moved = numbers * (MASTER + plan.run.main_gradient)
+    yield Component(
+        name="optimizer_states",
+        bytes=exactly(numbers * AVERAGES),
+        basis="computed",
+        formula=f"{numbers:,} numbers of {ranks} ranks, two averages in float32",
+        source=OFFLOAD,
+    )
+    yield Component(
+        name="master_weights",
+        detail="and gradients",
+        bytes=Bytes(moved, int(PINNED * moved), 2 * moved),
+        basis="assumed",
+        formula=f"{numbers:,} numbers in float32, and their gradients, in pinned blocks of powers "
+        "of two",
+        source=OFFLOAD,
     )
 
 
@@ -121,13 +154,17 @@ def _components(
         source=REPLAY,
     )
     free = max(0, peak.reserved - peak.allocated)
-    low, usual, high = (max(0, free + round(share * peak.allocated)) for share in BESIDE)
+    least, share, most_of = BESIDE
+    most_of = IN_CHUNKS if plan.run.chunks > 1 else most_of
+    low, usual, high = (
+        max(0, free + round(part * peak.allocated)) for part in (least, share, most_of)
+    )
     yield Component(
         name="fragmentation",
         bytes=Bytes(low, usual, high),
         basis="assumed",
-        formula="what the allocator keeps free: the replay of one stream, and 1 % less to 5 % more "
-        "of what is allocated, as ranks of published runs have it",
+        formula="what the allocator keeps free: the replay of one stream, and 1 % less to "
+        f"{most_of:.0%} more of what is allocated, as ranks of published runs have it",
         source=REPLAY,
     )
     if plan.run.ranks > 1:
@@ -147,7 +184,8 @@ def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
         "weights": f"{count}, 2 bytes each{low}",
         "gradients": f"{count}, {plan.run.main_gradient} bytes each"
         + (", and one that nobody writes of each shape" if plan.run.fused_gradients else ""),
-        "optimizer_states": f"{plan.run.states} bytes each of the parameters that a rank steps",
+        "optimizer_states": f"{plan.run.states} bytes each of the parameters that a rank steps"
+        + (f", less {plan.run.offloaded:.0%} on the host" if plan.run.offloaded else ""),
         "activations": f"{spelled.each(nbytes, tokens, 'tokens')} of a micro-batch, kept for "
         f"backward: checkpointing {plan.checkpointing}",
         "logits": f"{tokens:,} tokens, outputs with their loss: {plan.run.loss}",

@@ -43,6 +43,13 @@ def _rate(text: str) -> float:
     return number
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1")
+    return number
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in known:
@@ -83,6 +90,8 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "exp_avg_dtype": MegatronArgument("average", _bytes),
     "exp_avg_sq_dtype": MegatronArgument("square", _bytes),
     "use_precision_aware_optimizer": MegatronArgument(""),
+    "optimizer_cpu_offload": MegatronArgument("offloads"),
+    "optimizer_offload_fraction": MegatronArgument("offloaded", _share),
     "no_gradient_accumulation_fusion": MegatronArgument("fused_gradients", on=False),
     "transformer_impl": MegatronArgument("implementation", _one_of("transformer_engine", "local")),
     "attention_backend": MegatronArgument(

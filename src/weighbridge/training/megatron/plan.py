@@ -111,6 +111,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         instances=asked.get("instances", 1),
         main_gradient=asked.get("main_gradient", 4),
         states=asked.get("main_parameter", 4) + asked.get("average", 4) + asked.get("square", 4),
+        offloaded=_offloaded(shares, asked),
         fused_gradients=asked.get("fused_gradients", True),
         engine=asked.get("implementation") != "local",
         attention=_kernel(w, asked, capability),
@@ -200,6 +201,15 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "selective":
         return {"modules": asked.get("modules", ("core_attn",))}
     return {}
+
+
+def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
+    """Return the share of states that are on the host: all of them where no fraction is said."""
+    if not asked.get("offloads"):
+        return 0.0
+    if shares.kind != "zero1":
+        raise UsageError("--megatron-args optimizer_cpu_offload: it needs --shard zero1")
+    return float(asked.get("offloaded", 1.0))
 
 
 def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class MegatronRun:
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
     states: int = 12  # bytes a number: master weights and both averages
+    offloaded: float = 0.0  # the share of states that are on the host
     fused_gradients: bool = True
     engine: bool = True  # Transformer Engine's modules; else Megatron's own
     attention: Kernel = "fused"

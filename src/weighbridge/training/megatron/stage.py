@@ -35,10 +35,11 @@ OVERLAPS = 3  # streams of products that overlap with what is sent
 @dataclass(slots=True, kw_only=True)
 class StageRun:
     """Peaks of a stage by phase. `parameters` counts the numbers of one rank; `held` are the bytes
-    that are there between steps."""
+    that are there between steps, on the device."""
 
     index: int
     parameters: int = 0
+    on_host: int = 0  # numbers whose states are there
     held: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     moments: dict[str, LivePeak] = field(default_factory=dict)
@@ -77,8 +78,11 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
         first = number == 0
         step(program, partial(_ended, m, result, first))
         if first:
-            states = numbers.stepped(run) * run.states
-            held.append(m.new((states,), INT8, "optimizer_states"))
+            stepped = numbers.stepped(run)
+            result.on_host = numbers.on_host(run)
+            states = (stepped - result.on_host) * run.states
+            if states:
+                held.append(m.new((states,), INT8, "optimizer_states"))
         result.note("step", m.heap.phase(), first=first)
     result.held = m.heap.phase().allocated
     m.heap.close()

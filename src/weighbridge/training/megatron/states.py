@@ -80,6 +80,10 @@ class StageNumbers:
     def all(self) -> int:
         return self.dense + self.experts
 
+    def on_host(self, run: MegatronRun) -> int:
+        """Count those of them whose states are on the host."""
+        return round(run.offloaded * self.stepped(run))
+
     def stepped(self, run: MegatronRun) -> int:
         """Count those whose states the rank has."""
         if not run.distributed_optimizer:

@@ -1,0 +1,70 @@
+"""States of Megatron's optimizer on the host (optimizer_cpu_offload), added up by hand."""
+
+import pytest
+
+import weighbridge
+from tests.training.megatron.runs import LLAMA, PLAIN, held
+from weighbridge.errors import UsageError
+from weighbridge.records import replace
+from weighbridge.training.megatron.states import StageNumbers
+from weighbridge.units import MIB
+
+SHARED = {"ranks": 4, "distributed_optimizer": True}
+LESS = 2 * MIB  # remainders that are too small to split off a large block
+
+
+@pytest.mark.parametrize(("share", "states"), [(0.0, 12), (0.5, 6), (1.0, 0)])
+def test_a_share_of_the_states_is_not_on_the_device(share, states):
+    numbers = StageNumbers(LLAMA, replace(PLAIN, **SHARED), 0)
+    found = held(LLAMA, offloaded=share, **SHARED)
+    less = held(LLAMA, **SHARED) - found
+    assert less == pytest.approx((12 - states) * numbers.stepped(PLAIN_SHARED), abs=LESS)
+
+
+PLAIN_SHARED = replace(PLAIN, **SHARED)
+
+
+def asked(*words, **more):
+    settings = {"framework": "megatron", "seq_len": 512, "gpu": "h100:4", "shard": "zero1", **more}
+    return weighbridge.train("llama-3.2-1b", megatron_args=("hidden_dropout=0", *words), **settings)
+
+
+def host(report, phase="step"):
+    (device,) = (d for d in report.devices if d.kind == "host")
+    (found,) = (p for p in device.phases if p.name == phase)
+    return found
+
+
+def test_the_host_has_16_bytes_of_each_number_or_up_to_24():
+    """Two averages; a master weight and a gradient in pinned blocks, one to two times as large."""
+    plain, found = asked(), asked("optimizer_cpu_offload")
+    assert found.peak.expected < plain.peak.expected
+    parts = {c.name: c.bytes for c in host(found).components}
+    numbers = parts["optimizer_states"].expected // 8
+    assert numbers == pytest.approx(1_235_814_400, rel=0.001)  # of 4 ranks, each with its part
+    assert parts["master_weights"].low == 8 * numbers
+    assert parts["master_weights"].high == 16 * numbers
+    assert "optimizer_states" not in {c.name for c in host(plain).components}
+    assert "optimizer_states" in {c.name for c in host(found, "save").components}
+
+
+def test_gradients_of_16_bits_are_smaller_there():
+    found = asked("optimizer_cpu_offload", "grad_reduce_in_bf16")
+    parts = {c.name: c.bytes for c in host(found).components}
+    assert parts["master_weights"].low == 6 * parts["optimizer_states"].expected // 8
+
+
+def test_a_fraction_does_nothing_by_itself():
+    assert asked("optimizer_offload_fraction=0.5").peak == asked().peak
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "says"),
+    [
+        (("optimizer_cpu_offload",), {"shard": "ddp"}, "needs --shard zero1"),
+        (("optimizer_offload_fraction=2",), {}, "from 0 to 1"),
+    ],
+)
+def test_what_is_refused(words, more, says):
+    with pytest.raises(UsageError, match=says):
+        asked(*words, **more)
