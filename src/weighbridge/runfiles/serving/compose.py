@@ -13,7 +13,7 @@ from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.containers import served
-from weighbridge.runfiles.serving.lines import Container, of_container
+from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
 
 KIND = Kind(
     name="compose",
@@ -22,6 +22,7 @@ KIND = Kind(
     source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
 )
 MEANS_ALL = ("all", -1)
+LIMIT = ("deploy", "resources", "limits", "memory")
 
 
 def tells(document: Document) -> bool:
@@ -51,8 +52,24 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
         env=pairs(service.get("environment")),
         mounts=_mounts(service.get("volumes")),
         gpus=_gpus(service),
+        memory=_memory(name, service, document),
         replicas=_replicas(service),
         line=document.place(("services", name)).line,
+    )
+
+
+def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | None:
+    """Return the limit of a service's host memory, behind which it is ended."""
+    given: Any = service
+    for key in LIMIT[:-1]:
+        given = given.get(key) if isinstance(given, dict) else None
+    said = given.get(LIMIT[-1]) if isinstance(given, dict) else None
+    path = LIMIT if said is not None else ("mem_limit",)
+    return memory_limit(
+        service.get("mem_limit") if said is None else said,
+        key=".".join(path),
+        line=document.place(("services", name, *path)).line,
+        binary=True,
     )
 
 

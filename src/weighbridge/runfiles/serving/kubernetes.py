@@ -21,7 +21,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.compose import words
 from weighbridge.runfiles.serving.containers import served
-from weighbridge.runfiles.serving.lines import Container, of_container
+from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
 from weighbridge.units import human
 
 KIND = Kind(
@@ -122,9 +122,18 @@ def _container(
         mounts=mounts,
         gpus=gpus if gpus is not None else selector.get("gpu"),
         gpu=_card(selector),
+        memory=_memory(resources, path, document),
         line=document.place(path).line,
         replicas=_replicas(document),
     )
+
+
+def _memory(resources: Any, path: Path, document: Document) -> HostLimit | None:
+    """Return the limit of a container's host memory, behind which it is ended."""
+    limits = resources.get("limits") if isinstance(resources, dict) else None
+    said = limits.get("memory") if isinstance(limits, dict) else None
+    where = document.place((*path, "resources", "limits", "memory")).line
+    return memory_limit(said, key="resources.limits.memory", line=where, binary=False)
 
 
 def _replicas(document: Document) -> int:

@@ -14,9 +14,9 @@ from weighbridge.engines.launch import Launch, parse
 from weighbridge.engines.launch.programs import PROGRAMS, launched
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import dataclass, field, replace
+from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.reading import filled
-from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Unread, Value
+from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.wording import unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
@@ -59,6 +59,7 @@ class Container:
     mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
     gpus: int | None = None
     gpu: str = ""  # the kind of card, where the file says it
+    memory: "HostLimit | None" = None
     line: int = 0
     replicas: int = 1  # as many of it are started
 
@@ -80,7 +81,39 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         gpu=container.gpu,
         line=container.line,
     ):
+        run = _within(run, container.memory)
         yield replace(run, notes=(*run.notes, several)) if container.replicas > 1 else run
+
+
+def _within(run: PlannedRun, memory: "HostLimit | None") -> PlannedRun:
+    """Return a run whose host memory is bounded by what its container may take."""
+    if memory is None or run.refused:
+        return run
+    settings = {**run.settings, "ram": f"{memory.nbytes}B"}
+    return replace(run, settings=settings, understood=(*run.understood, memory.said))
+
+
+class HostLimit(NamedTuple):
+    """The host memory that a container may take, and how its file says it."""
+
+    nbytes: int
+    said: Understood
+
+
+SUFFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE)
+
+
+def memory_limit(said: object, *, key: str, line: int, binary: bool) -> HostLimit | None:
+    """Return the host memory that a container may take; None where a file says none, or leaves it
+    to a variable. `binary`: a plain g is GiB, as Docker takes it; Kubernetes says Gi for that."""
+    match = QUANTITY.fullmatch(filled(str(said)).strip()) if said is not None else None
+    if match is None:
+        return None
+    base = 1024 if binary or match[3].lower().startswith("i") else 1000
+    nbytes = int(float(match[1]) * base ** SUFFIXES[match[2].lower()])
+    understood = Understood(key=key, value=match[0], setting="ram", line=line)
+    return HostLimit(nbytes, understood) if nbytes else None
 
 
 def _matters(name: str, value: str) -> bool:

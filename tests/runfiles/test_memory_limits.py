@@ -1,0 +1,82 @@
+"""Host memory that a container may take: what a file says of it, and the verdict beside it."""
+
+import pytest
+
+import weighbridge
+from weighbridge.runfiles.serving.lines import memory_limit
+
+POD = """apiVersion: v1
+kind: Pod
+metadata: {name: server}
+spec:
+  containers:
+  - name: vllm
+    image: vllm/vllm-openai:v0.26.0
+    args: [Qwen/Qwen2.5-7B-Instruct, --max-model-len, "4096"]
+    resources:
+      requests: {memory: 1Gi}
+      limits:
+        nvidia.com/gpu: 1
+        memory: %s
+"""
+SERVICE = """services:
+  vllm:
+    image: vllm/vllm-openai:v0.26.0
+    command: Qwen/Qwen2.5-7B-Instruct --max-model-len 4096
+"""
+DEPLOY = "    deploy:\n      resources:\n        limits:\n          memory: 96g\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "binary", "nbytes"),
+    [
+        ("64Gi", False, 64 << 30),
+        ("64G", False, 64 * 10**9),
+        ("512Mi", False, 512 << 20),
+        ("134217728", False, 134217728),
+        (134217728, False, 134217728),
+        ("1.5Gi", False, 3 << 29),
+        ("96g", True, 96 << 30),
+        ("96gb", True, 96 << 30),
+        ("500m", True, 500 << 20),
+        ("${LIMIT:-100g}", True, 100 << 30),
+    ],
+)
+def test_quantities_as_each_program_takes_them(said, binary, nbytes):
+    found = memory_limit(said, key="memory", line=3, binary=binary)
+    assert (found.nbytes, found.said.setting, found.said.line) == (nbytes, "ram", 3)
+
+
+@pytest.mark.parametrize("said", [None, "", "lots", "$LIMIT", "0", "-1Gi", [], "9" * 400])
+def test_what_says_no_size_says_nothing(said):
+    assert memory_limit(said, key="memory", line=0, binary=False) is None
+
+
+def weighed(text, name):
+    (run,) = weighbridge.weigh(text, name=name, offline=True, gpu="l40s").runs
+    return run
+
+
+@pytest.mark.parametrize(("limit", "fits"), [("64Gi", "yes"), ("1Gi", "no")])
+def test_a_pod_is_ended_behind_its_limit(limit, fits):
+    run = weighed(POD % limit, "pod.yaml")
+    assert run.fits == fits
+    assert run.report.workload["ram"] is not None
+    (taken,) = (u for u in run.run.understood if u.setting == "ram")
+    assert (taken.key, taken.line) == ("resources.limits.memory", 13)
+
+
+def test_a_request_is_no_limit():
+    run = weighed((POD % "64Gi").replace("        memory: 64Gi\n", ""), "pod.yaml")
+    assert run.report.workload["ram"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "line"),
+    [(DEPLOY, "deploy.resources.limits.memory", 8), ("    mem_limit: 96g\n", "mem_limit", 5)],
+)
+def test_a_service_of_compose_has_either_key(more, key, line):
+    run = weighed(SERVICE + more, "compose.yaml")
+    (taken,) = (u for u in run.run.understood if u.setting == "ram")
+    assert (taken.key, taken.value, taken.line) == (key, "96g", line)
+    assert weighed(SERVICE, "compose.yaml").report.workload["ram"] is None
