@@ -29,12 +29,16 @@ from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple
 from weighbridge.sources.browser import HOSTS
 from weighbridge.sources.reference import ENDPOINT
-from weighbridge.web import pyodide
+from weighbridge.web import pyodide, registry
+from weighbridge.web.form import bare
 from weighbridge.web.server import PAGE, POLICY
 from weighbridge.wording import clipped, shown
+from weighbridge.words import LANGUAGES
 
 MAKER = "weighbridge web build"
 LIST, SITE, OFFLINE, INDEX = "site.json", "site.js", "offline.js", "index.html"
+FIRST = "first.json"  # what the page shows before Python has started
+KEPT_OFFLINE = 4_000_000  # bytes: a larger dataset is not kept for visits without a network
 BEGIN = "from weighbridge.web.worker import begun\nbegun()"
 LOOK, CSP = '<meta name="weighbridge-engine" content="served">', "Content-Security-Policy"
 STATIC = LOOK.replace("served", "static")
@@ -49,7 +53,7 @@ OUT = (
     "render/bounded.py",
     *("runfiles/live", "scan"),
     *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/pyodide.py", "web/space"),
-    *("web/snapshot.mjs", "agents"),
+    *("web/snapshot.mjs", "web/registry.py", "web/demonstration", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
 )
 
@@ -78,12 +82,20 @@ class BuiltSite(NamedTuple):
         return sum(len(data) for data in self.files.values())
 
 
-def build(folder: Path, *, hub: str = ENDPOINT, beside: Sequence[str] = ()) -> BuiltSite:
+def build(
+    folder: Path,
+    *,
+    hub: str = ENDPOINT,
+    beside: Sequence[str] = (),
+    dataset: Path = registry.DEMONSTRATION,
+) -> BuiltSite:
     """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
-    to which that one may lead. Raises UsageError, BadFileError, HubError."""
+    to which that one may lead; `dataset` is what its Registry tab shows. Raises UsageError,
+    BadFileError, HubError."""
     _ours(folder)
     hosts = _hosts(hub, beside)
-    files = site(engine(), hub.rstrip("/"), hosts)
+    registry.files_of(dataset)  # before what takes long
+    files = site(engine(), hub.rstrip("/"), hosts, dataset)
     return _written(folder, files)
 
 
@@ -157,19 +169,26 @@ def _forget(cache: Path) -> None:
 # What the site is made of.
 
 
-def site(python: PageEngine, hub: str, hosts: Sequence[str]) -> dict[str, bytes]:
+def site(
+    python: PageEngine, hub: str, hosts: Sequence[str], dataset: Path = registry.DEMONSTRATION
+) -> dict[str, bytes]:
     """Every file of the site by its path; the list and the service worker come last."""
     files = {part.path: part.data for part in python.parts}
     for path in sorted(PAGE.rglob("*")):
         name = path.relative_to(PAGE).as_posix()
         if path.is_file() and not name.endswith(".d.ts"):
             files[name] = path.read_bytes()
+    shown = {name: path.read_bytes() for name, path in registry.files_of(dataset).items()}
+    files |= shown
+    files[FIRST] = json.dumps({lang: bare(lang) for lang in LANGUAGES}).encode()
     offline = files.pop(OFFLINE).decode()
     files[INDEX] = _index(files[INDEX].decode(), hosts).encode()
     files[SITE] = _site(python, hub).encode()
     files["licences.txt"] = f"{pyodide.LICENCE}\n".encode()
     listed = _list(files)
-    told = json.dumps({"version": listed["version"], "files": listed["files"] | {LIST: {}}})
+    large = sum(map(len, shown.values())) > KEPT_OFFLINE
+    kept = {name: one for name, one in listed["files"].items() if not (large and name in shown)}
+    told = json.dumps({"version": listed["version"], "files": kept | {LIST: {}}})
     assert offline.count(UNLISTED) == 1
     return {
         **files,

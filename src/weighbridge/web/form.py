@@ -109,6 +109,7 @@ FILTERS: Mapping[str, type[Settings]] = {
     "gpus": filters.GpuFilters,
     "models": filters.ModelFilters,
     "accuracy": filters.AccuracyFilters,
+    "registry": filters.NoFilters,
 }
 
 
@@ -140,6 +141,16 @@ def form(lang: str) -> dict[str, Any]:
         "bits": dict(BITS),
         "words": _words(lang),
     }
+
+
+def bare(lang: str) -> dict[str, Any]:
+    """Return of the form what the page shows where nothing is estimated: words, and names of
+    tabs."""
+    whole = form(lang)
+    tabs = [{**tab, "sections": []} for tab in whole["tabs"]]
+    none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
+    launches: dict[str, list[str]] = {"words": [], "snippets": []}
+    return {**whole, **none, "tabs": tabs, "launches": launches}
 
 
 def _launches() -> dict[str, list[str]]:
