@@ -140,6 +140,24 @@ def test_a_cold_start_answers(opened, site):
     assert "'unsafe" not in policy and "default-src 'none'" in policy
 
 
+def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
+    """By a server that knows no ranges, and in few bytes; another tab starts Python then."""
+    with visit(browser, site, hub) as page:
+        replies = []
+        page.context.on("response", lambda reply: replies.append(reply))
+        page.goto(f"{site.address}#task=registry&question=load&gpu=4090&pattern=qwen3-8b")
+        settled(page)
+        assert "Qwen/Qwen3-8B" in page.inner_text(".registry tbody")
+        assert not [r.url for r in replies if "/engine/" in r.url or "worker.js" in r.url]
+        assert {r.status for r in replies if r.url.endswith(".parquet")} == {200}
+        sizes = [int(r.headers.get("content-length", 0)) for r in replies]
+        assert all(sizes) and sum(sizes) < 3_000_000
+        page.click("#tab-gpus")
+        settled(page)
+        page.wait_for_selector(".result")
+        assert [r.url for r in replies if "/engine/" in r.url]
+
+
 def test_a_model_of_the_hub(opened, hub):
     page = opened("load", model="org/tiny", gpu="3060")
     assert "fits" in verdict(page)

@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,10 +40,9 @@ def web(
     ctx: click.Context,
     port: int | None,
     no_open: bool,
-    offline: bool,
-    cache_dir: str | None,
     gradio: bool,
     dataset: Path | None,
+    **hub: Any,
 ) -> None:
     """Open the page: the same answers in a browser, computed on this machine.
 
@@ -65,7 +64,9 @@ def web(
     from weighbridge.web.desks import Desks, own
 
     with _published(dataset) as shown:
-        _serve(Desks(partial(own, cache_dir, offline)), port, shown, open_=not no_open)
+        _serve(
+            Desks(partial(own, hub["cache_dir"], hub["offline"])), port, shown, open_=not no_open
+        )
 
 
 def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> None:

@@ -1,6 +1,7 @@
 """The card of a published dataset: README.md as a Hub shows it, with its front matter in YAML."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,19 +23,24 @@ TITLE = "Which models fit which card"
 TAGS = ("gpu-memory", "vram", "weighbridge")
 STEPS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")  # as the Hub's
+SIGNS = re.compile(r"[<>&\[\]()*`|\\]|:(?=//)")  # which Markdown reads otherwise
 FILES = {"models": MODELS_FILE, "keys": KEYS_FILE, "answers": ANSWERS_FILE}
 NUMBERS = """\
-`need` is the memory of the fullest card that we expect, in bytes, as nvidia-smi shows it; `need_low` and `need_high` are the
-bounds that we would be surprised to see passed. `fits` is `yes` where `need_high` is within `usable`, the bytes that a process can
-have of the card, `no` where `need_low` is not, and else `unknown`. They are computed from each model's config by the rules of the
-engine's release that stands beside them, and not measured: `basis` says what most of the bytes rest on.
+`need` is the memory of the fullest card that we expect, in bytes, as nvidia-smi shows it;
+`need_low` and `need_high` are bounds that we would be surprised to see passed. `fits` is `yes`
+where `need_high` is within what a process can have (`usable` bytes of each card), `no` where
+`need_low` is not, and `unknown` where the bounds reach over it or something is not counted. The
+numbers are computed from each model's config, by the rules of the engine's release that stands
+beside them. They are not measured: `basis` says what most of the bytes rest on.
 """
 LIMITS = """\
-- A config says shapes and not what files hold: where weights are stored otherwise than their config says, the answer is about the
-  config.
-- Each question is about one setting of context, batch and precision. A model that does not fit may fit with another.
-- Nothing is said of speed or quality, of code that a repository brings along, or of what else runs on the card.
-- No text of a config is in here, and no weights: ids, revisions, and numbers that were computed. Models have licences of their own.
+- A config says shapes, and not what files hold: where weights are stored otherwise than their
+  config says, the answer is about the config.
+- Each question has one context, batch and precision. A model that does not fit may fit with others.
+- Nothing is said of speed or quality, of code that a repository brings along, or of what else runs
+  on the card.
+- No text of a config is in here, and no weights: ids, revisions, and numbers that were computed.
+  Models have licences of their own.
 """
 
 
@@ -42,7 +48,7 @@ def card(told: Mapping[str, Any], *, title: str = TITLE, licence: str | None = N
     """Return the card of a dataset, whose registry.json is `told`."""
     blocks = (
         front(told, title, licence),
-        f"# {printable(title)}\n",
+        f"# {_said(title)}\n",
         _what(told),
         f"## How it was made\n\n{_made(told)}",
         f"## What the numbers are\n\n{NUMBERS}",
@@ -72,7 +78,7 @@ def _what(told: Mapping[str, Any]) -> str:
     counts, questions = told["counts"], told["questions"]
     rows = sum(one["rows"] for one in questions)
     return (
-        f"{counts['models']:,} models of {printable(told['source'])}, each asked {len(questions)} "
+        f"{counts['models']:,} models of {_said(told['source'])}, each asked {len(questions)} "
         f"questions: {rows:,} answers about the {counts['keys']:,} configs that memory can tell "
         f"apart. The configs of {counts['unread']:,} models were not read.\n"
     )
@@ -95,10 +101,15 @@ def _questions(asked: Sequence[Mapping[str, Any]]) -> str:
 def _question(one: Mapping[str, Any]) -> Iterator[str]:
     settings = {name: value for name, value in one["settings"].items() if name != "gpu"}
     said = ", ".join(f"{name} {value}" for name, value in settings.items())
-    yield f"`{printable(one['name'])}`"
-    yield printable(f"{one['task']}, {said}" if said else one["task"])
+    yield f"`{printable(one['name']).replace('`', '')}`"
+    yield _said(f"{one['task']}, {said}" if said else one["task"])
     for verdict in ("yes", "no", "unknown", "refused"):
         yield f"{one['verdicts'].get(verdict, 0):,}"
+
+
+def _said(text: str) -> str:
+    """Return somebody's text so that Markdown has it as it is: no tag, no link, no address."""
+    return SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", printable(text))
 
 
 def _columns() -> str:

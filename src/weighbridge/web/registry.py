@@ -1,8 +1,8 @@
 """The dataset of the page's Registry tab: files that `weighbridge scan publish` wrote.
 
-    FILES              their names, below registry/ of the page
-    files_of(folder)   their places, or what is wrong with them
-    DEMONSTRATION      the dataset that is shown where nobody names another
+FILES              their names, below registry/ of the page
+files_of(folder)   their places, or what is wrong with them
+DEMONSTRATION      the dataset that is shown where nobody names another
 """
 
 import json

@@ -110,10 +110,11 @@ function isCard({ card }, typed) {
 function listed(data, facts, given) {
   const { ids, keys, downloads } = data.read;
   const parts = (given.pattern ?? "").toLowerCase().match(WORDS) ?? [];
+  const fits = VERDICTS.includes(given.fits ?? "") ? given.fits : "";
   const found = [];
   for (let at = 0; at < ids.length; at += 1) {
     const id = parts.length ? (ids[at] ?? "").toLowerCase() : "";
-    if (parts.every((part) => id.includes(part)) && (!given.fits || verdict(facts.answers.get(keys[at] ?? -1)) === given.fits)) found.push(at);
+    if (parts.every((part) => id.includes(part)) && (!fits || verdict(facts.answers.get(keys[at] ?? -1)) === fits)) found.push(at);
   }
   const by = (given.by ?? "").replace(/^-/, "");
   const down = given.by?.startsWith("-");
@@ -125,7 +126,7 @@ function listed(data, facts, given) {
     smallest: (at) => order(data, facts.smallest[keys[at] ?? -1]),
     downloads: (at) => downloads[at],
   };
-  const column = columns[by];
+  const column = Object.hasOwn(columns, by) ? columns[by] : null;
   return column ? sorted(found, column, Boolean(down)) : found;
 }
 
@@ -188,7 +189,7 @@ function spoken(words, question) {
   if (!question) return "";
   const { settings, task, engine } = question;
   const asked = String(settings["method"] ?? "");
-  const head = task === "infer" ? engine ?? "" : asked ? words[`method.${asked}`] ?? asked : words[`asked.${task}`] ?? task;
+  const head = task === "infer" ? engine ?? "" : asked ? words[`asked.${asked}`] ?? words[`method.${asked}`] ?? asked : words[`asked.${task}`] ?? task;
   const rest = Object.entries(settings).filter(([name]) => !["gpu", "engine", "method"].includes(name));
   return [head, ...rest.map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? count(value) : String(value)}`)].join(", ");
 }
