@@ -104,7 +104,7 @@ def test_a_search_takes_every_word_in_any_case(registry):
     page.fill("#registry-pattern", "QWEN3 32b")
     page.wait_for_function("document.querySelectorAll('.registry tbody tr').length === 1")
     assert ids(page) == ["org/qwen3-32b"]
-    assert state_of(page)["pattern"] == "QWEN3 32b"
+    assert state_of(page)["id"] == "QWEN3 32b"
     page.fill("#registry-pattern", "nothing has this name")
     page.wait_for_function("document.querySelectorAll('.registry tbody tr').length === 0")
     assert page.inner_text(COUNT) == "0 models"
@@ -148,7 +148,7 @@ def test_a_card_that_nobody_asked_about_is_told(registry):
 
 
 def test_a_name_opens_the_question_itself(registry):
-    page = registry(question="vllm", gpu="4090", pattern="llama-3.1-8b")
+    page = registry(question="vllm", gpu="4090", id="llama-3.1-8b")
     page.evaluate("document.querySelector('.registry tbody a').hash = document.querySelector('.registry tbody a').hash.replace('org%2F', '')")
     page.click(".registry tbody a")
     page.wait_for_selector(".headline")
@@ -159,7 +159,7 @@ def test_a_name_opens_the_question_itself(registry):
 
 
 def test_whatever_a_dataset_says_is_text(registry):
-    page = registry(pattern="img")
+    page = registry(id="img")
     assert ids(page) == [HOSTILE]
     assert f"models of a {HOSTILE}" in page.inner_text(".told-of")
     assert page.locator(".registry img").count() == 0
@@ -170,7 +170,7 @@ def test_whatever_a_dataset_says_is_text(registry):
 
 
 def test_the_first_view_reads_ranges_and_few_models(opened, whole):
-    page = opened("registry", wait=False)
+    page = opened("registry")
     replies = []
     page.on("response", lambda reply: replies.append(reply) if PARQUET.search(reply.url) else None)
     page.reload()
@@ -191,7 +191,7 @@ def test_the_first_view_reads_ranges_and_few_models(opened, whole):
 
 
 def test_a_dataset_that_is_replaced_meanwhile_says_so(opened):
-    page = opened("registry", wait=False)
+    page = opened("registry")
     page.route(PARQUET, lambda route: route.fulfill(status=206, body=b"x", headers={"Content-Range": "bytes 0-0/7"}))
     page.reload()
     settled(page)
@@ -199,7 +199,7 @@ def test_a_dataset_that_is_replaced_meanwhile_says_so(opened):
 
 
 def test_a_dataset_of_another_release_says_so(opened):
-    page = opened("registry", wait=False)
+    page = opened("registry")
     page.route("**/registry.json", lambda route: route.fulfill(body='{"schema": "weighbridge.registry/9"}'))
     page.reload()
     settled(page)

@@ -145,7 +145,7 @@ def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
     with visit(browser, site, hub) as page:
         replies = []
         page.context.on("response", lambda reply: replies.append(reply))
-        page.goto(f"{site.address}#task=registry&question=load&gpu=4090&pattern=qwen3-8b")
+        page.goto(f"{site.address}#task=registry&question=load&gpu=4090&id=qwen3-8b")
         settled(page)
         assert "Qwen/Qwen3-8B" in page.inner_text(".registry tbody")
         assert not [r.url for r in replies if "/engine/" in r.url or "worker.js" in r.url]

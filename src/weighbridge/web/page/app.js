@@ -106,7 +106,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     change((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }), live ? name : "");
   };
   /** Filters of the dataset; what is typed on is one step back. @param {Values} values */
-  const filter = (values) => change((old) => ({ ...old, strange: [], given: { ...old.given, ...values } }), "pattern" in values ? "pattern" : "");
+  const filter = (values) => change((old) => ({ ...old, strange: [], given: { ...old.given, ...values } }), "id" in values ? "id" : "");
   const address = write(state, form);
   useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;

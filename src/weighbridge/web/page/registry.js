@@ -44,10 +44,10 @@ export function Registry({ words, unit, given, set }) {
     factsOf(data, question).then((are) => left || setFacts({ name, are }), (error) => left || setProblem(error));
     return () => { left = true; };
   }, [data, name]);
-  useEffect(() => setShown(PAGE), [name, given.pattern, given.fits, given.by]);
+  useEffect(() => setShown(PAGE), [name, given.id, given.fits, given.by]);
 
   const now = facts?.name === name ? facts.are : null;
-  const rows = useMemo(() => (data && now ? listed(data, now, given) : []), [data, now, read, given.pattern, given.fits, given.by]);
+  const rows = useMemo(() => (data && now ? listed(data, now, given) : []), [data, now, read, given.id, given.fits, given.by]);
   const settled = Boolean(problem) || (Boolean(now) && !reading);
   if (problem) {
     return html`<section class="answers registry" data-settled="true"><div class="problem" role="alert"><p>${words[`dataset.${problem instanceof DatasetError ? problem.message : "gone"}`]}</p>
@@ -109,7 +109,7 @@ function isCard({ card }, typed) {
 /** The rows of models that are read and match, in order: numbers of models. @param {Dataset} data @param {Facts} facts @param {Values} given */
 function listed(data, facts, given) {
   const { ids, keys, downloads } = data.read;
-  const parts = (given.pattern ?? "").toLowerCase().match(WORDS) ?? [];
+  const parts = (given.id ?? "").toLowerCase().match(WORDS) ?? [];
   const fits = VERDICTS.includes(given.fits ?? "") ? given.fits : "";
   const found = [];
   for (let at = 0; at < ids.length; at += 1) {
@@ -171,7 +171,7 @@ function Filters({ words, questions, question, given, set }) {
   const value = (e) => /** @type {HTMLInputElement | HTMLSelectElement} */ (e.target).value;
   return html`<form class="filters quick" aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
     <div class="field"><label for="registry-pattern">${words["registry.search"]}</label>
-      <input id="registry-pattern" type="text" autocomplete="off" spellcheck=${false} placeholder="qwen3 8b" value=${given.pattern ?? ""} onInput=${(/** @type {Event} */ e) => set({ pattern: value(e) })} /></div>
+      <input id="registry-pattern" type="text" autocomplete="off" spellcheck=${false} placeholder="qwen3 8b" value=${given.id ?? ""} onInput=${(/** @type {Event} */ e) => set({ id: value(e) })} /></div>
     <div class="field"><label for="registry-question">${words["registry.question"]}</label>
       <select id="registry-question" value=${question.label} onChange=${(/** @type {Event} */ e) => set({ question: value(e) })}>${labels.map((one) => html`<option key=${one} value=${one}>${spoken(words, questions.find((q) => q.label === one))}</option>`)}</select></div>
     <div class="field"><label for="registry-card">${words["registry.card"]}</label>
