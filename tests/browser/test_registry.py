@@ -88,7 +88,9 @@ def test_rows_are_those_of_a_query(registry, whole):
             assert cells[1] == reason
         else:
             assert cells[1].startswith(f"{signs[fits]} {need / GIB:,.1f} GiB")
-            assert cells[3] == f"{parameters / 1e9:.3g} B" or cells[3] == f"{parameters / 1e6:.3g} M"
+            assert (
+                cells[3] == f"{parameters / 1e9:.3g} B" or cells[3] == f"{parameters / 1e6:.3g} M"
+            )
 
 
 @pytest.mark.parametrize("fits", ["yes", "no"])
@@ -149,11 +151,18 @@ def test_a_card_that_nobody_asked_about_is_told(registry):
 
 def test_a_name_opens_the_question_itself(registry):
     page = registry(question="vllm", gpu="4090", id="llama-3.1-8b")
-    page.evaluate("document.querySelector('.registry tbody a').hash = document.querySelector('.registry tbody a').hash.replace('org%2F', '')")
+    page.evaluate(
+        "document.querySelector('.registry tbody a').hash = document.querySelector('.registry tbody a').hash.replace('org%2F', '')"
+    )
     page.click(".registry tbody a")
     page.wait_for_selector(".headline")
     said = state_of(page)
-    assert (said["task"], said["engine"], said["gpu"], said["context"]) == ("infer", "vllm", "4090", "8192")
+    assert (said["task"], said["engine"], said["gpu"], said["context"]) == (
+        "infer",
+        "vllm",
+        "4090",
+        "8192",
+    )
     page.go_back()
     page.wait_for_selector(ROWS)
 
@@ -192,7 +201,12 @@ def test_the_first_view_reads_ranges_and_few_models(opened, whole):
 
 def test_a_dataset_that_is_replaced_meanwhile_says_so(opened):
     page = opened("registry")
-    page.route(PARQUET, lambda route: route.fulfill(status=206, body=b"x", headers={"Content-Range": "bytes 0-0/7"}))
+    page.route(
+        PARQUET,
+        lambda route: route.fulfill(
+            status=206, body=b"x", headers={"Content-Range": "bytes 0-0/7"}
+        ),
+    )
     page.reload()
     settled(page)
     assert "was replaced meanwhile" in page.inner_text(".problem")
@@ -200,7 +214,9 @@ def test_a_dataset_that_is_replaced_meanwhile_says_so(opened):
 
 def test_a_dataset_of_another_release_says_so(opened):
     page = opened("registry")
-    page.route("**/registry.json", lambda route: route.fulfill(body='{"schema": "weighbridge.registry/9"}'))
+    page.route(
+        "**/registry.json", lambda route: route.fulfill(body='{"schema": "weighbridge.registry/9"}')
+    )
     page.reload()
     settled(page)
     assert "another release" in page.inner_text(".problem")

@@ -141,7 +141,7 @@ def test_a_cold_start_answers(opened, site):
 
 
 def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
-    """By a server that knows no ranges, and in few bytes; another tab starts Python then."""
+    """A server that knows no ranges sends few bytes; another tab starts Python then."""
     with visit(browser, site, hub) as page:
         replies = []
         page.context.on("response", lambda reply: replies.append(reply))

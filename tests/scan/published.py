@@ -10,7 +10,14 @@ from weighbridge.scan import asking, planning, publishing, registry
 from weighbridge.scan.packing import pack
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-NAMES = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-0.6b", "qwen3-32b", "gpt-oss-20b", "mistral-7b-v0.3")
+NAMES = (
+    "llama-3.1-8b",
+    "llama-3.1-70b",
+    "qwen3-0.6b",
+    "qwen3-32b",
+    "gpt-oss-20b",
+    "mistral-7b-v0.3",
+)
 DOWNLOADS = {name: 1000 - at for at, name in enumerate(NAMES)}
 QUESTIONS = b"""
 questions:
@@ -23,7 +30,10 @@ GROUP = 4  # models that are read together
 
 def source(path):
     rows = [
-        *({"id": f"org/{n}", "downloads": DOWNLOADS[n], "config": dict(find(n).config)} for n in NAMES),
+        *(
+            {"id": f"org/{n}", "downloads": DOWNLOADS[n], "config": dict(find(n).config)}
+            for n in NAMES
+        ),
         {"id": HOSTILE, "config": dict(find(NAMES[0]).config)},
         {"id": "org/no-type", "downloads": 5, "config": {"model_type": f"no-such-{HOSTILE}"}},
         {"id": "org/broken", "config": "{"},
@@ -36,7 +46,9 @@ def answered(root):
     """(folder of a dataset, its plan), whose parts are all answered."""
     out = root / "weighed"
     found = registry.models(source(root / "models.jsonl"))
-    plan = planning.plan(found, out, asking.read(QUESTIONS, "q", CARDS), source=f"a {HOSTILE}", parts=2)
+    plan = planning.plan(
+        found, out, asking.read(QUESTIONS, "q", CARDS), source=f"a {HOSTILE}", parts=2
+    )
     run(out, plan)
     pack(out, plan)
     return out, plan

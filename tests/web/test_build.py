@@ -272,7 +272,7 @@ def test_the_command_says_how_to_look_at_what_it_wrote(tmp_path, monkeypatch):
     from weighbridge.cli.web import web
 
     made = build.BuiltSite(tmp_path / "a site", "1", {"index.html": b"x"})
-    monkeypatch.setattr(build, "build", lambda folder: made)
+    monkeypatch.setattr(build, "build", lambda folder, dataset: made)
     done = CliRunner().invoke(web, ["build", str(made.folder)])
     assert done.exit_code == 0
     assert done.stdout.splitlines()[0] == str(made.folder)

@@ -30,7 +30,7 @@ from weighbridge.records import NamedTuple
 from weighbridge.sources.browser import HOSTS
 from weighbridge.sources.reference import ENDPOINT
 from weighbridge.web import pyodide, registry
-from weighbridge.web.form import bare
+from weighbridge.web.form import form
 from weighbridge.web.server import PAGE, POLICY
 from weighbridge.wording import clipped, shown
 from weighbridge.words import LANGUAGES
@@ -51,8 +51,10 @@ PACKAGE = Path(__file__).parent.parent
 OUT = (
     *("cli", "lab", "measure.py", "questions/jobs.py", "__main__.py", "py.typed"),
     "render/bounded.py",
-    *("runfiles/live", "scan"),
+    *("runfiles/live", "scan", "view/scan.py", "view/scan_diff.py", "charts/scanned.py"),
+    *("report/scanned.py", "report/scan_diff.py"),
     *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/pyodide.py", "web/space"),
+    "words/space.json",
     *("web/snapshot.mjs", "web/registry.py", "web/demonstration", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
 )
@@ -197,6 +199,16 @@ def site(
         LIST: (json.dumps(listed, indent=1) + "\n").encode(),
         OFFLINE: offline.replace(UNLISTED, f"const SITE = {told};").encode(),
     }
+
+
+def bare(lang: str) -> dict[str, Any]:
+    """Return of the form what the page shows where nothing is estimated: words, and names of
+    tabs."""
+    whole = form(lang)
+    tabs = [{**tab, "sections": []} for tab in whole["tabs"]]
+    none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
+    launches: dict[str, list[str]] = {"words": [], "snippets": []}
+    return {**whole, **none, "tabs": tabs, "launches": launches}
 
 
 def _index(page: str, hosts: Sequence[str]) -> str:

@@ -143,16 +143,6 @@ def form(lang: str) -> dict[str, Any]:
     }
 
 
-def bare(lang: str) -> dict[str, Any]:
-    """Return of the form what the page shows where nothing is estimated: words, and names of
-    tabs."""
-    whole = form(lang)
-    tabs = [{**tab, "sections": []} for tab in whole["tabs"]]
-    none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
-    launches: dict[str, list[str]] = {"words": [], "snippets": []}
-    return {**whole, **none, "tabs": tabs, "launches": launches}
-
-
 def _launches() -> dict[str, list[str]]:
     """Return the first words of launch commands, and patterns of other texts that are commands."""
     from weighbridge.engines.launch import programs
