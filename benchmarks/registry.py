@@ -1,4 +1,4 @@
-"""The page's Registry tab over a scan of Hub size: the bytes of its first view, and of looking further.
+"""The page's Registry tab over a scan of Hub size: what its first view fetches, and each next step.
 
 The dataset is that of `scan`: two million models, of forty thousand kinds. It is published, served
 by `weighbridge web --registry` and opened in Chromium with nothing kept. Needs the extra [scan] and
