@@ -38,6 +38,7 @@ registry_option = click.option(
 @click.pass_context
 def web(
     ctx: click.Context,
+    /,
     port: int | None,
     no_open: bool,
     gradio: bool,
@@ -120,7 +121,10 @@ def _announced(address: str, *, open_: bool) -> None:
 @click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
 @click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
 @registry_option
-def build(folder: Path, space: bool, hub: str | None, dataset: Path | None) -> None:
+@click.option(
+    "--sql", is_flag=True, help="With DuckDB for the Registry tab: 8 MB, where it is used."
+)
+def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql: bool) -> None:
     """Write the page as static files for any web server.
 
     It needs npm and node once: they fetch Pyodide and start it.
@@ -135,7 +139,7 @@ def build(folder: Path, space: bool, hub: str | None, dataset: Path | None) -> N
         import_module("weighbridge.web.space.files").write(folder)
         click.echo(folder)
         return
-    named = {"hub": hub} if hub else {}
+    named = {**({"hub": hub} if hub else {}), **({"sql": True} if sql else {})}
     with _published(dataset) as shown:
         made = import_module("weighbridge.web.build").build(folder, dataset=shown, **named)
     click.echo(made.folder)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple
 from weighbridge.sources.browser import HOSTS
 from weighbridge.sources.reference import ENDPOINT
-from weighbridge.web import pyodide, registry
+from weighbridge.web import duckdb, npm, pyodide, registry
 from weighbridge.web.form import form
 from weighbridge.web.server import PAGE, POLICY
 from weighbridge.wording import clipped, shown
@@ -53,7 +54,8 @@ OUT = (
     "render/bounded.py",
     *("runfiles/live", "scan", "view/scan.py", "view/scan_diff.py", "charts/scanned.py"),
     *("report/scanned.py", "report/scan_diff.py"),
-    *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/pyodide.py", "web/space"),
+    *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/npm.py"),
+    *("web/pyodide.py", "web/duckdb.py", "web/space"),
     "words/space.json",
     *("web/snapshot.mjs", "web/registry.py", "web/demonstration", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
@@ -90,15 +92,27 @@ def build(
     hub: str = ENDPOINT,
     beside: Sequence[str] = (),
     dataset: Path = registry.DEMONSTRATION,
+    sql: bool = False,
 ) -> BuiltSite:
     """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
-    to which that one may lead; `dataset` is what its Registry tab shows. Raises UsageError,
-    BadFileError, HubError."""
+    to which that one may lead; `dataset` is what its Registry tab shows, with `sql` by DuckDB, too.
+    Raises UsageError, BadFileError, HubError."""
     _ours(folder)
     hosts = _hosts(hub, beside)
     registry.files_of(dataset)  # before what takes long
-    files = site(engine(), hub.rstrip("/"), hosts, dataset)
+    queries = duckdb.files() if sql else {}
+    files = site(engine(), hub.rstrip("/"), hosts, RegistrySite(dataset, queries))
     return _written(folder, files)
+
+
+class RegistrySite(NamedTuple):
+    """What the Registry tab shows: the folder of a dataset, and what answers SQL about it."""
+
+    dataset: Path = registry.DEMONSTRATION
+    sql: Mapping[str, bytes] = MappingProxyType({})
+
+
+SHOWN = RegistrySite()  # where nobody names another
 
 
 class PageEngine(NamedTuple):
@@ -133,7 +147,7 @@ def _snapshot(folder: Path, archive: bytes) -> bytes:
     """The memory of a started Python, packed; made anew only for what it was not made for yet."""
     script = Path(__file__).with_name("snapshot.mjs")
     key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
-    kept = pyodide.cache_folder() / f"snapshot-{key}.bin"
+    kept = npm.cache_folder() / f"snapshot-{key}.bin"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         begun = kept.with_suffix(f".{os.getpid()}")
@@ -146,7 +160,7 @@ def _snapshot(folder: Path, archive: bytes) -> bytes:
 def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
     given, made = folder / "package.zip", folder / "memory"
     given.write_bytes(archive)
-    command = [pyodide.program("node"), *map(str, (script, folder, given, made)), BEGIN]
+    command = [npm.program("node"), *map(str, (script, folder, given, made)), BEGIN]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=SNAPSHOT_SECONDS
@@ -172,7 +186,7 @@ def _forget(cache: Path) -> None:
 
 
 def site(
-    python: PageEngine, hub: str, hosts: Sequence[str], dataset: Path = registry.DEMONSTRATION
+    python: PageEngine, hub: str, hosts: Sequence[str], shown: RegistrySite = SHOWN
 ) -> dict[str, bytes]:
     """Every file of the site by its path; the list and the service worker come last."""
     files = {part.path: part.data for part in python.parts}
@@ -180,16 +194,17 @@ def site(
         name = path.relative_to(PAGE).as_posix()
         if path.is_file() and not name.endswith(".d.ts"):
             files[name] = path.read_bytes()
-    shown = {name: path.read_bytes() for name, path in registry.files_of(dataset).items()}
-    files |= shown
+    dataset = {name: path.read_bytes() for name, path in registry.files_of(shown.dataset).items()}
+    files |= {**dataset, **shown.sql}
     files[FIRST] = json.dumps({lang: bare(lang) for lang in LANGUAGES}).encode()
     offline = files.pop(OFFLINE).decode()
-    files[INDEX] = _index(files[INDEX].decode(), hosts).encode()
+    index = files[INDEX].decode().replace(duckdb.told(()), duckdb.told(shown.sql))
+    files[INDEX] = _index(index, hosts).encode()
     files[SITE] = _site(python, hub).encode()
-    files["licences.txt"] = f"{pyodide.LICENCE}\n".encode()
+    licences = [pyodide.LICENCE, *([duckdb.LICENCE] if shown.sql else [])]
+    files["licences.txt"] = "".join(f"{one}\n" for one in licences).encode()
     listed = _list(files)
-    large = sum(map(len, shown.values())) > KEPT_OFFLINE
-    kept = {name: one for name, one in listed["files"].items() if not (large and name in shown)}
+    kept = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
     told = json.dumps({"version": listed["version"], "files": kept | {LIST: {}}})
     assert offline.count(UNLISTED) == 1
     return {
@@ -209,6 +224,12 @@ def bare(lang: str) -> dict[str, Any]:
     none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
     launches: dict[str, list[str]] = {"words": [], "snippets": []}
     return {**whole, **none, "tabs": tabs, "launches": launches}
+
+
+def _online(dataset: Mapping[str, bytes], sql: Mapping[str, bytes]) -> set[str]:
+    """Return the files that are not kept for visits without a network."""
+    large = sum(map(len, dataset.values())) > KEPT_OFFLINE
+    return {*sql, *(dataset if large else ())}
 
 
 def _index(page: str, hosts: Sequence[str]) -> str:
@@ -245,7 +266,7 @@ def _policy(hosts: Sequence[str]) -> dict[str, str]:
     """The server's policy, with Python in the page and the Hub beside it."""
     policy = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     policy["script-src"] += " 'wasm-unsafe-eval'"
-    policy["connect-src"] = " ".join((policy["connect-src"], *hosts))
+    policy["connect-src"] = " ".join((policy["connect-src"], "blob:", *hosts))
     policy["frame-ancestors"] = FRAMES
     return policy
 

@@ -77,7 +77,7 @@ export function Registry({ words, unit, given, set }) {
       <button type="button" class="small" id="registry-all" disabled=${reading} onClick=${() => void further(Infinity)}>${filled(words["registry.all"], { size: `${(data.rest() / 1e6).toFixed(1)} MB` })}</button></p>` : null}
     ${now ? html`<div class="blocks"><${Table} words=${words} unit=${unit} data=${data} facts=${now} question=${question} rows=${rows.slice(0, shown)} given=${given} set=${set} />
       ${rows.length > shown ? html`<button type="button" id="registry-more" onClick=${() => setShown(shown + PAGE)}>${filled(words["registry.more"], { count: count(Math.min(PAGE, rows.length - shown)) })}</button>` : null}</div>` : null}
-    <${Sql} words=${words} data=${data} /></section>`;
+    <${Sql} words=${words} data=${data} question=${question.name} /></section>`;
 }
 
 /** @param {Dataset} data @param {ScanQuestion} question @returns {Promise<Facts>} */
