@@ -5,7 +5,7 @@
         --gpu 3060 --gpu 4090 --gpu 5090 --gpu l40s --gpu h100 --gpu h200
     weighbridge scan run ./weighed --jobs 2
     weighbridge scan publish ./weighed src/weighbridge/web/demonstration --license apache-2.0 \\
-        --source "weighbridge's catalogue and 593 public configs" --source "..."
+        --source "weighbridge's catalogue and 593 public configs"
 
 CONFIGS is a folder of ORG__NAME/config.json. A model that both have is taken from there. The list
 holds whole configs and stays where it is made; what is published has none of their text.

@@ -9,6 +9,7 @@ import yaml
 
 from tests.scan.published import CARDS, GROUP, HOSTILE, NAMES, published
 from tests.scan.test_command import typed
+from weighbridge.cli.web import _published
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.scan import publishing
 from weighbridge.scan.card import card
@@ -160,6 +161,18 @@ def test_files_that_are_not_of_one_dataset_are_refused(whole, tmp_path):
     (tmp_path / publishing.LIST).write_text('{"schema": "other/1", "files": {}}')
     with pytest.raises(BadFileError, match="is no list"):
         registry.files_of(tmp_path)
+
+
+def test_the_page_publishes_a_dataset_for_as_long_as_it_is_shown(whole):
+    out, _, folder = whole
+    with _published(folder) as shown:
+        assert shown == folder
+    with _published(out) as shown:
+        assert told(shown)["counts"] == told(folder)["counts"]
+        registry.files_of(shown)
+    assert not shown.exists()
+    with _published(None) as shown:
+        assert shown == registry.DEMONSTRATION
 
 
 def test_the_demonstration_is_whole_small_and_has_its_card():

@@ -33,6 +33,14 @@ where `need_high` is within what a process can have (`usable` bytes of each card
 numbers are computed from each model's config, by the rules of the engine's release that stands
 beside them. They are not measured: `basis` says what most of the bytes rest on.
 """
+COMMANDS = """
+```sh
+pip install 'weighbridge[scan]'
+weighbridge scan plan MODELS ./weighed --questions QUESTIONS.yaml
+weighbridge scan run ./weighed
+weighbridge scan publish ./weighed ./registry
+```
+"""
 LIMITS = """\
 - A config says shapes, and not what files hold: where weights are stored otherwise than their
   config says, the answer is about the config.
@@ -80,16 +88,15 @@ def _what(told: Mapping[str, Any]) -> str:
     return (
         f"{counts['models']:,} models of {_said(told['source'])}, each asked {len(questions)} "
         f"questions: {rows:,} answers about the {counts['keys']:,} configs that memory can tell "
-        f"apart. The configs of {counts['unread']:,} models were not read.\n"
+        f"apart. Configs that were not read: {counts['unread']:,}.\n"
     )
 
 
 def _made(told: Mapping[str, Any]) -> str:
     return (
-        f"By `weighbridge scan` of [weighbridge](https://pypi.org/project/weighbridge/) "
-        f"{told['weighbridge']}, from each model's config alone, and written by `weighbridge scan "
+        f"By `weighbridge scan`, release {told['weighbridge']}, from each model's config alone, and written by `weighbridge scan "
         f"publish` (`{SCHEMA}`). The same models, questions and release give the same bytes; "
-        f"`{LIST}` has the questions, and the size and SHA-256 of each file.\n"
+        f"`{LIST}` has the questions, and the size and SHA-256 of each file.\n{COMMANDS}"
     )
 
 
