@@ -94,8 +94,8 @@ def _what(told: Mapping[str, Any]) -> str:
 
 def _made(told: Mapping[str, Any]) -> str:
     return (
-        f"By `weighbridge scan`, release {told['weighbridge']}, from each model's config alone, and written by `weighbridge scan "
-        f"publish` (`{SCHEMA}`). The same models, questions and release give the same bytes; "
+        f"By `weighbridge scan`, release {told['weighbridge']}, from each model's config alone, and "
+        f"written by `weighbridge scan publish` (`{SCHEMA}`). The same models, questions and release give the same bytes; "
         f"`{LIST}` has the questions, and the size and SHA-256 of each file.\n{COMMANDS}"
     )
 
