@@ -94,9 +94,10 @@ def _what(told: Mapping[str, Any]) -> str:
 
 def _made(told: Mapping[str, Any]) -> str:
     return (
-        f"By `weighbridge scan`, release {told['weighbridge']}, from each model's config alone, and "
-        f"written by `weighbridge scan publish` (`{SCHEMA}`). The same models, questions and release give the same bytes; "
-        f"`{LIST}` has the questions, and the size and SHA-256 of each file.\n{COMMANDS}"
+        f"By `weighbridge scan`, release {told['weighbridge']}, from each model's config alone, "
+        f"and written by `weighbridge scan publish` (`{SCHEMA}`). The same models, questions and "
+        f"release give the same bytes; `{LIST}` has the questions, and the size and SHA-256 of "
+        f"each file.\n{COMMANDS}"
     )
 
 
