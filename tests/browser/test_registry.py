@@ -144,6 +144,12 @@ def test_what_fits_mine_and_the_smallest_card(registry):
     assert rows(page)[0][2] == "H100 SXM5 80GB"
 
 
+def test_a_card_is_known_as_people_write_it(registry):
+    page = registry(gpu="RTX 4090")
+    assert page.input_value("#registry-card") == "4090"
+    assert page.locator(".filters .error").count() == 0
+
+
 def test_a_card_that_nobody_asked_about_is_told(registry):
     page = registry(gpu="t4")
     assert "t4 is not among the cards" in page.inner_text(".filters")

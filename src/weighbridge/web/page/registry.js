@@ -100,10 +100,15 @@ export function chosen(questions, given) {
   return some.find((one) => isCard(one, given.gpu ?? "")) ?? some[Math.floor((some.length - 1) / 2)] ?? null;
 }
 
-/** @param {ScanQuestion} question @param {string} typed */
+/** Whether a card is the one that was typed: in the plan's words, by its id, or by the end of its name ("RTX 4090"). @param {ScanQuestion} question @param {string} typed */
 function isCard({ card }, typed) {
-  const wanted = typed.toLowerCase();
-  return Boolean(card && wanted) && [card?.typed, card?.id, card?.name].some((one) => one?.toLowerCase() === wanted);
+  const wanted = plain(typed);
+  return Boolean(card && wanted) && ([card?.typed, card?.id].some((one) => plain(one ?? "") === wanted) || plain(card?.name ?? "").endsWith(wanted));
+}
+
+/** Letters and digits alone. @param {string} text */
+function plain(text) {
+  return text.toLowerCase().replace(/[^a-z0-9]+/g, "");
 }
 
 /** The rows of models that are read and match, in order: numbers of models. @param {Dataset} data @param {Facts} facts @param {Values} given */
