@@ -37,7 +37,7 @@ test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transfor
 	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
 
 test-web: $(BIN)/weighbridge ## the page in Chromium, whole, and the types of its modules (npm)
-	$(BIN)/pip install -q -e '.[test-web]'
+	$(BIN)/pip install -q -e '.[test-web,test-scan]'
 	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -m "slow or not slow" tests/browser tests/web
 
 test-space: $(BIN)/weighbridge ## the Gradio edition, in an environment of its own: as a process, in Chromium, its API, its tools

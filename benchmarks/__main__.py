@@ -24,6 +24,7 @@ from benchmarks import (
     many,
     page,
     prepared,
+    registry,
     remedies,
     requests,
     runs,
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "agents": agents.run,
     "space": space.run,
     "page": page.run,
+    "registry": registry.run,
 }
 
 

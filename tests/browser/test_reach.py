@@ -16,6 +16,7 @@ STATES = {
     "gpus": ("gpus", {"pattern": "h100"}),
     "models": ("models", {"pattern": "qwen3"}),
     "accuracy": ("accuracy", {"engine": "vllm"}),
+    "registry": ("registry", {"id": "qwen3"}),
     "oom": ("oom", {"model": LLAMA, "gpu": "4090"}),
     "welcome": ("fit", {}),
     "error": ("infer", {"model": LLAMA, "context": "many"}),

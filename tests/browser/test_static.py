@@ -23,7 +23,7 @@ from tests.browser.test_stopping import SLOW as SEARCHED
 from tests.cases import each
 from tests.hub import Fault
 from tests.sparse import write_safetensors
-from weighbridge.web import build, pyodide
+from weighbridge.web import build, duckdb, npm, pyodide
 from weighbridge.web.protocol import AskDesk
 from weighbridge.web.server import PAGE
 
@@ -73,7 +73,7 @@ class Site:
 @pytest.fixture(scope="session")
 def engine():
     for name in ("npm", "node"):
-        if shutil.which(name) is None and not (pyodide.cache_folder() / pyodide.FILE).is_file():
+        if shutil.which(name) is None and not (npm.cache_folder() / pyodide.FILE).is_file():
             pytest.skip(f"needs {name} on the PATH")
     return build.engine()
 
@@ -138,6 +138,70 @@ def test_a_cold_start_answers(opened, site):
     assert page.locator('meta[name="weighbridge-engine"]').get_attribute("content") == "static"
     policy = page.locator('meta[http-equiv="Content-Security-Policy"]').get_attribute("content")
     assert "'unsafe" not in policy and "default-src 'none'" in policy
+
+
+def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
+    """A server that knows no ranges sends few bytes; another tab starts Python then."""
+    with visit(browser, site, hub) as page:
+        replies = []
+        page.context.on("response", lambda reply: replies.append(reply))
+        page.goto(f"{site.address}#task=registry&question=load&gpu=4090&id=qwen3-8b")
+        settled(page)
+        assert "Qwen/Qwen3-8B" in page.inner_text(".registry tbody")
+        assert not [r.url for r in replies if "/engine/" in r.url or "worker.js" in r.url]
+        assert {r.status for r in replies if r.url.endswith(".parquet")} == {200}
+        sizes = [int(r.headers.get("content-length", 0)) for r in replies]
+        assert all(sizes) and sum(sizes) < 3_000_000
+        page.click("#tab-gpus")
+        settled(page)
+        page.wait_for_selector(".result")
+        assert [r.url for r in replies if "/engine/" in r.url]
+
+
+def test_sql_is_fetched_with_the_first_query_and_not_before(browser, engine, hub, tmp_path):
+    from weighbridge.errors import HubError, UsageError
+
+    try:
+        queries = duckdb.files()
+    except (HubError, UsageError) as error:
+        pytest.skip(str(error))
+    folder = tmp_path / "some" / "where"
+    hosts = build._hosts(hub.endpoint, [])
+    shown = build.RegistrySite(sql=queries)
+    build._written(folder, build.site(engine, hub.endpoint, hosts, shown))
+    running = Site(tmp_path, folder).start()
+    try:
+        with visit(browser, running, hub) as page:
+            asked = []
+            page.context.on("request", lambda request: asked.append(request.url))
+            page.goto(f"{running.address}#task=registry&question=load&gpu=4090")
+            settled(page)
+            page.click(".sql summary")
+            assert not [url for url in asked if "/sql/" in url]
+            page.fill("#sql", SQL)
+            page.click("#sql-run")
+            page.wait_for_selector("#sql-count, .sql .error")
+            found = page.locator(".sql tbody tr").all_inner_texts()
+            assert found == ["<b>\t1", "\t836"]
+            assert sum("/sql/" in url for url in asked) == 2
+            page.fill("#sql", "select 'x' as \"<i>\" limit 1")
+            page.click("#sql-run")
+            page.wait_for_selector("#sql-count:text-is('1 rows, of at most 1000')")
+            assert page.locator(".sql th").all_inner_texts() == ["<i>"]
+            page.fill("#sql", "select from nothing <b>")
+            page.click("#sql-run")
+            page.wait_for_selector(".sql .error")
+            assert "Parser Error" in page.inner_text(".sql .error")
+            assert page.locator(".sql b").count() == 0
+    finally:
+        running.stop()
+
+
+SQL = """
+select '<b>' as a, count(*) as b from weighed
+where question = 'vllm/8192/4090' and id = 'Qwen/Qwen3-8B' and fits = 'yes'
+union all select null, count(*) from models order by b;
+"""
 
 
 def test_a_model_of_the_hub(opened, hub):

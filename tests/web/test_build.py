@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 
 import pytest
 
 from weighbridge.errors import BadFileError, HubError, UsageError
-from weighbridge.web import build, pyodide
+from weighbridge.web import build, duckdb, pyodide, registry
+from weighbridge.web.form import form
 
 ENGINE = build.PageEngine(
     tuple(build.EngineFile(name, "bin", name.encode()) for name in ("loader", "script", "wasm"))
@@ -72,6 +74,45 @@ def test_the_service_worker_has_the_list(built):
     told = json.loads(line.removeprefix("const SITE = ").partition("; //")[0])
     assert told["version"] == built.version
     assert told["files"].keys() == listing(built)["files"].keys() | {"site.json"}
+
+
+def kept_offline(folder):
+    text = (folder / "offline.js").read_text()
+    return json.loads(re.search(r"^const SITE = (.*?);", text, re.M)[1])["files"].keys()
+
+
+def test_words_are_there_before_python_has_started(built):
+    first = json.loads((built.folder / "first.json").read_text())
+    for lang, one in first.items():
+        whole = form(lang)
+        assert one["words"] == whole["words"] and one["version"] == whole["version"]
+        assert [t["label"] for t in one["tabs"]] == [t["label"] for t in whole["tabs"]]
+        assert one["models"] == one["gpus"] == []
+    assert first.keys() == {"en", "zh"}
+    assert (built.folder / "first.json").stat().st_size < 100_000
+
+
+def test_a_dataset_is_kept_for_visits_without_a_network_unless_it_is_large(
+    built, tmp_path, monkeypatch
+):
+    names = set(registry.files_of(registry.DEMONSTRATION))
+    assert names <= kept_offline(built.folder) and names <= listing(built)["files"].keys()
+    monkeypatch.setattr(build, "KEPT_OFFLINE", 100)
+    large = build.build(tmp_path / "large")
+    assert names <= listing(large)["files"].keys()
+    assert not names & kept_offline(large.folder)
+
+
+def test_duckdb_is_named_where_it_was_asked_for_and_is_not_kept(built, tmp_path, monkeypatch):
+    assert '<meta name="weighbridge-sql" content="">' in (built.folder / "index.html").read_text()
+    held = {"sql/worker.1.js": b"worker", "sql/duckdb.2.bin": b"program"}
+    monkeypatch.setattr(duckdb, "files", lambda: held)
+    site = build.build(tmp_path / "queries", sql=True)
+    page = (site.folder / "index.html").read_text()
+    assert '<meta name="weighbridge-sql" content="sql/worker.1.js sql/duckdb.2.bin">' in page
+    assert held.keys() <= listing(site)["files"].keys()
+    assert not held.keys() & kept_offline(site.folder)
+    assert "MIT License" in (site.folder / "licences.txt").read_text()
 
 
 def test_another_hub_is_allowed_and_told(tmp_path, monkeypatch):
@@ -272,7 +313,7 @@ def test_the_command_says_how_to_look_at_what_it_wrote(tmp_path, monkeypatch):
     from weighbridge.cli.web import web
 
     made = build.BuiltSite(tmp_path / "a site", "1", {"index.html": b"x"})
-    monkeypatch.setattr(build, "build", lambda folder: made)
+    monkeypatch.setattr(build, "build", lambda folder, dataset: made)
     done = CliRunner().invoke(web, ["build", str(made.folder)])
     assert done.exit_code == 0
     assert done.stdout.splitlines()[0] == str(made.folder)

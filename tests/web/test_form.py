@@ -194,6 +194,7 @@ def test_what_has_values_of_others_offers_them():
         "infer": {"quantization"},
         "train": both,
         "compare": set(),
+        "registry": set(),
         "gpus": {"vendor"},
         "oom": set(),
         "models": {"quantization"},

@@ -17,6 +17,7 @@ import pytest
 from weighbridge.errors import UsageError
 from weighbridge.web import server as served
 from weighbridge.web.protocol import MOST, AskDesk
+from weighbridge.web.registry import DEMONSTRATION
 from weighbridge.web.server import POLICY, PageServer, files
 
 ASK = json.dumps({"task": "load", "model": "gpt2"})
@@ -69,6 +70,33 @@ def send(server, method, path, body=None, headers=()):
 
 def below(server, path=""):
     return f"/{server.gate.secret}/{path}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ("bytes=0-3", (0, 4)),
+        ("bytes=5-8", (5, 9)),
+        ("bytes=8-99999999", (8, None)),
+        (None, None),
+        ("bytes=99999999-999999999", None),  # behind its end
+        ("bytes=3-1", None),
+        ("bytes=-4", None),
+        ("bytes=0-1,3-4", None),
+        ("lines=0-3", None),
+    ],
+)
+def test_one_range_of_a_file_is_sent_and_whatever_else_is_asked_all_of_it(server, asked, given):
+    content = (DEMONSTRATION / "models.parquet").read_bytes()
+    headers = {"Range": asked} if asked else {}
+    answer, body = send(server, "GET", below(server, "registry/models.parquet"), headers=headers)
+    if given is None:
+        assert (answer.status, body) == (200, content)
+        return
+    start, stop = given[0], given[1] or len(content)
+    assert (answer.status, body) == (206, content[start:stop])
+    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(content)}"
+    assert answer.headers["Content-Security-Policy"] == POLICY
 
 
 def test_the_page_is_there_and_nothing_beside_it(server):

@@ -242,6 +242,38 @@ def query(out: Path, sql: str | None, rows: int, form: str, lang: str | None) ->
 
 
 @scan.command()
+@click.argument("out", type=FOLDER)
+@click.argument("folder", type=FOLDER)
+@click.option("--title", metavar="TEXT", help="What the dataset's card is called.")
+@click.option("--source", metavar="TEXT", help="Where the models are from, in words.")
+@click.option("--license", "licence", metavar="ID", help="The licence that the card names.")
+def publish(
+    out: Path, folder: Path, title: str | None, source: str | None, licence: str | None
+) -> None:
+    """Write OUT into FOLDER for readers: Parquet that the page reads by ranges, and the card of a
+    dataset of the Hub. No config is in it.
+
+    \b
+    weighbridge scan publish ./weighed ./registry
+    weighbridge web --registry ./registry              look at it
+    weighbridge web build ./site --registry ./registry
+    hf upload me/weighed ./registry --repo-type dataset
+    """
+    from weighbridge.records import replace
+    from weighbridge.scan.card import TITLE, card
+    from weighbridge.scan.dataset import needed, plan_of, put
+    from weighbridge.scan.publishing import CARD
+    from weighbridge.scan.publishing import publish as published
+
+    needed("pyarrow", "duckdb")
+    made = plan_of(out)
+    done = published(out, replace(made, source=source or made.source), folder)
+    text = card(done.told, title=title or TITLE, licence=licence)
+    put(folder / CARD, text.encode())
+    click.echo(f"{folder}: {done.nbytes / 1e6:.1f} MB of Parquet, {CARD}, registry.json")
+
+
+@scan.command()
 @click.argument("old", type=FOLDER)
 @click.argument("new", type=FOLDER)
 @click.option("--rows", default=50, show_default=True, type=click.IntRange(0, 10_000_000))

@@ -1,11 +1,26 @@
 """weighbridge web, weighbridge web build DIR"""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from weighbridge.web.desks import Desks
+
+registry_option = click.option(
+    "--registry",
+    "dataset",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The dataset of the Registry tab: a folder of `scan run` or `scan publish`.",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -19,14 +34,16 @@ import click
 @click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
 @click.option("--gradio", is_flag=True, help="Serve the Gradio edition, as a Space runs it.")
+@registry_option
 @click.pass_context
 def web(
     ctx: click.Context,
+    /,
     port: int | None,
     no_open: bool,
-    offline: bool,
-    cache_dir: str | None,
     gradio: bool,
+    dataset: Path | None,
+    **hub: Any,
 ) -> None:
     """Open the page: the same answers in a browser, computed on this machine.
 
@@ -37,6 +54,7 @@ def web(
     weighbridge web
     weighbridge web --port 8000 --no-open
     weighbridge web build ./site
+    weighbridge web --registry ./weighed
     weighbridge web --gradio
     """
     if ctx.invoked_subcommand is not None:
@@ -45,12 +63,20 @@ def web(
         import_module("weighbridge.web.space.app").serve(port, not no_open)
         return
     from weighbridge.web.desks import Desks, own
+
+    with _published(dataset) as shown:
+        _serve(
+            Desks(partial(own, hub["cache_dir"], hub["offline"])), port, shown, open_=not no_open
+        )
+
+
+def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> None:
+    """Serve the page until Ctrl-C."""
     from weighbridge.web.server import PORT, PageServer
 
-    desks = Desks(partial(own, cache_dir, offline))
-    server = PageServer(PORT if port is None else port, desks)
+    server = PageServer(PORT if port is None else port, desks, dataset=dataset)
     desks.begin()
-    _announced(server.address, open_=not no_open)
+    _announced(server.address, open_=open_)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -58,6 +84,26 @@ def web(
     finally:
         server.server_close()
         desks.close()
+
+
+@contextmanager
+def _published(dataset: Path | None) -> Iterator[Path]:
+    """Give the folder that the Registry tab shows: one that `scan publish` wrote, or one made of
+    what `scan` answered, for as long as it is needed."""
+    from weighbridge.web import registry
+
+    if dataset is None:
+        yield registry.DEMONSTRATION
+    elif registry.is_published(dataset):
+        yield dataset
+    else:
+        from weighbridge.scan.dataset import needed, plan_of
+        from weighbridge.scan.publishing import publish
+
+        needed("pyarrow", "duckdb")
+        with TemporaryDirectory(prefix="weighbridge-registry-") as folder:
+            publish(dataset, plan_of(dataset), Path(folder))
+            yield Path(folder)
 
 
 def _announced(address: str, *, open_: bool) -> None:
@@ -74,7 +120,11 @@ def _announced(address: str, *, open_: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
 @click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
-def build(folder: Path, space: bool, hub: str | None) -> None:
+@registry_option
+@click.option(
+    "--sql", is_flag=True, help="With DuckDB for the Registry tab: 8 MB, where it is used."
+)
+def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql: bool) -> None:
     """Write the page as static files for any web server.
 
     It needs npm and node once: they fetch Pyodide and start it.
@@ -82,13 +132,16 @@ def build(folder: Path, space: bool, hub: str | None) -> None:
     \b
     weighbridge web build ./site
     weighbridge web build ./site --hub https://hf-mirror.com
+    weighbridge web build ./site --registry ./weighed
     weighbridge web build ./my-space --space
     """
     if space:
         import_module("weighbridge.web.space.files").write(folder)
         click.echo(folder)
         return
-    made = import_module("weighbridge.web.build").build(folder, **({"hub": hub} if hub else {}))
+    named = {**({"hub": hub} if hub else {}), **({"sql": True} if sql else {})}
+    with _published(dataset) as shown:
+        made = import_module("weighbridge.web.build").build(folder, dataset=shown, **named)
     click.echo(made.folder)
     size = f"{len(made.files)} files, {made.nbytes / 1e6:.1f} MB"
     click.echo(f"{size}, version {made.version}: any web server can serve it", err=True)

@@ -16,6 +16,8 @@
     checking.py   each question of each key once, checksums right
     query.py      SQL over the answers
     differing.py  which verdicts differ between two datasets, and why
+    publishing.py a folder for readers: Parquet that the page reads by ranges
+    card.py       what a Hub shows of it
 
 docs/scan.md has the columns and the commands. The extra `scan` brings pyarrow, and DuckDB for SQL;
 `scan-ray` brings Ray.

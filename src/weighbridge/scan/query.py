@@ -97,6 +97,16 @@ class ScanView:
         except duckdb_error() as error:
             raise UsageError(f"the query: {one_line(str(error))}") from None
 
+    def table(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """Return the answer to a query of ours as a table of Arrow's, which millions of rows fit
+        into."""
+        import duckdb
+
+        try:
+            return self._connection.sql(sql, params=list(values)).to_arrow_table()
+        except duckdb.Error as error:
+            raise BadFileError(f"the dataset cannot be read: {one_line(str(error))}") from None
+
     def summary(self, plan: ScanPlan, most: int) -> ScanSummary:
         """Return models with all their answers: those that are downloaded most, else the
         largest."""

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,12 +30,16 @@ from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple
 from weighbridge.sources.browser import HOSTS
 from weighbridge.sources.reference import ENDPOINT
-from weighbridge.web import pyodide
+from weighbridge.web import duckdb, npm, pyodide, registry
+from weighbridge.web.form import form
 from weighbridge.web.server import PAGE, POLICY
 from weighbridge.wording import clipped, shown
+from weighbridge.words import LANGUAGES
 
 MAKER = "weighbridge web build"
 LIST, SITE, OFFLINE, INDEX = "site.json", "site.js", "offline.js", "index.html"
+FIRST = "first.json"  # what the page shows before Python has started
+KEPT_OFFLINE = 4_000_000  # bytes: a larger dataset is not kept for visits without a network
 BEGIN = "from weighbridge.web.worker import begun\nbegun()"
 LOOK, CSP = '<meta name="weighbridge-engine" content="served">', "Content-Security-Policy"
 STATIC = LOOK.replace("served", "static")
@@ -47,10 +52,12 @@ PACKAGE = Path(__file__).parent.parent
 OUT = (
     *("cli", "lab", "measure.py", "questions/jobs.py", "__main__.py", "py.typed"),
     "render/bounded.py",
-    *("runfiles/live", "scan", "charts/scanned.py", "view/scan.py", "view/scan_diff.py"),
+    *("runfiles/live", "scan", "view/scan.py", "view/scan_diff.py", "charts/scanned.py"),
     *("report/scanned.py", "report/scan_diff.py"),
-    *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/pyodide.py", "web/space"),
-    *("web/snapshot.mjs", "agents"),
+    *("web/page", "web/server.py", "web/desks.py", "web/build.py", "web/npm.py"),
+    *("web/pyodide.py", "web/duckdb.py", "web/space"),
+    "words/space.json",
+    *("web/snapshot.mjs", "web/registry.py", "web/demonstration", "agents"),
     *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
 )
 
@@ -79,13 +86,33 @@ class BuiltSite(NamedTuple):
         return sum(len(data) for data in self.files.values())
 
 
-def build(folder: Path, *, hub: str = ENDPOINT, beside: Sequence[str] = ()) -> BuiltSite:
+def build(
+    folder: Path,
+    *,
+    hub: str = ENDPOINT,
+    beside: Sequence[str] = (),
+    dataset: Path = registry.DEMONSTRATION,
+    sql: bool = False,
+) -> BuiltSite:
     """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
-    to which that one may lead. Raises UsageError, BadFileError, HubError."""
+    to which that one may lead; `dataset` is what its Registry tab shows, with `sql` by DuckDB, too.
+    Raises UsageError, BadFileError, HubError."""
     _ours(folder)
     hosts = _hosts(hub, beside)
-    files = site(engine(), hub.rstrip("/"), hosts)
+    registry.files_of(dataset)  # before what takes long
+    queries = duckdb.files() if sql else {}
+    files = site(engine(), hub.rstrip("/"), hosts, RegistrySite(dataset, queries))
     return _written(folder, files)
+
+
+class RegistrySite(NamedTuple):
+    """What the Registry tab shows: the folder of a dataset, and what answers SQL about it."""
+
+    dataset: Path = registry.DEMONSTRATION
+    sql: Mapping[str, bytes] = MappingProxyType({})
+
+
+SHOWN = RegistrySite()  # where nobody names another
 
 
 class PageEngine(NamedTuple):
@@ -120,7 +147,7 @@ def _snapshot(folder: Path, archive: bytes) -> bytes:
     """The memory of a started Python, packed; made anew only for what it was not made for yet."""
     script = Path(__file__).with_name("snapshot.mjs")
     key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
-    kept = pyodide.cache_folder() / f"snapshot-{key}.bin"
+    kept = npm.cache_folder() / f"snapshot-{key}.bin"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         begun = kept.with_suffix(f".{os.getpid()}")
@@ -133,7 +160,7 @@ def _snapshot(folder: Path, archive: bytes) -> bytes:
 def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
     given, made = folder / "package.zip", folder / "memory"
     given.write_bytes(archive)
-    command = [pyodide.program("node"), *map(str, (script, folder, given, made)), BEGIN]
+    command = [npm.program("node"), *map(str, (script, folder, given, made)), BEGIN]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=SNAPSHOT_SECONDS
@@ -158,19 +185,27 @@ def _forget(cache: Path) -> None:
 # What the site is made of.
 
 
-def site(python: PageEngine, hub: str, hosts: Sequence[str]) -> dict[str, bytes]:
+def site(
+    python: PageEngine, hub: str, hosts: Sequence[str], shown: RegistrySite = SHOWN
+) -> dict[str, bytes]:
     """Every file of the site by its path; the list and the service worker come last."""
     files = {part.path: part.data for part in python.parts}
     for path in sorted(PAGE.rglob("*")):
         name = path.relative_to(PAGE).as_posix()
         if path.is_file() and not name.endswith(".d.ts"):
             files[name] = path.read_bytes()
+    dataset = {name: path.read_bytes() for name, path in registry.files_of(shown.dataset).items()}
+    files |= {**dataset, **shown.sql}
+    files[FIRST] = json.dumps({lang: bare(lang) for lang in LANGUAGES}).encode()
     offline = files.pop(OFFLINE).decode()
-    files[INDEX] = _index(files[INDEX].decode(), hosts).encode()
+    index = files[INDEX].decode().replace(duckdb.told(()), duckdb.told(shown.sql))
+    files[INDEX] = _index(index, hosts).encode()
     files[SITE] = _site(python, hub).encode()
-    files["licences.txt"] = f"{pyodide.LICENCE}\n".encode()
+    licences = [pyodide.LICENCE, *([duckdb.LICENCE] if shown.sql else [])]
+    files["licences.txt"] = "".join(f"{one}\n" for one in licences).encode()
     listed = _list(files)
-    told = json.dumps({"version": listed["version"], "files": listed["files"] | {LIST: {}}})
+    kept = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
+    told = json.dumps({"version": listed["version"], "files": kept | {LIST: {}}})
     assert offline.count(UNLISTED) == 1
     return {
         **files,
@@ -179,6 +214,22 @@ def site(python: PageEngine, hub: str, hosts: Sequence[str]) -> dict[str, bytes]
         LIST: (json.dumps(listed, indent=1) + "\n").encode(),
         OFFLINE: offline.replace(UNLISTED, f"const SITE = {told};").encode(),
     }
+
+
+def bare(lang: str) -> dict[str, Any]:
+    """Return of the form what the page shows where nothing is estimated: words, and names of
+    tabs."""
+    whole = form(lang)
+    tabs = [{**tab, "sections": []} for tab in whole["tabs"]]
+    none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
+    launches: dict[str, list[str]] = {"words": [], "snippets": []}
+    return {**whole, **none, "tabs": tabs, "launches": launches}
+
+
+def _online(dataset: Mapping[str, bytes], sql: Mapping[str, bytes]) -> set[str]:
+    """Return the files that are not kept for visits without a network."""
+    large = sum(map(len, dataset.values())) > KEPT_OFFLINE
+    return {*sql, *(dataset if large else ())}
 
 
 def _index(page: str, hosts: Sequence[str]) -> str:
@@ -215,7 +266,7 @@ def _policy(hosts: Sequence[str]) -> dict[str, str]:
     """The server's policy, with Python in the page and the Hub beside it."""
     policy = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     policy["script-src"] += " 'wasm-unsafe-eval'"
-    policy["connect-src"] = " ".join((policy["connect-src"], *hosts))
+    policy["connect-src"] = " ".join((policy["connect-src"], "blob:", *hosts))
     policy["frame-ancestors"] = FRAMES
     return policy
 

@@ -109,6 +109,7 @@ FILTERS: Mapping[str, type[Settings]] = {
     "gpus": filters.GpuFilters,
     "models": filters.ModelFilters,
     "accuracy": filters.AccuracyFilters,
+    "registry": filters.NoFilters,
 }
 
 

@@ -7,6 +7,7 @@ JSON is taken, which no form of another page can send.
 """
 
 import json
+import re
 import select
 import socket
 import sys
@@ -24,6 +25,7 @@ from weighbridge._version import __version__
 from weighbridge.errors import UsageError
 from weighbridge.questions.requests import failed
 from weighbridge.records import NamedTuple
+from weighbridge.web import registry
 from weighbridge.web.protocol import MOST
 
 ADDRESS = "127.0.0.1"
@@ -43,6 +45,7 @@ TYPES: Mapping[str, str] = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
     ".webmanifest": "application/manifest+json",
+    ".parquet": "application/vnd.apache.parquet",
 }
 POLICY = "; ".join(
     (
@@ -63,6 +66,7 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
 }
 OURS = "same-origin"
+RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")  # as the page asks; others get the whole file
 
 
 class RefusedRequestError(Exception):
@@ -149,7 +153,13 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = sys.platform != "win32"  # where it would share a port that is taken
 
-    def __init__(self, port: int, desks: Answering, page: Path = PAGE) -> None:
+    def __init__(
+        self,
+        port: int,
+        desks: Answering,
+        page: Path = PAGE,
+        dataset: Path = registry.DEMONSTRATION,
+    ) -> None:
         try:
             super().__init__((ADDRESS, port), Handler)
         except (OSError, OverflowError) as error:
@@ -159,7 +169,7 @@ class PageServer(ThreadingHTTPServer):
             ) from None
         self.gate = Gate(self.server_address[1], token_urlsafe(SECRET))
         self.desks = desks
-        self.files = files(page)
+        self.files = {**files(page), **registry.files_of(dataset)}
         self.crowd = threading.BoundedSemaphore(CROWD)
 
     def server_bind(self) -> None:
@@ -196,6 +206,16 @@ def files(page: Path) -> Mapping[str, Path]:
     """The files of the page by their paths: what is not listed here is not there."""
     found = (path for path in sorted(page.rglob("*")) if path.is_file() and path.suffix in TYPES)
     return {path.relative_to(page).as_posix(): path for path in found}
+
+
+def spanned(asked: str | None, size: int) -> range | None:
+    """Return the bytes of a file that a Range header asks for; None where that is not one range
+    within it, and the whole file is the answer."""
+    match = RANGE.fullmatch((asked or "").strip())
+    if match is None:
+        return None
+    found = range(int(match[1]), min(int(match[2]) + 1, size))
+    return found if len(found) else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -244,7 +264,16 @@ class Handler(BaseHTTPRequestHandler):
         place = self.server.files.get(path or INDEX)
         if place is None:
             raise RefusedRequestError(HTTPStatus.NOT_FOUND, "there is no such file")
-        self._send(HTTPStatus.OK, TYPES[place.suffix], place.read_bytes())
+        size = place.stat().st_size
+        span = spanned(self.headers.get("Range"), size)
+        if span is None:
+            self._send(HTTPStatus.OK, TYPES[place.suffix], place.read_bytes())
+            return
+        with place.open("rb") as file:
+            file.seek(span.start)
+            part = file.read(len(span))
+        told = {"Content-Range": f"bytes {span.start}-{span.stop - 1}/{size}"}
+        self._send(HTTPStatus.PARTIAL_CONTENT, TYPES[place.suffix], part, told)
 
     def _asked(self, path: str) -> None:
         if path != ASK:
@@ -270,9 +299,13 @@ class Handler(BaseHTTPRequestHandler):
             )
         return int(length)
 
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+    def _send(
+        self, status: HTTPStatus, kind: str, body: bytes, more: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")

@@ -2,13 +2,14 @@
 import { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { Combobox } from "./combobox.js";
 import { Beside } from "./compare.js";
-import { answered, engine as made, Lane } from "./engine.js";
+import { answered, bare, engine as made, Lane } from "./engine.js";
 import { Fields, QUICK } from "./fields.js";
 import { opened, pastedFile, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
+import { Registry } from "./registry.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, isMessage, isRun, joined, kept, LISTS, MOST_BESIDE, OOM, question, read, settingsOf, strangers, write } from "./state.js";
+import { ASKED, changed, commandIn, isMessage, isRun, joined, kept, LISTS, MOST_BESIDE, OOM, question, read, REGISTRY, settingsOf, strangers, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
@@ -32,11 +33,13 @@ function fileTask(task, ggml) {
 
 function App() {
   const [state, setState] = useState(() => read(location.hash));
-  const [form, setForm] = useState(/** @type {{ lang: Lang, is: Form } | null} */ (null));
+  const [form, setForm] = useState(/** @type {{ lang: Lang, is: Form, bare: boolean } | null} */ (null));
   const [progress, setProgress] = useState({ text: "", share: 0 });
   const [gone, setGone] = useState("");
   const [tries, setTries] = useState(0);
   const engine = useMemo(() => made((text, share) => setProgress({ text, share })), [tries]);
+
+  const alone = state.task === REGISTRY && engine.kind === "static"; // no Python is needed
 
   useEffect(() => {
     // the event's own address: the question before may have been written over location.hash since
@@ -48,13 +51,16 @@ function App() {
   useEffect(() => {
     document.documentElement.lang = state.lang === "zh" ? "zh-CN" : "en";
     setGone("");
-    engine.ask({ task: "form", view: { lang: state.lang } }).then(
-      (answer) => (answer.error ? setGone(answer.error.message) : setForm({ lang: state.lang, is: answer })),
+    if (form?.lang === state.lang && (alone || !form.bare)) return;
+    const asked = () => engine.ask({ task: "form", view: { lang: state.lang } });
+    const found = alone ? bare(state.lang).then((is) => ({ is, bare: true })) : asked().then((is) => ({ is, bare: false }));
+    found.then(
+      (one) => ("error" in one.is ? setGone(/** @type {any} */ (one.is).error.message) : setForm({ lang: state.lang, ...one })),
       (error) => setGone(noAnswer(engine, state.lang, error)),
     );
-  }, [state.lang, engine]);
+  }, [state.lang, engine, alone]);
 
-  if (form) return html`<${Page} form=${form.is} formLang=${form.lang} state=${state} setState=${setState} engine=${engine} progress=${progress} />`;
+  if (form && (alone || !form.bare)) return html`<${Page} form=${form.is} formLang=${form.lang} state=${state} setState=${setState} engine=${engine} progress=${progress} />`;
   const words = FIRST_WORDS[state.lang];
   return html`<main class="starting"><h1>weighbridge</h1>
     ${gone ? html`<p role="alert" class="problem">${gone}</p><button type="button" onClick=${() => setTries(tries + 1)}>${words.again}</button>` : html`<div role="status"><p>${progress.text || words.start}</p><progress max="1" value=${progress.share || undefined} aria-label=${words.start}></progress></div>`}
@@ -99,6 +105,8 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     hurry(); // before anything is drawn
     change((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }), live ? name : "");
   };
+  /** Filters of the dataset; what is typed on is one step back. @param {Values} values */
+  const filter = (values) => change((old) => ({ ...old, strange: [], given: { ...old.given, ...values } }), "id" in values ? "id" : "");
   const address = write(state, form);
   useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;
@@ -176,7 +184,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
     <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
     <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
-      ${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
+      ${state.task === REGISTRY ? html`<${Registry} words=${words} unit=${state.unit} given=${state.given} set=${filter} />` : html`${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
           <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}
       <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} take=${take} />
@@ -201,7 +209,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${none ? html`<${Welcome} words=${words} state=${state} set=${set} dropped=${dropped} />` : null}
         ${shown && !error ? html`<div class=${old ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
-      </section>
+      </section>`}
     </div></main>
     ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}
     <footer class="bottom"><p>weighbridge ${form.version} · ${words[`engine.${engine.kind}`]}</p></footer>

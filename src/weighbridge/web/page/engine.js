@@ -1,5 +1,5 @@
 // One question at a time to whoever answers: this Python behind a server, or Pyodide in a worker.
-/** @import { Answer, Ask, Dropped, Engine, Progress } from "./types.js" */
+/** @import { Answer, Ask, Dropped, Engine, Form, Lang, Progress } from "./types.js" */
 
 const TRIES = 4; // of a file whose header is longer than what was sent
 const FIRST = 1 << 20; // bytes of a dropped file that are sent at first
@@ -8,10 +8,19 @@ const LATE = 700; // milliseconds of an answer after which a second worker is ma
 const DEAF = 1000; // milliseconds that a worker has to end what was given up
 const STILL = 40; // milliseconds without a newer question after which the older one is given up
 
-/** The engine that this page was built for. @param {Progress} progress @returns {Engine} */
+/** The engine that this page was built for; Python starts with the first question. @param {Progress} progress @returns {Engine} */
 export function engine(progress) {
   const meta = document.querySelector('meta[name="weighbridge-engine"]');
-  return meta?.getAttribute("content") === "static" ? inWorker(progress) : served();
+  if (meta?.getAttribute("content") !== "static") return served();
+  /** @type {Engine | null} */
+  let begun = null;
+  return { kind: "static", ask: (object, signal, part) => (begun ??= inWorker(progress)).ask(object, signal, part) };
+}
+
+/** What the page shows where nothing is estimated, which a static site has as a file. @param {Lang} lang @returns {Promise<Form>} */
+export async function bare(lang) {
+  const reply = await fetch("first.json");
+  return (await reply.json())[lang];
 }
 
 /** @returns {Engine} */

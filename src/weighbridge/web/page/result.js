@@ -157,7 +157,7 @@ function Entry({ cell, first, right, words, href }) {
 }
 
 /** @param {{ label: string, children?: any }} props */
-function Scrolled({ label, children }) {
+export function Scrolled({ label, children }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const [wide, setWide] = useState(false);
   useLayoutEffect(() => {

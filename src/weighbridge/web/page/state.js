@@ -4,6 +4,9 @@
 export const ASKED = ["fit", "load", "infer", "train"]; // tabs that are a question about a model
 export const OOM = "oom"; // the tab of a message
 export const LISTS = ["gpus", "models", "accuracy"];
+export const REGISTRY = "registry"; // the tab of a dataset
+const FILTERS = ["id", "question", "gpu", "fits", "by"]; // of that tab
+const TASKS = [...ASKED, ...LISTS, "compare", OOM, REGISTRY];
 export const MOST_BESIDE = 12;
 const LONGEST = 1 << 14; // characters of an address that are read
 const OWN = new Set(["task", "model", "lang", "unit", "details", "file", "of", "with"]);
@@ -21,7 +24,7 @@ export function read(fragment) {
   const task = said.get("task") ?? "fit";
   const lang = said.get("lang");
   return {
-    task: [...ASKED, ...LISTS, "compare", OOM].includes(task) ? task : "fit",
+    task: TASKS.includes(task) ? task : "fit",
     model: said.get("model") ?? "",
     given: settings(said),
     beside: said.getAll("with").slice(0, MOST_BESIDE).map(variant),
@@ -36,7 +39,7 @@ export function read(fragment) {
 
 /** What an address says that nobody reads: a key twice, or a value that its key has not. @param {URLSearchParams} said */
 function* wrong(said) {
-  const known = { task: [...ASKED, ...LISTS, "compare", OOM], of: ASKED, lang: ["en", "zh"], unit: ["GiB", "GB", "MiB"], details: ["1"] };
+  const known = { task: TASKS, of: ASKED, lang: ["en", "zh"], unit: ["GiB", "GB", "MiB"], details: ["1"] };
   const seen = new Set();
   for (const [name, value] of said) {
     if (seen.has(name) && name !== "with") yield `${name}=${value}`;
@@ -47,7 +50,7 @@ function* wrong(said) {
 
 /** The settings of a link that no question has, in a line. @param {State} state @param {Form} form */
 export function strangers(state, form) {
-  const settings = new Set(["command", ...form.tabs.flatMap((tab) => settingsOf(form, tab.name)).map((one) => one.name)]);
+  const settings = new Set(["command", ...FILTERS, ...form.tabs.flatMap((tab) => settingsOf(form, tab.name)).map((one) => one.name)]);
   const unknown = state.strange.filter((name) => !settings.has(name));
   const all = [...new Set(unknown)].map((text) => (text.length > 40 ? `${text.slice(0, 40)}…` : text));
   return all.slice(0, MOST_STRANGE).join(", ") + (all.length > MOST_STRANGE ? ", …" : "");
@@ -97,7 +100,9 @@ export function write(state, form) {
   const said = new URLSearchParams({ task: state.task });
   if ([...ASKED, OOM].includes(state.task) && state.model) said.set("model", state.model);
   if (state.file) said.set("file", state.file);
-  for (const [name, value] of Object.entries(form ? sent(state, form) : state.given)) said.set(name, value);
+  if (state.task === REGISTRY) {
+    for (const name of FILTERS) if (state.given[name]) said.set(name, state.given[name] ?? "");
+  } else for (const [name, value] of Object.entries(form ? sent(state, form) : state.given)) said.set(name, value);
   if (state.task === "compare") {
     said.set("of", state.of);
     for (const one of state.beside) {
@@ -158,6 +163,7 @@ export const BESIDE_A_COMMAND = new Set(["gpu", "gpu_memory", "headroom", "ram"]
 
 /** What an engine is asked of this state; null where nothing is named yet. @param {State} state @param {Form} form @param {boolean} [dropped] @param {string} [log] @returns {Ask | null} */
 export function question(state, form, dropped = false, log = "") {
+  if (state.task === REGISTRY) return null; // the page reads the dataset itself
   const view = { lang: state.lang, unit: state.unit || null, details: state.details };
   if (LISTS.includes(state.task)) return { task: state.task, workload: workload(state, form), view };
   if (state.task === "compare") {

@@ -80,6 +80,21 @@ export interface Ask { task: string; [key: string]: unknown }
 export interface Engine { kind: "served" | "static"; ask(object: object, signal?: AbortSignal, part?: (part: Answer) => void): Promise<any> }
 export type Progress = (text: string, share: number) => void;
 
+export interface Listed { bytes: number; footer: number; sha256: string }
+export interface AskedCard { typed: string; id: string; name: string; count: number }
+export interface ScanQuestion {
+  name: string; label: string; task: string; settings: Record<string, unknown>; card: AskedCard | null;
+  engine: string | null; engine_version: string | null; context: number | null; usable: number | null;
+  rows: number; verdicts: Record<string, number>;
+}
+export interface Published {
+  schema: string; weighbridge: string; source: string; counts: { models: number; keys: number; unread: number };
+  questions: ScanQuestion[]; files: Record<string, Listed>;
+}
+export interface Read { ids: string[]; keys: number[]; downloads: (number | null)[]; unread: (string | null)[] }
+export interface OneAnswer { fits: string | null; need: number | null; low: number; high: number; reason: string | null }
+export type Answers = Map<number, OneAnswer>;
+
 export interface Variant { model: string; given: Values }
 export interface State {
   task: string; model: string; given: Values; beside: Variant[]; of: string;
