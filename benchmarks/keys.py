@@ -3,9 +3,8 @@ repositories would take.
 
     python -m benchmarks.keys PATH [--every N]
 
-PATH is what `weighbridge scan` reads, such as a folder with a config.json a model. Each key is asked
-20 questions in this process, as a scan asks them; with --every, each so many keys. Growth is the
-exponent of keys over models, as it was found among the ids that PATH of a popular list holds.
+PATH is what `weighbridge scan` reads, as a folder with a config.json a model. Each key is asked
+20 questions in this process, as a scan asks them; with --every, each so many keys.
 """
 
 import argparse
@@ -14,17 +13,15 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import mean, median
 
+from benchmarks.measure import verdict
 from weighbridge.canonical import canonical_text, digest
 from weighbridge.errors import WeighbridgeError
 from weighbridge.scan.answers import rows
 from weighbridge.scan.asking import MODEL, ScanQuestion, read
 from weighbridge.scan.registry import models
 from weighbridge.scan.weigher import COLLECT_AFTER
-
-from benchmarks.measure import verdict
 
 QUESTIONS = b"""
 questions:
@@ -37,7 +34,8 @@ questions:
     workload: {engine: vllm, quantization: fp8, context: 32768, gpu: [4090, h100]}
   - name: llama.cpp
     task: infer
-    workload: {engine: llama.cpp, quantization: Q4_K_M, context: [8192, 32768], gpu: [3060-12gb, 4090]}
+    workload:
+      {engine: llama.cpp, quantization: Q4_K_M, context: [8192, 32768], gpu: [3060-12gb, 4090]}
   - {name: lora, task: train, workload: {method: lora, gpu: [4090, h100]}}
   - {name: qlora, task: train, workload: {method: qlora, gpu: [4090, h100]}}
   - {name: full, task: train, workload: {method: full, gpu: h100}}
@@ -79,8 +77,8 @@ def told(source: str, every: int) -> Iterator[str]:
     answers = sum(map(len, spent.values())) - len(asked)
     yield ""
     yield (
-        f"- {whole:.0f} s of CPU: {whole / len(asked):.3f} s a key, {whole / max(1, read_):.3f} s a "
-        f"key that is read ({read_:,}), {1000 * whole / max(1, answers):.1f} ms an answer"
+        f"- {whole:.0f} s of CPU: {whole / len(asked):.3f} s a key, {whole / max(1, read_):.3f} s "
+        f"a key that is read ({read_:,}), {1000 * whole / max(1, answers):.1f} ms an answer"
     )
     hours = (ALL * keying + KEYS * whole / len(asked)) / 3600
     yield verdict(f"core-hours for {ALL:,} repositories of {KEYS:,} keys", hours, LIMIT)
