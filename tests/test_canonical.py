@@ -3,6 +3,7 @@
 import ast
 import json
 from collections import defaultdict
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +34,20 @@ del TUNED["torch_dtype"]
 QUESTIONS = (
     ("load", {}),
     ("infer", {"engine": "vllm", "gpu": "4090", "context": 4096}),
+    ("infer", {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "4090", "context": 4096}),
     ("train", {"method": "lora", "gpu": "h100"}),
+)
+# Keys that are left out of any config with rotary positions
+LEFT_OUT = sorted(
+    canonical.DROPPED
+    | {
+        "eps",
+        "rms_norm_eps",
+        "layer_norm_epsilon",
+        "bos_token_id",
+        "eos_token_id",
+        "image_token_id",
+    }
 )
 # An answer's names, and what goes by them
 NO_LINE = "no line to paste"
@@ -165,6 +179,89 @@ def test_a_key_without_what_decides_memory_is_found_out(name, monkeypatch):
     assert not alike(raw)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(16, [name for name, _ in at_hand()]))
+def test_edits_of_what_is_left_out_change_no_answer(name):
+    raw = dict(at_hand())[name]
+    edited = {**raw, **{key: 0.5 for key in LEFT_OUT if rotary(raw) or not rotary([key])}}
+    assert weighbridge.key(edited) == weighbridge.key(raw)
+    assert answers(edited) == answers(raw)
+
+
+NOTED = set()
+
+
+class NotedKey(str):
+    """A key of a config that is noted when it is looked up, in a copy of the config as well: a
+    dictionary compares the key that it has with the text that is looked for."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        same = str.__eq__(self, other)
+        if same is True and type(other) is str:  # and not a key of another config, joined with it
+            NOTED.add(str(self))
+        return same
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __deepcopy__(self, _):
+        return self
+
+
+def noting(value):
+    """The same, with keys that are noted."""
+    if isinstance(value, dict):
+        return {NotedKey(key): noting(one) for key, one in value.items()}
+    return [noting(one) for one in value] if isinstance(value, list) else value
+
+
+def looked_up(config):
+    """The keys that any question looks up in a config."""
+    NOTED.clear()
+    with suppress(WeighbridgeError):
+        ask_all(weighbridge.prepare(noting(config)))
+    return set(NOTED)
+
+
+def ask_all(model):
+    for engine in ("transformers", "vllm", "sglang", "llama.cpp", "ollama", "mlx"):
+        refusing(model.infer, engine=engine, context=512)
+    for method in ("full", "lora", "qlora"):
+        refusing(model.train, method=method)
+    refusing(model.load)
+
+
+def refusing(ask, **settings):
+    """Ask a question that may have no answer."""
+    with suppress(WeighbridgeError):
+        ask(remedies=False, **settings)
+
+
+NAMED = [name for name, raw in at_hand() if raw.get("architectures")]
+# What a config at hand is called, and what a list of irrelevant keys has (arch/config.py)
+LOOKED_UP = {"_name_or_path", "initializer_range"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(24, NAMED))
+def test_no_question_looks_up_what_keys_leave_out(name):
+    found = looked_up({**dict.fromkeys(LEFT_OUT, 0.5), **dict(at_hand())[name]})
+    positions = set() if rotary(dict(at_hand())[name]) else {canonical.PAD}
+    assert {key for key in found if dropped(key)} <= LOOKED_UP | positions
+
+
+def test_the_test_of_looking_up_can_fail():
+    found = looked_up({**LLAMA, "max_length": 20})
+    assert found >= LLAMA.keys() - {"rope_theta"}
+    assert "max_length" not in found
+    NOTED.clear()
+    assert dict(**noting({"text_config": {"max_length": 20}})["text_config"])["max_length"] == 20
+    assert {"text_config", "max_length"} == NOTED
+
+
 ASKED = ("arch", "checkpoint", "components", "engines", "estimate", "forward", "quantization")
 ASKED += ("remedies", "training", "verdict")
 READ = {  # who says what keys leave out, and why that decides no bytes
@@ -182,6 +279,10 @@ READ = {  # who says what keys leave out, and why that decides no bytes
         for name in ("do_sample", "max_length", "num_beams", "temperature", "top_p")
     ),
 }
+
+
+def rotary(config):
+    return any(name.startswith(canonical.ROTARY) for name in config)
 
 
 def dropped(name):

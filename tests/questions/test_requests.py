@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import tiny
+from tests.cases import each
 from weighbridge import prepare, together
+from weighbridge.catalogue import find, names
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UsageError
@@ -35,6 +38,38 @@ def test_a_model_is_looked_for_in_lines_of_64_kib_and_less():
     assert jobs._model(REQUEST + b" " * room) == "gpt2"
     assert jobs._model(REQUEST + b" " * (room + 1)) == ""
     assert [jobs._model(one) for one in (b"[]", b"{", b'{"task":"load"}')] == ["", "", ""]
+
+
+TUNED = {"eos_token_id": [1, 2], "transformers_version": "5.1", "max_length": 30}
+
+
+def test_configs_that_decide_the_same_are_one_model():
+    """A tune of another name is a model of its own: answers say the name."""
+    answering = Requests()
+    first = answering.model({"config": tiny.NAMED})
+    assert answering.model({"config": {**tiny.NAMED, **TUNED}}) is first
+    assert answering.model({"config": {**tiny.NAMED, "_name_or_path": "a/tune"}}) is not first
+    assert answering.model({"config": {**tiny.NAMED, "num_key_value_heads": 4}}) is not first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(16, names()))
+def test_an_answer_about_a_tune_is_the_one_that_it_has_alone(name):
+    """Word by word, whoever was asked about before."""
+    config = dict(find(name).config)
+    both = Requests()
+    for task in ("load", "infer", "train"):
+        asked = [
+            {"task": task, "model": {"config": one}, "remedies": False, "workload": {"gpu": "4090"}}
+            for one in (config, {**config, **TUNED})
+        ]
+        together = [both.answer(json.dumps(one)) for one in asked]
+        assert together == [Requests().answer(json.dumps(one)) for one in asked]
+
+
+def test_configs_that_decide_the_same_go_to_one_process():
+    line = [json.dumps({"model": {"config": {**tiny.NAMED, **more}}}) for more in ({}, TUNED)]
+    assert jobs._model(line[0].encode()) == jobs._model(line[1].encode()) != ""
 
 
 @pytest.mark.parametrize(("behind", "home"), [(7, 0), (8, 0), (9, 1)])

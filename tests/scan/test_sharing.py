@@ -1,12 +1,18 @@
 """What a model is asked about one card tells of others what they have in common, and nothing else:
 the rows of all cards together are those of each question alone."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
 from tests.cases import each
-from weighbridge import catalogue
+from weighbridge import Infer, catalogue, prepare
+from weighbridge.accelerators.budget import budget as find_budget
 from weighbridge.accelerators.parts import parts
 from weighbridge.canonical import canonical_text
+from weighbridge.engines.llama_cpp import compute
+from weighbridge.engines.llama_cpp.answers import free
 from weighbridge.scan import asking
 from weighbridge.scan.answers import rows
 from weighbridge.training import kept, run
@@ -60,3 +66,30 @@ def test_a_model_keeps_the_runs_of_all_cards(monkeypatch):
     kinds = began.count(None)
     assert 4 < kinds < kept.CLASSES
     assert kinds < len(parts()) / 4
+
+
+def test_llama_cpp_deals_layers_once_for_cards_that_hold_them(monkeypatch):
+    """One graph for each step, whatever memory a card has; two cards share as their rooms do."""
+    made, real = [], compute.replayed
+    monkeypatch.setattr(compute, "replayed", lambda *at: made.append(at) or real(*at))
+    model = prepare("qwen3-0.6b")
+
+    cards = ("4090", "3090", "h100", "a100-80gb", "rtx-3060-12gb", "4090:2")
+    settings = [Infer(engine="llama.cpp", gpu=gpu, context=4096) for gpu in cards]
+    alone = [prepare("qwen3-0.6b").briefly(one).to_dict() for one in settings]
+    made.clear()
+    counts, told = [], []
+    for one in settings:
+        told.append(model.briefly(one).to_dict())
+        counts.append(len(made))
+    assert json.dumps(told) == json.dumps(alone)
+    assert counts[0] == counts[-2] < counts[-1]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "shares"),
+    [("4090", (1,)), ("4090:3", (1, 1, 1)), ("24GiB:2", (1, 1)), (None, (1,))],
+)
+def test_rooms_are_shares_without_a_common_divisor(gpu, shares):
+    budget = None if gpu is None else find_budget(gpu, None, None)
+    assert free(budget, SimpleNamespace(gpus=len(shares))) == shares

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from queue import Queue
 from threading import Thread
 
-from weighbridge.questions.requests import Requests, failed
+from weighbridge.questions.requests import Requests, failed, identity
 from weighbridge.records import NamedTuple
 
 Line = bytes
@@ -133,11 +133,12 @@ class _Office:
 
 
 def _model(line: Line) -> str:
-    """The text of the model that a request names; "" where it cannot be seen quickly."""
+    """What tells the model of a request from others; "" where it cannot be seen quickly."""
     if len(line) > SHORT:
         return ""
     try:
-        return str(json.loads(line)["model"])
+        model = json.loads(line)["model"]
+        return str(identity(model["config"]) if isinstance(model, dict) else model)
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
 

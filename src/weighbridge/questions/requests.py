@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.canonical import key as config_key
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
@@ -119,15 +120,17 @@ class Requests:
         return self._prepared(_model({"model": name}, None), None, token)
 
     def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
-        """Read once for all requests that name it alike, with the same token or with none."""
+        """Read once for all requests that name it alike, or whose configs decide the same, with the
+        same token or with none."""
         if isinstance(model, Prepared):
             return model
-        key = json.dumps([model, revision, self._mark(token)], sort_keys=True)
+        size = len(json.dumps(model))
+        key = json.dumps([identity(model), revision, self._mark(token)], sort_keys=True)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         prepared = self._opened(model, self._options._replace(revision=revision, token=token))
-        if len(key) <= MOST_KEPT:
+        if size <= MOST_KEPT:
             while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
                 self._kept.popitem(last=False)
             self._kept[key] = prepared
@@ -299,6 +302,17 @@ def _model(request: dict[str, Any], command: str | None) -> Any:
     if (isinstance(model, str) and model) or isinstance(model, Prepared):
         return model
     raise UsageError('model is a reference, or {"config": {...}} with the config itself')
+
+
+def identity(model: Any) -> Any:
+    """Return what tells the answers about a model from those about others, as JSON: of a config at
+    hand its key, and the name that answers call it by."""
+    if not isinstance(model, dict):
+        return model
+    try:
+        return {"key": config_key(model), "name": model.get("_name_or_path")}
+    except WeighbridgeError:  # told when it is read
+        return model
 
 
 def _only(given: dict[str, Any], known: Set[str], what: str) -> None:

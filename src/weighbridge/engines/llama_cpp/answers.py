@@ -9,6 +9,7 @@ experts    layers whose experts go to the host until the rest fits
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from math import gcd
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -124,7 +125,11 @@ def _left_to_the_host(holdings: DeviceHoldings) -> Iterator[str]:
 
 
 def free(budget: Budget | None, settings: LlamaCppLaunch) -> tuple[int, ...]:
-    return tuple(budget.of(d).expected if budget is not None else 1 for d in range(settings.gpus))
+    """Return what each GPU has room for, as shares of them all without a common divisor: layers are
+    dealt out by shares, so cards alike have what was dealt on others."""
+    rooms = [budget.of(d).expected if budget is not None else 1 for d in range(settings.gpus)]
+    whole = gcd(*rooms) or 1
+    return tuple(room // whole for room in rooms)
 
 
 def derived(

@@ -60,7 +60,7 @@ class LayerPlacement:
 
     net: Network
     launch: LlamaCppLaunch
-    free: tuple[int, ...]  # bytes of each GPU; equal where they are not known
+    free: tuple[int, ...]  # of each GPU, as a share; equal where they are not known
 
     @property
     def host(self) -> int:
