@@ -70,8 +70,8 @@ def every():
 
 def test_every_case_has_an_id_of_its_own():
     ids = [c.id for c in cases()]
-    assert len(ids) == len(set(ids)) == 234
-    assert sum(c.outcome == "out of memory" for c in cases()) == 71
+    assert len(ids) == len(set(ids)) == 242
+    assert sum(c.outcome == "out of memory" for c in cases()) == 75
 
 
 def test_every_case_is_of_the_closed_lists():
