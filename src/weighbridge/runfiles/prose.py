@@ -16,7 +16,7 @@ from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.fences import FENCE
-from weighbridge.runfiles.named import Piece
+from weighbridge.runfiles.named import MOST_TEXT, Piece
 from weighbridge.runfiles.record import Understood, Value
 from weighbridge.units import KIB
 
@@ -83,7 +83,7 @@ class SpokenValue(NamedTuple):
 def spoken(document: Document, task: str, engine: str, model: str) -> SpokenSettings:
     """Return the settings that a text says in words, each where it has one value for it; no format
     where the name of the `model` has one."""
-    text = own_words(document.text)
+    text = own_words(document.text[:MOST_TEXT])
     found: dict[str, list[SpokenValue]] = {}
     for setting, one in _in_words(text, task):
         found.setdefault(setting, []).append(one)

@@ -38,7 +38,9 @@ KIND = Kind(
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
 )
-PROGRAM = r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S*/)?llama-server)"
+PROGRAM = (
+    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server)"
+)
 LAUNCH = re.compile(
     rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
 )
@@ -65,7 +67,7 @@ ENGINES = (
     ("ollama", r"(?i)(?<![a-z])ollama(?![a-z])"),
     ("llama.cpp", r"(?i)(?<![a-z])llama[.]?cpp(?![a-z])|llama-server"),
 )
-LM_STUDIO = re.compile(r"\blms load (\S+)(?:[^\n`]*--context-length[ =](\d+))?")
+LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says it, its value
     ("method", r"(?i)(?<![a-z])QLoRA(?![a-z])", "qlora"),
@@ -206,7 +208,7 @@ def _without_end(line: str) -> str:
 
 def _of_lists(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs that programs list or load by lines of their own: Ollama and LM Studio."""
-    for match in OLLAMA.finditer(document.text):
+    for match in OLLAMA.finditer(document.text[:MOST_TEXT]):
         piece = piece_of(document, match, match["name"])
         if known(match["name"].partition(":")[0]) or everyday.meaning(match["name"]):
             yield PlannedRun(
@@ -216,7 +218,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
                 understood=(_taken("ollama ps", piece, "model"),),
                 notes=(f"`ollama ps` showed {match['size']} {match['unit']} for {match['name']}",),
             )
-    for match in LM_STUDIO.finditer(document.text):
+    for match in LM_STUDIO.finditer(document.text[:MOST_TEXT]):
         context = {"context": int(match[2])} if match[2] else {}
         yield PlannedRun(
             task="infer",
@@ -347,7 +349,7 @@ def _alike(
 
 def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
     """Yield what a text says of serving: the engine, a format of GGUF, the memory of the host."""
-    text = document.text
+    text = document.text[:MOST_TEXT]
     engine = next((name for name, pattern in ENGINES if re.search(pattern, text)), "")
     if engine == "ollama" and re.search(r"(?i)mlx", text):  # of Ollama's engines another
         engine = ""
@@ -376,13 +378,14 @@ def _memory(text: str) -> str:
 
 def _trained(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
     said: dict[str, Value] = {}
+    words = document.text[:MOST_TEXT]
     for setting, pattern, value in TAKES:
-        match = re.search(pattern, document.text)
+        match = re.search(pattern, words)
         if match and setting not in said:
             said[setting] = value
             taken.append(_taken(match[0], piece_of(document, match, value), setting))
     for setting, pattern in SIZES.items():
-        match = re.search(pattern, document.text)
+        match = re.search(pattern, words)
         if match:
             text = (match[1] or match[2]).replace(",", "")
             said[setting] = _memory(text) if setting == "ram" else int(text)
