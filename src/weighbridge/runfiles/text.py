@@ -6,7 +6,7 @@ of a program that we do not answer for is refused by its name.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
@@ -26,7 +26,7 @@ from weighbridge.runfiles.named import (
     piece_of,
     positions,
 )
-from weighbridge.runfiles.prose import spoken
+from weighbridge.runfiles.prose import RAM, SIZES, SpokenSettings, memory, spoken, trained
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import start_logs
 from weighbridge.runfiles.serving.lines import of_text
@@ -69,22 +69,8 @@ ENGINES = (
 )
 LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
-TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says it, its value
-    ("method", r"(?i)(?<![a-z])QLoRA(?![a-z])", "qlora"),
-    ("method", r"(?i)(?<![a-z])LoRA(?![a-z])", "lora"),
-    ("method", r"(?i)全参数?|full[- ](?:parameter|fine)", "full"),
-    ("shard", r"(?i)zero-?3", "zero3"),
-    ("shard", r"(?i)zero-?2", "zero2"),
-    ("offload", r"(?i)zero-?3-?offload|offload_param", "params"),
-    ("checkpointing", r"(?i)llama-?factory", "full"),  # its default
-)
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
-SIZES: Mapping[str, str] = {
-    "batch_size": r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b",
-    "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
-    "ram": r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)|内存[是为:： ]{1,3}(\d{2,5} ?G)B?",
-}
 REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:(?:req|request)s?\b|concurrent|users\b|sessions\b)")
 LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
 MOST_COUNTS = 6  # numbers of requests that are answered
@@ -254,10 +240,9 @@ def _completed(
 
 def _filled(run: PlannedRun, prose: Document) -> PlannedRun:
     """Return a training with what the prose says in place of the defaults of its program."""
-    taken: list[Understood] = []
-    words = spoken(prose, "train", "", run.model)
-    said = {**words.settings, **dict(_trained(prose, taken))}
-    taken += words.understood
+    words, own = spoken(prose, "train", "", run.model), trained(prose)
+    said = {**words.settings, **own.settings}
+    taken = (*own.understood, *words.understood)
     open_ = {name for name, _, _ in run.defaults} | (set(SIZES) - run.settings.keys())
     if not run.settings.keys() & {"method", "batch_size"}:  # a part of a run
         open_ |= said.keys() - run.settings.keys()
@@ -303,7 +288,13 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
     if cards is not None:
         settings["gpu"] = cards.value
         taken.append(_taken("the card", cards, "gpu"))
-    settings |= dict((_trained if task == "train" else _served)(document, taken))
+    own = (
+        trained(document)
+        if task == "train"
+        else SpokenSettings(dict(_served(document, taken)), (), ())
+    )
+    settings |= own.settings
+    taken += own.understood
     named_as = named[0].value if named else ""
     said = spoken(document, task, str(settings.get("engine") or ""), named_as)
     new = {name: value for name, value in said.settings.items() if name not in settings}
@@ -318,7 +309,11 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
             settings={**settings, **requests},
             understood=tuple(taken),
             defaults=defaults,
-            notes=("taken from prose: what it does not say is the default", *said.notes),
+            notes=(
+                "taken from prose: what it does not say is the default",
+                *own.notes,
+                *said.notes,
+            ),
         )
 
 
@@ -366,31 +361,10 @@ def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, 
         if version:
             yield "engine_version", version[1]
             taken.append(_taken(engine, piece_of(document, version, version[1]), "engine_version"))
-    host = re.search(SIZES["ram"], text)
+    host = re.search(RAM, text)
     if host:
-        yield "ram", _memory(host[1] or host[2])
+        yield "ram", memory(host[1] or host[2])
         taken.append(_taken("ram", piece_of(document, host, host[1] or host[2]), "ram"))
-
-
-def _memory(text: str) -> str:
-    return f"{text.replace(' ', '')}B"
-
-
-def _trained(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
-    said: dict[str, Value] = {}
-    words = document.text[:MOST_TEXT]
-    for setting, pattern, value in TAKES:
-        match = re.search(pattern, words)
-        if match and setting not in said:
-            said[setting] = value
-            taken.append(_taken(match[0], piece_of(document, match, value), setting))
-    for setting, pattern in SIZES.items():
-        match = re.search(pattern, words)
-        if match:
-            text = (match[1] or match[2]).replace(",", "")
-            said[setting] = _memory(text) if setting == "ram" else int(text)
-            taken.append(_taken(setting, piece_of(document, match, text), setting))
-    yield from said.items()
 
 
 def _taken(key: str, piece: Piece, setting: str) -> Understood:
