@@ -21,7 +21,7 @@ from weighbridge.runfiles.record import (
     ServerStart,
     Value,
 )
-from weighbridge.runfiles.slurm import times
+from weighbridge.runfiles.slurm import SAME, SAYS, times
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
 
@@ -163,7 +163,7 @@ def weighed(
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
     runs = tuple(
-        _doubted(_weighed(_named(run, given), open_, given, model), file.kind, given)
+        _doubted(_of_each_card(_named(run, given), open_, given, model), file.kind, given)
         for run in file.runs
     )
     if file.kind != PROSE:
@@ -175,7 +175,26 @@ def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
     """Return a run without the doubt which card is meant, where one is typed."""
     if given.keys().isdisjoint(("gpu", "gpu_memory")):
         return run
-    return replace(run, unread=tuple(u for u in run.unread if u.key != SEVERAL_CARDS))
+    unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
+    return replace(run, unread=unread, larger=())
+
+
+def _of_each_card(
+    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    """Answer a run by the smallest card that the name of its card may mean. Where that is a no, the
+    larger ones are asked, too: it is sure where all of them say so."""
+    first = _weighed(run, open_, given, model)
+    if first.fits != "no" or not run.larger:
+        return first
+    larger = [replace(run, settings={**run.settings, "gpu": gpu}) for gpu in run.larger]
+    if any(_weighed(each, open_, given, model).fits != "no" for each in larger):
+        return first
+    unread = tuple(
+        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        for u in run.unread
+    )
+    return replace(first, run=replace(run, unread=unread))
 
 
 def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
