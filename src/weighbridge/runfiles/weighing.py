@@ -33,6 +33,7 @@ FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 UNKNOWN = 4  # the exit code of what cannot be said
+FAR = 2  # times what is predicted: what grows so is not known to us
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -243,10 +244,26 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
     return WeighedFile(
         file=file,
-        runs=runs,
+        runs=tuple(_agreeing(run) for run in runs),
         message=_compared(_explained(file, _known(file)), runs, opened),
         findings=findings(file.text, started, reports),
     )
+
+
+def _agreeing(run: WeighedRun) -> WeighedRun:
+    """Return an answer without what its log or its text contradicts: the longest context, where the
+    activations that were measured are far above ours, and a verdict about a machine whose card
+    nobody named."""
+    report = run.report
+    if report is None:
+        return run
+    steps = [part for part in run.measured if part.name == "activations"]
+    if any(part.measured > FAR * part.predicted for part in steps):
+        report = replace(report, derived={**report.derived, "largest_context": None})
+    verdict = report.verdict
+    if verdict is not None and not verdict.count and verdict.fits == "unknown":
+        report = replace(report, verdict=None)
+    return run if report is run.report else replace(run, report=report)
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
