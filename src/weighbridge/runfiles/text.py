@@ -25,6 +25,7 @@ from weighbridge.runfiles.named import (
     models,
     piece_of,
     positions,
+    several_cards,
 )
 from weighbridge.runfiles.prose import RAM, SIZES, SpokenSettings, memory, spoken, trained
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
@@ -74,6 +75,7 @@ GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
 REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:(?:req|request)s?\b|concurrent|users\b|sessions\b)")
 LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
 MOST_COUNTS = 6  # numbers of requests that are answered
+CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
 SIZE_ALONE = re.compile(
     r"(?i)(?<![a-z\d.-])(?:llama-?(\d{1,2})b|(\d{1,2}) ?b[ ]{1,3}(?:llm|model)s?)(?![a-z\d])"
 )
@@ -104,7 +106,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs of a text: those of its files and its commands, else the one that it tells of
     in words."""
     text = document.text[:MOST_TEXT]
-    named, cards = models(document), card(document)
+    named, cards, several = models(document), card(document), several_cards(document)
     other = _other(text)
     if other:
         yield _refused(other, named, cards)
@@ -118,14 +120,30 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if found:
         prose = replace(document, text=files.prose)
         for run in found:
-            yield _noted(_completed(run, named, cards, prose), files.notes)
+            yield _told_of(_completed(run, named, cards, prose), cards, several, files.notes)
         return
     for run in _in_words(document, named, cards):
-        yield _noted(run, files.notes)
+        yield _told_of(run, cards, several, files.notes)
 
 
-def _noted(run: PlannedRun, notes: tuple[str, ...]) -> PlannedRun:
+def _told_of(
+    run: PlannedRun, cards: Piece | None, several: tuple[str, ...], notes: tuple[str, ...]
+) -> PlannedRun:
+    """Return a run with notes about its text, the cards among them that are not taken, and with
+    what is assumed of those that are."""
+    if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
+        notes = (*notes, CARDS.format(cards=", ".join(several[:6])))
+    if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
+        known = _alone(run.understood, cards)
+        more = ("gpu", cards.value, cards.assumed)
+        run = replace(run, understood=known, defaults=(*run.defaults, more))
     return replace(run, notes=(*run.notes, *notes)) if notes else run
+
+
+def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood, ...]:
+    """Return what was understood with the card's name alone where its number is assumed."""
+    name = cards.value.partition(":")[0]
+    return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
 
 
 def _other(text: str) -> tuple[str, str, str] | None:
@@ -235,7 +253,34 @@ def _completed(
     if cards is not None and "gpu" not in settings:
         settings["gpu"] = _enough(cards.value, run)
         taken.append(_taken("the card", cards, "gpu"))
+    version = _version(run, prose)
+    if version is not None:
+        settings["engine_version"] = version.value
+        taken.append(_taken("the release", version, "engine_version"))
     return replace(run, model=model, settings=settings, understood=tuple(taken))
+
+
+def _version(run: PlannedRun, prose: Document) -> Piece | None:
+    """Return the release of a command's engine that a text names; None where the command itself
+    says one, or the text names several."""
+    from weighbridge.engines.launch import parse
+
+    try:
+        launch = parse(run.command) if run.command else None
+    except UsageError:
+        return None
+    said = {*run.settings, *(launch.settings if launch is not None else ())}
+    if launch is None or "engine_version" in said:
+        return None
+    found = {m[1]: m for m in re.finditer(_release(launch.engine), prose.text[:MOST_TEXT])}
+    (match, *more) = found.values() or (None,)
+    return None if match is None or more else piece_of(prose, match, match[1])
+
+
+def _release(engine: str) -> str:
+    """Return the pattern of an engine's release in words: vllm-0.15.2, vLLM v0.9.2."""
+    name = re.escape(engine)
+    return rf"(?i)\b{name}[- ](?:version )?v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)"
 
 
 def _filled(run: PlannedRun, prose: Document) -> PlannedRun:
@@ -259,7 +304,7 @@ def _enough(cards: str, run: PlannedRun) -> str:
     not."""
     from weighbridge.engines.launch import parse
 
-    if ":" in cards:
+    if ":" in cards or "+" in cards:
         return cards
     try:
         count = parse(run.command).devices or 1
@@ -355,9 +400,7 @@ def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, 
         taken.append(_taken("the format", piece_of(document, packed, packed[0]), "quantization"))
     if engine:
         yield "engine", engine
-        version = re.search(
-            rf"(?i)\b{re.escape(engine)}[- ]v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)", text
-        )
+        version = re.search(_release(engine), text)
         if version:
             yield "engine_version", version[1]
             taken.append(_taken(engine, piece_of(document, version, version[1]), "engine_version"))

@@ -294,11 +294,28 @@ def _engine(file: RunFile) -> str:
 
 def _known(file: RunFile) -> dict[str, Any]:
     """Return what the runs of a text say of the machine and the engine."""
-    engine = _engine(file)
+    engine, ranks = _engine(file), _ranks(file)
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
     trained = [run for run in file.runs if run.task == "train" and not run.refused]
     trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
-    return {**({"engine": engine} if engine else {}), **({"ram": ram} if ram else {}), **trains}
+    return {
+        **({"engine": engine} if engine else {}),
+        **({"ram": ram} if ram else {}),
+        **trains,
+        **ranks,
+    }
+
+
+def _ranks(file: RunFile) -> dict[str, Any]:
+    """Return how the only launch line of a text divides its model."""
+    from weighbridge.engines.launch import parse
+
+    lines = [run.command for run in file.runs if run.command]
+    try:
+        settings = parse(lines[0]).settings if len(lines) == 1 else {}
+    except UsageError:
+        return {}
+    return {name: settings[name] for name in SHARES if name in settings}
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
