@@ -367,3 +367,10 @@ def test_a_machine_without_a_card_is_not_judged_where_the_text_has_its_memory():
     (run,) = weighbridge.weigh("qwen3-8b in Q4 with 256G RAM, memory?", name="mail").runs
     assert run.report.workload["ram"]
     assert run.report.verdict is None
+
+
+def test_a_yes_at_the_start_is_not_sure_where_prompts_that_are_kept_outgrow_the_card():
+    text = "`qwen3.8:27b-mlx` on a {}, `ollama runner --mlx-engine`: MLX runner memory?"
+    (small,) = weighbridge.weigh(text.format("M1 Max 32GB"), name="mail").runs
+    (large,) = weighbridge.weigh(text.format("M2 Max 96GB"), name="mail").runs
+    assert (small.fits, large.fits) == ("unknown", "yes")

@@ -130,7 +130,8 @@ def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
     if model is None or not run.model:
         return ""
     for name, value in wanted:
-        stands = re.search(rf"(?m)^{_spelled(name)[2:]}:[ \t]*([^\s#]+)", text)
+        key = re.escape(name.removeprefix("--")).replace(r"\-", "[-_]")
+        stands = re.search(rf"(?m)^{key}:[ \t]*([^\s#]+)", text)
         said = value or "true"
         if stands is not None:
             text = text[: stands.start(1)] + said + text[stands.end(1) :]

@@ -34,6 +34,7 @@ DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 UNKNOWN = 4  # the exit code of what cannot be said
 FAR = 2  # times what is predicted: what grows so is not known to us
+OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -242,18 +243,19 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     elif len(runs) == 1:
         runs = (_beside(runs[0], _its_start(runs[0], started)),)
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
+    found = findings(file.text, started, reports)
     return WeighedFile(
         file=file,
-        runs=tuple(_agreeing(run) for run in runs),
+        runs=tuple(_agreeing(run, found) for run in runs),
         message=_compared(_explained(file, _known(file)), runs, opened),
-        findings=findings(file.text, started, reports),
+        findings=found,
     )
 
 
-def _agreeing(run: WeighedRun) -> WeighedRun:
+def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     """Return an answer without what its log or its text contradicts: the longest context, where the
-    activations that were measured are far above ours, and a verdict about a machine whose card
-    nobody named."""
+    activations that were measured are far above ours, a yes where prompts that are kept outgrow the
+    card, and a verdict about a machine whose card nobody named."""
     report = run.report
     if report is None:
         return run
@@ -263,6 +265,9 @@ def _agreeing(run: WeighedRun) -> WeighedRun:
     verdict = report.verdict
     if verdict is not None and not verdict.count and verdict.fits == "unknown":
         report = replace(report, verdict=None)
+    kept = max((f.values["sum_bytes"] for f in found if f.key == "mlx_prompts"), default=0)
+    if verdict is not None and verdict.fits == "yes" and kept > verdict.usable_bytes:
+        report = replace(report, verdict=verdict.turned("unknown", OUTGROWS))
     return run if report is run.report else replace(run, report=report)
 
 
