@@ -1,5 +1,7 @@
 """The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
 
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +24,7 @@ from weighbridge.runfiles.record import (
     Value,
 )
 from weighbridge.runfiles.slurm import SAME, SAYS, times
+from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
 
@@ -35,6 +38,8 @@ SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_si
 UNKNOWN = 4  # the exit code of what cannot be said
 FAR = 2  # times what is predicted: what grows so is not known to us
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
+OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
+CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -165,7 +170,11 @@ def weighed(
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
     runs = tuple(
-        _doubted(_of_each_card(_named(run, given), open_, given, model), file.kind, given)
+        _started(
+            _doubted(_of_each_card(_named(run, given), open_, given, model), file.kind, given),
+            file,
+            given,
+        )
         for run in file.runs
     )
     if file.kind != PROSE:
@@ -179,6 +188,33 @@ def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
         return run
     unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
     return replace(run, unread=unread, larger=())
+
+
+def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
+    """Return an answer whose line to paste is the file's own, where that starts what no other line
+    needs to make first: a Modelfile, or a file of llama.cpp that a repository has."""
+    report, run = weighed.report, weighed.run
+    if report is None or not given.keys() <= {"gpu", "gpu_memory", "ram"}:
+        return weighed
+    told = str(report.derived.get("launch") or "")
+    if file.kind == "modelfile":
+        name = report.model.name.rpartition("/")[2]
+        path = shlex.quote(file.name)
+        line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
+    elif OWN_FILE.search(run.command) and "convert_hf_to_gguf" in told:
+        from weighbridge.runfiles.serving.lines import launch_line
+
+        line = launch_line(run.command).replace(HIDDEN, "$SECRET")
+    else:
+        return weighed
+    warnings = report.warnings
+    if "context" in run.settings:  # a parameter of the model goes before what the server gives
+        warnings = tuple(w for w in warnings if CONTEXT_VARIABLE not in w)
+    derived = report.derived.copy()
+    derived["launch"] = line
+    derived.pop("launch_note", None)
+    changed = replace(report, derived=derived, warnings=warnings)
+    return replace(weighed, report=changed)
 
 
 def _of_each_card(

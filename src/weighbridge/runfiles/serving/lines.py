@@ -16,7 +16,7 @@ from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import dataclass, field, replace
 from weighbridge.runfiles.reading import filled
-from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Unread, Value
+from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.wording import unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
@@ -235,6 +235,11 @@ def _run(
         return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
     model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
+    settings = _cards(launch, *cards)
+    taken = tuple(
+        Understood(key="the card", value=gpu, setting=setting, line=line)
+        for setting, gpu in settings.items()
+    )
     short = _short(launch, text, cards[0])
     if short:
         unread.append(Unread(key=FEW_CARDS, line=line, why=short, raises=True))
@@ -243,7 +248,8 @@ def _run(
         model=model,
         name=name,
         command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
-        settings=_cards(launch, *cards),
+        settings=settings,
+        understood=taken,
         unread=tuple(unread),
         refused=EXPERTS if OFFLOADED.search(text) else "",
     )
