@@ -37,6 +37,7 @@ def test_secrets_are_asterisks(text, told):
     [
         "--tokenizer org/name --max-num-batched-tokens 8192",
         "eos_token: <|im_end|>",
+        "run.py --eos_token '<|im_end|>' --pad-token \"<|endoftext|>\" --bos_token=<|begin|>",
         "pad_token: '<|endoftext|>'",
         "use_auth_token: true",
         "--api-key $KEY",

@@ -381,11 +381,12 @@ def emit(
 
     options = _options(locals())
     given = {name: value for name, value in settings.items() if value is not None}
+    source = None
     if file is None:
         run = PlannedRun(task=target(kind).task, model=model or "", settings=given)
     else:
         told = read(*text_of(file, name), file_kind, folder_of(file, name))
-        run = of_file(told, kind, given, model)
+        run, source = of_file(told, kind, given, model)
     if not run.model:
         raise UsageError("no model is named: --model says it")
     opened_once: dict[str, Prepared] = {}
@@ -402,6 +403,7 @@ def emit(
         lambda asked: answered(
             asked, asked.model, prepared, {}, remedies=DEVICE.isdisjoint(asked.settings)
         ),
+        source,
     )
 
 

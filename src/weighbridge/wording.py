@@ -15,13 +15,14 @@ HIDDEN = "***"  # what stands for a secret
 # What stands before the host of an address, what stands behind its path, and what a key names.
 USER = r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+"
 QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
-NAMED = r"(?i)((?:signature|credential|token(?!_dispatcher)|password|secret)[\w-]*=)[^\s&'\"]+"
+NAMED = r"(?i)(?<!eos[_-])(?<!bos[_-])(?<!pad[_-])(?<!unk[_-])"  # of a tokenizer's marks
+NAMED += r"((?:signature|credential|token(?!_dispatcher)|password|secret)[\w-]*=)[^\s&'\"]+"
 # How tokens of Hugging Face, of OpenAI and of hosts of code begin
 TOKEN = r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}"
 BEGINS = ("hf_", "sk-", "gh", "glpat-")
 DIGITS = 60  # of a number; more are counted
 # A flag, a variable or a key whose name says that its value is a secret, and the value
-KEPT = r"(?<![\w-])(?:--)?(?!(?:eos|bos|pad|unk|stop|mask|image|special)_)[\w-]{0,60}?"
+KEPT = r"(?<![\w-])(?!(?:--)?(?:eos|bos|pad|unk|stop|mask|image|special)[_-])(?:--)?[\w-]{0,60}?"
 KEPT += r"(?:api[_-]?key|access[_-]?key|token|secret|passw(?:or)?d)(?![\w-])"
 VALUE = r"(?!\$|-|\d{1,8}\b|true\b|false\b|null\b|none\b)[^\s\"',}]{6,}"
 GIVEN = r"[\"']?(?:,?\s{0,40}[\"']?value[\"']?)?[ \t]{0,9}[=:][ \t]{0,9}[\"']?"

@@ -20,7 +20,9 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: *nobody", "not defined above"),
         ("a: &a [*a]", "not defined above"),
         ("a: 1\n\tb: 2", "no YAML"),
-        ("a: {{ .Values.x }}: b", "no YAML"),
+        ("a: {{ .Values.x }}: b", "is a template"),
+        ("model: {{ model }}\nb: 1\n", "run.yaml:1: this is a template"),
+        ("a:\n  {{- if .x }}\n  b: 1\n", "is a template"),
         ("x: !!int foo", "no YAML"),
         ("---\n" * 200, "more than 100 documents"),
     ],
@@ -34,10 +36,17 @@ def test_a_hostile_yaml_is_one_line(text, says):
 
 def test_a_tag_makes_no_object():
     (document,) = documents('a: !!python/object/apply:os.system ["touch /tmp/x"]\n', "yaml")
-    assert document.data == {"a": ["touch /tmp/x"]}
+    assert document.data == {"a": None}
     (document,) = documents("a: !!python/name:os.system\nb: !mine 3\n", "yaml")
-    assert document.data == {"a": "", "b": "3"}
+    assert document.data == {"a": None, "b": "3"}
     assert [line for line, _ in document.remarks] == [1, 2]
+    (document,) = documents("a: !!python/tuple [q, k]\n", "yaml")  # saved arguments have them
+    assert (document.data, document.remarks) == ({"a": ["q", "k"]}, ())
+
+
+def test_toml_that_is_nested_too_deep_is_one_line():
+    with pytest.raises(BadFileError, match="TOML is nested too deep"):
+        documents("x = " + "[" * 5000 + "]" * 5000, "toml", "run.toml")
 
 
 def test_a_key_that_stands_twice_is_told_and_the_last_one_counts():

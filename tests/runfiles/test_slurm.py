@@ -150,6 +150,14 @@ def test_a_smaller_card_that_is_too_small_is_no_no(tmp_path):
     assert weigh(path, gpu="a100-40gb").fits == "no"
 
 
+def test_a_no_of_each_card_that_a_name_may_mean_is_a_no(tmp_path):
+    path = written(tmp_path, A100.format(count=1))
+    found = weigh(path)
+    assert found.fits == "no"
+    assert "80GB: the answer is the same" in found.warnings[0]
+    assert menu.run(["sbatch", path]) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [

@@ -334,3 +334,43 @@ def test_the_limit_of_a_mac_can_be_raised_where_its_memory_is_larger(need, limit
     if told:
         (found,) = findings(text, [], [])
         assert found.values["megabytes"] == "90112"  # 88 GiB
+
+
+FAILED = """\
+INFO 06-10 10:01:11 [api_server.py:1287] vLLM API server version 0.9.0.1
+INFO 06-10 10:01:12 [cli_args.py:300] non-default args: {'model': 'Qwen/Qwen2.5-32B-Instruct-AWQ', 'max_model_len': 32768, 'gpu_memory_utilization': 0.95}
+ValueError: To serve at least one request with the models's max seq len (32768), (8.00 GiB KV cache is needed, which is larger than the available KV cache memory (2.31 GiB). Based on the available memory, the estimated maximum model length is 9456.
+"""
+GROWN = """\
+On my MI50 32GB:
+vllm serve qwen3-8b --max-model-len 4096 --max-num-seqs 1
+[worker.py:292] model weights take 15.3GiB; PyTorch activation peak memory takes {}GiB; the rest of the memory reserved for KV Cache is 10.0GiB.
+"""
+
+
+def test_a_length_that_the_engine_says_would_do_is_not_denied():
+    found = weighbridge.weigh(FAILED, name="vllm.log", gpu="4090", offline=True)
+    told = str(found)
+    assert "--max-model-len 9456" in told
+    assert "No context fits" not in told
+    assert "No context surely fits" in told
+
+
+@pytest.mark.parametrize(("activations", "told"), [("0.30", True), ("2.87", False)])
+def test_no_longest_context_where_the_activations_of_the_log_are_far_above_ours(activations, told):
+    (run,) = weighbridge.weigh(GROWN.format(activations), name="a.log").runs
+    assert {part.name for part in run.measured} >= {"activations"}
+    assert bool(run.report.derived["largest_context"]) == told
+
+
+def test_a_machine_without_a_card_is_not_judged_where_the_text_has_its_memory():
+    (run,) = weighbridge.weigh("qwen3-8b in Q4 with 256G RAM, memory?", name="mail").runs
+    assert run.report.workload["ram"]
+    assert run.report.verdict is None
+
+
+def test_a_yes_at_the_start_is_not_sure_where_prompts_that_are_kept_outgrow_the_card():
+    text = "`qwen3.8:27b-mlx` on a {}, `ollama runner --mlx-engine`: MLX runner memory?"
+    (small,) = weighbridge.weigh(text.format("M1 Max 32GB"), name="mail").runs
+    (large,) = weighbridge.weigh(text.format("M2 Max 96GB"), name="mail").runs
+    assert (small.fits, large.fits) == ("unknown", "yes")

@@ -413,6 +413,10 @@ def may_be_an_id(text: str) -> bool:
     return FIRST.fullmatch(text.strip().lower()) is not None
 
 
+# Owners whose repositories of others' names are copies of these: https://huggingface.co/unsloth
+COPIES = ("unsloth",)
+
+
 def of_owner(repo_id: str) -> Meaning | None:
     """Return the entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
     meta-llama; or of a copy that its name says is packed (RedHatAI's ...-FP8-dynamic), with what is
@@ -422,7 +426,7 @@ def of_owner(repo_id: str) -> Meaning | None:
     if meant is None:
         return None
     if not meant.quantization or meant.quantization in FLOATS.values():
-        theirs = meant.entry.repo_id.lower().startswith(f"{owner}/")
+        theirs = owner in COPIES or meant.entry.repo_id.lower().startswith(f"{owner}/")
         return meant._replace(quantization="") if theirs else None
     packed = OF_OWNERS.get(owner, {}).get(meant.quantization) or USUALLY.get(meant.quantization)
     if packed is None or "quantization_config" in meant.entry.config:

@@ -44,7 +44,8 @@ def emit(
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look, check = look_of(settings, form), settings.pop("check")
+    look_of(settings, form)
+    check = settings.pop("check")
     if form not in ("human", "quiet") or ("chart" in settings and chart_file(settings)):
         raise UsageError("--emit prints a file and nothing else: leave --json and the like out")
     to = target(kind)
@@ -68,7 +69,10 @@ def emit(
     click.echo(writable(printable_lines(made.text)).rstrip("\n"))
     if form != "quiet":
         warn(made.report)
-        click.echo(_answer(made.report, made.starts, look.unit), err=True)
+        if made.before is not None:
+            itself = f"the file that it is made of {_taken(made.before)}"
+            click.echo(f"warning: {itself}; the first lines say what differs", err=True)
+        click.echo(_answer(made.report, made.starts), err=True)
     return callback.code(exit_code(made.report, check=check))
 
 
@@ -77,10 +81,16 @@ def _said(setting: Any, value: Any) -> bool:
     return value not in (None, ()) and value is not (False if setting is None else setting.unset)
 
 
-def _answer(report: Any, starts: str, unit: str | None) -> str:
+def _answer(report: Any, starts: str) -> str:
     """Say what a file takes on a line, and what starts it."""
-    peak = f"about {human(report.peak.expected)} on each device"
+    name = printable(report.model.reference)
+    return f"{name} {_taken(report)}; start it with: {starts}"
+
+
+def _taken(report: Any) -> str:
+    """Say what a run takes, and whether that fits."""
+    peak = f"takes about {human(report.peak.expected)} on each device"
     if report.verdict is not None:
         fits = {"yes": "it fits", "no": "it does not fit", "unknown": "too close to call"}
         peak += f": {fits[report.verdict.fits]}"
-    return f"{printable(report.model.reference)} takes {peak}; start it with: {starts}"
+    return peak

@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from weighbridge.errors import NotFoundError
+
 STDIN = "-"
+RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
 
 
@@ -27,8 +30,14 @@ def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
 
 
 def of_file(references: Sequence[str]) -> bool:
-    """Tell whether a command was given one run file in the place of a model."""
-    return len(references) == 1 and starts(references[0])
+    """Tell whether a command was given one run file in the place of a model. Raises NotFoundError
+    for a word that ends as only such files do, and is none."""
+    if len(references) != 1:
+        return False
+    suffix = os.path.splitext(references[0])[1].lower()
+    if suffix in RUN_FILES and not os.path.isfile(references[0]):
+        raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
+    return starts(references[0])
 
 
 def given_file(references: Sequence[str]) -> tuple[Any, str | None] | None:
@@ -58,6 +67,22 @@ def no_file(reference: str) -> str:
         return f"{reference} is a model: weighbridge load {reference}, or infer, train, fit"
     if os.path.isdir(reference):
         return f"{reference} is a folder: name a file of it, or ask about a model: weighbridge load"
+    unread = _unread(reference)
+    if unread:
+        return unread
     if "/" in reference or suffix:
         return f"{reference}: no such file; name one, or a command (weighbridge --help)"
     return ""
+
+
+def _unread(reference: str) -> str:
+    """Say why what stands at a path is no file that can be read; "" where nothing stands there."""
+    try:
+        os.stat(reference)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f"{reference}: {getattr(error, 'strerror', None) or 'this is no path'}"
+    if os.path.isfile(reference):
+        return ""
+    return f"{reference} is a pipe or a device, no plain file: weighbridge - < {reference}"

@@ -18,10 +18,12 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.questions import Sections, options
 from weighbridge.cli.references import STDIN, given_text
-from weighbridge.errors import UsageError
+from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.units import human
-from weighbridge.wording import printable, printable_lines
+from weighbridge.wording import LONGEST, clipped, one_line, printable, printable_lines
 from weighbridge.workload import FIT, TABLES
+
+WORSE = (0, 1, 4, 3, 2)  # exit codes, the worst last
 
 if TYPE_CHECKING:
     from weighbridge.runfiles.patching import FilePatch
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command("FILE", cls=Sections)
-@click.argument("file", metavar="FILE|-")
+@click.argument("files", metavar="FILE|-...", nargs=-1, required=True)
 @click.option("--as", "kind", metavar="KIND", help="What FILE is, whatever is in it: axolotl...")
 @click.option("--model", metavar="MODEL", help="The model, where FILE does not name it.")
 @click.option("--fix", is_flag=True, help="Print the change that makes it fit, as a diff.")
@@ -38,26 +40,51 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
-def runfile(file: str, **settings: Any) -> int:
+def runfile(files: tuple[str, ...], **settings: Any) -> int:
     """Weigh the run that FILE starts: a config, a command or a log that you have (- for stdin).
 
     What kind of file it is, its content tells. Any setting that is typed wins over the file's own.
+    Several files are weighed one after the other; the exit code is that of the worst.
 
     \b
     weighbridge run.yaml --gpu 4090
     weighbridge run.yaml --gpu 4090 --fix --write
     weighbridge run.yaml --emit llama-factory > other.yaml
+    weighbridge configs/*.yaml --gpu 4090 --check
     weighbridge compose.yaml --gpu l40s:2
     weighbridge train.sh --gpu a100-80gb:8 --as trl
     pbpaste | weighbridge -
     """
-    kind = settings.pop("emit")
+    if len(files) > 1:
+        return _each(files, settings)
+    file, kind = files[0], settings.pop("emit")
     if kind and (settings.pop("fix") or settings.pop("write")):
         raise UsageError("--fix changes the file and --emit writes another: leave one of them out")
     if kind:
         settings.pop("write", None)
         return emit(kind, None, (), settings, given_text(file))
     return answer(file, settings)
+
+
+def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
+    """Weigh several files and return the worst exit code; what is wrong with one is a line, and the
+    others are weighed."""
+    from weighbridge.words import words_in
+
+    if settings.pop("emit") or files.count(STDIN) > 1:
+        raise UsageError("--emit is about one FILE, and - stands once")
+    codes = []
+    plain = settings.get("quiet") or settings.get("as_json") or settings.get("form")
+    for number, file in enumerate(files):
+        click.echo("\n" if number and not plain else "", nl=False)
+        try:
+            codes.append(answer(file, dict(settings)))
+        except WeighbridgeError as error:
+            words = words_in(settings.get("lang") or "en", "errors")
+            told = words("error", message=words.told(one_line(str(error))))
+            click.echo(clipped(printable(told), LONGEST), err=True)
+            codes.append(error.code)
+    return max(codes, key=WORSE.index)
 
 
 def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> int:

@@ -12,9 +12,6 @@ from weighbridge.wording import printable
 if TYPE_CHECKING:
     from weighbridge.runfiles.slurm import SlurmJob
 
-# Behind what a kind of card may mean: whether that matters
-SAME, SAYS = ": the answer is the same", ": --gpu says which"
-
 
 @click.command()
 @click.argument("file", metavar="FILE|-")
@@ -34,7 +31,7 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     from weighbridge import api
     from weighbridge.render.data import json_text
     from weighbridge.runfiles.kinds import text_of
-    from weighbridge.runfiles.slurm import advice, asked, told
+    from weighbridge.runfiles.slurm import SAME, SAYS, advice, asked, told
 
     source, called = given_text(file)
     text, name = text_of(source, called)

@@ -121,6 +121,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",
         "foreach": "_foreach_" in reading.message,
+        "one_stage": known_ranks({**reading.stated, **settings}, "pipeline") == 1,
         "copies": "pipelineparallelismenabled" in reading.message,
         "no_blocks": judged.why == "no_blocks",
         "half_fits": _missing(reading) <= 2,
@@ -178,6 +179,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
     )
     ubatch = int(known.get("ubatch_size", 512))  # llama.cpp's own default
     values: dict[str, Any] = {
+        "twice_ranks": 2 * known_ranks(known, "tensor"),
         "variable": reading.hint or "PYTORCH_CUDA_ALLOC_CONF",
         "half_ubatch": max(ubatch // 2, 32),
         "slots": max(int(known.get("available_slots", 1)), 1),
@@ -192,6 +194,12 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "half_context": _half(known.get("n_ctx") or known.get("context")),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def known_ranks(known: Mapping[str, Any], way: str) -> int:
+    """Return how many cards a model is divided over in one way, as far as that is known."""
+    size = str(known.get(f"{way}_parallel_size") or 1)
+    return int(size) if size.isdecimal() else 1
 
 
 def _twice(ram: Any) -> str:

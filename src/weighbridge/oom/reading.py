@@ -112,6 +112,7 @@ SHARE = r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"
 STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
     ("context", int, ("max_model_len", "max-model-len", "max_seq_len", "n_ctx"), COUNT),
     ("tensor_parallel_size", int, ("tensor_parallel_size", "tensor-parallel-size"), COUNT),
+    ("pipeline_parallel_size", int, ("pipeline_parallel_size", "pipeline-parallel-size"), COUNT),
     ("gpu_memory_utilization", float, ("gpu_memory_utilization", "gpu-memory-utilization"), SHARE),
     ("mem_fraction_static", float, ("mem_fraction_static", "mem-fraction-static"), SHARE),
     ("max_num_seqs", int, ("max_num_seqs", "max-num-seqs"), COUNT),

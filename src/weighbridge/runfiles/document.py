@@ -22,6 +22,10 @@ MOST_NODES = 20_000
 DEEPEST = 40
 MOST_DOCUMENTS = 100
 TOO_DEEP = "this YAML is nested too deep for a run file"
+TEMPLATE = "this is a template, {{ }} stands in it: fill it in first, and give what comes out"
+MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
+# Tags of Python that say plain data; any other would make an object or run something
+DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|none)")
 Path = tuple[str | int, ...]
 
 
@@ -114,6 +118,8 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
         mark = error.problem_mark
         where = f":{mark.line + 1}" if mark is not None else ""
         said = " ".join(str(error.problem or error.context or "is no YAML").split())
+        if MARKS.search(text):
+            raise BadFileError(f"{name}{where}: {TEMPLATE}") from None
         if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
             raise BadFileError(f"{name}{where}: {TOO_DEEP}") from None
         raise BadFileError(f"{name}{where}: this is no YAML: {said:.120}") from None
@@ -173,6 +179,9 @@ class _YamlDocuments:
             value, end = self._mapping(path)
         if isinstance(event, yaml.ScalarEvent) or event.flow_style:
             self.places[path] = Place(mark.line + 1, mark.index, end.index)
+        if "python/" in (event.tag or "") and not DATA.fullmatch(event.tag):
+            self.remarks.append((mark.line + 1, f"the tag {event.tag:.60} is not obeyed, nor read"))
+            value = None
         if event.anchor:
             self.anchors[event.anchor] = value
         return value
@@ -200,12 +209,18 @@ class _YamlDocuments:
         if tag is None or tag == "!":
             tag = self.loader.resolve(yaml.ScalarNode, event.value, event.implicit)
         elif not tag.startswith("tag:yaml.org,2002:") or "python" in tag:
-            self.remarks.append((event.start_mark.line + 1, f"the tag {tag:.60} makes no object"))
+            if "python/" not in tag:
+                line = event.start_mark.line + 1
+                self.remarks.append((line, f"the tag {tag:.60} makes no object"))
             tag = "tag:yaml.org,2002:str"
         if tag.endswith((":timestamp", ":binary")):
             return event.value
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         return self.loader.construct_object(node)
+
+    def _begins(self, event: Any, signs: str) -> bool:
+        """Tell whether the last of these signs is where an event begins, behind the others."""
+        return self.text[: event.start_mark.index + 1].endswith(signs)
 
     def _sequence(self, path: Path) -> tuple[list[Any], Any]:
         import yaml
@@ -225,6 +240,8 @@ class _YamlDocuments:
             line = key_event.start_mark.line + 1
             if isinstance(key_event, yaml.ScalarEvent):
                 key = str(key_event.value)
+            elif isinstance(key_event, yaml.MappingStartEvent) and self._begins(key_event, "{{"):
+                raise BadFileError(f"{self.name}:{line}: {TEMPLATE}")
             else:
                 self._node(key_event, (*path, ""))
                 key = f"(line {line})"
@@ -312,7 +329,9 @@ def _toml(text: str, name: str) -> Iterator[Document]:
 
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise BadFileError(f"{name}: {TOO_DEEP.replace('YAML', 'TOML')}") from None
+    except tomllib.TOMLDecodeError as error:
         said = " ".join(str(error).split())
         raise BadFileError(f"{name}: this is no TOML: {said:.120}") from None
     yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))

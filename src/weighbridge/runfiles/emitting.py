@@ -3,10 +3,13 @@
     question -> what every setting comes to -> the words of the program -> a file
 
 The file is read again by the reader of its kind, and is only handed out where that asks for the
-same and gets the same answer. A setting that the program has no word for is refused by its name.
+same and gets the same answer. What the program does in a way of its own, and what a run file says
+besides that the new one does not keep, its first lines name. A setting that the program has no word
+for is refused by its name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os.path import basename
 from typing import Any
 
 from weighbridge.catalogue import everyday
@@ -14,9 +17,10 @@ from weighbridge.checkpoint.model import Model
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import launched
 from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple, dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.remedies.case import DEVICE
 from weighbridge.report import Report
+from weighbridge.runfiles.carrying import carried
 from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.kinds import named, of_task, read
 from weighbridge.runfiles.reading import EITHER
@@ -24,7 +28,8 @@ from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.serving.containers import without_secrets
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
-from weighbridge.wording import shown
+from weighbridge.units import human
+from weighbridge.wording import printable, shown
 from weighbridge.workload import TABLES
 
 Settings = Mapping[str, Any]
@@ -105,6 +110,7 @@ class Emitted:
     text: str = field(repr=False)
     starts: str
     report: Report
+    before: Report | None = None  # of the file whose run it is, where that is answered otherwise
 
     def __str__(self) -> str:
         return self.text
@@ -118,9 +124,20 @@ def target(kind: str) -> EmitTarget:
     return found
 
 
-def of_file(file: RunFile, kind: str, typed: Settings, model: str | None) -> PlannedRun:
+class EmitSource(NamedTuple):
+    """A file that is said again for another program: what it is, and its run with all that it asks
+    for."""
+
+    file: RunFile
+    run: PlannedRun
+
+
+def of_file(
+    file: RunFile, kind: str, typed: Settings, model: str | None
+) -> tuple[PlannedRun, EmitSource]:
     """Return the run of a file of another kind, in what decides: what is typed wins, and what a
-    program does in its own way stays behind. Raises UsageError."""
+    program does in its own way stays behind. The second is the run as the file asks for it. Raises
+    UsageError."""
     to = target(kind)
     runs = of_task(file, to.task).runs
     if len(runs) > 1:
@@ -137,17 +154,25 @@ def of_file(file: RunFile, kind: str, typed: Settings, model: str | None) -> Pla
         for name, value in run.settings.items()
         if stays or name in said or name not in (own, *OWN_WAYS)
     }
-    return PlannedRun(
+    asked = PlannedRun(
         task=to.task,
         model=model or run.model,
         settings={**settings, **typed},
         command=run.command,
     )
+    return asked, EmitSource(file, replace(asked, settings={**run.settings, **typed}))
 
 
-def emitted(kind: str, asked: PlannedRun, opens: Callable[[str], Model], ask: Ask) -> Emitted:
-    """Return the file of a kind that asks for what a run asks for. `opens` returns a model by the
-    name that it was asked by. Raises UsageError for what the file cannot say."""
+def emitted(
+    kind: str,
+    asked: PlannedRun,
+    opens: Callable[[str], Model],
+    ask: Ask,
+    source: EmitSource | None = None,
+) -> Emitted:
+    """Return the file of a kind that asks for what a run asks for, which may be that of a file.
+    `opens` returns a model by the name that it was asked by. Raises UsageError for what the file
+    cannot say."""
     to = target(kind)
     opened = opens(asked.model)
     model = opened.loads_as
@@ -162,7 +187,11 @@ def emitted(kind: str, asked: PlannedRun, opens: Callable[[str], Model], ask: As
     report = ask(given)
     if report.model.rough:
         raise UsageError(f"--emit {kind}: {shown(asked.model)} is a size; name a model")
-    text = _script(kind, given, ask) if to.syntax == "python" else _text(to, opened, given, report)
+    if to.syntax == "python":
+        text = _script(kind, given, ask)
+        text = _commented(_left_out(source.file, "", {}), text) if source else text
+    else:
+        text = _text(to, opened, given, report, source)
     back = read(text, f"the {kind} file", to.kind).runs[0]
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
@@ -170,7 +199,48 @@ def emitted(kind: str, asked: PlannedRun, opens: Callable[[str], Model], ask: As
     ways = _own_ways(report, again, asked.settings) if to.task == "train" else {}
     meant = ask(_with(given, {**given.settings, **ways})) if ways else report
     _same(kind, meant, again, asked.settings)
-    return Emitted(kind=kind, text=text, starts=_starts(to, again.workload), report=again)
+    before = ask(source.run) if source is not None and to.task == "train" and not to.part else None
+    if before is not None and source is not None:
+        other = tuple(_otherwise(before, again, source.file.name))
+        text = _commented(other, text)
+        before = before if other else None
+    return Emitted(
+        kind=kind, text=text, starts=_starts(to, again.workload), report=again, before=before
+    )
+
+
+def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
+    """Yield what a new file says first where it takes another amount than the file that it was made
+    of: what its program does in its own way, and both sizes."""
+    fits = [None if each.verdict is None else each.verdict.fits for each in (before, again)]
+    if before.peak.expected == again.peak.expected and fits[0] == fits[1]:
+        return
+    ways = [
+        f"{way.replace('_', ' ')} {_said(again.workload.get(way))}, not "
+        f"{_said(before.workload.get(way))}"
+        for way in ("framework", *OWN_WAYS)
+        if again.workload.get(way) is not None
+        and _plain(before.workload.get(way)) != _plain(again.workload.get(way))
+    ]
+    yield f"Its program has a way of its own: {'; '.join(ways) or 'other defaults'}"
+    yield f"It takes {_about(again)}; {basename(name)} takes {_about(before)}"
+
+
+def _about(report: Report) -> str:
+    peak = report.peak
+    return f"about {human(peak.expected)} ({human(peak.low)} to {human(peak.high)})"
+
+
+def _commented(lines: Iterable[str], text: str) -> str:
+    """Return a text with lines before it as comments."""
+    return "".join(f"# {printable(line)}\n" for line in lines) + text
+
+
+def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[str]:
+    """Yield what a new file says of values that it does not keep."""
+    left = carried(file, kind, new).left
+    if left:
+        yield f"Left out of {basename(file.name)}, write your own: {', '.join(left)}"
 
 
 def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
@@ -212,8 +282,11 @@ def _recipe(asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
         return {}
 
 
-def _text(to: EmitTarget, model: Model, given: PlannedRun, report: Report) -> str:
-    """Return the text of a file that asks for what a report answers. Raises UsageError."""
+def _text(
+    to: EmitTarget, model: Model, given: PlannedRun, report: Report, source: EmitSource | None
+) -> str:
+    """Return the text of a file that asks for what a report answers, with what its source says
+    besides. Raises UsageError."""
     fresh = named(to.kind).fresh
     assert fresh is not None
     line, settings = given.command, dict(report.workload)
@@ -229,7 +302,12 @@ def _text(to: EmitTarget, model: Model, given: PlannedRun, report: Report) -> st
     run = PlannedRun(
         task=to.task, model=model.loads_as, config=config, settings=settings, command=line
     )
-    return dumped(fresh(run), to.syntax, "\n".join(_head(to, model, report, given)))
+    words, head = dict(fresh(run)), list(_head(to, model, report, given))
+    if source is not None and to.task == "train" and not to.part:
+        kept = carried(source.file, to.kind, words).words
+        head += _left_out(source.file, to.kind, words)
+        words |= kept
+    return dumped(words, to.syntax, "\n".join(map(printable, head)))
 
 
 def _release(given: PlannedRun) -> str:

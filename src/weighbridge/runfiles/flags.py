@@ -1,4 +1,5 @@
-"""Flags of a launch line, changed where they stand: in a script, in YAML's text or its lists."""
+"""Flags of a launch line, changed where they stand: in a script, in YAML's text, its lists or its
+keys."""
 
 import re
 import shlex
@@ -28,13 +29,14 @@ def asks_for(command: str, before: str, remedy: Remedy) -> bool:
 
 
 def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
-    """Yield a text with other flags: a list of YAML first, then text in any file. Whether one of
-    them is right the caller tells, by reading it again."""
+    """Yield a text with other flags: a list or keys of YAML first, then text in any file. Whether
+    one of them is right the caller tells, by reading it again."""
     try:
         wanted = list(_pairs(shlex.split(flags)))
     except ValueError:
         return
-    yield from filter(None, (_in_list(text, run, wanted), _in_text(text, run, wanted)))
+    ways = (_in_list, _in_flow, _in_keys, _in_text)
+    yield from filter(None, (way(text, run, wanted) for way in ways))
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -95,6 +97,48 @@ def _in_list(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
             first, indent = last[0], last[0][1]
             new = f"{indent}- {name}\n" + (f"{indent}- {_quoted(value)}\n" if value else "")
             text = text[: first.start()] + new + text[first.start() :]
+    return text
+
+
+FLOW = r"\[(?:[^\[\]\"'\n]|\"[^\"\n]*\"|'[^'\n]*'|\n){1,20000}\]"
+WORD = r"([\"']?){word}\1[ \t]*,\s*"  # an item of such a list, and the comma behind it
+
+
+def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags within brackets, ["--model", "x"]; "" where the model does not stand so."""
+    lists = (found for found in re.finditer(FLOW, text) if "--" in found[0])
+    whole = next((found for found in lists if run.model and run.model in found[0]), None)
+    if whole is None:
+        return ""
+    inside = whole[0]
+    for name, value in wanted:
+        stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
+        if stands is not None and value:
+            item = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|[^\s,\]]+").match(inside, stands.end())
+            if item is None:
+                return ""
+            inside = f'{inside[: item.start()]}"{value}"{inside[item.end() :]}'
+        elif stands is None:
+            new = "".join(f', "{word}"' for word in (name, value) if word)
+            inside = f"{inside[:-1].rstrip()}{new}]"
+    return text[: whole.start()] + inside + text[whole.end() :]
+
+
+def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags that are keys of a server's config; "" where the model is no key's value."""
+    model = re.search(rf"(?m)^model(?:[-_]path)?:[ \t]*[\"']?{re.escape(run.model)}", text)
+    if model is None or not run.model:
+        return ""
+    for name, value in wanted:
+        key = re.escape(name.removeprefix("--")).replace(r"\-", "[-_]")
+        stands = re.search(rf"(?m)^{key}:[ \t]*([^\s#]+)", text)
+        said = value or "true"
+        if stands is not None:
+            text = text[: stands.start(1)] + said + text[stands.end(1) :]
+        else:
+            end = text.find("\n", model.start()) + 1 or len(text)
+            start = "" if text[end - 1 : end] == "\n" else "\n"
+            text = f"{text[:end]}{start}{name.removeprefix('--')}: {said}\n{text[end:]}"
     return text
 
 

@@ -35,6 +35,13 @@ CARD = re.compile(
 )
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
+SMI = re.compile(  # a line for each card, as nvidia-smi and scripts list them
+    r"(?m)^[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?),? "
+    r"\d{4,6} ?MiB\b"
+)
+UNIFIED = re.compile(
+    r"(?i)\bunified memory[:：]?[ ]{0,2}(\d{2,3}) ?GB|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple)"
+)
 GGML = re.compile(  # a line of ggml_cuda_init, for each card
     r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
     r"[^\n]{0,120}?(?:VRAM: (?P<mib>\d{3,7}) MiB|$)"
@@ -43,6 +50,7 @@ COUNT = re.compile(
     r"(?i)(?<![A-Za-z\d._-])(\d{1,3}|[单一两二四八])[ ]?(?:卡|[张块](?:卡|显卡|GPU))"
     r"|(?<![A-Za-z\d._-])(\d{1,3})[ ]?x?[ ]?(?:GPUs|cards)\b"
 )
+MORE_ROWS = "{rows} rows of it are there, and `ollama ps` shows more than they hold (assumed)"
 CHINESE = {"单": 1, "一": 1, "两": 2, "二": 2, "四": 4, "八": 8}
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
@@ -52,6 +60,7 @@ class Piece(NamedTuple):
 
     value: str
     line: int
+    assumed: str = ""  # what of the value the text does not say, and why it is taken
 
 
 def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
@@ -109,30 +118,84 @@ def positions(name: str) -> int | None:
 
 def card(document: Document) -> Piece | None:
     """Return the cards of a text where all that it names are of one kind, with their number where
-    it says that; else None."""
-    from weighbridge.accelerators.names import find
-
-    kinds: dict[str, tuple[int, Piece]] = {}
-    for match in CARD.finditer(document.text[:MOST_TEXT]):
-        size = re.sub(r"[^0-9]", "", match["size"] or match["first"] or "")
-        count = _number(match["before"] or match["count"] or match["after"] or "1")
-        for name in ((f"{match['name']} {size}GB",) if size else ()) + (match["name"],):
-            try:
-                part = find(name).part
-            except UsageError:
-                continue
-            most = max(count, kinds.get(part.id, (0, None))[0])
-            kinds[part.id] = (most, piece_of(document, match, name))
-            break
-    kinds = _without_shorter(kinds) or _of_rocm_smi(document)
-    for kind, (count, piece) in _of_ggml(document).items():
-        if kind in kinds or not kinds:
-            kinds[kind] = max((count, piece), kinds.get(kind, (0, piece)), key=lambda each: each[0])
+    it says that, or where a program lists each; else None."""
+    listed = _of_smi(document)
+    if listed is not None:
+        return listed
+    kinds = _card_kinds(document)
     if len(kinds) != 1:
         return None
     count, piece = next(iter(kinds.values()))
     count = count if count > 1 else _counted_apart(document.text[:MOST_TEXT])
-    return Piece(f"{piece.value}:{count}" if count > 1 else piece.value, piece.line)
+    return piece._replace(value=f"{piece.value}:{count}" if count > 1 else piece.value)
+
+
+def several_cards(document: Document) -> tuple[str, ...]:
+    """Return the cards that a text names where none of them is taken: of several kinds, or of a
+    name that says too little."""
+    if card(document) is not None:
+        return ()
+    text = document.text[:MOST_TEXT]
+    kinds = {piece.value: None for _, piece in _card_kinds(document).values()}
+    unsure = {" ".join(m["name"].split()): None for m in CARD.finditer(text) if not _part(m)[0]}
+    return tuple({**kinds, **unsure})
+
+
+def _card_kinds(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return each kind of card that a text names, how many of it and where."""
+    kinds: dict[str, tuple[int, Piece]] = {}
+    memory = _unified(document)
+    for match in CARD.finditer(document.text[:MOST_TEXT]):
+        count = _number(match["before"] or match["count"] or match["after"] or "1")
+        part, name = _part(match, memory)
+        if part:
+            most = max(count, kinds.get(part, (0, None))[0])
+            kinds[part] = (most, piece_of(document, match, name))
+    kinds = _without_shorter(kinds) or _of_rocm_smi(document)
+    for kind, (count, piece) in _of_ggml(document).items():
+        if kind in kinds or not kinds:
+            kinds[kind] = max((count, piece), kinds.get(kind, (0, piece)), key=lambda each: each[0])
+    return kinds
+
+
+def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
+    """Return the id of the card that a match of CARD names, and the name that it was found by; ""
+    where it is none, or several. `memory`: GB that the text says apart, of machines that share
+    it."""
+    from weighbridge.accelerators.names import find
+
+    size = re.sub(r"[^0-9]", "", match["size"] or match["first"] or "") or (
+        memory if match["name"][:1] in "Mm" and match["name"][1:2].isdigit() else ""
+    )
+    for name in ((f"{match['name']} {size}GB",) if size else ()) + (match["name"],):
+        try:
+            return find(name).part.id, name
+        except UsageError:
+            continue
+    return "", ""
+
+
+def _unified(document: Document) -> str:
+    """Return the GB of a memory that card and processor share, where a text says one size of it."""
+    text = document.text[:MOST_TEXT]
+    found = {match[1] or match[2] for match in UNIFIED.finditer(text)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _of_smi(document: Document) -> Piece | None:
+    """Return the cards that a program lists, a line each with its memory, in their order."""
+    from weighbridge.accelerators.names import find
+
+    rows = list(SMI.finditer(document.text[:MOST_TEXT]))
+    if len(rows) < 2 or [int(row["index"]) for row in rows] != list(range(len(rows))):
+        return None
+    names = [row["name"] for row in rows]
+    value = f"{names[0]}:{len(names)}" if len(set(names)) == 1 else "+".join(names)
+    try:
+        find(value)
+    except UsageError:
+        return None
+    return piece_of(document, rows[0], value)
 
 
 def _counted_apart(text: str) -> int:
@@ -179,7 +242,10 @@ def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
         (float(m["size"]) * UNITS[m["unit"]] for m in OLLAMA.finditer(document.text)), default=0
     )
     count = max(len(rows), math.ceil(shown / part.total.bytes.expected))
-    return {part.id: (count, piece_of(document, rows[0], PCI_IDS[rows[0][1]]))}
+    piece = piece_of(document, rows[0], PCI_IDS[rows[0][1]])
+    if count > len(rows):
+        piece = piece._replace(assumed=MORE_ROWS.format(rows=len(rows)))
+    return {part.id: (count, piece)}
 
 
 def _without_shorter(kinds: Mapping[str, tuple[int, Piece]]) -> dict[str, tuple[int, Piece]]:

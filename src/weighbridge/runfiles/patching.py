@@ -238,6 +238,8 @@ def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> 
             return None
         end = _end_of(document.text, table.line)
         return Edit(end, end, f"{path[-1]} = {said}\n")
+    if document.syntax == "modelfile":
+        return _line_after(document, run, f"PARAMETER {path[-1]} {said}")
     return _line_after(document, run, f"{path[-1]}: {said}", path[:-1])
 
 

@@ -81,6 +81,7 @@ class PlannedRun:
     defaults: tuple[tuple[str, Value, str], ...] = ()
     notes: tuple[str, ...] = ()  # what a reader has to say of the whole run
     cards: int = 0  # that its batch script asks for, of whatever kind; 0: it does not say
+    larger: tuple[str, ...] = ()  # cards that the name of its card may mean, too, as --gpu has them
     refused: str = ""  # why there is no answer, though it was read
 
 

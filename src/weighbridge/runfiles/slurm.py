@@ -25,6 +25,8 @@ SHORT = {"-N": "--nodes", "-G": "--gpus", "-n": "--ntasks", "-c": "--cpus-per-ta
 CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*)(?::|$))?(?P<count>\d{1,4})?")
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
+# Behind what a kind of card may mean: whether that matters
+SAME, SAYS = ": the answer is the same", ": --gpu says which"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 
@@ -124,9 +126,9 @@ def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]
         return _left(run, "--gres", text, why), ""
     if len(cards) == 1:
         return run, times(job.card, job.on_all)
-    return _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}: --gpu says which"), times(
-        cards[0].id, job.on_all
-    )
+    run = _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}{SAYS}")
+    smallest, *larger = (times(card.id, job.on_all) for card in cards)
+    return replace(run, larger=tuple(larger)), smallest
 
 
 def several(kind: str, cards: tuple[Part, ...]) -> str:

@@ -6,7 +6,7 @@ of a program that we do not answer for is refused by its name.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
@@ -25,8 +25,9 @@ from weighbridge.runfiles.named import (
     models,
     piece_of,
     positions,
+    several_cards,
 )
-from weighbridge.runfiles.prose import spoken
+from weighbridge.runfiles.prose import RAM, SIZES, SpokenSettings, memory, spoken, trained
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import start_logs
 from weighbridge.runfiles.serving.lines import of_text
@@ -38,7 +39,9 @@ KIND = Kind(
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
 )
-PROGRAM = r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S*/)?llama-server)"
+PROGRAM = (
+    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server)"
+)
 LAUNCH = re.compile(
     rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
 )
@@ -65,27 +68,14 @@ ENGINES = (
     ("ollama", r"(?i)(?<![a-z])ollama(?![a-z])"),
     ("llama.cpp", r"(?i)(?<![a-z])llama[.]?cpp(?![a-z])|llama-server"),
 )
-LM_STUDIO = re.compile(r"\blms load (\S+)(?:[^\n`]*--context-length[ =](\d+))?")
+LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
-TAKES: tuple[tuple[str, str, str], ...] = (  # of training: a setting, what says it, its value
-    ("method", r"(?i)(?<![a-z])QLoRA(?![a-z])", "qlora"),
-    ("method", r"(?i)(?<![a-z])LoRA(?![a-z])", "lora"),
-    ("method", r"(?i)全参数?|full[- ](?:parameter|fine)", "full"),
-    ("shard", r"(?i)zero-?3", "zero3"),
-    ("shard", r"(?i)zero-?2", "zero2"),
-    ("offload", r"(?i)zero-?3-?offload|offload_param", "params"),
-    ("checkpointing", r"(?i)llama-?factory", "full"),  # its default
-)
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
-SIZES: Mapping[str, str] = {
-    "batch_size": r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b",
-    "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
-    "ram": r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)|内存[是为:： ]{1,3}(\d{2,5} ?G)B?",
-}
 REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:(?:req|request)s?\b|concurrent|users\b|sessions\b)")
 LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
 MOST_COUNTS = 6  # numbers of requests that are answered
+CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
 SIZE_ALONE = re.compile(
     r"(?i)(?<![a-z\d.-])(?:llama-?(\d{1,2})b|(\d{1,2}) ?b[ ]{1,3}(?:llm|model)s?)(?![a-z\d])"
 )
@@ -116,7 +106,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs of a text: those of its files and its commands, else the one that it tells of
     in words."""
     text = document.text[:MOST_TEXT]
-    named, cards = models(document), card(document)
+    named, cards, several = models(document), card(document), several_cards(document)
     other = _other(text)
     if other:
         yield _refused(other, named, cards)
@@ -130,14 +120,30 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if found:
         prose = replace(document, text=files.prose)
         for run in found:
-            yield _noted(_completed(run, named, cards, prose), files.notes)
+            yield _told_of(_completed(run, named, cards, prose), cards, several, files.notes)
         return
     for run in _in_words(document, named, cards):
-        yield _noted(run, files.notes)
+        yield _told_of(run, cards, several, files.notes)
 
 
-def _noted(run: PlannedRun, notes: tuple[str, ...]) -> PlannedRun:
+def _told_of(
+    run: PlannedRun, cards: Piece | None, several: tuple[str, ...], notes: tuple[str, ...]
+) -> PlannedRun:
+    """Return a run with notes about its text, the cards among them that are not taken, and with
+    what is assumed of those that are."""
+    if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
+        notes = (*notes, CARDS.format(cards=", ".join(several[:6])))
+    if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
+        known = _alone(run.understood, cards)
+        more = ("gpu", cards.value, cards.assumed)
+        run = replace(run, understood=known, defaults=(*run.defaults, more))
     return replace(run, notes=(*run.notes, *notes)) if notes else run
+
+
+def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood, ...]:
+    """Return what was understood with the card's name alone where its number is assumed."""
+    name = cards.value.partition(":")[0]
+    return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
 
 
 def _other(text: str) -> tuple[str, str, str] | None:
@@ -206,7 +212,7 @@ def _without_end(line: str) -> str:
 
 def _of_lists(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs that programs list or load by lines of their own: Ollama and LM Studio."""
-    for match in OLLAMA.finditer(document.text):
+    for match in OLLAMA.finditer(document.text[:MOST_TEXT]):
         piece = piece_of(document, match, match["name"])
         if known(match["name"].partition(":")[0]) or everyday.meaning(match["name"]):
             yield PlannedRun(
@@ -216,7 +222,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
                 understood=(_taken("ollama ps", piece, "model"),),
                 notes=(f"`ollama ps` showed {match['size']} {match['unit']} for {match['name']}",),
             )
-    for match in LM_STUDIO.finditer(document.text):
+    for match in LM_STUDIO.finditer(document.text[:MOST_TEXT]):
         context = {"context": int(match[2])} if match[2] else {}
         yield PlannedRun(
             task="infer",
@@ -247,15 +253,41 @@ def _completed(
     if cards is not None and "gpu" not in settings:
         settings["gpu"] = _enough(cards.value, run)
         taken.append(_taken("the card", cards, "gpu"))
+    version = _version(run, prose)
+    if version is not None:
+        settings["engine_version"] = version.value
+        taken.append(_taken("the release", version, "engine_version"))
     return replace(run, model=model, settings=settings, understood=tuple(taken))
+
+
+def _version(run: PlannedRun, prose: Document) -> Piece | None:
+    """Return the release of a command's engine that a text names; None where the command itself
+    says one, or the text names several."""
+    from weighbridge.engines.launch import parse
+
+    try:
+        launch = parse(run.command) if run.command else None
+    except UsageError:
+        return None
+    said = {*run.settings, *(launch.settings if launch is not None else ())}
+    if launch is None or "engine_version" in said:
+        return None
+    found = {m[1]: m for m in re.finditer(_release(launch.engine), prose.text[:MOST_TEXT])}
+    (match, *more) = found.values() or (None,)
+    return None if match is None or more else piece_of(prose, match, match[1])
+
+
+def _release(engine: str) -> str:
+    """Return the pattern of an engine's release in words: vllm-0.15.2, vLLM v0.9.2."""
+    name = re.escape(engine)
+    return rf"(?i)\b{name}[- ](?:version )?v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)"
 
 
 def _filled(run: PlannedRun, prose: Document) -> PlannedRun:
     """Return a training with what the prose says in place of the defaults of its program."""
-    taken: list[Understood] = []
-    words = spoken(prose, "train", "", run.model)
-    said = {**words.settings, **dict(_trained(prose, taken))}
-    taken += words.understood
+    words, own = spoken(prose, "train", "", run.model), trained(prose)
+    said = {**words.settings, **own.settings}
+    taken = (*own.understood, *words.understood)
     open_ = {name for name, _, _ in run.defaults} | (set(SIZES) - run.settings.keys())
     if not run.settings.keys() & {"method", "batch_size"}:  # a part of a run
         open_ |= said.keys() - run.settings.keys()
@@ -272,7 +304,7 @@ def _enough(cards: str, run: PlannedRun) -> str:
     not."""
     from weighbridge.engines.launch import parse
 
-    if ":" in cards:
+    if ":" in cards or "+" in cards:
         return cards
     try:
         count = parse(run.command).devices or 1
@@ -301,7 +333,13 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
     if cards is not None:
         settings["gpu"] = cards.value
         taken.append(_taken("the card", cards, "gpu"))
-    settings |= dict((_trained if task == "train" else _served)(document, taken))
+    own = (
+        trained(document)
+        if task == "train"
+        else SpokenSettings(dict(_served(document, taken)), (), ())
+    )
+    settings |= own.settings
+    taken += own.understood
     named_as = named[0].value if named else ""
     said = spoken(document, task, str(settings.get("engine") or ""), named_as)
     new = {name: value for name, value in said.settings.items() if name not in settings}
@@ -316,7 +354,11 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
             settings={**settings, **requests},
             understood=tuple(taken),
             defaults=defaults,
-            notes=("taken from prose: what it does not say is the default", *said.notes),
+            notes=(
+                "taken from prose: what it does not say is the default",
+                *own.notes,
+                *said.notes,
+            ),
         )
 
 
@@ -347,7 +389,7 @@ def _alike(
 
 def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
     """Yield what a text says of serving: the engine, a format of GGUF, the memory of the host."""
-    text = document.text
+    text = document.text[:MOST_TEXT]
     engine = next((name for name, pattern in ENGINES if re.search(pattern, text)), "")
     if engine == "ollama" and re.search(r"(?i)mlx", text):  # of Ollama's engines another
         engine = ""
@@ -358,36 +400,14 @@ def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, 
         taken.append(_taken("the format", piece_of(document, packed, packed[0]), "quantization"))
     if engine:
         yield "engine", engine
-        version = re.search(
-            rf"(?i)\b{re.escape(engine)}[- ]v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)", text
-        )
+        version = re.search(_release(engine), text)
         if version:
             yield "engine_version", version[1]
             taken.append(_taken(engine, piece_of(document, version, version[1]), "engine_version"))
-    host = re.search(SIZES["ram"], text)
+    host = re.search(RAM, text)
     if host:
-        yield "ram", _memory(host[1] or host[2])
+        yield "ram", memory(host[1] or host[2])
         taken.append(_taken("ram", piece_of(document, host, host[1] or host[2]), "ram"))
-
-
-def _memory(text: str) -> str:
-    return f"{text.replace(' ', '')}B"
-
-
-def _trained(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
-    said: dict[str, Value] = {}
-    for setting, pattern, value in TAKES:
-        match = re.search(pattern, document.text)
-        if match and setting not in said:
-            said[setting] = value
-            taken.append(_taken(match[0], piece_of(document, match, value), setting))
-    for setting, pattern in SIZES.items():
-        match = re.search(pattern, document.text)
-        if match:
-            text = (match[1] or match[2]).replace(",", "")
-            said[setting] = _memory(text) if setting == "ram" else int(text)
-            taken.append(_taken(setting, piece_of(document, match, text), setting))
-    yield from said.items()
 
 
 def _taken(key: str, piece: Piece, setting: str) -> Understood:

@@ -1,5 +1,7 @@
 """The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
 
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +23,8 @@ from weighbridge.runfiles.record import (
     ServerStart,
     Value,
 )
-from weighbridge.runfiles.slurm import times
+from weighbridge.runfiles.slurm import SAME, SAYS, times
+from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
 
@@ -33,6 +36,10 @@ FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 UNKNOWN = 4  # the exit code of what cannot be said
+FAR = 2  # times what is predicted: what grows so is not known to us
+OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
+OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
+CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -163,7 +170,11 @@ def weighed(
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
     runs = tuple(
-        _doubted(_weighed(_named(run, given), open_, given, model), file.kind, given)
+        _started(
+            _doubted(_of_each_card(_named(run, given), open_, given, model), file.kind, given),
+            file,
+            given,
+        )
         for run in file.runs
     )
     if file.kind != PROSE:
@@ -175,7 +186,53 @@ def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
     """Return a run without the doubt which card is meant, where one is typed."""
     if given.keys().isdisjoint(("gpu", "gpu_memory")):
         return run
-    return replace(run, unread=tuple(u for u in run.unread if u.key != SEVERAL_CARDS))
+    unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
+    return replace(run, unread=unread, larger=())
+
+
+def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
+    """Return an answer whose line to paste is the file's own, where that starts what no other line
+    needs to make first: a Modelfile, or a file of llama.cpp that a repository has."""
+    report, run = weighed.report, weighed.run
+    if report is None or not given.keys() <= {"gpu", "gpu_memory", "ram"}:
+        return weighed
+    told = str(report.derived.get("launch") or "")
+    if file.kind == "modelfile":
+        name = report.model.name.rpartition("/")[2]
+        path = shlex.quote(file.name)
+        line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
+    elif OWN_FILE.search(run.command) and "convert_hf_to_gguf" in told:
+        from weighbridge.runfiles.serving.lines import launch_line
+
+        line = launch_line(run.command).replace(HIDDEN, "$SECRET")
+    else:
+        return weighed
+    warnings = report.warnings
+    if "context" in run.settings:  # a parameter of the model goes before what the server gives
+        warnings = tuple(w for w in warnings if CONTEXT_VARIABLE not in w)
+    derived = report.derived.copy()
+    derived["launch"] = line
+    derived.pop("launch_note", None)
+    changed = replace(report, derived=derived, warnings=warnings)
+    return replace(weighed, report=changed)
+
+
+def _of_each_card(
+    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    """Answer a run by the smallest card that the name of its card may mean. Where that is a no, the
+    larger ones are asked, too: it is sure where all of them say so."""
+    first = _weighed(run, open_, given, model)
+    if first.fits != "no" or not run.larger:
+        return first
+    larger = [replace(run, settings={**run.settings, "gpu": gpu}) for gpu in run.larger]
+    if any(_weighed(each, open_, given, model).fits != "no" for each in larger):
+        return first
+    unread = tuple(
+        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        for u in run.unread
+    )
+    return replace(first, run=replace(run, unread=unread))
 
 
 def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
@@ -222,12 +279,32 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     elif len(runs) == 1:
         runs = (_beside(runs[0], _its_start(runs[0], started)),)
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
+    found = findings(file.text, started, reports)
     return WeighedFile(
         file=file,
-        runs=runs,
+        runs=tuple(_agreeing(run, found) for run in runs),
         message=_compared(_explained(file, _known(file)), runs, opened),
-        findings=findings(file.text, started, reports),
+        findings=found,
     )
+
+
+def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
+    """Return an answer without what its log or its text contradicts: the longest context, where the
+    activations that were measured are far above ours, a yes where prompts that are kept outgrow the
+    card, and a verdict about a machine whose card nobody named."""
+    report = run.report
+    if report is None:
+        return run
+    steps = [part for part in run.measured if part.name == "activations"]
+    if any(part.measured > FAR * part.predicted for part in steps):
+        report = replace(report, derived={**report.derived, "largest_context": None})
+    verdict = report.verdict
+    if verdict is not None and not verdict.count and verdict.fits == "unknown":
+        report = replace(report, verdict=None)
+    kept = max((f.values["sum_bytes"] for f in found if f.key == "mlx_prompts"), default=0)
+    if verdict is not None and verdict.fits == "yes" and kept > verdict.usable_bytes:
+        report = replace(report, verdict=verdict.turned("unknown", OUTGROWS))
+    return run if report is run.report else replace(run, report=report)
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
@@ -258,11 +335,28 @@ def _engine(file: RunFile) -> str:
 
 def _known(file: RunFile) -> dict[str, Any]:
     """Return what the runs of a text say of the machine and the engine."""
-    engine = _engine(file)
+    engine, ranks = _engine(file), _ranks(file)
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
     trained = [run for run in file.runs if run.task == "train" and not run.refused]
     trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
-    return {**({"engine": engine} if engine else {}), **({"ram": ram} if ram else {}), **trains}
+    return {
+        **({"engine": engine} if engine else {}),
+        **({"ram": ram} if ram else {}),
+        **trains,
+        **ranks,
+    }
+
+
+def _ranks(file: RunFile) -> dict[str, Any]:
+    """Return how the only launch line of a text divides its model."""
+    from weighbridge.engines.launch import parse
+
+    lines = [run.command for run in file.runs if run.command]
+    try:
+        settings = parse(lines[0]).settings if len(lines) == 1 else {}
+    except UsageError:
+        return {}
+    return {name: settings[name] for name in SHARES if name in settings}
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":

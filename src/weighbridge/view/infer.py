@@ -169,9 +169,6 @@ def _token(answer: ShownAnswer) -> Iterator[str]:
         yield answer.say(key, size=answer.size(each * THOUSAND), gpus=answer.gpus)
 
 
-NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
-
-
 def assumes(answer: ShownAnswer) -> Iterator[str]:
     """Yield the share of the card that the engine takes, for the footer's assumptions."""
     for name in SHARES:
@@ -194,9 +191,9 @@ def _largest(answer: ShownAnswer) -> Iterator[str]:
         return
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
-        yield answer.say(
-            "infer.longest.unsure" if v.fits == "unknown" else NONE[weights_too_big(answer)]
-        )
+        # What is searched for surely fits: a shorter context of a "no" may be too close to call
+        none = v.fits == "no" and weights_too_big(answer)
+        yield answer.say("infer.longest.weights" if none else "infer.longest.unsure")
         return
     if answer.sees:
         yield answer.say("infer.most.images", images=f"{most:,}")

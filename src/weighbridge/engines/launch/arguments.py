@@ -7,8 +7,10 @@ beginnings that only one flag has.
 
 import json
 import re
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag, Value
@@ -178,9 +180,33 @@ def _given(
 def find(name: str, dialect: Dialect) -> Flag | None:
     flag = dialect.flags.get(name)
     if flag is None and dialect.argparse and name.startswith("--"):
-        begin = {id(f): f for n, f in dialect.flags.items() if n.startswith(name)}
-        flag = next(iter(begin.values())) if len(begin) == 1 else None
+        return _begun(name, dialect)
     return flag
+
+
+# Of each mapping of flags, which live as long as their engine: itself, and its names in order
+_ORDERED: dict[int, tuple[Mapping[str, Flag], list[str]]] = {}
+
+
+def _in_order(flags: Mapping[str, Flag]) -> list[str]:
+    """Return the names of flags in their order, sorted once."""
+    if id(flags) not in _ORDERED:
+        _ORDERED[id(flags)] = (flags, sorted(flags))
+    return _ORDERED[id(flags)][1]
+
+
+def _begun(name: str, dialect: Dialect) -> Flag | None:
+    """Return the only flag that begins with `name`; None where there is none, or several. Names are
+    looked up in their order: a command may have a hundred thousand words that are no flag."""
+    names = _in_order(dialect.flags)
+    found: Flag | None = None
+    for each in islice(names, bisect_left(names, name), None):
+        if not each.startswith(name):
+            break
+        if found is not None and dialect.flags[each] is not found:
+            return None
+        found = dialect.flags[each]
+    return found
 
 
 def _truth(name: str, flag: Flag, glued: str | None) -> bool:

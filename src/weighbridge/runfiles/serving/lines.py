@@ -268,6 +268,11 @@ def _run(
         return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
     model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
+    settings = _cards(launch, *cards)
+    taken = tuple(
+        Understood(key="the card", value=gpu, setting=setting, line=line)
+        for setting, gpu in settings.items()
+    )
     short = _short(launch, text, cards[0])
     if short:
         unread.append(Unread(key=FEW_CARDS, line=line, why=short, raises=True))
@@ -276,7 +281,8 @@ def _run(
         model=model,
         name=name,
         command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
-        settings=_cards(launch, *cards),
+        settings=settings,
+        understood=taken,
         unread=tuple(unread),
         refused=EXPERTS if OFFLOADED.search(text) else "",
     )

@@ -6,8 +6,10 @@ Source: https://github.com/ollama/ollama, docs/modelfile.mdx (FROM, PARAMETER, A
 import re
 from collections.abc import Iterator, Mapping
 
-from weighbridge.runfiles.document import Document
+from weighbridge.records import replace
+from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.reading import phrased
 from weighbridge.runfiles.record import PlannedRun, Understood, Unread, Value
 from weighbridge.runfiles.serving.lines import model_of
 
@@ -79,6 +81,23 @@ def _understood(
     end = match.end(2)
     start = end - len(text) if text else match.start(2)
     return Understood(key=key, value=value, setting=setting, line=line, start=start, end=end)
+
+
+# A change in its place
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as parameters; None where Ollama has none for it."""
+    return phrased(change, {setting: name for name, setting in COUNTS.items()}, {})
+
+
+def placed(document: Document) -> Document:
+    """Return a Modelfile with the places of its parameters, and of its model."""
+    places: dict[Path, Place] = {}
+    (run,) = read(document)
+    for one in run.understood:
+        places.setdefault((one.key,), Place(one.line, one.start, one.end))
+    return replace(document, places=places)
 
 
 # A new file

@@ -25,6 +25,7 @@ MOST_TEXT = 200_000  # characters of a log that are read
 MOST_STARTS = 8
 MOST_ARGS = 20_000  # characters of one line of arguments
 POWERS = {"K": KIB, "M": MIB, "G": GIB}
+DEVICE = r"(?<!\w)(?P<device>\w{1,40})"  # as llama.cpp names it; a longer word is none
 SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
 
 
@@ -48,7 +49,9 @@ LINES = (
         rf"|larger than the available KV cache memory \()\s*{SIZE}",
     ),
     StartLine("vllm", "needed", rf"\({SIZE} KV cache is needed"),
-    StartLine("vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]+ secs?, took\s*{SIZE}"),
+    StartLine(
+        "vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]{1, 12} secs?, took\s*{SIZE}"
+    ),
     StartLine("vllm", "tokens", r"GPU KV cache size:\s*(?P<count>[\d,]{1,15}) tokens"),
     StartLine("vllm", "context", r"max seq len \((?P<count>\d{1,12})\)"),
     StartLine(
@@ -66,10 +69,10 @@ LINES = (
     StartLine("sglang", "cuda_graphs", rf"Capture cuda graph end\..{{0,120}}?mem usage={SIZE}"),
     StartLine("sglang", "tokens", r"max_total_num_tokens=(?P<count>\d{1,12})"),
     StartLine("sglang", "context", r"\bcontext_len=(?P<count>\d{1,9})\b"),
-    StartLine("llama.cpp", "weights", rf"(?P<device>\w+) model buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "kv_cache", rf"(?P<device>\w+) KV buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "recurrent_state", rf"(?P<device>\w+) RS buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "activations", rf"(?P<device>\w+) compute buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "weights", rf"{DEVICE} model buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "kv_cache", rf"{DEVICE} KV buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "recurrent_state", rf"{DEVICE} RS buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "activations", rf"{DEVICE} compute buffer size =\s*{SIZE}"),
     StartLine("llama.cpp", "context", r"\bn_ctx\s*= (?P<count>\d{1,9})\b"),
     StartLine("ollama", "required", rf'memory\.required\.full="{SIZE}"'),
     StartLine("ollama", "with_cache", rf'memory\.weights\.total="{SIZE}"'),

@@ -186,6 +186,9 @@ def sharded(
     """Take the options of FSDP, of which `key` is where they stand; `fsdp_` before a name is left
     out."""
     bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
+    named = {name: f"fsdp_config.{name}" for name in map(str, options)}
+    whose = {name.removeprefix("fsdp_"): key for name, key in named.items()}
+    key = whose.get("sharding_strategy", key) if bare.get("sharding_strategy") else key
     strategy = str(bare.get("sharding_strategy") or words).lower()
     if "shard_grad_op" in strategy:
         keys.leave(key, "- SHARD_GRAD_OP is not counted")
@@ -198,8 +201,11 @@ def sharded(
     keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
     if bare.get("reshard_after_forward") is False:
         keys.leave("fsdp_config.reshard_after_forward", "+ layers stay whole between their passes")
-    if True in (bare.get("offload_params"), bare.get("cpu_offload")) or "offload" in words:
+    offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
+    if offloads or "offload" in words:
         keys.settings["offload"] = "params"
+    if offloads in whose and keys.value(whose[offloads]) is True:
+        keys.knows(whose[offloads], "offload")
     if bare.get("activation_checkpointing") is True:
         keys.settings["checkpointing"] = "full"
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
@@ -56,6 +57,10 @@ SWIFT = {  # ms-swift's names -> those of TRL's arguments
     "target_modules": "lora_target_modules",
     "attn_impl": "attn_implementation",
 }
+
+
+# What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
+EACH_CARD = "llamafactory-cli"
 
 
 class Launched(NamedTuple):
@@ -141,6 +146,8 @@ def _launched(
             return None
         ranks = next((n for name in COUNTS if (n := _number(env.get(name)))), None)
         ranks = ranks or _ranks(words[:start])
+        if ranks is None and names[start] == EACH_CARD:
+            ranks = visible(env) or None
         return Launched(names[start], [*named, *words[start + 1 :]], ranks)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
@@ -215,7 +222,7 @@ def _started(document: Document, each: Launched) -> PlannedRun:
             return PlannedRun(
                 task="train", refused="it starts another file, which it does not name"
             )
-        return next(llama_factory.read(given))
+        return starters.ranked(next(llama_factory.read(given)), each.ranks)
     called = _script(document, each)
     if called is not None and not any(name in given.data for name in TRAINS):
         run = starters.ranked(next(script.read(called)), each.ranks)

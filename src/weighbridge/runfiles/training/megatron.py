@@ -20,7 +20,7 @@ from weighbridge.errors import UsageError
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.reading import KeyReading, reading
+from weighbridge.runfiles.reading import KeyReading, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arrays, flags, launch
 from weighbridge.training.megatron import arguments
@@ -418,3 +418,15 @@ def _batches(keys: KeyReading, ranks: int | None) -> None:
     data = keys.settings["data_parallel_size"] = ranks // (tensor * pipeline * context)
     if isinstance(whole, int) and whole > 0:
         keys.set("gradient_accumulation", max(1, whole // (each * data)), "global_batch_size")
+
+
+# A change in its place
+
+WRITTEN: Mapping[str, str] = {"seq_len": "seq_length", "batch_size": "micro_batch_size"}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as arguments; None where Megatron has none for it. The
+    micro-batches of a step follow from the global batch."""
+    own = {name: value for name, value in change.items() if name != "gradient_accumulation"}
+    return phrased(own, WRITTEN, {})

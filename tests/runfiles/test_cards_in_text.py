@@ -1,0 +1,86 @@
+"""Cards of a text: which are taken, which are named alone, and what is assumed of their number."""
+
+import pytest
+
+import weighbridge
+from weighbridge.oom import explained
+from weighbridge.runfiles import read
+
+LISTED = """\
+0: NVIDIA GeForce RTX 5070 Ti 16303MiB
+1: NVIDIA GeForce RTX 5090 D 32607MiB
+
+vllm-0.15.2rc1.dev93+g11a4c9d30.cu128-cp312
+`VLLM_PP_LAYER_PARTITION=16,32 vllm serve qwen3-0.6b --max-model-len 1024 --pipeline-parallel-size 2`
+Out of memory.
+"""
+FULL = (
+    "ValueError: To serve at least one request with the models's max seq len (262144), (24.0 GiB KV "
+    "cache is needed, which is larger than the available KV cache memory (3.18 GiB). Based on the "
+    "available memory, the estimated maximum model length is 34736."
+)
+MAC = "qwen3-8b with MLX. Hardware: Mac Studio, Apple M1 Max. Unified memory: {}. Memory?"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("qwen3-8b with vLLM on 2x RTX 3090? I have a 3060.", "RTX 3090, 3060"),
+        ("Does qwen3-8b fit on 8x H100 80GB? On 8x H200?", "H100 80GB, H200"),
+        (MAC.format("unknown"), "M1 Max"),
+    ],
+)
+def test_cards_that_are_not_taken_are_named(text, names):
+    (run,) = read(text).runs
+    assert "gpu" not in run.settings
+    assert any(f"({names}): none is taken" in note for note in run.notes)
+
+
+def test_a_card_that_is_taken_needs_no_note():
+    (run,) = read("qwen3-8b with vLLM on my 3090, memory?").runs
+    assert not any("is taken" in note for note in run.notes)
+
+
+def test_the_memory_of_a_mac_stands_apart_from_its_name():
+    (run,) = read(MAC.format("32 GB")).runs
+    assert run.settings["gpu"] == "M1 Max 32GB"
+
+
+def test_cards_that_are_listed_are_taken_as_they_are_and_the_release_too():
+    (weighed,) = weighbridge.weigh(LISTED, name="a.txt", offline=True).runs
+    assert weighed.run.settings == {
+        "gpu": "GeForce RTX 5070 Ti+GeForce RTX 5090 D",
+        "engine_version": "0.15.2",
+    }
+    assert weighed.fits == "unknown"
+    assert "VLLM_PP_LAYER_PARTITION is not modelled" in weighed.report.verdict.reason
+
+
+def test_several_releases_of_an_engine_are_none():
+    (run,) = read("vLLM 0.9.2 and vLLM 0.15.2:\n`vllm serve qwen3-8b` needs memory").runs
+    assert "engine_version" not in run.settings
+
+
+def test_a_number_of_cards_that_is_reckoned_is_no_word_of_the_text():
+    text = (
+        "NAME  ID  SIZE\nqwen3.6:27b-bf16  c3a702fca756  85 GB  100% GPU  4096  Forever\n"
+        "0       3     0x66a1,   52718  37.0C\n1       4     0x66a1,   4670   40.0C\n"
+    )
+    (run,) = read(text).runs
+    assert run.settings["gpu"] == "MI50 32GB:3"
+    assert [one.value for one in run.understood if one.setting == "gpu"] == ["MI50 32GB"]
+    assert run.defaults[0][:2] == ("gpu", "MI50 32GB:3")
+
+
+@pytest.mark.parametrize(
+    ("known", "paste"),
+    [
+        ({}, "--tensor-parallel-size 2"),
+        ({"tensor_parallel_size": 2}, "--tensor-parallel-size 4"),
+        ({"pipeline_parallel_size": 2}, ""),
+    ],
+)
+def test_more_cards_are_more_than_are_in_use(known, paste):
+    rows = explained(FULL, None, {"engine": "vllm", **known}).remedies
+    pasted = [row.paste for row in rows if "tensor-parallel" in row.paste]
+    assert pasted == ([paste] if paste else [])

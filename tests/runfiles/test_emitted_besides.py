@@ -1,0 +1,90 @@
+"""What an emitted file keeps of the file that it is made of, and what its first lines say."""
+
+import pytest
+import yaml
+
+import weighbridge
+from weighbridge.runfiles import read
+from weighbridge.runfiles.carrying import carried
+
+AXOLOTL = """\
+base_model: Qwen/Qwen3-0.6B
+datasets:
+  - path: somebody/rows
+    type: alpaca
+sequence_len: 512
+micro_batch_size: 1
+num_epochs: 2
+learning_rate: 2e-5
+lr_scheduler: cosine
+bf16: true
+"""
+FACTORY = """\
+model_name_or_path: Qwen/Qwen3-0.6B
+stage: sft
+finetuning_type: full
+dataset: identity
+per_device_train_batch_size: 1
+cutoff_len: 512
+num_train_epochs: 3.0
+learning_rate: 1.0e-5
+bf16: true
+"""
+
+
+def emitted(text, kind, **said):
+    return weighbridge.emit(None, kind, file=text, name="a/run.yaml", offline=True, **said)
+
+
+def test_values_that_decide_no_memory_are_kept_by_the_new_names():
+    keys = yaml.safe_load(emitted(AXOLOTL, "trl").text)
+    assert (keys["num_train_epochs"], keys["lr_scheduler_type"]) == (2, "cosine")
+    assert (keys["learning_rate"], keys["dataset_name"]) == ("2e-5", "somebody/rows")
+
+
+def test_a_data_set_of_another_kind_is_named_and_left_out():
+    text = emitted(FACTORY, "axolotl").text
+    assert "# Left out of run.yaml, write your own: dataset identity\n" in text
+    keys = yaml.safe_load(text)
+    assert (keys["num_epochs"], keys["learning_rate"]) == (3.0, 1e-5)
+    assert keys["datasets"][0]["path"] != "identity"
+
+
+def test_a_script_names_what_it_does_not_keep():
+    assert "learning_rate 1e-05" in emitted(FACTORY, "trainer").text.splitlines()[0]
+
+
+def test_another_way_of_a_program_is_named_with_both_sizes():
+    made = emitted(AXOLOTL, "trl")
+    first, second = made.text.splitlines()[:2]
+    assert first.startswith("# Its program has a way of its own: framework trl, not axolotl; ")
+    assert first.endswith("; loss trl, not standard")
+    assert "run.yaml takes about" in second
+    assert made.before.peak != made.report.peak
+
+
+def test_the_same_answer_is_not_remarked_upon():
+    made = emitted(FACTORY, "trainer")
+    assert made.before is None
+    assert "way of its own" not in made.text
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("learning_rate: 1e-4", {"learning_rate": "1e-4"}),
+        ("seed: 7", {"seed": 7}),
+        ("learning_rate: [1, 2]", {}),
+        ("learning_rate: ${LR}", {}),
+        ("lr_scheduler_type: hf_abcdefghijklmnopqrstuvwxyzABCDEFGH", {}),
+        ("learning_rate: true", {}),
+    ],
+)
+def test_only_plain_values_without_secrets_are_carried(line, kept):
+    file = read(f"model_name_or_path: a/b\nfinetuning_type: full\nstage: sft\n{line}\n", "a.yaml")
+    assert carried(file, "trl", {}).words == kept
+
+
+def test_a_command_is_asked_for_its_flags():
+    file = read("accelerate launch t.py --model_name_or_path a/b --learning_rate 3e-5\n", "a.sh")
+    assert carried(file, "axolotl", {}).words == {"learning_rate": 3e-5}

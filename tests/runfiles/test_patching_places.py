@@ -1,0 +1,99 @@
+"""Where `--fix` writes flags that a file says as parameters, as keys or within brackets."""
+
+import pytest
+
+from weighbridge.report.verdict import Remedy
+from weighbridge.runfiles import read
+from weighbridge.runfiles.flags import flagged
+from weighbridge.runfiles.kinds import named
+from weighbridge.runfiles.patching import _changed, applied
+from weighbridge.runfiles.weighing import WeighedRun
+
+MODELFILE = 'FROM llama3.1:8b\nPARAMETER num_ctx 32768\nPARAMETER num_gpu 81\nSYSTEM """x"""\n'
+KEYS = "model: org/name\ntensor-parallel-size: 2  # both\nmax-model-len: 32768\n"
+FLOW = """\
+services:
+  a:
+    image: vllm/vllm-openai:v0.9.1
+    command: ["--model", "org/name", "--max-model-len", "32768"]
+    ports: ["8000:8000"]
+"""
+MEGATRON = """\
+ARGS="
+ --num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 8192
+ --max-position-embeddings 8192 --micro-batch-size 4 --global-batch-size 8 --bf16"
+torchrun --nproc_per_node 1 pretrain_gpt.py $ARGS --vocab-size 1024 --tokenizer-type NullTokenizer
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"n_gpu_layers": 36}, "PARAMETER num_gpu 36\n"),
+        ({"context": 4096}, "PARAMETER num_ctx 4096\n"),
+    ],
+)
+def test_parameters_of_a_modelfile_are_changed_where_they_stand(change, line):
+    kind = named("modelfile")
+    file = read(MODELFILE, "Modelfile")
+    (document,) = (kind.placed(each) for each in _documents(MODELFILE))
+    after = applied(document, file.runs[0], kind.written(change))
+    assert line in after
+    assert len(after.splitlines()) == 4
+    assert read(after, "Modelfile").runs[0].settings.items() >= change.items()
+
+
+def test_a_new_parameter_stands_behind_the_others():
+    kind = named("modelfile")
+    text = "FROM llama3.1:8b\nPARAMETER num_ctx 32768\n"
+    file = read(text, "Modelfile")
+    (document,) = (kind.placed(each) for each in _documents(text))
+    after = applied(document, file.runs[0], kind.written({"n_gpu_layers": 9}))
+    assert after == f"{text}PARAMETER num_gpu 9\n"
+
+
+def _documents(text):
+    from weighbridge.runfiles.document import documents
+
+    return documents(text, "modelfile", "Modelfile")
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "line"),
+    [
+        (KEYS, "--quantization fp8", "model: org/name\nquantization: fp8\n"),
+        (KEYS, "--max-model-len 4096", "\nmax-model-len: 4096\n"),
+        (KEYS, "--tensor-parallel-size 4", "tensor-parallel-size: 4  # both\n"),
+        (KEYS, "--enforce-eager", "\nenforce-eager: true\n"),
+        (FLOW, "--quantization fp8", '"32768", "--quantization", "fp8"]\n    ports: ["8000:8000"]'),
+        (FLOW, "--max-model-len 4096", '"--max-model-len", "4096"]'),
+        (FLOW, "--enforce-eager", '"32768", "--enforce-eager"]'),
+    ],
+)
+def test_flags_are_changed_as_keys_and_within_brackets(text, flags, line):
+    file = read(text, "a.yaml")
+    after = next(flagged(text, file.runs[0], flags))
+    assert line in after
+    again = read(after, "a.yaml").runs[0]
+    assert again.command != file.runs[0].command
+
+
+def test_arguments_of_megatron_are_changed_and_the_global_batch_stays():
+    file = read(MEGATRON, "mega.sh")
+    run = file.runs[0]
+    for change, word in (
+        ({"seq_len": 4096}, "--seq-length 4096"),
+        ({"batch_size": 2, "gradient_accumulation": 4}, "--micro-batch-size 2"),
+    ):
+        remedy = Remedy(change=change, flags="", cost="", fits="yes", peak_bytes=1)
+        text, _ = _changed(MEGATRON, file, 0, _weighed(run, remedy))
+        assert word in text
+
+
+class _Report:
+    def __init__(self, remedy):
+        self.remedies = (remedy,)
+
+
+def _weighed(run, remedy):
+    return WeighedRun(run=run, report=_Report(remedy))
