@@ -75,3 +75,18 @@ def test_several_ways_of_a_text_are_named_and_none_is_taken():
 def test_what_is_asked_about_counts_where_nothing_is_said():
     (run,) = read("Can I fine-tune qwen3-8b with QLoRA on a 3090?").runs
     assert run.settings["method"] == "qlora"
+
+
+def test_what_is_read_of_prose_is_told_in_chinese_too():
+    from weighbridge import weigh
+    from weighbridge.render import RenderOptions, draw
+    from weighbridge.runfiles.screen import view
+
+    found = weigh(START + "with LoRA, sequence length 512. Would QLoRA help?", name="mail")
+    page = view(found, RenderOptions(lang="zh"))
+    told = " ".join(draw(page, "human", RenderOptions(lang="zh")).split())
+    assert "帖子、邮件或日志" in told
+    assert "模型 qwen3-8b" in told
+    assert "显卡 3090" in told
+    assert any("文中只是询问 method qlora" in line for line in page.warnings)
+    assert any("取自文字描述" in line for line in page.warnings)

@@ -97,3 +97,34 @@ class _Report:
 
 def _weighed(run, remedy):
     return WeighedRun(run=run, report=_Report(remedy))
+
+
+CELL = (
+    "args = SFTConfig(per_device_train_batch_size = 4, gradient_accumulation_steps = 1)\\n",
+    "trainer = SFTTrainer(model=m, args=args)\\n",
+    "trainer.train()\\n",
+)
+LOADED = 'm = AutoModelForCausalLM.from_pretrained(\\"a/b\\")  # 模型'
+
+
+def book(*cells):
+    """A notebook as JSON, a cell of one text each."""
+    told = ", ".join(f'{{"cell_type": "code", "source": "{cell}"}}' for cell in cells)
+    return f'{{"cells": [{told}], "nbformat": 4}}'
+
+
+@pytest.mark.parametrize("magic", ["!pip install trl\\n", ""])
+def test_arguments_in_a_cell_are_changed_within_the_json(magic):
+    text = book(magic + LOADED, "".join(CELL))
+    file = read(text, "a.ipynb")
+    change = {"batch_size": 1, "gradient_accumulation": 4}
+    remedy = Remedy(change=change, flags="", cost="", fits="yes", peak_bytes=1)
+    after, _ = _changed(text, file, 0, _weighed(file.runs[0], remedy))
+    assert after == text.replace("size = 4", "size = 1").replace("steps = 1", "steps = 4")
+
+
+def test_a_line_that_stands_twice_is_not_changed():
+    text = book(LOADED, "".join(CELL), f"if 0:\\n    pass\\n{CELL[0]}")
+    file = read(text, "a.ipynb")
+    remedy = Remedy(change={"batch_size": 1}, flags="", cost="", fits="yes", peak_bytes=1)
+    assert _changed(text, file, 0, _weighed(file.runs[0], remedy)) is None

@@ -14,7 +14,8 @@ from typing import Any
 from weighbridge.errors import WeighbridgeError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.report.verdict import Remedy
-from weighbridge.runfiles.document import Document, Path, first
+from weighbridge.runfiles import notebook
+from weighbridge.runfiles.document import Document, Path, documents, first
 from weighbridge.runfiles.kinds import named, read
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
@@ -121,9 +122,13 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
         yield from flagged(text, run, remedy.flags)
         return
     words = named(file.kind).written(remedy.change)
+    book = notebook.opened(text, file.name)
+    if book is not None:
+        yield from _in_cells(text, book, file, run, words)
+        return
     try:
         document = _document(text, file) if words is not None else None
-    except WeighbridgeError:  # the cells of a notebook
+    except WeighbridgeError:
         return
     if words is None or document is None:
         return
@@ -135,6 +140,34 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
     after = applied(document, run, words)
     if after is not None:
         yield after
+
+
+def _in_cells(
+    text: str, book: notebook.Notebook, file: RunFile, run: PlannedRun, words: Words | None
+) -> Iterator[str]:
+    """Yield a notebook with keys set in its Python: each changed line of it, where it stands once
+    in the JSON."""
+    code = next((each for each in book.codes if each.syntax == "python"), None)
+    placed = named(file.kind).placed
+    if code is None or placed is None or words is None:
+        return
+    after = applied(placed(documents(code.text, "python", file.name)[0]), run, words)
+    if after is None:
+        return
+    before, lines = code.text.split("\n"), after.split("\n")
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, before, lines).get_opcodes():
+        if tag == "equal":
+            continue
+        old, new = (_in_json("\n".join(part)) for part in (before[i:j], lines[k:m]))
+        if j - i != 1 or text.count(old) != 1:
+            return
+        text = text.replace(old, new)
+    yield text
+
+
+def _in_json(line: str) -> str:
+    """Return a line as it stands within a text of JSON."""
+    return json.dumps(line, ensure_ascii=False)[1:-1]
 
 
 def _document(text: str, file: RunFile) -> Document:

@@ -43,7 +43,7 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
     sections = (*first, *(section for each in screens for section in each.sections))
     return Screen(
         title=words(
-            "runfile.title", file=printable(found.file.name), kind=printable(found.file.title)
+            "runfile.title", file=printable(found.file.name), kind=words.told(found.file.title)
         ),
         sections=sections,
         footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
@@ -103,10 +103,10 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
     if full and run.understood:
         heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
         columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
-        rows = tuple(row(_line(u), printable(u.key), _value(u)) for u in run.understood)
+        rows = tuple(row(_line(u), words.told(u.key), _value(u)) for u in run.understood)
         yield (Grid(columns, rows, heading),)
     elif run.understood or run.command:
-        told = " · ".join(f"{printable(u.key)} {_value(u)}" for u in run.understood)
+        told = " · ".join(f"{words.told(u.key)} {_value(u)}" for u in run.understood)
         line = clipped(launch_line(run.command), COMMAND)
         cells = tuple(Cell(text) for text in (told, printable(line)) if text)
         yield (Lines(cells, heading),)
