@@ -11,6 +11,8 @@ from weighbridge.engines.launch.arguments import find
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
 from weighbridge.records import replace
+from weighbridge.runfiles import read
+from weighbridge.runfiles.claims import claims
 from weighbridge.runfiles.serving.start_logs import LINES
 from weighbridge.runfiles.text import LAUNCH, LM_STUDIO
 
@@ -91,3 +93,16 @@ def test_a_word_of_a_device_is_found_at_its_beginning():
     found = re.search(line.pattern, "x: CUDA0 model buffer size = 12.5 MiB")
     assert found["device"] == "CUDA0"
     assert re.search(line.pattern, f"{'1' * 41} model buffer size = 12.5 MiB") is None
+
+
+def test_a_text_of_very_many_runs_is_weighed_in_part_and_says_so():
+    lines = "".join(f"lms load some/model-{n} and RAM\n" for n in range(100))
+    runs = read(lines * 2).runs
+    assert [run.model for run in runs] == [f"some/model-{n}" for n in range(12)]
+    assert all("more than 12 runs" in run.notes[-1] for run in runs)
+    (one,) = read("lms load some/model and RAM\n" * 100).runs
+    assert not any("more than" in note for note in one.notes)
+
+
+def test_a_word_is_looked_at_in_its_first_places_alone():
+    assert len(list(claims("LoRA", "LoRA " * 1000))) == 200

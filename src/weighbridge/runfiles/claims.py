@@ -9,12 +9,14 @@ about in place of the run ("would", "switch to", 换成) never is, unless the te
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Literal
 
 from weighbridge.records import NamedTuple
 
 Way = Literal["said", "asked", "another", "denied"]
 ENDS = re.compile(r"[!?。！？;；\n]|\.(?=\s|$)")
+MOST_PLACES = 200  # of one pattern
 MOST_SENTENCE = 1000  # characters before and after a word that are looked at
 ANOTHER = re.compile(
     r"\b(?:(?:would|should|could|shall) (?:I|we|it|that|this|you|one|switching|using)"
@@ -59,8 +61,8 @@ class Claim(NamedTuple):
 
 
 def claims(pattern: "str | re.Pattern[str]", text: str) -> Iterator[Claim]:
-    """Yield every place of a pattern in a text with what is done with it."""
-    for match in re.finditer(pattern, text):
+    """Yield the first places of a pattern in a text with what is done with it."""
+    for match in islice(re.finditer(pattern, text), MOST_PLACES):
         yield Claim(match, way(match))
 
 

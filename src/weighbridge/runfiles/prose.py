@@ -6,6 +6,7 @@ none of them, and that is told. Fences, quoted lines and lines of logs are no wo
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from weighbridge.engines.format_names import meant
 from weighbridge.engines.launch import parse
@@ -14,7 +15,7 @@ from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
-from weighbridge.runfiles.claims import Way, claims, counted, way
+from weighbridge.runfiles.claims import MOST_PLACES, Way, claims, counted, way
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.fences import FENCE
 from weighbridge.runfiles.named import MOST_TEXT, Piece
@@ -180,7 +181,7 @@ def _at(text: str, match: re.Match[str], said: str) -> Piece:
 def _in_words(text: str, task: str) -> Iterator[tuple[str, SpokenValue]]:
     for setting, patterns in WORDS[task].items():
         for pattern in patterns:
-            for match in filter(_is_asked, re.finditer(pattern, text)):
+            for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
                 said = match["value"]
                 value, piece = _number(said), _at(text, match, said)
                 yield setting, SpokenValue(setting.replace("_", " "), value, piece, way(match))
@@ -202,7 +203,7 @@ def _number(text: str) -> int:
 
 def _formats(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
     """Yield formats of weights: not those of a cache or of an optimizer."""
-    for match in filter(_is_asked, FORMAT.finditer(text)):
+    for match in islice(filter(_is_asked, FORMAT.finditer(text)), MOST_PLACES):
         form = meant(match[1], engine or "transformers").replace("FP8", "fp8")
         if not OF_CACHE.search(text[max(match.start() - 20, 0) : match.start()]):
             piece = _at(text, match, match[1])
@@ -215,7 +216,7 @@ def _flags(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
         return
     owned = ENGINES[engine]
     program = next(f"{name} {' '.join(sub[:1])}" for name, sub in owned.programs.items())
-    for match in filter(_is_asked, FLAG.finditer(text)):
+    for match in islice(filter(_is_asked, FLAG.finditer(text)), MOST_PLACES):
         name = SHORT.get(match["name"], match["name"])
         name = name if name.startswith("-") else f"--{name.replace('_', '-')}"
         flag = find(name, dialect(owned))

@@ -74,6 +74,8 @@ RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
 REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:(?:req|request)s?\b|concurrent|users\b|sessions\b)")
 LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
+MOST_RUNS = 12  # of one text that are weighed
+MORE = "the text starts more than {most} runs: those behind are not weighed"
 MOST_COUNTS = 6  # numbers of requests that are answered
 CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
 SIZE_ALONE = re.compile(
@@ -119,11 +121,22 @@ def read(document: Document) -> Iterator[PlannedRun]:
     )
     if found:
         prose = replace(document, text=files.prose)
-        for run in found:
-            yield _told_of(_completed(run, named, cards, prose), cards, several, files.notes)
+        unlike = _unlike(found)
+        more = (MORE.format(most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
+        for run in unlike[:MOST_RUNS]:
+            whole = _completed(run, named, cards, prose)
+            yield _told_of(whole, cards, several, (*files.notes, *more))
         return
     for run in _in_words(document, named, cards):
         yield _told_of(run, cards, several, files.notes)
+
+
+def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
+    """Return runs that ask for different things, each once, in their order."""
+    kept: dict[str, PlannedRun] = {}
+    for run in runs:
+        kept.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
+    return list(kept.values())
 
 
 def _told_of(
