@@ -411,7 +411,8 @@ def test_selective_checkpoints(precision):
 
 def test_checkpoints_on_the_host():
     here = alone("offload")
-    assert apart(one(away), here, close=0.005) == []
+    # of blocks of more than 1 MiB which are cached decides one that is given whole: 1.1 MiB of 118
+    assert apart(one(away), here, close=0.01) == []
     tokens = 2 * 256  # of the oracle
     assert here.model.away == LLAMA["num_hidden_layers"] * tokens * LLAMA["hidden_size"] * 2
 

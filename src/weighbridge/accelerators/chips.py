@@ -60,6 +60,12 @@ CAPABILITIES: Mapping[Version, Capability] = {
 }
 BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
 FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+# Recipes of float8: Transformer Engine d0067d0 pytorch/quantization.py (check_fp8_support, ...)
+BLOCKWISE_SINCE: Version = (9, 0)
+MXFP8_SINCE: Version = (10, 0)
+# Whose products of float8 take operands as they lie, not by rows alone: pytorch/utils.py
+# (is_non_tn_fp8_gemm_supported)
+FLOAT8_AS_IT_LIES = frozenset(v for v in CAPABILITIES if (10, 0) <= v < (12, 0))
 MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
 SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
 BRIDGED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "bridge")

@@ -14,7 +14,7 @@ from weighbridge.units import MIB
 
 D, F, T = LLAMA.hidden, LLAMA.width, PLAIN.length
 LINEARS = LLAMA.layers * sum(x.numbers for x in matrices(LLAMA, 1, 1, routed=False))
-HOPPER, BLACKWELL, AFTER = (9, 0), (10, 0), (12, 0)
+HOPPER, BLACKWELL, GEFORCE = (9, 0), (10, 0), (12, 0)
 LESS = 2 * MIB  # remainders that are too small to split off a large block
 
 
@@ -48,8 +48,7 @@ def test_layers_at_both_ends_stay_in_16_bits():
         ("delayed", HOPPER, 2),
         ("tensorwise", HOPPER, 2),
         ("tensorwise", BLACKWELL, 1),
-        ("tensorwise", AFTER, 2),  # GeForce: by columns, too, until 13.0
-        ("tensorwise", (13, 0), 1),
+        ("tensorwise", GEFORCE, 2),  # Blackwell, too, and by columns as well
         ("blockwise", HOPPER, 2 * (1 + 4 / 128**2)),
         ("mxfp8", BLACKWELL, 2 * (1 + 1 / 32)),
     ],

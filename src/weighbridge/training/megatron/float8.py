@@ -16,14 +16,15 @@ weights have.
 Embedding, head, norms, the router and attention itself stay in 16 bits, and so do all layers at
 both ends that `first_last_layers_bf16` names.
 Source: Transformer Engine d0067d0 pytorch/module/{linear,layernorm_linear,base}.py
-(quantize_weight), pytorch/tensor/utils.py (post_all_gather_processing), pytorch/utils.py
-(is_non_tn_fp8_gemm_supported); Megatron-LM d98e8a6 core/fp8_utils.py,
-core/distributed/param_and_grad_buffer.py, core/transformer/attention.py (set_save_original_input).
+(quantize_weight), pytorch/tensor/utils.py (post_all_gather_processing); Megatron-LM d98e8a6
+core/fp8_utils.py, core/distributed/param_and_grad_buffer.py, core/transformer/attention.py
+(set_save_original_input).
 """
 
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
+from weighbridge.accelerators.chips import FLOAT8_AS_IT_LIES
 from weighbridge.training.megatron.run import MegatronRun
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ Recipe = Literal["delayed", "tensorwise", "blockwise", "mxfp8"]
 PER_TENSOR = ("delayed", "tensorwise")
 SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32)}  # bytes a number of an input
 WEIGHT_SCALES = {"blockwise": Fraction(4, 128 * 128), "mxfp8": Fraction(1, 32)}
-BY_ROWS_ALONE = ((10, 0), (12, 0))  # cards that multiply what lies by rows, either way
-AFTER = (13, 0)
 ALIGNED = {"mxfp8": 32}  # tokens of an expert are padded to as many
 USUALLY_ALIGNED = 16
 PLAIN = 2  # bytes of a number in 16 bits
@@ -47,8 +46,7 @@ def per_tensor(run: MegatronRun) -> bool:
 
 def both_ways(run: MegatronRun) -> bool:
     """Tell whether what lies by columns is a tensor of its own."""
-    first, end = BY_ROWS_ALONE
-    return not per_tensor(run) or not (first <= run.capability < end or run.capability >= AFTER)
+    return not per_tensor(run) or run.capability not in FLOAT8_AS_IT_LIES
 
 
 def nbytes(run: MegatronRun, numbers: int) -> int:

@@ -14,7 +14,7 @@ pytorch/attention/dot_product_attention/utils.py (get_attention_backend).
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import Chip
+from weighbridge.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.workspaces import cublas
@@ -61,8 +61,12 @@ KERNELS: Mapping[str, Kernel] = {
 }
 BLACKWELL = (10, 0)
 REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
-# Transformer Engine d0067d0 pytorch/quantization.py (check_fp8_support, ...)
-SINCE = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
+SINCE = {
+    "delayed": FLOAT8_SINCE,
+    "tensorwise": FLOAT8_SINCE,
+    "blockwise": BLOCKWISE_SINCE,
+    "mxfp8": MXFP8_SINCE,
+}
 CHUNKS = "num_layers_per_virtual_pipeline_stage"
 
 
