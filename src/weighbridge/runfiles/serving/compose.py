@@ -6,7 +6,7 @@ and deploy.md.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.runfiles.document import Document
@@ -22,6 +22,7 @@ KIND = Kind(
     source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
 )
 MEANS_ALL = ("all", -1)
+DEVICES = ("deploy", "resources", "reservations", "devices")
 LIMIT = ("deploy", "resources", "limits", "memory")
 
 
@@ -60,10 +61,7 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
 
 def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | None:
     """Return the limit of a service's host memory, behind which it is ended."""
-    given: Any = service
-    for key in LIMIT[:-1]:
-        given = given.get(key) if isinstance(given, dict) else None
-    said = given.get(LIMIT[-1]) if isinstance(given, dict) else None
+    said = _inside(service, LIMIT)
     path = LIMIT if said is not None else ("mem_limit",)
     return memory_limit(
         service.get("mem_limit") if said is None else said,
@@ -116,11 +114,17 @@ def _mounts(given: Any) -> dict[str, str]:
     return found
 
 
+def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """Return what stands below keys of keys; None where one of them is missing."""
+    given: Any = service
+    for key in path:
+        given = given.get(key) if isinstance(given, dict) else None
+    return given
+
+
 def _gpus(service: Mapping[str, Any]) -> int | None:
     """Count the cards that a service is given; None where it has all, or the file does not say."""
-    given: Any = service
-    for key in ("deploy", "resources", "reservations", "devices"):
-        given = given.get(key) if isinstance(given, dict) else None
+    given = _inside(service, DEVICES)
     for device in given if isinstance(given, list) else ():
         if not isinstance(device, dict):
             continue

@@ -17,6 +17,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.units import parse_size
 from weighbridge.wording import unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
@@ -100,19 +101,19 @@ class HostLimit(NamedTuple):
     said: Understood
 
 
-SUFFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE)
+QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
 
 
 def memory_limit(said: object, *, key: str, line: int, binary: bool) -> HostLimit | None:
     """Return the host memory that a container may take; None where a file says none, or leaves it
     to a variable. `binary`: a plain g is GiB, as Docker takes it; Kubernetes says Gi for that."""
-    match = QUANTITY.fullmatch(filled(str(said)).strip()) if said is not None else None
+    text = filled(str(said)).strip() if said is not None else ""
+    match = QUANTITY.fullmatch(text)
     if match is None:
         return None
-    base = 1024 if binary or match[3].lower().startswith("i") else 1000
-    nbytes = int(float(match[1]) * base ** SUFFIXES[match[2].lower()])
-    understood = Understood(key=key, value=match[0], setting="ram", line=line)
+    letter, i = match[2] or "", "i" if binary or match[3] else ""
+    nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
+    understood = Understood(key=key, value=text, setting="ram", line=line)
     return HostLimit(nbytes, understood) if nbytes else None
 
 

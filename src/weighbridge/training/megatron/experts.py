@@ -24,6 +24,7 @@ from weighbridge.training.megatron.layers import (
     RankMachine,
     activation,
     column_linear,
+    in_8_bits,
     row_linear,
 )
 from weighbridge.training.megatron.model import RoutedFeed
@@ -64,8 +65,8 @@ def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 
 def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     def run(x: Tensor) -> Tensor:
-        inner = column_linear(rank, x, weights["shared_fc1"], low=weights.low)
-        return row_linear(rank, activation(rank, inner), weights["shared_fc2"], low=weights.low)
+        inner = column_linear(rank, x, weights["shared_fc1"])
+        return row_linear(rank, activation(rank, inner), weights["shared_fc2"])
 
     if "shared_experts" in rank.run.modules:
         out: Tensor = checkpoint(rank.m, run, x, reentrant=True)
@@ -250,7 +251,7 @@ def _grouped(
 ) -> Tensor:
     """Experts in one grouped product. In 8 bits tokens of each are padded first, and what was
     padded is taken off."""
-    if not weights.low:
+    if not in_8_bits(weights["expert_fc1"]):
         return _expert(rank, weights, x, probs, count)
     m, rows = rank.m, x.rows
     padded = rows + count * aligned(rank.run) // 2  # half of the most, on average
@@ -262,10 +263,9 @@ def _grouped(
 def _expert(
     rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
 ) -> Tensor:
-    low = weights.low
-    inner = _expert_linear(rank, x, weights["expert_fc1"], count, low=low)
+    inner = _expert_linear(rank, x, weights["expert_fc1"], count)
     inner = _weighted(rank, inner, probs)
-    return _expert_linear(rank, inner, weights["expert_fc2"], count, low=low, last=True)
+    return _expert_linear(rank, inner, weights["expert_fc2"], count, last=True)
 
 
 def _expert_linear(
@@ -274,12 +274,11 @@ def _expert_linear(
     weight: LeafTensor,
     count: int,
     *,
-    low: bool = False,
     last: bool = False,
 ) -> Tensor:
     """A product of `count` experts. What the activation made is made again where "moe_act" is
     recomputed."""
-    m, reads = rank.m, x.shape
+    m, reads, low = rank.m, x.shape, in_8_bits(weight)
     operand = rank.operand(low, x)
     kept = operand.kept
     out = m.new((x.rows, weight.shape[0]), BFLOAT16)

@@ -32,6 +32,13 @@ from weighbridge.training.megatron.float8 import both_ways, nbytes, per_tensor
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
 
+IN_8_BITS = "float8"  # the kind of weights that multiply so
+
+
+def in_8_bits(weight: LeafTensor) -> bool:
+    """Tell whether a weight multiplies in 8 bits."""
+    return weight.kind == IN_8_BITS
+
 
 class Operand(NamedTuple):
     """What a product reads of its input, and what it keeps."""
@@ -60,10 +67,10 @@ class RankMachine:
         nothing is wanted for a gradient."""
         if not low:
             return Operand((x,), x)
-        rows = self.in_8_bits(x.numel)
+        rows = self.byte_each(x.numel)
         if alone or not both_ways(self.run) or (gathered and per_tensor(self.run)):
             return Operand((rows,), rows)
-        columns = self.in_8_bits(x.numel)
+        columns = self.byte_each(x.numel)
         return Operand((rows, columns), columns)
 
     def gathered_input(
@@ -76,9 +83,9 @@ class RankMachine:
         if not low:
             return [self.m.new((rows, columns), BFLOAT16)]
         turned = back and per_tensor(self.run) and both_ways(self.run)
-        return [self.in_8_bits(rows * columns) for _ in range(1 + turned)]
+        return [self.byte_each(rows * columns) for _ in range(1 + turned)]
 
-    def in_8_bits(self, numbers: int) -> Tensor:
+    def byte_each(self, numbers: int) -> Tensor:
         """Return so many numbers in 8 bits, one way, with their scales."""
         return self.m.new((nbytes(self.run, numbers),), INT8)
 
@@ -86,12 +93,13 @@ class RankMachine:
         """Return what products of backward read of a gradient of so many numbers."""
         if not low:
             return []
-        return [self.in_8_bits(numbers) for _ in range(2 if both_ways(self.run) else 1)]
+        return [self.byte_each(numbers) for _ in range(2 if both_ways(self.run) else 1)]
 
-    def weight(self, rows: int, columns: int) -> LeafTensor:
+    def weight(self, rows: int, columns: int, *, low: bool = False) -> LeafTensor:
         """Return a weight [rows, columns] whose bytes are counted elsewhere, and whose gradient
-        goes when it was added to the main one."""
-        leaf = LeafTensor("weight", (rows, columns), BFLOAT16, None)
+        goes when it was added to the main one. `low`: it multiplies in 8 bits."""
+        kind = IN_8_BITS if low else "linear"
+        leaf = LeafTensor("weight", (rows, columns), BFLOAT16, None, kind=kind)
         leaf.hooks.append(_forget)
         return leaf
 
@@ -128,10 +136,10 @@ def norm(rank: RankMachine, x: Tensor) -> Tensor:
     return remade(rank.m, x, out, x, _deviations(rank, x))
 
 
-def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool = False) -> Tensor:
+def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
     """A norm with the linear behind it, whose outputs tensor ranks share out. Where the norm is
     recomputed what it made goes, and is made again in backward."""
-    m, parts, shape = rank.m, rank.run.parts, x.shape
+    m, parts, shape, low = rank.m, rank.run.parts, x.shape, in_8_bits(weight)
     rows, hidden = x.rows, x.shape[-1]
     kept = [x, _deviations(rank, x)]
     normed = m.new(shape, x.dtype)
@@ -166,12 +174,11 @@ def row_linear(
     x: Tensor,
     weight: LeafTensor,
     *,
-    low: bool = False,
     original: bool = False,
 ) -> Tensor:
     """A linear whose inputs tensor ranks share out: what they make is summed, or scattered.
     `original`: what is kept in 8 bits elsewhere is kept as it is, since others keep it too."""
-    m, parts, reads = rank.m, rank.run.parts, x.shape
+    m, parts, reads, low = rank.m, rank.run.parts, x.shape, in_8_bits(weight)
     made = x.rows, weight.shape[0]
     operand = rank.operand(low, x, alone=original)
     kept = x if original else operand.kept
@@ -184,7 +191,7 @@ def row_linear(
         of_out = rank.gradients_in_8_bits(low, made[0] * made[1])
         whole = m.new(made, BFLOAT16) if parts > 1 and not low else None
         given = m.new(reads, BFLOAT16)
-        again = [rank.in_8_bits(reads[0] * reads[-1])] if low and original else []
+        again = [rank.byte_each(reads[0] * reads[-1])] if low and original else []
         of_weight = rank.gradient(weight.shape)
         del whole, of_out, again
         return [given, of_weight]
@@ -193,9 +200,9 @@ def row_linear(
     return out
 
 
-def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool = False) -> Tensor:
+def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
     """A linear without a norm, whose outputs tensor ranks share out."""
-    m, parts, shape = rank.m, rank.run.parts, x.shape
+    m, parts, shape, low = rank.m, rank.run.parts, x.shape, in_8_bits(weight)
     rows = x.rows * parts
     operand = rank.operand(low, x, gathered=parts > 1)
     kept = operand.kept
@@ -217,9 +224,9 @@ def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool
     return out
 
 
-def linear(rank: RankMachine, x: Tensor, weight: LeafTensor, *, low: bool = False) -> Tensor:
+def linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
     """A linear that each tensor rank has whole."""
-    m, reads = rank.m, x.shape
+    m, reads, low = rank.m, x.shape, in_8_bits(weight)
     operand = rank.operand(low, x)
     kept = operand.kept
     out = m.new((x.rows, weight.shape[0]), x.dtype)
@@ -290,7 +297,7 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
         return _latent_attention(rank, weights, x)
     m, model, tensor = rank.m, rank.model, rank.run.tensor
     heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
-    mixed = norm_linear(rank, x, weights["qkv"], low=weights.low)
+    mixed = norm_linear(rank, x, weights["qkv"])
     q, k, v = split(m, mixed, [n * model.head_dim for n in (heads, groups, groups)])
     del mixed
     packed = heads == groups  # queries, keys and values of one tensor are taken as they lie
@@ -309,9 +316,7 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
 def _projected(rank: RankMachine, x: Tensor, weights: "LayerWeights") -> Tensor:
     """The projection of what attention made. Attention keeps that itself, so with scales of the
     moment the projection keeps no copy in 8 bits."""
-    return row_linear(
-        rank, x, weights["proj"], low=weights.low, original=rank.run.float8 != "delayed"
-    )
+    return row_linear(rank, x, weights["proj"], original=rank.run.float8 != "delayed")
 
 
 def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Tensor:
@@ -326,16 +331,16 @@ def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> 
     assert latent is not None
     normed = norm(rank, x)
     if model.query_rank:
-        q = linear(rank, normed, weights["q_down"], low=weights.low)
-        q = norm_linear(rank, q, weights["q_up"], low=weights.low)
+        q = linear(rank, normed, weights["q_down"])
+        q = norm_linear(rank, q, weights["q_up"])
     else:
-        q = column_linear(rank, normed, weights["q"], low=weights.low)
-    small = linear(rank, normed, weights["kv_down"], low=weights.low)
+        q = column_linear(rank, normed, weights["q"])
+    small = linear(rank, normed, weights["kv_down"])
     del normed
     kv, rotary = split(m, small, [latent.rank, latent.rotary])
     kv = copied(m, kv)
     del small
-    up = norm_linear(rank, kv, weights["kv_up"], low=weights.low)
+    up = norm_linear(rank, kv, weights["kv_up"])
     wide = (up.rows, heads * (latent.nope + latent.rotary))
     query, key = m.new(wide, BFLOAT16), m.new(wide, BFLOAT16)
     value = m.new((up.rows, heads * latent.value_dim), BFLOAT16)
@@ -437,13 +442,12 @@ def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -
 
 
 class LayerWeights:
-    """The weights of one layer, by what they are; `low` where they multiply in 8 bits."""
+    """The weights of one layer, by what they are; all or none multiply in 8 bits (`low`)."""
 
     def __init__(
         self, rank: RankMachine, sizes: Sequence[tuple[str, int, int]], *, low: bool = False
     ) -> None:
-        self.low = low
-        self._of = {name: rank.weight(rows, columns) for name, rows, columns in sizes}
+        self._of = {name: rank.weight(rows, columns, low=low) for name, rows, columns in sizes}
 
     def __getitem__(self, name: str) -> LeafTensor:
         return self._of[name]
@@ -465,6 +469,6 @@ def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) 
 
 
 def _feed_forward(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
-    inner = norm_linear(rank, x, weights["fc1"], low=weights.low)
+    inner = norm_linear(rank, x, weights["fc1"])
     inner = activation(rank, inner)
-    return row_linear(rank, inner, weights["fc2"], low=weights.low)
+    return row_linear(rank, inner, weights["fc2"])

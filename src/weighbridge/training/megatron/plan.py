@@ -123,13 +123,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         hidden_dropout=asked.get("hidden_dropout", 0.0),
         attention_dropout=asked.get("attention_dropout", 0.0),
         **_recompute(w, asked),
-        dispatcher=asked.get("dispatcher", "allgather"),
-        grouped=asked.get("grouped", False),
-        capacity=asked.get("capacity"),
-        fused_permutation=asked.get("fused_permutation", False),
+        **_experts(asked),
         fused_activation=asked.get("fused_activation", True),
-        router_wide="router" in asked,
-        balances=asked.get("balancing", 1.0) > 0,
         predicts=asked.get("predicts", 0),
         overlaps=asked.get("overlaps", False),
         **_float8(shares, chip if part else None, asked),
@@ -193,6 +188,17 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
         return "local"
     repeats = asked.get("deterministic", False) and capability >= BLACKWELL
     return "flash" if capability < HOPPER or repeats else "fused"
+
+
+def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dispatcher": asked.get("dispatcher", "allgather"),
+        "grouped": asked.get("grouped", False),
+        "capacity": asked.get("capacity"),
+        "fused_permutation": asked.get("fused_permutation", False),
+        "router_wide": "router" in asked,
+        "balances": asked.get("balancing", 1.0) > 0,
+    }
 
 
 def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:

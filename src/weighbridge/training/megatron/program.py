@@ -176,7 +176,7 @@ class StageProgram:
     def _further(self, weights: LayerWeights, routed: bool, hidden: Tensor) -> Tensor:
         """MultiTokenPredictionLayer.forward: words and hidden states, each with its norm, side by
         side through a linear that tensor ranks share out, then a layer and a norm."""
-        rank, low = self.rank, bool(self.rank.run.float8)
+        rank = self.rank
         m, wide = rank.m, 2 * rank.model.hidden
         pair = norm(rank, self._embedded()), norm(rank, hidden)
         both = m.new((rank.rows, wide), BFLOAT16)
@@ -187,8 +187,8 @@ class StageProgram:
 
         record(m, apart, list(pair), [], both)
         del pair
-        linear = rank.weight(rank.model.hidden // rank.run.tensor, wide)
-        out = column_linear(rank, both, linear, low=low)
+        rows, low = rank.model.hidden // rank.run.tensor, bool(rank.run.float8)
+        out = column_linear(rank, both, rank.weight(rows, wide, low=low))
         del both
         whole = (rank.run.tokens, rank.model.hidden)
         if rank.run.tensor > 1:
