@@ -104,3 +104,38 @@ def test_a_draft_is_made_as_well():
 def test_a_path_with_a_space_stays_one_path(tmp_path):
     text = f"FROM {_inside('/a b/50%')}\\n"
     assert written(f"printf {shlex.quote(text)} > Modelfile", tmp_path) == ['FROM "/a b/50%"']
+
+
+@pytest.mark.parametrize(
+    ("repository", "form", "loads"),
+    [
+        ("unsloth/Qwen3-8B-GGUF:Q8_0", "Q8_0", "unsloth/Qwen3-8B-GGUF:Q8_0"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q6_K_XL", "Q6_K", "unsloth/Qwen3-8B-GGUF:UD-Q6_K_XL"),
+        ("Qwen/Qwen3-8B-GGUF", "Q4_K_M", "Qwen/Qwen3-8B-GGUF:Q4_K_M"),
+        ("someone/Qwen3-8B-Q6_K-GGUF", "Q6_K", "someone/Qwen3-8B-Q6_K-GGUF:Q6_K"),
+        ("google/gemma-3-27b-it-qat-q4_0-gguf", "Q4_0", "google/gemma-3-27b-it-qat-q4_0-gguf:Q4_0"),
+    ],
+)
+def test_files_of_a_repository_out_of_reach_are_not_made_again(repository, form, loads):
+    model = weighbridge.prepare(repository, offline=True)
+    report = model.infer(engine="llama.cpp", context=4096)
+    assert report.to_dict()["workload"]["quantization"] == form
+    assert report.derived["launch"] == f"llama-server -hf {loads} -c 4096"
+
+
+def test_a_type_that_is_typed_is_the_file_that_is_taken():
+    model = weighbridge.prepare("Qwen/Qwen3-8B-GGUF", offline=True)
+    report = model.infer(engine="llama.cpp", context=4096, quantization="Q8_0")
+    assert report.derived["launch"].startswith("llama-server -hf Qwen/Qwen3-8B-GGUF:Q8_0 ")
+
+
+def test_files_of_no_type_are_taken_as_the_server_takes_them():
+    name = weighbridge.prepare("Qwen/Qwen3-8B-GGUF", offline=True)
+    said = [w for w in name.infer(engine="llama.cpp").warnings if "of no type" in w]
+    assert said and "Q4_K_M" in said[0]
+    assert (
+        weighbridge.prepare("qwen3-8b-gguf")
+        .infer(engine="llama.cpp")
+        .derived["launch"]
+        .endswith("llama-server -m qwen3-8b-Q4_K_M.gguf -c 4096")
+    )

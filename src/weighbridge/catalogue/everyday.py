@@ -42,6 +42,8 @@ FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-n
     *(f"gptq-{width}" for width in FOUR_AND_EIGHT),
 }
 DYNAMIC = ["fp8", "dynamic"]
+OF_GGUF = "q4_k_m"  # what llama-server -hf takes of a repository (llama.cpp common/download.cpp)
+UNTYPED = "GGUF of no type is taken as Q4_K_M, which llama-server -hf takes"
 OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
 
 # Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
@@ -236,6 +238,8 @@ def meaning(text: str) -> Meaning | None:
     note = _said(text.strip(), entry)
     if tune or instructed.positions:
         note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
+    if form == OF_GGUF and OF_GGUF not in typed:
+        note = f"{note or _shapes(text.strip(), entry)}; {UNTYPED}"
     return Meaning(tuned, stored, note, named)
 
 
@@ -272,6 +276,7 @@ def _of_its_own(tune: Tune) -> str:
 
 def _without_form(typed: str) -> tuple[str, str]:
     """Split a name: (with its tag behind a hyphen, the format at its end)."""
+    typed, of_gguf = re.subn(r"[-_. ]gguf$", "", typed)
     match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
     name, form = (match[1], match[2]) if match else (typed, "")
     words = _words(name)
@@ -281,6 +286,8 @@ def _without_form(typed: str) -> tuple[str, str]:
     form = _joined(forms) if forms else form
     if not form and "qat" in words:
         form = OF_QAT
+    if not form and of_gguf:
+        form = OF_GGUF
     return "-".join(words), form.removeprefix("ud-")
 
 

@@ -190,7 +190,7 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
-        inventory = _held(text, ref) if _whole(ref) else _packed(text, ref)
+        inventory = _packed(text, ref) or (_held(text, ref) if _whole(ref) else None)
         if inventory is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
@@ -223,13 +223,13 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
 
 def _packed(text: str, ref: HubRef) -> Inventory | None:
     """Return the shapes that the built-in catalogue has of a model in a type of GGUF: that of
-    `ORG/NAME-GGUF:TYPE`."""
+    `ORG/NAME-GGUF:TYPE`, or the usual one of `ORG/NAME-GGUF`."""
     from weighbridge.catalogue import everyday
 
     name = re.fullmatch(r"(?i)(.+)[-_.]gguf", ref.repo_id.rpartition("/")[2])
-    if name is None or not ref.quant or not _whole(replace(ref, quant=None)):
+    if name is None or not _whole(replace(ref, quant=None)):
         return None
-    tag = everyday.meaning(f"{name[1]}-{ref.quant}")
+    tag = everyday.meaning(f"{name[1]}-{ref.quant}" if ref.quant else name[0])
     if tag is None or not tag.quantization:
         return None
     inventory = replace(_entry(text, tag.entry), name=tag.name, form=tag.quantization)

@@ -9,6 +9,7 @@ Source: llama.cpp convert_hf_to_gguf.py (main), tools/quantize/quantize.cpp (mai
 two bits are refused without an imatrix), tools/imatrix.
 """
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ KEPT = "MXFP4_MOE"
 MATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S")  # need an imatrix
 TEXTS = "calibration.txt"  # texts that one is made by: the user's own
 TOWER = "mmproj-F16"  # the converter keeps a name that has "mmproj" in it
+OF_FILES = "gguf"  # a word of the names of repositories that hold such files
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
@@ -52,7 +54,17 @@ def command(
 
 def _makes_tower(subject: Subject, w: "Infer") -> bool:
     """Tell whether the model's own tower is made of its checkpoint, into a file of its own."""
-    return w.mmproj_auto and subject.part.library != "gguf" and projector(subject, w) is not None
+    return w.mmproj_auto and _made(subject) and projector(subject, w) is not None
+
+
+def _made(subject: Subject) -> bool:
+    """Tell whether a file is made of a checkpoint: neither the files of the model are GGUF, nor is
+    its repository, which may be out of reach, one of such files by its name or by the `:Q4_K_M`
+    behind it."""
+    origin = subject.model.origin
+    if subject.part.library == "gguf" or not isinstance(origin, HubRef):
+        return subject.part.library != "gguf"
+    return not origin.quant and OF_FILES not in re.split(r"[-_.]", origin.repo_id.lower())
 
 
 def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bool) -> DerivedFacts:
@@ -61,8 +73,8 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
     line = command(subject, effective, w, narrow=narrow)
-    drafts = [subject.draft] if subject.draft and subject.draft.part.library != "gguf" else []
-    made = [s for s in (*drafts, subject) if s.part.library != "gguf"]
+    drafts = [subject.draft] if subject.draft else []
+    made = [s for s in (*drafts, subject) if _made(s)]
     if not made:
         return {"launch": line}
     lines = [each for s in made for each in making(s)]
@@ -112,13 +124,14 @@ def _named(subject: Subject, form: str) -> str:
 
 def _draft(subject: Subject, w: "Infer") -> str:
     """The file of the model that proposes tokens: one here, or the one that is made of it."""
-    converted = subject.draft is not None and subject.draft.part.library != "gguf"
-    return file(subject.draft) if subject.draft and converted else shlex.quote(w.draft_model or "")
+    if subject.draft and _made(subject.draft):
+        return file(subject.draft)
+    return shlex.quote(w.draft_model or "")
 
 
 def _model(subject: Subject) -> tuple[str, ...]:
     """A file here, one of a repository, one at a URL, or the one that is made of the model."""
-    if subject.part.library != "gguf":
+    if _made(subject):
         return "-m", file(subject)
     place = launch_line.place(subject)
     if not isinstance(subject.model.origin, HubRef):
@@ -126,7 +139,8 @@ def _model(subject: Subject) -> tuple[str, ...]:
             subject.model.reference if isinstance(subject.model.origin, LocalRef) else place.model
         )
         return "-mu" if "://" in name else "-m", shlex.quote(name or subject.model.loads_as)
-    repo = shlex.quote(f"{place.model}:{place.quant}" if place.quant else place.model)
+    quant = place.quant or ("" if subject.part.library == "gguf" else subject.choice.name)
+    repo = shlex.quote(f"{place.model}:{quant}" if quant else place.model)
     return ("-hf", repo, "-hff", shlex.quote(place.file)) if place.file else ("-hf", repo)
 
 
