@@ -244,8 +244,10 @@ def test_what_deepseek_v4_keeps_of_a_request(context, rate, indexed, nbytes):
 def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopeless):
     monkeypatch.setattr(serving, "loads", lambda *a: True)
     held = SimpleNamespace(resident=SimpleNamespace(loaded=SimpleNamespace(allocated=60)))
-    rank = SimpleNamespace(standing=held, blocks=SimpleNamespace(nbytes=blocks))
     budget = SimpleNamespace(usable=Bytes(90, 100, 110))
+    rank = SimpleNamespace(
+        standing=held, blocks=SimpleNamespace(nbytes=blocks), own=lambda asked: budget
+    )
     assert serving._hopeless(SimpleNamespace(kinds=[rank]), budget) is hopeless
 
 
@@ -316,10 +318,11 @@ def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
     monkeypatch.setattr(serving.hardware, "total", lambda budget: 100)
     monkeypatch.setattr(serving, "at_start", lambda r, budget, worst: free)
     monkeypatch.setattr(serving, "replace", lambda made, share: share)
-    rank = SimpleNamespace(outside=SimpleNamespace(high=0), given=None)
+    budget = SimpleNamespace(usable=Bytes(100, 100, 100))
+    outside = SimpleNamespace(high=0)
+    rank = SimpleNamespace(outside=outside, given=None, own=lambda asked: budget)
     asked = SimpleNamespace(gpu_memory_utilization=None)
     made = SimpleNamespace(kinds=[rank], asked=asked, utilization=0.9)
-    budget = SimpleNamespace(usable=Bytes(100, 100, 100))
     assert sorted(set(serving._narrowed(made, budget))) == wanted
 
 

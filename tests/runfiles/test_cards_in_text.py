@@ -52,8 +52,8 @@ def test_cards_that_are_listed_are_taken_as_they_are_and_the_release_too():
         "gpu": "GeForce RTX 5070 Ti+GeForce RTX 5090 D",
         "engine_version": "0.15.2",
     }
-    assert weighed.fits == "unknown"
-    assert "VLLM_PP_LAYER_PARTITION is not modelled" in weighed.report.verdict.reason
+    # a text that names the 28 layers of a model otherwise than it has them
+    assert "--pp-layer-partition 16,32: 28 layers in 2 stages" in weighed.why
 
 
 def test_several_releases_of_an_engine_are_none():

@@ -44,6 +44,11 @@ QUESTIONS: Mapping[str, Question] = {
     "kv_cache_dtype": (DENSE, {}, ("auto", "fp8")),
     "tensor_parallel_size": (DENSE, FOUR, (1, 4)),
     "pipeline_parallel_size": (DENSE, FOUR, (1, 4)),
+    "pp_layer_partition": (
+        DENSE,
+        FOUR | {"pipeline_parallel_size": 2},
+        ("16,16", "8,24"),
+    ),
     "data_parallel_size": (DENSE, FOUR, (1, 4)),
     "enable_expert_parallel": ("dbrx", SHARED_OUT | {"data_parallel_size": 2}, (False, True)),
     "language_model_only": (SEES, {}, (False, True)),

@@ -159,7 +159,7 @@ def test_buckets_by_hand():
 @pytest.mark.parametrize(
     "settings",
     each(
-        2,
+        3,
         [
             {},
             {"gradient_as_bucket_view": True},

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cases import each
+from tests.cases import NIGHTLY, each
 from weighbridge.cli.menu import run
 
 torch = pytest.importorskip("torch")
@@ -690,6 +690,8 @@ def test_a_number_of_steps_that_is_none_is_refused(trace, steps):
     assert done.returncode == 2 and f"--steps {steps}" in done.stderr
 
 
+@NIGHTLY[0]
+@NIGHTLY[1]  # a minute
 def test_a_trainer_ends_when_it_is_steady(process):
     """It evaluates once more, with more than it trains on."""
     pytest.importorskip("accelerate")
@@ -725,17 +727,20 @@ TUNE = """
 
 @pytest.mark.parametrize(
     ("adapted", "said"),
-    [
-        ("", "--method full --precision bf16-mixed --optimizer adamw_torch"),
-        (
+    each(
+        2,
+        [
             (
-                "import peft; lora = peft.LoraConfig(r=4, target_modules=['v_proj', 'q_proj']);"
-                "model = peft.get_peft_model(model, lora)"
+                (
+                    "import peft; lora = peft.LoraConfig(r=4, target_modules=['v_proj', 'q_proj']);"
+                    "model = peft.get_peft_model(model, lora)"
+                ),
+                "--method lora --lora-r 4 --lora-alpha 8 --lora-targets q_proj,v_proj",
             ),
-            "--method lora --lora-r 4 --lora-alpha 8 --lora-targets q_proj,v_proj",
-        ),
-    ],
-    ids=["full", "lora"],
+            ("", "--method full --precision bf16-mixed --optimizer adamw_torch"),
+        ],
+    ),
+    ids=lambda text: text.partition(" ")[0] or "full",
 )
 def test_a_trainer_that_does_not_fit_is_told_what_would_help(process, adapted, said):
     """The estimator answers the same run: as much as the trace found, and what to change."""

@@ -12,6 +12,7 @@ import torch  # noqa: E402
 from peft.tuners.boft.layer import BOFTLayer  # noqa: E402
 from peft.tuners.shira.layer import Linear as ShiraLinear  # noqa: E402
 
+from tests.cases import each  # noqa: E402
 from tests.torch import training_oracle  # noqa: E402
 from tests.torch.test_training_adapters import ALL, LLAMA, MODELS  # noqa: E402
 from tests.torch.training_oracle import causal, differences, ours, real  # noqa: E402
@@ -186,18 +187,24 @@ PROMPT_WAYS = [
 ]
 
 
-@pytest.mark.parametrize("way", PROMPT_WAYS, ids=lambda w: "-".join(map(str, w.values())))
-@pytest.mark.parametrize(
-    ("method", "kind", "given"),
-    [
-        (method, kind, given)
-        for method in PROMPTED
-        for kind, given in MODELS
-        # what p-tuning makes, a prompt has
-        if kind in (("llama", "gpt2") if method == "p-tuning" else KINDS)
-    ],
-    ids=lambda x: x if isinstance(x, str) else "",
-)
+PROMPT_CASES = [
+    (method, kind, given, way)
+    for method in PROMPTED
+    for kind, given in MODELS
+    # what p-tuning makes, a prompt has
+    if kind in (("llama", "gpt2") if method == "p-tuning" else KINDS)
+    for way in PROMPT_WAYS
+]
+
+
+def named(value):
+    """A case's method and kind, and what is asked besides, of which a setting has no dict."""
+    if isinstance(value, str):
+        return value
+    return "-".join(map(str, value.values())) if "precision" in value else ""
+
+
+@pytest.mark.parametrize(("method", "kind", "given", "way"), each(3, PROMPT_CASES), ids=named)
 def test_a_step_with_trained_tokens(method, kind, given, way):
     given = {k: v for k, v in given.items() if v is not None}
     if kind == "opt":
@@ -228,8 +235,11 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(map(str, w.values())))
-@pytest.mark.parametrize("method", CONFIGS)
+# Each method in every way, the first of them another one for the next method
+STEPS = [(method, WAYS[(i + k) % 3]) for i, method in enumerate(CONFIGS) for k in range(3)]
+
+
+@pytest.mark.parametrize(("method", "way"), each(3, STEPS), ids=named)
 def test_a_step_takes_what_ours_takes(method, way):
     seen = real("llama", LLAMA, prepare=adapted(method), **way)
     mine = ours("llama", LLAMA, method=method, lora_targets=ALL, **OURS.get(method, {}), **way)
@@ -240,7 +250,8 @@ def test_a_step_takes_what_ours_takes(method, way):
 
 
 @pytest.mark.parametrize(
-    ("method", "size"), [("boft", {"boft_block_size": 16}), ("fourierft", {"n_frequency": 90})]
+    ("method", "size"),
+    each(2, [("fourierft", {"n_frequency": 90}), ("boft", {"boft_block_size": 16})]),
 )
 def test_a_step_with_another_size(method, size):
     seen = real("llama", LLAMA, prepare=adapted(method, size=size), precision="bf16-mixed")
@@ -254,8 +265,13 @@ def test_a_step_with_another_size(method, size):
 OTHERS = {"gpt2": ("c_attn", "mlp.c_proj"), "qwen3": ("q_proj", "v_proj", "down_proj")}
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-@pytest.mark.parametrize("method", CONFIGS)
+BOTH = [[*OTHERS], [*reversed(OTHERS)]]  # the first of them is another one for the next method
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    each(2, [(kind, method) for i, method in enumerate(CONFIGS) for kind in BOTH[i % 2]]),
+)
 def test_a_step_of_other_classes(method, kind):
     """GPT-2's linears have biases, and lie the other way round."""
     if kind == "gpt2" and method in NO_CONV1D:

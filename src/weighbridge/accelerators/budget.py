@@ -60,8 +60,17 @@ class Budget:
     @property
     def alike(self) -> "Budget":
         """Return a budget of as many cards, each like the one with the least memory."""
-        card = least(self.choice.cards)
-        return replace(self, choice=replace(self.choice, cards=(card,) * self.choice.count))
+        return self._of_copies(least(self.choice.cards))
+
+    def like(self, device: int) -> "Budget":
+        """Return a budget of as many cards, each like number `device`; itself where all are alike,
+        or there is no such number."""
+        cards = self.choice.cards
+        return self._of_copies(cards[device]) if self.mixed and device < len(cards) else self
+
+    def _of_copies(self, card: ChosenCard) -> "Budget":
+        choice = replace(self.choice, part=card.part, cards=(card,) * self.choice.count)
+        return replace(self, choice=choice)
 
     @property
     def others(self) -> int:

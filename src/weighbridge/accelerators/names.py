@@ -160,8 +160,8 @@ def in_words(cards: Iterable[ChosenCard]) -> str:
     small = least(cards).part.name
     return (
         "the cards differ: each is judged by its own memory, never by their sum. An even split is "
-        f"held by the {small}, whose kernels are taken for all; llama.cpp splits by what each has, "
-        "and device_map=auto fills them in the order named"
+        f"held by the {small}; llama.cpp splits by what each has, vLLM's ranks take their share of "
+        "each, and device_map=auto fills them in the order named"
     )
 
 

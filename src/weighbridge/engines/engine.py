@@ -55,6 +55,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     server: bool = False  # takes a share of a card, and decides what its flags do not say
     drafts: bool = True  # a draft model is in our rules
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
+    stages: str = ""  # the one that has the layers of each stage of a pipeline
     length: str = ""  # flag of the longest text, where it is not ours
     trains: str = "yes"  # else why a question about training is not asked of it
     splits: str = ""  # what lets it split a model over cards by layers

@@ -159,8 +159,12 @@ def case_key(
     of. It holds the card and the draft model, so that no others can take their place in memory."""
     draft = subject.draft
     proposes = None if draft is None else (id(draft.model), draft.formats)
+    cards = () if budget is None or not budget.mixed else budget.choice.cards
+    several = tuple((id(c.part), c.room) for c in cards)
     card = (
-        None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
+        None
+        if budget is None
+        else (id(budget.choice.part), budget.choice.count, budget.headroom, several)
     )
     return name, subject.formats, proposes, card, w.but(**dict.fromkeys(POINT))
 

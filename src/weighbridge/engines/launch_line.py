@@ -138,11 +138,12 @@ def _unread(subject: Subject) -> LoadTarget:
     return LoadTarget(why=f"{what} has no files to load; give a repository or a folder")
 
 
-def before(subject: Subject, engine: Engine) -> tuple[str, ...]:
-    """Words in front of the program."""
-    if subject.longest is None or subject.context <= subject.longest:
-        return ()
-    return (f"{engine.longer}=1",)
+def before(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
+    """Yield words in front of the program."""
+    if w.pp_layer_partition is not None:
+        yield f"{engine.stages}={','.join(f'{layers:g}' for layers in w.pp_layer_partition)}"
+    if subject.longest is not None and subject.context > subject.longest:
+        yield f"{engine.longer}=1"
 
 
 def dtype(subject: Subject, w: "Infer") -> str | None:

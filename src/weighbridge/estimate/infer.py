@@ -170,7 +170,9 @@ def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
     """Let an engine that takes a share of the card hold no tokens where loading is surely more than
     the card: the share says nothing of that."""
     taking = [d for d in answer.devices if d.kind == "gpu" and d.taken is not None]
-    if budget is None or all(d.phases[0].at("driver").low <= budget.usable.high for d in taking):
+    if budget is None or all(
+        d.phases[0].at("driver").low <= budget.of(d.index).high for d in taking
+    ):
         return answer
     none: DerivedFacts = {
         "kv_cache_tokens": 0,

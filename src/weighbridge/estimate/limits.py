@@ -113,10 +113,11 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
     ):
         return False  # nor does it with the margins of published runs
     answer = answered(subject, workload, kind, budget)
-    phases = {id(d.phases): d.phases for d in answer.devices if d.kind == "gpu"}
+    phases = [d.phases for d in answer.devices if d.kind == "gpu"]
+    differ = phases if budget.mixed else {id(one): one for one in phases}.values()
     nbytes = HeldBytes(
-        gpus=sum(d.kind == "gpu" for d in answer.devices),
-        kinds=[[p.parts for p in components] for components in phases.values()],
+        gpus=len(phases),
+        kinds=[[p.parts for p in components] for components in differ],
         surely="yes" if answer.serves is None else answer.serves.surely,
     )
     return _surely(nbytes, runs(subject, kind), budget)

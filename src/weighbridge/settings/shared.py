@@ -7,6 +7,7 @@ from weighbridge.settings.setting import (
     Int,
     Pixels,
     Settings,
+    Shares,
     Str,
     Switch,
     count,
@@ -14,6 +15,7 @@ from weighbridge.settings.setting import (
     memory,
     number,
     relative,
+    split,
     switch,
     whole,
     word,
@@ -253,6 +255,13 @@ class CardSettings(Settings):
         help="Devices that share the layers out.",
         label_zh="流水线并行",
         zh="按层分段的卡数。",
+    )
+    pp_layer_partition: Shares = split(
+        label="Layers of each stage",
+        help="Layers of each stage of the pipeline, the first one first: 16,32.",
+        label_zh="各段的层数",
+        zh="流水线各段的层数，从第一段起：16,32。",
+        launch=(),
     )
     data_parallel_size: Int = whole(
         1,

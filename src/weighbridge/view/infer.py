@@ -193,7 +193,10 @@ def _largest(answer: ShownAnswer) -> Iterator[str]:
     if not longest:
         # What is searched for surely fits: a shorter context of a "no" may be too close to call
         none = v.fits == "no" and weights_too_big(answer)
-        yield answer.say("infer.longest.weights" if none else "infer.longest.unsure")
+        if tokens := d.get("kv_cache_tokens"):
+            yield answer.say("infer.longest.expected", tokens=f"{tokens:,}")
+        else:
+            yield answer.say("infer.longest.weights" if none else "infer.longest.unsure")
         return
     if answer.sees:
         yield answer.say("infer.most.images", images=f"{most:,}")

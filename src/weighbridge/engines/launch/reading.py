@@ -6,7 +6,6 @@ from typing import Any
 from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (
-    EITHER,
     Dialect,
     Flag,
     GivenFlag,
@@ -161,10 +160,7 @@ class CommandReading:
             if why is None:
                 self.ignored.append(name)
             elif why:
-                said = f"{name} is not modelled: {why.removeprefix(EITHER)}"
-                self.warn(said)
-                if why.startswith(EITHER):
-                    self.stops.append(("either", said))
+                self.warn(f"{name} is not modelled: {why}")
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from weighbridge.engines.launch.reading import CommandReading
 
 Value = str | bool | int | float
-EITHER = "+- "  # before the reason of a variable of ENV: it decides, so that no verdict is sure
 Stop = Literal["no", "unknown", "either"]  # either: a "no" is not sure, too
 
 

@@ -58,14 +58,16 @@ HOPPER = WeightKernel(columns=64, scale_rows=256, scale_columns=2, bias_bytes=4)
 MARLIN = WeightKernel(columns=128, hidden=256)
 
 
-def given(partition: tuple[int, ...], layers: int, stages: int) -> tuple[int, ...]:
-    """The environment variables of both engines: layers of each stage."""
-    if len(partition) != stages or sum(partition) != layers:
+def given(partition: tuple[float, ...], layers: int, stages: int) -> tuple[int, ...]:
+    """Return the bounds of stages whose layers are given, as the environment variables of both
+    engines do. Raises UsageError where they do not add up, or a stage has none."""
+    sizes = [int(number) for number in partition]
+    if len(sizes) != stages or sum(partition) != layers or min(sizes) < 1 or sizes != [*partition]:
         raise UsageError(
-            f"layers by stage {','.join(map(str, partition))} do not make {layers} layers "
-            f"in {stages} stages"
+            f"--pp-layer-partition {','.join(f'{n:g}' for n in partition)}: {layers} layers in "
+            f"{stages} {'stage' if stages == 1 else 'stages'} (--pipeline-parallel-size) were asked"
         )
-    return bounds(list(partition))
+    return bounds(sizes)
 
 
 def bounds(sizes: list[int]) -> tuple[int, ...]:
@@ -133,7 +135,7 @@ class SpreadArgs(TypedDict, total=False):
     pipeline: int
     data: int
     expert_parallel: bool
-    partition: tuple[int, ...]
+    partition: tuple[float, ...]
     capability: int
     groups: int
 
@@ -148,7 +150,7 @@ class Spread:
     pipeline: int = 1
     data: int = 1
     expert_parallel: bool = False
-    partition: tuple[int, ...] = ()
+    partition: tuple[float, ...] = ()
     capability: int = 9
     groups: int = 1
 

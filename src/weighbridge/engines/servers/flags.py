@@ -16,6 +16,13 @@ ENV = {  # variables that matter for memory, whoever runs on torch
 }
 
 
+def stages(reading: CommandReading, variable: str) -> None:
+    """Read the layers of each stage of a pipeline."""
+    said = reading.program.env.get(variable)
+    if said:
+        reading.settings["pp_layer_partition"] = said
+
+
 def model(reading: CommandReading) -> None:
     """The flag, else the first word that belongs to no flag."""
     said = reading.last("model")

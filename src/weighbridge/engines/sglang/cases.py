@@ -154,6 +154,7 @@ class _Replica:
         return {
             "tensor": self.settings.tensor,
             "pipeline": self.settings.pipeline,
+            "partition": self.w.pp_layer_partition or (),
             "expert_parallel": self.settings.experts,
             "groups": self.settings.groups,
             "capability": card_defaults.major(compute) or HOPPER,

@@ -28,6 +28,7 @@ EXCHANGES = ("none",)
 LORAS = 8  # srt/arg_groups/fields/lora.py: max_loras_per_batch
 ENV = {
     **common.ENV,
+    ENGINE.stages: "",
     "SGLANG_USE_MLX": "another kind of device",
     "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "buffers of the exchange of experts",
     "SGLANG_MAMBA_SSM_DTYPE": "states are in the dtype of --mamba-ssm-dtype",
@@ -43,6 +44,7 @@ def finish(reading: CommandReading) -> None:
     _graphs(reading)
     _experts(reading)
     _speculative(reading)
+    common.stages(reading, ENGINE.stages)
     reading.devices = (
         common.world(reading) if _copies(reading) else common.world(reading, copies=False)
     )

@@ -62,7 +62,7 @@ def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
     if where.revision:
         words += ["--revision", where.revision]
     words = [shlex.quote(word) for word in (*words, *_flags(subject, w, effective))]
-    return " ".join((*launch_line.before(subject, ENGINE), *words))
+    return " ".join((*launch_line.before(subject, w, ENGINE), *words))
 
 
 def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[str]:

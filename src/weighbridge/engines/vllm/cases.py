@@ -140,7 +140,7 @@ def _case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules)
             captures=captures,
             chunked=chunked,
         )
-        return tuple(standing_of(subject, r, launch, w, budget) for r in residents(eager)[0])
+        return tuple(standing_of(subject, r, launch, w, r.budget) for r in residents(eager)[0])
 
     usual, kind_of = effective.by_default(subject, budget, rules), residents(first.eager)[1]
     return VllmCase(first, usual, standing, kind_of, made_of=(subject, budget))
@@ -155,6 +155,7 @@ def resident_of(
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     return Resident(
         rank=rank,
+        budget=budget,
         loaded=weights.loaded(rank, launch, (*extra, imported)),
         imported=imported,
         adapters=adapters,
@@ -287,11 +288,14 @@ def residents_of(
     kinds: list[Resident] = []
     dealt: list[int] = []
     ranks = weights.ranks(subject, launch, budget)
-    for rank, unpacked in zip(ranks, _unpacked(subject, launch, budget, ranks), strict=True):
-        key = (id(rank.tensors), rank.layers, rank.first, rank.last)
+    arriving = _unpacked(subject, launch, budget, ranks)
+    for number, (rank, unpacked) in enumerate(zip(ranks, arriving, strict=True)):
+        card = budget and budget.like(number)  # ranks are on the cards in the order of both
+        kind = card and (card.choice.part.id, card.choice.part.name, card.choice.room)
+        key = (id(rank.tensors), rank.layers, rank.first, rank.last, kind)
         if key not in number_of:
             number_of[key] = len(kinds)
-            kinds.append(replace(resident_of(subject, rank, launch, w, budget), arriving=unpacked))
+            kinds.append(replace(resident_of(subject, rank, launch, w, card), arriving=unpacked))
         dealt.append(number_of[key])
     return tuple(kinds), tuple(dealt)
 

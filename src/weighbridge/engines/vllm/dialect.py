@@ -3,7 +3,7 @@
 from typing import Any
 
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import EITHER, Dialect, Value
+from weighbridge.engines.launch.record import Dialect, Value
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
@@ -21,7 +21,7 @@ ENV = {
     "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs are charged as the version does by itself",
     "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "the workspace has its own size",
     "VLLM_CPU_KVCACHE_SPACE": "another kind of device",
-    "VLLM_PP_LAYER_PARTITION": f"{EITHER}stages of equal size are counted",
+    ENGINE.stages: "",
     "VLLM_USE_V1": "",
 }
 
@@ -36,6 +36,7 @@ def finish(reading: CommandReading) -> None:
     _graphs(reading)
     _speculative(reading)
     _variables(reading)
+    common.stages(reading, ENGINE.stages)
     many = _prefill_context(reading)
     reading.devices = common.world(reading) * many
 

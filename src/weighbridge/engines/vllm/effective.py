@@ -82,6 +82,7 @@ class VllmLaunch:
     language_only: bool
     tensor: int
     pipeline: int
+    partition: tuple[float, ...]  # layers of each stage; () as the engine shares them out
     data: int
     context_parallel: int
     expert_parallel: bool
@@ -157,6 +158,7 @@ def launch(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
+        partition=w.pp_layer_partition or (),
         data=data,
         context_parallel=_context_parallel(w),
         expert_parallel=w.enable_expert_parallel,

@@ -106,7 +106,8 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
         if launched is None:
             return None
         kinds = [[p.parts for p in components.phases(r)] for r in launched.kinds]
-        return HeldBytes(len(launched.kind_of), kinds)
+        each = [kinds[k] for k in launched.kind_of] if budget.mixed else kinds
+        return HeldBytes(len(launched.kind_of), each)
 
     return ask
 
@@ -124,7 +125,10 @@ def _met(subject: Subject, w: "Infer", budget: Budget | None) -> tuple[Subject, 
 
 def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
     kinds = [
-        (components.phases(r), None if budget is None else r.taken(serving.asks(launched, budget)))
+        (
+            components.phases(r),
+            None if budget is None else r.taken(serving.asks(launched, r, budget)),
+        )
         for r in launched.kinds
     ]
     gpus = (
@@ -211,14 +215,15 @@ def _marginal(reserve: RankReserve) -> int:
 
 def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     """The rank with the fewest blocks decides for all of a replica."""
-    share_bytes, kinds, data = serving.asks(launched, budget), launched.kinds, launched.launch.data
-    least = min(kinds, key=lambda r: serving.blocks_with(r, share_bytes))
+    kinds, data, least = launched.kinds, launched.launch.data, serving.scarcest(launched, budget)
+    shares = [(r, serving.asks(launched, r, budget)) for r in kinds]
+    share_bytes = serving.asks(launched, least, budget)
     available = max(0, least.available(share_bytes))
     facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
         "available_kv_cache_interval": list(least.available_interval(share_bytes)),
-        "serving_bytes": max(r.serving(share_bytes) for r in kinds),
-        "serving_interval": list(max(r.serving_interval(share_bytes) for r in kinds)),
+        "serving_bytes": max(r.serving(asks) for r, asks in shares),
+        "serving_interval": list(max(r.serving_interval(asks) for r, asks in shares)),
         "gpu_memory_utilization_needed": serving.utilization(kinds, budget),
     }
     if not least.blocks.pool.groups:

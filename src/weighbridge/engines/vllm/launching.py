@@ -28,7 +28,7 @@ CHANGED = (  # where the engine would not start as it was asked
 
 def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
     where = launch_line.served(subject, w, ENGINE)
-    words = [*launch_line.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
+    words = [*launch_line.before(subject, w, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
         words += ["--revision", shlex.quote(where.revision)]
     for flag, value in (

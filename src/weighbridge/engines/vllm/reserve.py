@@ -51,6 +51,7 @@ class Resident:
     """Bytes that one rank holds whatever is asked of it."""
 
     rank: Rank
+    budget: Budget | None  # of its own card, where cards differ
     loaded: weights.RankWeights
     imported: int  # buffers of kernels, counted with the weights
     adapters: tuple[Component, ...]
@@ -264,6 +265,11 @@ class RankReserve:
         before = 0 if self.standing.launch.rules.consumed else self.persistent
         low, expected, high = self.standing.outside.plus(exactly(before + self.late))
         return Bytes(low, expected + self.images, high + self.images)
+
+    def own(self, budget: Budget) -> Budget:
+        """Return the budget of this rank's card, where the cards of `budget` differ."""
+        card = self.standing.budget
+        return budget if card is None or not budget.mixed else card
 
     @property
     def given(self) -> int | None:

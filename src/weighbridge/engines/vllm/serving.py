@@ -76,10 +76,12 @@ def _tries(
 
 
 def _hopeless(asked: VllmLaunched, budget: Budget) -> bool:
-    usable = budget.usable.expected
     if not all(loads(r, budget, BEST) for r in asked.kinds):
         return True
-    return any(r.standing.resident.loaded.allocated + r.blocks.nbytes > usable for r in asked.kinds)
+    return any(
+        r.standing.resident.loaded.allocated + r.blocks.nbytes > r.own(budget).usable.expected
+        for r in asked.kinds
+    )
 
 
 def _ladder(asked: VllmLaunched) -> Iterator[Batch]:
@@ -114,9 +116,9 @@ def _narrowed(launched: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
     that is outside of it, then the largest that is surely free when it starts."""
     if _given(launched):
         return
-    total = hardware.total(budget)
-    start = min(_down(at_start(r, budget, WORST), total) for r in launched.kinds)
-    whole = min(_down(budget.usable.low - r.outside.high, total) for r in launched.kinds)
+    cards = [(r, r.own(budget)) for r in launched.kinds]
+    start = min(_down(at_start(r, b, WORST), hardware.total(b)) for r, b in cards)
+    whole = min(_down(b.usable.low - r.outside.high, hardware.total(b)) for r, b in cards)
     for wanted in (min(start, whole), start):
         if 0 < wanted < launched.utilization:
             yield replace(launched, share=wanted)
@@ -130,14 +132,11 @@ def _given(launched: VllmLaunched) -> bool:
 
 def utilization(reserves: Sequence[RankReserve], budget: Budget) -> float | None:
     """The share to ask for; None where no share does."""
-    total = hardware.total(budget)
-    inside = [r.inside for r in reserves]
-    blocks = [r.blocks.nbytes for r in reserves]
-    free = budget.usable.expected
-    least = max(_up(i.expected + b, total) for i, b in zip(inside, blocks, strict=True))
-    wanted = max(_up(i.high + b, total) for i, b in zip(inside, blocks, strict=True))
-    leaves = min(_down(free - r.outside.expected, total) for r in reserves)
-    most = min(_down(free - r.outside.low, total) for r in reserves)
+    cards = [(r, r.own(budget).usable.expected, hardware.total(r.own(budget))) for r in reserves]
+    least = max(_up(r.inside.expected + r.blocks.nbytes, total) for r, _, total in cards)
+    wanted = max(_up(r.inside.high + r.blocks.nbytes, total) for r, _, total in cards)
+    leaves = min(_down(free - r.outside.expected, total) for r, free, total in cards)
+    most = min(_down(free - r.outside.low, total) for r, free, total in cards)
     if least > min(most, 1.0):
         return None
     return max(least, min(wanted, leaves))
@@ -153,10 +152,11 @@ def _down(nbytes: int, total: int) -> float:
 
 def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
     """Tell whether the card has room for all that is there while weights are read and packed."""
-    return reserve.standing.loading[2 - by] <= budget.usable[by]
+    return reserve.standing.loading[2 - by] <= reserve.own(budget).usable[by]
 
 
 def _serves(reserve: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
+    budget = reserve.own(budget)
     if not loads(reserve, budget, by):
         return False
     if reserve.given is not None:
@@ -186,15 +186,20 @@ def refused(reserve: RankReserve, share_bytes: int, budget: Budget, by: int = EX
 
 def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
-    return max(0, budget.usable[by] - reserve.standing.before[2 - by])
+    return max(0, reserve.own(budget).usable[by] - reserve.standing.before[2 - by])
 
 
-def asks(launched: VllmLaunched, budget: Budget) -> int:
-    """Bytes of the card that vLLM asks for."""
-    return share(launched.kinds[0].standing.launch.rules, launched.utilization, budget)
+def asks(launched: VllmLaunched, reserve: RankReserve, budget: Budget) -> int:
+    """Return the bytes that vLLM asks for of the card of a rank."""
+    return share(reserve.standing.launch.rules, launched.utilization, reserve.own(budget))
 
 
-def blocks_with(reserve: RankReserve, share_bytes: int) -> float:
+def scarcest(launched: VllmLaunched, budget: Budget) -> RankReserve:
+    """Return the rank with room for the fewest blocks, which decides for all of a replica."""
+    return min(launched.kinds, key=lambda r: _blocks_with(r, asks(launched, r, budget)))
+
+
+def _blocks_with(reserve: RankReserve, share_bytes: int) -> float:
     available = max(0, reserve.available(share_bytes))
     return reserve.blocks.pool.count(available) if reserve.blocks.pool.groups else available
 
@@ -205,22 +210,22 @@ def concurrency(reserve: RankReserve, available: int) -> float:
 
 def lacks(asked: VllmLaunched, budget: Budget) -> str:
     """Say what the flags as they were asked leave no room for; "" where they surely serve."""
-    share_bytes = asks(asked, budget)
-    least = min(asked.kinds, key=lambda r: blocks_with(r, share_bytes))
+    least = scarcest(asked, budget)
     reasons = (_loading, _refusal, _room, _nearly)
     return next((reason for tell in reasons if (reason := tell(asked, least, budget))), "")
 
 
 def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
     """Say what is there while weights load, where the card has not room for it; else ""."""
-    r = max((*asked.kinds, least), key=lambda r: r.standing.loading.expected)
-    if loads(r, budget):
+    kinds = sorted((*asked.kinds, least), key=lambda r: -r.standing.loading.expected)
+    r = next((r for r in kinds if not loads(r, budget)), None)
+    if r is None:
         return ""
     arriving = total(c.bytes for c in r.standing.resident.arriving).expected
     packed = f", {human(arriving)} of it until weights are packed" if arriving else ""
     return (
         f"vLLM does not load: that takes {human(r.standing.loading.expected)} of each card"
-        f"{packed}, and a process has {human(budget.usable.expected)}"
+        f"{packed}, and a process has {human(r.own(budget).usable.expected)}"
     )
 
 
@@ -233,7 +238,7 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
             f"{human(reserve.given)} of cache were asked for; with all else they take up to "
             f"{human(reserve.inside.high + reserve.given + reserve.outside.high)} of the card"
         )
-    low, _, high = reserve.available_interval(asks(asked, budget))
+    low, _, high = reserve.available_interval(asks(asked, reserve, budget))
     return (
         f"vLLM may not start: its share of {asked.utilization:g} leaves {human(low)} to "
         f"{human(high)} for blocks, of which {human(reserve.blocks.nbytes)} are needed, and "
@@ -244,7 +249,8 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
 def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     """Say what there is no room for: the profile run, the cache that was asked for, or the blocks
     of all requests; else ""."""
-    share_bytes = asks(asked, budget)
+    share_bytes = asks(asked, reserve, budget)
+    usable = reserve.own(budget).usable.expected
     room = max(0, reserve.available(share_bytes))
     if reserve.available(share_bytes) < 0:
         return (
@@ -252,11 +258,10 @@ def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
             f"{human(reserve.inside.expected)}, and its share, {asked.utilization:g} of the card, "
             f"is {human(share_bytes)}"
         )
-    if reserve.given is not None and reserve.taken(share_bytes) > budget.usable.expected:
+    if reserve.given is not None and reserve.taken(share_bytes) > usable:
         return (
             f"{human(reserve.given)} of cache were asked for, and with all else they take "
-            f"{human(reserve.taken(share_bytes))} of the {human(budget.usable.expected)} that a "
-            "process has"
+            f"{human(reserve.taken(share_bytes))} of the {human(usable)} that a process has"
         )
     if room >= reserve.blocks.nbytes:
         return ""
@@ -273,7 +278,7 @@ def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
 
 
 def _refusal(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    share_bytes = asks(asked, budget)
+    share_bytes = asks(asked, reserve, budget)
     if not refused(reserve, share_bytes, budget):
         return ""
     refuses = "refuses" if refused(reserve, share_bytes, budget, BEST) else "may refuse"

@@ -94,6 +94,7 @@ def sizes(launch: VllmLaunch, budget: Budget | None) -> SpreadArgs:
     return {
         "tensor": launch.tensor,
         "pipeline": launch.pipeline,
+        "partition": launch.partition,
         "data": launch.data,
         "expert_parallel": launch.expert_parallel,
         "capability": hardware.capability(budget)[0],
