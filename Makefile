@@ -36,9 +36,9 @@ test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transfor
 	$(BIN)/pip install -q -e '.[test-torch]'
 	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
 
-test-web: $(BIN)/weighbridge ## the page in Chromium, whole, and the types of its modules (npm)
+test-web: $(BIN)/weighbridge ## the page in Chromium, whole, the types of its modules (npm), and scans
 	$(BIN)/pip install -q -e '.[test-web,test-scan]'
-	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -m "slow or not slow" tests/browser tests/web
+	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -m "slow or not slow" tests/browser tests/web tests/scan
 
 test-space: $(BIN)/weighbridge ## the Gradio edition, in an environment of its own: as a process, in Chromium, its API, its tools
 	$(PYTHON) -m venv .venv-space && .venv-space/bin/pip install -q -e '.[test-space]'
