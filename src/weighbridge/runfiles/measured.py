@@ -1,11 +1,17 @@
 """What a log measured beside what we predict for the same run, part by part."""
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from weighbridge.memory import Device
-from weighbridge.records import NamedTuple
+from weighbridge.memory import Component, Device, Phase, exactly
+from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
+from weighbridge.report.keys import DerivedFacts
 from weighbridge.runfiles.record import ServerStart
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
 
 # Where an answer has a part that a log of an engine prints for one rank
 DERIVED = {
@@ -18,6 +24,9 @@ DERIVED = {
     },
     "sglang": {"kv_cache": "available_kv_cache_bytes", "tokens": "max_total_num_tokens"},
 }
+# What a log has as one part: a name of ours for each, and those that are counted in it
+HELD = {"weights": ("weights",), "activations": ("activations", "logits", "workspaces")}
+FAR = 0.1  # of what is expected: less is what releases and drivers differ by
 GGML = ("llama.cpp", "ollama")
 HOSTS = ("CPU", "Host", "BLAS")  # buffers that are not on a card
 
@@ -71,3 +80,48 @@ def _predicted(gpus: Sequence[Device], name: str) -> int:
         for c in phase.components
         if c.name == name
     )
+
+
+def overruled(parts: Sequence[MeasuredPart]) -> bool:
+    """Tell whether a log of one rank has so much more or less than the rules say that a build must
+    hold what they do not know."""
+    held = [part for part in parts if part.name in HELD]
+    expected = sum(part.predicted for part in held)
+    return abs(sum(part.measured for part in held) - expected) > FAR * expected
+
+
+def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | None") -> Report:
+    """Return an answer in which a server's log counts: what it measured stands in place of what was
+    expected, on every card, and the verdict and the room for tokens follow from that."""
+    from weighbridge.verdict import on_devices
+
+    measured = {part.name: part.measured for part in parts}
+    devices = tuple(
+        replace(d, phases=tuple(_as_logged(p, measured) for p in d.phases))
+        if d.kind == "gpu"
+        else d
+        for d in report.devices
+    )
+    verdict = report.verdict if budget is None else on_devices.serving(devices, budget)
+    room = next((part for part in parts if part.name == "kv_cache"), None)
+    derived: DerivedFacts = {**report.derived, "largest_context": None}
+    if room is not None:
+        share = Fraction(room.measured, room.predicted)
+        derived |= {
+            "available_kv_cache_bytes": room.measured,
+            "kv_cache_tokens": int((derived.get("kv_cache_tokens") or 0) * share),
+            "max_concurrency": round(float((derived.get("max_concurrency") or 0) * share), 2),
+        }
+    return replace(report, devices=devices, verdict=verdict, derived=derived)
+
+
+def _as_logged(phase: Phase, measured: dict[str, int]) -> Phase:
+    """Return a phase with what was measured in place of the components that it is made of."""
+    told = {name: parts for name, parts in HELD.items() if name in measured}
+    inside = {one for parts in told.values() for one in parts}
+    logged = tuple(
+        Component(name=name, bytes=exactly(measured[name]), basis="measured", source="the log")
+        for name, parts in told.items()
+        if any(c.name in parts for c in phase.components)
+    )
+    return Phase(phase.name, (*logged, *(c for c in phase.components if c.name not in inside)))

@@ -16,6 +16,7 @@ from weighbridge.view.records import (
     Grid,
     Headline,
     Lines,
+    Note,
     Screen,
     Section,
     lines,
@@ -76,12 +77,13 @@ def _run(weighed: WeighedRun, found: WeighedFile, words: Words, look: RenderOpti
     )
     first, *others = whole.sections
     title = Lines((Cell(whole.title),), *(block.heading for block in head))
-    measured = _measured(weighed.measured, words)
+    measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
     return whole._replace(sections=((title, *first), *measured, *read, *others))
 
 
-def _measured(parts: tuple[MeasuredPart, ...], words: Words) -> Iterator[Section]:
-    """Yield what the log says beside what is predicted, a row a part."""
+def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) -> Iterator[Section]:
+    """Yield what the log says beside what is predicted, a row a part; and that the log `counts`,
+    where it is far from that."""
     if not parts:
         return
     heads = words.each("runfile.head.part", "runfile.head.measured", "runfile.head.predicted")
@@ -93,7 +95,8 @@ def _measured(parts: tuple[MeasuredPart, ...], words: Words) -> Iterator[Section
         told = [f"{size:,}" if counted else words.size(size) for size in sizes]
         name = words("runfile.tokens") if counted else words(f"part.{part.name}")
         rows.append(row(name, *told))
-    yield (Grid(columns, tuple(rows), words("runfile.measured")),)
+    grid = Grid(columns, tuple(rows), words("runfile.measured"))
+    yield (grid, Note(words("runfile.overruled"))) if counts else (grid,)
 
 
 def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:

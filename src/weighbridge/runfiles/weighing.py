@@ -14,7 +14,7 @@ from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, text_of
-from weighbridge.runfiles.measured import MeasuredPart, beside
+from weighbridge.runfiles.measured import DERIVED, MeasuredPart, beside, by_the_log, overruled
 from weighbridge.runfiles.record import (
     FEW_CARDS,
     SEVERAL_CARDS,
@@ -36,7 +36,6 @@ FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 UNKNOWN = 4  # the exit code of what cannot be said
-FAR = 2  # times what is predicted: what grows so is not known to us
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
@@ -55,6 +54,7 @@ class WeighedRun:
     why: str = ""
     code: int = 0  # the exit code of what went wrong
     measured: tuple[MeasuredPart, ...] = ()  # what its log says, beside the answer
+    by_the_log: bool = False  # it is far from what we expect, and counts
 
     @property
     def fits(self) -> Answer:
@@ -95,6 +95,7 @@ class WeighedRun:
             "notes": list(run.notes),
             "report": None if self.report is None else self.report.to_dict(),
             "measured": [part._asdict() for part in self.measured],
+            "by_the_log": self.by_the_log,
             "error": error,
         }
 
@@ -205,6 +206,8 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
         from weighbridge.runfiles.serving.lines import launch_line
 
         line = launch_line(run.command).replace(HIDDEN, "$SECRET")
+    elif run.command and not told:
+        return _without_note(weighed, report)
     else:
         return weighed
     warnings = report.warnings
@@ -215,6 +218,14 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
     derived.pop("launch_note", None)
     changed = replace(report, derived=derived, warnings=warnings)
     return replace(weighed, report=changed)
+
+
+def _without_note(weighed: WeighedRun, report: Report) -> WeighedRun:
+    """Return an answer without the reason why there is no line to paste: the text has its own."""
+    derived = report.derived.copy()
+    note = derived.pop("launch_note", None)
+    warnings = tuple(w for w in report.warnings if w != note)
+    return replace(weighed, report=replace(report, derived=derived, warnings=warnings))
 
 
 def _of_each_card(
@@ -289,15 +300,11 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
 
 
 def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
-    """Return an answer without what its log or its text contradicts: the longest context, where the
-    activations that were measured are far above ours, a yes where prompts that are kept outgrow the
-    card, and a verdict about a machine whose card nobody named."""
+    """Return an answer without what its text contradicts: a yes where prompts that are kept outgrow
+    the card, and a verdict about a machine whose card nobody named."""
     report = run.report
     if report is None:
         return run
-    steps = [part for part in run.measured if part.name == "activations"]
-    if any(part.measured > FAR * part.predicted for part in steps):
-        report = replace(report, derived={**report.derived, "largest_context": None})
     verdict = report.verdict
     if verdict is not None and not verdict.count and verdict.fits == "unknown":
         report = replace(report, verdict=None)
@@ -315,9 +322,19 @@ def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart |
 
 
 def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
+    """Return an answer with what its log measured: where that is far from what we expect, the log
+    counts."""
+    from weighbridge.accelerators.budget import budget
+
     if run.report is None or start is None:
         return run
-    return replace(run, measured=beside(start, run.report))
+    parts = beside(start, run.report)
+    if run.report.workload.get("engine") not in DERIVED or not overruled(parts):
+        return replace(run, measured=parts)
+    w = run.report.workload
+    card = budget(w["gpu"], w["gpu_memory"], w["headroom"])
+    counted = by_the_log(run.report, parts, card)
+    return replace(run, measured=parts, by_the_log=True, report=counted)
 
 
 def _engine(file: RunFile) -> str:
