@@ -641,7 +641,9 @@ def test_weights_in_host_memory():
     assert held(away, "temporaries", "offloaded") == layer
     assert held(plain, "temporaries", "offloaded") == 0
     host = next(c for c in away.devices[-1].phases[0].components if c.detail == "offloaded")
-    assert host.bytes == (moved, 3 * moved // 2, 2 * moved)
+    assert host.bytes.low == moved
+    # queries, keys and values of 48 MiB are in 64, the MLP's 224 and 112 in 256 and 128
+    assert host.bytes.expected / moved == pytest.approx(480 / 416, rel=0.02)
     room = [a.derived["available_kv_cache_bytes"] for a in (plain, away)]
     assert room[1] - room[0] == pytest.approx(moved, rel=0.01)
 

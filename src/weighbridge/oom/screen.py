@@ -104,7 +104,18 @@ def _why(oom: Oom, words: Words) -> str:
         name.removesuffix("_bytes"): n for name, n in oom.parsed.items() if name.endswith("_bytes")
     }
     values = {**{name: words.size(n) for name, n in sized.items() if isinstance(n, int)}, **values}
-    return words.filled(f"why.{oom.judged.why}", values)
+    each = _of_each_token(oom, words) if oom.judged.why == "kv_bytes" else {}
+    return words.filled(f"why.{oom.judged.why}{'.each' if each else ''}", {**values, **each})
+
+
+def _of_each_token(oom: Oom, words: Words) -> dict[str, str]:
+    """Return what a token of a request takes, and what is lacking for all of them; nothing where
+    the message does not say."""
+    needed, there = oom.reading.size("needed_kv"), oom.reading.size("available_kv")
+    tokens = oom.parsed.get("max_model_len")
+    if not needed or there is None or not tokens:
+        return {}
+    return {"each": words.size(round(needed / tokens)), "lacking": words.size(needed - there)}
 
 
 def _counts(oom: Oom) -> dict[str, str]:

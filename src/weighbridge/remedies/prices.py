@@ -196,6 +196,11 @@ CHANGES: Mapping[str, Cost] = {
         words="ranks share states and gradients out",
         source="https://arxiv.org/abs/1910.02054",
     ),
+    "sequences shared": Cost(
+        price=Price(speed=1.5),
+        words="each sequence is cut over all cards, which pass their keys on: fewer at once",
+        source="https://arxiv.org/abs/2310.01889",
+    ),
     "everything shared": Cost(
         price=Price(speed=15 * SLOWER),
         words="ranks share everything out: half as much again is sent between them",

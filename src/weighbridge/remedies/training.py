@@ -44,6 +44,7 @@ ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused
 # Linears, with those of all experts: a run of more takes a minute and longer (assumed)
 MANY_APART, MOST_APART = 4_000, 20_000
 FEW = ("q_proj", "v_proj")
+LONG = 2048  # tokens of each rank at least, where sequences are cut over ranks (assumed)
 SMALL = 8  # of ranks: no smaller one is offered
 # What usually remains, as a share
 FROZEN = {"weights": 0.5, "gradients": 0.02, "optimizer_states": 0.02, "master_weights": 0.0}
@@ -83,6 +84,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _adapters(case)
     yield from _precisions(case)
     yield from _shards(case)
+    yield from _sequences(case)
     yield from _offloads(case)
     yield from _unpinned(case)
 
@@ -362,6 +364,27 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
                     leaves=_left(case, kind),
                     beside=OWN_PRECISION if kind.startswith("zero") else frozenset(),
                 )
+
+
+def _sequences(case: RemedyCase) -> Iterator[Move]:
+    """Propose to cut each sequence over all ranks, which have a share of the weights each."""
+    names = ("context_parallel_size", "tensor_parallel_size", "pipeline_parallel_size", "shard")
+    length = int(case.effective.get("seq_len") or 0)
+    if case.count < 2 or not case.free(*names) or length < LONG * case.count:
+        return
+    for shard in SHARERS:
+        if case.effective["shard"] not in ("none", "ddp", "zero1", "zero2", shard):
+            continue
+        part = dict.fromkeys(STEPS, 1 / case.count)
+        yield Move(
+            kind="sharding",
+            change={"shard": shard, "context_parallel_size": case.count},
+            cost=prices.CHANGES["sequences shared"],
+            touches=ALL,
+            keeps={**dict.fromkeys(OF_RANKS[shard], 1 / case.count), **part},
+            leaves={**_left(case, shard), **part},
+            beside=OWN_PRECISION if shard.startswith("zero") else frozenset(),
+        )
 
 
 def _left(case: RemedyCase, shard: str) -> Mapping[str, float]:

@@ -80,6 +80,7 @@ class DerivedFacts(TypedDict, total=False):
     serving_bytes: int
     serving_interval: Interval
     gpu_memory_utilization_needed: float | None
+    share_needed_bytes: int
     num_gpu_blocks: int
     profile_peak_bytes: int
     profile_peak_interval: Interval

@@ -36,6 +36,22 @@ WIRED = (
 )
 LEFT_TO_MACOS = 8  # GiB (assumed)
 LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
+IN_ORDER = 0.15  # of our count: work buffers of several cards differ so much (assumed)
+GGML = ("llama.cpp", "ollama")
+# Memory in use, as people write it: of all cards together, and of a process in RAM
+OF_VLLM = r"(?i)vllm|lmcache|models's max seq"
+CACHE_IN_RAM = (
+    r"(?i)(?:offload|move|put|keep|place)\w{0,4} (?:the )?(?:kv|cache)[\w -]{0,16} "
+    r"(?:to|in|on|into) (?:the )?(?:cpu|ram|host|system memory)"
+)
+BY_HIDDEN_SIZE = (
+    r"(?i)\b2\s{0,3}(?:\([^)\n]{0,60}\))?\s{0,3}\*\s{0,3}hidden[-_ ]?(?:state|size|dim)"
+)
+USED = (
+    r"(?i)\b(\d{1,4}(?:\.\d{1,2})?) ?(Gi?B)(?: of VRAM)? (?:is |are |was )?used\b[^.\n]{0,20}"
+    r"\b(?:across|on|over|by|in) (?:both|all|the|two|\d)"
+)
+RESIDENT = r"(?i)\b\d{1,4}(?:\.\d{1,2})? ?Gi?B (?:of )?RSS\b"
 LOGGED = "(APIServer pid="  # how a line of a server's log begins
 GB = UNITS["GB"]
 
@@ -180,7 +196,12 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
     )
     if segment:
         each = (int(segment[1]) + (int(buffer[1]) if buffer else 0)) * GB
-        yield LogFinding("segments", {"each_bytes": each, "eight_bytes": 8 * each})
+        pool = int(segment[1]) * GB
+        yield LogFinding("segments", {"each_bytes": each, "pool_bytes": pool})
+    if re.search(CACHE_IN_RAM, text) and re.search(
+        r"(?i)vllm|max model len|models's max seq", text
+    ):
+        yield LogFinding("cache_in_ram", {})
     if "cpu-offload-gb" in text:
         match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
         least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
@@ -217,6 +238,7 @@ def _of_budgets(text: str) -> Iterator[LogFinding]:
 
 
 def _of_answers(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[LogFinding]:
+    yield from _by_hidden_size(text, reports)
     for model, report in reports:
         listed = re.search(LISTED.format(re.escape(model)), text)
         if listed and report.derived.get("ollama_ps_bytes"):
@@ -228,12 +250,82 @@ def _of_answers(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[Lo
         if report.workload.get("engine") == "vllm" and report.verdict is None and LOGGED in text:
             yield LogFinding("waits.unknown", {})
         yield from _on_cards(report)
+        if not listed:
+            yield from _used(text, report)
 
 
 def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
-    """What `ollama ps` showed beside what it shows by our count."""
+    """What `ollama ps` showed beside what it shows by our count, and whether that is in order."""
     told = int(report.derived["ollama_ps_bytes"])
-    yield LogFinding("listed", {"showed_bytes": showed, "told_bytes": told})
+    values = {"showed_bytes": showed, "told_bytes": told}
+    if abs(showed - told) > IN_ORDER * told:
+        yield LogFinding("listed", values)
+        return
+    names = {"weights": "weights", "kv_cache": "cache", "activations": "graph"}
+    parts = {f"{short}_bytes": _on_gpus(report, name) for name, short in names.items()}
+    yield LogFinding("listed.order", {**values, **parts})
+
+
+def _on_gpus(report: Report, name: str) -> int:
+    """Return the bytes of a component on all cards."""
+    return sum(
+        c.bytes.expected
+        for device in report.devices
+        if device.kind == "gpu"
+        for phase in device.phases
+        if phase.name == device.peak_phase
+        for c in phase.components
+        if c.name == name
+    )
+
+
+def _by_hidden_size(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[LogFinding]:
+    """Why a formula that people use for a cache, with the hidden size, gives too much."""
+    model, report = next(iter(reports), ("", None))
+    each = 0 if report is None else int(report.derived.get("kv_cache_bytes_per_token") or 0)
+    if report is None or not each or not re.search(BY_HIDDEN_SIZE, text):
+        return
+    context = int(report.workload["context"])
+    sizes = {"rate_bytes": each, "request_bytes": each * context}
+    yield LogFinding("by_hidden_size", {"model": model, "context": context, **sizes})
+
+
+def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
+    """Yield how many tokens of a model a store in host memory holds, by the bytes of one."""
+    for finding in found:
+        if finding.key == "segments" and each:
+            size = int(finding.values["pool_bytes"])
+            values = {
+                "pool_bytes": size,
+                "model": model,
+                "rate_bytes": each,
+                "tokens": size // each,
+            }
+            yield LogFinding("segments.tokens", values)
+
+
+def _used(text: str, report: Report) -> Iterator[LogFinding]:
+    """What the text says is used on all cards, and by the process in RAM, beside our count."""
+    gpus = [device for device in report.devices if device.kind == "gpu"]
+    match = re.search(USED, text)
+    told = sum(device.peak("driver").expected for device in gpus)
+    if match and gpus and report.task == "infer":
+        number, unit = float(match[1]), match[2].upper()
+        least = round(number * UNITS["GB" if unit == "GB" else "GiB"])
+        most = round(number * GIB)  # tools that count in GiB are often quoted in GB
+        if least * (1 - IN_ORDER) <= told <= most * (1 + IN_ORDER):
+            yield LogFinding(
+                "used.order", {"showed": match[0], "told_bytes": told, "gb": _gb(told)}
+            )
+        else:
+            yield LogFinding("used", {"showed": match[0], "told_bytes": told, "gb": _gb(told)})
+    resident = re.search(RESIDENT, text)
+    if resident and report.workload.get("engine") in GGML and not report.workload.get("no_mmap"):
+        yield LogFinding("resident", {"showed": resident[0]})
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / GB:.1f} GB"
 
 
 def _on_cards(report: Report) -> Iterator[LogFinding]:

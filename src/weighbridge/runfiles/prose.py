@@ -50,8 +50,10 @@ CHECKPOINTING = (
     r"(?i)(?<![a-z])(?:grad(?:ient)?s?|activations?)[ _-]?checkpoint(?:ing|s)?(?![a-z])"
     r"|(?:梯度|激活)检查点|激活重计算"
 )
+QLORA = r"(?i)(?<![a-z])QLoRA(?![a-z])"
+LORA_TRAINING = r"(?i)(?<![a-z])LoRA[ -](?:fine-?tun|train|SFT|微调|训练)"
 TAKES: tuple[tuple[str, str, str], ...] = (
-    ("method", r"(?i)(?<![a-z])QLoRA(?![a-z])", "qlora"),
+    ("method", QLORA, "qlora"),
     ("method", r"(?i)(?<![a-z])LoRA(?![a-z])", "lora"),
     ("method", r"(?i)全参数?|全量微调|full[- ](?:parameter|fine|ft\b)", "full"),
     ("shard", r"(?i)zero-?3", "zero3"),
@@ -269,6 +271,15 @@ def _taken(text: str, setting: str, pattern: str, value: str) -> Iterator[Spoken
         said = DENIED[setting] if denied else value
         piece = _at(text, claim.match, said)
         yield SpokenValue(claim.match[0], said, piece, "said" if denied else claim.way)
+
+
+def methods(text: str) -> list[tuple[str, str]]:
+    """Return the methods of a text, each with its name, where it tells of a training with LoRA and
+    of one with QLoRA apart; else none."""
+    text = own_words(text[:MOST_TEXT])
+    apart = any(claim.way != "denied" for claim in claims(LORA_TRAINING, text))
+    both = apart and any(claim.way != "denied" for claim in claims(QLORA, text))
+    return [("LoRA", "lora"), ("QLoRA", "qlora")] if both else []
 
 
 def _whole(values: list[SpokenValue]) -> list[SpokenValue]:

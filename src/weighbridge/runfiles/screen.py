@@ -57,6 +57,8 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
 def _only_said(weighed: WeighedRun, found: WeighedFile) -> bool:
     """Tell whether there is nothing to a run but what is explained above it."""
     run = weighed.run
+    if found.findings and weighed.report is None and not run.command:
+        return True
     told = found.message is not None or bool(found.findings)
     return told and not (run.model or run.refused or run.command)
 

@@ -6,8 +6,9 @@ of a program that we do not answer for is refused by its name.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from weighbridge.accelerators.names import find
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
 from weighbridge.errors import UsageError
@@ -27,7 +28,15 @@ from weighbridge.runfiles.named import (
     positions,
     several_cards,
 )
-from weighbridge.runfiles.prose import RAM, SIZES, SpokenSettings, memory, spoken, trained
+from weighbridge.runfiles.prose import (
+    RAM,
+    SIZES,
+    SpokenSettings,
+    memory,
+    methods,
+    spoken,
+    trained,
+)
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import start_logs
 from weighbridge.runfiles.serving.lines import of_text
@@ -80,6 +89,11 @@ MOST_COUNTS = 6  # numbers of requests that are answered
 CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
 SIZE_ALONE = re.compile(
     r"(?i)(?<![a-z\d.-])(?:llama-?(\d{1,2})b|(\d{1,2}) ?b[ ]{1,3}(?:llm|model)s?)(?![a-z\d])"
+)
+# Of a training on several cards that a text tells of in words
+USUAL: tuple[tuple[str, Value, str], ...] = (
+    ("shard", "fsdp2", "the text does not say how the cards share the model (assumed)"),
+    ("checkpointing", "full", "as most train who have to look at memory (assumed)"),
 )
 STAND_INS = {  # models that are most asked about of their size
     "7": "qwen2.5-7b",
@@ -176,6 +190,7 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
         kind = cards.value.partition(":")[0]
         settings["gpu"] = f"{kind}:{1 + len(line[1].split(','))}"
         settings |= {"gpu_memory": f"{size}MiB"} if size else {}
+        settings |= _own_memory(kind)
     context = re.search(r" (?:-c|--ctx-size)[ =](\d{3,8})\b", line[0])
     if context is not None:
         settings["context"] = int(context[1])
@@ -190,6 +205,15 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
         understood=(*taken, _taken("--rpc", piece_of(document, line, line[1]), "gpu")),
         notes=("cards of other machines (--rpc) are counted like cards of this one",),
     )
+
+
+def _own_memory(card: str) -> dict[str, Value]:
+    """Return the memory of the machine where that is the card's as well."""
+    try:
+        part = find(card).part
+    except UsageError:
+        return {}
+    return {"ram": f"{part.marketed_gb}GiB"} if part.shares_host else {}
 
 
 def _of_commands(text: str) -> Iterator[PlannedRun]:
@@ -359,13 +383,21 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
     settings |= new
     taken += [one for one in said.understood if one.setting in new]
     model, defaults = _alike(document, taken) if not named else (named[0].value, ())
-    for requests in _requests(text) if task == "infer" and "engine" in settings else ({},):
+    usual = _usual(settings) if task == "train" else ()
+    settings |= {name: value for name, value, _ in usual}
+    defaults = (*defaults, *usual)
+    ways: list[tuple[str, dict[str, Value]]] = [("", {})]
+    if task == "train":
+        ways = [(called, {"method": method}) for called, method in methods(text)] or ways
+    elif "engine" in settings:
+        ways = [(f"{n} requests at once", at) for n, at in _requests(text)] or ways
+    for name, own_way in ways:
         yield PlannedRun(
             task=task,
             model=model,
-            name=f"{requests['batch_size']} requests at once" if requests else "",
-            settings={**settings, **requests},
-            understood=tuple(taken),
+            name=name,
+            settings={**settings, **own_way},
+            understood=tuple(one for one in taken if one.setting not in own_way),
             defaults=defaults,
             notes=(
                 "taken from prose: what it does not say is the default",
@@ -375,14 +407,23 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
         )
 
 
-def _requests(text: str) -> list[dict[str, Value]]:
-    """Return the settings for each number of requests that is asked about; one without any where
-    the text names no two numbers and no length."""
+def _usual(settings: Mapping[str, Value]) -> tuple[tuple[str, Value, str], ...]:
+    """Return how several cards are used to train all of a model, where a text in words does not
+    say."""
+    count = str(settings.get("gpu") or "").rpartition(":")[2]
+    if not count.isdecimal() or int(count) < 2 or settings.get("method", "full") != "full":
+        return ()
+    return tuple(one for one in USUAL if one[0] not in settings)
+
+
+def _requests(text: str) -> list[tuple[int, dict[str, Value]]]:
+    """Return the numbers of requests that are asked about, each with its settings; none where the
+    text names no two numbers and no length."""
     counts = dict.fromkeys(int(match[1]) for match in REQUESTS.finditer(text))
     length = LENGTH.search(text)
     if len(counts) < 2 or len(counts) > MOST_COUNTS or length is None:
-        return [{}]
-    return [{"batch_size": count, "context": int(length[1])} for count in counts]
+        return []
+    return [(count, {"batch_size": count, "context": int(length[1])}) for count in counts]
 
 
 def _alike(

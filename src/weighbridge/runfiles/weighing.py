@@ -13,7 +13,7 @@ from weighbridge.questions.question import question, serving
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
 from weighbridge.runfiles.beside import NOT_HERE
-from weighbridge.runfiles.findings import LogFinding, findings, text_of
+from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.runfiles.measured import DERIVED, MeasuredPart, beside, by_the_log, overruled
 from weighbridge.runfiles.record import (
     FEW_CARDS,
@@ -35,6 +35,7 @@ SCHEMA = "weighbridge.runfile/1"
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
@@ -291,12 +292,27 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
         runs = (_beside(runs[0], _its_start(runs[0], started)),)
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
     found = findings(file.text, started, reports)
+    found = (*found, *_stored(found, runs, opened))
     return WeighedFile(
         file=file,
         runs=tuple(_agreeing(run, found) for run in runs),
         message=_compared(_explained(file, _known(file)), runs, opened),
         findings=found,
     )
+
+
+def _stored(
+    found: Sequence[LogFinding], runs: Sequence[WeighedRun], opened: Opened
+) -> tuple[LogFinding, ...]:
+    """Return how many tokens a store in host memory holds, of the model that a text names."""
+    run = next((run.run for run in runs if run.run.model), None)
+    if run is None or not any(finding.key == "segments" for finding in found):
+        return ()
+    try:
+        derived = opened(run).infer(engine="vllm", context=MOST_COMMON).derived
+    except WeighbridgeError:
+        return ()
+    return tuple(stored(found, run.model, int(derived.get("kv_cache_bytes_per_token") or 0)))
 
 
 def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:

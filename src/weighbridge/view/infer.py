@@ -138,6 +138,8 @@ def _reserved(answer: ShownAnswer) -> Iterator[str]:
     """Yield the bytes an engine takes by its own rule, and what runs at once in them; nothing where
     it does not come so far."""
     d, w, taken = answer.report.derived, answer.report.workload, answer.device.taken
+    if taken is None and d.get("share_needed_bytes") and w["context"]:
+        yield answer.say("infer.share", size=answer.size(d["share_needed_bytes"]))
     if taken is None or d.get("kv_cache_tokens") == 0:
         return
     yield answer.say("infer.reserves", engine=named(w["engine"]), size=answer.size(taken))

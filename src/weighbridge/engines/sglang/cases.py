@@ -17,6 +17,7 @@ from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
+from weighbridge.engines.servers.pinned import PinnedWeights
 from weighbridge.engines.sglang import ENGINE, caches, card_defaults, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
@@ -75,7 +76,7 @@ class RankResidents:
     held: Bytes  # weights, extra, and what was there before them
     loaded: int  # bytes that come off what pools are made of
     cells: caches.Cells
-    offloaded: int  # bytes of weights in host memory
+    offloaded: PinnedWeights  # weights in host memory
     runs: caches.Runs
     split: step.RankSplit
     widest: step.Chunk

@@ -20,7 +20,7 @@ from weighbridge.engines.interface import (
     Subject,
     unhelped,
 )
-from weighbridge.engines.servers import device_support
+from weighbridge.engines.servers import device_support, pinned
 from weighbridge.engines.servers.cache_formats import refuse
 from weighbridge.engines.sglang import ENGINE, caches, serving, weights
 from weighbridge.engines.sglang.cases import SglangCase, case, said
@@ -252,7 +252,10 @@ def _host(served: Served) -> Device:
     )
     read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
-    away = sum(case.kinds[i].offloaded for i in case.firsts) * served.settings.data
-    stays = (process, *((weights.on_the_host(away),) if away else ()))
+    away = pinned.PinnedWeights()
+    for i in case.firsts:
+        away = away.plus(case.kinds[i].offloaded.times(served.settings.data))
+    moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
+    stays = (process, *moved)
     running = tuple(Phase(name, stays) for name in names)
     return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))

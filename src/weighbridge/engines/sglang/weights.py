@@ -1,7 +1,5 @@
-"""Weights that stay in host memory: `--cpu-offload-gb` of each rank.
+"""Weights that stay in host memory (servers/pinned.py says which).
 
-    which      tensors of the decoder's layers in their order, until the bytes are reached: the last
-               one may go beyond them
     a step     a layer that has some copies them to the card, and lets them go when it is done
 
 So a card has room for one layer's at any moment, beside what stays on it. Layers are made on the
@@ -25,10 +23,11 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import HOPPER, WeightKernel
+from weighbridge.engines.servers import pinned
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.memory import Component, exactly
 from weighbridge.units import GIB
 
 SOURCE = "sglang srt/utils/offloader.py (OffloaderV1)"
@@ -37,19 +36,17 @@ DATA_CENTRE = 10  # compute capability of Blackwell with TensorRT-LLM's kernels
 BLACKWELL = WeightKernel(columns=128, hidden=128, bias_bytes=4)
 
 
-def shared_out(rank: Rank, gib: float | None) -> tuple[Tensors, int, tuple[Component, ...]]:
-    """(tensors that stay on the device, bytes that do not, what a layer brings back for a while)"""
-    limit = round((gib or 0) * GIB)
-    stays: list[PlacedTensor] = []
+def shared_out(
+    rank: Rank, gib: float | None
+) -> tuple[Tensors, pinned.PinnedWeights, tuple[Component, ...]]:
+    """(tensors that stay on the device, those that do not, what a layer brings back for a while)"""
+    gone = pinned.taken(rank.tensors, round((gib or 0) * GIB))
+    if not gone:
+        return rank.tensors, pinned.PinnedWeights(), ()
     away: dict[str, int] = defaultdict(int)
-    for t in rank.tensors:
-        layer = next((p for p in t.module.split(".") if p.isdigit()), "")
-        if layer and t.component == "weights" and sum(away.values()) < limit:
-            away[layer] += t.nbytes * t.copies
-        else:
-            stays.append(t)
-    if not away:
-        return rank.tensors, 0, ()
+    for t in gone:
+        away[next(p for p in t.module.split(".") if p.isdigit())] += t.nbytes * t.copies
+    ids = set(map(id, gone))
     moved = Component(
         name="temporaries",
         bytes=exactly(max(away.values())),
@@ -58,19 +55,8 @@ def shared_out(rank: Rank, gib: float | None) -> tuple[Tensors, int, tuple[Compo
         formula="the layer with the most of them, copied to the device for its step",
         source=SOURCE,
     )
-    return tuple(stays), sum(away.values()), (moved,)
-
-
-def on_the_host(nbytes: int) -> Component:
-    """Pinned blocks, which torch rounds up to powers of two."""
-    return Component(
-        name="weights",
-        bytes=Bytes(nbytes, 3 * nbytes // 2, 2 * nbytes),
-        basis="assumed",
-        detail="offloaded",
-        formula="each tensor in a pinned block, rounded up to a power of two",
-        source=f"{SOURCE}; torch ATen/core/CachingHostAllocator.h",
-    )
+    stays = tuple(t for t in rank.tensors if id(t) not in ids)
+    return stays, pinned.of_tensors(gone), (moved,)
 
 
 # How ranks split the model

@@ -6,6 +6,7 @@ from functools import lru_cache
 from weighbridge.components import host as host_memory
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import pinned
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
@@ -18,6 +19,7 @@ from weighbridge.units import GIB
 # Nobody has published a rule; workers of torch with CUDA libraries hold 1 to 4 GiB each.
 SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB)
 ITEMS = 4 * GIB  # --mm-processor-cache-gb
+OFFLOADER = "vllm model_executor/offloader/uva.py"
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
@@ -218,19 +220,13 @@ def host(subject: Subject, launched: VllmLaunched) -> Device:
     """File pages, which the kernel may drop; processes; what is offloaded, pinned."""
     ranks = [r.standing.resident.loaded for r in launched.ranks]
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
-        one.weights + one.offloaded for one in ranks
+        one.weights + one.offloaded.nbytes for one in ranks
     )
-    offloaded = sum(one.offloaded for one in ranks)
-    pinned = Component(
-        name="weights",
-        bytes=Bytes(offloaded, 3 * offloaded // 2, 2 * offloaded),
-        basis="assumed",
-        detail="offloaded",
-        formula="each tensor in a pinned block, rounded up to a power of two",
-        source="vllm model_executor/offloader/uva.py; torch ATen/core/CachingHostAllocator.h",
-    )
+    away = pinned.PinnedWeights()
+    for one in ranks:
+        away = away.plus(one.offloaded)
     components = (
-        *((pinned,) if offloaded else ()),
+        *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
         host_memory.pages(pages, source="safetensors are mapped"),
         Component(
             name="other",
@@ -250,4 +246,7 @@ def host(subject: Subject, launched: VllmLaunched) -> Device:
         source="vllm config/multimodal.py",
     )
     every = (*components, items) if subject.body.towers else components
-    return Device(index=0, kind="host", phases=(Phase("load", every),))
+    served = tuple(c for c in every if not c.droppable)
+    names = ("prefill", "decode") if away.nbytes else ()
+    running = tuple(Phase(name, served) for name in names)
+    return Device(index=0, kind="host", phases=(Phase("load", every), *running))

@@ -181,6 +181,7 @@ def _derived(
         "profile_peak_interval": list(widest),
         "non_torch_bytes": max(r.standing.non_torch.expected for r in kinds),
         "model_loading_bytes": kinds[0].standing.loaded,
+        "share_needed_bytes": max(r.inside.expected + r.blocks.nbytes for r in kinds),
         "first_rank": stages[0],  # which vLLM's log is about; those above are of the fullest
         "stages": stages,
         "cuda_graph_bytes": max(r.standing.captured.taken.expected for r in kinds),
@@ -285,7 +286,8 @@ def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
     if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
         yield _too_few_blocks(fullest, launch.blocks)
     lacking = min(
-        launch.offload - reserve.standing.resident.loaded.offloaded for reserve in launched.kinds
+        launch.offload - reserve.standing.resident.loaded.offloaded.nbytes
+        for reserve in launched.kinds
     )
     if lacking > 0:
         yield (

@@ -43,7 +43,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import SpreadArgs
-from weighbridge.engines.servers import shards
+from weighbridge.engines.servers import pinned, shards
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import Arrives, Version, rules
@@ -70,7 +70,7 @@ class RankWeights:
     buffers: int
     allocated: int
     reserved: int
-    offloaded: int  # to host memory
+    offloaded: pinned.PinnedWeights  # to host memory
 
 
 def ranks(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
@@ -117,20 +117,19 @@ def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankW
     sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
     allocated, reserved = _replay(sizes, unsplit=launch.rules.unsplit)
     weights = total(rank.tensors, "weights")
-    offloaded = min(launch.offload, total(of_layers(rank), "weights"))
+    away = pinned.of_tensors(pinned.taken(rank.tensors, launch.offload))
     return RankWeights(
-        weights=weights - offloaded,
+        weights=weights - away.nbytes,
         buffers=total(rank.tensors, "buffers") + sum(scales),
-        allocated=allocated - offloaded,
-        reserved=reserved - offloaded,
-        offloaded=offloaded,
+        allocated=allocated - away.nbytes,
+        reserved=reserved - away.nbytes,
+        offloaded=away,
     )
 
 
 def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
-    """Tensors of numbered layers: what offloading takes (model_executor/models/utils.py,
-    make_layers)."""
-    return tuple(t for t in rank.tensors if any(p.isdigit() for p in t.module.split(".")))
+    """Tensors of numbered layers."""
+    return tuple(t for t in rank.tensors if pinned.in_a_layer(t))
 
 
 @lru_cache(maxsize=64)
