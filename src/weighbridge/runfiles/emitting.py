@@ -31,6 +31,7 @@ from weighbridge.training.launching import start
 from weighbridge.units import human
 from weighbridge.wording import printable, shown
 from weighbridge.workload import TABLES
+from weighbridge.workload.consistency import OWN_DTYPE
 
 Settings = Mapping[str, Any]
 Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
@@ -196,9 +197,10 @@ def emitted(
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
     again = ask(_told(to, back, given, report, model))
-    ways = _own_ways(report, again, asked.settings) if to.task == "train" else {}
+    typed = {name: value for name, value in asked.settings.items() if value != OWN_DTYPE}
+    ways = _own_ways(report, again, typed) if to.task == "train" else {}
     meant = ask(_with(given, {**given.settings, **ways})) if ways else report
-    _same(kind, meant, again, asked.settings)
+    _same(kind, meant, again, typed)
     before = ask(source.run) if source is not None and to.task == "train" and not to.part else None
     if before is not None and source is not None:
         other = tuple(_otherwise(before, again, source.file.name))
