@@ -6,6 +6,7 @@ from typing import Any
 from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
+from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload.train import TUNERS
 
 ALL = frozenset(("*",))
@@ -177,7 +178,10 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
     eight = EIGHT if formats.compiled(case.part) else {}  # of bitsandbytes
     if case.effective["framework"] == "axolotl" and case.effective["shard"] == "fsdp2":
         eight = {"adamw_torch_8bit": "8-bit states"}  # 0.19 refuses bitsandbytes' (validation.py)
+    known = FRAMEWORKS[str(case.effective["framework"])].optimizers
     for name, cost in (*eight.items(), ("adafactor", "adafactor")):
+        if known and name not in known:
+            continue
         yield Move(
             kind="optimizer",
             change={"optimizer": name},

@@ -149,7 +149,7 @@ def of_file(
         raise UsageError(f"{file.name}: {run.refused}")
     own = PROGRAM[to.task]
     said = {one.setting for one in run.understood}
-    stays = run.settings.get(own) in to.uses
+    stays = to.part or run.settings.get(own) in to.uses  # a part is added to the same program
     settings = {
         name: value
         for name, value in run.settings.items()

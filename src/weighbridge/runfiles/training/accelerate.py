@@ -6,13 +6,14 @@ activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/conf
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
-from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.document import Document, Path
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun, Value
+from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.training import arguments
 from weighbridge.training.launching import MACHINE
 
@@ -41,6 +42,13 @@ parallelism_config.parallelism_config_sp_size   - ranks share a sequence (Ulysse
 """
 OWN = ("distributed_type", "num_processes")
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
+SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
+OF_ZERO = (
+    *("zero_stage", "deepspeed_config_file", "gradient_accumulation_steps", "zero3_init_flag"),
+    *("offload_optimizer_device", "offload_optimizer_nvme_path"),
+    *("offload_param_device", "offload_param_nvme_path", "zero3_save_16bit_model"),
+    *("gradient_clipping", "deepspeed_hostfile", "deepspeed_multinode_launcher"),
+)
 RANKS = {
     "tp_size": "tensor_parallel_size",
     "cp_size": "context_parallel_size",
@@ -126,6 +134,50 @@ def _ranks(keys: KeyReading, kind: str) -> None:
 
 
 # What launches a run
+
+
+def flagged(given: Document) -> Document | None:
+    """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
+    where they share nothing out. Of DeepSpeed the flags count beside --use_deepspeed alone."""
+    said = given.data
+    kind = next((name for flag, name in SWITCHES.items() if said.get(flag) is True), "")
+    ranks = any(name.startswith("parallelism_config_") for name in said)
+    if not kind and not ranks:
+        return None
+    paths: dict[str, Path] = {n: _path(n, kind) for n in said if n not in SWITCHES}
+    data: dict[str, Any] = {"distributed_type": kind or "MULTI_GPU"}
+    for name, path in paths.items():
+        at = data
+        for part in map(str, path[:-1]):
+            at = at.setdefault(part, {})
+        at[str(path[-1])] = said[name]
+    places = {paths[str(at[0])]: p for at, p in given.places.items() if at[0] in paths}
+    return replace(given, data=data, places=places)
+
+
+def by_flags(run: PlannedRun) -> PlannedRun:
+    """Return what flags of the launcher share out, under the names of the flags."""
+    named = (replace(u, key=_flag(u.key), value=_shown(u)) for u in run.understood)
+    unread = (replace(u, key=_flag(u.key)) for u in run.unread)
+    return replace(run, understood=tuple(named), unread=tuple(unread))
+
+
+def _flag(key: str) -> str:
+    return "--use_fsdp" if key == "fsdp_config" else f"--{key.rpartition('.')[2]}"
+
+
+def _shown(one: Understood) -> Value:
+    return True if one.key == "fsdp_config" else one.value
+
+
+def _path(name: str, kind: str) -> Path:
+    """Return where a config has what a flag says."""
+    if name.startswith("fsdp_"):
+        return ("fsdp_config", name)
+    if name.startswith("parallelism_config_"):
+        return ("parallelism_config", name)
+    return ("deepspeed_config", name) if kind == "DEEPSPEED" and name in OF_ZERO else (name,)
+
 
 OWN_WORDS = ("framework", "gradient_accumulation", "precision")  # the run's own arguments decide
 

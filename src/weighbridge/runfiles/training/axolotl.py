@@ -143,6 +143,9 @@ LOSSES = {"liger_fused_linear_cross_entropy": "liger", "chunked_cross_entropy": 
 # Its own files of deepspeed_configs/, by what their names begin with: a value of `shard`
 ZERO = ("zero1", "zero2", "zero3")
 
+# utils/schemas/validation.py (check_lora_8bit and its like)
+NO_FOUR_BITS = "axolotl does not start with qlora but with load_in_4bit: true; without, it is LoRA"
+
 
 def tells(document: Document) -> bool:
     """Tell whether a document is axolotl's: `base_model` beside a key that few others have."""
@@ -188,7 +191,7 @@ def _method(keys: KeyReading) -> None:
     bits = next((n for n in ("load_in_4bit", "load_in_8bit") if keys.on(n)), "")
     keys.used.update(("load_in_4bit", "load_in_8bit"))
     if adapter in ("lora", "qlora"):
-        _adapters(keys, bits)
+        _adapters(keys, adapter, bits)
     elif adapter in ("", "none"):
         keys.settings["method"] = "full"
         keys.used.update(name for name in keys.data if name.startswith(("lora_", "peft_")))
@@ -200,9 +203,11 @@ def _method(keys: KeyReading) -> None:
         keys.leave("adapter", f"{adapter:.40} is not counted")
 
 
-def _adapters(keys: KeyReading, bits: str) -> None:
+def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
     dora, packed = keys.on("peft_use_dora"), bits == "load_in_4bit"
     keys.set("method", "dora" if dora else "qlora" if packed else "lora", "adapter")
+    if adapter == "qlora" and not packed:
+        keys.leave("adapter", NO_FOUR_BITS)
     if dora:
         keys.knows("peft_use_dora", "method")
     if packed and not dora:
