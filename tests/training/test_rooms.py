@@ -37,6 +37,7 @@ ROOMS = {
         *(
             "sharding.numbers",
             "sharding.packed",
+            "sharding.sequence",
             "tuners",
             "prompts",
             "packages",

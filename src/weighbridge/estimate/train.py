@@ -359,8 +359,9 @@ def _effective(
 
 
 def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
-    """Settings that few models and methods have; others do not name them."""
-    found: EffectiveSettings = {"kernels": training.kernels}
+    """Settings that few models, methods and ranks have; others do not name them."""
+    by = training.sharding.context_by or None
+    found: EffectiveSettings = {"kernels": training.kernels, "context_parallel_by": by}
     adapters = training.adapters
     if adapters is not None and adapters.virtual_tokens:
         found["virtual_tokens"] = adapters.virtual_tokens

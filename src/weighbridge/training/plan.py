@@ -25,6 +25,7 @@ from weighbridge.training.frameworks import (
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
+from weighbridge.training.sharding.sequence import way
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release
 from weighbridge.workload import Train
@@ -149,6 +150,8 @@ def plan(
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
     if framework.name == "torchtitan" and shares.expert > 1:
         shares = replace(shares, whole_experts=True)
+    attention = _attention(subject, w, framework, version)
+    shares = replace(shares, context_by=way(w, framework, shares, subject.body, attention))
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
@@ -174,7 +177,7 @@ def plan(
         optim_args=w.optim_args or (),
         checkpointing=w.checkpointing or _usual_checkpointing(w, framework, shares),
         loss=_loss(w, framework),
-        attention=_attention(subject, w, framework, version),
+        attention=attention,
         padded=w.padded,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,

@@ -304,6 +304,8 @@ def _step(
         compiled=plan.compiled,
         token_ranks=plan.sharding.tensor if plan.framework.shares_tokens else 1,
         image_size=plan.image_size,
+        sequence_ranks=plan.sharding.context,
+        sequence_by=plan.sharding.context_by,
         items={} if differs(plan.subject.model_type, "own_items") else dict(plan.items),
         around=around,
     )

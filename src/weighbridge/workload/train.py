@@ -452,6 +452,19 @@ class RankSettings(Settings):
         label_zh="上下文并行",
         zh="共同分担一个序列的 rank 数。",
     )
+    context_parallel_by: Str = word(
+        "ulysses",
+        "allgather",
+        "ring",
+        "heads",
+        label="Context parallel by",
+        help="What ranks of a sequence do to see all of it: exchange heads for tokens, gather keys "
+        "and values, send them round, or gather one head after the other. Default: as the "
+        "framework does.",
+        label_zh="上下文并行方式",
+        zh="分担一个序列的 rank 怎样看到全部 token：用注意力头交换 token、收集全部 key 和 value、"
+        "环形传递，或逐个头收集。默认与框架一致。",
+    )
     expert_parallel_size: Int = whole(
         1,
         1 << 10,

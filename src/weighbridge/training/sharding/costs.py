@@ -9,7 +9,8 @@
 
     tensor    of each half of a layer a gathering and a scattering in the forward, two and one in
               the backward, of its tokens
-    context   keys and values of the other ranks' tokens, and their gradients
+    context   keys and values of the other ranks' tokens, and their gradients; by Ulysses what
+              the other ranks have of queries, keys, values and output, and of their gradients
     expert    each token to its experts and back, and the same in the backward
     pipeline  hidden states to the next stage, and their gradients back
     ddp, zero1        gradients and what was stepped, once a step
@@ -32,6 +33,7 @@ FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
 AGAIN = {"full": FORWARD, "selective": FORWARD / 2}
 GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
 HALVES = 2  # attention and feed-forward
+EXCHANGES = 2  # of what Ulysses exchanges: in forward and in backward
 
 
 class LayoutCost(NamedTuple):
@@ -94,7 +96,10 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
         out.append((by.tensor, layers * HALVES * passes * others(wide, by.tensor)))
     if by.context > 1:
         keys = LOW * tokens * run.keys // by.tensor
-        out.append((spread, layers * 3 * keys * (by.context - 1)))
+        whole = 2 * wide // by.tensor + keys  # queries and what comes of them, too
+        exchanged = EXCHANGES * others(whole, by.context)
+        ring = 3 * keys * (by.context - 1)
+        out.append((spread, layers * (exchanged if by.context_by == "ulysses" else ring)))
     if by.pipeline > 1:
         out.append((by.ranks, 2 * wide // by.tensor))
     if by.expert > 1:

@@ -57,6 +57,7 @@ class Sharding:
     context: int = 1
     expert: int = 1
     offload: str = "none"
+    context_by: str = ""  # what ranks of a sequence do to see all of it; "" where there is one
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property
