@@ -339,3 +339,30 @@ def test_a_framework_that_is_named_keeps_its_own_checkpoints():
     named = {"method": "lora", "framework": "axolotl"}
     found = weighbridge.emit("llama-3.2-1b", "axolotl", **named).report
     assert found.workload["checkpointing"] == "none"
+
+
+@pytest.mark.slow
+def test_torchtitan_is_told_how_its_stages_run():
+    made = weighbridge.emit(
+        MODEL,
+        "torchtitan",
+        gpu="h100:8",
+        pipeline_parallel_size=2,
+        pipeline_schedule="gpipe",
+        gradient_accumulation=4,
+        batch_size=2,
+        context_parallel_size=2,
+        context_parallel_by="ring",
+    )
+    told = tomllib.loads(made.text)
+    assert told["training"]["local_batch_size"] == 8
+    assert {name: told["parallelism"][name] for name in TOLD} == TOLD
+
+
+TOLD = {
+    "pipeline_parallel_degree": 2,
+    "pipeline_parallel_schedule": "GPipe",
+    "pipeline_parallel_microbatch_size": 2,
+    "context_parallel_degree": 2,
+    "context_parallel_rotate_method": "alltoall",
+}

@@ -192,3 +192,52 @@ def test_compiling_is_told_and_its_absence_is_not():
     for backend, told in (("NO", []), ("INDUCTOR", ["dynamo_backend"])):
         run = read(text.format(backend), "accelerate.yaml").runs[0]
         assert [one.key for one in run.unread] == told
+
+
+def titan(parallelism, sequences=8):
+    text = f'[model]\nname = "llama3"\nflavor = "8B"\n[training]\nlocal_batch_size = {sequences}\n'
+    said = "".join(f"{name} = {value}\n" for name, value in parallelism.items())
+    kept = '[activation_checkpoint]\nmode = "full"\n'
+    return read(f"{text}{kept}[parallelism]\n{said}", "run.toml").runs[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "batch", "count"),
+    [
+        ({}, 1, 8),
+        ({"pipeline_parallel_microbatch_size": 2}, 2, 4),
+        ({"pipeline_parallel_microbatches": 2}, 4, 2),
+        ({"pipeline_parallel_microbatch_size": 3}, 8, None),  # it does not divide
+    ],
+)
+def test_a_pipeline_of_torchtitan_cuts_a_ranks_sequences(said, batch, count):
+    found = titan({"pipeline_parallel_degree": 4, **said}).settings
+    assert (found["batch_size"], found.get("gradient_accumulation")) == (batch, count)
+    alone = titan({"pipeline_parallel_degree": 1, **said}).settings
+    assert (alone["batch_size"], alone.get("gradient_accumulation")) == (8, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("GPipe", "gpipe"),
+        ("1F1B", "1f1b"),
+        ("Interleaved1F1B", "interleaved"),
+        ("ZBVZeroBubble", "zero-bubble"),
+        ("LoopedBFS", None),
+    ],
+)
+def test_the_order_of_torchtitans_stages(name, order):
+    key = "pipeline_parallel_schedule"
+    found = titan({"pipeline_parallel_degree": 4, key: f'"{name}"'})
+    assert found.settings.get("pipeline_schedule") == order
+    assert [one.key for one in found.unread] == ([] if order else [f"parallelism.{key}"])
+    assert "pipeline_schedule" not in titan({key: f'"{name}"'}).settings
+
+
+@pytest.mark.parametrize(("word", "way"), [("alltoall", "ring"), ("allgather", "allgather")])
+def test_how_ranks_of_torchtitans_sequence_attend(word, way):
+    said = {"context_parallel_degree": 4, "context_parallel_rotate_method": f'"{word}"'}
+    assert titan(said).settings["context_parallel_by"] == way
+    said["context_parallel_degree"] = 1
+    assert "context_parallel_by" not in titan(said).settings

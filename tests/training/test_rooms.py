@@ -38,6 +38,7 @@ ROOMS = {
             "sharding.numbers",
             "sharding.packed",
             "sharding.sequence",
+            "sharding.schedule",
             "tuners",
             "prompts",
             "packages",

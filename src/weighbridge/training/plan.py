@@ -25,6 +25,7 @@ from weighbridge.training.frameworks import (
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
+from weighbridge.training.sharding.schedule import schedule
 from weighbridge.training.sharding.sequence import way
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release
@@ -151,7 +152,12 @@ def plan(
     if framework.name == "torchtitan" and shares.expert > 1:
         shares = replace(shares, whole_experts=True)
     attention = _attention(subject, w, framework, version)
-    shares = replace(shares, context_by=way(w, framework, shares, subject.body, attention))
+    checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
+    shares = replace(
+        shares,
+        context_by=way(w, framework, shares, subject.body, attention),
+        schedule=schedule(w, shares, len(subject.body.blocks), checkpointing),
+    )
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
@@ -175,7 +181,7 @@ def plan(
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, framework),
         optim_args=w.optim_args or (),
-        checkpointing=w.checkpointing or _usual_checkpointing(w, framework, shares),
+        checkpointing=checkpointing,
         loss=_loss(w, framework),
         attention=attention,
         padded=w.padded,

@@ -443,6 +443,17 @@ class RankSettings(Settings):
         label_zh="流水线并行",
         zh="按层分段的 rank 数。",
     )
+    pipeline_schedule: Str = word(
+        "gpipe",
+        "1f1b",
+        "interleaved",
+        "zero-bubble",
+        label="Pipeline schedule",
+        help="The order in which stages run micro-batches. Default: 1f1b.",
+        default="1f1b",
+        label_zh="流水线调度",
+        zh="各阶段执行 micro-batch 的顺序。默认 1f1b。",
+    )
     context_parallel_size: Int = whole(
         1,
         1 << 10,

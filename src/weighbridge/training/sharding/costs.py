@@ -2,8 +2,9 @@
 
     again     FLOPs that are computed a second time, as a share of a step's: a forward is a third;
               torchtitan's selective checkpoints keep every second product (about half of it)
-    bubble    time in which a stage of the pipeline waits: (stages - 1) / micro-batches of 1F1B, and
-              for the stage that has most layers
+    bubble    time in which a stage of the pipeline waits: (stages - 1) / micro-batches of 1F1B (a
+              half where parts take turns, a third where weights' gradients fill it), and for the
+              stage that has most layers
     near      bytes that a device sends a step to others of its machine, of 8 devices
     far       and to other machines
 
@@ -26,6 +27,7 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.parts import Experts
 from weighbridge.records import NamedTuple
 from weighbridge.training.sharding.numbers import NODE, Sharding
+from weighbridge.training.sharding.schedule import WAITS
 from weighbridge.units import ceil_div
 
 LOW = 2  # bytes of a number that is sent: bfloat16
@@ -69,11 +71,12 @@ def cost(run: SharedRun) -> LayoutCost:
     """Price a run by its longest stage."""
     stages, layers = run.sharding.pipeline, len(run.body.blocks)
     uneven = ceil_div(layers, stages) * stages / layers if layers else 1.0
+    waits = WAITS.get(run.sharding.schedule, 1.0)
     sent = _sent(run)
     near = sum(nbytes for span, nbytes in sent if span <= NODE)
     return LayoutCost(
         again=AGAIN.get(run.checkpointing, 0.0),
-        bubble=uneven * (1 + (stages - 1) / run.steps) - 1,
+        bubble=uneven * (1 + waits * (stages - 1) / run.steps) - 1,
         near=near,
         far=sum(nbytes for _, nbytes in sent) - near,
     )

@@ -54,6 +54,7 @@ class Sharding:
     data: int = 1
     tensor: int = 1
     pipeline: int = 1
+    schedule: str = ""  # of the stages of a pipeline; "" where there is one
     context: int = 1
     expert: int = 1
     offload: str = "none"
