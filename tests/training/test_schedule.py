@@ -65,7 +65,7 @@ def test_gpipe_keeps_most_and_1f1b_least(stages, batches):
 
 @pytest.mark.slow
 def test_what_a_stage_takes_by_order():
-    """Of layers in the middle: each micro-batch more takes as much again."""
+    """Each micro-batch more of the layers in the middle takes as much again."""
     one, turns, whole = (piped(order) for order in ORDERS[:3])
     for a, b, c in zip(gpus(one), gpus(turns), gpus(whole), strict=True):
         assert a.peak("allocated").expected <= b.peak("allocated").expected
