@@ -236,8 +236,8 @@ def _degree(keys: KeyReading, what: str, otherwise: int) -> int:
 
 
 def _pipelined(keys: KeyReading) -> None:
-    """Take the order of stages, and the micro-batches that a rank's sequences are cut into: one
-    each by default (pipeline_parallel_microbatch_size), before that as many as there are stages."""
+    """Take the order of stages, and the micro-batches that a rank's sequences are cut into: of one
+    each by default (pipeline_parallel_microbatch_size), or as many as an older key says."""
     schedule, parts = "pipeline_parallel_schedule", "pipeline_parallel_microbatches"
     size = "parallelism.pipeline_parallel_microbatch_size"
     names = [f"{room}.{schedule}" for room in ("parallelism", "experimental")]
