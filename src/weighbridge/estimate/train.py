@@ -363,8 +363,14 @@ def _effective(
 
 
 def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
-    """Settings that few models and methods have; others do not name them."""
-    found: EffectiveSettings = {"kernels": training.kernels}
+    """Settings that few models, methods and ranks have; others do not name them."""
+    by = training.sharding.context_by or None
+    order = training.sharding.schedule or None
+    found: EffectiveSettings = {
+        "kernels": training.kernels,
+        "context_parallel_by": by,
+        "pipeline_schedule": order,
+    }
     adapters = training.adapters
     if adapters is not None and adapters.virtual_tokens:
         found["virtual_tokens"] = adapters.virtual_tokens

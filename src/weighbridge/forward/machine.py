@@ -114,6 +114,11 @@ class Machine:
         """Tell whether what is saved for backward stays: not where a checkpoint forgets it."""
         return self.grad and (not self.frames or self.frames[-1].again)
 
+    @property
+    def recalls(self) -> bool:
+        """Tell whether a layer runs again whose results a selective checkpoint kept."""
+        return bool(self.frames) and self.frames[-1].again and self.frames[-1].chooses is not None
+
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
         """Return the result of a product or an attention. Where a selective checkpoint computes the
         layer again, it is the tensor that the checkpoint kept."""

@@ -44,6 +44,7 @@ MACHINE = (
 # What a program does in its own way, unless it was asked for by name
 OWN_WAYS = (
     *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
+    "context_parallel_by",
     "framework_version",  # of a file that only some releases read
 )
 SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release

@@ -299,7 +299,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "deepspeed": Framework(
         name="deepspeed",
-        ranks=("tensor",),  # runtime/tensor_parallel/config.py
+        ranks=("tensor", "context"),  # runtime/tensor_parallel/config.py, runtime/sequence_parallel
         source="DeepSpeed runtime/engine.py (also _configure_basic_optimizer), bf16_optimizer.py",
         optimizer="adamw_torch_fused",  # FusedAdam, as one kernel
         versioned=True,

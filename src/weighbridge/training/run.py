@@ -36,6 +36,7 @@ from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
+from weighbridge.training.sharding.schedule import in_flight, waiting
 from weighbridge.watching import go_on
 
 STEPS = 2
@@ -54,13 +55,15 @@ class TrainingRun:
     first: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
-    saved: int = 0  # bytes that the graph holds at the end of the first forward
+    saved: int = 0  # bytes that the graph holds where the first backward begins
+    flight: int = 1  # micro-batches that hold them
     packed: int = 0  # numbers of packed linears, and of those of the layer that has most
     packed_in_layer: int = 0
     unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
+    waiting: int = 0  # micro-batches, for the gradients of weights
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
     kernels: KernelFacts = field(default_factory=KernelFacts)
@@ -250,6 +253,7 @@ def _run(
         result.note("save", m.heap.phase(), first=False)
     result.elsewhere, result.assumed = optimization.elsewhere, batches.s.assumed
     result.host, result.pinned, result.away = around.host, around.pinned, m.most_away
+    result.flight, result.waiting = batches.in_flight, batches.waiting
     m.heap.close()
     return result
 
@@ -304,6 +308,8 @@ def _step(
         compiled=plan.compiled,
         token_ranks=plan.sharding.tensor if plan.framework.shares_tokens else 1,
         image_size=plan.image_size,
+        sequence_ranks=plan.sharding.context,
+        sequence_by=plan.sharding.context_by,
         items={} if differs(plan.subject.model_type, "own_items") else dict(plan.items),
         around=around,
     )
@@ -322,7 +328,7 @@ def _workspace(plan: TrainingPlan) -> tuple[int, int]:
 
 class Batches:
     """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
-    the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
+    the first. A stage of a pipeline has several in flight (sharding/schedule.py)."""
 
     def __init__(
         self, s: TrainingStep, plan: TrainingPlan, result: TrainingRun, stage: int
@@ -335,7 +341,8 @@ class Batches:
         self.first_stage = stage == 0
         self.last_stage = stage == plan.sharding.pipeline - 1
         self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
-        self.in_flight = min(plan.sharding.pipeline - stage, plan.accumulation)
+        self.in_flight = in_flight(plan.sharding, plan.accumulation, stage)
+        self.waiting = waiting(plan.sharding, plan.accumulation, stage)
         self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:

@@ -12,6 +12,7 @@ kernels-community/vllm-flash-attn3 has it; transformers 5.23 models/gpt_oss/mode
 (_compatible_flash_implementations).
 """
 
+from functools import partial
 from typing import Any
 
 from weighbridge.arch.mixers import Attention, Latent
@@ -29,6 +30,7 @@ from weighbridge.forward.ops.attention import (
     math,
 )
 from weighbridge.forward.ops.shaping import copied, expand, first, repeat, turned
+from weighbridge.forward.parts import sequence
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels import attention as kernels
@@ -63,12 +65,16 @@ def windows(s: TrainingStep) -> set[int | None]:
 def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor | None:
     """Make the attention masks, each [batch, 1, length, seen]. SDPA gets none if nothing is
     padded, nothing stands before the tokens and the window covers them, else one bool mask. Eager
-    attention gets one mask in the model's dtype. FlashAttention 2 never gets one."""
+    attention gets one mask in the model's dtype. FlashAttention 2 never gets one, nor do ranks that
+    share a sequence (accelerate big_modeling.py, _attach_context_parallel_hooks; DeepSpeed's
+    UlyssesSPDataLoaderAdapter hands out positions instead)."""
     m, whole = s.m, (s.batch, 1, s.length, s.seen)
     if s.kernel == "flash":
         return None
     if s.kernel == "eager":
         return m.new(whole, s.dtype)
+    if s.sequence_by:
+        return None
     if s.padded:
         return m.new(whole, BOOL)
     if (reach is None or s.length < reach) and s.prefix is None and not always:
@@ -113,17 +119,61 @@ def attended(
         k, v = s.prefix.before(m, k, v)
     if how.p and not m.training:
         how = replace(how, p=0.0)
-    if kernel == "flash" and how.sinks is not None:
-        return flash3(m, q, k, v, heads), None
     if kernel == "eager":
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, heads, how)
-    q, k, v, heads, how = _laid_out(s, (q, k, v), heads, how, kernel)
+    if s.sequence_by and heads.length == heads.seen == s.length:
+        return _among_ranks(s, (q, k, v), heads, how, kernel), None
+    return _by_kernel(s, (q, k, v), heads, how, kernel), None
+
+
+def _by_kernel(
+    s: TrainingStep,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    heads: AttentionHeads,
+    options: AttentionOptions,
+    kernel: str,
+) -> Tensor:
+    """Attend to the tokens that are there, by the kernel that was asked for or is chosen."""
+    m = s.m
+    if kernel == "flash" and options.sinks is not None:
+        return flash3(m, *tensors, heads)
+    q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     if kernel == "sdpa":
-        kernel = chosen(s, lower(m, q), heads, how)
+        kernel = chosen(s, lower(m, q), heads, options)
     if kernel == "math":
-        q, k, v = _views(m, q, k, v, views=how.views)
-    return KERNELS[kernel](m, q, k, v, heads, how), None
+        q, k, v = _views(m, q, k, v, views=options.views)
+    return KERNELS[kernel](m, q, k, v, heads, options)
+
+
+def _among_ranks(
+    s: TrainingStep,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    heads: AttentionHeads,
+    options: AttentionOptions,
+    kernel: str,
+) -> Tensor:
+    """Attend to the tokens of all ranks of the sequence. A block is seen by a kernel that hands out
+    its sums; where torch would choose another, by the memory-efficient one."""
+    m = s.m
+    if s.sequence_by == sequence.ULYSSES:
+        attends = partial(_by_kernel, s, kernel=kernel)
+        return sequence.ulysses(m, s.sequence_ranks, tensors, heads, options, attends)
+    q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    if kernel == "sdpa":
+        kernel = chosen(s, q, heads, options)
+    blocks = sequence.KeyBlocks(
+        ranks=s.sequence_ranks,
+        way=s.sequence_by,
+        heads=heads,
+        kernel="efficient" if kernel == "math" else kernel,
+        dropout=options.p,
+        dtype=q.dtype,
+        key=k.shape,
+        value=v.shape,
+    )
+    return sequence.in_blocks(m, (q, k, v), blocks, options)
 
 
 def _laid_out(
