@@ -28,7 +28,7 @@ from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.serving.containers import without_secrets
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
-from weighbridge.units import human
+from weighbridge.units import GIB, ceil_div, human
 from weighbridge.wording import printable, shown
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import OWN_DTYPE
@@ -47,6 +47,7 @@ OWN_WAYS = (
     "context_parallel_by",
     "framework_version",  # of a file that only some releases read
 )
+MANIFEST = "kubernetes"  # the kind that says how much host memory it is given
 SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
 # What the recipe of adapters asks for, whichever program the file is for
@@ -298,6 +299,8 @@ def _text(
         if not line:
             raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
         settings["engine_version"] = given.settings.get("engine_version")
+        if to.kind == MANIFEST:
+            settings["ram"] = settings.get("ram") or _host_need(report)
     settings |= {name: False for name in EITHER if given.settings.get(name) is False}
     if _plain(settings.get("lora_targets")) == ALL:
         settings["lora_targets"] = "all-linear"
@@ -317,6 +320,13 @@ def _release(given: PlannedRun) -> str:
     """Return the engine and its release that a run names; "" where it names none."""
     version = given.settings.get("engine_version")
     return f"{parse(given.command).engine} {version}" if version and given.command else ""
+
+
+def _host_need(report: Report) -> str | None:
+    """Return what a container is given of host memory, in whole GiB: all that the server may take
+    of it, and pages of files besides; None where that is not counted."""
+    host = next((device for device in report.devices if device.kind == "host"), None)
+    return None if host is None else f"{ceil_div(host.peak('driver').high, GIB)}GiB"
 
 
 def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> Iterator[str]:
@@ -391,7 +401,9 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
     other = [
         name
         for name, value in meant.workload.items()
-        if _plain(value) != _plain(again.workload.get(name)) and _plain(value) != ALL
+        if _plain(value) != _plain(again.workload.get(name))
+        and _plain(value) != ALL
+        and not (name == "ram" and value is None)  # a new manifest is given one
     ]
     other += [name for name in EITHER if typed.get(name) is False and again.workload.get(name)]
     other.sort(key=lambda name: typed.get(name) is None)
