@@ -88,6 +88,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _sequences(case)
     yield from _offloads(case)
     yield from _unpinned(case)
+    yield from _read_once(case)
 
 
 def runnable(case: RemedyCase) -> Move | None:
@@ -445,6 +446,20 @@ def _unpinned(case: RemedyCase) -> Iterator[Move]:
             kind="pinned pages",
             change={"zero_pin_memory": False},
             cost=prices.CHANGES["pages not pinned"],
+            touches=ALL,
+        )
+
+
+def _read_once(case: RemedyCase) -> Iterator[Move]:
+    """Let one rank read the weights of all, where FSDP shares them out and each reads them."""
+    if not case.effective["shard"].startswith("fsdp") or case.count < 2:
+        return
+    name = "cpu_ram_efficient_loading"
+    if case.free(name) and not case.workload.cpu_ram_efficient_loading:
+        yield Move(
+            kind="loading",
+            change={name: True},
+            cost=prices.CHANGES["one rank reads"],
             touches=ALL,
         )
 
