@@ -110,6 +110,12 @@ class Allocator:
         block = self._cached(home, size, stream)
         if block is None:
             block = self._grow(home, size, stream, nbytes)
+        elif self._plain and self.journal is None and not home.searches:
+            block.requested = nbytes
+            self.allocated += block.size
+            if self.allocated > self.peak_allocated:
+                self.peak_allocated = self.allocated
+            return block  # what it had beyond the request was split off as it was found
         remainder = None
         if block.size > size and self._splits(home, size, block.size - size):
             remainder = cut(block, size)
@@ -127,6 +133,10 @@ class Allocator:
             return
         assert not block.free, "freed twice"
         self.allocated -= block.size
+        pool = block.pool
+        if self.journal is None and not self.uses.any and not pool.searches:
+            pool.free[block.stream].settle(block)  # most often: nobody else is to be told
+            return
         if self.journal is not None:
             self.journal.given_back(block)
         if not (self.uses.any and self.uses.wait(block, capturing=bool(self.captures.capturing))):

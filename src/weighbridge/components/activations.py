@@ -190,8 +190,11 @@ class Heap(TensorHeap):
         self.allocator = Allocator(options, capacity=capacity)
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
-        block = self.allocator.malloc(nbytes, stream)
-        self._count(name, nbytes)
+        allocator, live = self.allocator, self._live
+        block = allocator.malloc(nbytes, stream)
+        live[name] = live.get(name, 0) + nbytes
+        if allocator.allocated > self._most:
+            self._most, self._at_most = allocator.allocated, live.copy()
         tensor = LiveTensor(name, nbytes, block)
         if self.watch is not None:
             self.watch.taken(tensor, stream)
@@ -224,11 +227,12 @@ class Heap(TensorHeap):
         for tensor in gone:
             if self.watch is not None:
                 self.watch.dropped(tensor)
-            if tensor.others or tensor.spare:
+            name, nbytes, block, alike, spare, others = tensor
+            if others or spare:
                 give_back(self.allocator, tensor.together)
             else:
-                self.allocator.free(tensor.block)
-            self._live[tensor.name] -= tensor.total
+                self.allocator.free(block)
+            self._live[name] -= nbytes * alike
 
     def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
         return course.run(self, slots)

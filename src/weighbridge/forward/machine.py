@@ -8,6 +8,7 @@ only be shapes, since a node holds its saved tensors and nothing else.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
@@ -97,11 +98,10 @@ class Machine:
         self._seq = 0
 
     def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
-        tensor = Computed(shape, dtype, None)
-        tensor.storage = TensorStorage(self.heap, tensor.nbytes, name or self.name)
+        storage = TensorStorage(self.heap, dtype.size(prod(shape)), name or self.name)
         if self._watched is not None:
-            self._watched.append(ref(tensor.storage))
-        return tensor
+            self._watched.append(ref(storage))
+        return Computed(shape, dtype, storage)
 
     def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
         """Allocate `count` tensors of one shape, then free them together."""
@@ -197,10 +197,10 @@ def record(
     """Write a node to the graph, unless gradients are off or no input has one."""
     if not m.grad:
         return
-    needs = tuple(t is not None and t.requires_grad for t in inputs)
+    needs = tuple([t is not None and t.requires_grad for t in inputs])
     if True not in needs:
         return
-    edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
+    edges = [_edge(t) if t is not None and t.requires_grad else NO_EDGE for t in inputs]
     to_keep: list[Any] = list(saved)
     node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
     node.attributes = attributes
@@ -236,6 +236,9 @@ def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | 
     these are the last that were asked for."""
     if m.frames and m.grad and any(t is not None and t.requires_grad for t in inputs):
         m.frames[-1].ahead(saved)
+
+
+NO_EDGE: tuple[Any, int] = (None, 0)
 
 
 def _edge(t: Any) -> tuple[Any, int]:
