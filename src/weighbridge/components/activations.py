@@ -18,7 +18,7 @@ Of tensors alike that come and go together the bytes are those of one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class LiveTensor(NamedTuple):
 
     @property
     def total(self) -> int:
-        return self.nbytes * self.alike
+        return self.nbytes * self.alike if self.alike > 1 else self.nbytes
 
     @property
     def together(self) -> AlikeBlocks:
@@ -281,7 +281,7 @@ class HeapCourse:
         alike: Mapping[int, int] | None = None,
     ) -> None:
         self.names = names
-        self._alike = alike or {}
+        self._alike = dict(alike or {})
         self._moves = moves
         self._asked: RequestOps | None = None
         self._ends, self._live = self._until(None)
@@ -295,7 +295,9 @@ class HeapCourse:
         if not a.plain or not self.begins(slots):
             return False
         if self._asked is None:
-            moves = (move for move in self._moves if move[1] != RENAMED)
+            nothing = {slot for slot, n, *_ in self._moves if n == 0}  # is in no block
+            nothing |= {slot for slot, (_, n) in self.names.items() if n == 0}
+            moves = [x for x in self._moves if x[1] != RENAMED and x[0] not in nothing]
             self._asked = ready(
                 a, [(slot, max(0, n), stream) for slot, n, stream, _ in moves], self._alike
             )
@@ -307,6 +309,18 @@ class HeapCourse:
             heap.filled(most, self._fullest[slot])
         self._over(heap, slots, blocks)
         return True
+
+    def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
+        """Return the course where tensors have other sizes; itself where they have none."""
+        moves = [(slot, n if n < 0 else sized(n), *more) for slot, n, *more in self._moves]
+        names = {slot: (name, sized(n)) for slot, (name, n) in self.names.items()}
+        same = moves == self._moves and names == self.names
+        return self if same else HeapCourse(moves, names, self._alike)
+
+    @property
+    def ends(self) -> Iterable[int]:
+        """Return the slots that it leaves something in."""
+        return self._ends
 
     def begins(self, slots: list[Any]) -> bool:
         """Tell whether what is there is what this was made for."""

@@ -22,10 +22,12 @@ from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.attention import (
     AttentionHeads,
     AttentionOptions,
+    FusedCall,
     cudnn,
     eager,
     efficient,
     flash,
+    fused,
     math,
 )
 from weighbridge.forward.ops.shaping import copied, expand, first, repeat, turned
@@ -120,7 +122,11 @@ def attended(
         return eager(m, q, k, v, heads, how)
     q, k, v, heads, how = _laid_out(s, (q, k, v), heads, how, kernel)
     if kernel == "sdpa":
-        kernel = chosen(s, lower(m, q), heads, how)
+        asked = FusedCall(_call(s, heads, how), s.torch)
+        shape = heads.shape(lower(m, q).dtype)
+        kernel = m.ask(kernels.program, shape, asked.call, torch=asked.torch)
+        if kernel == "fused":
+            return fused(m, q, k, v, heads, how, asked), None
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=how.views)
     return KERNELS[kernel](m, q, k, v, heads, how), None
@@ -182,10 +188,11 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions) -> str:
-    """Choose the first kernel in torch's order that can run."""
-    asked = heads.shape(q.dtype)
-    call = kernels.AttentionCall(
+def _call(
+    s: TrainingStep, heads: AttentionHeads, options: AttentionOptions
+) -> kernels.AttentionCall:
+    """Return what decides, beside shapes, which kernel torch takes."""
+    return kernels.AttentionCall(
         masked=options.mask is not None,
         causal=options.causal,
         dropout=options.p,
@@ -193,7 +200,6 @@ def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: Attention
         or _told_of_groups(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
-    return s.m.ask(kernels.first, asked, call, torch=s.torch)
 
 
 # ---- flash-attention 3
