@@ -37,6 +37,10 @@ from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
 
+# What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
+TAKE, MANY, ROW, NAME, RUN, PHASE, LIVE = range(7)
+
+
 class LiveTensor(NamedTuple):
     """One tensor that is alive, or as many `alike` that come and go together: their blocks are the
     first and `others`, with `spare` bytes that are not theirs."""
@@ -47,6 +51,7 @@ class LiveTensor(NamedTuple):
     alike: int = 1
     spare: int = 0
     others: tuple[Block | None, ...] = ()
+    place: int = 0  # among all that were taken
 
     @property
     def total(self) -> int:
@@ -58,9 +63,11 @@ class LiveTensor(NamedTuple):
         return AlikeBlocks(self.spare, (self.block, *self.others))
 
     @classmethod
-    def of(cls, name: str, nbytes: int, alike: int, blocks: AlikeBlocks) -> "LiveTensor":
+    def of(
+        cls, name: str, nbytes: int, alike: int, blocks: AlikeBlocks, place: int
+    ) -> "LiveTensor":
         block, *others = blocks.blocks
-        return cls(name, nbytes, block, alike, blocks.spare, tuple(others))
+        return cls(name, nbytes, block, alike, blocks.spare, tuple(others), place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,7 @@ class TensorHeap(ABC):
     def __init__(self) -> None:
         self.watch: TensorWatch | None = None
         self.closed = False
+        self.notes: list[Any] | None = None
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
@@ -151,6 +159,8 @@ class TensorHeap(ABC):
         self._live[tensor.name] -= tensor.total
         self._live[name] = self._live.get(name, 0) + tensor.total
         renamed = tensor._replace(name=name)
+        if self.notes is not None:
+            self.notes.append((NAME, tensor.place, name))
         if self.watch is not None:
             self.watch.renamed(tensor, renamed)
         return renamed
@@ -178,16 +188,25 @@ class TensorHeap(ABC):
 
     def live(self, name: str) -> int:
         """Return the bytes of one component now."""
+        if self.notes is not None:
+            self.notes.append((LIVE, name))
         return self._live.get(name, 0)
 
 
 class Heap(TensorHeap):
     """The memory of one device with the replayed allocator. `capacity` is what that can have of it,
-    None for no end."""
+    None for no end. What is asked of it is put down in `notes`, if there are some (recorded.py)."""
 
-    def __init__(self, capacity: int | None = None, options: AllocatorOptions = DEFAULT) -> None:
+    def __init__(
+        self,
+        capacity: int | None = None,
+        options: AllocatorOptions = DEFAULT,
+        notes: list[Any] | None = None,
+    ) -> None:
         super().__init__()
         self.allocator = Allocator(options, capacity=capacity)
+        self.notes = notes
+        self._next = 0  # place of a tensor
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         allocator, live = self.allocator, self._live
@@ -195,7 +214,10 @@ class Heap(TensorHeap):
         live[name] = live.get(name, 0) + nbytes
         if allocator.allocated > self._most:
             self._most, self._at_most = allocator.allocated, live.copy()
-        tensor = LiveTensor(name, nbytes, block)
+        tensor = LiveTensor(name, nbytes, block, 1, 0, (), self._next)
+        self._next += 1
+        if self.notes is not None:
+            self.notes.append((TAKE, nbytes, name, stream))
         if self.watch is not None:
             self.watch.taken(tensor, stream)
         return tensor
@@ -207,7 +229,17 @@ class Heap(TensorHeap):
             return super().row(sizes, name)
         blocks = tuple(map(self.allocator.malloc, sizes))
         self._count(name, sum(sizes))
-        return tuple(LiveTensor(name, n, block) for n, block in zip(sizes, blocks, strict=True))
+        if self.notes is not None:
+            self.notes.append((ROW, sizes, name))
+        return tuple(
+            LiveTensor(name, n, block, place=self.place())
+            for n, block in zip(sizes, blocks, strict=True)
+        )
+
+    def place(self) -> int:
+        """Return the place of a tensor that is taken now."""
+        self._next += 1
+        return self._next - 1
 
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
@@ -218,7 +250,9 @@ class Heap(TensorHeap):
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         blocks = several(self.allocator, count, nbytes)
         self._count(name, nbytes * count)
-        tensors = LiveTensor.of(name, nbytes, count, blocks)
+        tensors = LiveTensor.of(name, nbytes, count, blocks, self.place())
+        if self.notes is not None:
+            self.notes.append((MANY, count, nbytes, name))
         if self.watch is not None:
             self.watch.taken(tensors, 0)
         return tensors
@@ -227,7 +261,9 @@ class Heap(TensorHeap):
         for tensor in gone:
             if self.watch is not None:
                 self.watch.dropped(tensor)
-            name, nbytes, block, alike, spare, others = tensor
+            name, nbytes, block, alike, spare, others, place = tensor
+            if self.notes is not None:
+                self.notes.append(place)
             if others or spare:
                 give_back(self.allocator, tensor.together)
             else:
@@ -235,9 +271,15 @@ class Heap(TensorHeap):
             self._live[name] -= nbytes * alike
 
     def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
-        return course.run(self, slots)
+        begin = [slots[slot].place for slot in course.names] if self.notes is not None else ()
+        ran = course.run(self, slots)
+        if ran and self.notes is not None:
+            self.notes.append((RUN, course, len(slots), begin))
+        return ran
 
     def phase(self) -> LivePeak:
+        if self.notes is not None:
+            self.notes.append((PHASE,))
         peak = LivePeak(
             live={name: nbytes for name, nbytes in self._at_most.items() if nbytes},
             allocated=self._most,
@@ -307,7 +349,7 @@ class HeapCourse:
             if slot not in self._fullest:
                 self._fullest[slot] = self._until(slot)[1]
             heap.filled(most, self._fullest[slot])
-        self._over(heap, slots, blocks)
+        self._over(heap, slots, blocks, heap.place)
         return True
 
     def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
@@ -328,15 +370,22 @@ class HeapCourse:
 
     def counted(self, heap: TensorHeap, slots: list[Any]) -> None:
         """Run the course where nobody asks for blocks."""
-        self._over(heap, slots, [None] * len(slots))
+        self._over(heap, slots, [None] * len(slots), lambda: 0)
 
-    def _over(self, heap: TensorHeap, slots: list[Any], blocks: Sequence[Slot]) -> None:
+    def _over(
+        self,
+        heap: TensorHeap,
+        slots: list[Any],
+        blocks: Sequence[Slot],
+        place: Callable[[], int],
+    ) -> None:
         """Leave behind what is there in the end."""
         heap.changed(self._live)
         for gone in self.names:
             slots[gone] = None
         for slot, (name, nbytes) in self._ends.items():
-            slots[slot] = _live(name, nbytes, self._alike.get(slot, 1), blocks[slot])
+            alike = self._alike.get(slot, 1)
+            slots[slot] = _live(name, nbytes, alike, blocks[slot], place())
 
     @property
     def sums(self) -> "CourseSums":
@@ -392,7 +441,7 @@ def _blocks(block: Any) -> Slot:
     return block.block if block.alike == 1 else block.together
 
 
-def _live(name: str, nbytes: int, alike: int, block: Slot) -> LiveTensor:
+def _live(name: str, nbytes: int, alike: int, block: Slot, place: int) -> LiveTensor:
     if isinstance(block, AlikeBlocks):
-        return LiveTensor.of(name, nbytes, alike, block)
-    return LiveTensor(name, nbytes, block, alike)
+        return LiveTensor.of(name, nbytes, alike, block, place)
+    return LiveTensor(name, nbytes, block, alike, 0, (), place)

@@ -250,13 +250,14 @@ def record(
     """Write a node to the graph, unless gradients are off or no input has one."""
     if not m.grad:
         return
-    needs = tuple([t is not None and t.requires_grad for t in inputs])
+    edges = [NO_EDGE if t is None else _edge(t) for t in inputs]
+    needs = tuple([source is not None for source, _ in edges])
     if True not in needs:
         return
-    edges = [_edge(t) if t is not None and t.requires_grad else NO_EDGE for t in inputs]
     to_keep: list[Any] = list(saved)
     node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
-    node.attributes = attributes
+    if attributes:
+        node.attributes = attributes
     if m.frames:
         node.saved = m.frames[-1].pack(to_keep)
     for slot, out in enumerate(outputs):
@@ -295,7 +296,10 @@ NO_EDGE: tuple[Any, int] = (None, 0)
 
 
 def _edge(t: Any) -> tuple[Any, int]:
-    return (t, 0) if t.node is None else (t.node, t.slot)
+    """Return what the gradient of a tensor goes to."""
+    if t.node is not None:
+        return t.node, t.slot
+    return (t, 0) if t.requires_grad else NO_EDGE
 
 
 def lower(m: Machine, t: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.arch.model_types import differs
 from weighbridge.components.activations import Heap, LivePeak, TensorHeap
 from weighbridge.components.counted import CountedHeap
-from weighbridge.components.recorded import HeapTape, RecordedHeap
+from weighbridge.components.recorded import HeapTape
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.errors import UnsupportedError
@@ -228,16 +228,15 @@ class StageRuns:
         if self._walked is not None and not counts:
             return self._walked.again(self._p, capacity)
         splices = Splices() if self._splices else None
-        heap: TensorHeap = CountedHeap() if counts else _heap(self._p, capacity)
-        run = _run(self._p, heap, self._stage, splices)
-        if isinstance(heap, RecordedHeap) and heap.tape.whole:
-            self._walked = WalkedRun(run, heap.tape)
+        if counts:
+            return _run(self._p, CountedHeap(), self._stage, splices)
+        if capacity is not None:  # a walk that may not come to its end
+            return _run(self._p, Heap(capacity, _options(self._p)), self._stage, splices)
+        tape = HeapTape()
+        run = _run(self._p, Heap(None, _options(self._p), tape.notes), self._stage, splices)
+        if tape.short:
+            self._walked = WalkedRun(run, tape)
         return run
-
-
-def _heap(plan: TrainingPlan, capacity: int | None) -> Heap:
-    """Return the memory of a walk: it is noted where the walk surely comes to its end."""
-    return (RecordedHeap if capacity is None else Heap)(capacity, _options(plan))
 
 
 def _options(plan: TrainingPlan) -> AllocatorOptions:
