@@ -107,15 +107,17 @@ class Allocator:
         home = self.small if size <= SMALL_SIZE else self.large
         if self.captures.underway:
             home = self.captures.home(home, stream)
+        elif self._plain and self.journal is None and not home.searches:  # most often
+            block = home.free[stream].take(size, MIN_BLOCK if home.small else SMALL_SIZE + 1)
+            if block is not None:
+                block.requested = nbytes
+                self.allocated += block.size
+                if self.allocated > self.peak_allocated:
+                    self.peak_allocated = self.allocated
+                return block
         block = self._cached(home, size, stream)
         if block is None:
             block = self._grow(home, size, stream, nbytes)
-        elif self._plain and self.journal is None and not home.searches:
-            block.requested = nbytes
-            self.allocated += block.size
-            if self.allocated > self.peak_allocated:
-                self.peak_allocated = self.allocated
-            return block  # what it had beyond the request was split off as it was found
         remainder = None
         if block.size > size and self._splits(home, size, block.size - size):
             remainder = cut(block, size)

@@ -33,12 +33,13 @@ from weighbridge.allocator.sequence import (
     ready,
     several,
 )
+from weighbridge.components.card_bytes import nothing
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
 
 # What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
-TAKE, MANY, ROW, NAME, RUN, PHASE, LIVE = range(7)
+TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE = range(8)
 
 
 class LiveTensor(NamedTuple):
@@ -128,8 +129,14 @@ class TensorHeap(ABC):
     def phase(self) -> LivePeak:
         """Return the peak since the last call; the next phase starts with what is alive now."""
 
-    def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
+    @abstractmethod
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        """Return a tensor of no bytes on this card, of which nothing is counted."""
+
+    def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
+        if nothing(nbytes):
+            return self.nothing(nbytes, name)
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
 
     @contextmanager
@@ -152,7 +159,7 @@ class TensorHeap(ABC):
 
     def passing(self, *sizes: int, name: str = "activations") -> None:
         """Take tensors that live together for one moment, and drop them."""
-        self.drop(*[self.take(nbytes, name) for nbytes in sizes])
+        self.drop(*[self.nothing(n, name) if nothing(n) else self.take(n, name) for n in sizes])
 
     def rename(self, tensor: LiveTensor, name: str) -> LiveTensor:
         """Let a tensor count as another component from now on."""
@@ -241,6 +248,21 @@ class Heap(TensorHeap):
         self._next += 1
         return self._next - 1
 
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        if self.notes is not None:
+            self.notes.append((TAKE, nbytes, name, 0))
+        tensor = LiveTensor(name, nbytes, None, place=self.place())
+        if self.watch is not None:
+            self.watch.taken(tensor, 0)
+        return tensor
+
+    def passing(self, *sizes: int, name: str = "activations") -> None:
+        notes, self.notes, before = self.notes, None, self._next
+        super().passing(*sizes, name=name)
+        self.notes, self._next = notes, before  # nothing is there of it
+        if notes is not None:
+            notes.append((PASS, sizes, name))
+
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
         if self.allocator.allocated > self._most:
@@ -268,7 +290,8 @@ class Heap(TensorHeap):
                 give_back(self.allocator, tensor.together)
             else:
                 self.allocator.free(block)
-            self._live[name] -= nbytes * alike
+            if nbytes:
+                self._live[name] -= nbytes * alike
 
     def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
         begin = [slots[slot].place for slot in course.names] if self.notes is not None else ()
@@ -324,7 +347,9 @@ class HeapCourse:
     ) -> None:
         self.names = names
         self._alike = dict(alike or {})
-        self._moves = moves
+        self._all = moves
+        empty = {slot for slot, n, *_ in moves if nothing(n)}
+        self._moves = [move for move in moves if move[0] not in empty] if empty else moves
         self._asked: RequestOps | None = None
         self._ends, self._live = self._until(None)
         self._fullest: dict[int, Live] = {}
@@ -337,9 +362,7 @@ class HeapCourse:
         if not a.plain or not self.begins(slots):
             return False
         if self._asked is None:
-            nothing = {slot for slot, n, *_ in self._moves if n == 0}  # is in no block
-            nothing |= {slot for slot, (_, n) in self.names.items() if n == 0}
-            moves = [x for x in self._moves if x[1] != RENAMED and x[0] not in nothing]
+            moves = (move for move in self._moves if move[1] != RENAMED)
             self._asked = ready(
                 a, [(slot, max(0, n), stream) for slot, n, stream, _ in moves], self._alike
             )
@@ -354,9 +377,9 @@ class HeapCourse:
 
     def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
         """Return the course where tensors have other sizes; itself where they have none."""
-        moves = [(slot, n if n < 0 else sized(n), *more) for slot, n, *more in self._moves]
+        moves = [(slot, n if n < 0 else sized(n), *more) for slot, n, *more in self._all]
         names = {slot: (name, sized(n)) for slot, (name, n) in self.names.items()}
-        same = moves == self._moves and names == self.names
+        same = moves == self._all and names == self.names
         return self if same else HeapCourse(moves, names, self._alike)
 
     @property

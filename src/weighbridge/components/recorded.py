@@ -10,12 +10,13 @@ rule is asked again. Whatever else it reads of a card decides what it asks for: 
 to know that it is the same (forward/machine.py, KernelFacts).
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from weighbridge.components.activations import (
     MANY,
     NAME,
+    PASS,
     PHASE,
     ROW,
     RUN,
@@ -25,22 +26,10 @@ from weighbridge.components.activations import (
     LiveTensor,
     TensorHeap,
 )
+from weighbridge.components.card_bytes import CardBytes
 from weighbridge.watching import go_on
 
 MOST = 200_000  # notes, of tens of bytes each: a walk of more is not kept
-
-
-class CardBytes(int):
-    """Bytes that a rule says of a card: `origin` is the rule, what it was asked, and which of the
-    sizes it gave."""
-
-    origin: Hashable
-
-    @classmethod
-    def of(cls, nbytes: int, origin: Hashable) -> "CardBytes":
-        made = cls(nbytes)
-        made.origin = origin
-        return made
 
 
 OnCard = Callable[[CardBytes], int]  # what a size is on another card
@@ -62,7 +51,7 @@ class HeapTape:
     def again(self, heap: TensorHeap, on_card: OnCard) -> Iterator[LivePeak | int]:
         """Ask the same of `heap`. Yield what the program was told: peaks of phases, and bytes of
         components."""
-        there: list[Any] = []
+        there: list[Any] = []  # by place
         courses: dict[int, HeapCourse] = {}
 
         def sized(nbytes: int) -> int:
@@ -75,7 +64,9 @@ class HeapTape:
                 continue
             what = note[0]
             if what == TAKE:
-                there.append(heap.take(sized(note[1]), note[2], note[3]))
+                there.append(heap.again(sized(note[1]), note[2], note[3]))
+            elif what == PASS:
+                heap.passing(*map(sized, note[1]), name=note[2])
             elif what == RUN:
                 _, course, count, begin = note
                 if id(course) not in courses:

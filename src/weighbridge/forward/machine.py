@@ -14,7 +14,7 @@ from weakref import ref
 
 from weighbridge.accelerators.chips import ASSUMED, Chip
 from weighbridge.components.activations import TensorHeap
-from weighbridge.components.recorded import CardBytes
+from weighbridge.components.card_bytes import CardBytes
 from weighbridge.dtypes import FLOAT32, INT8, DType
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
 
@@ -152,7 +152,7 @@ class Machine:
 
     def said(self, shape: Shape, dtype: DType, nbytes: int) -> Tensor:
         """Allocate what a rule of kernels says, whatever the shape would take."""
-        storage = TensorStorage(self.heap, nbytes, self.name)
+        storage = TensorStorage.of(self.heap, self.heap.again(nbytes, self.name, 0))
         if self._watched is not None:
             self._watched.append(ref(storage))
         return Computed(shape, dtype, storage)

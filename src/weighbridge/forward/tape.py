@@ -11,7 +11,7 @@ from collections.abc import Container
 from typing import Any
 
 from weighbridge.components.activations import LiveTensor
-from weighbridge.components.recorded import CardBytes
+from weighbridge.components.card_bytes import CardBytes
 from weighbridge.dtypes import DType
 from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
 from weighbridge.records import NamedTuple
