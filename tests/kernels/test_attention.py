@@ -233,3 +233,6 @@ def test_a_published_communicator():
     """544 MB for two of four A100 with NVLink (NCCL issue 964, 2023)."""
     found = nccl.communicator("bridge", lazy=False)
     assert found.low < 544 * MIB < found.high
+
+
+ADA, HOPPER, TURING = (parts.chip_of(parts.find(name)) for name in ("4090", "h100", "t4"))

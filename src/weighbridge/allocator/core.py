@@ -105,16 +105,21 @@ class Allocator:
         self.requests += 1
         size = self._round(nbytes)
         home = self.small if size <= SMALL_SIZE else self.large
+        if not self._plain or self.captures.underway or self.journal is not None or home.searches:
+            return self._served(home, size, stream, nbytes)
+        block = home.free[stream].take(size, MIN_BLOCK if home.small else SMALL_SIZE + 1)
+        if block is None:
+            return self._served(home, size, stream, nbytes)
+        block.requested = nbytes
+        self.allocated += block.size
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        return block
+
+    def _served(self, home: Pool, size: int, stream: int, nbytes: int) -> Block:
+        """Serve a request from the cache as options bend it, or from the driver."""
         if self.captures.underway:
             home = self.captures.home(home, stream)
-        elif self._plain and self.journal is None and not home.searches:  # most often
-            block = home.free[stream].take(size, MIN_BLOCK if home.small else SMALL_SIZE + 1)
-            if block is not None:
-                block.requested = nbytes
-                self.allocated += block.size
-                if self.allocated > self.peak_allocated:
-                    self.peak_allocated = self.allocated
-                return block
         block = self._cached(home, size, stream)
         if block is None:
             block = self._grow(home, size, stream, nbytes)

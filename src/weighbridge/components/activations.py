@@ -37,7 +37,6 @@ from weighbridge.components.card_bytes import nothing
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
-
 # What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
 TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE = range(8)
 
@@ -377,7 +376,7 @@ class HeapCourse:
 
     def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
         """Return the course where tensors have other sizes; itself where they have none."""
-        moves = [(slot, n if n < 0 else sized(n), *more) for slot, n, *more in self._all]
+        moves = [(at, n if n < 0 else sized(n), stream, to) for at, n, stream, to in self._all]
         names = {slot: (name, sized(n)) for slot, (name, n) in self.names.items()}
         same = moves == self._all and names == self.names
         return self if same else HeapCourse(moves, names, self._alike)

@@ -10,10 +10,11 @@ rule is asked again. Whatever else it reads of a card decides what it asks for: 
 to know that it is the same (forward/machine.py, KernelFacts).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from weighbridge.components.activations import (
+    LIVE,
     MANY,
     NAME,
     PASS,
@@ -23,7 +24,6 @@ from weighbridge.components.activations import (
     TAKE,
     HeapCourse,
     LivePeak,
-    LiveTensor,
     TensorHeap,
 )
 from weighbridge.components.card_bytes import CardBytes
@@ -51,49 +51,70 @@ class HeapTape:
     def again(self, heap: TensorHeap, on_card: OnCard) -> Iterator[LivePeak | int]:
         """Ask the same of `heap`. Yield what the program was told: peaks of phases, and bytes of
         components."""
-        there: list[Any] = []  # by place
-        courses: dict[int, HeapCourse] = {}
-
-        def sized(nbytes: int) -> int:
-            return on_card(nbytes) if type(nbytes) is CardBytes else nbytes
-
+        asked = _Again(heap, on_card)
+        drop, does = asked.drop, asked.does
         for note in self.notes:
             if type(note) is int:
-                heap.drop(there[note])
-                there[note] = None
+                drop(note)
                 continue
-            what = note[0]
-            if what == TAKE:
-                there.append(heap.again(sized(note[1]), note[2], note[3]))
-            elif what == PASS:
-                heap.passing(*map(sized, note[1]), name=note[2])
-            elif what == RUN:
-                _, course, count, begin = note
-                if id(course) not in courses:
-                    courses[id(course)] = course.sized(sized)
-                there += _run(heap, courses[id(course)], count, [there[place] for place in begin])
-                for place in begin:
-                    there[place] = None
-            elif what == NAME:
-                there[note[1]] = heap.rename(there[note[1]], note[2])
-            elif what == MANY:
-                there.append(heap.many(note[1], sized(note[2]), note[3]))
-            elif what == ROW:
-                there += heap.row(map(sized, note[1]), note[2])
-            elif what == PHASE:
-                go_on()
-                yield heap.phase()
-            else:
-                yield heap.live(note[1])
+            told = does[note[0]](*note[1:])
+            if told is not None:
+                yield told
 
 
-def _run(
-    heap: TensorHeap, course: HeapCourse, count: int, begin: list[LiveTensor]
-) -> list[LiveTensor]:
-    """Run a course with `count` slots. Return what it leaves."""
-    slots: list[Any] = [None] * count
-    for slot, tensor in zip(course.names, begin, strict=True):
-        slots[slot] = tensor
-    ran = heap.run(course, slots)
-    assert ran, "a heap of the same options runs what was run before"
-    return [slots[slot] for slot in course.ends]
+class _Again:
+    """What was asked once is asked of another heap."""
+
+    def __init__(self, heap: TensorHeap, on_card: OnCard) -> None:
+        self.heap = heap
+        self._on_card = on_card
+        self._there: list[Any] = []  # tensors by their places
+        self._courses: dict[int, HeapCourse] = {}
+        self.does: dict[int, Callable[..., LivePeak | int | None]] = {
+            TAKE: self._take,
+            PASS: self._pass,
+            MANY: self._many,
+            ROW: self._row,
+            NAME: self._name,
+            RUN: self._run,
+            PHASE: self._phase,
+            LIVE: heap.live,
+        }
+
+    def _sized(self, nbytes: int) -> int:
+        return self._on_card(nbytes) if type(nbytes) is CardBytes else nbytes
+
+    def drop(self, place: int) -> None:
+        self.heap.drop(self._there[place])
+        self._there[place] = None
+
+    def _take(self, nbytes: int, name: str, stream: int) -> None:
+        self._there.append(self.heap.again(self._sized(nbytes), name, stream))
+
+    def _pass(self, sizes: Sequence[int], name: str) -> None:
+        self.heap.passing(*map(self._sized, sizes), name=name)
+
+    def _many(self, count: int, nbytes: int, name: str) -> None:
+        self._there.append(self.heap.many(count, self._sized(nbytes), name))
+
+    def _row(self, sizes: Sequence[int], name: str) -> None:
+        self._there += self.heap.row(map(self._sized, sizes), name)
+
+    def _name(self, place: int, name: str) -> None:
+        self._there[place] = self.heap.rename(self._there[place], name)
+
+    def _run(self, course: HeapCourse, count: int, places: Sequence[int]) -> None:
+        """Run a course with `count` slots, of which those that it names have what is there."""
+        if id(course) not in self._courses:
+            self._courses[id(course)] = course.sized(self._sized)
+        course = self._courses[id(course)]
+        slots: list[Any] = [None] * count
+        for slot, place in zip(course.names, places, strict=True):
+            slots[slot], self._there[place] = self._there[place], None
+        ran = self.heap.run(course, slots)
+        assert ran, "a heap of the same options runs what was run before"
+        self._there += [slots[slot] for slot in course.ends]
+
+    def _phase(self) -> LivePeak:
+        go_on()
+        return self.heap.phase()

@@ -65,9 +65,9 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
             gradient = gradients[i]
             gradients[i] = None
             leaf = type(source) is LeafTensor
-            buffer = buffers.get(source)
-            if buffer is None:
-                buffer = buffers[source] = [None] * (1 if leaf else source.outputs)
+            buffer = buffers.get(source) or buffers.setdefault(
+                source, [None] * (1 if leaf else source.outputs)
+            )
             if gradient is not None:
                 _sum(m, buffer, number, gradient)
             gradient = None

@@ -256,15 +256,8 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(
-    plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | None
-) -> TrainingRun:
-    m = Machine(heap)
-    m.softmax_keeps = plan.torch < (1, 11)
-    m.chip, m.installed = plan.chip, plan.installed
-    m.workspace, m.temporary_workspace = _workspace(plan)
-    if m.workspace:
-        [m.workspace] = m.sizes(lasting, plan.torch)
+def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | None) -> TrainingRun:
+    m = _machine(plan, heap)
     around = surrounding(plan)
     built = _built(m, plan, around, stage)
     go_on()
@@ -307,6 +300,16 @@ def _run(
     result.host, result.pinned, result.away = around.host, around.pinned, m.most_away
     m.heap.close()
     return result
+
+
+def _machine(plan: TrainingPlan, heap: TensorHeap) -> Machine:
+    m = Machine(heap)
+    m.softmax_keeps = plan.torch < (1, 11)
+    m.chip, m.installed = plan.chip, plan.installed
+    m.workspace, m.temporary_workspace = _workspace(plan)
+    if m.workspace:
+        [m.workspace] = m.sizes(lasting, plan.torch)
+    return m
 
 
 def _packed(built: BuiltModel) -> tuple[int, int]:

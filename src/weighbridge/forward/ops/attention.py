@@ -72,6 +72,13 @@ class AttentionHeads:
         return self.batch, self.heads, self.length, self.seen
 
 
+class FusedCall(NamedTuple):
+    """What decides which fused kernel a card takes."""
+
+    call: kernels.AttentionCall
+    torch: kernels.Version
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionOptions:
     """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
@@ -84,6 +91,7 @@ class AttentionOptions:
     sinks   a number of each head that is among the scores
     shared  one head of keys and values is broadcast to all by the products
     cached  keys and values have heads before tokens in memory, as a cache has
+    asked   what decides the fused kernel, where the card chooses
     """
 
     mask: Tensor | None = None
@@ -97,16 +105,10 @@ class AttentionOptions:
     sinks: Tensor | None = None
     shared: bool = False
     cached: bool = False
+    asked: FusedCall | None = None
 
 
 USUAL = AttentionOptions()
-
-
-class FusedCall(NamedTuple):
-    """What decides which fused kernel a card takes."""
-
-    call: kernels.AttentionCall
-    torch: kernels.Version
 
 
 def flash(
@@ -255,11 +257,11 @@ def fused(
     v: Tensor,
     heads: AttentionHeads,
     options: AttentionOptions,
-    asked: FusedCall,
 ) -> Tensor:
     """The same through flash's kernel or cuDNN's, whichever the card prefers: without masks and
     with heads of a multiple of eight they do the same, with other bytes."""
-    first, shape = options.first, heads.shape
+    first, shape, asked = options.first, heads.shape, options.asked
+    assert asked is not None
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     lead = heads.batch, heads.length, heads.heads
     copied_bytes = q.dtype.size(prod(lead) * heads.value_dim) if first else 0

@@ -125,8 +125,7 @@ def attended(
         asked = FusedCall(_call(s, heads, how), s.torch)
         shape = heads.shape(lower(m, q).dtype)
         kernel = m.ask(kernels.program, shape, asked.call, torch=asked.torch)
-        if kernel == "fused":
-            return fused(m, q, k, v, heads, how, asked), None
+        how = replace(how, asked=asked)
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=how.views)
     return KERNELS[kernel](m, q, k, v, heads, how), None
@@ -176,7 +175,13 @@ def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor
     return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
 
-KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}
+KERNELS = {
+    "flash": flash,
+    "efficient": efficient,
+    "cudnn": cudnn,
+    "fused": fused,
+    "math": math,
+}
 
 
 def _views(
