@@ -10,8 +10,6 @@ from weighbridge.components.recorded import HeapTape
 NAMES = st.sampled_from(("weights", "activations", "temporaries"))
 SIZES = st.integers(1, 30_000_000)
 CARD = st.tuples(st.integers(0, 3_000_000), st.integers(0, 3_000_000))  # on either card
-DOING = st.sampled_from(("take", "said", "pass", "row", "many", "drop", "name", "run", "phase"))
-STEPS = st.lists(st.tuples(DOING, NAMES, SIZES, CARD), max_size=40)
 
 
 def course(nbytes, said):
@@ -20,25 +18,28 @@ def course(nbytes, said):
     return HeapCourse(moves, {})
 
 
+def ran(heap, nbytes, said):
+    slots = [None] * 2
+    assert heap.run(course(nbytes, said), slots)
+    return slots[:1]
+
+
+TAKES = {  # what each gives to hold
+    "take": lambda heap, name, nbytes, said: [heap.take(nbytes, name, 0)],
+    "said": lambda heap, name, nbytes, said: [heap.again(said, name, 0)],
+    "pass": lambda heap, name, nbytes, said: heap.passing(nbytes, said, name=name) or [],
+    "row": lambda heap, name, nbytes, said: heap.row([nbytes, nbytes // 2 + 1], name),
+    "many": lambda heap, name, nbytes, said: [heap.many(3, nbytes, name)],
+    "run": lambda heap, name, nbytes, said: ran(heap, nbytes, said),
+}
+
+
 def program(heap, steps, on_card):
     """Run the steps. Yield what the heap tells; `on_card` gives the sizes of a card."""
     held = []
     for doing, name, nbytes, card in steps:
-        said = on_card(card)
-        if doing == "take":
-            held.append(heap.take(nbytes, name, 0))
-        elif doing == "said":
-            held.append(heap.again(said, name, 0))
-        elif doing == "pass":
-            heap.passing(nbytes, said, name=name)
-        elif doing == "row":
-            held += heap.row([nbytes, nbytes // 2 + 1], name)
-        elif doing == "many":
-            held.append(heap.many(3, nbytes, name))
-        elif doing == "run":
-            slots = [None] * 2
-            assert heap.run(course(nbytes, said), slots)
-            held.append(slots[0])
+        if doing in TAKES:
+            held += TAKES[doing](heap, name, nbytes, on_card(card))
         elif doing == "phase":
             yield heap.phase(), heap.live(name)
         elif held and doing == "name":
@@ -46,6 +47,10 @@ def program(heap, steps, on_card):
         elif held:
             heap.drop(held.pop(nbytes % len(held)))
     yield heap.phase(), heap.live("activations")
+
+
+DOING = st.sampled_from((*TAKES, "drop", "name", "phase"))
+STEPS = st.lists(st.tuples(DOING, NAMES, SIZES, CARD), max_size=40)
 
 
 def here(card):

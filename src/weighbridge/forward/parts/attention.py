@@ -122,7 +122,7 @@ def attended(
         return eager(m, q, k, v, heads, how)
     q, k, v, heads, how = _laid_out(s, (q, k, v), heads, how, kernel)
     if kernel == "sdpa":
-        asked = FusedCall(_call(s, heads, how), s.torch)
+        asked = FusedCall(call_of(s, heads, how), s.torch)
         shape = heads.shape(lower(m, q).dtype)
         kernel = m.ask(kernels.program, shape, asked.call, torch=asked.torch)
         how = replace(how, asked=asked)
@@ -193,7 +193,7 @@ def _views(
     return q, k, turned(m, v)
 
 
-def _call(
+def call_of(
     s: TrainingStep, heads: AttentionHeads, options: AttentionOptions
 ) -> kernels.AttentionCall:
     """Return what decides, beside shapes, which kernel torch takes."""
