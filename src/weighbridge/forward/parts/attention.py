@@ -23,10 +23,12 @@ from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.attention import (
     AttentionHeads,
     AttentionOptions,
+    FusedCall,
     cudnn,
     eager,
     efficient,
     flash,
+    fused,
     math,
 )
 from weighbridge.forward.ops.shaping import copied, expand, first, repeat, turned
@@ -140,10 +142,19 @@ def _by_kernel(
         return flash3(m, *tensors, heads)
     q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     if kernel == "sdpa":
-        kernel = chosen(s, lower(m, q), heads, options)
+        kernel, options = _chosen(s, lower(m, q), heads, options)
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=options.views)
     return KERNELS[kernel](m, q, k, v, heads, options)
+
+
+def _chosen(
+    s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions
+) -> tuple[str, AttentionOptions]:
+    """Return the kernel that torch chooses on this card, and the options with what was asked."""
+    asked = FusedCall(call_of(s, heads, options), s.torch)
+    kernel = s.m.ask(kernels.program, heads.shape(q.dtype), asked.call, torch=asked.torch)
+    return kernel, replace(options, asked=asked)
 
 
 def _among_ranks(
@@ -162,7 +173,7 @@ def _among_ranks(
     q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     if kernel == "sdpa":
-        kernel = chosen(s, q, heads, options)
+        kernel, options = _chosen(s, q, heads, options)
     blocks = sequence.KeyBlocks(
         ranks=s.sequence_ranks,
         way=s.sequence_by,
@@ -220,7 +231,13 @@ def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor
     return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
 
-KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}
+KERNELS = {
+    "flash": flash,
+    "efficient": efficient,
+    "cudnn": cudnn,
+    "fused": fused,
+    "math": math,
+}
 
 
 def _views(
@@ -232,10 +249,11 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions) -> str:
-    """Choose the first kernel in torch's order that can run."""
-    asked = heads.shape(q.dtype)
-    call = kernels.AttentionCall(
+def call_of(
+    s: TrainingStep, heads: AttentionHeads, options: AttentionOptions
+) -> kernels.AttentionCall:
+    """Return what decides, beside shapes, which kernel torch takes."""
+    return kernels.AttentionCall(
         masked=options.mask is not None,
         causal=options.causal,
         dropout=options.p,
@@ -243,7 +261,6 @@ def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: Attention
         or _told_of_groups(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
-    return s.m.ask(kernels.first, asked, call, torch=s.torch)
 
 
 # ---- flash-attention 3
