@@ -455,7 +455,7 @@ def _read_once(case: RemedyCase) -> Iterator[Move]:
     if not case.effective["shard"].startswith("fsdp") or case.count < 2:
         return
     name = "cpu_ram_efficient_loading"
-    if case.free(name) and not case.workload.cpu_ram_efficient_loading:
+    if case.free(name) and not case.effective.get(name):
         yield Move(
             kind="loading",
             change={name: True},
