@@ -4,8 +4,9 @@ import pytest
 
 import weighbridge
 from weighbridge.runfiles import read
+from weighbridge.runfiles.cards import card
 from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.named import card, models
+from weighbridge.runfiles.named import models
 
 SERVED = "qwen3-8b with vLLM on my 3090: "
 

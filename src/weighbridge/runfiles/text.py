@@ -14,19 +14,17 @@ from weighbridge.engines.format_names import meant
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
 from weighbridge.runfiles import fences
+from weighbridge.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
     Piece,
-    card,
-    ggml_memory,
     known,
     models,
     piece_of,
     positions,
-    several_cards,
 )
 from weighbridge.runfiles.prose import (
     RAM,
@@ -410,8 +408,8 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
 def _usual(settings: Mapping[str, Value]) -> tuple[tuple[str, Value, str], ...]:
     """Return how several cards are used to train all of a model, where a text in words does not
     say."""
-    count = str(settings.get("gpu") or "").rpartition(":")[2]
-    if not count.isdecimal() or int(count) < 2 or settings.get("method", "full") != "full":
+    gpu = str(settings.get("gpu") or "")
+    if not gpu or find(gpu).count < 2 or settings.get("method", "full") != "full":
         return ()
     return tuple(one for one in USUAL if one[0] not in settings)
 
