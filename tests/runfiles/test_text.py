@@ -97,6 +97,12 @@ def test_training_in_words_is_a_run_with_what_was_said():
         "checkpointing": "full",
         "batch_size": 1,
         "ram": "744GB",
+        # of LLaMA-Factory, which the text names
+        "framework": "trainer",
+        "seq_len": 2048,
+        "precision": "bf16-mixed",
+        "optimizer": "adamw_torch_fused",
+        "use_reentrant": True,
     }
 
 

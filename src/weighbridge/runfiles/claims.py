@@ -26,9 +26,8 @@ ANOTHER = re.compile(
     re.IGNORECASE,
 )
 HELPS = re.compile(r"(?i)^\W*(?:would|should|could|shall)\b")  # at the head of a question
-FOR = re.compile(
-    r"(?i)\b(?:for|to (?:do|run|train)) (?:a |the |my )?$"
-)  # what another would do for
+# Behind this, in such a question, is the run that another card or way would do for
+FOR = re.compile(r"(?i)\b(?:for|to (?:do|run|train))\b")
 HELPED = re.compile(
     r"(?i)^[ \"'`)]*(?:[\w-]+\W+){0,2}(?:would|could|should|helps?|work)\b"
 )  # behind it
