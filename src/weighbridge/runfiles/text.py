@@ -13,10 +13,12 @@ from weighbridge.catalogue import everyday
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
 from weighbridge.runfiles import fences
+from weighbridge.runfiles.apart import apart
 from weighbridge.runfiles.cards import card, ggml_memory, several_cards
-from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.document import Document, documents
 from weighbridge.runfiles.in_words import in_words, of_piece, release
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.leftover import not_taken
 from weighbridge.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -40,12 +42,17 @@ KIND = Kind(
     source="41 public questions of 2025 and 2026",
 )
 PROGRAM = (
-    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server)"
+    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server"
+    r"|ollama run [a-z][\w./-]*:[\w.-]+)"
 )
 LAUNCH = re.compile(
     rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
 )
 GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
+GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
+GLUED_NOTE = (
+    "a blank is missing before {flag}: it is read with one, and the program would refuse it"
+)
 # Programs that are understood and not answered for: what tells them, what they are, their task
 OTHERS: tuple[tuple[str, str, str], ...] = (
     (r"openrlhf", "OpenRLHF", "train"),
@@ -186,12 +193,33 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
     seen = set()
     text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
     for match in LAUNCH.finditer(text):
-        line = GLUED.sub(" ", _without_end(match[0].strip()))
+        whole, tail = apart(_without_end(match[0].strip()))
+        line = GLUED.sub(" ", whole)
+        glued = tuple(GLUED_NOTE.format(flag=each) for each in GLUED_FLAG.findall(whole))
         for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
             if key not in seen and not _shows(run):
                 seen.add(key)
-                yield run
+                yield _with_tail(replace(run, notes=(*run.notes, *glued)), tail)
+
+
+def _with_tail(run: PlannedRun, tail: str) -> PlannedRun:
+    """Return the run of a command with what is said in words behind it on its line."""
+    from weighbridge.engines.launch import parse
+
+    try:
+        launch = parse(run.command) if tail else None
+    except UsageError:
+        return run
+    if launch is None:
+        return run
+    (document,) = documents(tail, "text", "")
+    said = spoken(document, "infer", launch.engine, run.model, tuple(launch.settings))
+    settings = {**said.settings, **run.settings}
+    left = not_taken(tail, {**settings, "engine": launch.engine}, said.spans)
+    understood = (*run.understood, *(replace(one, line=0) for one in said.understood))
+    notes = tuple(filter(None, (*run.notes, *said.notes, left)))
+    return replace(run, settings=settings, understood=understood, notes=notes)
 
 
 def _set_before(text: str, line: str) -> str:

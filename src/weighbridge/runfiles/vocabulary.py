@@ -49,7 +49,10 @@ RANK = (
         r"(?P<value>[1-9]\d{0,3})\b(?!\.\d|%|\]|:)"
         r"(?! +(?:die|fail|crash|run|ran|goes|hit|get|is|was|OOM))"
     ),
-    rf"(?<![\[\w])(?i:rank)(?:[=-]|[ \t]+of[ \t]+|[ \t])(?P<value>[1-9]\d{{0,3}})[ \t]+(?:for )?{OF_LORA}",
+    (
+        r"(?<![\[\w])(?i:rank)(?:[=-]|[ \t]+of[ \t]+|[ \t])(?P<value>[1-9]\d{0,3})"
+        rf"[ \t]+(?:for )?{OF_LORA}"
+    ),
     r"(?<![\w.\[-])r[ \t]*=[ \t]*(?P<value>[1-9]\d{0,3})\b(?!\.\d)",
 )
 ALPHA = (rf"(?i:\b(?:lora[ _-]?)?alpha){IS}(?P<value>\d{{1,4}})\b(?!\.\d)",)
