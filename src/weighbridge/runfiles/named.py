@@ -76,8 +76,17 @@ def known(name: str) -> str:
 
 def positions(name: str) -> int | None:
     """Return the context that a model of the catalogue was made for, by its name on the Hub."""
+    return _of_config(name, "max_position_embeddings")
+
+
+def vocabulary(name: str) -> int | None:
+    """Return the number of tokens that a model of the catalogue knows."""
+    return _of_config(name, "vocab_size")
+
+
+def _of_config(name: str, key: str) -> int | None:
     plain = re.sub(r"(?i)[-_.]gguf(?::.*)?$", "", name.rpartition("/")[2])
     meaning = everyday.meaning(plain)
     config = meaning.entry.config if meaning is not None else {}
-    found = {**config, **(config.get("text_config") or {})}.get("max_position_embeddings")
+    found = {**config, **(config.get("text_config") or {})}.get(key)
     return found if isinstance(found, int) else None

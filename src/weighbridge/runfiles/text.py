@@ -28,6 +28,7 @@ from weighbridge.runfiles.named import (
     piece_of,
     positions,
 )
+from weighbridge.runfiles.others import OtherProgram, other, why
 from weighbridge.runfiles.prose import spoken, trained
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import start_logs
@@ -53,21 +54,6 @@ GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
 GLUED_NOTE = (
     "a blank is missing before {flag}: it is read with one, and the program would refuse it"
 )
-# Programs that are understood and not answered for: what tells them, what they are, their task
-OTHERS: tuple[tuple[str, str, str], ...] = (
-    (r"openrlhf", "OpenRLHF", "train"),
-    (r"\bverl\b|verl\.trainer|actor_rollout", "verl", "train"),
-    (r"megatron (?:rlhf|sft|pt)\b", "ms-swift with Megatron", "train"),
-    (r"(?i)(?<![a-z])GRPO(?![a-z])", "GRPO", "train"),
-    (r"(?i)(?<![a-z])DPO(?![a-z])", "DPO", "train"),
-    (r"(?i)torchtitan", "a config of torchtitan that is not in the text", "train"),
-    (r"(?i)cosmos_predict|WanVideo|ComfyUI|video model", "a model of videos", "train"),
-    (r"trtllm-serve|TRT-LLM|tensorrt-llm", "TensorRT-LLM", "infer"),
-    (r"(?i)lmdeploy", "LMDeploy", "infer"),
-    (r"\bmtplx\b", "MTPLX", "infer"),
-    (r"--kt-(?:method|weight)", "SGLang with ktransformers (--kt-*)", "infer"),
-    (r"(?i)global_segment_size|mooncake", "Mooncake's store in host memory", "infer"),
-)
 LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
@@ -83,7 +69,7 @@ def tells(document: Document) -> bool:
     return bool(
         MEMORY.search(text)
         or LAUNCH.search(text)
-        or _other(text)
+        or other(text)
         or models(document)
         or card(document)
         or start_logs.starts(document)
@@ -95,9 +81,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     in words."""
     text = document.text[:MOST_TEXT]
     named, cards, several = models(document), card(document), several_cards(document)
-    other = _other(text)
-    if other:
-        yield _refused(other, named, cards)
+    program = other(text)
+    if program is not None:
+        yield _refused(program, named, cards)
         return
     files = fences.read(text, document.name)
     found = (
@@ -143,10 +129,6 @@ def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood
     """Return what was understood with the card's name alone where its number is assumed."""
     name = cards.value.partition(":")[0]
     return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
-
-
-def _other(text: str) -> tuple[str, str, str] | None:
-    return next((each for each in OTHERS if re.search(each[0], text)), None)
 
 
 def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
@@ -337,12 +319,13 @@ def _enough(cards: str, run: PlannedRun) -> str:
     return f"{cards}:{count}" if count > 1 else cards
 
 
-def _refused(other: tuple[str, str, str], named: list[Piece], cards: Piece | None) -> PlannedRun:
+def _refused(program: OtherProgram, named: list[Piece], cards: Piece | None) -> PlannedRun:
     taken = [of_piece("the model", each, "model") for each in named[:1]]
     taken += [of_piece("the card", cards, "gpu")] if cards is not None else []
+    model = named[0].value if named else ""
     return PlannedRun(
-        task=other[2],
-        model=named[0].value if named else "",
+        task=program.task,
+        model=model,
         understood=tuple(taken),
-        refused=f"the text is about {other[1]}, which is read and not answered yet",
+        refused=why(program, model, cards.value if cards is not None else ""),
     )
