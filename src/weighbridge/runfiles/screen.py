@@ -45,7 +45,7 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
     sections = (*first, *(section for each in screens for section in each.sections))
     return Screen(
         title=words(
-            "runfile.title", file=printable(found.file.name), kind=words.told(found.file.title)
+            "runfile.title", file=words.told(found.file.name), kind=words.told(found.file.title)
         ),
         sections=sections,
         footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
