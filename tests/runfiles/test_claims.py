@@ -52,6 +52,7 @@ def test_what_is_done_with_a_word(text, ways):
         ("with gradient_checkpointing=False", {"checkpointing": "none"}),
         ("with QLoRA, LoRA rank 8", {"method": "qlora", "lora_r": 8}),
         ("with batch size 2. Would batch size 4 fit?", {"batch_size": 2}),
+        ("with batch size 2. My colleague has batch size 16.", {"batch_size": 2}),
         ("and it fails. Would LoRA help?", {}),
     ],
 )  # fmt: skip

@@ -181,3 +181,22 @@ def test_mlx_in_words_is_an_engine():
     assert (run.settings["engine"], run.settings["quantization"]) == ("mlx", "mlx-4bit-g64")
     (run,) = read("`qwen3.8:27b-mlx` in Ollama: memory?").runs
     assert "engine" not in run.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("Qwen9.5-VL-72B-GPTQ-Int4", "Qwen9.5-VL-72B-GPTQ-Int4"),
+        ("Qwen3-8B", None),
+        ("a model", None),
+        ("--name-72B", None),
+    ],
+)
+def test_a_model_that_the_catalogue_has_not_is_named(name, note):
+    (run,) = read(f"vLLM runs out of memory with {name} on a 3090").runs
+    notes = [n for n in run.notes if "which the catalogue has not" in n]
+    assert notes == (
+        [f"the text names {note}, which the catalogue has not: --model ORG/NAME says where it is"]
+        if note
+        else []
+    )

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.errors import UsageError
-from weighbridge.runfiles.claims import sentence_before, way
+from weighbridge.runfiles.claims import OF_OTHERS, sentence_before, way
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.named import MOST_TEXT, OLLAMA, Piece, piece_of
 from weighbridge.units import UNITS
@@ -56,9 +56,6 @@ MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gi
     r"|\ba[23]-(?:high|mega|ultra)gpu-\d{1,2}g\b"
 )
 OF_HOST = re.compile(r"(?i)GB[- ](?:of )?(?:system|host|main|DDR|RAM|CPU)")
-OF_OTHERS = re.compile(
-    r"(?i)\b(?:colleague|co-?worker|friend|buddy|boss|someone|somebody)\b|同事|朋友|别人|室友"
-)
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
 SMI = re.compile(  # a line for each card, as nvidia-smi and scripts list them

@@ -55,6 +55,11 @@ DENIED_AFTER = re.compile(
 )
 
 
+OF_OTHERS = re.compile(
+    r"(?i)\b(?:colleague|co-?worker|friend|buddy|boss|someone|somebody)\b|同事|朋友|别人|室友"
+)  # whose run it is
+
+
 class Claim(NamedTuple):
     """One place of a text that a pattern finds, and what the writer does with it there."""
 
@@ -95,7 +100,11 @@ def _way(head: str, sentence: str, tail: str) -> Way:
     asks = ASKED.search(sentence) is not None
     if asks and (HOW_MUCH.search(sentence) or (HELPS.search(head) and FOR.search(head))):
         return "asked"
-    if ANOTHER.search(head) or (asks and (HELPS.search(head) or HELPED.search(tail))):
+    if (
+        ANOTHER.search(head)
+        or OF_OTHERS.search(head)
+        or (asks and (HELPS.search(head) or HELPED.search(tail)))
+    ):
         return "another"
     if not asks or WHY.search(sentence) or ANOTHER.search(tail):
         return "said"

@@ -12,7 +12,7 @@ from weighbridge.engines.format_names import meant
 from weighbridge.records import NamedTuple
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.leftover import not_taken
-from weighbridge.runfiles.named import MOST_TEXT, Piece, piece_of
+from weighbridge.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
 from weighbridge.runfiles.prose import SpokenSettings, memory, methods, spoken, trained
 from weighbridge.runfiles.recipes import named_in, recipe
 from weighbridge.runfiles.recipes import spans as of_frameworks
@@ -50,6 +50,7 @@ ENGINES = (
 )
 TRAINS = re.compile(r"(?i)fine-?tun|微调|训练|\btrain|\bSFT\b|\bQ?LoRA\b|zero-?[23]\b")
 PROSE = "taken from prose: what it does not say is the default"
+UNKNOWN = "the text names {name}, which the catalogue has not: --model ORG/NAME says where it is"
 SEVERAL_PROGRAMS = "the text names several programs of training ({names}): none of them is taken"
 Defaults = tuple[tuple[str, Value, str], ...]
 
@@ -76,6 +77,8 @@ def in_words(document: Document, named: list[Piece], cards: Piece | None) -> Ite
     elif "engine" in told.settings:
         ways = [(f"{n} requests at once", at) for n, at in counts] or ways
     left = not_taken(text, told.settings, told.spans)
+    strange = "" if model else unknown_model(document)
+    unknown = UNKNOWN.format(name=strange) if strange else ""
     for name, own_way in ways:
         settings = {**told.settings, **own_way}
         usual, defaults = _usual(text, settings) if task == "train" else ({}, ())
@@ -86,7 +89,7 @@ def in_words(document: Document, named: list[Piece], cards: Piece | None) -> Ite
             settings={**usual, **settings},
             understood=tuple(one for one in taken if one.setting not in own_way),
             defaults=(*alike, *defaults),
-            notes=tuple(filter(None, (PROSE, *told.notes, left))),
+            notes=tuple(filter(None, (PROSE, *told.notes, left, unknown))),
         )
 
 

@@ -18,6 +18,10 @@ NAMED = re.compile(
     r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
     r"(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
 )
+FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
+    r"(?i)(?<![\w/.-])(?:qwen|llama|gemma|mistral|phi|deepseek|glm|internvl|minicpm|kimi|gpt-oss)"
+    r"[\w.]{0,12}-(?:[\w.]{1,20}-){0,4}\d{1,4}(?:\.\d)?b(?:-[\w.]{1,20}){0,5}"
+)
 TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
@@ -72,6 +76,16 @@ def known(name: str) -> str:
         return ""
     meaning = everyday.meaning(name)
     return meaning.entry.name if meaning is not None else ""
+
+
+def unknown_model(document: Document) -> str:
+    """Return the first name of a text that is built like a model's of a family that we know, with
+    its size, and that the catalogue has not; "" where there is none."""
+    for match in FAMILY.finditer(document.text[:MOST_TEXT]):
+        name = match[0].rstrip(".-")
+        if not known(name):
+            return name
+    return ""
 
 
 def positions(name: str) -> int | None:
