@@ -84,3 +84,43 @@ def test_more_cards_are_more_than_are_in_use(known, paste):
     rows = explained(FULL, None, {"engine": "vllm", **known}).remedies
     pasted = [row.paste for row in rows if "tensor-parallel" in row.paste]
     assert pasted == ([paste] if paste else [])
+
+
+@pytest.mark.parametrize(
+    ("words", "gpu"),
+    [
+        ("a T4", "T4"),
+        ("a Tesla T4 16GB", "T4 16GB"),
+        ("an A10G", "A10G"),
+        ("8张H800", "H800:8"),
+        ("an RTX 6000 Ada", "RTX 6000 Ada"),
+        ("an RTX PRO 6000 Blackwell", "RTX PRO 6000 Blackwell"),
+        ("an RTX 4090 Laptop", "RTX 4090 Laptop"),
+        ("my 4090, and my 4090 has 48GB", "4090 48GB"),
+        ("a 4090 with 48GB of system memory", "4090"),
+        ("a 7900 XTX", "7900 XTX"),
+        ("dual 3090", "3090:2"),
+        ("双卡4090", "4090:2"),
+        ("two A100s", "A100:2"),
+        ("3090s (x4)", "3090:4"),
+        ("a 3090 2x faster", "3090"),
+        ("an 8-GPU H100 node", "H100:8"),
+        ("4 GPUs (A10G)", "A10G:4"),
+        ("g5.12xlarge", "g5.12xlarge"),
+        ("a 3090. My colleague has an A100", "3090"),
+        ("a 3090. Would an A100 do?", "A100"),
+        ("a model called A10B", None),
+        ("a T4 and a V100", None),
+        ("an RTX 6000", None),
+    ],
+)
+def test_names_and_numbers_of_cards(words, gpu):
+    (run,) = read(f"qwen3-8b with vLLM on {words}").runs
+    assert run.settings.get("gpu") == gpu
+
+
+def test_one_card_is_not_shared():
+    (run,) = read("Fine-tune qwen3-8b on a 3090").runs
+    assert "shard" not in run.settings
+    (run,) = read("Fine-tune qwen3-8b on g5.12xlarge").runs
+    assert run.settings["shard"] == "fsdp2"

@@ -51,8 +51,8 @@ def test_what_is_done_with_a_word(text, ways):
         ("in full fine-tuning, gradient checkpointing on", {"method": "full", "checkpointing": "full"}),
         ("with gradient_checkpointing=False", {"checkpointing": "none"}),
         ("with QLoRA, LoRA rank 8", {"method": "qlora", "lora_r": 8}),
-        ("with llama-factory, gradient checkpointing off", {"checkpointing": "none"}),
         ("with batch size 2. Would batch size 4 fit?", {"batch_size": 2}),
+        ("with batch size 2. My colleague has batch size 16.", {"batch_size": 2}),
         ("and it fails. Would LoRA help?", {}),
     ],
 )  # fmt: skip
@@ -64,6 +64,17 @@ def test_the_run_is_what_is_said_of_it(words, settings):
 def test_another_way_that_is_asked_about_is_named():
     (run,) = read(START + "with LoRA. Should I switch to QLoRA?").runs
     assert any("asks about method qlora" in note for note in run.notes)
+
+
+def test_what_another_card_would_do_for_is_the_run():
+    text = "I have a T4. Would an A100 be enough for QLoRA of qwen3-8b at 4096 tokens?"
+    (run,) = read(text).runs
+    assert run.settings == {"gpu": "A100", "method": "qlora", "seq_len": 4096}
+
+
+def test_what_another_card_would_do_for_gives_way_to_what_is_said():
+    (run,) = read("Full fine-tuning of qwen3-8b fails. Would it do for LoRA?").runs
+    assert run.settings["method"] == "full"
 
 
 def test_several_ways_of_a_text_are_named_and_none_is_taken():

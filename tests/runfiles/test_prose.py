@@ -4,8 +4,9 @@ import pytest
 
 import weighbridge
 from weighbridge.runfiles import read
+from weighbridge.runfiles.cards import card
 from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.named import card, models
+from weighbridge.runfiles.named import models
 
 SERVED = "qwen3-8b with vLLM on my 3090: "
 
@@ -30,7 +31,36 @@ def of(text):
         ("tensor_parallel_size=2", {"tensor_parallel_size": 2}),
         ("--max-num-seqs 16, --port 80", {"max_num_seqs": 16}),
         ("想用AWQ", {"quantization": "awq-4bit-g128"}),
-        ("in GPTQ, with an fp8 kv cache", {"quantization": "gptq-4bit-g128"}),
+        (
+            "in GPTQ, with an fp8 kv cache",
+            {"quantization": "gptq-4bit-g128", "kv_cache_dtype": "fp8"},
+        ),
+        ("kv cache in fp8_e5m2", {"kv_cache_dtype": "fp8_e5m2"}),
+        ("with a q8_0 kv cache", {}),  # which vLLM has not
+        ("8 users at once, 16k context", {"batch_size": 8, "context": 16384}),
+        ("10 concurrent users", {"batch_size": 10}),
+        ("8 parallel requests", {"batch_size": 8}),
+        ("concurrency 8", {"batch_size": 8}),
+        ("batch of 8", {"batch_size": 8}),
+        ("并发8, 长度 16384", {"batch_size": 8, "context": 16384}),
+        ("同时10个用户", {"batch_size": 10}),
+        ("for a team of 10 users", {}),
+        ("at 5 req/s", {}),
+        ("上下文长度设成 16384", {"context": 16384}),
+        ("prompts of up to 16k tokens", {"context": 16384}),
+        ("4k tokens", {"context": 4096}),
+        ("16k", {"context": 16384}),
+        ("an fp8 kv cache, 16k", {"kv_cache_dtype": "fp8", "context": 16384}),
+        ("16k samples", {}),
+        ("16k, with a context of 8192", {"context": 8192}),
+        ("GPU KV cache size: 230,528 tokens", {}),
+        ("40 tokens/s after 2,000 generated tokens", {}),
+        (
+            "tensor parallel 2, utilization 0.8",
+            {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8},
+        ),
+        ("TP=2", {"tensor_parallel_size": 2}),
+        ("张量并行 2", {"tensor_parallel_size": 2}),
         ("in FP8", {"quantization": "fp8"}),
         ("the context of this question is memory", {}),
         ("it reads 4096 files", {}),
@@ -56,6 +86,29 @@ def test_settings_of_serving_are_taken_from_words(words, settings):
         ("batch size 4, gradient accumulation 8", {"batch_size": 4, "gradient_accumulation": 8}),
         ("序列长度为 4096", {"seq_len": 4096}),
         ("LoRA rank 64", {"method": "lora", "lora_r": 64}),
+        ("LoRA r=64, alpha=128", {"method": "lora", "lora_r": 64, "lora_alpha": 128}),
+        ("a rank of 32 for LoRA", {"method": "lora", "lora_r": 32}),
+        ("rank 32 LoRA", {"method": "lora", "lora_r": 32}),
+        ("LoRA 秩 64", {"method": "lora", "lora_r": 64}),
+        ("LoRA, but [rank2]: it fails", {"method": "lora"}),
+        ("LoRA: rank 3 fails", {"method": "lora"}),
+        ("rank 0 dies", {}),
+        ("rank : 2 (local_rank: 2) with LoRA", {"method": "lora"}),
+        ("LoRA on all linear layers", {"method": "lora", "lora_targets": "all-linear"}),
+        ("DoRA", {"method": "dora"}),
+        ("bs=4", {"batch_size": 4}),
+        ("micro batch 4", {"batch_size": 4}),
+        ("an effective batch size of 64", {}),
+        ("批大小 4", {"batch_size": 4}),
+        ("8-bit Adam", {"optimizer": "adamw_8bit"}),
+        ("paged_adamw_8bit", {"optimizer": "paged_adamw_8bit"}),
+        ("no gradient checkpointing", {"checkpointing": "none"}),
+        ("cutoff_len 设成 4096", {"seq_len": 4096}),
+        ("长度8192", {"seq_len": 8192}),
+        ("2048 tokens", {"seq_len": 2048}),
+        ("DeepSpeed zero 3 offload", {"shard": "zero3", "offload": "params"}),
+        ("FSDP", {"shard": "fsdp2"}),
+        ("liger", {"loss": "liger"}),
     ],
 )
 def test_settings_of_training_are_taken_from_words(words, settings):
@@ -102,3 +155,48 @@ def test_ollama_and_a_format_of_gguf_are_a_run():
 )
 def test_cards_are_counted_where_their_number_stands_apart(text, cards):
     assert card(of(text)).value == cards
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"{SERVED}--enforce-eager, --port 80, 3 images", "--enforce-eager, 3 images"),
+        (f"{SERVED}for a team of 10 users, with prefix caching", "10 users, prefix caching"),
+        (f"{SERVED}with a q8_0 kv cache", "q8_0 kv cache"),
+        ("LoRA of qwen3-8b on a 3090, sample packing, learning_rate=1e-4", "packing"),
+        ("LoRA of qwen3-8b on a 3090, effective batch size 64", "effective batch size 64"),
+        ("LoRA of qwen3-8b on a 3090 with DeepSpeed", "DeepSpeed"),
+        ("LoRA of qwen3-8b on two 3090 with DeepSpeed ZeRO-3", ""),
+        ("LoRA of qwen3-8b, r=8, 16k samples, `x_y = f(z)`", ""),
+    ],
+)
+def test_what_is_said_and_not_taken_is_named(text, left):
+    (run,) = read(text).runs
+    notes = [note for note in run.notes if note.startswith("said, and not taken")]
+    assert notes == ([f"said, and not taken: {left}"] if left else [])
+
+
+def test_mlx_in_words_is_an_engine():
+    (run,) = read("qwen3-8b in 4 bit with mlx on an M4 Max 64GB").runs
+    assert (run.settings["engine"], run.settings["quantization"]) == ("mlx", "mlx-4bit-g64")
+    (run,) = read("`qwen3.8:27b-mlx` in Ollama: memory?").runs
+    assert "engine" not in run.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("Qwen9.5-VL-72B-GPTQ-Int4", "Qwen9.5-VL-72B-GPTQ-Int4"),
+        ("Qwen3-8B", None),
+        ("a model", None),
+        ("--name-72B", None),
+    ],
+)
+def test_a_model_that_the_catalogue_has_not_is_named(name, note):
+    (run,) = read(f"vLLM runs out of memory with {name} on a 3090").runs
+    notes = [n for n in run.notes if "which the catalogue has not" in n]
+    assert notes == (
+        [f"the text names {note}, which the catalogue has not: --model ORG/NAME says where it is"]
+        if note
+        else []
+    )

@@ -4,8 +4,9 @@ import pytest
 
 import weighbridge
 from weighbridge.runfiles import read
+from weighbridge.runfiles.cards import card
 from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.named import card, models
+from weighbridge.runfiles.named import models
 
 FENCED = """\
 My server uses less than I thought, on 4x H20:
@@ -96,6 +97,12 @@ def test_training_in_words_is_a_run_with_what_was_said():
         "checkpointing": "full",
         "batch_size": 1,
         "ram": "744GB",
+        # of LLaMA-Factory, which the text names
+        "framework": "trainer",
+        "seq_len": 2048,
+        "precision": "bf16-mixed",
+        "optimizer": "adamw_torch_fused",
+        "use_reentrant": True,
     }
 
 
@@ -236,7 +243,7 @@ def test_cards_of_other_machines_are_counted_like_cards_of_this_one(more, contex
         "engine": "llama.cpp",
         "gpu": "Radeon 8060S Graphics:3",
         "gpu_memory": "126976MiB",
-        "ram": "128GiB",  # the same memory
+        "ram": "128GiB",  # the machine's memory is the card's
         "context": context,
     }
 

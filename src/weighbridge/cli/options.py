@@ -1,6 +1,7 @@
 """Options that several commands share, and the one place that prints a report."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -142,7 +143,8 @@ def output_options(command: F) -> F:
             click.option(
                 "--lang",
                 type=click.Choice(["en", "zh"]),
-                help="Language of the screen. Default: on a terminal, that of LANG; else en.",
+                help="Language of the screen. Default: of LANG on a terminal, or of a pasted text; "
+                "else en.",
             ),
             click.option(
                 "--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True
@@ -265,6 +267,7 @@ def source_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
+LEAST_SIGNS = 8  # Chinese characters of a text that is in Chinese (assumed)
 WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
 
 
@@ -273,6 +276,21 @@ def language() -> str:
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "")
     return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")
+
+
+def language_of(text: str) -> str:
+    """Return the language to answer a pasted text in where none is typed: Chinese where it is
+    written in that and the environment names no other language; else the terminal's."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    first = next(filter(None, named), "").lower()
+    free = first.startswith("zh") or first.partition(".")[0] in ("", "c", "posix")
+    return in_signs("zh") if free and _is_chinese(text) else language()
+
+
+def _is_chinese(text: str) -> bool:
+    """Tell whether a text has as many Chinese characters as other words: a log in it has many."""
+    signs = len(re.findall(r"[\u4e00-\u9fff]", text))
+    return signs > LEAST_SIGNS and signs >= len(re.findall(r"[A-Za-z]{2,}", text))
 
 
 def in_signs(lang: str) -> str:

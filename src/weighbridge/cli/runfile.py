@@ -9,6 +9,7 @@ from weighbridge.cli.options import (
     CODES,
     SOURCE,
     WHOLE,
+    language_of,
     look_of,
     output_form,
     output_options,
@@ -96,8 +97,9 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
-    look, check = look_of(settings, form), settings.pop("check")
     text, name = given_text(file)
+    settings["lang"] = settings["lang"] or _language(text, file)
+    look, check = look_of(settings, form), settings.pop("check")
     given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
     fix, write = given.pop("fix", False), given.pop("write", False)
     if write and (not fix or file == STDIN):
@@ -108,6 +110,14 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
         return callback.code(_fixed(found, file if write else "", form))
     _show(found, form, look)
     return callback.code(code(found, check=check))
+
+
+def _language(text: "str | bytes", file: str) -> str | None:
+    """Return the language of a text that is pasted; None of a file, which has the terminal's."""
+    from weighbridge.runfiles.prose import own_words
+
+    pasted = file == STDIN and isinstance(text, str)
+    return language_of(own_words(str(text))) if pasted else None
 
 
 def _fixed(found: "WeighedFile", file: str, form: str) -> int:

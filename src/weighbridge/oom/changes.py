@@ -68,6 +68,13 @@ def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
     return Change(change, cost, row.paste.format_map(values))
 
 
+def cured(setting: str, value: int) -> Change:
+    """Return the change of a setting that a row sets to another value, with what that costs."""
+    row = next(row for row in rows() if setting in row.change)
+    cost = words_in("en", "oom")(f"cost.{row.cost}")
+    return Change({setting: value}, cost, row.paste.replace(row.change[setting], str(value)))
+
+
 def _typed(text: str) -> Any:
     if text in ("true", "false"):
         return text == "true"

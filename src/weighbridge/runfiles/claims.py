@@ -26,6 +26,8 @@ ANOTHER = re.compile(
     re.IGNORECASE,
 )
 HELPS = re.compile(r"(?i)^\W*(?:would|should|could|shall)\b")  # at the head of a question
+# Behind this, in such a question, is the run that another card or way would do for
+FOR = re.compile(r"(?i)\b(?:for|to (?:do|run|train))\b")
 HELPED = re.compile(
     r"(?i)^[ \"'`)]*(?:[\w-]+\W+){0,2}(?:would|could|should|helps?|work)\b"
 )  # behind it
@@ -53,6 +55,11 @@ DENIED_AFTER = re.compile(
 )
 
 
+OF_OTHERS = re.compile(
+    r"(?i)\b(?:colleague|co-?worker|friend|buddy|boss|someone|somebody)\b|同事|朋友|别人|室友"
+)  # whose run it is
+
+
 class Claim(NamedTuple):
     """One place of a text that a pattern finds, and what the writer does with it there."""
 
@@ -73,21 +80,31 @@ def way(match: "re.Match[str]") -> Way:
     after = text[end : end + MOST_SENTENCE]
     if DENIED_BEFORE.search(before[-80:]) or DENIED_AFTER.search(after):
         return "denied"
-    ends = [each.end() for each in ENDS.finditer(before)]
     last = ENDS.search(after)
-    head = before[ends[-1] if ends else 0 :]
+    head = sentence_before(match)
     sentence = f"{head}{match[0]}{after[: last.end()] if last else after}".strip()
-    leads = not before[: ends[-1] if ends else 0].strip() and FIRST.match(head.strip())
+    leads = not before[: len(before) - len(head)].strip() and FIRST.match(head.strip())
     found = _way(head, sentence, after[: last.end()] if last else after)
     return "asked" if found == "another" and leads else found
+
+
+def sentence_before(match: "re.Match[str]") -> str:
+    """Return what stands before a match in its sentence."""
+    before = match.string[max(match.start() - MOST_SENTENCE, 0) : match.start()]
+    ends = [each.end() for each in ENDS.finditer(before)]
+    return before[ends[-1] if ends else 0 :]
 
 
 def _way(head: str, sentence: str, tail: str) -> Way:
     """Return what a sentence does with words between its head and its tail."""
     asks = ASKED.search(sentence) is not None
-    if asks and HOW_MUCH.search(sentence):
+    if asks and (HOW_MUCH.search(sentence) or (HELPS.search(head) and FOR.search(head))):
         return "asked"
-    if ANOTHER.search(head) or (asks and (HELPS.search(head) or HELPED.search(tail))):
+    if (
+        ANOTHER.search(head)
+        or OF_OTHERS.search(head)
+        or (asks and (HELPS.search(head) or HELPED.search(tail)))
+    ):
         return "another"
     if not asks or WHY.search(sentence) or ANOTHER.search(tail):
         return "said"

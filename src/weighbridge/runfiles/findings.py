@@ -17,6 +17,7 @@ from weighbridge.units import GIB, KIB, UNITS
 
 SAME_RATE = 0.03  # two printed rates within this are one: sizes have two decimals
 SQUARE = 1.5  # activations that grow with this power of the length hold its matrix (assumed)
+PASTED = ("batch", "usual")  # values that stand behind a flag
 USUAL_BATCH = 8192  # tokens of a step: vLLM's own default on cards of 80 GB
 OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, beside 16 bits
 # vLLM: each offloaded tensor is pinned (model_executor/offloader); PyTorch's CachingHostAllocator
@@ -359,4 +360,5 @@ def _shown(name: str, value: Any, words: Any) -> str:
         return f"{value / KIB:.0f} KiB"
     if name.endswith("_bytes"):
         return str(words.size(value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    grouped = isinstance(value, int) and name not in PASTED
+    return f"{value:,}" if grouped else str(value)

@@ -15,60 +15,32 @@ from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
-from weighbridge.runfiles.claims import MOST_PLACES, Way, claims, counted, way
+from weighbridge.runfiles.claims import MOST_PLACES, MOST_SENTENCE, Way, claims, counted, way
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.fences import FENCE
 from weighbridge.runfiles.named import MOST_TEXT, Piece
 from weighbridge.runfiles.record import Understood, Value
+from weighbridge.runfiles.vocabulary import (
+    BARE,
+    CACHES,
+    DENIED,
+    ENGINES_OF,
+    LORA_TRAINING,
+    OF_A_CACHE,
+    OTHER_TOKENS,
+    QLORA,
+    SHARE,
+    SHARES,
+    SIZES,
+    TAKES,
+    WORDS,
+)
 from weighbridge.units import KIB
 
 QUOTED = re.compile(
     r"(?m)^[ \t]*>.*$|^\(\w+ pid=.*$"
     r"|^.*\b(?:INFO|WARNING|ERROR|DEBUG|Traceback|llama_\w+:|time=\d).*$"
 )
-IS = r"[ \t]*(?:[=:：]|is|of|to|at|为|是|到|要|用|设为|设置为|长度)?[ \t]*"
-LENGTH = r"(?P<value>\d{3,7}|\d{1,3}(?:,\d{3})+|\d{1,4} ?[kK])(?![a-zA-Z0-9]|[.,]\d| ?[GMT]i?B)"
-NAMED_CONTEXT = (
-    r"(?i:\bcontext(?:[ _-](?:length|window|size|len))?|\bctx(?:[ _-]size)?|\bn(?:um)?_ctx"
-    r"|上下文(?:长度|窗口|大小)?)"
-)
-OF_CONTEXT = r"(?:[ -]tokens?)?(?: of)?[ -]?(?:context|ctx|的?上下文)"
-CONTEXT = (f"{NAMED_CONTEXT}{IS}{LENGTH}", rf"(?<![\w.-]){LENGTH}{OF_CONTEXT}")
-NAMED_SEQUENCE = (
-    r"(?i:\b(?:max[ _-])?seq(?:uence)?[ _-]?len(?:gth)?s?|\bcutoff[ _-]len|\bmax[ _]length"
-    r"|\bcontext(?: length)?|序列长度|最大长度|上下文(?:长度)?)"
-)
-SEQUENCE = (f"{NAMED_SEQUENCE}{IS}{LENGTH}",)
-STEPS = (rf"(?i:\bgrad(?:ient)?[ _]acc(?:umulation|um)?(?:[ _]steps)?){IS}(?P<value>\d{{1,4}})\b",)
-RANK = (rf"(?i:\blora[ _-]?(?:rank|r)|\brank){IS}(?P<value>\d{{1,4}})\b(?!\.\d|%)",)
-WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "infer": {"context": CONTEXT},
-    "train": {"seq_len": SEQUENCE, "gradient_accumulation": STEPS, "lora_r": RANK},
-}
-# Of training: a setting, what says it, its value; and where that is denied
-CHECKPOINTING = (
-    r"(?i)(?<![a-z])(?:grad(?:ient)?s?|activations?)[ _-]?checkpoint(?:ing|s)?(?![a-z])"
-    r"|(?:梯度|激活)检查点|激活重计算"
-)
-QLORA = r"(?i)(?<![a-z])QLoRA(?![a-z])"
-LORA_TRAINING = r"(?i)(?<![a-z])LoRA[ -](?:fine-?tun|train|SFT|微调|训练)"
-TAKES: tuple[tuple[str, str, str], ...] = (
-    ("method", QLORA, "qlora"),
-    ("method", r"(?i)(?<![a-z])LoRA(?![a-z])", "lora"),
-    ("method", r"(?i)全参数?|全量微调|full[- ](?:parameter|fine|ft\b)", "full"),
-    ("shard", r"(?i)zero-?3", "zero3"),
-    ("shard", r"(?i)zero-?2", "zero2"),
-    ("offload", r"(?i)zero-?3-?offload|offload_param", "params"),
-    ("checkpointing", CHECKPOINTING, "full"),
-)
-DENIED = {"checkpointing": "none"}
-LLAMA_FACTORY = re.compile(r"(?i)llama-?factory")  # whose default is to compute activations again
-RAM = r"(?i)(\d{2,5} ?G)B? (?:CPU memory|RAM|of RAM)|内存[是为:： ]{1,3}(\d{2,5} ?G)B?"
-SIZES: Mapping[str, str] = {
-    "batch_size": r"(?i)(?:batch[_ ]size|bsz)\s*(?:[=:为]|is|of)?\s*(\d{1,4})\b",
-    "seq_len": r"(?i)(?:max_seq_length|seq_len|cutoff_len|context_len)\s*[=:<]\s*(\d[\d,]{1,8})",
-    "ram": RAM,
-}
 FORMAT = re.compile(
     r"(?i)(?<![a-z0-9_/.-])(AWQ|GPTQ|FP8|NF4|Q[2-8](?:_K(?:_[SML])?|_0)?|[48][- ]?bit|INT[48])"
     r"(?![a-z0-9_/-])(?![ -]*(?:kv|cache|optim|adam|page))"
@@ -84,6 +56,7 @@ FLAG = re.compile(
     r"[`\"']?(?P<value>[A-Za-z0-9_.]*[A-Za-z0-9])(?![\w/])"
 )
 SHORT = {"TP": "--tensor-parallel-size"}
+CLAUSES = r"[\n;。；，、]|[.,](?=\s)"
 OF_A_PROGRAM = re.compile(r"(?i)\bdefaults?\b|默认|\brecommend|推荐|\bmax(?:imum)? of the model")
 ASIDE = "the text asks about {name} {values}, or names it of another run: that is not counted"
 SEVERAL = "the text has several values for {name} ({values}): none of them is taken"
@@ -97,6 +70,7 @@ class SpokenSettings(NamedTuple):
     settings: Mapping[str, Value]
     understood: tuple[Understood, ...]
     notes: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...] = ()  # characters of the text that were read
 
 
 class SpokenValue(NamedTuple):
@@ -107,19 +81,26 @@ class SpokenValue(NamedTuple):
     value: Value
     piece: Piece
     way: Way = "said"
+    span: tuple[int, int] = (0, 0)
 
 
-def spoken(document: Document, task: str, engine: str, model: str) -> SpokenSettings:
-    """Return the settings that a text says in words, each where it has one value for it; no format
-    where the name of the `model` has one."""
+def spoken(
+    document: Document, task: str, engine: str, model: str, without: tuple[str, ...] = ()
+) -> SpokenSettings:
+    """Return the settings that a text says in words, each where it has one value for it, but those
+    of `without`; no format where the name of the `model` has one."""
     text = own_words(document.text[:MOST_TEXT])
     found: dict[str, list[SpokenValue]] = {}
-    for setting, one in _in_words(text, task):
+    for setting, one in _in_words(text, task, engine):
         found.setdefault(setting, []).append(one)
     if task == "infer":
         formats = () if PACKED.search(model) else _formats(text, engine)
-        for setting, one in (*formats, *_flags(text, engine)):
+        for setting, one in (*formats, *_flags(text, engine), *_of_engine(text, engine)):
             found.setdefault(setting, []).append(one)
+    length = "context" if task == "infer" else "seq_len"
+    if length not in found:
+        found[length] = list(_lengths(text, length))
+    found = {name: values for name, values in found.items() if values and name not in without}
     limits: tuple[str, ...] = ()
     if "mlx" in model.lower() and found.pop("context", []):
         limits = (LIMIT,)
@@ -157,7 +138,8 @@ def decided(found: Mapping[str, list[SpokenValue]], called: str = "{}") -> Spoke
                 line=first.piece.line,
             )
         )
-    return SpokenSettings(settings, tuple(understood), tuple(notes))
+    spans = tuple(one.span for values in found.values() for one in values)
+    return SpokenSettings(settings, tuple(understood), tuple(notes), spans)
 
 
 def _aside(values: list[SpokenValue], taken: Mapping[str, SpokenValue]) -> list[str]:
@@ -180,13 +162,49 @@ def _at(text: str, match: re.Match[str], said: str) -> Piece:
     return Piece(said, text.count("\n", 0, match.start()) + 1)
 
 
-def _in_words(text: str, task: str) -> Iterator[tuple[str, SpokenValue]]:
+def _in_words(text: str, task: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
     for setting, patterns in WORDS[task].items():
+        if engine not in ENGINES_OF.get(setting, (engine,)):
+            continue
         for pattern in patterns:
             for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
-                said = match["value"]
-                value, piece = _number(said), _at(text, match, said)
-                yield setting, SpokenValue(setting.replace("_", " "), value, piece, way(match))
+                value = _number(match["value"])
+                yield setting, _value(text, match, setting.replace("_", " "), value)
+
+
+def _lengths(text: str, setting: str) -> Iterator[SpokenValue]:
+    """Yield lengths that have no name: "at 2048 tokens", "16k"."""
+    for pattern in BARE:
+        for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
+            if not re.search(OTHER_TOKENS, clause(match)):
+                yield _value(text, match, setting.replace("_", " "), _number(match["value"]))
+
+
+def clause(match: re.Match[str]) -> str:
+    """Return the clause of a text that a match stands in."""
+    before = re.split(CLAUSES, match.string[: match.start()][-MOST_SENTENCE:])[-1]
+    after = re.split(CLAUSES, match.string[match.end() :][:MOST_SENTENCE], maxsplit=1)[0]
+    return f"{before}{match[0]}{after}"
+
+
+def _value(text: str, match: re.Match[str], key: str, value: Value) -> SpokenValue:
+    """Return what a match of the words of a setting says, where its group `value` is."""
+    return SpokenValue(key, value, _at(text, match, match["value"]), way(match), match.span())
+
+
+def _of_engine(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
+    """Yield what an engine has a setting of its own for: the format of its cache, its share of a
+    card."""
+    for pattern in OF_A_CACHE if engine in CACHES else ():
+        for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
+            form = re.sub(r"[ -]|(?<=fp8)_", "", match["value"].lower())
+            if form in CACHES[engine]:
+                value = _value(text, match, "kv cache", CACHES[engine][form])
+                yield "kv_cache_dtype", value
+    for match in islice(filter(_is_asked, re.finditer(SHARE, text)), MOST_PLACES):
+        if engine in SHARES:
+            setting = SHARES[engine]
+            yield setting, _value(text, match, setting.replace("_", " "), float(match["value"]))
 
 
 def _is_asked(match: re.Match[str]) -> bool:
@@ -209,7 +227,8 @@ def _formats(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
         form = meant(match[1], engine or "transformers").replace("FP8", "fp8")
         if not OF_CACHE.search(text[max(match.start() - 20, 0) : match.start()]):
             piece = _at(text, match, match[1])
-            yield "quantization", SpokenValue("the format", form, piece, way(match))
+            found = SpokenValue("the format", form, piece, way(match), match.span())
+            yield "quantization", found
 
 
 def _flags(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
@@ -232,7 +251,8 @@ def _flags(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
             continue
         piece = _at(text, match, match["value"])
         for setting, value in launch.settings.items():
-            yield setting, SpokenValue(match["name"], value, piece, way(match))
+            found = SpokenValue(match["name"], value, piece, way(match), match.span())
+            yield setting, found
 
 
 def _model(engine: str) -> str:
@@ -255,12 +275,9 @@ def trained(document: Document) -> SpokenSettings:
         for claim in claims(pattern, text):
             said = (claim.match[1] or claim.match[2]).replace(",", "")
             size = memory(said) if setting == "ram" else int(said)
-            one = SpokenValue(setting, size, _at(text, claim.match, said), claim.way)
+            piece = _at(text, claim.match, said)
+            one = SpokenValue(setting, size, piece, claim.way, claim.match.span())
             found.setdefault(setting, []).append(one)
-    factory = LLAMA_FACTORY.search(text)
-    if factory and "checkpointing" not in found:
-        piece = _at(text, factory, "full")
-        found["checkpointing"] = [SpokenValue(factory[0], "full", piece)]
     return decided({name: values for name, values in found.items() if values})
 
 
@@ -270,7 +287,8 @@ def _taken(text: str, setting: str, pattern: str, value: str) -> Iterator[Spoken
         denied = claim.way == "denied" and setting in DENIED
         said = DENIED[setting] if denied else value
         piece = _at(text, claim.match, said)
-        yield SpokenValue(claim.match[0], said, piece, "said" if denied else claim.way)
+        way_ = "said" if denied else claim.way
+        yield SpokenValue(claim.match[0], said, piece, way_, claim.match.span())
 
 
 def methods(text: str) -> list[tuple[str, str]]:

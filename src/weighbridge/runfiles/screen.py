@@ -6,6 +6,7 @@ from typing import Any
 from weighbridge.render import RenderOptions
 from weighbridge.runfiles.findings import text_of
 from weighbridge.runfiles.measured import MeasuredPart
+from weighbridge.runfiles.others import asks
 from weighbridge.runfiles.record import PlannedRun, Understood
 from weighbridge.runfiles.serving.lines import launch_line
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
@@ -44,7 +45,7 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
     sections = (*first, *(section for each in screens for section in each.sections))
     return Screen(
         title=words(
-            "runfile.title", file=printable(found.file.name), kind=words.told(found.file.title)
+            "runfile.title", file=words.told(found.file.name), kind=words.told(found.file.title)
         ),
         sections=sections,
         footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
@@ -57,7 +58,8 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
 def _only_said(weighed: WeighedRun, found: WeighedFile) -> bool:
     """Tell whether there is nothing to a run but what is explained above it."""
     run = weighed.run
-    if found.findings and weighed.report is None and not run.command:
+    tells = any(not asks(finding) for finding in found.findings)
+    if tells and weighed.report is None and not run.command:
         return True
     told = found.message is not None or bool(found.findings)
     return told and not (run.model or run.refused or run.command)

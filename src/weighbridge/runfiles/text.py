@@ -6,41 +6,35 @@ of a program that we do not answer for is refused by its name.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from weighbridge.accelerators.names import find
 from weighbridge.catalogue import everyday
-from weighbridge.engines.format_names import meant
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
 from weighbridge.runfiles import fences
-from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.apart import apart
+from weighbridge.runfiles.cards import card, ggml_memory, several_cards
+from weighbridge.runfiles.document import Document, documents
+from weighbridge.runfiles.in_words import in_words, of_piece, release
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.leftover import not_taken
 from weighbridge.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
     Piece,
-    card,
-    ggml_memory,
     known,
     models,
     piece_of,
     positions,
-    several_cards,
 )
-from weighbridge.runfiles.prose import (
-    RAM,
-    SIZES,
-    SpokenSettings,
-    memory,
-    methods,
-    spoken,
-    trained,
-)
+from weighbridge.runfiles.others import OtherProgram, other, why
+from weighbridge.runfiles.prose import spoken, trained
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import start_logs
 from weighbridge.runfiles.serving.lines import of_text
 from weighbridge.runfiles.training.arrays import SET
+from weighbridge.runfiles.vocabulary import SIZES
 
 KIND = Kind(
     name="text",
@@ -49,60 +43,24 @@ KIND = Kind(
     source="41 public questions of 2025 and 2026",
 )
 PROGRAM = (
-    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server)"
+    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server"
+    r"|ollama run [a-z][\w./-]*:[\w.-]+)"
 )
 LAUNCH = re.compile(
     rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
 )
 GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
-# Programs that are understood and not answered for: what tells them, what they are, their task
-OTHERS: tuple[tuple[str, str, str], ...] = (
-    (r"openrlhf", "OpenRLHF", "train"),
-    (r"\bverl\b|verl\.trainer|actor_rollout", "verl", "train"),
-    (r"megatron (?:rlhf|sft|pt)\b", "ms-swift with Megatron", "train"),
-    (r"(?i)(?<![a-z])GRPO(?![a-z])", "GRPO", "train"),
-    (r"(?i)(?<![a-z])DPO(?![a-z])", "DPO", "train"),
-    (r"(?i)torchtitan", "a config of torchtitan that is not in the text", "train"),
-    (r"(?i)cosmos_predict|WanVideo|ComfyUI|video model", "a model of videos", "train"),
-    (r"trtllm-serve|TRT-LLM|tensorrt-llm", "TensorRT-LLM", "infer"),
-    (r"(?i)lmdeploy", "LMDeploy", "infer"),
-    (r"\bmtplx\b", "MTPLX", "infer"),
-    (r"--kt-(?:method|weight)", "SGLang with ktransformers (--kt-*)", "infer"),
-    (r"(?i)global_segment_size|mooncake", "Mooncake's store in host memory", "infer"),
-)
-TRAINS = re.compile(r"(?i)fine-?tun|微调|训练|\btrain|\bSFT\b|\bQ?LoRA\b|zero-?[23]\b")
-ENGINES = (
-    ("vllm", r"(?i)(?<![a-z])vllm(?![a-z])|max[-_]model[-_]len|gpu[-_]memory[-_]utilization"),
-    ("sglang", r"(?i)(?<![a-z])sglang(?![a-z])|mem-fraction-static"),
-    ("ollama", r"(?i)(?<![a-z])ollama(?![a-z])"),
-    ("llama.cpp", r"(?i)(?<![a-z])llama[.]?cpp(?![a-z])|llama-server"),
+GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
+GLUED_NOTE = (
+    "a blank is missing before {flag}: it is read with one, and the program would refuse it"
 )
 LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
-REQUESTS = re.compile(r"(?i)\b(\d{1,4}) ?(?:(?:req|request)s?\b|concurrent|users\b|sessions\b)")
-LENGTH = re.compile(r"(?i)\b(\d{3,6})(?: tokens\b| *= *[\d.]+ *[GM]i?B)")
 MOST_RUNS = 12  # of one text that are weighed
 MORE = "the text starts more than {most} runs: those behind are not weighed"
-MOST_COUNTS = 6  # numbers of requests that are answered
 CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
-SIZE_ALONE = re.compile(
-    r"(?i)(?<![a-z\d.-])(?:llama-?(\d{1,2})b|(\d{1,2}) ?b[ ]{1,3}(?:llm|model)s?)(?![a-z\d])"
-)
-# Of a training on several cards that a text tells of in words
-USUAL: tuple[tuple[str, Value, str], ...] = (
-    ("shard", "fsdp2", "the text does not say how the cards share the model (assumed)"),
-    ("checkpointing", "full", "as most train who have to look at memory (assumed)"),
-)
-STAND_INS = {  # models that are most asked about of their size
-    "7": "qwen2.5-7b",
-    "8": "llama-3.1-8b",
-    "14": "qwen3-14b",
-    "32": "qwen3-32b",
-    "70": "llama-3.1-70b",
-    "72": "qwen2.5-72b",
-}
 
 
 def tells(document: Document) -> bool:
@@ -111,7 +69,7 @@ def tells(document: Document) -> bool:
     return bool(
         MEMORY.search(text)
         or LAUNCH.search(text)
-        or _other(text)
+        or other(text)
         or models(document)
         or card(document)
         or start_logs.starts(document)
@@ -123,9 +81,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     in words."""
     text = document.text[:MOST_TEXT]
     named, cards, several = models(document), card(document), several_cards(document)
-    other = _other(text)
-    if other:
-        yield _refused(other, named, cards)
+    program = other(text)
+    if program is not None:
+        yield _refused(program, named, cards)
         return
     files = fences.read(text, document.name)
     found = (
@@ -141,7 +99,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
             whole = _completed(run, named, cards, prose)
             yield _told_of(whole, cards, several, (*files.notes, *more))
         return
-    for run in _in_words(document, named, cards):
+    for run in in_words(document, named, cards):
         yield _told_of(run, cards, several, files.notes)
 
 
@@ -173,10 +131,6 @@ def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood
     return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
 
 
-def _other(text: str) -> tuple[str, str, str] | None:
-    return next((each for each in OTHERS if re.search(each[0], text)), None)
-
-
 def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
     """Yield the run of a llama-server that uses cards of other machines: one card more for each
     that `--rpc` names."""
@@ -196,13 +150,13 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
         settings["context"] = int(context[1])
     elif trained := positions(file[0]):
         settings["context"] = trained  # what llama-server takes where nobody says it
-    taken = [_taken("the model", piece_of(document, file, file[0]), "model")]
-    taken += [_taken("the card", cards, "gpu")] if cards is not None else []
+    taken = [of_piece("the model", piece_of(document, file, file[0]), "model")]
+    taken += [of_piece("the card", cards, "gpu")] if cards is not None else []
     yield PlannedRun(
         task="infer",
         model=file[0],
         settings=settings,
-        understood=(*taken, _taken("--rpc", piece_of(document, line, line[1]), "gpu")),
+        understood=(*taken, of_piece("--rpc", piece_of(document, line, line[1]), "gpu")),
         notes=("cards of other machines (--rpc) are counted like cards of this one",),
     )
 
@@ -221,12 +175,33 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
     seen = set()
     text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
     for match in LAUNCH.finditer(text):
-        line = GLUED.sub(" ", _without_end(match[0].strip()))
+        whole, tail = apart(_without_end(match[0].strip()))
+        line = GLUED.sub(" ", whole)
+        glued = tuple(GLUED_NOTE.format(flag=each) for each in GLUED_FLAG.findall(whole))
         for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
             if key not in seen and not _shows(run):
                 seen.add(key)
-                yield run
+                yield _with_tail(replace(run, notes=(*run.notes, *glued)), tail)
+
+
+def _with_tail(run: PlannedRun, tail: str) -> PlannedRun:
+    """Return the run of a command with what is said in words behind it on its line."""
+    from weighbridge.engines.launch import parse
+
+    try:
+        launch = parse(run.command) if tail else None
+    except UsageError:
+        return run
+    if launch is None:
+        return run
+    (document,) = documents(tail, "text", "")
+    said = spoken(document, "infer", launch.engine, run.model, tuple(launch.settings))
+    settings = {**said.settings, **run.settings}
+    left = not_taken(tail, {**settings, "engine": launch.engine}, said.spans)
+    understood = (*run.understood, *(replace(one, line=0) for one in said.understood))
+    notes = tuple(filter(None, (*run.notes, *said.notes, left)))
+    return replace(run, settings=settings, understood=understood, notes=notes)
 
 
 def _set_before(text: str, line: str) -> str:
@@ -256,7 +231,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
                 task="infer",
                 model=match["name"],
                 settings={"engine": "ollama", "context": int(match["context"])},
-                understood=(_taken("ollama ps", piece, "model"),),
+                understood=(of_piece("ollama ps", piece, "model"),),
                 notes=(f"`ollama ps` showed {match['size']} {match['unit']} for {match['name']}",),
             )
     for match in LM_STUDIO.finditer(document.text[:MOST_TEXT]):
@@ -265,7 +240,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
             task="infer",
             model=match[1],
             settings={"engine": "llama.cpp", "quantization": "Q4_K_M", **context},
-            understood=(_taken("lms load", piece_of(document, match, match[1]), "model"),),
+            understood=(of_piece("lms load", piece_of(document, match, match[1]), "model"),),
             defaults=(("quantization", "Q4_K_M", "what LM Studio usually downloads (assumed)"),),
         )
 
@@ -286,14 +261,14 @@ def _completed(
     model = run.model
     if not model and len(named) == 1:
         model = named[0].value
-        taken.append(_taken("the model", named[0], "model"))
+        taken.append(of_piece("the model", named[0], "model"))
     if cards is not None and "gpu" not in settings:
         settings["gpu"] = _enough(cards.value, run)
-        taken.append(_taken("the card", cards, "gpu"))
+        taken.append(of_piece("the card", cards, "gpu"))
     version = _version(run, prose)
     if version is not None:
         settings["engine_version"] = version.value
-        taken.append(_taken("the release", version, "engine_version"))
+        taken.append(of_piece("the release", version, "engine_version"))
     return replace(run, model=model, settings=settings, understood=tuple(taken))
 
 
@@ -309,15 +284,9 @@ def _version(run: PlannedRun, prose: Document) -> Piece | None:
     said = {*run.settings, *(launch.settings if launch is not None else ())}
     if launch is None or "engine_version" in said:
         return None
-    found = {m[1]: m for m in re.finditer(_release(launch.engine), prose.text[:MOST_TEXT])}
+    found = {m[1]: m for m in re.finditer(release(launch.engine), prose.text[:MOST_TEXT])}
     (match, *more) = found.values() or (None,)
     return None if match is None or more else piece_of(prose, match, match[1])
-
-
-def _release(engine: str) -> str:
-    """Return the pattern of an engine's release in words: vllm-0.15.2, vLLM v0.9.2."""
-    name = re.escape(engine)
-    return rf"(?i)\b{name}[- ](?:version )?v?(\d{{1,2}}\.\d{{1,3}}(?:\.\d{{1,3}})?)"
 
 
 def _filled(run: PlannedRun, prose: Document) -> PlannedRun:
@@ -350,121 +319,13 @@ def _enough(cards: str, run: PlannedRun) -> str:
     return f"{cards}:{count}" if count > 1 else cards
 
 
-def _refused(other: tuple[str, str, str], named: list[Piece], cards: Piece | None) -> PlannedRun:
-    taken = [_taken("the model", each, "model") for each in named[:1]]
-    taken += [_taken("the card", cards, "gpu")] if cards is not None else []
+def _refused(program: OtherProgram, named: list[Piece], cards: Piece | None) -> PlannedRun:
+    taken = [of_piece("the model", each, "model") for each in named[:1]]
+    taken += [of_piece("the card", cards, "gpu")] if cards is not None else []
+    model = named[0].value if named else ""
     return PlannedRun(
-        task=other[2],
-        model=named[0].value if named else "",
+        task=program.task,
+        model=model,
         understood=tuple(taken),
-        refused=f"the text is about {other[1]}, which is read and not answered yet",
+        refused=why(program, model, cards.value if cards is not None else ""),
     )
-
-
-def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
-    """Yield the run that a text tells of without a command."""
-    text = document.text[:MOST_TEXT]
-    task = "train" if TRAINS.search(text) else "infer"
-    taken = [_taken("the model", each, "model") for each in named[:1]]
-    settings: dict[str, Value] = {}
-    if cards is not None:
-        settings["gpu"] = cards.value
-        taken.append(_taken("the card", cards, "gpu"))
-    own = (
-        trained(document)
-        if task == "train"
-        else SpokenSettings(dict(_served(document, taken)), (), ())
-    )
-    settings |= own.settings
-    taken += own.understood
-    named_as = named[0].value if named else ""
-    said = spoken(document, task, str(settings.get("engine") or ""), named_as)
-    new = {name: value for name, value in said.settings.items() if name not in settings}
-    settings |= new
-    taken += [one for one in said.understood if one.setting in new]
-    model, defaults = _alike(document, taken) if not named else (named[0].value, ())
-    usual = _usual(settings) if task == "train" else ()
-    settings |= {name: value for name, value, _ in usual}
-    defaults = (*defaults, *usual)
-    ways: list[tuple[str, dict[str, Value]]] = [("", {})]
-    if task == "train":
-        ways = [(called, {"method": method}) for called, method in methods(text)] or ways
-    elif "engine" in settings:
-        ways = [(f"{n} requests at once", at) for n, at in _requests(text)] or ways
-    for name, own_way in ways:
-        yield PlannedRun(
-            task=task,
-            model=model,
-            name=name,
-            settings={**settings, **own_way},
-            understood=tuple(one for one in taken if one.setting not in own_way),
-            defaults=defaults,
-            notes=(
-                "taken from prose: what it does not say is the default",
-                *own.notes,
-                *said.notes,
-            ),
-        )
-
-
-def _usual(settings: Mapping[str, Value]) -> tuple[tuple[str, Value, str], ...]:
-    """Return how several cards are used to train all of a model, where a text in words does not
-    say."""
-    _, named, count = str(settings.get("gpu") or "").rpartition(":")
-    if not named or not count.isdecimal() or int(count) < 2:
-        return ()
-    if settings.get("method", "full") != "full":
-        return ()
-    return tuple(one for one in USUAL if one[0] not in settings)
-
-
-def _requests(text: str) -> list[tuple[int, dict[str, Value]]]:
-    """Return the numbers of requests that are asked about, each with its settings; none where the
-    text names no two numbers and no length."""
-    counts = dict.fromkeys(int(match[1]) for match in REQUESTS.finditer(text))
-    length = LENGTH.search(text)
-    if len(counts) < 2 or len(counts) > MOST_COUNTS or length is None:
-        return []
-    return [(count, {"batch_size": count, "context": int(length[1])}) for count in counts]
-
-
-def _alike(
-    document: Document, taken: list[Understood]
-) -> tuple[str, tuple[tuple[str, Value, str], ...]]:
-    """Return a model of the size that a text names, where it names a size alone; "" otherwise."""
-    match = SIZE_ALONE.search(document.text[:MOST_TEXT])
-    stand_in = STAND_INS.get(match[1] or match[2]) if match else None
-    if match is None or stand_in is None:
-        return "", ()
-    taken.append(_taken("the size of the model", piece_of(document, match, match[0]), "model"))
-    why = (
-        "the text names a size alone: a usual model of it stands for it (assumed); --model says it"
-    )
-    return stand_in, (("model", stand_in, why),)
-
-
-def _served(document: Document, taken: list[Understood]) -> Iterator[tuple[str, Value]]:
-    """Yield what a text says of serving: the engine, a format of GGUF, the memory of the host."""
-    text = document.text[:MOST_TEXT]
-    engine = next((name for name, pattern in ENGINES if re.search(pattern, text)), "")
-    if engine == "ollama" and re.search(r"(?i)mlx", text):  # of Ollama's engines another
-        engine = ""
-    packed = re.search(r"\bQ[2-8](?:_K(?:_[SML])?|_0)?\b", text)
-    if packed and not engine:
-        engine = "llama.cpp"
-        yield "quantization", meant(packed[0], engine)
-        taken.append(_taken("the format", piece_of(document, packed, packed[0]), "quantization"))
-    if engine:
-        yield "engine", engine
-        version = re.search(_release(engine), text)
-        if version:
-            yield "engine_version", version[1]
-            taken.append(_taken(engine, piece_of(document, version, version[1]), "engine_version"))
-    host = re.search(RAM, text)
-    if host:
-        yield "ram", memory(host[1] or host[2])
-        taken.append(_taken("ram", piece_of(document, host, host[1] or host[2]), "ram"))
-
-
-def _taken(key: str, piece: Piece, setting: str) -> Understood:
-    return Understood(key=key, value=piece.value, setting=setting, line=piece.line)

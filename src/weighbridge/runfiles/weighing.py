@@ -15,6 +15,8 @@ from weighbridge.report import Report, Shown
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.runfiles.measured import DERIVED, MeasuredPart, beside, by_the_log, overruled
+from weighbridge.runfiles.named import MOST_TEXT
+from weighbridge.runfiles.others import asks, of_others
 from weighbridge.runfiles.record import (
     FEW_CARDS,
     SEVERAL_CARDS,
@@ -23,6 +25,7 @@ from weighbridge.runfiles.record import (
     ServerStart,
     Value,
 )
+from weighbridge.runfiles.remarks import remarks
 from weighbridge.runfiles.slurm import SAME, SAYS, times
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
@@ -40,6 +43,7 @@ UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
+SEVERAL_LENGTHS = "the text has several values for context"
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -119,7 +123,7 @@ class WeighedFile(Shown):
     @property
     def answered(self) -> bool:
         """Tell whether any of its runs has a number, or what it holds is explained."""
-        told = self.message is not None or bool(self.findings)
+        told = self.message is not None or any(not asks(found) for found in self.findings)
         return told or any(run.report is not None for run in self.runs)
 
     @property
@@ -291,14 +295,32 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     elif len(runs) == 1:
         runs = (_beside(runs[0], _its_start(runs[0], started)),)
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
-    found = findings(file.text, started, reports)
+    message = _compared(_explained(file, _known(file)), runs, opened)
+    text = file.text[:MOST_TEXT]
+    found = (
+        *findings(text, started, reports),
+        *remarks(text, explained=message is not None),
+        *of_others(text, file.runs, opened),
+    )
     found = (*found, *_stored(found, runs, opened))
     return WeighedFile(
         file=file,
         runs=tuple(_agreeing(run, found) for run in runs),
-        message=_compared(_explained(file, _known(file)), runs, opened),
+        message=_first(message, found),
         findings=found,
     )
+
+
+def _first(message: "Oom | None", found: Sequence[LogFinding]) -> "Oom | None":
+    """Return a message with the cure that the logs of its text show before its other changes."""
+    batch = next((f.values["batch"] for f in found if f.key.startswith("less_cache")), None)
+    if message is None or batch is None:
+        return message
+    from weighbridge.oom.changes import cured
+
+    cure = cured("max_num_batched_tokens", batch)
+    others = [each for each in message.remedies if each.change.keys() != cure.change.keys()]
+    return replace(message, remedies=(cure, *others))
 
 
 def _stored(
@@ -318,6 +340,7 @@ def _stored(
 def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     """Return an answer without what its text contradicts: a yes where prompts that are kept outgrow
     the card, and a verdict about a machine whose card nobody named."""
+    run = _without_doubt(run, found)
     report = run.report
     if report is None:
         return run
@@ -328,6 +351,14 @@ def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     if verdict is not None and verdict.fits == "yes" and kept > verdict.usable_bytes:
         report = replace(report, verdict=verdict.turned("unknown", OUTGROWS))
     return run if report is run.report else replace(run, report=report)
+
+
+def _without_doubt(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
+    """Return an answer without the note that a text has several lengths, where what is found of it
+    is about them."""
+    used = SEVERAL_LENGTHS if any({"short", "long"} <= f.values.keys() for f in found) else ""
+    notes = tuple(note for note in run.run.notes if not used or not note.startswith(used))
+    return run if notes == run.run.notes else replace(run, run=replace(run.run, notes=notes))
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:

@@ -5,6 +5,7 @@ screen, in sentences with `--details`, which end where one does. The words follo
 change has (report/verdict.py). Where nothing helps, the question to ask next stands there.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,7 @@ def asks(report: "Report", *, on: bool = True) -> str:
     gpu = _typed(v.accelerator_id) if v is not None and v.marketed_gb else ""
     times = f":{v.count}" if v is not None and v.count > 1 else ""
     named = [f"--gpu {gpu}{times}"] if gpu and on else []
-    model = printable(report.model.reference)
+    model = shlex.quote(printable(report.model.reference))
     wanted = [f"--for {about}"] if about != "infer" else []
     return " ".join(("weighbridge fit", model, *named, *wanted))
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.runfiles.apart import apart
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
@@ -36,6 +37,8 @@ def tells(document: Document) -> bool:
 
     if document.text.count("\n") > MOST or not _begins(document) or starts(document):
         return False
+    if not _is_script(document) and any(map(_has_prose, document.text.splitlines())):
+        return False
     try:
         launched(document.text)
     except UnsupportedError:
@@ -53,8 +56,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _begins(document: Document) -> bool:
     """Tell whether a text is a script, and no prose with a command in it: by its name, or since
     its first line is a command by itself."""
-    if document.name.lower().endswith(SCRIPTS):
+    if _is_script(document):
         return True
     lines = document.text.replace("\\\n", " ").splitlines()
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     return COMMAND.match(first) is not None
+
+
+def _is_script(document: Document) -> bool:
+    return document.name.lower().endswith(SCRIPTS)
+
+
+def _has_prose(line: str) -> bool:
+    """Tell whether a line is a launch with a sentence behind it."""
+    return COMMAND.match(line) is not None and bool(apart(line)[1])
