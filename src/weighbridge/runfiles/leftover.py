@@ -7,10 +7,12 @@ Flags that decide no memory are none of it.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from weighbridge.engines.launch.arguments import find
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
+from weighbridge.runfiles.claims import MOST_PLACES
 from weighbridge.runfiles.prose import clause, own_words
 from weighbridge.runfiles.reading import groups, table
 from weighbridge.runfiles.record import Value
@@ -64,7 +66,7 @@ def _left(text: str, engine: str, spans: Spans) -> Iterator[str]:
     text = WHERE.sub(lambda match: " " * len(match[0]), text)
     taken = list(spans)
     for pattern in PATTERNS:
-        for match in re.finditer(pattern, text):
+        for match in islice(re.finditer(pattern, text), MOST_PLACES):
             start, end = match.span()
             if any(start < b and a < end for a, b in taken) or _decides_nothing(match, engine):
                 continue

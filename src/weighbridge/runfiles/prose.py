@@ -182,8 +182,9 @@ def _lengths(text: str, setting: str) -> Iterator[SpokenValue]:
 
 def clause(match: re.Match[str]) -> str:
     """Return the clause of a text that a match stands in."""
-    before = re.split(CLAUSES, match.string[: match.start()][-MOST_SENTENCE:])[-1]
-    after = re.split(CLAUSES, match.string[match.end() :][:MOST_SENTENCE], maxsplit=1)[0]
+    start, end = match.span()
+    before = re.split(CLAUSES, match.string[max(start - MOST_SENTENCE, 0) : start])[-1]
+    after = re.split(CLAUSES, match.string[end : end + MOST_SENTENCE], maxsplit=1)[0]
     return f"{before}{match[0]}{after}"
 
 
@@ -210,8 +211,9 @@ def _of_engine(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
 def _is_asked(match: re.Match[str]) -> bool:
     """Tell whether a value is of the writer's run: not one that a program is said to take by
     itself."""
-    before = re.split(r"[\n;。；]|\. ", match.string[: match.start()])[-1]
-    after = re.split(r"[\n.,;。；，]", match.string[match.end() :], maxsplit=1)[0]
+    start, end = match.span()
+    before = re.split(r"[\n;。；]|\. ", match.string[max(start - MOST_SENTENCE, 0) : start])[-1]
+    after = re.split(r"[\n.,;。；，]", match.string[end : end + MOST_SENTENCE], maxsplit=1)[0]
     return not OF_A_PROGRAM.search(f"{before} {match[0]} {after}")
 
 
