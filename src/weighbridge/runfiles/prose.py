@@ -168,7 +168,7 @@ def _in_words(text: str, task: str, engine: str) -> Iterator[tuple[str, SpokenVa
             continue
         for pattern in patterns:
             for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
-                value = _number(match["value"])
+                value = tokens(match["value"])
                 yield setting, _value(text, match, setting.replace("_", " "), value)
 
 
@@ -177,7 +177,7 @@ def _lengths(text: str, setting: str) -> Iterator[SpokenValue]:
     for pattern in BARE:
         for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
             if not re.search(OTHER_TOKENS, clause(match)):
-                yield _value(text, match, setting.replace("_", " "), _number(match["value"]))
+                yield _value(text, match, setting.replace("_", " "), tokens(match["value"]))
 
 
 def clause(match: re.Match[str]) -> str:
@@ -217,7 +217,7 @@ def _is_asked(match: re.Match[str]) -> bool:
     return not OF_A_PROGRAM.search(f"{before} {match[0]} {after}")
 
 
-def _number(text: str) -> int:
+def tokens(text: str) -> int:
     """Return the tokens of "4,096", "32K" (32,768) or "100k" (102,400)."""
     digits = int(re.sub(r"\D", "", text))
     return digits * KIB if text[-1] in "kK" else digits
