@@ -168,6 +168,8 @@ def test_cards_are_counted_where_their_number_stands_apart(text, cards):
         ("LoRA of qwen3-8b on a 3090 with DeepSpeed", "DeepSpeed"),
         ("LoRA of qwen3-8b on two 3090 with DeepSpeed ZeRO-3", ""),
         ("LoRA of qwen3-8b, r=8, 16k samples, `x_y = f(z)`", ""),
+        (f"{SERVED}with 8k and 16k context, it fails at 16k and 16,384 tokens", "8k"),
+        ("qwen3-8b on two 3090, TP=2, fp8 kv cache", "TP=2, fp8 kv cache"),
     ],
 )
 def test_what_is_said_and_not_taken_is_named(text, left):

@@ -277,3 +277,11 @@ def test_the_line_for_what_more_fits_asks_about_the_same_run(typed, capsys):
         if q["report"] and q["report"]["workload"].get("method") == method
     )
     assert same["devices"][0]["peak"] == peak
+
+
+def test_the_next_question_quotes_a_name_with_a_blank():
+    from weighbridge.view.changes import asks
+
+    report = weighbridge.infer("Qwen3 0.6B", gpu="4090", offline=True)
+    assert shlex.split(asks(report)) == ["weighbridge", "fit", "Qwen3 0.6B", "--gpu", "4090"]
+    assert asks(report, on=False) == "weighbridge fit 'Qwen3 0.6B'"

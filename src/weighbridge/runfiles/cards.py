@@ -11,6 +11,8 @@ has none.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
 
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.claims import OF_OTHERS, sentence_before, way
@@ -73,6 +75,7 @@ COUNT = re.compile(
     rf"(?i)(?<![A-Za-z\d._-])(\d{{1,3}}|[{_SIGN}])[ ]?(?:卡|[张块](?:卡|显卡|GPU))"
     rf"|(?<![A-Za-z\d._-])(\d{{1,3}}|{_WORD})(?:[ ]?x?[ ]?(?:GPUs|cards)|[- ]GPU)\b"
 )
+MOST_NAMES = 500  # of cards in one text
 MORE_ROWS = "{rows} rows of it are there, and `ollama ps` shows more than they hold (assumed)"
 Kinds = Mapping[str, tuple[int, Piece]]  # id of a part -> how many of it, and where it is named
 
@@ -100,7 +103,11 @@ def several_cards(document: Document) -> tuple[str, ...]:
         return ()
     text = document.text[:MOST_TEXT]
     kinds = {piece.value: None for _, piece in _card_kinds(document).values()}
-    unsure = {" ".join(m["name"].split()): None for m in CARD.finditer(text) if not _part(m)[0]}
+    unsure = {
+        " ".join(m["name"].split()): None
+        for m in islice(CARD.finditer(text), MOST_NAMES)
+        if not _part(m)[0]
+    }
     return tuple({**kinds, **unsure})
 
 
@@ -133,7 +140,7 @@ def _named(document: Document) -> dict[str, tuple[int, Piece, bool]]:
 def _of_the_asker(text: str) -> Iterator["re.Match[str]"]:
     """Yield the places where a text names a card, or a machine with cards, of its own run."""
     for pattern in (CARD, MACHINE):
-        for match in pattern.finditer(text):
+        for match in islice(pattern.finditer(text), MOST_NAMES):
             if not OF_OTHERS.search(sentence_before(match)):
                 yield match
 
@@ -155,17 +162,22 @@ def _of_question(kinds: Mapping[str, tuple[int, Piece, bool]]) -> Kinds:
 def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
     """Return the id of the card that a match names, and the name that it was found by; "" where it
     is none, or several. `memory`: GB that the text says apart, of machines that share it."""
-    from weighbridge.accelerators.names import find
-
     name = match.groupdict().get("name") or match[0]
     shares = name[:1] in "Mm" and name[1:2].isdigit()
     size = re.sub(r"[^0-9]", "", _size(match, shares=shares)) or (memory if shares else "")
-    for each in ((f"{name} {size}GB",) if size else ()) + (name,):
-        try:
-            return find(each).part.id, each
-        except UsageError:
-            continue
-    return "", ""
+    names = (f"{name} {size}GB", name) if size else (name,)
+    return next(((part, each) for each in names if (part := _id(each))), ("", ""))
+
+
+@lru_cache(MOST_NAMES)
+def _id(name: str) -> str:
+    """Return the id of the card that a name means; "" where it is none, or several."""
+    from weighbridge.accelerators.names import find
+
+    try:
+        return find(name).part.id
+    except UsageError:
+        return ""
 
 
 def _size(match: "re.Match[str]", *, shares: bool) -> str:

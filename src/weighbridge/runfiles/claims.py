@@ -55,9 +55,11 @@ DENIED_AFTER = re.compile(
 )
 
 
-OF_OTHERS = re.compile(
-    r"(?i)\b(?:colleague|co-?worker|friend|buddy|boss|someone|somebody)\b|同事|朋友|别人|室友"
-)  # whose run it is
+OF_OTHERS = re.compile(  # whose run or card it is
+    r"(?i)\b(?:colleague|co-?worker|friend|buddy|boss|someone|somebody)(?: else)?(?:['\u2019]s\b"
+    r"| (?:\w+ )?(?:has|had|have|uses?|used|using|runs?|ran|running|owns?|got|trains?|trained)\b)"
+    r"|(?:同事|朋友|别人|室友)(?:他|她|那)?(?:有|用|的|在)"
+)
 
 
 class Claim(NamedTuple):

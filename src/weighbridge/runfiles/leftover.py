@@ -7,11 +7,13 @@ Flags that decide no memory are none of it.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from weighbridge.engines.launch.arguments import find
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
-from weighbridge.runfiles.prose import clause, own_words
+from weighbridge.runfiles.claims import MOST_PLACES
+from weighbridge.runfiles.prose import clause, own_words, tokens
 from weighbridge.runfiles.reading import groups, table
 from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.training.arguments import KEYS
@@ -39,9 +41,10 @@ WORDS = (
     rf"|(?<![\w.-])\d{{1,4}} (?:(?:parallel|concurrent|simultaneous) \w+|{PEOPLE}(?![a-z/]))"
     r"|(?:(?:global|total|effective) )?batch(?:es)?(?:[ -]size)?(?: of)? \d{1,4}"
     r"|(?<![a-z])utili[sz]ation(?: of)? 0?\.\d+|(?<![a-z])(?:alpha|dropout) ?=? ?[\d.]*\d"
-    r"|并发 ?\d+|张量并行 ?\d*|批(?:次|量)?大小 ?\d+"
+    r"|(?-i:(?<![A-Za-z])[TP]P ?=? ?\d+)|并发 ?\d+|张量并行 ?\d*|批(?:次|量)?大小 ?\d+"
 )
 OF_CACHE = rf"(?i)(?<![\w-]){CACHE_FORMAT}[ -]?(?:kv[ -]?cache|cache)|kv[ -]?cache in \w+"
+LENGTH = re.compile(r"\d{1,4} ?[kK]|\d[\d,]*[ -]?tokens?")
 PATTERNS = (FLAG, KEY, *BARE, WORDS, OF_CACHE)
 Spans = Sequence[tuple[int, int]]
 
@@ -51,7 +54,10 @@ def not_taken(text: str, settings: Mapping[str, Value], spans: Spans) -> str:
     settings; "" where there is nothing."""
     engine = str(settings.get("engine") or "")
     said: dict[str, str] = {}
+    numbers = {value for value in settings.values() if isinstance(value, int)}
     for each in _left(own_words(text), engine, spans):
+        if LENGTH.fullmatch(each) and tokens(each) in numbers:  # said twice
+            continue
         said.setdefault(each.casefold(), each)
     if "shard" in settings:  # whose it is
         said.pop("deepspeed", None)
@@ -64,7 +70,7 @@ def _left(text: str, engine: str, spans: Spans) -> Iterator[str]:
     text = WHERE.sub(lambda match: " " * len(match[0]), text)
     taken = list(spans)
     for pattern in PATTERNS:
-        for match in re.finditer(pattern, text):
+        for match in islice(re.finditer(pattern, text), MOST_PLACES):
             start, end = match.span()
             if any(start < b and a < end for a, b in taken) or _decides_nothing(match, engine):
                 continue

@@ -168,7 +168,7 @@ def _in_words(text: str, task: str, engine: str) -> Iterator[tuple[str, SpokenVa
             continue
         for pattern in patterns:
             for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
-                value = _number(match["value"])
+                value = tokens(match["value"])
                 yield setting, _value(text, match, setting.replace("_", " "), value)
 
 
@@ -177,13 +177,14 @@ def _lengths(text: str, setting: str) -> Iterator[SpokenValue]:
     for pattern in BARE:
         for match in islice(filter(_is_asked, re.finditer(pattern, text)), MOST_PLACES):
             if not re.search(OTHER_TOKENS, clause(match)):
-                yield _value(text, match, setting.replace("_", " "), _number(match["value"]))
+                yield _value(text, match, setting.replace("_", " "), tokens(match["value"]))
 
 
 def clause(match: re.Match[str]) -> str:
     """Return the clause of a text that a match stands in."""
-    before = re.split(CLAUSES, match.string[: match.start()][-MOST_SENTENCE:])[-1]
-    after = re.split(CLAUSES, match.string[match.end() :][:MOST_SENTENCE], maxsplit=1)[0]
+    start, end = match.span()
+    before = re.split(CLAUSES, match.string[max(start - MOST_SENTENCE, 0) : start])[-1]
+    after = re.split(CLAUSES, match.string[end : end + MOST_SENTENCE], maxsplit=1)[0]
     return f"{before}{match[0]}{after}"
 
 
@@ -210,12 +211,13 @@ def _of_engine(text: str, engine: str) -> Iterator[tuple[str, SpokenValue]]:
 def _is_asked(match: re.Match[str]) -> bool:
     """Tell whether a value is of the writer's run: not one that a program is said to take by
     itself."""
-    before = re.split(r"[\n;。；]|\. ", match.string[: match.start()])[-1]
-    after = re.split(r"[\n.,;。；，]", match.string[match.end() :], maxsplit=1)[0]
+    start, end = match.span()
+    before = re.split(r"[\n;。；]|\. ", match.string[max(start - MOST_SENTENCE, 0) : start])[-1]
+    after = re.split(r"[\n.,;。；，]", match.string[end : end + MOST_SENTENCE], maxsplit=1)[0]
     return not OF_A_PROGRAM.search(f"{before} {match[0]} {after}")
 
 
-def _number(text: str) -> int:
+def tokens(text: str) -> int:
     """Return the tokens of "4,096", "32K" (32,768) or "100k" (102,400)."""
     digits = int(re.sub(r"\D", "", text))
     return digits * KIB if text[-1] in "kK" else digits

@@ -36,7 +36,8 @@ BACK = re.compile(
 SIZE = r"(?<![\w.])(\d{1,3}(?:\.\d{1,2})?) ?(?:GB|GiB|G)\b"
 GIGABYTES = re.compile(rf"{SIZE}(?! (?:of )?(?:RAM|card))")
 ROWS = re.compile(
-    r"(?mi)^[ \t]*PID[ \t]+MEM\w*[ \t]*\((?P<unit>[GM]i?B)\)[^\n]*\n(?P<rows>(?:.*\n?)+)"
+    r"(?mi)^[ \t]*PID[ \t]+MEM\w*[ \t]*\((?P<unit>[GM]i?B)\)[^\n]*\n"
+    r"(?P<rows>(?:[ \t]*\d[^\n]*\n?)+)"
 )
 ROW = re.compile(r"(?m)^[ \t]*\d{1,8}[ \t]+(\d{1,6}(?:\.\d{1,3})?)[ \t]")
 HOST = re.compile(
