@@ -261,3 +261,32 @@ servingEngineSpec:
     assert [(one.key, one.why) for one in run.unread] == [
         ("lmcacheConfig.nixlBufferSize", "1.00 GiB of buffers on the card are not counted")
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "words", "release"),
+    [
+        ("vllm/vllm-openai:v0.10.2", "command: [vllm, serve, x/y]", "0.10.2"),
+        ("vllm/vllm-openai:v0.10.2", "command: [sh, -c, 'vllm serve x/y']", "0.10.2"),
+        ("vllm/vllm-openai:v0.10.2", "args: [--model, x/y]", "0.10.2"),
+        (
+            "lmsysorg/sglang:v0.5.3-cu126",
+            "command: [python3, -m, sglang.launch_server, --model-path, x/y]",
+            "0.5.3",
+        ),
+        ("vllm/vllm-openai:latest", "command: [vllm, serve, x/y]", None),
+        ("lmcache/vllm-openai:v0.3.9", "command: [vllm, serve, x/y]", None),
+        ("lmsysorg/sglang:v0.5.3", "command: [vllm, serve, x/y]", None),
+        ("private/serving:v1.2", "command: [vllm, serve, x/y]", None),
+    ],
+)
+def test_the_tag_of_an_image_is_the_release_whatever_starts_the_program(image, words, release):
+    (found,) = read(pod(image=image, words=words), "pod.yaml").runs
+    said = parse(found.command).settings.get("engine_version")
+    assert (found.settings.get("engine_version") or said) == release
+
+
+def test_the_tag_of_a_chart_is_the_release():
+    text = "servingEngineSpec:\n  modelSpec:\n  - {name: a, modelURL: x/y, tag: v0.9.1}\n"
+    (found,) = read(text, "values.yaml").runs
+    assert found.settings["engine_version"] == "0.9.1"

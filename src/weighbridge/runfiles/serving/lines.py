@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.launch import Launch, parse
-from weighbridge.engines.launch.programs import PROGRAMS, launched
+from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
@@ -82,8 +82,23 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         gpu=container.gpu,
         line=container.line,
     ):
-        run = _within(run, container.memory)
+        run = _of_image(_within(run, container.memory), container)
         yield replace(run, notes=(*run.notes, several)) if container.replicas > 1 else run
+
+
+def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
+    """Return a run with the release of its engine that the container's image is tagged with, where
+    its line names the program itself, and so has no image in it."""
+    if run.refused or "engine_version" in run.settings:
+        return run
+    launch = parse(run.command)
+    image = filled(container.image)
+    release = release_of(image, launch.engine)
+    if release is None or "engine_version" in launch.settings:
+        return run
+    said = Understood(key="image", value=image, setting="engine_version", line=container.line)
+    settings = {**run.settings, "engine_version": release}
+    return replace(run, settings=settings, understood=(*run.understood, said))
 
 
 def _within(run: PlannedRun, memory: "HostLimit | None") -> PlannedRun:
