@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.errors import WeighbridgeError
-from weighbridge.records import NamedTuple, dataclass
+from weighbridge.records import NamedTuple, dataclass, replace
 from weighbridge.report.verdict import Remedy
 from weighbridge.runfiles import notebook
+from weighbridge.runfiles.diffs import as_in, encoding_of, unified
 from weighbridge.runfiles.document import Document, Path, documents, first
 from weighbridge.runfiles.kinds import named, read
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
-from weighbridge.wording import unsecret
 
 SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
 Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
@@ -35,23 +35,32 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePatch:
-    """A file as it should be. `remedies` are the changes that it holds, one a run."""
+    """A file as it should be. `remedies` are the changes that it holds, one a run, and `encoding`
+    is how the file's bytes say its text."""
 
     name: str
     before: str
     after: str
     remedies: tuple[Remedy, ...]
+    encoding: str = "utf-8"
 
     @property
     def diff(self) -> str:
         """Return the change as a unified diff, in which secrets of the file are asterisks."""
-        lines = difflib.unified_diff(
-            self.before.splitlines(keepends=True),
-            self.after.splitlines(keepends=True),
-            f"a/{self.name.lstrip('/')}",
-            f"b/{self.name.lstrip('/')}",
-        )
-        return unsecret("".join(line if line.endswith("\n") else f"{line}\n" for line in lines))
+        return unified(self.name, self.before, self.after).text
+
+    @property
+    def applies(self) -> bool:
+        """Tell whether `patch` takes the diff: not where a secret stands in a line that changes,
+        or where a sign of the file has other bytes than in UTF-8."""
+        diff = unified(self.name, self.before, self.after)
+        same = self.encoding == "utf-8" or (self.encoding != "utf-16" and diff.text.isascii())
+        return diff.applies and same
+
+    def of(self, raw: bytes) -> "FilePatch":
+        """Return the change with the mark and the ends of lines that the file's bytes have."""
+        before, after = as_in(raw, self.before, self.after)
+        return replace(self, before=before, after=after, encoding=encoding_of(raw))
 
 
 def patched(found: WeighedFile) -> FilePatch | None:
@@ -205,6 +214,9 @@ def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
 
 def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
     """Return the text of a document with keys set; None where a key has no place."""
+    if not document.text.endswith("\n"):  # a new line stands behind a whole one
+        after = applied(replace(document, text=f"{document.text}\n"), run, words)
+        return None if after is None else after.removesuffix("\n")
     edits: list[Edit] = []
     for key, value in words.items():
         edit = _edit(document, run, _chosen(document, key), value)
@@ -291,9 +303,8 @@ def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()
     place = max(single, key=lambda one: one.line)
     indent = re.match(r"[ ]*", _line(document.text, place.line))
     end = _end_of(document.text, place.line)
-    start = "" if document.text[end - 1 : end] == "\n" else "\n"
     spaces = indent[0] if indent else ""
-    return Edit(end, end, start + "".join(f"{spaces}{each}\n" for each in line.split("\n")))
+    return Edit(end, end, "".join(f"{spaces}{each}\n" for each in line.split("\n")))
 
 
 def _argument(document: Document, path: Path, said: str) -> str:
