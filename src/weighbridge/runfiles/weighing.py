@@ -422,6 +422,7 @@ def _weighed(
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
     if run.cards and "gpu" in typed:
         typed["gpu"] = times(str(typed["gpu"]), run.cards)
+    typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
     if not named and not run.config:
@@ -431,6 +432,20 @@ def _weighed(
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
+    """Return the format that the model of a launch line is stored in by its name, where another
+    name was typed for it that tells none."""
+    if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
+        return {}
+    from weighbridge.runfiles.flags import settings_of
+    from weighbridge.runfiles.serving.paths import packed
+
+    form = packed(run.model)
+    if not form or packed(model) or ":" in model or "quantization" in settings_of(run.command):
+        return {}
+    return {"quantization": form}
 
 
 def answered(

@@ -17,6 +17,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.runfiles.serving.paths import model_of as model_of
 from weighbridge.units import parse_size
 from weighbridge.wording import unsecret
 
@@ -28,14 +29,6 @@ BY_IMAGE = (
     ("llama-cpp", "llama-server"),
     ("llama.cpp", "llama-server"),
 )
-# Folders that hold models, and are no part of a model's name
-_SHELVES = """
-models model data mnt opt srv root home workspace cache hub huggingface hf checkpoints weights
-storage raid nvme ssd disk share shared local models-cache path lmstudio .lmstudio gguf llm llms
-vllm sglang ollama awq gptq fp8 users user tmp var lib outputs output to
-"""
-SHELVES = frozenset(_SHELVES.split())
-CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 SHELLS = ("sh", "bash", "zsh", "ash")
 NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
 # Dynamo's workers take the flags of the engine that they wrap
@@ -336,45 +329,3 @@ def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
 def _renamed(text: str, old: str, new: str) -> str:
     """Return a launch line with another name for its model, as it stands otherwise."""
     return text.replace(old, new) if new else text
-
-
-# Models behind mounts, variables and paths
-
-
-def model_of(named: str, mounts: Mapping[str, str]) -> str:
-    """Return what a model is called that a line names by a path: by what is mounted there, or by
-    the path itself; "" where neither is a name. What is no path stays as it is."""
-    text = named.rstrip("/")
-    for inside, outside in mounts.items():
-        inside = inside.rstrip("/")
-        if text == inside or text.startswith(f"{inside}/"):
-            text = f"{filled(outside).rstrip('/')}{text[len(inside) :]}"
-            break
-    if not _is_path(text):
-        return "" if "$" in text else text
-    cached = CACHED.search(text)
-    if cached:
-        rest = text[cached.end() :]
-        file = rest.rpartition("/")[2] if rest.endswith(".gguf") else ""
-        return f"{cached[1]}/{cached[2]}" + (f"/{file}" if file else "")
-    return _of_path([part for part in re.split(r"[/\\]", text) if part not in ("", ".", "..", "~")])
-
-
-def _is_path(text: str) -> bool:
-    return text.startswith(("/", "./", "../", "~", "$")) or text.count("/") > 1 or "\\" in text
-
-
-def _of_path(parts: list[str]) -> str:
-    """Return organisation and name of a path's last folders, or the name alone."""
-    named = [part for part in parts if "$" not in part and "{" not in part]
-    if not named or "$" in parts[-1]:
-        return ""
-    last = named[-1]
-    if last.endswith(".gguf"):
-        return "/".join(named[-3:]) if len(named) > 2 else last
-    if last.lower() in SHELVES:
-        return ""
-    above = named[-2] if len(named) > 1 else ""
-    if not above or above.lower() in SHELVES or above.startswith("."):
-        return last
-    return f"{above}/{last}"
