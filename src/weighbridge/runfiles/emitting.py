@@ -22,6 +22,7 @@ from weighbridge.remedies.case import DEVICE
 from weighbridge.report import Report
 from weighbridge.runfiles.carrying import carried
 from weighbridge.runfiles.dumping import dumped
+from weighbridge.runfiles.flags import asking
 from weighbridge.runfiles.kinds import named, of_task, read
 from weighbridge.runfiles.reading import EITHER
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
@@ -158,9 +159,18 @@ def of_file(
         task=to.task,
         model=model or run.model,
         settings={**settings, **typed},
-        command=run.command,
+        command=_asking(run, typed),
     )
     return asked, EmitSource(file, replace(asked, settings={**run.settings, **typed}))
+
+
+def _asking(run: PlannedRun, typed: Settings) -> str:
+    """Return the launch line of a file with what was typed beside it, as far as its engine has
+    flags for that."""
+    if not run.command:
+        return ""
+    flagged = {name: value for name, value in typed.items() if name not in MACHINE}
+    return asking(run.command, run.model, flagged, parse(run.command).engine)
 
 
 def emitted(
@@ -294,6 +304,7 @@ def _text(
         line = line or str(report.derived.get("launch") or "")
         if not line:
             raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
+        line = _of_copy(line, str(report.derived.get("launch") or ""), given)
         settings["engine_version"] = given.settings.get("engine_version")
     settings |= {name: False for name in EITHER if given.settings.get(name) is False}
     if _plain(settings.get("lora_targets")) == ALL:
@@ -308,6 +319,15 @@ def _text(
         head += _left_out(source.file, to.kind, words)
         words |= kept
     return dumped(words, to.syntax, "\n".join(map(printable, head)))
+
+
+def _of_copy(line: str, judged: str, given: PlannedRun) -> str:
+    """Return the launch line of a file with the repository in which its model is published in the
+    format that was typed, where the engine does not make that: `judged` is the line that has it."""
+    if not given.command or not judged or "quantization" not in given.settings:
+        return line
+    named, other = parse(line).model, parse(judged).model
+    return line.replace(named, other)
 
 
 def _release(given: PlannedRun) -> str:

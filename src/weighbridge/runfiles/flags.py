@@ -8,6 +8,7 @@ from typing import Any
 
 from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
+from weighbridge.records import replace
 from weighbridge.report.verdict import Remedy
 from weighbridge.runfiles.record import PlannedRun
 
@@ -26,6 +27,34 @@ def asks_for(command: str, before: str, remedy: Remedy) -> bool:
     meant = settings_of(f"{before.rstrip()} {remedy.flags}")
     known = meant.keys() | settings_of(before).keys()
     return settings_of(command) == meant != {} and remedy.change.keys() <= known
+
+
+def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -> str:
+    """Return a launch line that asks for settings too, by the flags that its engine has for them.
+    One that no flag says stays out; a format does that the engine does not make itself."""
+    from weighbridge.engines.table import record
+    from weighbridge.remedies.written import flags
+
+    run, kind = PlannedRun(task="infer", model=model, command=command), record(engine)
+    for name, value in settings.items():
+        meant = value
+        if name == "quantization":
+            value = kind.written.get(str(value), value)
+            meant = kind.makes(str(value))
+        said = flags({name: value}, engine)
+        ways = _in_text(command, run, list(_pairs(shlex.split(said)))), f"{command} {said}"
+        wanted = {**settings_of(run.command), name: meant}
+        command = next((way for way in ways if _asks(way, wanted)), command)
+        run = replace(run, command=command)
+    return command
+
+
+def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
+    """Tell whether a line asks for these settings, whatever a value is written as."""
+    found = settings_of(command)
+    return found.keys() == wanted.keys() and all(
+        str(found[name]) == str(value) for name, value in wanted.items()
+    )
 
 
 def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
