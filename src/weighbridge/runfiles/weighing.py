@@ -14,7 +14,14 @@ from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
-from weighbridge.runfiles.measured import DERIVED, MeasuredPart, beside, by_the_log, overruled
+from weighbridge.runfiles.measured import (
+    DERIVED,
+    MeasuredPart,
+    beside,
+    by_the_log,
+    overruled,
+    with_room,
+)
 from weighbridge.runfiles.record import (
     FEW_CARDS,
     SEVERAL_CARDS,
@@ -346,7 +353,7 @@ def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
         return run
     parts = beside(start, run.report)
     if run.report.workload.get("engine") not in DERIVED or not overruled(parts):
-        return replace(run, measured=parts)
+        return replace(run, measured=parts, report=with_room(run.report, parts))
     w = run.report.workload
     card = budget(w["gpu"], w["gpu_memory"], w["headroom"])
     counted = by_the_log(run.report, parts, card)
