@@ -30,7 +30,7 @@ OTHERWISE = (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.runfiles.patching import FilePatch
+    from weighbridge.runfiles.patching import FilePatch, Weigh
     from weighbridge.runfiles.weighing import WeighedFile
 
 
@@ -109,12 +109,18 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     with progress(name or file) as callback:
         found = api.weigh(text, name=name, task=task, progress=callback, **given)
     if fix:
-        return callback.code(_fixed(found, file, form, write=write))
+
+        def weigh(after: str) -> "WeighedFile":
+            return api.weigh(after, name=found.file.name, task=task, **given)
+
+        return callback.code(_fixed(found, file, form, write=write, weigh=weigh))
     _show(found, form, look)
     return callback.code(code(found, check=check))
 
 
-def _fixed(found: "WeighedFile", path: str, form: str, *, write: bool) -> int:
+def _fixed(
+    found: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
+) -> int:
     """Print the change that makes a file fit as a unified diff, within the answer where JSON is
     asked for, and write it into the file, if that is asked for. Return 0, or 1 where there is
     none."""
@@ -125,7 +131,7 @@ def _fixed(found: "WeighedFile", path: str, form: str, *, write: bool) -> int:
         raise UsageError(f"{name}: {next(run.why for run in found.runs)}")
     if all(run.report is None or run.report.verdict is None for run in found.runs):
         raise UsageError("--fix needs a card: --gpu or --gpu-memory")
-    patch = patched(found)
+    patch = patched(found, weigh)
     if patch is not None and path != STDIN:
         patch = patch.of(_raw(path, patch.before))
     _show_patch(found, patch, form)
@@ -179,10 +185,15 @@ def _unpatched(found: "WeighedFile", name: str) -> str:
 
     shared = shared_value(found)
     if shared is None:
-        flags = unsaid(found)
-        if not flags:
+        change = unsaid(found)
+        if change is None:
             return f"{name}: no patch: no change was found that surely fits"
-        return f"{name}: no patch: {printable(flags)} fits, and cannot be written into this file"
+        flags, other = printable(change.flags), printable(change.other)
+        more = f"; {other} can be, and may fit" if other else ""
+        return (
+            f"{name}: no patch: {flags} fits, and cannot be written into this file: "
+            f"{change.why}{more}"
+        )
     line, value = shared
     return (
         f"{name}:{line}: no patch: YAML's aliases share this value ({printable(value)}), so that "
