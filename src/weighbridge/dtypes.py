@@ -20,7 +20,8 @@ class DType(NamedTuple):
 
     def size(self, count: int) -> int:
         """Return the bytes of `count` elements in one run."""
-        return ceil_div(count, self.block) * self.nbytes
+        block, nbytes = self.block, self.nbytes
+        return count * nbytes if block == 1 else ceil_div(count, block) * nbytes
 
     def rows(self, row: int, count: int) -> int:
         """Return the bytes of `count` elements in rows of `row`."""

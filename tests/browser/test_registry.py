@@ -104,11 +104,11 @@ def test_a_filter_leaves_the_models_of_its_verdict(registry, whole, fits):
 def test_a_search_takes_every_word_in_any_case(registry):
     page = registry()
     page.fill("#registry-pattern", "QWEN3 32b")
-    page.wait_for_function("document.querySelectorAll('.registry tbody tr').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length === 1")
     assert ids(page) == ["org/qwen3-32b"]
     assert state_of(page)["id"] == "QWEN3 32b"
     page.fill("#registry-pattern", "nothing has this name")
-    page.wait_for_function("document.querySelectorAll('.registry tbody tr').length === 0")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length === 0")
     assert page.inner_text(COUNT) == "0 models"
 
 
@@ -133,12 +133,12 @@ def test_columns_sort_by_keyboard_and_a_third_press_takes_the_order_back(registr
 def test_what_fits_mine_and_the_smallest_card(registry):
     page = registry(question="vllm", gpu="4090")
     page.click("#registry-mine")
-    page.wait_for_function("location.hash.includes('fits=yes')")
+    page.wait_for_function("() => location.hash.includes('fits=yes')")
     found = rows(page)
     assert found[0][0] in ("org/llama-3.1-8b", HOSTILE, "org/gpt-oss-20b")
     assert all(cells[1].startswith("✓") and cells[2] == "GeForce RTX 4090" for cells in found)
     page.select_option("#registry-card", "h100")
-    page.wait_for_function("location.hash.includes('gpu=h100')")
+    page.wait_for_function("() => location.hash.includes('gpu=h100')")
     settled(page)
     assert ids(page)[0] == "org/qwen3-32b"
     assert rows(page)[0][2] == "H100 SXM5 80GB"
@@ -201,7 +201,7 @@ def test_the_first_view_reads_ranges_and_few_models(opened, whole):
     assert len(ids(page)) == GROUP
     assert f"first {GROUP} of {len(NAMES) + 3} models" in page.inner_text(".further")
     page.click("#registry-further")
-    page.wait_for_function("document.querySelectorAll('.registry tbody tr').length > 4")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length > 4")
     assert len(ids(page)) == len(NAMES) + 3
 
 

@@ -17,9 +17,10 @@ from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops.attention import AttentionHeads, AttentionOptions
 from weighbridge.forward.ops.shaping import over_rows
-from weighbridge.forward.parts.attention import chosen
+from weighbridge.forward.parts.attention import call_of
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed
+from weighbridge.kernels import attention as kernels
 from weighbridge.training.run import run
 
 H, F, N, K, D = 256, 768, 8, 2, 32
@@ -131,6 +132,10 @@ def on(capability, torch):
     s.m, s.torch, s.transformers = Machine(Heap(None)), torch, (5, 23)
     s.m.chip = Chip(capability, 108)
     return s
+
+
+def chosen(s, q, h, how):
+    return kernels.first(h.shape(q.dtype), call_of(s, h, how), s.m.chip, s.torch)
 
 
 @pytest.mark.parametrize(("capability", "dtype", "h", "how", "kernel"), CHOICES)

@@ -233,3 +233,37 @@ def test_a_published_communicator():
     """544 MB for two of four A100 with NVLink (NCCL issue 964, 2023)."""
     found = nccl.communicator("bridge", lazy=False)
     assert found.low < 544 * MIB < found.high
+
+
+@pytest.mark.parametrize("change", [{}, {"key_dim": 64, "value_dim": 64}, GROUPED], ids=repr)
+def test_flash_and_cudnn_are_one_program_of_other_bytes(change):
+    shape, call = replace(SHAPE, **change), replace(PLAIN, groups="kv_heads" in change)
+    for chip in (A100, L4, H100, B200):
+        assert attention.program(shape, call, chip) == "fused"
+    flash = attention.fused(shape, call, 4096, L4)
+    cudnn = attention.fused(shape, call, 4096, H100)
+    assert len(flash) == len(cudnn) == 8
+    assert [n for n in flash[4:] if n] == attention.flash_backward(shape, L4)
+    assert [n for n in cudnn[4:] if n] == attention.cudnn_backward(shape)
+    assert (flash[0], flash[3]) == (16, 4096)  # two numbers of state, and a copy
+    assert cudnn[:4] == [8, 0, 0, 0]
+    assert [n for n in flash[1:3] if n] == attention.flash_forward(shape, 0.0, L4)
+
+
+def test_keys_that_are_split_are_among_the_bytes():
+    one = replace(SHAPE, batch=1, heads=1, kv_heads=1, keys=4096, queries=64)
+    call = replace(PLAIN, causal=False)
+    assert attention.fused(one, call, 0, L4)[1:3] == attention.flash_forward(one, 0.0, L4) != []
+
+
+@pytest.mark.parametrize(
+    ("chip", "shape", "call", "kernel"),
+    [
+        (T4, {}, PLAIN, "efficient"),
+        (H100, {}, AttentionCall(masked=True), "cudnn"),  # flash's has no mask
+        (A100, wide(100), PLAIN, "flash"),  # and fills heads up, which cuDNN's does not
+        (A100, FLOAT, PLAIN, "efficient"),
+    ],
+)
+def test_what_only_one_of_them_does_is_a_program_of_its_own(chip, shape, call, kernel):
+    assert attention.program(replace(SHAPE, **shape), call, chip) == kernel

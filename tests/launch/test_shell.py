@@ -34,6 +34,20 @@ def test_variables_are_put_in_as_a_shell_does(text, words):
     assert [list(command.words) for command in commands(text)] == [words]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("p --n 8192 > log 2>&1 &", ["p", "--n", "8192"]),
+        ("p --n 8 >>log", ["p", "--n", "8"]),
+        ("p 2>/dev/null --n 3", ["p", "--n", "3"]),
+        ("p --n 2> log", ["p", "--n"]),  # a shell reads it so, too
+        ("p 'a 2>b' < in", ["p", "a 2>b"]),
+    ],
+)
+def test_a_number_before_a_redirection_is_its_own_word_unless_it_stands_at_the_sign(text, words):
+    assert list(next(iter(commands(text))).words) == words
+
+
 def test_variables_of_variables_are_bounded():
     lines = ['A="x x x x x x x x x x"', *(f'A="{"$A " * 10}"' for _ in range(9)), "p $A $A"]
     with pytest.raises(UsageError, match="more than 20,000 words"):

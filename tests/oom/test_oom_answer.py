@@ -169,7 +169,9 @@ def test_every_conclusion_has_a_cause_and_a_sentence_and_is_reached():
         assert name in texts | means or name.startswith("one_tensor."), name
     assert means - {""} <= conclusions().keys()
     said = {judged.why for judged in conclusions().values()} | {"unknown"}
-    unused = {why for why in keys("why") if not why.startswith(("place.", "model."))} - said
+    each = {why for why in keys("why") if why.endswith(".each")}  # with the bytes of a token
+    assert {why.removesuffix(".each") for why in each} <= said
+    unused = {why for why in keys("why") if not why.startswith(("place.", "model."))} - said - each
     assert unused == set()
     assert {f"place.{place}" for place in causes.PLACES} <= keys("why")
     assert causes.RULES.keys() <= {wording.name for wording in wordings()}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import weighbridge
 from tests.remedies.made import case, of_kind
 from weighbridge.remedies.training import moves, runnable
 
@@ -363,3 +364,55 @@ def test_experts_that_are_not_packed_are_linears_in_an_older_release():
     assert releases(323, 995, "awq-4bit-g128") == []
     assert releases(323, 995, None) == []
     assert releases(323, 995, pinned=("engine_version",)) == []
+
+
+EIGHT_CARDS = "h100:8"
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"gpu": EIGHT_CARDS, "shard": "fsdp2"}, [{"cpu_ram_efficient_loading": True}]),
+        ({"gpu": EIGHT_CARDS, "shard": "fsdp2", "cpu_ram_efficient_loading": True}, []),
+        ({"gpu": EIGHT_CARDS, "shard": "zero3"}, []),  # which reads in pieces
+        ({"gpu": EIGHT_CARDS, "shard": "ddp"}, []),
+        ({"gpu": "h100", "shard": "fsdp2"}, []),
+    ],
+)
+def test_one_rank_reads_for_those_that_share_out(settings, changes):
+    assert offered("loading", **settings) == changes
+
+
+def test_one_rank_that_reads_saves_the_host_memory_of_the_others():
+    """Eight processes that each read 8B in float32 need 251 GiB: one of them 42."""
+    asked = {"gpu": "h200:8", "shard": "fsdp2", "checkpointing": "full", "ram": "160GB"}
+    report = weighbridge.train("llama-3.1-8b", **asked)
+    assert report.verdict.fits == "no"
+    first = report.remedies[0]
+    assert (dict(first.change), first.fits) == ({"cpu_ram_efficient_loading": True}, "yes")
+
+
+@pytest.mark.parametrize(
+    ("length", "shard", "changes"),
+    [
+        (8 * 2048, "fsdp2", 1),
+        (8 * 2048 - 1, "fsdp2", 0),
+        (8 * 2048, "ddp", 2),  # by FSDP2 or ZeRO-3
+        (8 * 2048, "hsdp", 0),
+    ],
+)
+def test_sequences_are_cut_over_cards_where_they_are_long(length, shard, changes):
+    made = [
+        change
+        for change in offered("sharding", gpu=EIGHT_CARDS, shard=shard, seq_len=length)
+        if "context_parallel_size" in change
+    ]
+    assert len(made) == changes
+    assert all(change["context_parallel_size"] == 8 for change in made)
+
+
+@pytest.mark.parametrize(("framework", "there"), [("torchtitan", False), ("trainer", True)])
+def test_an_optimizer_is_one_that_the_framework_has(framework, there):
+    """torchtitan components/optimizer.py: Adam and AdamW."""
+    made = offered("optimizer", framework=framework, optimizer="adamw_torch_fused")
+    assert ({"optimizer": "adafactor"} in made) is there

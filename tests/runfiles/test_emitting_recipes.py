@@ -1,5 +1,6 @@
 """`--emit torchtune` and `torchtitan`: what the programs of a release read of a new file."""
 
+import json
 import re
 import tomllib
 from types import SimpleNamespace
@@ -188,6 +189,45 @@ RANKS = [
     ({"gpu": "h100:16", "shard": "hsdp"}, {"dp_replicate": 2, "dp_shard": 8}),
     ({"gpu": "h100:8"}, None),
 ]
+ULYSSES = {"gpu": "h100:8", "shard": "zero3", "context_parallel_size": 4}
+
+
+@pytest.mark.slow
+def test_accelerate_is_told_of_ulysses_beside_zero():
+    made = weighbridge.emit(MODEL, "accelerate", **ULYSSES)
+    told = yaml.safe_load(made.text)["parallelism_config"]
+    at = "parallelism_config_"
+    assert {name.removeprefix(at): value for name, value in told.items()} == {
+        "sp_size": 4,
+        "dp_shard_size": 2,
+        "sp_backend": "deepspeed",
+        "sp_seq_length_is_variable": True,
+        "sp_attn_implementation": "sdpa",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "word"), [("allgather", None), ("ring", "alltoall")])
+def test_accelerate_is_told_of_a_ring_beside_fsdp2(way, word):
+    asked = {**ULYSSES, "shard": "fsdp2", "context_parallel_by": way}
+    told = yaml.safe_load(weighbridge.emit(MODEL, "accelerate", **asked).text)
+    assert told["parallelism_config"].get("parallelism_config_cp_comm_strategy") == word
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "key", "value"),
+    [("ring", "ring_attn_func", "batch_ring"), ("heads", "sample_packing", True)],
+)
+def test_axolotl_is_told_how_ranks_of_a_sequence_attend(way, key, value):
+    asked = {**ULYSSES, "shard": "fsdp2", "attention": "flash", "context_parallel_by": way}
+    assert yaml.safe_load(weighbridge.emit(MODEL, "axolotl", **asked).text)[key] == value
+
+
+@pytest.mark.slow
+def test_deepspeed_is_told_of_ranks_of_a_sequence():
+    made = weighbridge.emit(MODEL, "deepspeed", **ULYSSES, framework="deepspeed")
+    assert json.loads(made.text)["sequence_parallel_size"] == 4
 
 
 @pytest.mark.slow
@@ -205,7 +245,21 @@ def test_accelerate_is_told_ranks_of_every_kind(settings, sizes):
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
-        ("accelerate", {"shard": "zero3", "context_parallel_size": 2}, "give --shard fsdp2"),
+        (
+            "accelerate",
+            {"shard": "zero3", "context_parallel_size": 2, "context_parallel_by": "ring"},
+            "do not by ring; give --context-parallel-by ulysses",
+        ),
+        (
+            "accelerate",
+            {"shard": "fsdp2", "context_parallel_size": 2, "context_parallel_by": "ulysses"},
+            "do not by ulysses; leave",
+        ),
+        (
+            "axolotl",
+            {"context_parallel_size": 2, "context_parallel_by": "ulysses", "attention": "flash"},
+            "no word for --context-parallel-by ulysses; nearest is ring",
+        ),
         ("accelerate", {"shard": "ddp", "tensor_parallel_size": 2}, "give --shard fsdp2"),
         (
             "accelerate",
@@ -213,6 +267,7 @@ def test_accelerate_is_told_ranks_of_every_kind(settings, sizes):
             "leave --shard fsdp2 out, which shares out nothing",
         ),
         ("axolotl", {"context_parallel_size": 2}, "by flash attention alone"),
+        ("deepspeed", {"shard": "zero3", "context_parallel_size": 2}, "use --emit accelerate"),
         ("trl", {"optimizer": "muon"}, "no word for --optimizer muon"),
         ("trl", {"optimizer": "galore_adamw"}, "no word for --optimizer galore_adamw"),
         ("llama-factory", {"optimizer": "adamax"}, "no word for --optimizer adamax"),
@@ -284,3 +339,30 @@ def test_a_framework_that_is_named_keeps_its_own_checkpoints():
     named = {"method": "lora", "framework": "axolotl"}
     found = weighbridge.emit("llama-3.2-1b", "axolotl", **named).report
     assert found.workload["checkpointing"] == "none"
+
+
+@pytest.mark.slow
+def test_torchtitan_is_told_how_its_stages_run():
+    made = weighbridge.emit(
+        MODEL,
+        "torchtitan",
+        gpu="h100:8",
+        pipeline_parallel_size=2,
+        pipeline_schedule="gpipe",
+        gradient_accumulation=4,
+        batch_size=2,
+        context_parallel_size=2,
+        context_parallel_by="ring",
+    )
+    told = tomllib.loads(made.text)
+    assert told["training"]["local_batch_size"] == 8
+    assert {name: told["parallelism"][name] for name in TOLD} == TOLD
+
+
+TOLD = {
+    "pipeline_parallel_degree": 2,
+    "pipeline_parallel_schedule": "GPipe",
+    "pipeline_parallel_microbatch_size": 2,
+    "context_parallel_degree": 2,
+    "context_parallel_rotate_method": "alltoall",
+}

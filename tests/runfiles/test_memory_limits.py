@@ -1,9 +1,12 @@
 """Host memory that a container may take: what a file says of it, and the verdict beside it."""
 
+import re
+
 import pytest
 
 import weighbridge
 from weighbridge.runfiles.serving.lines import memory_limit
+from weighbridge.units import GIB, ceil_div
 
 POD = """apiVersion: v1
 kind: Pod
@@ -47,7 +50,7 @@ def test_quantities_as_each_program_takes_them(said, binary, nbytes):
     assert (found.nbytes, found.said.setting, found.said.line) == (nbytes, "ram", 3)
 
 
-@pytest.mark.parametrize("said", [None, "", "lots", "$LIMIT", "0", "-1Gi", [], "9" * 400])
+@pytest.mark.parametrize("said", ["500m", None, "", "lots", "$LIMIT", "0", "-1Gi", [], "9" * 400])
 def test_what_says_no_size_says_nothing(said):
     assert memory_limit(said, key="memory", line=0, binary=False) is None
 
@@ -80,3 +83,18 @@ def test_a_service_of_compose_has_either_key(more, key, line):
     (taken,) = (u for u in run.run.understood if u.setting == "ram")
     assert (taken.key, taken.value, taken.line) == (key, "96g", line)
     assert weighed(SERVICE, "compose.yaml").report.workload["ram"] is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"), [(None, None), ("64GiB", "64Gi"), ("1500MiB", "1500Mi")]
+)
+def test_a_new_manifest_asks_for_the_host_memory_that_a_server_takes(typed, written):
+    asked = {"engine": "vllm", "gpu": "4090", **({"ram": typed} if typed else {})}
+    text = str(weighbridge.emit("qwen3-8b", "k8s", **asked))
+    found = re.findall(r"memory: (\S+)", text)
+    assert len(found) == 2 and found[0] == found[1]  # requests and limits
+    report = weighbridge.infer("qwen3-8b", engine="vllm", gpu="4090")
+    high = report.devices[-1].peak("driver").high
+    assert found[0] == (written or f"{ceil_div(high, GIB)}Gi")
+    (run,) = weighbridge.weigh(text, name="k8s.yaml", offline=True, gpu="4090").runs
+    assert run.report.workload["ram"] is not None

@@ -88,6 +88,59 @@ def test_tensor_and_context_ranks_leave_the_others_their_own_data():
     assert (got["tensor_parallel_size"], got["context_parallel_size"]) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "size", "way"),
+    [
+        ("DEEPSPEED", {"sp_size": 4, "sp_backend": "deepspeed"}, 4, "ulysses"),
+        ("DEEPSPEED", {"cp_size": 1, "sp_size": 2}, 2, "ulysses"),
+        ("DEEPSPEED", {"cp_size": 2, "cp_backend": "deepspeed"}, 2, "ulysses"),  # as it was drafted
+        ("FSDP", {"cp_size": 2, "sp_size": 1}, 2, None),
+        ("FSDP", {"cp_size": 2, "cp_comm_strategy": "alltoall"}, 2, "ring"),
+        ("FSDP", {"cp_size": 2, "cp_comm_strategy": "allgather"}, 2, "allgather"),
+        ("FSDP", {"cp_size": 1, "cp_comm_strategy": "alltoall"}, 1, None),
+    ],
+)
+def test_how_ranks_of_a_sequence_attend(kind, said, size, way):
+    lines = "".join(f"  parallelism_config_{name}: {value}\n" for name, value in said.items())
+    got = accelerate(kind, "parallelism_config:\n" + lines)
+    assert (got["context_parallel_size"], got.get("context_parallel_by")) == (size, way)
+    assert got["data_parallel_size"] == 8 // size
+
+
+@pytest.mark.parametrize(
+    ("said", "way"),
+    [
+        ("", None),
+        ("sample_packing: true\n", "heads"),
+        ("sample_packing: true\nring_attn_func: batch_ring\n", "ring"),
+        ("ring_attn_func: varlen_llama3\n", "heads"),
+        ("context_parallel: {backend: ulysses}\n", "ulysses"),
+        ("context_parallel: {backend: auto}\n", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["context_parallel_size", "sequence_parallel_degree"])
+def test_how_ranks_of_axolotls_sequence_attend(name, said, way):
+    text = f"base_model: a/b\nsequence_len: 512\n{name}: 4\n{said}"
+    found = read(text, "run.yaml").runs[0]
+    assert found.settings["context_parallel_size"] == 4
+    assert found.settings.get("context_parallel_by") == way
+    assert [one.key for one in found.unread] == (
+        ["context_parallel.backend"] if "auto" in said else []
+    )
+    alone = read(text.replace(": 4", ": 1"), "run.yaml").runs[0]
+    assert "context_parallel_by" not in alone.settings
+
+
+def test_deepspeed_and_ms_swift_name_ranks_of_a_sequence():
+    text = '{"sequence_parallel_size": 4, "train_micro_batch_size_per_gpu": 1, '
+    found = read(text + '"zero_optimization": {"stage": 3}}', "ds.json").runs[0]
+    assert found.settings["context_parallel_size"] == 4
+    line = "NPROC_PER_NODE=8 swift sft --model a/b --sequence_parallel_size 4 --max_length 512\n"
+    swift = read(line, "run.sh").runs[0].settings
+    assert (swift["context_parallel_size"], swift["data_parallel_size"]) == (4, 2)
+    assert swift["context_parallel_by"] == "ulysses"
+
+
 def test_replicas_of_shards_are_hybrid():
     sizes = "  parallelism_config_dp_replicate_size: 2\n  parallelism_config_dp_shard_size: 4\n"
     assert accelerate("FSDP", "parallelism_config:\n" + sizes)["shard"] == "hsdp"
@@ -139,3 +192,52 @@ def test_compiling_is_told_and_its_absence_is_not():
     for backend, told in (("NO", []), ("INDUCTOR", ["dynamo_backend"])):
         run = read(text.format(backend), "accelerate.yaml").runs[0]
         assert [one.key for one in run.unread] == told
+
+
+def titan(parallelism, sequences=8):
+    text = f'[model]\nname = "llama3"\nflavor = "8B"\n[training]\nlocal_batch_size = {sequences}\n'
+    said = "".join(f"{name} = {value}\n" for name, value in parallelism.items())
+    kept = '[activation_checkpoint]\nmode = "full"\n'
+    return read(f"{text}{kept}[parallelism]\n{said}", "run.toml").runs[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "batch", "count"),
+    [
+        ({}, 1, 8),
+        ({"pipeline_parallel_microbatch_size": 2}, 2, 4),
+        ({"pipeline_parallel_microbatches": 2}, 4, 2),
+        ({"pipeline_parallel_microbatch_size": 3}, 8, None),  # it does not divide
+    ],
+)
+def test_a_pipeline_of_torchtitan_cuts_a_ranks_sequences(said, batch, count):
+    found = titan({"pipeline_parallel_degree": 4, **said}).settings
+    assert (found["batch_size"], found.get("gradient_accumulation")) == (batch, count)
+    alone = titan({"pipeline_parallel_degree": 1, **said}).settings
+    assert (alone["batch_size"], alone.get("gradient_accumulation")) == (8, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("GPipe", "gpipe"),
+        ("1F1B", "1f1b"),
+        ("Interleaved1F1B", "interleaved"),
+        ("ZBVZeroBubble", "zero-bubble"),
+        ("LoopedBFS", None),
+    ],
+)
+def test_the_order_of_torchtitans_stages(name, order):
+    key = "pipeline_parallel_schedule"
+    found = titan({"pipeline_parallel_degree": 4, key: f'"{name}"'})
+    assert found.settings.get("pipeline_schedule") == order
+    assert [one.key for one in found.unread] == ([] if order else [f"parallelism.{key}"])
+    assert "pipeline_schedule" not in titan({key: f'"{name}"'}).settings
+
+
+@pytest.mark.parametrize(("word", "way"), [("alltoall", "ring"), ("allgather", "allgather")])
+def test_how_ranks_of_torchtitans_sequence_attend(word, way):
+    said = {"context_parallel_degree": 4, "context_parallel_rotate_method": f'"{word}"'}
+    assert titan(said).settings["context_parallel_by"] == way
+    said["context_parallel_degree"] = 1
+    assert "context_parallel_by" not in titan(said).settings

@@ -5,7 +5,7 @@ import pytest
 import weighbridge
 from weighbridge.runfiles import read
 from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.findings import findings
+from weighbridge.runfiles.findings import findings, stored
 from weighbridge.runfiles.record import ServerStart, StartPart
 from weighbridge.runfiles.screen import view
 from weighbridge.runfiles.serving.start_logs import starts
@@ -253,7 +253,9 @@ def test_ollama_s_line_is_taken_apart_and_its_weights_are_without_the_cache():
 def test_a_store_in_host_memory_is_summed_over_its_workers():
     text = '{"global_segment_size": "100GB", "local_buffer_size": "4GB"} memory'
     (found,) = findings(text, [], [])
-    assert found.values == {"each_bytes": 104 * 10**9, "eight_bytes": 832 * 10**9}
+    assert found.values == {"each_bytes": 104 * 10**9, "pool_bytes": 100 * 10**9}
+    assert [f.values["tokens"] for f in stored([found], "m", 10_000)] == [10**7]
+    assert [*stored([found], "m", 0)] == []
     (found,) = findings('{"global_segment_size": "100GB"}', [], [])
     assert found.values["each_bytes"] == 100 * 10**9
 

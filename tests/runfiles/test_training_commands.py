@@ -36,6 +36,43 @@ def test_a_launcher_says_the_ranks(launcher, ranks):
     assert (settings["batch_size"], settings["precision"]) == (2, "bf16-mixed")
 
 
+@pytest.mark.parametrize(
+    ("flags", "settings"),
+    [
+        ("--use_fsdp", {"shard": "fsdp1"}),
+        ("--use_fsdp --fsdp_version 2", {"shard": "fsdp2"}),
+        ("--use_fsdp --fsdp_sharding_strategy NO_SHARD", {"shard": "ddp"}),
+        ("--use_fsdp --fsdp_version=2 --fsdp_offload_params true", {"offload": "params"}),
+        ("--use_deepspeed", {"shard": "zero2"}),
+        ("--use_deepspeed --zero_stage 3", {"shard": "zero3"}),
+        (
+            "--use_deepspeed --zero_stage 3 --offload_optimizer_device cpu",
+            {"shard": "zero3", "offload": "optimizer"},
+        ),
+        ("--zero_stage 3", {"shard": "ddp"}),  # of DeepSpeed, which nobody asks for
+        (
+            "--use_fsdp --fsdp_version 2 --parallelism_config_cp_size 2",
+            {"shard": "fsdp2", "context_parallel_size": 2, "data_parallel_size": 2},
+        ),
+        ("--mixed_precision fp16", {"precision": "bf16-mixed"}),  # the script's own decides
+    ],
+)
+def test_flags_of_accelerate_share_out_as_its_config_does(flags, settings):
+    found = run(f"accelerate launch --num_processes 4 {flags} train.py {ARGUMENTS}\n")
+    base = {"data_parallel_size": 4, "precision": "bf16-mixed", "batch_size": 2}
+    assert {name: found.settings.get(name) for name in base | settings} == base | settings
+
+
+def test_flags_of_a_launcher_are_shown_by_their_names():
+    found = run(
+        f"accelerate launch --num_processes 4 --use_deepspeed --zero_stage 3 train.py {ARGUMENTS}"
+    )
+    told = {u.key: (u.value, u.setting) for u in found.understood if u.key.startswith("--")}
+    assert told["--zero_stage"] == (3, "shard")
+    megatron = run(f"accelerate launch --num_processes 4 --use_megatron_lm train.py {ARGUMENTS}")
+    assert "Megatron" in megatron.refused
+
+
 def test_a_stage_of_deepspeed_is_read_from_its_files_name():
     settings = run(f"deepspeed train.py {ARGUMENTS} --deepspeed scripts/zero3_offload.json\n")
     assert (settings.settings["shard"], settings.settings["offload"]) == ("zero3", "params")

@@ -1,5 +1,6 @@
 """Python scripts that train: what their calls say, and that nothing of them is run."""
 
+import weighbridge
 from weighbridge.runfiles import read
 
 PEFT = """
@@ -94,3 +95,41 @@ def test_a_patch_of_the_loss_is_read():
 
 def test_the_loss_of_unsloth_stays_its_own():
     assert "loss" not in run(FAST.format(load="", more="") + "cce_patch(model)").settings
+
+
+LOADED = """
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+model = AutoModelForCausalLM.from_pretrained("qwen3-0.6b"{dtype})
+args = TrainingArguments("out", per_device_train_batch_size=1, bf16=True)
+Trainer(model=model, args=args).train()
+"""
+
+
+def test_a_model_that_is_loaded_without_a_dtype_is_in_its_own():
+    """transformers 5.23 modeling_utils.py (from_pretrained: no dtype is "auto")."""
+    found = run(LOADED.format(dtype=""))
+    assert found.settings["dtype"] == "auto"
+    assert [name for name, _, _ in found.defaults if name == "dtype"] == ["dtype"]
+    said = run(LOADED.format(dtype=", dtype=torch.float32"))
+    assert said.settings["dtype"] == "float32"
+    computed = run(LOADED.format(dtype=", dtype=best()"))
+    assert "dtype" not in computed.settings
+
+
+def test_its_own_dtype_is_that_of_the_checkpoint():
+    sizes = {}
+    for name, dtype in (
+        ("own", ""),
+        ("half", ", dtype=torch.bfloat16"),
+        ("whole", ", dtype=torch.float32"),
+    ):
+        (weighed,) = weighbridge.weigh(LOADED.format(dtype=dtype), name="train.py").runs
+        sizes[name] = weighed.report.peak
+    assert sizes["own"] == sizes["half"] < sizes["whole"]
+
+
+def test_what_is_refused_has_no_defaults():
+    text = 'AutoModelForCausalLM.from_pretrained("a/b")\nDPOTrainer(args=DPOConfig(beta=0.1))\n'
+    found = run(text)
+    assert found.refused and found.defaults == ()

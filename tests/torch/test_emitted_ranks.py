@@ -30,6 +30,19 @@ RANKS = {
     "fsdp1": {"gpu": "h100:8", "shard": "fsdp1", "offload": "params"},
     "tensor": {"gpu": "h100:8", "shard": "fsdp2", "tensor_parallel_size": 2},
     "context": {"gpu": "h100:8", "shard": "fsdp2", "context_parallel_size": 4},
+    "ring": {
+        "gpu": "h100:8",
+        "shard": "fsdp2",
+        "context_parallel_size": 4,
+        "context_parallel_by": "ring",
+    },
+    "ulysses": {"gpu": "h100:8", "shard": "zero3", "context_parallel_size": 4},
+    "ulysses-flash": {
+        "gpu": "h100:8",
+        "shard": "zero2",
+        "context_parallel_size": 2,
+        "attention": "flash",
+    },
     "both": {
         "gpu": "h100:8",
         "shard": "fsdp2",
@@ -124,11 +137,25 @@ def same_ranks(asked, count):
     ranks = ParallelismConfig()
     assert ranks.total_size == count  # _validate_accelerator, which needs them all
     assert ranks.tp_size == asked["tensor_parallel_size"]
-    assert ranks.cp_size == asked["context_parallel_size"]
+    same_sequence(ranks, asked)
     if asked["shard"] in ("fsdp2", "hsdp"):
         assert ranks.dp_shard_size * ranks.cp_size > 1
     if asked["shard"] == "hsdp":
         assert (ranks.dp_replicate_size, ranks.dp_shard_size) == (count // 8, 8)
+
+
+def same_sequence(ranks, asked):
+    """Ulysses is DeepSpeed's; torch's ranks of a sequence gather keys, or send them round."""
+    size, way = asked["context_parallel_size"], asked.get("context_parallel_by")
+    exchanges = way == "ulysses"
+    assert (ranks.sp_size, ranks.cp_size) == ((size, 1) if exchanges else (1, size))
+    if exchanges:
+        kernel = "flash_attention_2" if asked["attention"] == "flash" else "sdpa"
+        assert ranks.sp_handler.sp_attn_implementation == kernel
+        assert ranks.sp_handler.sp_seq_length_is_variable
+    elif size > 1:
+        strategy = {"ring": "alltoall", "allgather": "allgather"}[way]
+        assert ranks.cp_handler.cp_comm_strategy == strategy
 
 
 ZEROS = {

@@ -15,9 +15,10 @@ from weighbridge.components.activations import Heap
 from weighbridge.dtypes import TORCH
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops.attention import AttentionHeads, AttentionOptions
-from weighbridge.forward.parts.attention import chosen
+from weighbridge.forward.parts.attention import call_of
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed
+from weighbridge.kernels import attention as kernels
 from weighbridge.lab.trace.attention import Chooser, SdpaCall
 from weighbridge.lab.trace.card import card
 
@@ -82,7 +83,8 @@ def test_the_kernel_of_attention_is_torchs_choice(name, dtype):
                 )
                 q = Computed((1, 64, 8, dim), TORCH[dtype], None)
                 mask = Computed((1, 1, 64, 64), TORCH["bool"], None) if masked else None
-                here = chosen(step, q, asked, AttentionOptions(mask=mask))
+                told = call_of(step, asked, AttentionOptions(mask=mask))
+                here = kernels.first(asked.shape(q.dtype), told, step.m.chip, step.torch)
                 assert here == there.choose(call(dtype, asked, masked)), (dim, groups, masked)
 
 

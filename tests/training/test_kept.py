@@ -1,4 +1,5 @@
-"""A second card has the run of the first where its kernels take the same, and its own otherwise."""
+"""A second card has the run of the first where its kernels take the same, one of its own otherwise,
+and one that is walked anew only where the card decides what is done."""
 
 import pytest
 
@@ -24,11 +25,24 @@ SMALL = {
 @pytest.fixture
 def runs(monkeypatch):
     """The runs of the allocator so far, each by its capacity."""
+    made, true = [], run.Heap
+
+    def counted(capacity, *rest):
+        made.append(capacity)
+        return true(capacity, *rest)
+
+    monkeypatch.setattr(run, "Heap", counted)
+    return made
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """The cards whose runs were walked so far."""
     made, true = [], run._run
 
-    def counted(plan, capacity, *rest, **more):
-        made.append(capacity)
-        return true(plan, capacity, *rest, **more)
+    def counted(plan, *rest):
+        made.append(plan.part.id)
+        return true(plan, *rest)
 
     monkeypatch.setattr(run, "_run", counted)
     return made
@@ -83,12 +97,54 @@ def test_another_card_of_other_kernels_has_a_run_of_its_own(model, runs, gpu):
     assert len(runs) > before
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_card_that_is_asked_for_the_same_is_not_walked_for(model, walks, method):
+    """The H100's attention is cuDNN's, and its workspace four times as large: other bytes."""
+    ask(model, "4090", method=method)
+    ask(model, "h100", method=method)
+    ask(model, "h100", method=method, gpu_memory="300MiB")  # nor for what it cannot hold
+    assert len(walks) == 1
+    ask(model, "t4", method=method)  # torch writes its attention out
+    assert len(walks) == 2
+
+
+def fresh(gpu, **settings):
+    return ask(weighbridge.prepare(SMALL), gpu, **settings)
+
+
+def test_other_bytes_are_those_of_the_card(model, monkeypatch):
+    """Answers are those of a model that was asked nothing before; they would not be without the
+    rules that are asked again."""
+    ask(model, "4090", method="lora")
+    assert ask(model, "h100", method="lora") == fresh("h100", method="lora")
+    monkeypatch.setattr(KernelFacts, "size", lambda facts, nbytes: nbytes)
+    model = weighbridge.prepare(SMALL)
+    ask(model, "4090", method="lora")
+    assert ask(model, "h100", method="lora") != fresh("h100", method="lora")
+
+
+def test_what_decides_is_held_to_it(model, monkeypatch):
+    """A T4 that took the walk of a 4090 would be answered wrongly."""
+    monkeypatch.setattr(KernelFacts, "decide", lambda facts, chip: True)
+    ask(model, "4090", method="lora")
+    assert ask(model, "t4", method="lora") != fresh("t4", method="lora")
+
+
+def test_walks_of_few_questions_are_kept(model, walks):
+    for length in (64, 128, 256):
+        model.train(gpu="4090", seq_len=length, remedies=False)
+    model.train(gpu="h100", seq_len=128, remedies=False)
+    assert len(walks) == 3
+    model.train(gpu="h100", seq_len=64, remedies=False)  # asked for too long ago
+    assert len(walks) == 4
+
+
 CARDS = ("4090", "a100-80gb", "h100", "t4", "3090", "mi300x", "4090:2", "h200")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-@pytest.mark.parametrize("name", ["qwen3-0.6b", "gpt2"])
+@pytest.mark.parametrize("name", ["qwen3-0.6b", "gpt2", "gemma-2-2b", "lfm2-1.2b"])
 def test_an_answer_is_that_of_a_model_that_was_asked_nothing_before(name, method):
     model = weighbridge.prepare(name)
     for gpu in CARDS:

@@ -37,6 +37,8 @@ ROOMS = {
         *(
             "sharding.numbers",
             "sharding.packed",
+            "sharding.sequence",
+            "sharding.schedule",
             "tuners",
             "prompts",
             "packages",

@@ -144,6 +144,7 @@ class Tensor(tuple):
         ({"kernel": "flash", "padded": True}, None, True, None),
         ({"kernel": "eager"}, None, False, ((3, 1, 8, 8), FLOAT32)),
         ({"padded": True}, None, False, ((3, 1, 8, 8), BOOL)),
+        ({"padded": True, "sequence_by": "ulysses"}, 8, True, None),
         ({}, None, False, None),
         ({}, 9, False, None),  # a window that covers the length
         # one for all sequences
@@ -165,6 +166,7 @@ def test_masks_of_three_sequences_of_eight(how, reach, always, made):
             "prefix": None,
             "kernel": None,
             "padded": False,
+            "sequence_by": "",
             "dtype": FLOAT32,
             **how,
         }

@@ -123,7 +123,8 @@ class Free:
     def take(self, size: int, least: int) -> Block | None:
         """Take the first block that has room for `size` bytes, cut to them where that leaves
         `least` or more; None where there is none. Here and in `settle` most of the time of a
-        training step is spent: hence no calls of `cut`, `insert` and `join`, which say the same."""
+        training step is spent: hence no calls of `cut`, `insert`, `remove` and `join`, which say
+        the same."""
         sizes = self.sizes
         index = bisect_left(sizes, size)
         if index == len(sizes):
@@ -157,7 +158,13 @@ class Free:
         (free_block). Return the merged one."""
         previous, following = block.previous, block.next
         if following is not None and following.free:
-            self.remove(following)
+            size = following.size
+            places = self.places[size]
+            if len(places) > 1:
+                del places[bisect_left(places, (following.address,))]
+            else:
+                places.clear()
+                del self.sizes[bisect_left(self.sizes, size)]
             following.free = False
             block.size += following.size
             block.next = following = following.next

@@ -105,6 +105,19 @@ class Allocator:
         self.requests += 1
         size = self._round(nbytes)
         home = self.small if size <= SMALL_SIZE else self.large
+        if not self._plain or self.captures.underway or self.journal is not None or home.searches:
+            return self._served(home, size, stream, nbytes)
+        block = home.free[stream].take(size, MIN_BLOCK if home.small else SMALL_SIZE + 1)
+        if block is None:
+            return self._served(home, size, stream, nbytes)
+        block.requested = nbytes
+        self.allocated += block.size
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        return block
+
+    def _served(self, home: Pool, size: int, stream: int, nbytes: int) -> Block:
+        """Serve a request from the cache as options bend it, or from the driver."""
         if self.captures.underway:
             home = self.captures.home(home, stream)
         block = self._cached(home, size, stream)
@@ -127,6 +140,10 @@ class Allocator:
             return
         assert not block.free, "freed twice"
         self.allocated -= block.size
+        pool = block.pool
+        if self.journal is None and not self.uses.any and not pool.searches:
+            pool.free[block.stream].settle(block)  # most often: nobody else is to be told
+            return
         if self.journal is not None:
             self.journal.given_back(block)
         if not (self.uses.any and self.uses.wait(block, capturing=bool(self.captures.capturing))):

@@ -18,7 +18,7 @@ Of tensors alike that come and go together the bytes are those of one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -33,8 +33,12 @@ from weighbridge.allocator.sequence import (
     ready,
     several,
 )
+from weighbridge.components.card_bytes import nothing
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
+
+# What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
+TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE = range(8)
 
 
 class LiveTensor(NamedTuple):
@@ -47,10 +51,11 @@ class LiveTensor(NamedTuple):
     alike: int = 1
     spare: int = 0
     others: tuple[Block | None, ...] = ()
+    place: int = 0  # among all that were taken
 
     @property
     def total(self) -> int:
-        return self.nbytes * self.alike
+        return self.nbytes * self.alike if self.alike > 1 else self.nbytes
 
     @property
     def together(self) -> AlikeBlocks:
@@ -58,9 +63,11 @@ class LiveTensor(NamedTuple):
         return AlikeBlocks(self.spare, (self.block, *self.others))
 
     @classmethod
-    def of(cls, name: str, nbytes: int, alike: int, blocks: AlikeBlocks) -> "LiveTensor":
+    def of(
+        cls, name: str, nbytes: int, alike: int, blocks: AlikeBlocks, place: int
+    ) -> "LiveTensor":
         block, *others = blocks.blocks
-        return cls(name, nbytes, block, alike, blocks.spare, tuple(others))
+        return cls(name, nbytes, block, alike, blocks.spare, tuple(others), place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,7 @@ class TensorHeap(ABC):
     def __init__(self) -> None:
         self.watch: TensorWatch | None = None
         self.closed = False
+        self.notes: list[Any] | None = None
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
@@ -120,8 +128,14 @@ class TensorHeap(ABC):
     def phase(self) -> LivePeak:
         """Return the peak since the last call; the next phase starts with what is alive now."""
 
-    def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
+    @abstractmethod
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        """Return a tensor of no bytes on this card, of which nothing is counted."""
+
+    def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
+        if nothing(nbytes):
+            return self.nothing(nbytes, name)
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
 
     @contextmanager
@@ -144,13 +158,15 @@ class TensorHeap(ABC):
 
     def passing(self, *sizes: int, name: str = "activations") -> None:
         """Take tensors that live together for one moment, and drop them."""
-        self.drop(*[self.take(nbytes, name) for nbytes in sizes])
+        self.drop(*[self.nothing(n, name) if nothing(n) else self.take(n, name) for n in sizes])
 
     def rename(self, tensor: LiveTensor, name: str) -> LiveTensor:
         """Let a tensor count as another component from now on."""
         self._live[tensor.name] -= tensor.total
         self._live[name] = self._live.get(name, 0) + tensor.total
         renamed = tensor._replace(name=name)
+        if self.notes is not None:
+            self.notes.append((NAME, tensor.place, name))
         if self.watch is not None:
             self.watch.renamed(tensor, renamed)
         return renamed
@@ -178,21 +194,36 @@ class TensorHeap(ABC):
 
     def live(self, name: str) -> int:
         """Return the bytes of one component now."""
+        if self.notes is not None:
+            self.notes.append((LIVE, name))
         return self._live.get(name, 0)
 
 
 class Heap(TensorHeap):
     """The memory of one device with the replayed allocator. `capacity` is what that can have of it,
-    None for no end."""
+    None for no end. What is asked of it is put down in `notes`, if there are some (recorded.py)."""
 
-    def __init__(self, capacity: int | None = None, options: AllocatorOptions = DEFAULT) -> None:
+    def __init__(
+        self,
+        capacity: int | None = None,
+        options: AllocatorOptions = DEFAULT,
+        notes: list[Any] | None = None,
+    ) -> None:
         super().__init__()
         self.allocator = Allocator(options, capacity=capacity)
+        self.notes = notes
+        self._next = 0  # place of a tensor
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
-        block = self.allocator.malloc(nbytes, stream)
-        self._count(name, nbytes)
-        tensor = LiveTensor(name, nbytes, block)
+        allocator, live = self.allocator, self._live
+        block = allocator.malloc(nbytes, stream)
+        live[name] = live.get(name, 0) + nbytes
+        if allocator.allocated > self._most:
+            self._most, self._at_most = allocator.allocated, live.copy()
+        tensor = LiveTensor(name, nbytes, block, 1, 0, (), self._next)
+        self._next += 1
+        if self.notes is not None:
+            self.notes.append((TAKE, nbytes, name, stream))
         if self.watch is not None:
             self.watch.taken(tensor, stream)
         return tensor
@@ -204,7 +235,32 @@ class Heap(TensorHeap):
             return super().row(sizes, name)
         blocks = tuple(map(self.allocator.malloc, sizes))
         self._count(name, sum(sizes))
-        return tuple(LiveTensor(name, n, block) for n, block in zip(sizes, blocks, strict=True))
+        if self.notes is not None:
+            self.notes.append((ROW, sizes, name))
+        return tuple(
+            LiveTensor(name, n, block, place=self.place())
+            for n, block in zip(sizes, blocks, strict=True)
+        )
+
+    def place(self) -> int:
+        """Return the place of a tensor that is taken now."""
+        self._next += 1
+        return self._next - 1
+
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        if self.notes is not None:
+            self.notes.append((TAKE, nbytes, name, 0))
+        tensor = LiveTensor(name, nbytes, None, place=self.place())
+        if self.watch is not None:
+            self.watch.taken(tensor, 0)
+        return tensor
+
+    def passing(self, *sizes: int, name: str = "activations") -> None:
+        notes, self.notes, before = self.notes, None, self._next
+        super().passing(*sizes, name=name)
+        self.notes, self._next = notes, before  # nothing is there of it
+        if notes is not None:
+            notes.append((PASS, sizes, name))
 
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
@@ -215,7 +271,9 @@ class Heap(TensorHeap):
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         blocks = several(self.allocator, count, nbytes)
         self._count(name, nbytes * count)
-        tensors = LiveTensor.of(name, nbytes, count, blocks)
+        tensors = LiveTensor.of(name, nbytes, count, blocks, self.place())
+        if self.notes is not None:
+            self.notes.append((MANY, count, nbytes, name))
         if self.watch is not None:
             self.watch.taken(tensors, 0)
         return tensors
@@ -224,16 +282,26 @@ class Heap(TensorHeap):
         for tensor in gone:
             if self.watch is not None:
                 self.watch.dropped(tensor)
-            if tensor.others or tensor.spare:
+            name, nbytes, block, alike, spare, others, place = tensor
+            if self.notes is not None:
+                self.notes.append(place)
+            if others or spare:
                 give_back(self.allocator, tensor.together)
             else:
-                self.allocator.free(tensor.block)
-            self._live[tensor.name] -= tensor.total
+                self.allocator.free(block)
+            if nbytes:
+                self._live[name] -= nbytes * alike
 
     def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
-        return course.run(self, slots)
+        begin = [slots[slot].place for slot in course.names] if self.notes is not None else ()
+        ran = course.run(self, slots)
+        if ran and self.notes is not None:
+            self.notes.append((RUN, course, len(slots), begin))
+        return ran
 
     def phase(self) -> LivePeak:
+        if self.notes is not None:
+            self.notes.append((PHASE,))
         peak = LivePeak(
             live={name: nbytes for name, nbytes in self._at_most.items() if nbytes},
             allocated=self._most,
@@ -277,8 +345,10 @@ class HeapCourse:
         alike: Mapping[int, int] | None = None,
     ) -> None:
         self.names = names
-        self._alike = alike or {}
-        self._moves = moves
+        self._alike = dict(alike or {})
+        self._all = moves
+        empty = {slot for slot, n, *_ in moves if nothing(n)}
+        self._moves = [move for move in moves if move[0] not in empty] if empty else moves
         self._asked: RequestOps | None = None
         self._ends, self._live = self._until(None)
         self._fullest: dict[int, Live] = {}
@@ -301,8 +371,20 @@ class HeapCourse:
             if slot not in self._fullest:
                 self._fullest[slot] = self._until(slot)[1]
             heap.filled(most, self._fullest[slot])
-        self._over(heap, slots, blocks)
+        self._over(heap, slots, blocks, heap.place)
         return True
+
+    def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
+        """Return the course where tensors have other sizes; itself where they have none."""
+        moves = [(at, n if n < 0 else sized(n), stream, to) for at, n, stream, to in self._all]
+        names = {slot: (name, sized(n)) for slot, (name, n) in self.names.items()}
+        same = moves == self._all and names == self.names
+        return self if same else HeapCourse(moves, names, self._alike)
+
+    @property
+    def ends(self) -> Iterable[int]:
+        """Return the slots that it leaves something in."""
+        return self._ends
 
     def begins(self, slots: list[Any]) -> bool:
         """Tell whether what is there is what this was made for."""
@@ -310,15 +392,22 @@ class HeapCourse:
 
     def counted(self, heap: TensorHeap, slots: list[Any]) -> None:
         """Run the course where nobody asks for blocks."""
-        self._over(heap, slots, [None] * len(slots))
+        self._over(heap, slots, [None] * len(slots), lambda: 0)
 
-    def _over(self, heap: TensorHeap, slots: list[Any], blocks: Sequence[Slot]) -> None:
+    def _over(
+        self,
+        heap: TensorHeap,
+        slots: list[Any],
+        blocks: Sequence[Slot],
+        place: Callable[[], int],
+    ) -> None:
         """Leave behind what is there in the end."""
         heap.changed(self._live)
         for gone in self.names:
             slots[gone] = None
         for slot, (name, nbytes) in self._ends.items():
-            slots[slot] = _live(name, nbytes, self._alike.get(slot, 1), blocks[slot])
+            alike = self._alike.get(slot, 1)
+            slots[slot] = _live(name, nbytes, alike, blocks[slot], place())
 
     @property
     def sums(self) -> "CourseSums":
@@ -374,7 +463,7 @@ def _blocks(block: Any) -> Slot:
     return block.block if block.alike == 1 else block.together
 
 
-def _live(name: str, nbytes: int, alike: int, block: Slot) -> LiveTensor:
+def _live(name: str, nbytes: int, alike: int, block: Slot, place: int) -> LiveTensor:
     if isinstance(block, AlikeBlocks):
-        return LiveTensor.of(name, nbytes, alike, block)
-    return LiveTensor(name, nbytes, block, alike)
+        return LiveTensor.of(name, nbytes, alike, block, place)
+    return LiveTensor(name, nbytes, block, alike, 0, (), place)

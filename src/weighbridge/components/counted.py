@@ -35,6 +35,12 @@ class CountedHeap(TensorHeap):
         self._more(name, sum(t.nbytes for t in tensors), sum(map(_rounded, tensors)))
         return tensors
 
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        tensor = LiveTensor(name, nbytes, None)
+        if self.watch is not None:
+            self.watch.taken(tensor, 0)
+        return tensor
+
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         return self._taken(LiveTensor(name, nbytes, None, count), 0)
 
@@ -55,7 +61,8 @@ class CountedHeap(TensorHeap):
             if self.watch is not None:
                 self.watch.dropped(tensor)
             self._held -= _rounded(tensor)
-            self._live[tensor.name] -= tensor.total
+            if tensor.nbytes:
+                self._live[tensor.name] -= tensor.total
 
     def run(self, course: HeapCourse, slots: list[Any]) -> bool:
         if not course.begins(slots):

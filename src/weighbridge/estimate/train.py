@@ -7,6 +7,7 @@ from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
+from weighbridge.engines.format_choice import own_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import usual, version, written
@@ -32,6 +33,7 @@ from weighbridge.training.run import StageRuns
 from weighbridge.training.tuners import TUNERS
 from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Infer, Train
+from weighbridge.workload.consistency import OWN_DTYPE
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -252,6 +254,8 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
     framework, chosen = frameworks.resolved(workload)
     full = (workload.method or "full") == "full"
     dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
+    if dtype == OWN_DTYPE:
+        dtype = own_dtype(model.parts[0])[0].name
     form, note = _packed_as(model, workload, framework)
     asked = Infer(
         dtype=dtype,
@@ -359,8 +363,14 @@ def _effective(
 
 
 def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
-    """Settings that few models and methods have; others do not name them."""
-    found: EffectiveSettings = {"kernels": training.kernels}
+    """Settings that few models, methods and ranks have; others do not name them."""
+    by = training.sharding.context_by or None
+    order = training.sharding.schedule or None
+    found: EffectiveSettings = {
+        "kernels": training.kernels,
+        "context_parallel_by": by,
+        "pipeline_schedule": order,
+    }
     adapters = training.adapters
     if adapters is not None and adapters.virtual_tokens:
         found["virtual_tokens"] = adapters.virtual_tokens

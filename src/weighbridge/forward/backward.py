@@ -64,8 +64,10 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
                 continue
             gradient = gradients[i]
             gradients[i] = None
-            leaf = isinstance(source, LeafTensor)
-            buffer = buffers.setdefault(source, [None] * (1 if leaf else source.outputs))
+            leaf = type(source) is LeafTensor
+            buffer = buffers.get(source) or buffers.setdefault(
+                source, [None] * (1 if leaf else source.outputs)
+            )
             if gradient is not None:
                 _sum(m, buffer, number, gradient)
             gradient = None
@@ -109,7 +111,7 @@ def _dependencies(root: GradNode) -> dict[Any, int]:
 
 def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
     saved = [s() if callable(s) else s for s in node.saved]
-    if all(g is None for g in grads):
+    if grads.count(None) == len(grads):
         gradients: list[Any] = [None] * len(node.inputs)
     else:
         gradients = list(node.back(m, grads, saved, node.needs))

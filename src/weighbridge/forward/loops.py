@@ -46,7 +46,7 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
         turn(carried)
     turn(carried)
     alive = [storage.nbytes for storage in (weak() for weak in out) if storage is not None]
-    pile = Pile([m.many(count - RUN, (nbytes,), INT8) for nbytes in alive])
+    pile = Pile([m.pile(count - RUN, nbytes) for nbytes in alive])
     carried[0] = _through(m, carried[0], pile)
     for _ in range(LAST):
         turn(carried)
@@ -78,7 +78,7 @@ class Left:
         alive = [one.nbytes for one in storages if one is not result.storage]
         if not alive:
             return result
-        piles = [self._m.many(self._count, (nbytes,), INT8) for nbytes in alive]
+        piles = [self._m.pile(self._count, nbytes) for nbytes in alive]
         return _through(self._m, result, Pile(piles))
 
 

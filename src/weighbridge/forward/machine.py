@@ -8,12 +8,14 @@ only be shapes, since a node holds its saved tensors and nothing else.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 from weighbridge.accelerators.chips import ASSUMED, Chip
 from weighbridge.components.activations import TensorHeap
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.components.card_bytes import CardBytes
+from weighbridge.dtypes import FLOAT32, INT8, DType
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ Grads = Sequence[Tensor | None]
 Needs = tuple[bool, ...]
 Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
 Said = TypeVar("Said")
+Sizes = Sequence[int]
+# A rule of kernels, what it was asked, and by name
+Asked = tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[str, Any], ...]]
 
 
 class GradNode:
@@ -52,12 +57,14 @@ class GradNode:
 
 class KernelFacts:
     """What rules of kernels say of one chip, each with what it was asked. A run on another chip of
-    which they say the same is the same run."""
+    which they say the same is the same run. Where they differ in sizes alone, the program is the
+    same, which asks for other bytes."""
 
-    __slots__ = ("_said",)
+    __slots__ = ("_said", "_sizes")
 
     def __init__(self) -> None:
-        self._said: dict[tuple[Any, ...], Any] = {}
+        self._said: dict[Asked, Any] = {}
+        self._sizes: dict[Asked, list[CardBytes]] = {}
 
     def of(self, chip: Chip, rule: Callable[..., Said], facts: Sequence[Any], **more: Any) -> Said:
         key = rule, tuple(facts), tuple(more.items())
@@ -65,12 +72,42 @@ class KernelFacts:
             self._said[key] = rule(*facts, chip=chip, **more)
         return self._said[key]  # type: ignore[no-any-return]
 
+    def sizes(
+        self, chip: Chip, rule: Callable[..., Sizes], facts: Sequence[Any], **more: Any
+    ) -> list[CardBytes]:
+        """Return the bytes that a rule says, which gives as many of them for every chip."""
+        key = rule, tuple(facts), tuple(more.items())
+        if key not in self._sizes:
+            said = rule(*facts, chip=chip, **more)
+            self._sizes[key] = [CardBytes.of(n, (key, place)) for place, n in enumerate(said)]
+        return self._sizes[key]
+
     def hold(self, chip: Chip) -> bool:
         """Tell whether the rules say the same of this chip."""
-        return all(
-            rule(*facts, chip=chip, **dict(more)) == said
-            for (rule, facts, more), said in self._said.items()
-        )
+        same = (list(_asked(key, chip)) == sizes for key, sizes in self._sizes.items())
+        return self.decide(chip) and all(same)
+
+    def decide(self, chip: Chip) -> bool:
+        """Tell whether they say the same of it, but for sizes."""
+        return all(_asked(key, chip) == said for key, said in self._said.items())
+
+    def on(self, chip: Chip) -> "KernelFacts":
+        """Return what they say of a chip of which they decide the same."""
+        other = KernelFacts()
+        other._said = self._said
+        for rule, facts, more in self._sizes:
+            other.sizes(chip, rule, facts, **dict(more))
+        return other
+
+    def size(self, nbytes: CardBytes) -> int:
+        """Return the bytes of this chip in the place of those of another one."""
+        key, place = nbytes.origin
+        return self._sizes[key][place]
+
+
+def _asked(key: Asked, chip: Chip) -> Any:
+    rule, facts, more = key
+    return rule(*facts, chip=chip, **dict(more))
 
 
 class Machine:
@@ -97,11 +134,10 @@ class Machine:
         self._seq = 0
 
     def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
-        tensor = Computed(shape, dtype, None)
-        tensor.storage = TensorStorage(self.heap, tensor.nbytes, name or self.name)
+        storage = TensorStorage(self.heap, dtype.size(prod(shape)), name or self.name)
         if self._watched is not None:
-            self._watched.append(ref(tensor.storage))
-        return tensor
+            self._watched.append(ref(storage))
+        return Computed(shape, dtype, storage)
 
     def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
         """Allocate `count` tensors of one shape, then free them together."""
@@ -109,10 +145,27 @@ class Machine:
         tensor.storage = TensorStorage(self.heap, tensor.nbytes // count, self.name, count=count)
         return tensor
 
+    def pile(self, count: int, nbytes: int) -> Tensor:
+        """Allocate `count` tensors of so many bytes, then free them together."""
+        storage = TensorStorage(self.heap, nbytes, self.name, count=count)
+        return Computed((count, nbytes), INT8, storage)
+
+    def said(self, shape: Shape, dtype: DType, nbytes: int) -> Tensor:
+        """Allocate what a rule of kernels says, whatever the shape would take."""
+        storage = TensorStorage.of(self.heap, self.heap.again(nbytes, self.name, 0))
+        if self._watched is not None:
+            self._watched.append(ref(storage))
+        return Computed(shape, dtype, storage)
+
     @property
     def saves(self) -> bool:
         """Tell whether what is saved for backward stays: not where a checkpoint forgets it."""
         return self.grad and (not self.frames or self.frames[-1].again)
+
+    @property
+    def recalls(self) -> bool:
+        """Tell whether a layer runs again whose results a selective checkpoint kept."""
+        return bool(self.frames) and self.frames[-1].again and self.frames[-1].chooses is not None
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
         """Return the result of a product or an attention. Where a selective checkpoint computes the
@@ -130,11 +183,16 @@ class Machine:
 
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
         """Take what a kernel takes besides its outputs, `sizes` in bytes, and give it back."""
-        self.heap.passing(*[n for n in sizes if n], name=name)
+        self.heap.passing(*[n for n in sizes if n or type(n) is CardBytes], name=name)
 
     def ask(self, rule: Callable[..., Said], *facts: Any, **more: Any) -> Said:
         """Return what a rule of kernels says of the chip. All that a run has of it goes here."""
         return self.kernels.of(self.chip, rule, facts, **more)
+
+    def sizes(self, rule: Callable[..., Sizes], *facts: Any, **more: Any) -> list[CardBytes]:
+        """Return the bytes that a rule of kernels says of the chip: as many sizes for every chip,
+        0 where a kernel takes nothing, so that what is done does not depend on them."""
+        return self.kernels.sizes(self.chip, rule, facts, **more)
 
     def product(self) -> None:
         """A product of matrices: the thread's first takes the workspace of cuBLAS."""
@@ -197,13 +255,14 @@ def record(
     """Write a node to the graph, unless gradients are off or no input has one."""
     if not m.grad:
         return
-    needs = tuple(t is not None and t.requires_grad for t in inputs)
+    edges = [NO_EDGE if t is None else _edge(t) for t in inputs]
+    needs = tuple([source is not None for source, _ in edges])
     if True not in needs:
         return
-    edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
     to_keep: list[Any] = list(saved)
     node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
-    node.attributes = attributes
+    if attributes:
+        node.attributes = attributes
     if m.frames:
         node.saved = m.frames[-1].pack(to_keep)
     for slot, out in enumerate(outputs):
@@ -238,8 +297,14 @@ def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | 
         m.frames[-1].ahead(saved)
 
 
+NO_EDGE: tuple[Any, int] = (None, 0)
+
+
 def _edge(t: Any) -> tuple[Any, int]:
-    return (t, 0) if t.node is None else (t.node, t.slot)
+    """Return what the gradient of a tensor goes to."""
+    if t.node is not None:
+        return t.node, t.slot
+    return (t, 0) if t.requires_grad else NO_EDGE
 
 
 def lower(m: Machine, t: Tensor) -> Tensor:

@@ -304,7 +304,7 @@ class Spliced:
         heap, slots = m.heap, self.slots
         for what, slot, *details in events:
             if what == TAKE:
-                slots[slot] = heap.again(*details)
+                slots[slot] = heap.again(*details[:-1])
                 continue
             live = slots[slot]
             slots[slot] = None
@@ -334,7 +334,7 @@ def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | 
     left: set[int] = set()
     for what, slot, *details in events:
         if what == TAKE:
-            nbytes, name, stream, several[slot] = details
+            nbytes, name, stream, several[slot], _ = details
             steps.append((slot, nbytes, stream, name))
             taken.add(slot)
             continue

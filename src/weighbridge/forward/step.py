@@ -140,6 +140,8 @@ class TrainingStep:
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
     token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
+    sequence_ranks: int = 1  # that share the tokens of a sequence, of which `length` is one's part
+    sequence_by: str = ""  # how they attend (parts/sequence.py); "": to their own tokens
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)

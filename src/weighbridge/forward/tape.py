@@ -1,7 +1,7 @@
 """A tape of what a stretch of a step takes and gives back, in order. Tensors are known by the order
 in which they were taken there, so that stretches of which nothing else is known can be compared.
 
-    (TAKE, slot, bytes, component, stream, alike)
+    (TAKE, slot, bytes, component, stream, alike, rule)    of a card that says how many bytes
     (DROP, slot)
     (NAME, slot, component)                         it counts as another one from here on
     (GRAD, slot, parameter, shape, dtype, type)     the gradient of a parameter is handed over
@@ -11,6 +11,7 @@ from collections.abc import Container
 from typing import Any
 
 from weighbridge.components.activations import LiveTensor
+from weighbridge.components.card_bytes import CardBytes
 from weighbridge.dtypes import DType
 from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
 from weighbridge.records import NamedTuple
@@ -42,17 +43,19 @@ class SpliceTape:
         self.alive = {key: entry for key, entry in self.alive.items() if entry[0] not in slots}
 
     def taken(self, live: LiveTensor, stream: int) -> None:
-        if live.nbytes:
+        if _takes(live):
             self.know(self.count, live)
-            self.events.append((TAKE, self.count, live.nbytes, live.name, stream, live.alike))
+            rule = live.nbytes.origin if isinstance(live.nbytes, CardBytes) else None
+            taken = TAKE, self.count, live.nbytes, live.name, stream, live.alike, rule
+            self.events.append(taken)
             self.count += 1
 
     def dropped(self, live: LiveTensor) -> None:
-        if live.nbytes:
+        if _takes(live):
             self.events.append((DROP, self._gone(live)))
 
     def renamed(self, live: LiveTensor, made: LiveTensor) -> None:
-        if live.nbytes:
+        if _takes(live):
             slot = self._gone(live)
             self.events.append((NAME, slot, made.name))
             if slot is not None:
@@ -75,6 +78,11 @@ class SpliceTape:
         slot, _ = self.alive.pop(id(live), (None, live))
         self.whole = self.whole and slot is not None
         return slot
+
+
+def _takes(live: LiveTensor) -> bool:
+    """Tell whether it takes memory, on this card or on another one."""
+    return bool(live.nbytes) or isinstance(live.nbytes, CardBytes)
 
 
 class Cast(NamedTuple):

@@ -269,6 +269,30 @@ def efficient_backward(
     return [rows * shape.queries * FLOAT, rows * align_up(taken, 4) * FLOAT]
 
 
+def program(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST) -> str:
+    """Name what is done for the call: what the first kernel does, or "fused" where flash's and
+    cuDNN's do the same with other sizes."""
+    kernel = first(shape, call, chip, torch)
+    plain = not call.masked and shape.key_dim % 8 == 0
+    return "fused" if kernel in ("flash", "cudnn") and plain else kernel
+
+
+def fused(
+    shape: KernelShape, call: AttentionCall, output: int, chip: Chip, torch: Version = NEWEST
+) -> list[int]:
+    """Return the bytes of the state of random numbers; of two that forward takes besides; of a copy
+    of the gradient, `output` bytes, which flash's kernel alone makes in backward; and of four that
+    backward takes besides."""
+    if first(shape, call, chip, torch) == "cudnn":
+        return [8, 0, 0, 0, *_filled(cudnn_backward(shape), 4)]
+    forward = _filled(flash_forward(shape, call.dropout, chip), 2)
+    return [16, *forward, output, *_filled(flash_backward(shape, chip), 4)]
+
+
+def _filled(sizes: list[int], count: int) -> list[int]:
+    return sizes + [0] * (count - len(sizes))
+
+
 def cudnn_backward(shape: KernelShape) -> list[int]:
     """Return the bytes of dQ in float32 and of delta."""
     rows = shape.batch * shape.heads * shape.queries * FLOAT

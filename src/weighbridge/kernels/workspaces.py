@@ -47,6 +47,11 @@ def product(major: int | None, torch: Version = NEWEST) -> int:
     return LARGE if large else USUAL
 
 
+def lasting(torch: Version, chip: Chip) -> list[int]:
+    """Return the bytes of the workspace of cuBLAS that stays from the first product on."""
+    return [0 if torch >= TRANSIENT_SINCE else product(chip.capability[0], torch)]
+
+
 def tensor_cores(chip: Chip, *, half: bool, float16: bool) -> bool:
     """Tell whether a card has tensor cores for a type, TF32 among them."""
     return chip.capability >= (8, 0) or (half and float16 and chip.capability >= (7, 0))

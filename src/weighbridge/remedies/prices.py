@@ -216,6 +216,11 @@ CHANGES: Mapping[str, Cost] = {
         words="parameters come from host memory for each layer: much slower",
         source="https://arxiv.org/abs/2104.07857",
     ),
+    "one rank reads": Cost(
+        price=Price(speed=1 * SLOWER),
+        words="one rank reads the weights, and sends the others theirs",
+        source="https://huggingface.co/docs/accelerate/usage_guides/fsdp",
+    ),
     "pages not pinned": Cost(
         price=Price(speed=10 * SLOWER),
         words="copies to and from pages that are not pinned wait: slower",

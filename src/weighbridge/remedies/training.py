@@ -6,6 +6,7 @@ from typing import Any
 from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
+from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload.train import TUNERS
 
 ALL = frozenset(("*",))
@@ -87,6 +88,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _sequences(case)
     yield from _offloads(case)
     yield from _unpinned(case)
+    yield from _read_once(case)
 
 
 def runnable(case: RemedyCase) -> Move | None:
@@ -177,7 +179,10 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
     eight = EIGHT if formats.compiled(case.part) else {}  # of bitsandbytes
     if case.effective["framework"] == "axolotl" and case.effective["shard"] == "fsdp2":
         eight = {"adamw_torch_8bit": "8-bit states"}  # 0.19 refuses bitsandbytes' (validation.py)
+    known = FRAMEWORKS[str(case.effective["framework"])].optimizers
     for name, cost in (*eight.items(), ("adafactor", "adafactor")):
+        if known and name not in known:
+            continue
         yield Move(
             kind="optimizer",
             change={"optimizer": name},
@@ -441,6 +446,20 @@ def _unpinned(case: RemedyCase) -> Iterator[Move]:
             kind="pinned pages",
             change={"zero_pin_memory": False},
             cost=prices.CHANGES["pages not pinned"],
+            touches=ALL,
+        )
+
+
+def _read_once(case: RemedyCase) -> Iterator[Move]:
+    """Let one rank read the weights of all, where FSDP shares them out and each reads them."""
+    if not case.effective["shard"].startswith("fsdp") or case.count < 2:
+        return
+    name = "cpu_ram_efficient_loading"
+    if case.free(name) and not case.effective.get(name):
+        yield Move(
+            kind="loading",
+            change={name: True},
+            cost=prices.CHANGES["one rank reads"],
             touches=ALL,
         )
 

@@ -29,9 +29,10 @@ from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.serving.containers import without_secrets
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
-from weighbridge.units import human
+from weighbridge.units import GIB, ceil_div, human
 from weighbridge.wording import printable, shown
 from weighbridge.workload import TABLES
+from weighbridge.workload.consistency import OWN_DTYPE
 
 Settings = Mapping[str, Any]
 Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
@@ -44,8 +45,10 @@ MACHINE = (
 # What a program does in its own way, unless it was asked for by name
 OWN_WAYS = (
     *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
+    "context_parallel_by",
     "framework_version",  # of a file that only some releases read
 )
+MANIFEST = "kubernetes"  # the kind that says how much host memory it is given
 SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
 # What the recipe of adapters asks for, whichever program the file is for
@@ -149,7 +152,7 @@ def of_file(
         raise UsageError(f"{file.name}: {run.refused}")
     own = PROGRAM[to.task]
     said = {one.setting for one in run.understood}
-    stays = run.settings.get(own) in to.uses
+    stays = to.part or run.settings.get(own) in to.uses  # a part is added to the same program
     settings = {
         name: value
         for name, value in run.settings.items()
@@ -206,9 +209,10 @@ def emitted(
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
     again = ask(_told(to, back, given, report, model))
-    ways = _own_ways(report, again, asked.settings) if to.task == "train" else {}
+    typed = {name: value for name, value in asked.settings.items() if value != OWN_DTYPE}
+    ways = _own_ways(report, again, typed) if to.task == "train" else {}
     meant = ask(_with(given, {**given.settings, **ways})) if ways else report
-    _same(kind, meant, again, asked.settings)
+    _same(kind, meant, again, typed)
     before = ask(source.run) if source is not None and to.task == "train" and not to.part else None
     if before is not None and source is not None:
         other = tuple(_otherwise(before, again, source.file.name))
@@ -306,6 +310,8 @@ def _text(
             raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
         line = _of_copy(line, str(report.derived.get("launch") or ""), given)
         settings["engine_version"] = given.settings.get("engine_version")
+        if to.kind == MANIFEST:
+            settings["ram"] = settings.get("ram") or _host_need(report)
     settings |= {name: False for name in EITHER if given.settings.get(name) is False}
     if _plain(settings.get("lora_targets")) == ALL:
         settings["lora_targets"] = "all-linear"
@@ -334,6 +340,13 @@ def _release(given: PlannedRun) -> str:
     """Return the engine and its release that a run names; "" where it names none."""
     version = given.settings.get("engine_version")
     return f"{parse(given.command).engine} {version}" if version and given.command else ""
+
+
+def _host_need(report: Report) -> str | None:
+    """Return what a container is given of host memory, in whole GiB: all that the server may take
+    of it, and pages of files besides; None where that is not counted."""
+    host = next((device for device in report.devices if device.kind == "host"), None)
+    return None if host is None else f"{ceil_div(host.peak('driver').high, GIB)}GiB"
 
 
 def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> Iterator[str]:
@@ -408,7 +421,9 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
     other = [
         name
         for name, value in meant.workload.items()
-        if _plain(value) != _plain(again.workload.get(name)) and _plain(value) != ALL
+        if _plain(value) != _plain(again.workload.get(name))
+        and _plain(value) != ALL
+        and not (name == "ram" and value is None)  # a new manifest is given one
     ]
     other += [name for name in EITHER if typed.get(name) is False and again.workload.get(name)]
     other.sort(key=lambda name: typed.get(name) is None)

@@ -334,7 +334,7 @@ def _used(text: str, report: Report) -> Iterator[LogFinding]:
     told = sum(device.peak("driver").expected for device in gpus)
     if match and gpus and report.task == "infer":
         number, unit = float(match[1]), match[2].upper()
-        least = round(number * UNITS["GB" if unit == "GB" else "GiB"])
+        least = round(number * (GB if unit == "GB" else GIB))
         most = round(number * GIB)  # tools that count in GiB are often quoted in GB
         if least * (1 - IN_ORDER) <= told <= most * (1 + IN_ORDER):
             yield LogFinding(

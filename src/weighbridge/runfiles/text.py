@@ -410,8 +410,10 @@ def _in_words(document: Document, named: list[Piece], cards: Piece | None) -> It
 def _usual(settings: Mapping[str, Value]) -> tuple[tuple[str, Value, str], ...]:
     """Return how several cards are used to train all of a model, where a text in words does not
     say."""
-    count = str(settings.get("gpu") or "").rpartition(":")[2]
-    if not count.isdecimal() or int(count) < 2 or settings.get("method", "full") != "full":
+    _, named, count = str(settings.get("gpu") or "").rpartition(":")
+    if not named or not count.isdecimal() or int(count) < 2:
+        return ()
+    if settings.get("method", "full") != "full":
         return ()
     return tuple(one for one in USUAL if one[0] not in settings)
 

@@ -210,7 +210,7 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
         name = report.model.name.rpartition("/")[2]
         path = shlex.quote(file.name)
         line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
-    elif OWN_FILE.search(run.command) and "convert_hf_to_gguf" in told:
+    elif OWN_FILE.search(run.command) and told:
         from weighbridge.runfiles.serving.lines import launch_line
 
         line = launch_line(run.command).replace(HIDDEN, "$SECRET")

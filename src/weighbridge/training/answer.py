@@ -12,6 +12,7 @@ from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import StageRuns, TrainingRun, runs_of
+from weighbridge.training.sharding.schedule import in_flight
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -43,8 +44,8 @@ def answer(
     """`most` is what the allocator can have of a device; by default all that the card has. `runs`
     are those of an answer before with the same plan. `counts`: what it takes at least."""
     most = capacity(plan, budget) if most is None else most
-    count = plan.sharding.pipeline
-    flights = [min(count - i, plan.accumulation) + 1 for i in range(count)]
+    s = plan.sharding
+    flights = [in_flight(s, plan.accumulation, i) + 1 for i in range(s.pipeline)]
     followed(plan.subject.body, plan.subject.model.reference, flights)
     stages = [run.least() if counts else run.within(most) for run in (runs or runs_of(plan))]
     fullest = max(stages, key=lambda run: max(run.reserved.values()))
@@ -52,7 +53,7 @@ def answer(
         devices=(*_devices(plan, stages), on_host(plan, fullest)),
         managed=fullest.elsewhere.get("managed", 0),
         settings=_settings(plan),
-        derived=_derived(plan, fullest),
+        derived=_derived(plan, fullest, stages.index(fullest)),
         warnings=tuple(_warnings(plan, fullest)),
     )
 
@@ -95,13 +96,15 @@ def _settings(plan: TrainingPlan) -> EffectiveSettings:
     }
 
 
-def _derived(plan: TrainingPlan, result: TrainingRun) -> DerivedFacts:
+def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFacts:
+    """Return the numbers of the fullest stage."""
     first = max(result.first.values(), key=lambda peak: peak.allocated)
-    return {
+    found: DerivedFacts = {
         "trainable_parameters": _trained(plan, result),
         "saved_activation_bytes": result.saved,
         "first_step_peak_bytes": first.allocated,
     }
+    return {**found, "fullest_stage": stage} if plan.sharding.pipeline > 1 else found
 
 
 def _trained(plan: TrainingPlan, result: TrainingRun) -> int:

@@ -108,6 +108,7 @@ class Framework:
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     ranks: tuple[str, ...] = ()  # kinds that its own settings have, besides those of data
+    optimizers: tuple[str, ...] = ()  # that it has at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     shares_tokens: bool = False  # tensor ranks share the tokens between layers
     spreads: str = "ddp"  # what several ranks share out where nobody says
@@ -232,6 +233,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
             "bf16-mixed": WIDE,
         },
         optimizer="adamw_torch_fused",
+        optimizers=("adam", "adamw_torch", "adamw_torch_fused"),  # components/optimizer.py
         losses={"standard": "torchtitan"},
         compiles=True,
         unsure=4,
@@ -297,7 +299,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "deepspeed": Framework(
         name="deepspeed",
-        ranks=("tensor",),  # runtime/tensor_parallel/config.py
+        ranks=("tensor", "context"),  # runtime/tensor_parallel/config.py, runtime/sequence_parallel
         source="DeepSpeed runtime/engine.py (also _configure_basic_optimizer), bf16_optimizer.py",
         optimizer="adamw_torch_fused",  # FusedAdam, as one kernel
         versioned=True,

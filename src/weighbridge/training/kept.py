@@ -5,7 +5,7 @@ say the same has the run of the first, whatever it holds and costs: a search amo
 models for a card and a page whose card was changed replay nothing.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from threading import Lock
 
 from weighbridge.training.plan import TrainingPlan
@@ -15,6 +15,7 @@ MOST = 64  # questions about one model
 # Cards of other kernels to each: the catalogue's are 49 of full training, which sums in parts that
 # processors share out, and 4 of LoRA
 CLASSES = 64
+WALKS = 2  # questions, asked for last, whose walks are kept: megabytes each
 Stages = tuple[StageRuns, ...]
 
 
@@ -33,6 +34,9 @@ class KeptRuns:
             self._kept[asked] = kept  # the last in order: asked for just now
             if len(self._kept) > MOST:
                 del self._kept[next(iter(self._kept))]
+            for old in list(self._kept.values())[:-WALKS]:
+                for run in (run for stages in old for run in stages):
+                    run.forget()
             stages = _known(kept, plan)
             kept.append(stages)
             del kept[:-CLASSES]
@@ -40,11 +44,18 @@ class KeptRuns:
 
 
 def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
-    """Take the stages that hold for the plan out of those that are kept, or make new ones."""
+    """Take the stages that hold for the plan out of those that are kept, or make new ones: of what
+    was walked for a card that is asked for the same, or of nothing."""
     for number, stages in enumerate(kept):
-        on_card = [run.on(plan) for run in stages]
-        known = tuple(run for run in on_card if run is not None)
-        if len(known) == len(stages):
+        known = _each(stages, lambda run: run.on(plan))
+        if known is not None:
             del kept[number]
             return known
-    return runs_of(plan)
+    walked = (_each(stages, lambda run: run.walked(plan)) for stages in kept)
+    return next((stages for stages in walked if stages is not None), None) or runs_of(plan)
+
+
+def _each(stages: Stages, taken: Callable[[StageRuns], StageRuns | None]) -> Stages | None:
+    """Return what is taken of each stage; None where one has nothing."""
+    found = tuple(run for run in map(taken, stages) if run is not None)
+    return found if len(found) == len(stages) else None

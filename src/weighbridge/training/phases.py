@@ -18,6 +18,7 @@ from weighbridge.training import kbit
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
+from weighbridge.training.sharding.schedule import FOR_WEIGHTS
 from weighbridge.training.sharding.zero import ZeroSizes
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
@@ -85,6 +86,7 @@ def _components(
         yield _tuned(plan, Bytes(0, 0, result.unsure))
     yield from _unread(plan, result, name)
     yield from _wide_stream(plan, peak, name)
+    yield from _for_weights(result, name)
     if plan.sharding.ranks > 1:
         yield communication(plan)
     yield context(plan.part)
@@ -208,6 +210,22 @@ def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Comp
         basis="assumed",
         formula="up to 16 bits a number of packed linears, from forward to backward",
         source="kernels of the format were not followed",
+    )
+
+
+def _for_weights(result: TrainingRun, name: str) -> Iterator[Component]:
+    """Yield what micro-batches keep whose inputs have their gradients, and weights have not."""
+    if not result.waiting or name not in RUNNING:
+        return
+    most = result.waiting * (result.saved // result.flight)
+    part, whole = FOR_WEIGHTS
+    yield Component(
+        name="activations",
+        detail="for gradients of weights",
+        bytes=Bytes(0, most * part // whole, most),
+        basis="assumed",
+        formula=f"{result.waiting} micro-batches wait, {part} / {whole} of what each keeps",
+        source="Qi et al., Zero Bubble Pipeline Parallelism, table 1 (arXiv 2401.10241)",
     )
 
 

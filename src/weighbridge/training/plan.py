@@ -25,6 +25,8 @@ from weighbridge.training.frameworks import (
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
+from weighbridge.training.sharding.schedule import schedule
+from weighbridge.training.sharding.sequence import way
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release
 from weighbridge.workload import Train
@@ -149,6 +151,13 @@ def plan(
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
     if framework.name == "torchtitan" and shares.expert > 1:
         shares = replace(shares, whole_experts=True)
+    attention = _attention(subject, w, framework, version)
+    checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
+    shares = replace(
+        shares,
+        context_by=way(w, framework, shares, subject.body, attention),
+        schedule=schedule(w, shares, len(subject.body.blocks), checkpointing),
+    )
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
@@ -172,9 +181,9 @@ def plan(
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, framework),
         optim_args=w.optim_args or (),
-        checkpointing=w.checkpointing or _usual_checkpointing(w, framework, shares),
+        checkpointing=checkpointing,
         loss=_loss(w, framework),
-        attention=_attention(subject, w, framework, version),
+        attention=attention,
         padded=w.padded,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,

@@ -12,8 +12,9 @@ from typing import Any
 from weighbridge.allocator import OutOfMemoryError
 from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.arch.model_types import differs
-from weighbridge.components.activations import Heap, LivePeak
+from weighbridge.components.activations import Heap, LivePeak, TensorHeap
 from weighbridge.components.counted import CountedHeap
+from weighbridge.components.recorded import HeapTape
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.errors import UnsupportedError
@@ -30,12 +31,14 @@ from weighbridge.forward.prompts import KeyPrefix, Prompt
 from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.forward.step import Around, BuiltModel, TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
-from weighbridge.records import dataclass, field, replace
+from weighbridge.kernels.workspaces import lasting
+from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.training.build import build
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
+from weighbridge.training.sharding.schedule import in_flight, waiting
 from weighbridge.watching import go_on
 
 STEPS = 2
@@ -54,19 +57,23 @@ class TrainingRun:
     first: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
-    saved: int = 0  # bytes that the graph holds at the end of the first forward
+    saved: int = 0  # bytes that the graph holds where the first backward begins
+    flight: int = 1  # micro-batches that hold them
     packed: int = 0  # numbers of packed linears, and of those of the layer that has most
     packed_in_layer: int = 0
     unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
     away: int = 0  # bytes of activations there, at most
+    waiting: int = 0  # micro-batches, for the gradients of weights
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
     kernels: KernelFacts = field(default_factory=KernelFacts)
+    noted: list[tuple[str, bool]] = field(default_factory=list)  # phases, and whether of the first
 
     def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
         go_on()
+        self.noted.append((name, first))
         self.reserved[name] = peak.reserved
         if first:
             self.first.setdefault(name, peak)
@@ -90,14 +97,39 @@ def runs_of(plan: TrainingPlan) -> "tuple[StageRuns, ...]":
     return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
 
 
+class WalkedRun(NamedTuple):
+    """A run that was walked, and what it asked of memory."""
+
+    run: TrainingRun
+    tape: HeapTape
+
+    def again(self, plan: TrainingPlan, capacity: int | None) -> TrainingRun:
+        """Return the run of a plan that differs in the card alone, and asks a card of which rules
+        decide the same."""
+        walked, on_card = self.run, self.run.kernels.on(plan.chip)
+        made = replace(walked, kernels=on_card, moments={}, first={}, reserved={}, noted=[])
+        told = self.tape.again(Heap(capacity, _options(plan)), on_card.size)
+        live: list[int] = []
+        noted = iter(walked.noted)
+        for one in told:
+            if isinstance(one, LivePeak):
+                name, first = next(noted)
+                made.note(name, one, first=first)
+            else:
+                live.append(one)
+        made.saved = sum(live)
+        return made
+
+
 class StageRuns:
     """One rank of a stage, run within one capacity after another. What it takes without an end is
-    found once. Each run finds anew what layers of a kind do: where the course of a layer leads
-    depends on the free blocks that the run before it found, and on the end of the card."""
+    found once, and walked once: other capacities and cards are asked for what the walk asked for.
+    """
 
     def __init__(self, plan: TrainingPlan, stage: int = 0, *, splices: bool = True) -> None:
         self._p, self._stage = plan, stage
         self._splices = splices
+        self._walked: WalkedRun | None = None
         self._free: TrainingRun | None = None
         self._smallest: TrainingRun | None = None
         self._counted: TrainingRun | None = None
@@ -112,8 +144,24 @@ class StageRuns:
             return None
         other = StageRuns(plan, self._stage, splices=self._splices)
         other._free, other._smallest = self._free, self._smallest
-        other._counted = self._counted
+        other._counted, other._walked = self._counted, self._walked
         return other
+
+    def walked(self, plan: TrainingPlan) -> "StageRuns | None":
+        """The same for a card that is asked for the same, in other bytes; None where it is not."""
+        if self._walked is None or not self._walked.run.kernels.decide(plan.chip):
+            return None
+        if [n > 0 for n in _workspace(plan)] != [n > 0 for n in _workspace(self._p)]:
+            return None
+        if _workspace(plan)[1] != _workspace(self._p)[1]:
+            return None
+        other = StageRuns(plan, self._stage, splices=self._splices)
+        other._walked = self._walked
+        return other
+
+    def forget(self) -> None:
+        """Let the walk go: what was found stays, another card walks anew."""
+        self._walked = None
 
     def within(self, capacity: int | None) -> TrainingRun:
         return self._repeated(lambda: self._bounded(capacity))
@@ -144,7 +192,7 @@ class StageRuns:
                 if count > LAYERS:
                     raise unrepeated(self._p.subject.model.reference, count) from None
                 self._splices, self._free, self._smallest = False, None, None
-                self._counted = None
+                self._counted = self._walked = None
                 return runs()
 
     def _bounded(self, capacity: int | None) -> TrainingRun:
@@ -180,8 +228,22 @@ class StageRuns:
         return result
 
     def _run(self, capacity: int | None, *, counts: bool = False) -> TrainingRun:
+        if self._walked is not None and not counts:
+            return self._walked.again(self._p, capacity)
         splices = Splices() if self._splices else None
-        return _run(self._p, capacity, self._stage, splices, counts=counts)
+        if counts:
+            return _run(self._p, CountedHeap(), self._stage, splices)
+        if capacity is not None:  # a walk that may not come to its end
+            return _run(self._p, Heap(capacity, _options(self._p)), self._stage, splices)
+        tape = HeapTape()
+        run = _run(self._p, Heap(None, _options(self._p), tape.notes), self._stage, splices)
+        if tape.short:
+            self._walked = WalkedRun(run, tape)
+        return run
+
+
+def _options(plan: TrainingPlan) -> AllocatorOptions:
+    return AllocatorOptions(expandable_segments=plan.framework.expandable)
 
 
 @contextmanager
@@ -197,19 +259,8 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(
-    plan: TrainingPlan,
-    capacity: int | None,
-    stage: int,
-    splices: Splices | None,
-    *,
-    counts: bool = False,
-) -> TrainingRun:
-    options = AllocatorOptions(expandable_segments=plan.framework.expandable)
-    m = Machine(CountedHeap() if counts else Heap(capacity, options))
-    m.softmax_keeps = plan.torch < (1, 11)
-    m.chip, m.installed = plan.chip, plan.installed
-    m.workspace, m.temporary_workspace = _workspace(plan)
+def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | None) -> TrainingRun:
+    m = _machine(plan, heap)
     around = surrounding(plan)
     built = _built(m, plan, around, stage)
     go_on()
@@ -250,8 +301,19 @@ def _run(
         result.note("save", m.heap.phase(), first=False)
     result.elsewhere, result.assumed = optimization.elsewhere, batches.s.assumed
     result.host, result.pinned, result.away = around.host, around.pinned, m.most_away
+    result.flight, result.waiting = batches.in_flight, batches.waiting
     m.heap.close()
     return result
+
+
+def _machine(plan: TrainingPlan, heap: TensorHeap) -> Machine:
+    m = Machine(heap)
+    m.softmax_keeps = plan.torch < (1, 11)
+    m.chip, m.installed = plan.chip, plan.installed
+    m.workspace, m.temporary_workspace = _workspace(plan)
+    if m.workspace:
+        [m.workspace] = m.sizes(lasting, plan.torch)
+    return m
 
 
 def _packed(built: BuiltModel) -> tuple[int, int]:
@@ -304,6 +366,8 @@ def _step(
         compiled=plan.compiled,
         token_ranks=plan.sharding.tensor if plan.framework.shares_tokens else 1,
         image_size=plan.image_size,
+        sequence_ranks=plan.sharding.context,
+        sequence_by=plan.sharding.context_by,
         items={} if differs(plan.subject.model_type, "own_items") else dict(plan.items),
         around=around,
     )
@@ -322,7 +386,7 @@ def _workspace(plan: TrainingPlan) -> tuple[int, int]:
 
 class Batches:
     """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
-    the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
+    the first. A stage of a pipeline has several in flight (sharding/schedule.py)."""
 
     def __init__(
         self, s: TrainingStep, plan: TrainingPlan, result: TrainingRun, stage: int
@@ -335,7 +399,8 @@ class Batches:
         self.first_stage = stage == 0
         self.last_stage = stage == plan.sharding.pipeline - 1
         self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
-        self.in_flight = min(plan.sharding.pipeline - stage, plan.accumulation)
+        self.in_flight = in_flight(plan.sharding, plan.accumulation, stage)
+        self.waiting = waiting(plan.sharding, plan.accumulation, stage)
         self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:

@@ -142,7 +142,13 @@ def _reserved(answer: ShownAnswer) -> Iterator[str]:
         yield answer.say("infer.share", size=answer.size(d["share_needed_bytes"]))
     if taken is None or d.get("kv_cache_tokens") == 0:
         return
-    yield answer.say("infer.reserves", engine=named(w["engine"]), size=answer.size(taken))
+    name = next((name for name in SHARES if w.get(name)), "")
+    values = {"engine": named(w["engine"]), "size": answer.size(taken)}
+    if name:
+        share = f"--{name.replace('_', '-')} {w[name]:.4g}"
+        yield answer.say("infer.reserves.share", share=share, **values)
+    else:
+        yield answer.say("infer.reserves", **values)
     if not d.get("kv_cache_tokens"):
         return
     tokens, held = f"{d['kv_cache_tokens']:,}", at_once(answer.report)

@@ -17,6 +17,7 @@ from weighbridge.workload.train import (
     ZeroSettings,
 )
 
+OWN_DTYPE = "auto"  # that of the checkpoint's config
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
 # Names of settings that have no meaning elsewhere
 OF_ADAPTERS = tuple(
@@ -90,7 +91,7 @@ def _given(w: Train, name: str) -> bool:
 def _in_full(w: Train) -> None:
     """Training all weights. Source: transformers 5.23 trainer.py refuses purely quantized models;
     one whose own config is quantized is a matter of the model's."""
-    if w.dtype is not None and w.dtype not in TRAINED:
+    if w.dtype is not None and w.dtype not in (*TRAINED, OWN_DTYPE):
         raise UsageError(
             f"--dtype {w.dtype}: weights are trained in {', '.join(TRAINED[:3])}; smaller ones are "
             "frozen: use --method qlora"

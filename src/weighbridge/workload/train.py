@@ -443,6 +443,17 @@ class RankSettings(Settings):
         label_zh="流水线并行",
         zh="按层分段的 rank 数。",
     )
+    pipeline_schedule: Str = word(
+        "gpipe",
+        "1f1b",
+        "interleaved",
+        "zero-bubble",
+        label="Pipeline schedule",
+        help="The order in which stages run micro-batches. Default: 1f1b.",
+        default="1f1b",
+        label_zh="流水线调度",
+        zh="各阶段执行 micro-batch 的顺序。默认 1f1b。",
+    )
     context_parallel_size: Int = whole(
         1,
         1 << 10,
@@ -451,6 +462,19 @@ class RankSettings(Settings):
         help="Ranks that share a sequence.",
         label_zh="上下文并行",
         zh="共同分担一个序列的 rank 数。",
+    )
+    context_parallel_by: Str = word(
+        "ulysses",
+        "allgather",
+        "ring",
+        "heads",
+        label="Context parallel by",
+        help="What ranks of a sequence do to see all of it: exchange heads for tokens, gather keys "
+        "and values, send them round, or gather one head after the other. Default: as the "
+        "framework does.",
+        label_zh="上下文并行方式",
+        zh="分担一个序列的 rank 怎样看到全部 token：用注意力头交换 token、收集全部 key 和 value、"
+        "环形传递，或逐个头收集。默认与框架一致。",
     )
     expert_parallel_size: Int = whole(
         1,

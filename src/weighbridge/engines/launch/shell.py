@@ -24,6 +24,8 @@ OF_A_SCRIPT = ("$@", "$*")  # what a script is given, which most often is nothin
 # A backslash before a letter is a path of Windows, wherever the text has such a path.
 WINDOWS = re.compile(r"""(?:^|[\s"'=])(?:[A-Za-z]:|\.{1,2})\\[\w.]""")
 QUOTED = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+# The number of a file that is redirected stands at its sign: 2>log, and not "8192 > log"
+REDIRECTED = re.compile(rf"{QUOTED.pattern}|(?<![^\s;&|])(?P<file>\d)(?=[<>])", re.DOTALL)
 ARRAY = re.compile(
     r"(?m)^(?P<before>[ \t]*(?:(?:export|local|declare|readonly)[ \t]+(?:-\w+[ \t]+)*)?)"
     r"(?P<name>[A-Za-z_]\w*\+?)=\((?P<words>[^()]*)\)"
@@ -95,7 +97,7 @@ def _words(text: str) -> list[str]:
     text = re.sub(r"[ \t]*[\\`^][ \t]*(?:\r?\n|$)", " ", text)  # bash, PowerShell, cmd
     if WINDOWS.search(text):
         text = re.sub(r"\\(?=[\w.])", r"\\\\", text)
-    words = _split(text, OPERATORS)
+    words = _split(REDIRECTED.sub(lambda m: "" if m["file"] else m[0], text), OPERATORS)
     for word in words:
         if word[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and word[1:]:
             raise UsageError(f"{word!r:.80} begins with a typographic dash; write it as - or --")
@@ -158,8 +160,6 @@ def _lines(words: list[str]) -> Iterator[list[str]]:
         if set(word) <= set(OPERATORS) and word:
             if "<" in word or ">" in word:
                 skip = True
-                if line and line[-1].isdigit():  # 2>log
-                    line.pop()
                 continue
             yield line
             line, skip = [], False

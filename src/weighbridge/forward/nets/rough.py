@@ -31,7 +31,7 @@ from weighbridge.arch.roles import role
 from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.forward.losses import standard
 from weighbridge.forward.machine import Grads, Machine, Needs, record
-from weighbridge.forward.modules import Module
+from weighbridge.forward.modules import Module, each_below
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.experts import gathered, grouped, summed_k
 from weighbridge.forward.ops.norms import layer_norm, rms_norm
@@ -72,7 +72,7 @@ Seen = dict[int, Tensor]  # by width, what was last made of it
 def forward(s: TrainingStep) -> Tensor:
     m, built = s.m, s.built
     layers = [*built.encoder, *built.layers]
-    inner = [branches(s, p) for p in layers]
+    inner = list(branches(s, layers))
     apart = list(_apart(s, [p.path for p in layers]))
     words = max((w for w in apart if w.kind == "embedding"), key=_rows, default=None)
     ids = m.new((s.batch, s.length), INT64)
@@ -117,13 +117,15 @@ def _encoding(s: TrainingStep, number: int) -> LayerBlock:
     return s.built.body.encoder.blocks[number]
 
 
-def branches(s: TrainingStep, p: Module) -> Branches:
-    children: Branches = {}
-    for name in s.built.params:
-        if name.startswith(p.path) and not any(word in name for word in OF_ADAPTERS):
-            below = name.removeprefix(p.path)
-            children.setdefault(CHILD.match(below)[0], []).append(below)  # type: ignore[index]
-    return children
+def branches(s: TrainingStep, layers: Sequence[Module]) -> Iterator[Branches]:
+    """Yield the branches of each layer."""
+    known: dict[str, Branches] = {p.path: {} for p in layers}
+    params = s.built.params
+    for name, path in zip(params, each_below(params, known), strict=True):
+        if path and not any(word in name for word in OF_ADAPTERS):
+            below = name.removeprefix(path)
+            known[path].setdefault(CHILD.match(below)[0], []).append(below)  # type: ignore[index]
+    return (known[p.path] for p in layers)
 
 
 def _apart(s: TrainingStep, paths: Iterable[str]) -> Iterator[LeafTensor]:

@@ -48,7 +48,7 @@ from weighbridge.forward.ops.shaping import copied, cut, embedding, join, repeat
 from weighbridge.forward.parts.attention import heads
 from weighbridge.forward.parts.layer import FINAL, run
 from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Computed, Shape, Tensor, absent
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, absent
 from weighbridge.records import NamedTuple
 from weighbridge.units import ceil_div
 
@@ -76,7 +76,10 @@ def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Te
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
     words = built.base.weight(built.base.first(*EMBEDDINGS))
-    h = sequence_cut(s, embedding(m, own_tokens(s, tokens, words), words))
+    if absent(words):
+        h: Tensor = _received(s, words.shape[-1])
+    else:
+        h = sequence_cut(s, embedding(m, own_tokens(s, tokens, words), words))
     width = own.width or heads(s, 0).key_dim
     cache = m.new((s.length, width // 2, 2), FLOAT32)
     each = own.layer or (compiled_layer if s.compiled else layer)
@@ -84,6 +87,13 @@ def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Te
         h = run(s, each, h, p, i, cache, kernel)
     name = built.base.first(*FINAL)
     return norm(m, h, built.base, name) if own.norm is None else own.norm(s, h, built.base, name)
+
+
+def _received(s: TrainingStep, width: int) -> Tensor:
+    """What the stage before sends: a rank's own tokens, as layers hand them on."""
+    own_length = ceil_div(s.length, s.token_ranks)
+    sent = s.m.new((s.batch, own_length, width), s.dtype)
+    return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
 
 
 def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:

@@ -15,6 +15,7 @@ cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native
 (_safe_softmax); transformers integrations/sdpa_attention.py, models/llama/modeling_llama.py.
 """
 
+from math import prod
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
@@ -25,7 +26,7 @@ from weighbridge.forward.ops.pointwise import add, add_, cast, dropout, of_resul
 from weighbridge.forward.ops.shaping import copied, expand, repeat, turned
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels import attention as kernels
-from weighbridge.records import dataclass, replace
+from weighbridge.records import NamedTuple, dataclass, replace
 from weighbridge.units import align_up
 
 LOADED = 16  # numbers of a mask that the efficient kernel loads at once
@@ -71,6 +72,13 @@ class AttentionHeads:
         return self.batch, self.heads, self.length, self.seen
 
 
+class FusedCall(NamedTuple):
+    """What decides which fused kernel a card takes."""
+
+    call: kernels.AttentionCall
+    torch: kernels.Version
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionOptions:
     """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
@@ -83,6 +91,7 @@ class AttentionOptions:
     sinks   a number of each head that is among the scores
     shared  one head of keys and values is broadcast to all by the products
     cached  keys and values have heads before tokens in memory, as a cache has
+    asked   what decides the fused kernel, where the card chooses
     """
 
     mask: Tensor | None = None
@@ -96,6 +105,7 @@ class AttentionOptions:
     sinks: Tensor | None = None
     shared: bool = False
     cached: bool = False
+    asked: FusedCall | None = None
 
 
 USUAL = AttentionOptions()
@@ -177,7 +187,7 @@ def efficient(
         of_bias = m.new(whole, dtype) if learned else None
         if dtype.nbytes == 4:
             m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
-        m.hidden(*m.ask(kernels.efficient_backward, asked, p))
+        m.hidden(*m.sizes(kernels.efficient_backward, asked, p))
         return [*gradients, of_bias]
 
     to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
@@ -238,6 +248,40 @@ def cudnn(
     to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], to_save, out)
     return copied(m, out) if options.first else out
+
+
+def fused(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions,
+) -> Tensor:
+    """The same through flash's kernel or cuDNN's, whichever the card prefers: without masks and
+    with heads of a multiple of eight they do the same, with other bytes."""
+    first, shape, asked = options.first, heads.shape, options.asked
+    assert asked is not None
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    lead = heads.batch, heads.length, heads.heads
+    copied_bytes = q.dtype.size(prod(lead) * heads.value_dim) if first else 0
+    sizes = m.sizes(kernels.fused, shape(q.dtype), asked.call, copied_bytes, torch=asked.torch)
+    out = m.result("attention", (*lead, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
+    state, offset = m.said((), INT64, sizes[0]), m.new((), INT64)
+    m.hidden(*sizes[1:3])
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        copy = m.said((), saved[0].dtype, sizes[3]) if first else None
+        gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
+        m.hidden(*sizes[4:])
+        del copy
+        return gradients
+
+    to_save = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], to_save, out)
+    return copied(m, out) if first else out
 
 
 def math(

@@ -12,6 +12,7 @@ kernels-community/vllm-flash-attn3 has it; transformers 5.23 models/gpt_oss/mode
 (_compatible_flash_implementations).
 """
 
+from functools import partial
 from typing import Any
 
 from weighbridge.arch.mixers import Attention, Latent
@@ -22,13 +23,16 @@ from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.attention import (
     AttentionHeads,
     AttentionOptions,
+    FusedCall,
     cudnn,
     eager,
     efficient,
     flash,
+    fused,
     math,
 )
 from weighbridge.forward.ops.shaping import copied, expand, first, repeat, turned
+from weighbridge.forward.parts import sequence
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels import attention as kernels
@@ -63,12 +67,16 @@ def windows(s: TrainingStep) -> set[int | None]:
 def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor | None:
     """Make the attention masks, each [batch, 1, length, seen]. SDPA gets none if nothing is
     padded, nothing stands before the tokens and the window covers them, else one bool mask. Eager
-    attention gets one mask in the model's dtype. FlashAttention 2 never gets one."""
+    attention gets one mask in the model's dtype. FlashAttention 2 never gets one, nor do ranks that
+    share a sequence (accelerate big_modeling.py, _attach_context_parallel_hooks; DeepSpeed's
+    UlyssesSPDataLoaderAdapter hands out positions instead)."""
     m, whole = s.m, (s.batch, 1, s.length, s.seen)
     if s.kernel == "flash":
         return None
     if s.kernel == "eager":
         return m.new(whole, s.dtype)
+    if s.sequence_by:
+        return None
     if s.padded:
         return m.new(whole, BOOL)
     if (reach is None or s.length < reach) and s.prefix is None and not always:
@@ -113,17 +121,70 @@ def attended(
         k, v = s.prefix.before(m, k, v)
     if how.p and not m.training:
         how = replace(how, p=0.0)
-    if kernel == "flash" and how.sinks is not None:
-        return flash3(m, q, k, v, heads), None
     if kernel == "eager":
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, heads, how)
-    q, k, v, heads, how = _laid_out(s, (q, k, v), heads, how, kernel)
+    if s.sequence_by and heads.length == heads.seen == s.length:
+        return _among_ranks(s, (q, k, v), heads, how, kernel), None
+    return _by_kernel(s, (q, k, v), heads, how, kernel), None
+
+
+def _by_kernel(
+    s: TrainingStep,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    heads: AttentionHeads,
+    options: AttentionOptions,
+    kernel: str,
+) -> Tensor:
+    """Attend to the tokens that are there, by the kernel that was asked for or is chosen."""
+    m = s.m
+    if kernel == "flash" and options.sinks is not None:
+        return flash3(m, *tensors, heads)
+    q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     if kernel == "sdpa":
-        kernel = chosen(s, lower(m, q), heads, how)
+        kernel, options = _chosen(s, lower(m, q), heads, options)
     if kernel == "math":
-        q, k, v = _views(m, q, k, v, views=how.views)
-    return KERNELS[kernel](m, q, k, v, heads, how), None
+        q, k, v = _views(m, q, k, v, views=options.views)
+    return KERNELS[kernel](m, q, k, v, heads, options)
+
+
+def _chosen(
+    s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions
+) -> tuple[str, AttentionOptions]:
+    """Return the kernel that torch chooses on this card, and the options with what was asked."""
+    asked = FusedCall(call_of(s, heads, options), s.torch)
+    kernel = s.m.ask(kernels.program, heads.shape(q.dtype), asked.call, torch=asked.torch)
+    return kernel, replace(options, asked=asked)
+
+
+def _among_ranks(
+    s: TrainingStep,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    heads: AttentionHeads,
+    options: AttentionOptions,
+    kernel: str,
+) -> Tensor:
+    """Attend to the tokens of all ranks of the sequence. A block is seen by a kernel that hands out
+    its sums; where torch would choose another, by the memory-efficient one."""
+    m = s.m
+    if s.sequence_by == sequence.ULYSSES:
+        attends = partial(_by_kernel, s, kernel=kernel)
+        return sequence.ulysses(m, s.sequence_ranks, tensors, heads, options, attends)
+    q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    if kernel == "sdpa":
+        kernel, options = _chosen(s, q, heads, options)
+    blocks = sequence.KeyBlocks(
+        ranks=s.sequence_ranks,
+        way=s.sequence_by,
+        heads=heads,
+        kernel="efficient" if kernel == "math" else kernel,
+        dropout=options.p,
+        dtype=q.dtype,
+        key=k.shape,
+        value=v.shape,
+    )
+    return sequence.in_blocks(m, (q, k, v), blocks, options)
 
 
 def _laid_out(
@@ -170,7 +231,13 @@ def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor
     return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
 
-KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}
+KERNELS = {
+    "flash": flash,
+    "efficient": efficient,
+    "cudnn": cudnn,
+    "fused": fused,
+    "math": math,
+}
 
 
 def _views(
@@ -182,10 +249,11 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions) -> str:
-    """Choose the first kernel in torch's order that can run."""
-    asked = heads.shape(q.dtype)
-    call = kernels.AttentionCall(
+def call_of(
+    s: TrainingStep, heads: AttentionHeads, options: AttentionOptions
+) -> kernels.AttentionCall:
+    """Return what decides, beside shapes, which kernel torch takes."""
+    return kernels.AttentionCall(
         masked=options.mask is not None,
         causal=options.causal,
         dropout=options.p,
@@ -193,7 +261,6 @@ def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: Attention
         or _told_of_groups(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
-    return s.m.ask(kernels.first, asked, call, torch=s.torch)
 
 
 # ---- flash-attention 3

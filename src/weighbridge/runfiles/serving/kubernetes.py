@@ -22,7 +22,7 @@ from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.compose import words
 from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
-from weighbridge.units import human
+from weighbridge.units import MIB, ceil_div, human, parse_size
 
 KIND = Kind(
     name="kubernetes",
@@ -262,6 +262,10 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     """Return a new Deployment of one container, which has the cards that its flags ask for, and
     shared memory for what its processes send each other."""
     line = served(run)
+    # What is asked for is the limit: else the pod is the first to be ended where a node runs short
+    ram = run.settings.get("ram")
+    memory = {} if ram is None else {"memory": _quantity(str(ram))}
+    asked = {"requests": memory} if memory else {}
     container: dict[str, Any] = {
         "name": line.engine,
         "image": line.image,
@@ -269,7 +273,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
         "args": [*line.words],
         "env": [{"name": name, "value": value} for name, value in line.env.items()],
         "ports": [{"containerPort": line.port}],
-        "resources": {"limits": {CARDS[0]: line.gpus}},
+        "resources": {"limits": {CARDS[0]: line.gpus, **memory}, **asked},
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
     }
     if not line.env:
@@ -289,6 +293,13 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
             "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
         },
     }
+
+
+def _quantity(size: str) -> str:
+    """Return a size as Kubernetes writes it: in whole MiB or GiB, rounded up."""
+    mebibytes = ceil_div(parse_size(size), MIB)
+    whole = mebibytes % 1024 == 0
+    return f"{mebibytes // 1024}Gi" if whole else f"{mebibytes}Mi"
 
 
 def _labelled(model: str) -> str:

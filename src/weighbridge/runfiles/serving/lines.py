@@ -120,6 +120,8 @@ def memory_limit(said: object, *, key: str, line: int, binary: bool) -> HostLimi
     if match is None:
         return None
     letter, i = match[2] or "", "i" if binary or match[3] else ""
+    if letter == "m" and not i:  # thousandths of a byte
+        return None
     nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
     understood = Understood(key=key, value=text, setting="ram", line=line)
     return HostLimit(nbytes, understood) if nbytes else None

@@ -6,13 +6,14 @@ activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/conf
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
-from weighbridge.runfiles.document import Document
+from weighbridge.runfiles.document import Document, Path
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
-from weighbridge.runfiles.record import PlannedRun, Value
+from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.training import arguments
 from weighbridge.training.launching import MACHINE
 
@@ -29,6 +30,7 @@ deepspeed_config.deepspeed_hostfile deepspeed_config.deepspeed_exclusion_filter
 deepspeed_config.deepspeed_inclusion_filter deepspeed_config.deepspeed_multinode_launcher
 deepspeed_config.gradient_clipping deepspeed_config.zero3_save_16bit_model
 deepspeed_config.deepspeed_moe_layer_cls_names
+deepspeed_config.seq_parallel_communication_data_type
 downcast_bf16 enable_cpu_affinity gpu_ids
 ipex_config machine_rank main_process_ip main_process_port main_training_function mpirun_config
 num_machines rdzv_backend same_network tpu_* tpu_env use_cpu use_xpu
@@ -37,14 +39,25 @@ dynamo_config             - compiled layers keep other tensors than are counted
 fp8_config                - products are in 8 bits
 kt_config                 - KTransformers keeps experts on the host
 megatron_lm_config        Megatron trains
-parallelism_config.parallelism_config_sp_size   - ranks share a sequence (Ulysses)
 """
 OWN = ("distributed_type", "num_processes")
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
+SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
+OF_ZERO = (
+    *("zero_stage", "deepspeed_config_file", "gradient_accumulation_steps", "zero3_init_flag"),
+    *("offload_optimizer_device", "offload_optimizer_nvme_path"),
+    *("offload_param_device", "offload_param_nvme_path", "zero3_save_16bit_model"),
+    *("gradient_clipping", "deepspeed_hostfile", "deepspeed_multinode_launcher"),
+)
 RANKS = {
     "tp_size": "tensor_parallel_size",
     "cp_size": "context_parallel_size",
+    "sp_size": "context_parallel_size",
 }
+AT = "parallelism_config.parallelism_config_"
+STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
+# Keys of ranks of a sequence that decide no memory: `sp_` since 1.12, `cp_` in drafts of it
+OF_SEQUENCES = ("backend", "seq_length", "seq_length_is_variable")
 
 
 def tells(document: Document) -> bool:
@@ -110,9 +123,11 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         count = None
     among = 1
     for name, setting in RANKS.items():
-        key = f"parallelism_config.parallelism_config_{name}"
-        taken = keys.take(key, setting)
+        if name == "sp_size" and keys.value(f"{AT}{name}", 1) == 1:
+            continue
+        taken = keys.take(f"{AT}{name}", setting)
         among *= taken if isinstance(taken, int) else 1
+    _sequence(keys)
     for name in ("dp_replicate_size", "dp_shard_size"):
         keys.used.add(f"parallelism_config.parallelism_config_{name}")
     replicas = keys.value("parallelism_config.parallelism_config_dp_replicate_size")
@@ -125,7 +140,65 @@ def _ranks(keys: KeyReading, kind: str) -> None:
             keys.settings["shard"] = "ddp"
 
 
+def _sequence(keys: KeyReading) -> None:
+    """Take how ranks of a sequence see all of it; by DeepSpeed they exchange heads."""
+    keys.used.update(f"{AT}{kind}_{name}" for kind in ("sp", "cp") for name in OF_SEQUENCES)
+    for kind in ("sp", "cp"):
+        keys.take(f"{AT}{kind}_attn_implementation", "attention", arguments.attention)
+    if isinstance(keys.value(f"{AT}sp_size"), int) and keys.value(f"{AT}sp_size") > 1:
+        keys.set("context_parallel_by", "ulysses", f"{AT}sp_size")
+    elif keys.value(f"{AT}cp_backend") == "deepspeed":
+        keys.set("context_parallel_by", "ulysses", f"{AT}cp_backend")
+    elif keys.settings.get("context_parallel_size", 1) != 1:
+        keys.take(f"{AT}cp_comm_strategy", "context_parallel_by", STRATEGIES.get)
+    keys.used.add(f"{AT}cp_comm_strategy")
+
+
 # What launches a run
+
+
+def flagged(given: Document) -> Document | None:
+    """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
+    where they share nothing out. Of DeepSpeed the flags count beside --use_deepspeed alone."""
+    said = given.data
+    kind = next((name for flag, name in SWITCHES.items() if said.get(flag) is True), "")
+    ranks = any(name.startswith("parallelism_config_") for name in said)
+    if not kind and not ranks:
+        return None
+    paths: dict[str, Path] = {n: _path(n, kind) for n in said if n not in SWITCHES}
+    data: dict[str, Any] = {"distributed_type": kind or "MULTI_GPU"}
+    for name, path in paths.items():
+        at = data
+        for part in map(str, path[:-1]):
+            at = at.setdefault(part, {})
+        at[str(path[-1])] = said[name]
+    places = {paths[str(at[0])]: p for at, p in given.places.items() if at[0] in paths}
+    return replace(given, data=data, places=places)
+
+
+def by_flags(run: PlannedRun) -> PlannedRun:
+    """Return what flags of the launcher share out, under the names of the flags."""
+    named = (replace(u, key=_flag(u.key), value=_shown(u)) for u in run.understood)
+    unread = (replace(u, key=_flag(u.key)) for u in run.unread)
+    return replace(run, understood=tuple(named), unread=tuple(unread))
+
+
+def _flag(key: str) -> str:
+    return "--use_fsdp" if key == "fsdp_config" else f"--{key.rpartition('.')[2]}"
+
+
+def _shown(one: Understood) -> Value:
+    return True if one.key == "fsdp_config" else one.value
+
+
+def _path(name: str, kind: str) -> Path:
+    """Return where a config has what a flag says."""
+    if name.startswith("fsdp_"):
+        return ("fsdp_config", name)
+    if name.startswith("parallelism_config_"):
+        return ("parallelism_config", name)
+    return ("deepspeed_config", name) if kind == "DEEPSPEED" and name in OF_ZERO else (name,)
+
 
 OWN_WORDS = ("framework", "gradient_accumulation", "precision")  # the run's own arguments decide
 
@@ -142,7 +215,7 @@ def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedR
     if "precision" in shared.settings and run.settings.get("precision") == "fp32":
         taken["precision"] = shared.settings["precision"]
     if ranks:
-        among = [taken.get(setting) or 1 for setting in RANKS.values()]
+        among = [taken.get(setting) or 1 for setting in set(RANKS.values())]
         taken["data_parallel_size"] = max(1, ranks // prod(among))
     return replace(
         run,
@@ -170,7 +243,13 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that launches the ranks of a run, and shares it out."""
     settings = run.settings
     shard = str(settings["shard"])
-    among = {name: settings[setting] for name, setting in RANKS.items() if settings[setting] > 1}
+    zero = shard.startswith("zero")
+    other = "cp_size" if zero else "sp_size"
+    among = {
+        name: settings[setting]
+        for name, setting in RANKS.items()
+        if settings[setting] > 1 and name != other
+    }
     count = settings["data_parallel_size"]
     for size in among.values():
         count *= size
@@ -178,7 +257,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     kind = "FSDP" if "fsdp" in shard or shard == "hsdp" else "MULTI_GPU" if count > 1 else "NO"
     words: dict[str, Value] = {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "DEEPSPEED" if shard.startswith("zero") else kind,
+        "distributed_type": "DEEPSPEED" if zero else kind,
         "mixed_precision": half,
         "num_machines": -(-count // MACHINE),
         "num_processes": count,
@@ -190,19 +269,22 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         "debug": False,
         "downcast_bf16": "no",
     }
-    if shard.startswith("zero"):
+    if zero:
         words |= _zero_words(shard, settings)
     elif kind == "FSDP":
         words |= _fsdp_words(settings)
     for name, size in _arranged(settings, among).items():
-        words[f"parallelism_config.parallelism_config_{name}"] = size
+        words[f"{AT}{name}"] = size
     return words
 
 
-def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mapping[str, int]:
-    """Return how many ranks there are of each kind, without which accelerate starts none; nothing
-    where all share the same. `among` are those that share a layer or a sequence. Raises UsageError
-    where accelerate refuses such ranks (parallelism_config.py)."""
+def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mapping[str, Value]:
+    """Return how many ranks there are of each kind, without which accelerate starts none, and how
+    those of a sequence see all of it; nothing where all share the same. `among` are those that
+    share a layer or a sequence. Raises UsageError where accelerate refuses such ranks
+    (parallelism_config.py)."""
+    if list(among) == ["sp_size"]:
+        return _by_deepspeed(settings, among)
     why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
     data, context = settings["data_parallel_size"], settings["context_parallel_size"]
     if settings["shard"] in ("fsdp2", "hsdp"):
@@ -211,10 +293,43 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
             raise UsageError(
                 f"{why}leave --shard {settings['shard']} out, which shares out nothing"
             )
-        return {**among, **sizes} if among or sizes["dp_replicate_size"] > 1 else {}
+        words = {**_gathering(settings), **among, **sizes}
+        return words if among or sizes["dp_replicate_size"] > 1 else {}
     if among and data * context > 1:
         raise UsageError(f"{why}give --shard fsdp2")
     return among
+
+
+def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> dict[str, Value]:
+    """Return the words of Ulysses beside ZeRO. Raises UsageError for what it is not."""
+    way = settings.get("context_parallel_by")
+    if way not in (None, "ulysses"):
+        raise UsageError(
+            f"--emit accelerate: beside ZeRO ranks of a sequence exchange heads, and do not by "
+            f"{way}; give --context-parallel-by ulysses, or --shard fsdp2"
+        )
+    flash = settings["attention"] == "flash"
+    return {
+        **among,
+        "dp_shard_size": settings["data_parallel_size"],
+        "sp_backend": "deepspeed",
+        "sp_seq_length_is_variable": True,
+        "sp_attn_implementation": "flash_attention_2" if flash else "sdpa",
+    }
+
+
+def _gathering(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words of torch's context parallelism. Raises UsageError for what it is not."""
+    way = settings.get("context_parallel_by")
+    if way in (None, "allgather") or settings["context_parallel_size"] == 1:
+        return {}
+    word = next((word for word, told in STRATEGIES.items() if told == way), None)
+    if word is None:
+        raise UsageError(
+            f"--emit accelerate: beside FSDP2 ranks of a sequence gather keys, or send them round, "
+            f"and do not by {way}; leave --context-parallel-by out, or give --shard zero3"
+        )
+    return {"cp_comm_strategy": word}
 
 
 def _fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:

@@ -48,7 +48,6 @@ activation_offloading      - activations go to the host, which is not counted
 ddp_bucket_cap_mb          the size of the buckets of gradients
 liger_kernel_config        - which kernels of Liger are on
 optim_target_modules       - gradients of these modules are projected
-parallelism_config         - ranks are arranged by it
 per_gpu_train_batch_size   its old name is no longer read
 torch_compile              - compiled layers keep other tensors than are counted
 torch_compile_backend      - compiled layers keep other tensors than are counted
@@ -144,13 +143,43 @@ def checkpoints(keys: KeyReading, otherwise: str = "none", why: str = "") -> Non
     keys.used.add("gradient_checkpointing_kwargs")
 
 
-def kernels(keys: KeyReading, attention: str = "attn_implementation") -> None:
+def attention(name: object) -> str | None:
+    """Return the kernel that an implementation of attention is by name; None of sdpa, where torch
+    chooses as we do."""
+    return ATTENTION.get(str(name))
+
+
+def kernels(keys: KeyReading, named: str = "attn_implementation") -> None:
     """Take the kernels of attention and of the loss; torch chooses for sdpa, as we do."""
-    keys.take(attention, "attention", lambda name: ATTENTION.get(str(name)))
+    keys.take(named, "attention", attention)
     for name in ("use_liger_kernel", "enable_liger_kernel", "use_liger", "use_liger_lce"):
         if keys.on(name):
             keys.set("loss", "liger", name)
             keys.leave(name, "its other fused kernels keep less than is counted")
+
+
+OF_RANKS = {"tp_size": "tensor_parallel_size", "cp_size": "context_parallel_size"}
+
+
+def sequence(keys: KeyReading) -> None:
+    """Take ranks that share a sequence, or a layer: accelerate's `parallelism_config`, and
+    ms-swift's `sequence_parallel_size`, which exchanges heads where ranks divide those with
+    keys."""
+    at = "parallelism_config"
+    options = keys.value(at)
+    if isinstance(options, dict):
+        keys.used.update(f"{at}.{name}" for name in options)
+        for name, setting in OF_RANKS.items():
+            keys.take(f"{at}.{name}", setting)
+        if (options.get("sp_size") or 1) != 1:
+            keys.take(f"{at}.sp_size", "context_parallel_size")
+            keys.set("context_parallel_by", "ulysses", f"{at}.sp_size")
+    elif options is not None:
+        keys.leave(at, "- ranks are arranged by it")
+    if (keys.value("sequence_parallel_size") or 1) != 1 and keys.take(
+        "sequence_parallel_size", "context_parallel_size"
+    ):
+        keys.set("context_parallel_by", "ulysses", "sequence_parallel_size")
 
 
 def fsdp(keys: KeyReading) -> None:

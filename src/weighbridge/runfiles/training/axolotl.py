@@ -39,6 +39,7 @@ lora_dropout                  lora_dropout
 lora_modules_to_save          modules_to_save
 peft_use_rslora               use_rslora
 context_parallel_size         context_parallel_size
+sequence_parallel_degree      context_parallel_size
 tensor_parallel_size          tensor_parallel_size
 [ignored]
 accelerator_config adam_beta1 adam_beta2 adam_eps adam_epsilon auto_resume_from_checkpoints
@@ -70,7 +71,7 @@ warmup_ratio warmup_steps weight_decay xformers_attention excess_length_strategy
 sample_packing_sequentially dataset_exact_deduplication test_datasets ddp type_of_model
 total_num_tokens image_resize_algorithm dp_replicate_size device_map. loss_type conversation
 added_tokens_overrides chat_template_kwargs roles_to_train train_on_eos
-pretraining_sample_concatenation
+pretraining_sample_concatenation context_parallel.load_balance context_parallel.rotate_method
 [memory]
 activation_offloading         - activations go to the host, which is not counted
 bnb_config_kwargs.llm_int8_has_fp16_weight   + weights stay in 16 bits
@@ -87,6 +88,7 @@ flash_attn_fuse_mlp           another kernel of the MLP
 flash_attn_rms_norm           another kernel of the norms
 fused_attn_kernel             another kernel of attention
 gemma4_hybrid_attn_impl       another kernel of attention
+heads_k_stride                + keys of several heads are gathered at a time
 gptq                          - its base is packed, and the files say how
 gptq_disable_exllama          another kernel of GPTQ
 gpu_memory_limit              it limits what loading puts on a card
@@ -139,9 +141,21 @@ ATTENTION: Mapping[str, str] = {
     "flash_attention_3": "flash",
     "eager": "eager",
 }
+# ring_attn_func, of ring-flash-attention, and `context_parallel.backend` of later releases
+SEQUENCES: Mapping[str, str] = {
+    "varlen_llama3": "heads",
+    "batch_ring": "ring",
+    "batch_zigzag": "ring",
+    "batch_stripe": "ring",
+    "ring": "ring",
+    "ulysses": "ulysses",
+}
 LOSSES = {"liger_fused_linear_cross_entropy": "liger", "chunked_cross_entropy": "chunked"}
 # Its own files of deepspeed_configs/, by what their names begin with: a value of `shard`
 ZERO = ("zero1", "zero2", "zero3")
+
+# utils/schemas/validation.py (check_lora_8bit and its like)
+NO_FOUR_BITS = "axolotl does not start with qlora but with load_in_4bit: true; without, it is LoRA"
 
 
 def tells(document: Document) -> bool:
@@ -165,6 +179,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _kernels(keys)
     _sharding(keys)
     keys.plain()
+    _sequence(keys)
     yield keys.run(keys.text("base_model"), refused=_refused(keys))
 
 
@@ -188,7 +203,7 @@ def _method(keys: KeyReading) -> None:
     bits = next((n for n in ("load_in_4bit", "load_in_8bit") if keys.on(n)), "")
     keys.used.update(("load_in_4bit", "load_in_8bit"))
     if adapter in ("lora", "qlora"):
-        _adapters(keys, bits)
+        _adapters(keys, adapter, bits)
     elif adapter in ("", "none"):
         keys.settings["method"] = "full"
         keys.used.update(name for name in keys.data if name.startswith(("lora_", "peft_")))
@@ -200,9 +215,11 @@ def _method(keys: KeyReading) -> None:
         keys.leave("adapter", f"{adapter:.40} is not counted")
 
 
-def _adapters(keys: KeyReading, bits: str) -> None:
+def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
     dora, packed = keys.on("peft_use_dora"), bits == "load_in_4bit"
     keys.set("method", "dora" if dora else "qlora" if packed else "lora", "adapter")
+    if adapter == "qlora" and not packed:
+        keys.leave("adapter", NO_FOUR_BITS)
     if dora:
         keys.knows("peft_use_dora", "method")
     if packed and not dora:
@@ -297,6 +314,26 @@ def _sharding(keys: KeyReading) -> None:
     keys.notes.append(f"{base:.60} is taken for axolotl's own file of that name")
 
 
+def _sequence(keys: KeyReading) -> None:
+    """Take how ranks of a sequence see all of it: packed samples gather one head after the other,
+    others go round (utils/schemas/validation.py, validate_ring_attn_func)."""
+    size, asked = "context_parallel.size", ("ring_attn_func", "context_parallel.backend")
+    keys.used.update((*asked, "context_parallel"))
+    if keys.value(size) is not None:
+        keys.take(size, "context_parallel_size")
+    if keys.value("heads_k_stride") in (None, 1):
+        keys.used.add("heads_k_stride")
+    if (keys.settings.get("context_parallel_size") or 1) == 1:
+        return
+    for name in asked:
+        if keys.take(name, "context_parallel_by", lambda way: SEQUENCES.get(str(way))):
+            return
+        if keys.value(name) is not None:
+            keys.leave(name, "it chooses by heads and machines, which is not counted")
+    if keys.on("sample_packing"):
+        keys.set("context_parallel_by", "heads", "sample_packing")
+
+
 # A change of settings, in the words of the file
 
 WRITTEN: Mapping[str, str] = {
@@ -332,6 +369,8 @@ SAID: Phrases = {
     ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
     ("attention", "eager"): {"attn_implementation": "eager"},
     ("lora_targets", "all-linear"): {"lora_target_linear": True},
+    ("context_parallel_by", "ring"): {"ring_attn_func": "batch_ring"},
+    ("context_parallel_by", "heads"): {"sample_packing": True},
     ("shard", "zero1"): {"deepspeed": "deepspeed_configs/zero1.json"},
     ("shard", "zero2"): {"deepspeed": "deepspeed_configs/zero2.json"},
     ("shard", "zero3"): {"deepspeed": "deepspeed_configs/zero3_bf16.json"},
@@ -354,6 +393,11 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
     refuses (utils/schemas/validation.py)."""
+    way = run.settings.get("context_parallel_by")
+    if way in ("ulysses", "allgather"):
+        raise UsageError(
+            f"--emit axolotl: it has no word for --context-parallel-by {way}; nearest is ring"
+        )
     if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
         raise UsageError(
             "--emit axolotl: it shares a sequence among ranks by flash attention alone; give "

@@ -70,6 +70,7 @@ class Launched(NamedTuple):
     words: Sequence[str]
     ranks: int | None
     config: str = ""  # a file that the launcher is told of
+    flags: Sequence[str] = ()  # of accelerate's launcher
 
 
 def tells(document: Document) -> bool:
@@ -152,10 +153,10 @@ def _launched(
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
         return None
-    told = flags.mapping(words[start:script])
-    return Launched(
-        words[script], words[script + 1 :], _ranks(words[start:script]), str(told.get(CONFIG) or "")
-    )
+    own = words[start:script]
+    config = str(flags.mapping(own).get(CONFIG) or "")
+    said = own if names[start] == "accelerate" else ()
+    return Launched(words[script], words[script + 1 :], _ranks(own), config, said)
 
 
 def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
@@ -192,7 +193,12 @@ def _run(document: Document, each: Launched) -> PlannedRun:
     here."""
     run = _started(document, each)
     if not each.config:
-        return run
+        given = flags.document(document.text, each.flags, document.name, document.folder)
+        said = accelerate.flagged(given)
+        if said is None:
+            return run
+        by_flags = accelerate.by_flags(next(accelerate.read(said)))
+        return accelerate.launched(run, by_flags, each.ranks)
     line = document.line_of(max(document.text.find(each.config), 0))
     shared = _shared_by(document, each.config)
     if shared is None:

@@ -102,6 +102,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _checkpoints(keys)
     arguments.kernels(keys, "flash_attn")
     arguments.fsdp(keys)
+    arguments.sequence(keys)
     arguments.zero_named(keys)
     keys.plain()
     yield keys.run(model, refused=refused)

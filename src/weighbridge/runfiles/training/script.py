@@ -27,6 +27,7 @@ from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun, Understood, Unread
 from weighbridge.runfiles.training import literals, trl
+from weighbridge.workload.consistency import OWN_DTYPE
 
 KIND = Kind(
     name="training-script",
@@ -59,6 +60,7 @@ CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "n
 COMPUTED = "$computed"
 LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
 CUT, KERNEL = "cce_patch", "cce"  # Cut Cross Entropy in the place of a model's own loss
+OWN = ("dtype", OWN_DTYPE, "from_pretrained of transformers 5 takes the checkpoint's own")
 UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
@@ -135,6 +137,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     fast = load is not None and class_of(load).startswith(FAST)
     other = next((called(call) for call in calls if _of_rl(called(call))), "")
     adapted = any(called(call) in ADAPTERS for call in calls)
+    says_dtype = not {"dtype", "torch_dtype"}.isdisjoint(data)
     _halves(data)
     extra = _fast(data, adapted=adapted) if fast else {}
     if adapted and not data.pop("full_finetuning", False):
@@ -145,10 +148,12 @@ def read(document: Document) -> Iterator[PlannedRun]:
     run = trl.of_arguments(given, framework, None, UNREAD)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
+    loads = () if load is None or fast or says_dtype else (OWN,)
+    settings |= {name: value for name, value, _ in loads}
     run = replace(
         run,
         settings=settings,
-        defaults=tuple(one for one in run.defaults if one[0] not in extra),
+        defaults=() if other else (*(d for d in run.defaults if d[0] not in extra), *loads),
         understood=tuple(one for one in run.understood if one.line),
         notes=(*run.notes, *notes),
         refused=f"{other} is not answered yet" if other else run.refused,

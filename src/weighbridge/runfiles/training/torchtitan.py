@@ -41,10 +41,10 @@ training.dataset training.dataset_path training.max_norm training.steps training
 training.gc_freq training.gc_debug training.seed training.deterministic
 training.data_parallel_degree model.tokenizer_path model.print_after_conversion model.norm_type
 model.tokenizer_flavor infra.* parallelism.enable_async_tensor_parallel experimental.custom_import
-experimental.custom_args_module parallelism.pipeline_parallel_schedule
+experimental.custom_args_module
 parallelism.pipeline_parallel_split_points parallelism.expert_tensor_parallel_degree
 experimental.pipeline_parallel_split_schedule parallelism.prefetch_distance
-parallelism.prefetch_before_data parallelism.context_parallel_rotate_method
+parallelism.prefetch_before_data
 parallelism.expert_parallel_comm_backend activation_checkpoint.early_stop compile.components
 training.mixed_precision_reduce optimizer.follow_fsdp_groups quantize.linear.float8.*
 quantize.grouped_mm.* quantize.linear.mx.* float8.* mx.* global_batch_size
@@ -58,6 +58,16 @@ parallelism.disable_loss_parallel     + logits are gathered on every rank
 model.lora                            - adapters of torchtitan are not counted
 """
 OWN = ("model", "training")
+BATCHES = ("training.local_batch_size", "training.batch_size")
+BATCH = 8  # sequences of a rank in a step
+SCHEDULES = {  # as torch calls them, in lower case
+    "gpipe": "gpipe",
+    "1f1b": "1f1b",
+    "interleaved1f1b": "interleaved",
+    "zbvzerobubble": "zero-bubble",
+}
+TORCHS = ("GPipe", "1F1B", "Interleaved1F1B", "ZBVZeroBubble")
+ROTATES = {"alltoall": "ring", "allgather": "allgather"}
 RELEASE = "0.2.2"
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
 AC_EVERY = "op"  # of the operators of each layer; a number is of layers, and 2 without it
@@ -81,9 +91,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.settings["framework"] = "torchtitan"
     keys.settings["method"] = "full"
     keys.default("framework_version", RELEASE, "the last release of torchtitan that reads TOML")
-    names = ("training.local_batch_size", "training.batch_size")
-    if [keys.take(name, "batch_size") for name in names] == [None, None]:
-        keys.default("batch_size", 8, "torchtitan's own local_batch_size")
+    if [keys.take(name, "batch_size") for name in BATCHES] == [None, None]:
+        keys.default("batch_size", BATCH, "torchtitan's own local_batch_size")
     if keys.take("training.seq_len", "seq_len") is None:
         keys.default("seq_len", 2048, "torchtitan's own seq_len")
     _accumulated(keys)
@@ -93,6 +102,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _ranks(keys)
     model = _model(keys)
     keys.plain()
+    _pipelined(keys)
+    _sequence(keys)
     yield keys.run(model)
 
 
@@ -224,6 +235,41 @@ def _degree(keys: KeyReading, what: str, otherwise: int) -> int:
     return int(found)
 
 
+def _pipelined(keys: KeyReading) -> None:
+    """Take the order of stages, and the micro-batches that a rank's sequences are cut into: of one
+    each by default (pipeline_parallel_microbatch_size), or as many as an older key says."""
+    schedule, parts = "pipeline_parallel_schedule", "pipeline_parallel_microbatches"
+    size = "parallelism.pipeline_parallel_microbatch_size"
+    names = [f"{room}.{schedule}" for room in ("parallelism", "experimental")]
+    counts = [f"{room}.{parts}" for room in ("parallelism", "experimental")]
+    keys.used.update((*names, *counts, size, "parallelism.pipeline_parallel_schedule_csv"))
+    if (keys.settings.get("pipeline_parallel_size") or 1) == 1:
+        return
+    for name in names:
+        said = keys.text(name)
+        if said and said.lower() in SCHEDULES:
+            keys.set("pipeline_schedule", SCHEDULES[said.lower()], name)
+        elif said:
+            keys.leave(name, f"+- the order {said:.40} is not counted; 1F1B is")
+    whole = keys.settings["batch_size"]
+    count = next((n for key in counts if isinstance(n := keys.value(key), int) and n > 0), None)
+    each = keys.value(size, 1)
+    each = each if isinstance(each, int) and each > 0 else 1
+    each = whole // count if count else each
+    if each and whole % each == 0:
+        keys.settings["batch_size"], keys.settings["gradient_accumulation"] = each, whole // each
+        for key in (size, *counts):
+            if keys.value(key) is not None:
+                keys.knows(key, "gradient_accumulation")
+
+
+def _sequence(keys: KeyReading) -> None:
+    rotates = "parallelism.context_parallel_rotate_method"
+    keys.used.add(rotates)
+    if (keys.settings.get("context_parallel_size") or 1) != 1:
+        keys.take(rotates, "context_parallel_by", ROTATES.get)
+
+
 WRITTEN: Mapping[str, str] = {
     "batch_size": "training.local_batch_size|training.batch_size",
     "seq_len": "training.seq_len",
@@ -310,7 +356,24 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
         words["training.enable_cpu_offload"] = True
     if settings.get("compile"):
         words["compile.enable"] = True
+    if settings.get("pipeline_parallel_size", 1) > 1:
+        words |= _stages(settings)
+    rotates = (word for word, way in ROTATES.items() if way == settings.get("context_parallel_by"))
+    if settings.get("context_parallel_size", 1) > 1 and (word := next(rotates, None)):
+        words["parallelism.context_parallel_rotate_method"] = word
     return words
+
+
+def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words for the order of stages, and for what they run in it."""
+    asked = settings.get("pipeline_schedule")
+    word = next((word for word in TORCHS if SCHEDULES[word.lower()] == asked), None)
+    each, count = settings["batch_size"], settings["gradient_accumulation"]
+    return {
+        **({"parallelism.pipeline_parallel_schedule": word} if word else {}),
+        "parallelism.pipeline_parallel_microbatch_size": each,
+        "training.local_batch_size": each * count,
+    }
 
 
 def starts(settings: Mapping[str, Value]) -> str:

@@ -6,6 +6,7 @@ scripts call otherwise (max_seq_length, use_lora).
 """
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
@@ -39,7 +40,6 @@ dataset load_from_cache_file rpo_alpha split_dataset_ratio data_path image_folde
 mm_* pretrain_mm_mlp_adapter image_aspect_ratio image_grid_pinpoints group_by_modality_length
 lazy_preprocess version task_name clean_best_model embedding_learning_rate
 [memory]
-cp_size                       - ranks share a sequence
 lora_target_parameters        + parameters of experts are adapted by their names
 padding_free                  - sequences stand in one row without padding
 use_kernels                   other kernels
@@ -129,8 +129,12 @@ def of_arguments(
     if keys.on("packing"):
         keys.knows("packing", "seq_len")
     arguments.fsdp(keys)
+    arguments.sequence(keys)
+    keys.take("cp_size", "context_parallel_size")
     _zero(keys)
     if ranks:
+        among = (keys.settings.get(name) or 1 for name in arguments.OF_RANKS.values())
+        ranks = max(1, ranks // prod(map(int, among)))
         keys.settings["data_parallel_size"] = ranks
         if ranks > 1:
             keys.settings.setdefault("shard", "ddp")

@@ -9,6 +9,7 @@ Sources: DeepSpeed @ edaa7221: runtime/zero/config.py (buckets 5e8 and 5e7, pers
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
@@ -23,13 +24,15 @@ KIND = Kind(
 KEYS = """
 [settings]
 gradient_accumulation_steps   gradient_accumulation
+sequence_parallel_size        context_parallel_size
 [ignored]
 aio.* amp autotuning checkpoint comms_config comms_logger csv_monitor curriculum_learning
 data_efficiency data_types dataloader_drop_last disable_allgather dump_state elasticity
 flops_profiler gradient_clipping gradient_predivide_factor load_universal_checkpoint
 memory_breakdown monitor_config prescale_gradients scheduler sparse_gradients steps_per_print
 tensorboard timers train_batch_size wall_clock_breakdown wandb zero_allow_untested_optimizer
-zero_force_ds_cpu_optimizer zero_optimization.allgather_partitions
+zero_force_ds_cpu_optimizer zero_optimization.allgather_partitions data_parallel_size
+seq_parallel_communication_data_type
 zero_optimization.allgather_bucket_size zero_optimization.contiguous_gradients
 zero_optimization.gather_16bit_weights_on_model_save zero_optimization.ignore_unused_parameters
 zero_optimization.load_from_fp32_weights zero_optimization.memory_efficient_linear
@@ -48,7 +51,6 @@ communication_data_type       gradients are sent in another dtype
 compile                       - compiled layers keep other tensors than are counted
 compression_training          - layers are pruned or packed while they train
 pipeline                      - layers are shared out by DeepSpeed
-sequence_parallel_size        - ranks share a sequence
 sparse_attention              - attention is sparse
 tensor_parallel               - ranks share every layer
 zero_optimization.mics_shard_size              - ranks share out in groups
@@ -234,6 +236,8 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         words[f"{ZERO}.{name}.device"] = "cpu"
         words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
     alone = settings["framework"] == "deepspeed"
+    if settings["context_parallel_size"] > 1:
+        words |= _sequence(settings, alone=alone)
     for setting, (name, only) in SIZES.items():
         value = settings.get(setting)
         if value is None and not alone and setting in FILLED:
@@ -243,6 +247,17 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if settings.get("zero_overlap_comm") is not None and stage != "3":
         words[f"{ZERO}.overlap_comm"] = settings["zero_overlap_comm"]
     return {**words, **(_alone(settings) if alone else FILLED_BY_THE_TRAINER)}
+
+
+def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]:
+    """Return how many ranks share a sequence. Raises UsageError beside the Trainer, whose launcher
+    says it."""
+    if not alone:
+        raise UsageError(
+            "--emit deepspeed: beside the Trainer the config of accelerate says which ranks share "
+            "a sequence; use --emit accelerate"
+        )
+    return {"sequence_parallel_size": settings["context_parallel_size"]}
 
 
 FILLED_BY_THE_TRAINER: Mapping[str, Value] = {

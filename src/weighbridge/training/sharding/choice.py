@@ -4,7 +4,9 @@ fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits (accele
             utils/dataclasses.py, set_mixed_precision; what else it does is below);
             others reduce in float32, each micro-batch. torchtitan left the last layer gathered,
             since July 2025 norm and head (83e69410); all layers in a pipeline
-            (parallelize_llama.py, apply_fsdp). torchtune: training/_distributed.py (shard_model)
+            (parallelize_llama.py, apply_fsdp), whose stages reduce behind the last micro-batch
+            (torch 2.13 distributed/pipelining/stage.py, backward_maybe_with_nosync). torchtune:
+            training/_distributed.py (shard_model)
 zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 
 What accelerate does around FSDP, by its version.
@@ -122,7 +124,7 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
         outside=plan.framework.name in ("torchtune", "torchtitan"),
         root_stays=not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
         widens=theirs.widens if theirs is not None and plan.autocast is not None else "none",
-        waits=theirs is not None and theirs.waits,
+        waits=(theirs is not None and theirs.waits) or (titan and s.pipeline > 1),
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
     )

@@ -2,14 +2,16 @@
 
     again     FLOPs that are computed a second time, as a share of a step's: a forward is a third;
               torchtitan's selective checkpoints keep every second product (about half of it)
-    bubble    time in which a stage of the pipeline waits: (stages - 1) / micro-batches of 1F1B, and
-              for the stage that has most layers
+    bubble    time in which a stage of the pipeline waits: (stages - 1) / micro-batches of 1F1B (a
+              half where parts take turns, a third where weights' gradients fill it), and for the
+              stage that has most layers
     near      bytes that a device sends a step to others of its machine, of 8 devices
     far       and to other machines
 
     tensor    of each half of a layer a gathering and a scattering in the forward, two and one in
               the backward, of its tokens
-    context   keys and values of the other ranks' tokens, and their gradients
+    context   keys and values of the other ranks' tokens, and their gradients; by Ulysses what
+              the other ranks have of queries, keys, values and output, and of their gradients
     expert    each token to its experts and back, and the same in the backward
     pipeline  hidden states to the next stage, and their gradients back
     ddp, zero1        gradients and what was stepped, once a step
@@ -25,6 +27,7 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.parts import Experts
 from weighbridge.records import NamedTuple
 from weighbridge.training.sharding.numbers import NODE, Sharding
+from weighbridge.training.sharding.schedule import WAITS
 from weighbridge.units import ceil_div
 
 LOW = 2  # bytes of a number that is sent: bfloat16
@@ -32,6 +35,7 @@ FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
 AGAIN = {"full": FORWARD, "selective": FORWARD / 2}
 GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
 HALVES = 2  # attention and feed-forward
+EXCHANGES = 2  # of what Ulysses exchanges: in forward and in backward
 
 
 class LayoutCost(NamedTuple):
@@ -67,11 +71,12 @@ def cost(run: SharedRun) -> LayoutCost:
     """Price a run by its longest stage."""
     stages, layers = run.sharding.pipeline, len(run.body.blocks)
     uneven = ceil_div(layers, stages) * stages / layers if layers else 1.0
+    waits = WAITS.get(run.sharding.schedule, 1.0)
     sent = _sent(run)
     near = sum(nbytes for span, nbytes in sent if span <= NODE)
     return LayoutCost(
         again=AGAIN.get(run.checkpointing, 0.0),
-        bubble=uneven * (1 + (stages - 1) / run.steps) - 1,
+        bubble=uneven * (1 + waits * (stages - 1) / run.steps) - 1,
         near=near,
         far=sum(nbytes for _, nbytes in sent) - near,
     )
@@ -94,7 +99,10 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
         out.append((by.tensor, layers * HALVES * passes * others(wide, by.tensor)))
     if by.context > 1:
         keys = LOW * tokens * run.keys // by.tensor
-        out.append((spread, layers * 3 * keys * (by.context - 1)))
+        whole = 2 * wide // by.tensor + keys  # queries and what comes of them, too
+        exchanged = EXCHANGES * others(whole, by.context)
+        ring = 3 * keys * (by.context - 1)
+        out.append((spread, layers * (exchanged if by.context_by == "ulysses" else ring)))
     if by.pipeline > 1:
         out.append((by.ranks, 2 * wide // by.tensor))
     if by.expert > 1:

@@ -54,9 +54,11 @@ class Sharding:
     data: int = 1
     tensor: int = 1
     pipeline: int = 1
+    schedule: str = ""  # of the stages of a pipeline; "" where there is one
     context: int = 1
     expert: int = 1
     offload: str = "none"
+    context_by: str = ""  # what ranks of a sequence do to see all of it; "" where there is one
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property

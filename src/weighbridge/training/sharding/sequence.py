@@ -1,0 +1,92 @@
+"""How ranks that share a sequence attend to each other's tokens: what libraries do, and refuse.
+
+    torch's context parallelism     accelerate (cp_size, cp_comm_strategy), torchtitan
+                                    (context_parallel_rotate_method), torchtune: keys and values are
+                                    gathered, or by `alltoall` go round. By sdpa alone; masks go
+    DeepSpeed's Ulysses (ALST)      accelerate (sp_size), and so the Trainer and TRL: heads are
+                                    exchanged. Beside DeepSpeed alone; not by eager attention
+    ring-flash-attention            axolotl up to 0.19: `batch_ring`, and where samples are packed
+                                    `varlen_llama3`, which gathers one head of keys after the other
+    ms-swift                        heads are exchanged among as many ranks as divide the heads with
+                                    keys, the rest is a ring
+
+A rank has 1 / N of the tokens in all else, logits and loss too: labels are shifted before they are
+shared out, and no tensor of the loss is gathered but its value. States are shared out among all
+ranks, data x sequence: FSDP's mesh is dp_shard_cp, DeepSpeed's group seq_data_parallel.
+
+Source: accelerate 1.15 parallelism_config.py, accelerator.py (_prepare_cp, _prepare_deepspeed),
+big_modeling.py; transformers 5.23 trainer.py (_prepare_context_parallel_inputs),
+integrations/deepspeed.py (deepspeed_sp_compute_loss); DeepSpeed 016d2f70
+runtime/sequence_parallel/ulysses_sp.py (register_with_transformers); axolotl 0763f1a
+monkeypatch/ring_attn/patch.py, utils/schemas/config.py (ring_attn_func); ms-swift b6e3c936
+sequence_parallel/sequence_parallel.py; torchtitan config/configs.py.
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.errors import UsageError
+from weighbridge.forward.parts.sequence import ALLGATHER, HEADS, RING, ULYSSES
+from weighbridge.training.frameworks import Framework
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.workload import Train
+
+USUAL: Mapping[str, str] = {"axolotl": RING, "deepspeed": ULYSSES}
+OF_DEEPSPEED = ("accelerate", "trainer", "trl")  # have Ulysses where DeepSpeed shares out
+BY_FLASH = (HEADS,)  # flash-attention's own kernels alone
+
+
+def way(
+    w: Train, framework: Framework, sharding: Sharding, body: Body, attention: str | None
+) -> str:
+    """Name what ranks of a sequence do, as asked or as the framework does; "" where there are
+    none, or nothing attends. Raises UsageError where the libraries raise."""
+    asked = w.context_parallel_by
+    if sharding.context == 1:
+        if asked:
+            raise UsageError(
+                f"--context-parallel-by {asked}: nobody shares a sequence; add "
+                "--context-parallel-size"
+            )
+        return ""
+    if not _attends(body):
+        return ""
+    found = asked or _usual(framework.name, sharding)
+    if attention == "eager":
+        raise UsageError(
+            f"--context-parallel-size {sharding.context}: eager attention has scores of all tokens "
+            "and is not shared out; leave --attention out"
+        )
+    if found in BY_FLASH and attention not in (None, "flash"):
+        raise UsageError(
+            f"--context-parallel-by {found} runs flash-attention's kernels, not --attention "
+            f"{attention}; use --attention flash"
+        )
+    if found == ULYSSES:
+        _refuse_heads(body, sharding)
+    return found
+
+
+def _usual(framework: str, sharding: Sharding) -> str:
+    if framework in OF_DEEPSPEED and sharding.kind.startswith("zero"):
+        return ULYSSES
+    return USUAL.get(framework, ALLGATHER)
+
+
+def _attends(body: Body) -> bool:
+    return any(isinstance(x, Attention | Latent) for b in body.blocks for x in b.mixers)
+
+
+def _refuse_heads(body: Body, sharding: Sharding) -> None:
+    """Raise UsageError where heads cannot be dealt out: all of them must divide, and those with
+    keys or the ranks among each other."""
+    ranks, tensor = sharding.context, sharding.tensor
+    attentions = (x for b in body.blocks for x in b.mixers if isinstance(x, Attention))
+    for heads, keys in sorted({(x.heads // tensor, x.kv_heads // tensor) for x in attentions}):
+        keys = max(1, keys)
+        if heads % ranks or (keys % ranks and ranks % keys):
+            raise UsageError(
+                f"--context-parallel-by ulysses: {ranks} ranks share out neither {heads} heads nor "
+                f"{keys} with keys evenly; use --context-parallel-by ring, or fewer ranks"
+            )
