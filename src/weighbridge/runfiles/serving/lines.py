@@ -56,6 +56,7 @@ class Container:
     memory: "HostLimit | None" = None
     line: int = 0
     replicas: int = 1  # as many of it are started
+    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
 
 
 def of_container(container: Container) -> Iterator[PlannedRun]:
@@ -76,7 +77,8 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         line=container.line,
     ):
         run = _of_image(_within(run, container.memory), container)
-        yield replace(run, notes=(*run.notes, several)) if container.replicas > 1 else run
+        notes = (*run.notes, several) if container.replicas > 1 else run.notes
+        yield replace(run, notes=notes, replicas=container.replicas, nodes=container.nodes)
 
 
 def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
