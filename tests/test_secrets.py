@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.wording import unsecret
+from weighbridge.wording import names_secret, unsecret
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,15 @@ from weighbridge.wording import unsecret
         ("Authorization: Basic YWJj", "Authorization: Basic ***"),
         ("export MY_KEY=X", "export MY_KEY=***"),
         ("MY_KEY='a b' serve x", "MY_KEY=*** serve x"),
+        ("--hf-overrides.auth_token abcdefgh x", "--hf-overrides.auth_token *** x"),
+        ('["--hf-overrides.a.token", "abcdefgh"]', '["--hf-overrides.a.token", "***"]'),
+        ("- --additional-config.password\n- abcdefgh\n", "- --additional-config.password\n- ***\n"),
+        ("--pw abcdefgh --passphrase 'a b'", "--pw *** --passphrase '***'"),
+        ("--credentials abcdefgh --secret-key abcdefgh", "--credentials *** --secret-key ***"),
+        ("--gradio-auth me:PW", "--gradio-auth me:***"),
+        ("SSHPASS=X sshpass -e", "SSHPASS=*** sshpass -e"),
+        ("environment: {MY_KEY: X1, A: 2}", "environment: {MY_KEY: ***, A: 2}"),
+        ("{name: DB_PASS, value: X12}", "{name: DB_PASS, value: ***}"),
         ("with sk-abcdefghijklmnopq in it", "with sk-*** in it"),
     ],
 )
@@ -48,7 +57,18 @@ def test_secrets_are_asterisks(text, told):
         "export MY_KEY=$OTHER",
         '--token "$TOKEN"',
         "task-aware-quantization",
+        "--hf-overrides.eos_token '<|x|>' --hf-overrides.max_tokens 32768",
+        "--hf-overrides.eos_token=<|end|>",
+        "a GPU of 450 W: pw: 300",
+        "MY_KEY: $OTHER",
+        "MONKEY: banana",
     ],
 )
 def test_other_values_stay(text):
     assert unsecret(text) == text
+
+
+def test_flags_whose_value_is_a_secret():
+    assert names_secret("--hf-overrides.auth_token") and names_secret("--pw")
+    assert not names_secret("--hf-overrides.eos_token")
+    assert not names_secret("--tokenizer") and not names_secret("pw")

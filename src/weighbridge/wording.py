@@ -16,14 +16,18 @@ HIDDEN = "***"  # what stands for a secret
 USER = r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+"
 QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
 NAMED = r"(?i)(?<!eos[_-])(?<!bos[_-])(?<!pad[_-])(?<!unk[_-])"  # of a tokenizer's marks
-NAMED += r"((?:signature|credential|token(?!_dispatcher)|password|secret)[\w-]*=)[^\s&'\"]+"
+NAMED += r"((?:signature|credential|token(?!_dispatcher)|passwd|password|passphrase|secret)[\w-]*=)"
+NAMED += r"[^\s&'\"]+"
 # How tokens of Hugging Face, of OpenAI and of hosts of code begin
 TOKEN = r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}"
 BEGINS = ("hf_", "sk-", "gh", "glpat-")
 DIGITS = 60  # of a number; more are counted
-# A flag, a variable or a key whose name says that its value is a secret, and the value
-KEPT = r"(?<![\w-])(?!(?:--)?(?:eos|bos|pad|unk|stop|mask|image|special)[_-])(?:--)?[\w-]{0,60}?"
-KEPT += r"(?:api[_-]?key|access[_-]?key|token|secret|passw(?:or)?d)(?![\w-])"
+# A flag (one of vLLM's may lead to a key of its JSON: --hf-overrides.auth_token), a variable or a
+# key whose name says that its value is a secret, and the value
+KEPT = r"(?<![\w-])(?:--(?:[\w-]{1,40}\.){0,8})?"
+KEPT += r"(?!-*(?:eos|bos|pad|unk|stop|mask|image|special)[_-])[\w-]{0,60}?"
+KEPT += r"(?:(?:api|access|secret|private)[_-]?key|token|secret|passw(?:or)?d|passphrase"
+KEPT += r"|credentials?|(?<![a-z0-9])pw)(?![\w-])"
 VALUE = r"(?!\$|-|\d{1,8}\b|true\b|false\b|null\b|none\b)[^\s\"',}]{6,}"
 GIVEN = r"[\"']?(?:,?\s{0,40}[\"']?value[\"']?)?[ \t]{0,9}[=:][ \t]{0,9}[\"']?"
 ASSIGNED = rf"(?i)({KEPT}{GIVEN}){VALUE}"
@@ -36,15 +40,19 @@ SPACED = (
     rf"|(?=--){KEPT}[\"']?,?(?:[ \t]{{1,9}}|[ \t]{{0,9}}\n[ \t]{{0,40}}-[ \t]{{0,9}})))"
     r"([\"'])(?!\$)(?=[^\"'\n]{6}|[^\"'\n]* )(?:(?!\2)[^\n]){1,400}(?:\2|$|(?=\n))"
 )
-# A variable of the environment whose name alone says it, in capitals: MY_KEY=x
+# A variable of the environment whose name alone says it, in capitals: MY_KEY=x, MY_KEY: x, and
+# Kubernetes' name: MY_KEY, value: x
 EXPORTED = (
-    r"(?<![\w$])([A-Z][A-Z0-9_]{0,60}_(?:KEY|PASS|PASSWD|PWD|PAT|AUTH|CREDENTIALS?)=)"
-    r"(?!\$|[\"']?\$)(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"']+)"
+    r"(?<![\w$])((?:[A-Z][A-Z0-9_]{0,60}_(?:KEY|PASS|PASSWD|PWD|PAT|AUTH|CREDENTIALS?)"
+    r"|SSHPASS|PGPASS)(?:=|([\"']?(?:,?\s{0,40}[\"']?value[\"']?)?[ \t]{0,9}:[ \t]{1,9})))"
+    r"(?!\$|[\"']?\$)"
+    r"(?:\"[^\"\n]*\"|'[^'\n]*'|(?(2)[^\s\"'}]{0,400}[^\s\"'},]|[^\s\"']+))"
 )
 # The password behind a user (`curl -u name:x`; numbers are the ids of docker's --user), and the
 # value of a header that lets in
 LOGIN = (
-    r"((?<![\w-])(?:-u|--user|--proxy-user)(?:[ \t]+|=)([\"'])?[^\s:\"'=/]{1,80}:)"
+    r"((?<![\w-])(?:-u|--user|--proxy-user|--[\w-]{0,40}auth)(?:[ \t]+|=)([\"'])?"
+    r"[^\s:\"'=/]{1,80}:)"
     r"(?!\$|\d+\b)(?(2)[^\n\"']+|[^\s\"']+)"
 )
 HEADER = (

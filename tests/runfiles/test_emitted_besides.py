@@ -88,3 +88,63 @@ def test_only_plain_values_without_secrets_are_carried(line, kept):
 def test_a_command_is_asked_for_its_flags():
     file = read("accelerate launch t.py --model_name_or_path a/b --learning_rate 3e-5\n", "a.sh")
     assert carried(file, "axolotl", {}).words == {"learning_rate": 3e-5}
+
+
+MANIFEST = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: llm}
+spec:
+  replicas: 2
+  template:
+    spec:
+      nodeSelector: {nvidia.com/gpu.product: NVIDIA-L40S, pool: a}
+      containers:
+        - name: v
+          image: vllm/vllm-openai:v0.11.0
+          command: [vllm, serve, Qwen/Qwen3-0.6B, --max-model-len, "4096"]
+          resources: {limits: {nvidia.com/gpu: 1, memory: 64Gi}}
+"""
+
+
+def test_copies_machines_and_limits_of_a_manifest_are_kept():
+    data = yaml.safe_load(emitted(MANIFEST, "k8s").text)
+    pod = data["spec"]["template"]["spec"]
+    assert data["spec"]["replicas"] == 2
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L40S", "pool": "a"}
+    assert pod["containers"][0]["image"] == "vllm/vllm-openai:v0.11.0"
+    assert pod["containers"][0]["resources"]["limits"]["memory"] == "64Gi"
+    typed = yaml.safe_load(emitted(MANIFEST, "k8s", gpu="h100").text)  # another card
+    assert "nodeSelector" not in typed["spec"]["template"]["spec"]
+
+
+def test_what_a_compose_file_keeps_of_a_manifest():
+    made = emitted(MANIFEST, "compose").text
+    deploy = yaml.safe_load(made)["services"]["vllm"]["deploy"]
+    assert (deploy["replicas"], deploy["resources"]["limits"]) == (2, {"memory": "65536m"})
+    assert "# Left out of run.yaml, write your own: nodeSelector nvidia.com/gpu.product" in made
+    assert "write your own: replicas 2, nodeSelector" in emitted(MANIFEST, "vllm").text
+
+
+def test_a_machine_s_memory_is_no_limit_of_a_container():
+    text = weighbridge.emit("qwen3-0.6b", "compose", ram="64GiB", engine="vllm").text
+    assert "limits" not in text
+
+
+def test_a_json_object_with_a_secret_loses_that_key_alone():
+    flags = """--hf-overrides '{"rope_theta": 5, "auth_token": "abcdefgh", "a": {"b": 1}}'"""
+    text = f"services:\n  v:\n    image: vllm/vllm-openai\n    command: >\n      --model qwen3-0.6b {flags}\n"
+    made = emitted(text, "compose").text
+    assert "# Left out, since it is a secret: auth_token of --hf-overrides\n" in made
+    assert "abcdefgh" not in made
+    words = yaml.safe_load(made)["services"]["vllm"]["command"]
+    assert '{"rope_theta": 5, "a": {"b": 1}}' in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("trl", "packing"), ("llama-factory", "packing"), ("axolotl", "sample_packing")],
+)
+def test_packing_is_kept(kind, key):
+    assert yaml.safe_load(emitted(f"{AXOLOTL}sample_packing: true\n", kind).text)[key] is True
+    assert key not in yaml.safe_load(emitted(AXOLOTL, kind).text)

@@ -128,3 +128,99 @@ def test_a_line_that_stands_twice_is_not_changed():
     file = read(text, "a.ipynb")
     remedy = Remedy(change={"batch_size": 1}, flags="", cost="", fits="yes", peak_bytes=1)
     assert _changed(text, file, 0, _weighed(file.runs[0], remedy)) is None
+
+
+JOINED = """\
+services:
+  first:
+    image: vllm/vllm-openai:v0.10.2
+    command:
+      - --model=org/other
+      - --max-model-len=8192
+  second:
+    image: vllm/vllm-openai:v0.10.2
+    command:
+      - --model=org/name  # ours
+      - "--max-model-len=32768"
+    ports:
+      - 8000:8000
+"""
+APART = """\
+services:
+  a:
+    image: vllm/vllm-openai:v0.10.2
+    command:
+      - --max-model-len
+      - "32768"  # long
+      - --model
+      - org/name"""
+SCRIPT = """\
+MODEL="org/name"
+LEN=32768
+ARGS="--max-model-len $LEN -tp 2"
+python -m vllm.entrypoints.openai.api_server \\
+  --model "$MODEL" $ARGS --gpu-memory-utilization 0.9 "$@"
+"""
+VALUES = """\
+servingEngineSpec:
+  modelSpec:
+  - name: other
+    modelURL: org/other
+    vllmConfig: {maxModelLen: 1024}
+  - name: ours
+    modelURL: org/name
+    vllmConfig:
+      maxModelLen: 131072  # all
+      extraArgs: ["--kv-cache-dtype", "fp8"]
+"""
+IN_LINES = VALUES.replace(
+    '["--kv-cache-dtype", "fp8"]', '\n      - "--kv-cache-dtype"\n      - fp8'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "line"),
+    [
+        (JOINED, "--quantization fp8", "org/name  # ours\n      - --quantization=fp8\n"),
+        (JOINED, "--max-model-len 4096", '\n      - "--max-model-len=4096"\n    ports'),
+        (JOINED, "--enforce-eager", "# ours\n      - --enforce-eager\n"),
+        (APART, "--quantization fp8", "- org/name\n      - --quantization\n      - fp8\n"),
+        (APART, "--max-model-len 4096", '- "4096"  # long\n'),
+        (SCRIPT, "--quantization fp8", "api_server --quantization fp8 \\\n  --model"),
+        (SCRIPT, "--max-model-len 4096", 'ARGS="--max-model-len 4096 -tp 2"\n'),
+        (SCRIPT, "--enforce-eager", "api_server --enforce-eager \\\n"),
+        (VALUES, "--max-model-len 4096", "maxModelLen: 4096  # all\n"),
+        (VALUES, "--max-num-seqs 8", "vllmConfig:\n      maxNumSeqs: 8\n      maxModelLen"),
+        (VALUES, "--kv-cache-dtype auto", '["--kv-cache-dtype", "auto"]\n'),
+        (VALUES, "--quantization fp8", '"fp8", "--quantization", "fp8"]\n'),
+        (IN_LINES, "--quantization fp8", '- --quantization\n      - fp8\n      - "--kv-cache'),
+        (VALUES.partition("      extra")[0], "--enforce-eager", 'extraArgs: ["--enforce-eager"]\n'),
+    ],
+)
+def test_flags_are_written_in_lists_scripts_and_charts(text, flags, line):
+    from weighbridge.runfiles.flags import asks_for
+
+    name = "run.sh" if text is SCRIPT else "a.yaml"
+    run = read(text, name).runs[-1]
+    (remedy,) = [Remedy(change={}, peak_bytes=1, fits="yes", cost="", flags=flags)]
+    ways = [
+        after
+        for after in flagged(text, run, flags)
+        if asks_for(read(after, name).runs[-1].command, run.command, remedy)
+    ]
+    assert line in ways[0]
+    assert (
+        read(ways[0], name).runs[0].command == read(text, name).runs[0].command
+        or len(read(text, name).runs) < 2
+    )
+
+
+def test_values_without_settings_in_lines_of_their_own_have_no_place():
+    from weighbridge.runfiles.serving.charts import changed
+
+    flow = VALUES.replace("org/name", "org/third").replace("org/other", "org/name")
+    run = read(VALUES, "a.yaml").runs[-1]
+    assert changed(flow, run, [("--quantization", "fp8")]) == ""
+    lines = changed(IN_LINES, run, [("--quantization", "fp8")])
+    assert lines.endswith('      - fp8\n      - "--quantization"\n      - "fp8"\n')
+    assert changed("a: 1\n", run, [("--quantization", "fp8")]) == ""

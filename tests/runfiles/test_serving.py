@@ -6,7 +6,8 @@ import weighbridge
 from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
-from weighbridge.runfiles.serving.lines import launch_lines, model_of
+from weighbridge.runfiles.serving.lines import launch_lines
+from weighbridge.runfiles.serving.paths import model_of, packed
 
 COMPOSE = """\
 services:
@@ -38,6 +39,17 @@ services:
         ("/x/models--org--name/snapshots/abc", {}, "org/name"),
         ("/x/models--org--name/snapshots/abc/a.gguf", {}, "org/name/a.gguf"),
         ("/x/y/org/name/a.gguf", {}, "org/name/a.gguf"),
+        ("org/name/Qwen3-8B-Q4_K_M.gguf", {}, "org/name/Qwen3-8B-Q4_K_M.gguf"),
+        ("/models/org/Qwen3-8B-GGUF/Qwen3-8B-UD-Q4_K_XL.gguf", {}, "org/Qwen3-8B-GGUF:UD-Q4_K_XL"),
+        ("/models/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf", {}, "Qwen3-8B-Q4_K_M.gguf"),
+        ("models/Qwen3-8B-Q4_K_M.gguf", {}, "Qwen3-8B-Q4_K_M.gguf"),
+        ("/ai/files/Qwen3-8B-Q4_K_M.gguf", {}, "Qwen3-8B-Q4_K_M.gguf"),
+        ("/m/qwen3-8b-q4_k_m-00001-of-00002.gguf", {}, "qwen3-8b-q4_k_m.gguf"),
+        ("/home/me/.cache/Qwen3-8B-Q4_K_M.gguf", {}, "Qwen3-8B-Q4_K_M.gguf"),
+        ("C:/models/Qwen3-8B-Q8_0.gguf", {}, "Qwen3-8B-Q8_0.gguf"),
+        ("C:\\models\\Qwen3-8B-Q8_0.gguf", {}, "Qwen3-8B-Q8_0.gguf"),
+        ("/.cache/llama.cpp/org_X-8B-GGUF_X-8B-Q4_K_M.gguf", {}, "org/X-8B-GGUF:Q4_K_M"),
+        ("/models/$FILE.gguf", {}, ""),
     ],
 )
 def test_a_path_is_the_model_that_it_names(named, mounts, model):
@@ -261,3 +273,57 @@ servingEngineSpec:
     assert [(one.key, one.why) for one in run.unread] == [
         ("lmcacheConfig.nixlBufferSize", "1.00 GiB of buffers on the card are not counted")
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "words", "release"),
+    [
+        ("vllm/vllm-openai:v0.10.2", "command: [vllm, serve, x/y]", "0.10.2"),
+        ("vllm/vllm-openai:v0.10.2", "command: [sh, -c, 'vllm serve x/y']", "0.10.2"),
+        ("vllm/vllm-openai:v0.10.2", "args: [--model, x/y]", "0.10.2"),
+        (
+            "lmsysorg/sglang:v0.5.3-cu126",
+            "command: [python3, -m, sglang.launch_server, --model-path, x/y]",
+            "0.5.3",
+        ),
+        ("vllm/vllm-openai:latest", "command: [vllm, serve, x/y]", None),
+        ("lmcache/vllm-openai:v0.3.9", "command: [vllm, serve, x/y]", None),
+        ("lmsysorg/sglang:v0.5.3", "command: [vllm, serve, x/y]", None),
+        ("private/serving:v1.2", "command: [vllm, serve, x/y]", None),
+    ],
+)
+def test_the_tag_of_an_image_is_the_release_whatever_starts_the_program(image, words, release):
+    (found,) = read(pod(image=image, words=words), "pod.yaml").runs
+    said = parse(found.command).settings.get("engine_version")
+    assert (found.settings.get("engine_version") or said) == release
+
+
+def test_the_tag_of_a_chart_is_the_release():
+    text = "servingEngineSpec:\n  modelSpec:\n  - {name: a, modelURL: x/y, tag: v0.9.1}\n"
+    (found,) = read(text, "values.yaml").runs
+    assert found.settings["engine_version"] == "0.9.1"
+
+
+@pytest.mark.parametrize(
+    ("named", "form"),
+    [
+        ("/m/Mine-Q4_K_M.gguf", "Q4_K_M"),
+        ("Mine-UD-Q4_K_XL.gguf", "Q4_K_M"),
+        ("Mine.IQ3_XXS.gguf", "IQ3_XXS"),
+        ("/models/Qwen2.5-32B-Instruct-AWQ", "awq"),
+        ("Mine.gguf", ""),
+        ("org/name", ""),
+    ],
+)
+def test_a_name_tells_the_format_that_it_is_stored_in(named, form):
+    assert packed(named) == form
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Mine-Q4_K_M.gguf", "Qwen3-8B-Q4_K_M.gguf"])
+def test_another_name_for_a_model_keeps_the_format_of_its_path(name):
+    line = f"llama-server -m /models/{name} -c 8192 -ngl 99"
+    (found,) = weighbridge.weigh(line, name="run.sh", model="qwen3-8b").runs
+    assert found.report.workload["quantization"] == "Q4_K_M"
+    typed = weighbridge.weigh(line, name="run.sh", model="qwen3-8b", quantization="Q8_0").runs[0]
+    assert typed.report.workload["quantization"] == "Q8_0"

@@ -30,6 +30,12 @@ vllm serve qwen3-8b --max-model-len 8192
         ("--gres=nvme:1,gpu:v100:2", SlurmJob(2, "v100")),
         ("--gres=gpu:tesla", SlurmJob(1, "tesla")),
         ("--time=1:00:00", SlurmJob()),
+        ("--gres=gpu:4090:4,shard:2", SlurmJob(4, "4090")),
+        ("--gpus-per-node=8 --constraint=h100", SlurmJob(8, "h100")),
+        ('--gres=gpu:2 -C "ib&a100-80gb"', SlurmJob(2, "a100-80gb")),
+        ('--gres=gpu:2 -C "a100|h100"', SlurmJob(2)),
+        ("--gres=gpu:2 --constraint=80gb", SlurmJob(2)),
+        ("--gres=gpu:l40s:2 --constraint=h100", SlurmJob(2, "l40s")),
     ],
 )
 def test_lines_are_cards_machines_and_memory(lines, job):
@@ -128,6 +134,40 @@ def test_a_card_that_is_typed_is_the_one(tmp_path, capsys):
     path = written(tmp_path, A100.format(count=2))
     assert menu.run(["sbatch", path, "--gpu", "a100-80gb"]) == 0
     assert "40GB" not in capsys.readouterr().out
+
+
+BIG = """\
+#!/bin/bash
+#SBATCH --gres=gpu:{kind}:{count}
+#SBATCH --mem=64G
+vllm serve qwen2.5-72b --tensor-parallel-size 4 --max-model-len 32768
+"""
+
+
+def test_cards_that_are_not_enough_are_not_written(tmp_path, capsys):
+    """What helps is another kind of card, or a format: no number of these."""
+    path = written(tmp_path, BIG.format(kind="a100", count=2))
+    assert menu.run(["sbatch", path, "--gpu", "a100-40gb:4"]) == 1
+    out = capsys.readouterr().out
+    assert "write:" not in out
+    assert "not known to be enough; with --quantization fp8 it fits" in out
+
+
+def test_each_card_that_a_kind_may_mean_has_its_own_lines(tmp_path, capsys):
+    path = written(tmp_path, BIG.format(kind="a100", count=2))
+    assert menu.run(["sbatch", path]) == 1
+    smaller, larger = capsys.readouterr().out.split("qwen2.5-72b on 2 x A100 PCIe 80GB")
+    assert "write:" not in smaller
+    assert "write:\n#SBATCH --gres=gpu:a100:4\n" in larger
+
+
+def test_more_cards_that_were_typed_are_written_where_they_are_used(tmp_path, capsys):
+    path = written(tmp_path, BIG.format(kind="h100", count=2))
+    assert menu.run(["sbatch", path, "--gpu", "h200:4"]) == 0
+    assert "write:\n#SBATCH --gres=gpu:h200:4\n" in capsys.readouterr().out
+    path = written(tmp_path, A100.format(count=2))
+    assert menu.run(["sbatch", path, "--gpu", "h200:8", "--model", "qwen3-8b"]) == 0
+    assert "gpu:a100:8" not in capsys.readouterr().out
 
 
 def test_any_command_reads_the_lines_of_a_job(tmp_path):

@@ -376,3 +376,77 @@ def test_a_yes_at_the_start_is_not_sure_where_prompts_that_are_kept_outgrow_the_
     (small,) = weighbridge.weigh(text.format("M1 Max 32GB"), name="mail").runs
     (large,) = weighbridge.weigh(text.format("M2 Max 96GB"), name="mail").runs
     assert (small.fits, large.fits) == ("unknown", "yes")
+
+
+def test_a_model_that_is_told_twice_is_named_once():
+    text = VLLM.replace("'max_model", "'model': 'qwen3-8b', 'max_model")
+    (run,) = read(text).runs
+    assert run.command.count("qwen3-8b") == 1
+
+
+def test_seconds_of_a_capture_and_its_graphs():
+    line = "Graph capturing finished in 9 secs, took 0.72 GiB"
+    assert starts(of(line))[0].size("cuda_graphs") == round(0.72 * GIB)
+
+
+def test_other_ranks_take_the_same_and_are_no_other_start():
+    first = "(Worker_TP0 pid=91) INFO Model loading took 15.2 GiB\n"
+    assert len(starts(of(first + first.replace("TP0", "TP1")))) == 1
+    sglang = "[10:00:20 TP0] " + SGLANG.split("\n")[1] + "\n"
+    assert len(starts(of(sglang + sglang.replace("TP0", "TP3")))) == 1
+    assert len(starts(of(first + first))) == 2
+
+
+def test_tokens_of_sglang_s_first_line_where_no_other_says_them():
+    early = SGLANG.partition("max_total")[0]
+    assert starts(of(early))[0].counts["tokens"] == 20480
+    assert starts(of(SGLANG))[0].counts["tokens"] == 20480
+
+
+@pytest.mark.parametrize(("text", "engine"), [(VLLM, "vllm"), (SGLANG, "sglang")])
+def test_without_a_card_the_room_is_what_the_log_says(text, engine):
+    (weighed,) = weighbridge.weigh(text, name="the text").runs
+    parts = {part.name: part for part in weighed.measured}
+    tokens = starts(of(text))[0].counts["tokens"]
+    assert (parts["tokens"].measured, parts["tokens"].predicted) == (tokens, None)
+    assert weighed.report.derived["kv_cache_tokens"] == tokens
+    context = weighed.report.workload["context"]
+    assert weighed.report.derived["max_concurrency"] == round(tokens / context, 2)
+    cache = weighed.report.derived["available_kv_cache_bytes"]
+    assert cache == starts(of(text))[0].size("kv_cache")
+
+
+def test_a_log_that_says_what_its_cache_holds_is_not_asked_for_a_card():
+    line = "(APIServer pid=1) INFO x\n"
+    told = weighbridge.weigh(line + VLLM, name="the text").findings
+    assert "waits.unknown" not in [finding.key for finding in told]
+    early = VLLM.partition("INFO 04-15 07:23:20")[0]
+    found = weighbridge.weigh(line + early, name="the text").findings
+    assert [finding.key for finding in found] == ["waits.unknown"]
+
+
+DEVICES = """\
+level=INFO source=device.go:240 msg="model weights" device=CUDA0 size="16.2 GiB"
+level=INFO source=device.go:245 msg="model weights" device=CPU size="1.5 GiB"
+level=INFO source=device.go:251 msg="kv cache" device=CUDA0 size="4.2 GiB"
+level=INFO source=device.go:262 msg="compute graph" device=CUDA0 size="1.3 GiB"
+level=INFO source=device.go:272 msg="total memory" size="23.2 GiB"
+"""
+
+
+def test_ollama_s_lines_of_each_device_are_added_up():
+    (start,) = starts(of(DEVICES))
+    (found,) = findings("", [start], [])
+    assert found.key == "devices.ram"
+    assert found.values["cards_bytes"] == pytest.approx(21.7 * GIB, abs=8)
+    assert found.values["ram_bytes"] == found.values["weights_ram_bytes"] == round(1.5 * GIB)
+    (start,) = starts(of(DEVICES.replace("device=CPU", "device=CUDA1")))
+    (found,) = findings("", [start], [])
+    assert (found.key, found.values["ram_bytes"]) == ("devices", 0)
+    assert weighbridge.weigh(DEVICES, name="the text").answered
+
+
+def test_buffers_that_llama_cpp_says_itself_are_not_counted_twice():
+    buffers = "load_tensors:        CUDA0 model buffer size =  4455.34 MiB\n"
+    (start,) = starts(of(DEVICES + buffers))
+    assert start.size("weights") == round(4455.34 * MIB)

@@ -57,9 +57,9 @@ class Menu(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            from weighbridge.cli.references import no_file, starts
+            from weighbridge.cli.references import given, no_file
 
-            if starts(args[0], models=(".safetensors", ".gguf")):
+            if given(args[0]):
                 return FILE, self.get_command(ctx, FILE), args
             if wrong := no_file(args[0]):
                 raise NotFoundError(wrong)

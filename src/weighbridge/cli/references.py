@@ -14,9 +14,14 @@ RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # 
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
 
 
-def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
-    """Tell whether a reference is a run file and no model, by its name; `models` are the endings of
-    files that a model may be read from."""
+def given(reference: str) -> bool:
+    """Tell whether a reference is stdin, or a file of any name that no model is read from."""
+    suffix = os.path.splitext(reference)[1].lower()
+    return reference == STDIN or (os.path.isfile(reference) and suffix not in MODELS[:2])
+
+
+def starts(reference: str) -> bool:
+    """Tell whether a reference is a run file and no model, by its name."""
     if reference == STDIN:
         return True
     if not os.path.isfile(reference):
@@ -26,7 +31,7 @@ def starts(reference: str, models: Sequence[str] = MODELS) -> bool:
     name = os.path.basename(reference)
     suffix = os.path.splitext(name)[1].lower()
     named = FOUND_BY_NAME.search(name) is not None or suffix in SUFFIXES
-    return named and suffix not in models
+    return named and suffix not in MODELS
 
 
 def of_file(references: Sequence[str]) -> bool:

@@ -21,13 +21,17 @@ from weighbridge.cli.questions import Sections, options
 from weighbridge.cli.references import STDIN, given_text
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.units import human
-from weighbridge.wording import LONGEST, clipped, one_line, printable, printable_lines
+from weighbridge.wording import LONGEST, clipped, one_line, printable
 from weighbridge.workload import FIT, TABLES
 
 WORSE = (0, 1, 4, 3, 2)  # exit codes, the worst last
+OTHERWISE = (
+    "patch does not take this diff, since it shows a line otherwise than the file has it (a secret "
+    "in it, or another encoding than UTF-8): --fix --write makes the change"
+)
 
 if TYPE_CHECKING:
-    from weighbridge.runfiles.patching import FilePatch
+    from weighbridge.runfiles.patching import FilePatch, Weigh
     from weighbridge.runfiles.weighing import WeighedFile
 
 
@@ -107,7 +111,11 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     with progress(name or file) as callback:
         found = api.weigh(text, name=name, task=task, progress=callback, **given)
     if fix:
-        return callback.code(_fixed(found, file if write else "", form))
+
+        def weigh(after: str) -> "WeighedFile":
+            return api.weigh(after, name=found.file.name, task=task, **given)
+
+        return callback.code(_fixed(found, file, form, write=write, weigh=weigh))
     _show(found, form, look)
     return callback.code(code(found, check=check))
 
@@ -120,9 +128,12 @@ def _language(text: "str | bytes", file: str) -> str | None:
     return language_of(own_words(str(text))) if pasted else None
 
 
-def _fixed(found: "WeighedFile", file: str, form: str) -> int:
+def _fixed(
+    found: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
+) -> int:
     """Print the change that makes a file fit as a unified diff, within the answer where JSON is
-    asked for, and write it into `file`, if that is named. Return 0, or 1 where there is none."""
+    asked for, and write it into the file, if that is asked for. Return 0, or 1 where there is
+    none."""
     from weighbridge.runfiles.patching import patched
 
     name = printable(found.file.name)
@@ -130,7 +141,9 @@ def _fixed(found: "WeighedFile", file: str, form: str) -> int:
         raise UsageError(f"{name}: {next(run.why for run in found.runs)}")
     if all(run.report is None or run.report.verdict is None for run in found.runs):
         raise UsageError("--fix needs a card: --gpu or --gpu-memory")
-    patch = patched(found)
+    patch = patched(found, weigh)
+    if patch is not None and path != STDIN:
+        patch = patch.of(_raw(path, patch.before))
     _show_patch(found, patch, form)
     if patch is None:
         click.echo(_unpatched(found, name), err=True)
@@ -138,12 +151,19 @@ def _fixed(found: "WeighedFile", file: str, form: str) -> int:
     if patch.after == patch.before:
         click.echo(f"{name} fits as it is: nothing is changed", err=True)
         return 0
+    _tell(name, patch)
+    if write:
+        _write(path, patch)
+    elif not patch.applies:
+        click.echo(f"{name}: {OTHERWISE}", err=True)
+    return 0
+
+
+def _tell(name: str, patch: "FilePatch") -> None:
+    """Say what the runs of a changed file take, and what the change costs."""
     for remedy in patch.remedies:
         peak = human(remedy.peak_bytes)
         click.echo(f"{name}: it takes about {peak} then; {printable(remedy.cost)}", err=True)
-    if file:
-        _write(file, patch)
-    return 0
 
 
 def _write(file: str, patch: "FilePatch") -> None:
@@ -152,7 +172,8 @@ def _write(file: str, patch: "FilePatch") -> None:
     from weighbridge.cli.files import write
 
     may_be_written("--write", file)
-    write(file, _as_it_was(file, patch.before, patch.after))
+    _raw(file, patch.before)
+    write(file, patch.after.encode(patch.encoding))
     click.echo(f"{printable(patch.name)} is written", err=True)
 
 
@@ -165,7 +186,7 @@ def _show_patch(found: "WeighedFile", patch: "FilePatch | None", form: str) -> N
     if form == "json":
         click.echo(writable(json_text({**found.to_dict(), "patch": diff})), nl=False)
     elif diff:
-        click.echo(writable("\t".join(printable_lines(part) for part in diff.split("\t"))))
+        click.echo(writable(diff), nl=False)
 
 
 def _unpatched(found: "WeighedFile", name: str) -> str:
@@ -174,10 +195,15 @@ def _unpatched(found: "WeighedFile", name: str) -> str:
 
     shared = shared_value(found)
     if shared is None:
-        flags = unsaid(found)
-        if not flags:
+        change = unsaid(found)
+        if change is None:
             return f"{name}: no patch: no change was found that surely fits"
-        return f"{name}: no patch: {printable(flags)} fits, and cannot be written into this file"
+        flags, other = printable(change.flags), printable(change.other)
+        more = f"; {other} can be, and may fit" if other else ""
+        return (
+            f"{name}: no patch: {flags} fits, and cannot be written into this file: "
+            f"{change.why}{more}"
+        )
     line, value = shared
     return (
         f"{name}:{line}: no patch: YAML's aliases share this value ({printable(value)}), so that "
@@ -185,24 +211,18 @@ def _unpatched(found: "WeighedFile", name: str) -> str:
     )
 
 
-def _as_it_was(file: str, before: str, after: str) -> bytes:
-    """Return a changed text as the file has it: its mark and its ends of lines. Raises UsageError
-    where the file is no longer the one that was read."""
+def _raw(file: str, before: str) -> bytes:
+    """Return the bytes of a file that was read as a text. Raises UsageError where it is no longer
+    the one that was read."""
     from weighbridge.runfiles.document import MOST, decoded
 
     with open(file, "rb") as opened:
         raw = opened.read(MOST + 1)
-    if decoded(raw, file) != before:
+    if decoded(raw, file) != before.removeprefix("\ufeff").replace("\r\n", "\n"):
         raise UsageError(
             f"{printable(file)} was changed meanwhile: nothing is written; run it again"
         )
-    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-    marked = "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
-    encoding = "utf-16" if wide else marked
-    was = raw.decode(encoding, errors="replace")
-    if was.count("\r\n") == was.count("\n") > 0:
-        after = after.replace("\n", "\r\n")
-    return after.encode(encoding)
+    return raw
 
 
 def one(name: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ from weighbridge.errors import UsageError
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.runfiles.slurm import SlurmJob
+    from weighbridge.runfiles.slurm import SlurmAdvice, SlurmJob
 
 
 @click.command()
@@ -48,7 +48,8 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
         raise UsageError(f"{name}: {first.why}")
     answers = [(report, advice(job, report)) for report in runs]
     doubt = _doubt(job, gpu)
-    alike = all([r.fits for r in f.runs] == [r.fits for r in files[0].runs] for f in files)
+    same = all([r.fits for r in f.runs] == [r.fits for r in files[0].runs] for f in files)
+    alike = same and _alike([advice for _, advice in answers], len(files))
     if as_json:
         click.echo(json_text(_data(name, job, answers, doubt)).rstrip())
     else:
@@ -57,7 +58,14 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
         if doubt:
             lines.insert(len(lines) if alike else 0, f"{doubt}{SAME if alike else SAYS}")
         click.echo(writable("\n".join(map(printable, lines))))
-    return max(CODES[each.fits] for _, each in answers) if alike else CODES["unknown"]
+    return max(CODES[each.fits] for _, each in answers) if same else CODES["unknown"]
+
+
+def _alike(found: "list[SlurmAdvice]", cards: int) -> bool:
+    """Tell whether the line of cards to write is the same for each card that is meant."""
+    each = max(1, len(found) // cards)
+    said = [[line for line in one.lines if "--gres" in line] for one in found]
+    return all(said[at : at + each] == said[:each] for at in range(0, len(said), each))
 
 
 def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
@@ -103,6 +111,7 @@ def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str) -> dict[st
                 "fits": each.fits,
                 "memory_bytes": each.needed_memory,
                 "lines": list(each.lines),
+                "note": each.note or None,
                 "report": report.to_dict(),
             }
             for report, each in answers

@@ -17,6 +17,7 @@ from weighbridge.wording import unsecret
 OURS: Mapping[str, str] = {  # keys of axolotl, LLaMA-Factory and TRL alike
     name: name for name in ("learning_rate", "warmup_ratio", "warmup_steps", "weight_decay", "seed")
 }
+PACKING = "packing"  # several rows in one, which is as long as the longest may be
 TRAINER = {**OURS, "epochs": "num_train_epochs", "schedule": "lr_scheduler_type"}
 # By the kind of a file: what a value is called here, and its key there
 KEYS: Mapping[str, Mapping[str, str]] = {
@@ -25,11 +26,12 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "epochs": "num_epochs",
         "schedule": "lr_scheduler",
         "dataset": "datasets.0.path",
+        PACKING: "sample_packing",
     },
-    "llama-factory": {**TRAINER, "dataset": "dataset"},
-    "trl": {**TRAINER, "dataset": "dataset_name"},
-    "training-command": {**TRAINER, "dataset": "dataset_name"},
-    "training-script": TRAINER,
+    "llama-factory": {**TRAINER, "dataset": "dataset", PACKING: "packing"},
+    "trl": {**TRAINER, "dataset": "dataset_name", PACKING: "packing"},
+    "training-command": {**TRAINER, "dataset": "dataset_name", PACKING: "packing"},
+    "training-script": {**TRAINER, PACKING: "packing"},
     "torchtune": {"learning_rate": "optimizer.lr", "epochs": "epochs", "seed": "seed"},
     "torchtitan": {"learning_rate": "optimizer.lr"},
 }
@@ -85,7 +87,10 @@ def _said(file: RunFile) -> Iterator[tuple[str, str, Value]]:
         data = None
     for name, key in KEYS.get(file.kind, {}).items():
         value = _value(data, key) if isinstance(data, dict) else _in_text(file.text, key)
-        if value is not None and _plain(key, value):
+        if name == PACKING and value is not None:
+            if str(value).lower() == "true":
+                yield name, key, True
+        elif value is not None and _plain(key, value):
             yield name, key, value
 
 

@@ -22,6 +22,7 @@ from weighbridge.remedies.case import DEVICE
 from weighbridge.report import Report
 from weighbridge.runfiles.carrying import carried
 from weighbridge.runfiles.dumping import dumped
+from weighbridge.runfiles.flags import asking
 from weighbridge.runfiles.kinds import named, of_task, read
 from weighbridge.runfiles.reading import EITHER
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
@@ -48,6 +49,7 @@ OWN_WAYS = (
     "framework_version",  # of a file that only some releases read
 )
 MANIFEST = "kubernetes"  # the kind that says how much host memory it is given
+COPIES = (MANIFEST, "compose")  # kinds that say how many of a run are started
 SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
 # What the recipe of adapters asks for, whichever program the file is for
@@ -161,9 +163,20 @@ def of_file(
         task=to.task,
         model=model or run.model,
         settings={**settings, **typed},
-        command=run.command,
+        command=_asking(run, typed),
+        replicas=run.replicas,
+        nodes={} if {"gpu", "gpu_memory"} & typed.keys() else run.nodes,
     )
     return asked, EmitSource(file, replace(asked, settings={**run.settings, **typed}))
+
+
+def _asking(run: PlannedRun, typed: Settings) -> str:
+    """Return the launch line of a file with what was typed beside it, as far as its engine has
+    flags for that."""
+    if not run.command:
+        return ""
+    flagged = {name: value for name, value in typed.items() if name not in MACHINE}
+    return asking(run.command, run.model, flagged, parse(run.command).engine)
 
 
 def emitted(
@@ -247,6 +260,15 @@ def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[st
         yield f"Left out of {basename(file.name)}, write your own: {', '.join(left)}"
 
 
+def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
+    """Yield what a new file says of the machines and the copies of a run that it does not keep."""
+    run = source.run
+    left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
+    left += [f"nodeSelector {name}" for name in run.nodes] if to.kind != MANIFEST else []
+    if left:
+        yield f"Left out of {basename(source.file.name)}, write your own: {', '.join(left)}"
+
+
 def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
     known = {name: value for name, value in settings.items() if name in TABLES[run.task]}
     return PlannedRun(task=run.task, model=run.model, settings=known, command=run.command)
@@ -295,12 +317,8 @@ def _text(
     assert fresh is not None
     line, settings = given.command, dict(report.workload)
     if to.task == "infer":
-        line = line or str(report.derived.get("launch") or "")
-        if not line:
-            raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
-        settings["engine_version"] = given.settings.get("engine_version")
-        if to.kind == MANIFEST:
-            settings["ram"] = settings.get("ram") or _host_need(report)
+        line, served = _serving(to, given, report, source)
+        settings |= served
     settings |= {name: False for name in EITHER if given.settings.get(name) is False}
     if _plain(settings.get("lora_targets")) == ALL:
         settings["lora_targets"] = "all-linear"
@@ -308,12 +326,42 @@ def _text(
     run = PlannedRun(
         task=to.task, model=model.loads_as, config=config, settings=settings, command=line
     )
+    if source is not None:
+        run = replace(run, replicas=source.run.replicas, nodes=source.run.nodes)
     words, head = dict(fresh(run)), list(_head(to, model, report, given))
+    if source is not None and to.task == "infer":
+        head += _not_kept(to, source)
     if source is not None and to.task == "train" and not to.part:
         kept = carried(source.file, to.kind, words).words
         head += _left_out(source.file, to.kind, words)
         words |= kept
     return dumped(words, to.syntax, "\n".join(map(printable, head)))
+
+
+def _serving(
+    to: EmitTarget, given: PlannedRun, report: Report, source: EmitSource | None
+) -> tuple[str, dict[str, Value]]:
+    """Return the launch line of a new file, its release and the host memory that it is held to.
+    Raises UsageError where there is no line."""
+    line = given.command or str(report.derived.get("launch") or "")
+    if not line:
+        raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
+    line = _of_copy(line, str(report.derived.get("launch") or ""), given)
+    ram = report.workload.get("ram")
+    if to.kind == MANIFEST:
+        ram = ram or _host_need(report)
+    elif source is None or not any("ram" in run.settings for run in source.file.runs):
+        ram = None  # of the machine, which no container is held to
+    return line, {"engine_version": given.settings.get("engine_version"), "ram": ram}
+
+
+def _of_copy(line: str, judged: str, given: PlannedRun) -> str:
+    """Return the launch line of a file with the repository in which its model is published in the
+    format that was typed, where the engine does not make that: `judged` is the line that has it."""
+    if not given.command or not judged or "quantization" not in given.settings:
+        return line
+    named, other = parse(line).model, parse(judged).model
+    return line.replace(named, other)
 
 
 def _release(given: PlannedRun) -> str:

@@ -39,6 +39,7 @@ LEFT_TO_MACOS = 8  # GiB (assumed)
 LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
 IN_ORDER = 0.15  # of our count: work buffers of several cards differ so much (assumed)
 GGML = ("llama.cpp", "ollama")
+HOST = "CPU"  # Ollama's name of it
 # Memory in use, as people write it: of all cards together, and of a process in RAM
 OF_VLLM = r"(?i)vllm|lmcache|models's max seq"
 CACHE_IN_RAM = (
@@ -75,7 +76,7 @@ def findings(
         *(finding for start in starts for finding in _of_a_start(start)),
         *_of_settings(text),
         *_of_budgets(text),
-        *_of_answers(text, reports),
+        *_of_answers(text, starts, reports),
     )
 
 
@@ -153,6 +154,7 @@ def _grown(before: ServerStart, after: ServerStart, times: float) -> Iterator[Lo
 def _of_a_start(start: ServerStart) -> Iterator[LogFinding]:
     if start.program == "ollama":
         yield from _of_offload(start)
+        yield from _of_devices(start)
     tokens, context = start.counts.get("tokens"), start.counts.get("context")
     if start.program == "vllm" and tokens and context and tokens < context:
         yield LogFinding("waits", {"tokens": tokens, "context": context})
@@ -185,6 +187,23 @@ def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
         yield LogFinding("offload.smaller", {**values, "cache_bytes": round(cache * OWN_RATE)})
     elif whole:
         yield LogFinding("offload.too_large", {"sum_bytes": smaller, "free_bytes": free})
+
+
+def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
+    """What Ollama counted on the cards, and what it left in RAM."""
+    sums = {
+        name: [
+            sum(p.value for p in start.parts if p.name == name and (p.device == HOST) is in_ram)
+            for in_ram in (False, True)
+        ]
+        for name in ("weights", "kv_cache", "activations")
+    }
+    whole, ram = (sum(each[at] for each in sums.values()) for at in (0, 1))
+    if not all(each[0] for each in sums.values()) or start.counts or start.size("required"):
+        return
+    values = {f"{name}_bytes": each[0] for name, each in sums.items()}
+    values |= {"cards_bytes": whole, "ram_bytes": ram, "weights_ram_bytes": sums["weights"][1]}
+    yield LogFinding("devices.ram" if ram else "devices", values)
 
 
 # Settings that a text names
@@ -238,7 +257,10 @@ def _of_budgets(text: str) -> Iterator[LogFinding]:
 # The answers beside what the text says
 
 
-def _of_answers(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[LogFinding]:
+def _of_answers(
+    text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
+) -> Iterator[LogFinding]:
+    told = any("tokens" in start.counts for start in starts)  # by the log itself
     yield from _by_hidden_size(text, reports)
     for model, report in reports:
         listed = re.search(LISTED.format(re.escape(model)), text)
@@ -248,7 +270,8 @@ def _of_answers(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[Lo
             peak = report.peak.expected
             values = {"start_bytes": peak, "kept_bytes": MLX_PROMPTS}
             yield LogFinding("mlx_prompts", {**values, "sum_bytes": peak + MLX_PROMPTS})
-        if report.workload.get("engine") == "vllm" and report.verdict is None and LOGGED in text:
+        by_vllm = report.workload.get("engine") == "vllm" and LOGGED in text
+        if by_vllm and report.verdict is None and not told:
             yield LogFinding("waits.unknown", {})
         yield from _on_cards(report)
         if not listed:

@@ -46,6 +46,7 @@ HOMES = (
     "serving.kubernetes",
     "serving.llama_swap",
     "serving.engine_configs",
+    "serving.dockerfile",
     "serving.modelfile",
     "serving.commands",
     "text",
@@ -71,7 +72,7 @@ SUFFIXES: Mapping[str, str] = {
 }
 SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
-FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])modelfile$")
+FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 
 class KindModule(NamedTuple):

@@ -26,17 +26,19 @@ DERIVED = {
 }
 # What a log has as one part: a name of ours for each, and those that are counted in it
 HELD = {"weights": ("weights",), "activations": ("activations", "logits", "workspaces")}
+BY_CARD = ("kv_cache", "tokens")  # what a server's share of its card leaves
 FAR = 0.1  # of what is expected: less is what releases and drivers differ by
 GGML = ("llama.cpp", "ollama")
 HOSTS = ("CPU", "Host", "BLAS")  # buffers that are not on a card
 
 
 class MeasuredPart(NamedTuple):
-    """One part: bytes, or tokens where `name` is that. `predicted` is the expected value."""
+    """One part: bytes, or tokens where `name` is that. `predicted` is the expected value; None
+    where that follows from the card, and nobody named one."""
 
     name: str
     measured: int
-    predicted: int
+    predicted: int | None
 
 
 def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
@@ -59,6 +61,8 @@ def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[Measured
             predicted = _predicted(gpus if engine in GGML else gpus[:1], name)
             if predicted:
                 yield MeasuredPart(name, measured, predicted)
+        elif report.verdict is None and name in BY_CARD:
+            yield MeasuredPart(name, measured, None)
 
 
 def _measured(start: ServerStart) -> dict[str, int]:
@@ -86,8 +90,24 @@ def overruled(parts: Sequence[MeasuredPart]) -> bool:
     """Tell whether a log of one rank has so much more or less than the rules say that a build must
     hold what they do not know."""
     held = [part for part in parts if part.name in HELD]
-    expected = sum(part.predicted for part in held)
+    expected = sum(part.predicted or 0 for part in held)
     return abs(sum(part.measured for part in held) - expected) > FAR * expected
+
+
+def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
+    """Return an answer without a card, with the room for tokens that the log tells."""
+    told = {part.name: part.measured for part in parts if part.predicted is None}
+    tokens, context = told.get("tokens"), report.workload.get("context")
+    if not tokens or not context:
+        return report
+    derived: DerivedFacts = {
+        **report.derived,
+        "kv_cache_tokens": tokens,
+        "max_concurrency": round(tokens / context, 2),
+    }
+    if "kv_cache" in told:
+        derived["available_kv_cache_bytes"] = told["kv_cache"]
+    return replace(report, derived=derived)
 
 
 def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | None") -> Report:
@@ -105,7 +125,7 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
     verdict = report.verdict if budget is None else on_devices.serving(devices, budget)
     room = next((part for part in parts if part.name == "kv_cache"), None)
     derived: DerivedFacts = {**report.derived, "largest_context": None}
-    if room is not None:
+    if room is not None and room.predicted:
         share = Fraction(room.measured, room.predicted)
         derived |= {
             "available_kv_cache_bytes": room.measured,

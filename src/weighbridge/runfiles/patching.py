@@ -8,18 +8,18 @@ text is read again, and is only handed out where it asks for what was meant, and
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.errors import WeighbridgeError
-from weighbridge.records import NamedTuple, dataclass
+from weighbridge.records import NamedTuple, dataclass, replace
 from weighbridge.report.verdict import Remedy
 from weighbridge.runfiles import notebook
+from weighbridge.runfiles.diffs import as_in, encoding_of, unified
 from weighbridge.runfiles.document import Document, Path, documents, first
 from weighbridge.runfiles.kinds import named, read
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
-from weighbridge.wording import unsecret
 
 SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
 Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
@@ -35,33 +35,47 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePatch:
-    """A file as it should be. `remedies` are the changes that it holds, one a run."""
+    """A file as it should be. `remedies` are the changes that it holds, one a run, and `encoding`
+    is how the file's bytes say its text."""
 
     name: str
     before: str
     after: str
     remedies: tuple[Remedy, ...]
+    encoding: str = "utf-8"
 
     @property
     def diff(self) -> str:
         """Return the change as a unified diff, in which secrets of the file are asterisks."""
-        lines = difflib.unified_diff(
-            self.before.splitlines(keepends=True),
-            self.after.splitlines(keepends=True),
-            f"a/{self.name.lstrip('/')}",
-            f"b/{self.name.lstrip('/')}",
-        )
-        return unsecret("".join(line if line.endswith("\n") else f"{line}\n" for line in lines))
+        return unified(self.name, self.before, self.after).text
+
+    @property
+    def applies(self) -> bool:
+        """Tell whether `patch` takes the diff: not where a secret stands in a line that changes,
+        or where a sign of the file has other bytes than in UTF-8."""
+        diff = unified(self.name, self.before, self.after)
+        same = self.encoding == "utf-8" or (self.encoding != "utf-16" and diff.text.isascii())
+        return diff.applies and same
+
+    def of(self, raw: bytes) -> "FilePatch":
+        """Return the change with the mark and the ends of lines that the file's bytes have."""
+        before, after = as_in(raw, self.before, self.after)
+        return replace(self, before=before, after=after, encoding=encoding_of(raw))
 
 
-def patched(found: WeighedFile) -> FilePatch | None:
+Weigh = Callable[[str], WeighedFile]
+
+
+def patched(found: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
     """Return the file with the first change of each run that surely fits, None where one of its
-    runs does not fit and has no change that its file can say. A file that fits is as it was."""
+    runs does not fit and has no change that its file can say. A file that fits is as it was.
+    `weigh` answers a changed text as the file was: a change that brings defaults of its program
+    with it is taken where that fits."""
     text, remedies = found.file.text, []
     for number, weighed in enumerate(found.runs):
         if weighed.fits == "yes":
             continue
-        changed = _changed(text, found.file, number, weighed)
+        changed = _changed(text, found.file, number, weighed, weigh)
         if changed is None:
             return None
         text, remedy = changed
@@ -85,12 +99,49 @@ def shared_value(found: WeighedFile) -> tuple[int, str] | None:
     return None
 
 
-def unsaid(found: WeighedFile) -> str:
-    """Return the flags of the first change that surely fits on the same cards, of a run that does
-    not; "" of none."""
-    runs = (run for run in found.runs if run.fits != "yes" and run.report is not None)
-    changes = (one for run in runs if run.report for one in run.report.remedies)
-    return next((one.flags for one in changes if one.fits == "yes" and "gpu" not in one.change), "")
+class UnsaidChange(NamedTuple):
+    """A change that fits and that a file cannot say: its flags and why, and another one that can be
+    written and may fit."""
+
+    flags: str
+    why: str
+    other: str = ""
+
+
+IN_A_LINE = "its launch line is put together of variables, or stands in another file"
+NO_KEY = "a {} has no key for it"
+NO_PLACE = "no key of it can be changed alone, or its program brings other settings with it"
+
+
+def unsaid(found: WeighedFile) -> UnsaidChange | None:
+    """Return the first change that surely fits on the same cards, of a run that does not; None
+    where there is none."""
+    for number, weighed in enumerate(found.runs):
+        if weighed.fits == "yes" or weighed.report is None:
+            continue
+        for one in weighed.report.remedies:
+            if one.fits == "yes" and "gpu" not in one.change:
+                return UnsaidChange(one.flags, _why(found, weighed, one), _other(found, number))
+    return None
+
+
+def _why(found: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
+    if weighed.run.command:
+        return IN_A_LINE
+    if named(found.file.kind).written(remedy.change) is None:
+        return NO_KEY.format(found.file.title)
+    return NO_PLACE
+
+
+def _other(found: WeighedFile, number: int) -> str:
+    """Return the flags of the first change that can be written and is not sure to fit."""
+    weighed = found.runs[number]
+    for remedy in weighed.report.remedies if weighed.report is not None else ():
+        if remedy.fits == "unknown":
+            file, run = found.file, weighed.run
+            if _said(file.text, file, number, run, remedy, None) is not None:
+                return remedy.flags
+    return ""
 
 
 def _shared(document: Document, words: Words) -> tuple[int, str] | None:
@@ -103,23 +154,53 @@ def _shared(document: Document, words: Words) -> tuple[int, str] | None:
 
 
 def _changed(
-    text: str, file: RunFile, number: int, weighed: WeighedRun
+    text: str, file: RunFile, number: int, weighed: WeighedRun, weigh: Weigh | None = None
 ) -> tuple[str, Remedy] | None:
     """Return the text with the first remedy that it can say, and that remedy."""
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         if remedy.fits == "yes":
-            for after in _texts(text, file, weighed.run, remedy):
-                if _says(after, file, number, weighed.run, remedy):
-                    return after, remedy
+            found = _said(text, file, number, weighed.run, remedy, weigh)
+            if found is not None:
+                return found
     return None
+
+
+def _said(
+    text: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
+) -> tuple[str, Remedy] | None:
+    for after in _texts(text, file, run, remedy):
+        if _says(after, file, number, run, remedy):
+            return after, remedy
+        told = _weighed(after, file, number, run, remedy, weigh)
+        if told is not None:
+            return after, told
+    return None
+
+
+def _weighed(
+    after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
+) -> Remedy | None:
+    """Return a change of method as it is weighed with what the file's program takes for adapters
+    where the file says nothing of them; None where that does not surely fit."""
+    if weigh is None or run.command or "method" not in remedy.change:
+        return None
+    try:
+        again = weigh(after).runs[number]
+    except (WeighbridgeError, IndexError):
+        return None
+    wanted, told = {**run.settings, **remedy.change}, again.run.settings
+    more = [name for name in told if name not in wanted]
+    same = _same({name: told.get(name) for name in wanted}, wanted)
+    of_adapters = all(name == "dtype" or name.startswith("lora_") for name in more)
+    if again.report is None or again.fits != "yes" or not same or not of_adapters:
+        return None
+    return replace(remedy, peak_bytes=again.report.peak.expected)
 
 
 def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
     """Yield the ways to write a remedy into a file."""
     if run.command:
-        from weighbridge.runfiles.flags import flagged
-
-        yield from flagged(text, run, remedy.flags)
+        yield from _of_line(text, run, remedy)
         return
     words = named(file.kind).written(remedy.change)
     book = notebook.opened(text, file.name)
@@ -140,6 +221,20 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
     after = applied(document, run, words)
     if after is not None:
         yield after
+
+
+def _of_line(text: str, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
+    """Yield the ways to write a remedy into a launch line: by its flags, or by the name of the
+    repository in which the model is published so."""
+    from weighbridge.runfiles.flags import flagged, of_copy, renamed
+
+    yield from flagged(text, run, remedy.flags)
+    copy = of_copy(run, remedy)
+    if copy is not None and run.model:
+        name, others = copy
+        other = replace(run, model=name, command=renamed(run.command, run.model, name))
+        after = renamed(text, run.model, name)
+        yield from flagged(after, other, others.flags) if others.flags else iter((after,))
 
 
 def _in_cells(
@@ -179,15 +274,33 @@ def _document(text: str, file: RunFile) -> Document:
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:
     """Tell whether a text asks for what it did before with the change, and for nothing else."""
     try:
-        again = read(after, file.name, file.kind, file.folder).runs[number]
+        runs = read(after, file.name, file.kind, file.folder).runs
+        again = runs[number]
     except (WeighbridgeError, IndexError):
         return False
     if run.command:
-        from weighbridge.runfiles.flags import asks_for
-
-        return again.model == run.model and asks_for(again.command, run.command, remedy)
+        return _line_says(again, run, remedy) and _others_stay(runs, file, number)
     wanted = {**run.settings, **remedy.change}
     return _same(again.settings, wanted) and again.model == run.model and again.task == run.task
+
+
+def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
+    """Tell whether a launch line asks for what it did before and a remedy: by its flags, or by a
+    repository in which its model is stored so."""
+    from weighbridge.runfiles.flags import asks_for, of_copy
+
+    if again.model == run.model:
+        return asks_for(again.command, run.command, remedy)
+    copy = of_copy(run, remedy)
+    if copy is None or again.model != copy[0]:
+        return False
+    return asks_for(again.command, run.command, copy[1])
+
+
+def _others_stay(runs: Sequence[PlannedRun], file: RunFile, number: int) -> bool:
+    """Tell whether a change leaves the launch lines below its own as they were."""
+    rest = file.runs[number + 1 :]
+    return [run.command for run in runs[number + 1 :]] == [run.command for run in rest]
 
 
 def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
@@ -205,6 +318,9 @@ def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
 
 def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
     """Return the text of a document with keys set; None where a key has no place."""
+    if not document.text.endswith("\n"):  # a new line stands behind a whole one
+        after = applied(replace(document, text=f"{document.text}\n"), run, words)
+        return None if after is None else after.removesuffix("\n")
     edits: list[Edit] = []
     for key, value in words.items():
         edit = _edit(document, run, _chosen(document, key), value)
@@ -291,9 +407,8 @@ def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()
     place = max(single, key=lambda one: one.line)
     indent = re.match(r"[ ]*", _line(document.text, place.line))
     end = _end_of(document.text, place.line)
-    start = "" if document.text[end - 1 : end] == "\n" else "\n"
     spaces = indent[0] if indent else ""
-    return Edit(end, end, start + "".join(f"{spaces}{each}\n" for each in line.split("\n")))
+    return Edit(end, end, "".join(f"{spaces}{each}\n" for each in line.split("\n")))
 
 
 def _argument(document: Document, path: Path, said: str) -> str:

@@ -83,6 +83,8 @@ class PlannedRun:
     cards: int = 0  # that its batch script asks for, of whatever kind; 0: it does not say
     larger: tuple[str, ...] = ()  # cards that the name of its card may mean, too, as --gpu has them
     refused: str = ""  # why there is no answer, though it was read
+    replicas: int = 1  # as many of it are started
+    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

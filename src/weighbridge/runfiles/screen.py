@@ -96,7 +96,9 @@ def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) ->
     for part in parts:
         sizes = (part.measured, part.predicted)
         counted = part.name == "tokens"
-        told = [f"{size:,}" if counted else words.size(size) for size in sizes]
+        told = [
+            "" if size is None else f"{size:,}" if counted else words.size(size) for size in sizes
+        ]
         name = words("runfile.tokens") if counted else words(f"part.{part.name}")
         rows.append(row(name, *told))
     grid = Grid(columns, tuple(rows), words("runfile.measured"))

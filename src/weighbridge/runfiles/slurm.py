@@ -18,11 +18,20 @@ from weighbridge.wording import shown
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
+    from weighbridge.report.verdict import Verdict
 
 LINE = re.compile(r"(?m)^#SBATCH[ \t]+([^\n#]{1,400})")
 OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][\w-]*)(?:=|[ \t]+)?([^\s-]\S*)?")
-SHORT = {"-N": "--nodes", "-G": "--gpus", "-n": "--ntasks", "-c": "--cpus-per-task"}
-CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*)(?::|$))?(?P<count>\d{1,4})?")
+SHORT = {
+    "-N": "--nodes",
+    "-G": "--gpus",
+    "-n": "--ntasks",
+    "-c": "--cpus-per-task",
+    "-C": "--constraint",
+}
+# A kind is a word, or a number with a count behind it: 4090:2
+CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
+A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 # Behind what a kind of card may mean: whether that matters
@@ -61,6 +70,7 @@ class SlurmAdvice(NamedTuple):
     fits: Literal["yes", "no", "unknown"]
     needed_memory: int  # bytes of each machine, at worst
     lines: tuple[str, ...]
+    note: str = ""  # where no number of these cards is enough: what else would do
 
 
 def asked(text: str) -> SlurmJob:
@@ -74,7 +84,22 @@ def asked(text: str) -> SlurmJob:
         cards = ceil_div(cards, nodes)  # of the whole job
     cores = given.get("--cpus-per-task")
     memory = _memory(given, cards)
+    card = card or _constrained(given.get("--constraint", ""))
     return SlurmJob(cards, card, nodes, memory, None if cores is None else _count(cores))
+
+
+def _constrained(features: str) -> str:
+    """Return the kind of card that features of a machine name (`--constraint="h100&ib"`); "" where
+    they name none, or let one of several do."""
+    named = [word for word in re.split(r"[&,]", features.strip("\"'")) if _known(word)]
+    return named[0] if len(named) == 1 and "|" not in features else ""
+
+
+def _known(kind: str) -> bool:
+    try:
+        return A_SIZE.fullmatch(kind) is None and bool(could_be(kind))
+    except UsageError:
+        return False
 
 
 def times(kind: str, count: int) -> str:
@@ -207,22 +232,58 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     needed = verdict.host.needed if verdict.host is not None else None
     worst = needed.high if needed is not None else 0
     cards = job.cards or 1
-    if verdict.fits != "yes":
-        more = (r for r in report.remedies if set(r.change) == {"gpu"} and r.fits == "yes")
-        count = next((str(r.change["gpu"]) for r in more), "").partition(":")[2]
-        cards = ceil_div(int(count), job.nodes) if count.isdecimal() else cards
+    if verdict.fits == "yes":
+        cards = max(cards, ceil_div(verdict.devices_used, job.nodes))
+    elif _by_cards(verdict):
+        count = _enough(report, verdict.accelerator_id)
+        if not count and verdict.fits == "no":
+            return SlurmAdvice(verdict.fits, worst, (), _instead(report))
+        cards = ceil_div(count, job.nodes) or cards
     memory = job.memory if job.memory is not None and job.memory >= worst else None
     lacks = memory is None or cards != job.cards
     size = ceil_div(memory or worst, GIB)
-    return SlurmAdvice(verdict.fits, worst, tuple(_lines(job, cards, size)) if lacks else ())
+    meant = job._replace(card=_kind(job, report), cards=cards)
+    return SlurmAdvice(verdict.fits, worst, tuple(_lines(meant, size)) if lacks else ())
 
 
-def _lines(job: SlurmJob, cards: int, size: int) -> Iterator[str]:
+def _kind(job: SlurmJob, report: "Report") -> str:
+    """Return the kind of card that a line asks for: the job's own word, unless another card was
+    judged."""
+    assert report.verdict is not None
+    if not job.card or report.verdict.accelerator_id in (each.id for each in could_be(job.card)):
+        return job.card
+    return str(report.workload.get("gpu") or job.card).partition(":")[0]
+
+
+def _by_cards(verdict: "Verdict") -> bool:
+    """Tell whether it is the cards that are not enough, or not surely, and not the RAM."""
+    host = verdict.host
+    return host is None or host.fits == "yes" or host.reason != verdict.reason
+
+
+def _enough(report: "Report", card: str) -> int:
+    """Return how many cards of a kind are surely enough; 0 where no number of them is known."""
+    for remedy in report.remedies:
+        if set(remedy.change) == {"gpu"} and remedy.fits == "yes":
+            kind, _, count = str(remedy.change["gpu"]).partition(":")
+            if could_be(kind)[0].id == card:
+                return int(count) if count.isdecimal() else 1
+    return 0
+
+
+def _instead(report: "Report") -> str:
+    """Say what would do where no number of cards is known to."""
+    flags = next((one.flags for one in report.remedies if one.fits == "yes" and one.flags), "")
+    more = "more of these cards are not known to be enough"
+    return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is"
+
+
+def _lines(job: SlurmJob, size: int) -> Iterator[str]:
     """Yield the lines of a job that asks for cards and for GiB of memory on each machine; processor
     cores as many as it asked for."""
     if job.nodes > 1:
         yield f"#SBATCH --nodes={job.nodes}"
-    yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{cards}"
+    yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{job.cards}"
     if job.cores:
         yield f"#SBATCH --cpus-per-task={job.cores}"
     yield f"#SBATCH --mem={size}G"
@@ -237,6 +298,8 @@ def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
     yield verdict.reason.partition("; runs like")[0]
     memory = "no memory is asked for" if job.memory is None else f"{human(job.memory)} is asked for"
     yield f"RAM of each machine: at worst {human(found.needed_memory)}; {memory}"
+    if found.note:
+        yield found.note
     if found.lines:
         yield "write:"
         yield from found.lines

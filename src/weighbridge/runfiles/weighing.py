@@ -14,7 +14,14 @@ from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
-from weighbridge.runfiles.measured import DERIVED, MeasuredPart, beside, by_the_log, overruled
+from weighbridge.runfiles.measured import (
+    DERIVED,
+    MeasuredPart,
+    beside,
+    by_the_log,
+    overruled,
+    with_room,
+)
 from weighbridge.runfiles.named import MOST_TEXT
 from weighbridge.runfiles.others import asks, of_others
 from weighbridge.runfiles.record import (
@@ -377,7 +384,7 @@ def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
         return run
     parts = beside(start, run.report)
     if run.report.workload.get("engine") not in DERIVED or not overruled(parts):
-        return replace(run, measured=parts)
+        return replace(run, measured=parts, report=with_room(run.report, parts))
     w = run.report.workload
     card = budget(w["gpu"], w["gpu_memory"], w["headroom"])
     counted = by_the_log(run.report, parts, card)
@@ -453,6 +460,7 @@ def _weighed(
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
     if run.cards and "gpu" in typed:
         typed["gpu"] = times(str(typed["gpu"]), run.cards)
+    typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
     if not named and not run.config:
@@ -462,6 +470,20 @@ def _weighed(
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
+    """Return the format that the model of a launch line is stored in by its name, where another
+    name was typed for it that tells none."""
+    if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
+        return {}
+    from weighbridge.runfiles.flags import settings_of
+    from weighbridge.runfiles.serving.paths import packed
+
+    form = packed(run.model)
+    if not form or packed(model) or ":" in model or "quantization" in settings_of(run.command):
+        return {}
+    return {"quantization": form}
 
 
 def answered(

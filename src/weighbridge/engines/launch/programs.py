@@ -200,12 +200,20 @@ def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -
     return LaunchedProgram(engine=_engine(program, words), name=program, words=tuple(words))
 
 
+def release_of(image: str, engine: str) -> str | None:
+    """Return the release of an engine that an image of it is tagged with; None of other images."""
+    name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    own = any(re.fullmatch(pattern, name) for pattern in ENGINES[engine].images)
+    return _image(image)[1] if own else None
+
+
 def _image(image: str) -> tuple[str, str | None]:
-    """(what it runs by itself, version). NVIDIA's and AMD's tags are dates, not versions."""
+    """(what it runs by itself, version). Tags of NVIDIA and AMD are dates, and those of LMCache
+    its own releases."""
     name, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
     for pattern, program in IMAGES:
         if re.fullmatch(pattern, name):
-            of_its_makers = re.match(r"(?:nvcr\.io|rocm)/", image) is None
+            of_its_makers = re.match(r"(?:nvcr\.io|rocm|lmcache)/", image) is None
             numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
             return program, (numbered[1] or numbered[2]) if of_its_makers and numbered else None
     raise UsageError(

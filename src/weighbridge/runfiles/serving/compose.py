@@ -14,6 +14,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
+from weighbridge.units import MIB, ceil_div, parse_size
 
 KIND = Kind(
     name="compose",
@@ -143,6 +144,9 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     """Return the keys of a new file with one service, which has the cards that its flags ask
     for."""
     line = served(run)
+    ram = run.settings.get("ram")
+    limits = {} if ram is None else {"limits": {"memory": _quantity(str(ram))}}
+    several = {"replicas": run.replicas} if run.replicas > 1 else {}
     cards = {"driver": "nvidia", "count": line.gpus, "capabilities": ["gpu"]}
     service: dict[str, Any] = {
         "image": line.image,
@@ -151,6 +155,11 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
         "ports": [f"{line.port}:{line.port}"],
         "volumes": ["~/.cache/huggingface:/root/.cache/huggingface"],
         "ipc": "host",
-        "deploy": {"resources": {"reservations": {"devices": [cards]}}},
+        "deploy": {**several, "resources": {**limits, "reservations": {"devices": [cards]}}},
     }
     return {"services": {line.engine: service}}
+
+
+def _quantity(size: str) -> str:
+    """Return a size as Compose writes it, in whole MiB: its m is one of 1,024 KiB."""
+    return f"{ceil_div(parse_size(size), MIB)}m"

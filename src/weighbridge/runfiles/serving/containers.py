@@ -4,7 +4,9 @@ Sources: https://docs.vllm.ai/en/latest/deployment/docker.html (entry point `vll
 model first); https://docs.sglang.io, install (docker); both share memory between their processes.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import launched
@@ -83,7 +85,7 @@ def served(run: PlannedRun) -> ServedLine:
 
 def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return words without the flags whose values are secrets, or stand for them; and the names of
-    those. A variable that holds one stays."""
+    those. A variable that holds one stays, and so does what else a JSON object with one holds."""
     kept: list[str] = []
     left: list[str] = []
     flag = ""
@@ -91,13 +93,39 @@ def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
         begins = word.startswith("-")
         flag = word.partition("=")[0] if begins else flag
         value = word.partition("=")[2] if begins else word
-        if HIDDEN in word or (value and names_secret(flag) and "$" not in value):
+        rest, keys = _without_keys(value)
+        if keys and rest:
+            left += [f"{key} of {flag}" for key in keys]
+            kept.append(word.removesuffix(value) + json.dumps(rest))
+        elif HIDDEN in word or (value and names_secret(flag) and "$" not in value):
             left.append(flag)
             if kept and kept[-1] == flag:
                 kept.pop()
         else:
             kept.append(word)
     return kept, list(dict.fromkeys(left))
+
+
+def _without_keys(value: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a JSON object without the keys whose values are secrets, and the names of those."""
+    try:
+        data = json.loads(value) if value.startswith("{") else None
+    except (ValueError, RecursionError):
+        data = None
+    left: list[str] = []
+    return (_clean(data, left), left) if isinstance(data, dict) else ({}, left)
+
+
+def _clean(data: Mapping[str, Any], left: list[str]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            kept[key] = _clean(value, left)
+        elif HIDDEN in str(value) or (isinstance(value, str) and names_secret(f"--{key}")):
+            left.append(key)
+        else:
+            kept[key] = value
+    return kept
 
 
 def _named(words: list[str]) -> tuple[str, list[str]]:

@@ -9,6 +9,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.engines.launch.arguments import find
+from weighbridge.engines.launch.programs import dialect
+from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
@@ -74,5 +77,12 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     line = served(run)
     if line.env:
         raise UsageError(f"such a file has no word for the variable {next(iter(line.env))}")
-    words = (*(("--model", line.model) if line.model else ()), *line.flags)
+    words = (*(("--model", line.model) if line.model else ()), *map(_long, line.flags))
     return {name.replace("_", "-"): value for name, value in mapping(words).items()}
+
+
+def _long(word: str) -> str:
+    """Return a flag by its long name: keys are read as that, -tp as --tensor-parallel-size."""
+    flag = find(word, dialect(ENGINES["vllm"])) if word.startswith("-") else None
+    names = flag.names if flag is not None and not word.startswith("--") else ()
+    return next((name for name in names if name.startswith("--")), word)

@@ -125,7 +125,13 @@ def _container(
         memory=_memory(resources, path, document),
         line=document.place(path).line,
         replicas=_replicas(document),
+        nodes=_labels(selector),
     )
+
+
+def _labels(selector: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of a selector; what an operator says beside it is none."""
+    return {name: value for name, value in selector.items() if isinstance(value, str)}
 
 
 def _memory(resources: Any, path: Path, document: Document) -> HostLimit | None:
@@ -279,7 +285,8 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     if not line.env:
         del container["env"]
     name = _labelled(run.model)
-    pod = {
+    pod: dict[str, Any] = {
+        **({"nodeSelector": dict(run.nodes)} if run.nodes else {}),
         "containers": [container],
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
     }
@@ -288,7 +295,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
         "kind": "Deployment",
         "metadata": {"name": name},
         "spec": {
-            "replicas": 1,
+            "replicas": run.replicas,
             "selector": {"matchLabels": {"app": name}},
             "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
         },

@@ -11,12 +11,13 @@ from types import MappingProxyType
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.launch import Launch, parse
-from weighbridge.engines.launch.programs import PROGRAMS, launched
+from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.runfiles.serving.paths import model_of as model_of
 from weighbridge.units import parse_size
 from weighbridge.wording import unsecret
 
@@ -28,14 +29,6 @@ BY_IMAGE = (
     ("llama-cpp", "llama-server"),
     ("llama.cpp", "llama-server"),
 )
-# Folders that hold models, and are no part of a model's name
-_SHELVES = """
-models model data mnt opt srv root home workspace cache hub huggingface hf checkpoints weights
-storage raid nvme ssd disk share shared local models-cache path lmstudio .lmstudio gguf llm llms
-vllm sglang ollama awq gptq fp8 users user tmp var lib outputs output to
-"""
-SHELVES = frozenset(_SHELVES.split())
-CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 SHELLS = ("sh", "bash", "zsh", "ash")
 NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
 # Dynamo's workers take the flags of the engine that they wrap
@@ -63,6 +56,7 @@ class Container:
     memory: "HostLimit | None" = None
     line: int = 0
     replicas: int = 1  # as many of it are started
+    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
 
 
 def of_container(container: Container) -> Iterator[PlannedRun]:
@@ -82,8 +76,24 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         gpu=container.gpu,
         line=container.line,
     ):
-        run = _within(run, container.memory)
-        yield replace(run, notes=(*run.notes, several)) if container.replicas > 1 else run
+        run = _of_image(_within(run, container.memory), container)
+        notes = (*run.notes, several) if container.replicas > 1 else run.notes
+        yield replace(run, notes=notes, replicas=container.replicas, nodes=container.nodes)
+
+
+def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
+    """Return a run with the release of its engine that the container's image is tagged with, where
+    its line names the program itself, and so has no image in it."""
+    if run.refused or "engine_version" in run.settings:
+        return run
+    launch = parse(run.command)
+    image = filled(container.image)
+    release = release_of(image, launch.engine)
+    if release is None or "engine_version" in launch.settings:
+        return run
+    said = Understood(key="image", value=image, setting="engine_version", line=container.line)
+    settings = {**run.settings, "engine_version": release}
+    return replace(run, settings=settings, understood=(*run.understood, said))
 
 
 def _within(run: PlannedRun, memory: "HostLimit | None") -> PlannedRun:
@@ -323,45 +333,3 @@ def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
 def _renamed(text: str, old: str, new: str) -> str:
     """Return a launch line with another name for its model, as it stands otherwise."""
     return text.replace(old, new) if new else text
-
-
-# Models behind mounts, variables and paths
-
-
-def model_of(named: str, mounts: Mapping[str, str]) -> str:
-    """Return what a model is called that a line names by a path: by what is mounted there, or by
-    the path itself; "" where neither is a name. What is no path stays as it is."""
-    text = named.rstrip("/")
-    for inside, outside in mounts.items():
-        inside = inside.rstrip("/")
-        if text == inside or text.startswith(f"{inside}/"):
-            text = f"{filled(outside).rstrip('/')}{text[len(inside) :]}"
-            break
-    if not _is_path(text):
-        return "" if "$" in text else text
-    cached = CACHED.search(text)
-    if cached:
-        rest = text[cached.end() :]
-        file = rest.rpartition("/")[2] if rest.endswith(".gguf") else ""
-        return f"{cached[1]}/{cached[2]}" + (f"/{file}" if file else "")
-    return _of_path([part for part in re.split(r"[/\\]", text) if part not in ("", ".", "..", "~")])
-
-
-def _is_path(text: str) -> bool:
-    return text.startswith(("/", "./", "../", "~", "$")) or text.count("/") > 1 or "\\" in text
-
-
-def _of_path(parts: list[str]) -> str:
-    """Return organisation and name of a path's last folders, or the name alone."""
-    named = [part for part in parts if "$" not in part and "{" not in part]
-    if not named or "$" in parts[-1]:
-        return ""
-    last = named[-1]
-    if last.endswith(".gguf"):
-        return "/".join(named[-3:]) if len(named) > 2 else last
-    if last.lower() in SHELVES:
-        return ""
-    above = named[-2] if len(named) > 1 else ""
-    if not above or above.lower() in SHELVES or above.startswith("."):
-        return last
-    return f"{above}/{last}"

@@ -11,7 +11,7 @@ from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import phrased
 from weighbridge.runfiles.record import PlannedRun, Understood, Unread, Value
-from weighbridge.runfiles.serving.lines import model_of
+from weighbridge.runfiles.serving.paths import model_of
 
 KIND = Kind(
     name="modelfile",

@@ -50,7 +50,7 @@ LINES = (
     ),
     StartLine("vllm", "needed", rf"\({SIZE} KV cache is needed"),
     StartLine(
-        "vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]{1, 12} secs?, took\s*{SIZE}"
+        "vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]{{1,12}} secs?, took\s*{SIZE}"
     ),
     StartLine("vllm", "tokens", r"GPU KV cache size:\s*(?P<count>[\d,]{1,15}) tokens"),
     StartLine("vllm", "context", r"max seq len \((?P<count>\d{1,12})\)"),
@@ -81,6 +81,23 @@ LINES = (
     StartLine("ollama", "layers", r"layers\.model=(?P<count>\d{1,4})"),
     StartLine("ollama", "loaded_layers", r"layers\.offload=(?P<count>\d{1,4})"),
 )
+# What is read where a log has no line that says it better: SGLang's first line of tokens, and what
+# Ollama counts device by device beside the buffers of its llama.cpp (ml/device.go, BackendMemory)
+INSTEAD = {
+    "max_total_num_tokens=": (
+        StartLine("sglang", "tokens", r"KV Cache is allocated\. #tokens: (?P<count>\d{1,12})"),
+    ),
+    "model buffer size": tuple(
+        StartLine("ollama", part, rf'msg="{told}" device={DEVICE} size="{SIZE}"')
+        for part, told in (
+            ("weights", "model weights"),
+            ("kv_cache", "kv cache"),
+            ("activations", "compute graph"),
+        )
+    ),
+}
+# A line of another rank than the first, which takes the same
+OTHER_RANK = re.compile(r"[ _\[(](?:TP|PP|DP|EP)_?[1-9]\d{0,2}\b")
 COUNTS = ("tokens", "context", "layers", "loaded_layers")
 CARDS = re.compile(r'memory\.available="\[([^\]"]{1,400})\]"')  # of Ollama: what is free, by card
 HEAD = (  # of vLLM: version and model
@@ -130,11 +147,13 @@ FILE_TYPE = re.compile(
 def starts(document: Document) -> list[ServerStart]:
     """Return what the servers of a text wrote when they started, in its order."""
     text = document.text[:MOST_TEXT]
+    instead = (line for better, lines in INSTEAD.items() if better not in text for line in lines)
     found = sorted(
         (
             (match.start(), line, match)
-            for line in LINES
+            for line in (*LINES, *instead)
             for match in re.finditer(line.pattern, text)
+            if not OTHER_RANK.search(text, text.rfind("\n", 0, match.start()) + 1, match.start())
         ),
         key=lambda each: each[0],
     )
@@ -207,9 +226,8 @@ def runs(document: Document) -> Iterator[PlannedRun]:
 def _vllm(document: Document, text: str) -> PlannedRun | None:
     version, model = (pattern.search(text) for pattern in HEAD)
     arguments = _arguments(text)
-    name = str(arguments.pop("model_tag", "") or arguments.pop("model", "")) or (
-        model["model"] if model else ""
-    )
+    told = [str(arguments.pop(key, "") or "") for key in ("model_tag", "model")]
+    name = next(filter(None, told), model["model"] if model else "")
     if not name or not (version or arguments):
         return None
     flags = [word for key, value in arguments.items() for word in _flag(key, value)]

@@ -1,0 +1,108 @@
+"""What a model is called that a launch line names by a path: by what is mounted there, or by the
+folders and the file that the path ends with.
+"""
+
+import re
+from collections.abc import Mapping
+
+from weighbridge.catalogue import everyday
+from weighbridge.engines.format_names import meant
+from weighbridge.runfiles.reading import filled
+
+# Folders that hold models, and are no part of a model's name
+_SHELVES = """
+models model data mnt opt srv root home workspace cache hub huggingface hf checkpoints weights
+storage raid nvme ssd disk share shared local models-cache path lmstudio .lmstudio gguf llm llms
+vllm sglang ollama awq gptq fp8 users user tmp var lib outputs output to
+"""
+SHELVES = frozenset(_SHELVES.split())
+CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+GGUF = ".gguf"
+PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")  # of a file that is split (llama.cpp, gguf-split)
+FORM = re.compile(r"(?i)[-._]((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32))\.gguf$")
+# A file in the cache of llama.cpp: ORG_REPOSITORY_FILE (common/arg.cpp)
+KEPT_AS = re.compile(r"([\w.-]+?)_([^/]+-GGUF)_([^/]+\.gguf)", re.IGNORECASE)
+
+
+def model_of(named: str, mounts: Mapping[str, str]) -> str:
+    """Return what a model is called that a line names by a path: by what is mounted there, or by
+    the path itself; "" where neither is a name. What is no path stays as it is."""
+    text = named.rstrip("/")
+    for inside, outside in mounts.items():
+        inside = inside.rstrip("/")
+        if text == inside or text.startswith(f"{inside}/"):
+            text = f"{filled(outside).rstrip('/')}{text[len(inside) :]}"
+            break
+    if not _is_path(text):
+        return "" if "$" in text else text
+    cached = CACHED.search(text)
+    if cached:
+        rest = text[cached.end() :]
+        file = rest.rpartition("/")[2] if rest.endswith(".gguf") else ""
+        return f"{cached[1]}/{cached[2]}" + (f"/{file}" if file else "")
+    parts = [part for part in re.split(r"[/\\]", text) if part not in ("", ".", "..", "~")]
+    if parts and parts[-1].lower().endswith(GGUF):
+        return text if _in_repository(text, parts) else _of_gguf(parts)
+    return _of_path(parts)
+
+
+def _is_path(text: str) -> bool:
+    deep = text.count("/") > (0 if text.lower().endswith(GGUF) else 1)
+    return text.startswith(("/", "./", "../", "~", "$")) or deep or "\\" in text
+
+
+def _of_path(parts: list[str]) -> str:
+    """Return organisation and name of a path's last folders, or the name alone."""
+    named = [part for part in parts if "$" not in part and "{" not in part]
+    if not named or "$" in parts[-1] or named[-1].lower() in SHELVES:
+        return ""
+    last = named[-1]
+    above = named[-2] if len(named) > 1 else ""
+    return last if _is_shelf(above) else f"{above}/{last}"
+
+
+def _is_shelf(folder: str) -> bool:
+    return not folder or folder.lower() in SHELVES or folder[0] == "." or folder[-1] == ":"
+
+
+# Files of GGUF
+
+
+def _in_repository(text: str, parts: list[str]) -> bool:
+    """Tell whether a text is a file of a repository already: ORG/NAME/FILE."""
+    return text == "/".join(parts) and len(parts) == 3 and not _is_shelf(parts[0])
+
+
+def _of_gguf(parts: list[str]) -> str:
+    """Return what a file is called: by its repository, where the folders above it are one, else by
+    its own name, which tells the format too."""
+    file = PART.sub("", parts[-1])
+    kept = KEPT_AS.fullmatch(file)
+    if kept is not None:
+        return _in(kept[1], kept[2], kept[3])
+    organisation, name = ["", "", *parts][-3:-1]
+    if "$" in file or "{" in file:
+        return ""
+    if _is_shelf(organisation) or "$" in organisation + name or everyday.meaning(file):
+        ours = name.lower().endswith("-gguf") and not _is_shelf(organisation)
+        return _in(organisation, name, file) if ours and "$" not in organisation + name else file
+    return _in(organisation, name, file)
+
+
+def _in(organisation: str, name: str, file: str) -> str:
+    """Return a file of a repository, by its format where the repository is one of such files."""
+    form = FORM.search(file)
+    if form is not None and name.lower().endswith("-gguf"):
+        return f"{organisation}/{name}:{form[1]}"
+    return f"{organisation}/{name}/{file}"
+
+
+def packed(named: str) -> str:
+    """Return the format that a model's name or path says it is stored in, as a setting; "" where
+    it says none."""
+    last = re.split(r"[/\\]", named)[-1]
+    form = FORM.search(last) if last.lower().endswith(GGUF) else None
+    if form is not None:
+        return meant(form[1].upper(), "llama.cpp")
+    meaning = everyday.meaning(last)
+    return meaning.quantization if meaning is not None else ""
