@@ -2,6 +2,7 @@
 run here in a group that sends nothing, as the last of the ranks, around a kernel that only makes
 its outputs."""
 
+import sys
 import weakref
 
 import pytest
@@ -61,12 +62,14 @@ def turned_back(query, key, value, **_):
 @pytest.fixture
 def group(request):
     ranks, way = request.param
+    hook = sys.excepthook  # which torch replaces, to put the rank before each line
     dist.init_process_group("fake", store=FakeStore(), rank=ranks - 1, world_size=ranks)
     before = theirs._cp_options.rotate_method
     theirs.set_rotate_method(WAYS[way])
     yield ranks, way, dist.group.WORLD
     theirs._cp_options.rotate_method = before
     dist.destroy_process_group()
+    sys.excepthook = hook
 
 
 def measured(call, *args, **more):
