@@ -83,3 +83,25 @@ def test_a_question_alone_is_no_answer():
 def test_the_nearest_engine_is_named_with_what_it_has_to_be_told(text, line):
     weighed, _ = found(text)
     assert line in weighed.runs[0].why
+
+
+def test_the_logits_of_the_longest_sequence():
+    more = ", max_prompt_length=1000, max_completion_length=7000"
+    _, told = found(CARD.format(gpu="a 3090", more=more))
+    assert told["sequence"] == {"tokens": 8000, "logits_bytes": 8000 * 151936 * 2}
+    assert "sequence" not in found(CARD.format(gpu="a 3090", more=""))[1]
+
+
+def test_a_variable_that_names_the_model_is_told():
+    _, told = found(
+        "It fails:\npython -m openrlhf.cli.train_ppo_ray --pretrain $THE_MODEL, out of memory"
+    )
+    assert told["lacks.model"] == {"name": "THE_MODEL"}
+    _, told = found("It fails: openrlhf of qwen3-8b --pretrain $THE_MODEL, out of memory")
+    assert "lacks.model" not in told
+
+
+def test_a_config_that_is_not_in_the_text_is_named_and_its_folders_are_no_model():
+    weighed, told = found("OOM with torchtitan/models/qwen3-8b/configs/some_16b.toml on 8x H100")
+    assert told["lacks.config"]["path"] == "torchtitan/models/qwen3-8b/configs/some_16b.toml"
+    assert weighed.runs[0].run.model == ""

@@ -22,6 +22,8 @@ FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
     r"(?i)(?<![\w/.-])(?:qwen|llama|gemma|mistral|phi|deepseek|glm|internvl|minicpm|kimi|gpt-oss)"
     r"[\w.]{0,12}-(?:[\w.]{1,20}-){0,4}\d{1,4}(?:\.\d)?b(?:-[\w.]{1,20}){0,5}"
 )
+# Behind a folder: a file of a program, whose folders are no models
+OF_A_FILE = re.compile(r"(?:/[\w.-]{1,80}){1,8}?\.(?:toml|ya?ml|json|py|sh)\b")
 TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
@@ -46,7 +48,7 @@ def models(document: Document) -> list[Piece]:
         last = match[1].rpartition("/")[2].rstrip(".")
         at = match.start()
         path = text[max(at - 1, 0) : at] in ("/", ":", "@") or "://" in text[max(at - 60, 0) : at]
-        entry = known(last)
+        entry = "" if OF_A_FILE.match(text, match.end(1)) else known(last)
         if entry and entry not in found:
             found[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
     for match in NAMED.finditer(text):

@@ -23,7 +23,7 @@ from weighbridge.runfiles.findings import LogFinding
 from weighbridge.runfiles.named import vocabulary
 from weighbridge.runfiles.record import PlannedRun
 
-Step = Literal["", "rl", "dpo", "video"]
+Step = Literal["", "rl", "dpo", "video", "config"]
 PAIR = 2 * 1000  # tokens of two answers
 OF_LOGITS = 4  # bytes of a logit in float32
 PACKERS = (None, "4.57")  # transformers: the newest, and one whose experts are linears
@@ -50,6 +50,14 @@ SAID: Mapping[Step, Mapping[str, str]] = {
 }
 
 
+LENGTHS = (
+    r"(?:prompt_max_len|max_prompt_length)[\"' =:]{1,4}(\d{2,7})\b",
+    r"(?:generate_max_len|max_(?:completion|response)_length)[\"' =:]{1,4}(\d{2,7})\b",
+)
+VARIABLE = re.compile(r"(?:--pretrain|--model\S{0,20}|model\.path)[ =]\"?\$\{?(\w{1,60})")
+CONFIG = re.compile(r"([\w./-]{1,200}\.toml)\b")
+
+
 class OtherProgram(NamedTuple):
     """A program: what tells it, its name, its task, and what kind of step it takes."""
 
@@ -62,10 +70,13 @@ class OtherProgram(NamedTuple):
 OTHERS = (
     OtherProgram(r"openrlhf", "OpenRLHF", "train", "rl"),
     OtherProgram(r"\bverl\b|verl\.trainer|actor_rollout", "verl", "train", "rl"),
-    OtherProgram(r"megatron (?:rlhf|sft|pt)\b", "ms-swift with Megatron", "train"),
+    OtherProgram(r"megatron rlhf\b", "ms-swift with Megatron", "train", "rl"),
+    OtherProgram(r"megatron (?:sft|pt)\b", "ms-swift with Megatron", "train"),
     OtherProgram(r"(?i)(?<![a-z])GRPO(?![a-z])", "GRPO", "train", "rl"),
     OtherProgram(r"(?i)(?<![a-z])DPO(?![a-z])", "DPO", "train", "dpo"),
-    OtherProgram(r"(?i)torchtitan", "a config of torchtitan that is not in the text", "train"),
+    OtherProgram(
+        r"(?i)torchtitan", "a config of torchtitan that is not in the text", "train", "config"
+    ),
     OtherProgram(
         r"(?i)cosmos_predict|WanVideo|ComfyUI|video model", "a model of videos", "train", "video"
     ),
@@ -106,11 +117,32 @@ def of_others(text: str, runs: Sequence[PlannedRun], opened: Opened) -> Iterator
     tokens = vocabulary(run.model) if program.step == "dpo" and run.model else None
     if tokens:
         yield LogFinding("pair", {"logits_bytes": PAIR * tokens * OF_LOGITS})
+    if program.step == "rl" and run.model:
+        yield from _sequence(text, run)
+    yield from _elsewhere(text, run, program)
     known = SAID.get(program.step, {}).items()
     lacking = [name for name, said in known if not re.search(said, text)]
     if lacking:
         values = {"program": program.name, "missing": ", ".join(lacking)}
         yield LogFinding(f"lacks.{program.step}", values)
+
+
+def _sequence(text: str, run: PlannedRun) -> Iterator[LogFinding]:
+    """Yield what the logits of the longest sequence take, where the text says its length."""
+    lengths = [int(found[1]) for name in LENGTHS if (found := re.search(name, text))]
+    known = vocabulary(run.model)
+    if lengths and known:
+        tokens = sum(lengths)
+        yield LogFinding("sequence", {"tokens": tokens, "logits_bytes": tokens * known * 2})
+
+
+def _elsewhere(text: str, run: PlannedRun, program: OtherProgram) -> Iterator[LogFinding]:
+    """Yield what stands elsewhere than in a text: a config, a model that a variable names."""
+    variable, config = VARIABLE.search(text), CONFIG.search(text)
+    if not run.model and variable is not None:
+        yield LogFinding("lacks.model", {"name": variable[1]})
+    if program.step == "config" and config is not None:
+        yield LogFinding("lacks.config", {"path": config[1]})
 
 
 def asks(finding: LogFinding) -> bool:

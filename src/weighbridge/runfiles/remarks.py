@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from weighbridge.runfiles.findings import LogFinding
 from weighbridge.units import GIB, UNITS
+from weighbridge.wording import clipped
 
 # The last line of a traceback, also of a notebook's and of a rank's
 ERROR = re.compile(
@@ -19,7 +20,7 @@ ERROR = re.compile(
 OF_MEMORY = re.compile(
     r"(?i)memory|OOM|alloc|KV ?cache|显存|内存|max seq len|cuBLAS|CUDNN|NCCL|illegal|exit code -?9"
 )
-SHOWN = 90  # characters of an error
+SHOWN = 120  # characters of an error
 USUAL_STEP = 8192  # tokens of a step: vLLM's own default on cards of 80 GB
 LARGE = 4  # times that: a step that people set by mistake (assumed)
 STEP = re.compile(r"(?i)max[-_]num[-_]batched[-_]tokens[`\"' =:]{1,4}(\d{4,7})\b")
@@ -64,8 +65,9 @@ def _not_memory(text: str) -> Iterator[LogFinding]:
         return
     last = errors[-1]
     said = " ".join((last["said"] or "").split())
-    shown = f"{last['name']}: {said[:SHOWN]}" if said else last["name"]
-    yield LogFinding("not_memory", {"error": shown.strip(" .")})
+    shown = f"{last['name']}: {clipped(said, SHOWN)}" if said else last["name"]
+    error = shown if shown.endswith("...") else shown.strip(" .")
+    yield LogFinding("not_memory", {"error": error})
 
 
 def _large_step(text: str) -> Iterator[LogFinding]:
