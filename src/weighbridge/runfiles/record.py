@@ -84,6 +84,7 @@ class PlannedRun:
     larger: tuple[str, ...] = ()  # cards that the name of its card may mean, too, as --gpu has them
     refused: str = ""  # why there is no answer, though it was read
     replicas: int = 1  # as many of it are started
+    devices: tuple[str, ...] = ()  # the cards of its machine that it is given, by their ids
     nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
 
 

@@ -31,6 +31,7 @@ from weighbridge.runfiles.record import (
     Value,
 )
 from weighbridge.runfiles.slurm import SAME, SAYS, times
+from weighbridge.runfiles.together import together
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
@@ -186,6 +187,7 @@ def weighed(
         )
         for run in file.runs
     )
+    runs = together(runs)
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
     return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))

@@ -21,7 +21,14 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.compose import words
 from weighbridge.runfiles.serving.containers import served
-from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
+from weighbridge.runfiles.serving.lines import (
+    Container,
+    HostLimit,
+    memory_limit,
+    of_container,
+    of_containers,
+    serves,
+)
 from weighbridge.units import MIB, ceil_div, human, parse_size
 
 KIND = Kind(
@@ -81,14 +88,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if isinstance(document.data.get(SPECS), dict):
         yield from _stack(document)
         return
-    for path, holder, selector in _containers(document.data, (), {}):
-        yield from of_container(_container(path, holder, selector, document))
+    yield from of_containers(
+        _container(path, holder, selector, document)
+        for path, holder, selector in _containers(document.data, (), {})
+    )
 
 
 def _containers(
     data: Any, path: Path, selector: Mapping[str, Any]
 ) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield what has an image and a command or arguments, with the selector of its pod."""
+    """Yield what has an image and a command or arguments, or the image of a server, with the
+    selector of its pod."""
     if isinstance(data, list):
         for number, each in enumerate(data):
             yield from _containers(each, (*path, number), selector)
@@ -97,7 +107,9 @@ def _containers(
         return
     named = data.get("nodeSelector")
     selector = named if isinstance(named, dict) else selector
-    if "image" in data and (data.get("args") or data.get("command")):
+    image = data.get("image")
+    named_so = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
+    if "image" in data and (data.get("args") or data.get("command") or named_so):
         yield path, data, selector
         return
     if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
