@@ -12,6 +12,7 @@ from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import question, serving
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
+from weighbridge.report.verdict import Remedy
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.runfiles.measured import (
@@ -212,6 +213,7 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
         name = report.model.name.rpartition("/")[2]
         path = shlex.quote(file.name)
         line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
+        report = _of_own_file(report, file, f"{name}-own")
     elif OWN_FILE.search(run.command) and told:
         from weighbridge.runfiles.serving.lines import launch_line
 
@@ -228,6 +230,17 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
     derived.pop("launch_note", None)
     changed = replace(report, derived=derived, warnings=warnings)
     return replace(weighed, report=changed)
+
+
+def _of_own_file(report: Report, file: RunFile, name: str) -> Report:
+    """Return an answer whose remedies are told as changes of a copy of a Modelfile."""
+    from weighbridge.runfiles.serving.own_modelfile import lines
+
+    def own(remedy: Remedy) -> Remedy:
+        told = lines(remedy.paste, file.text, file.name, name, remedy.change)
+        return replace(remedy, paste=told, note="") if remedy.paste else remedy
+
+    return replace(report, remedies=tuple(map(own, report.remedies)))
 
 
 def _without_note(weighed: WeighedRun, report: Report) -> WeighedRun:
