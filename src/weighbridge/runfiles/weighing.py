@@ -48,6 +48,7 @@ MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
+NAMED = re.compile(r"(?!(?:local|this)\b)[^:+,]+")  # a kind of card: the file says how many
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
@@ -442,8 +443,8 @@ def _weighed(
     named = model or run.model
     absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
-    if run.cards and "gpu" in typed:
-        typed["gpu"] = times(str(typed["gpu"]), run.cards)
+    if "gpu" in typed and NAMED.fullmatch(str(typed["gpu"])):
+        typed["gpu"] = times(str(typed["gpu"]), run.cards or _ranks_of(run) or 1)
     typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
@@ -454,6 +455,13 @@ def _weighed(
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _ranks_of(run: PlannedRun) -> int:
+    """Return the ranks that a training starts by its file; 0 where that does not say."""
+    named = [run.settings.get(name) for name in ("data_parallel_size", *SHARES)]
+    sizes = [size for size in named if isinstance(size, int)]
+    return prod(sizes) if run.task == "train" and sizes else 0
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:

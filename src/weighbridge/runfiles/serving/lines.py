@@ -92,7 +92,7 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
 # Parts of the names of images that serve models, and whose runs may not be read
 SERVERS = (
     *("ollama", "text-generation-inference", "text-embeddings-inference", "tritonserver"),
-    *("lmdeploy", "localai", "koboldcpp", "infinity", "whisper", "comfyui", "trtllm", "tensorrt"),
+    *("lmdeploy", "localai", "koboldcpp", "infinity", "comfyui", "trtllm", "tensorrt"),
     *(part for part, _ in BY_IMAGE),
 )
 
@@ -334,6 +334,7 @@ def _run(
         settings=settings,
         understood=taken,
         unread=tuple(unread),
+        cards=launch.devices or cards[0] or 0,
         refused=EXPERTS if OFFLOADED.search(text) else "",
     )
 
