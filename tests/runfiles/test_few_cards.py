@@ -48,7 +48,7 @@ def test_what_does_not_start_is_no_yes(tmp_path):
 
 @pytest.mark.parametrize(
     ("typed", "card"),
-    [("h100", "h100:2"), ("h100:4", "h100:4"), ("h100+h200", "h100+h200"), ("h100:1", "h100:1")],
+    [("h100", "h100:2"), ("h100:4", "h100:4"), ("h100+h200", "h100+h200"), ("2x h100", "2x h100")],
 )
 def test_a_file_says_how_many_and_an_option_which(typed, card):
     from weighbridge.workload import read as asked

@@ -48,7 +48,8 @@ MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
-NAMED = re.compile(r"(?!(?:local|this)\b)[^:+,]+")  # a kind of card: the file says how many
+# A kind of card without a count, of which the file says how many
+NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
