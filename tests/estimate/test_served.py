@@ -342,3 +342,18 @@ def test_an_engine_of_a_share_holds_no_tokens_where_loading_is_too_much():
         "serves_as_asked": False,
         "launch_serves": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("fits", "change", "kept"),
+    [
+        ("yes", {"quantization": "fp8"}, False),
+        ("unknown", {"quantization": "fp8"}, False),
+        ("no", {"quantization": "fp8"}, True),
+        ("yes", {"gpu": "h100"}, True),
+    ],
+)
+def test_a_warning_does_not_deny_a_remedy_on_the_same_cards(fits, change, kept):
+    remedy = Remedy(change=change, peak_bytes=1, fits=fits, cost="")
+    told = served.left_open(("x; no other flags would do", "y"), (remedy,))
+    assert told == ("x; no other flags would do" if kept else "x", "y")

@@ -44,3 +44,22 @@ def test_what_does_not_start_is_no_yes(tmp_path):
     )
     path.write_text(COMPOSE.format(flags="--tensor-parallel-size 2", cards=2))
     assert weighbridge.weigh(path, gpu="l40s:2").fits == "yes"
+
+
+@pytest.mark.parametrize(
+    ("typed", "card"),
+    [("h100", "h100:2"), ("h100:4", "h100:4"), ("h100+h200", "h100+h200"), ("2x h100", "2x h100")],
+)
+def test_a_file_says_how_many_and_an_option_which(typed, card):
+    from weighbridge.workload import read as asked
+
+    line = "vllm serve qwen3-0.6b -tp 2 --max-model-len 512"
+    (run,) = weighbridge.weigh(line, name="run.sh", gpu=typed).runs
+    if run.report is not None:
+        assert run.report.workload["gpu"] == asked("infer", {"gpu": card}).gpu
+    trained = (
+        "torchrun --nproc_per_node 2 train.py --model_name_or_path qwen3-0.6b --max_length 512"
+    )
+    (run,) = weighbridge.weigh(trained, name="run.sh", gpu=typed).runs
+    if run.report is not None:
+        assert run.report.workload["gpu"] == asked("train", {"gpu": card}).gpu

@@ -75,3 +75,48 @@ def test_options_of_fsdp_are_shown_by_their_own_keys():
 def test_a_copy_of_unsloth_has_the_shapes_of_its_name():
     report = weighbridge.infer("unsloth/gemma-3-12b-it", offline=True)
     assert "gemma-3-12b" in report.warnings[0]
+
+
+@pytest.mark.slow
+def test_a_change_of_a_modelfile_is_put_into_a_copy_of_it(tmp_path):
+    path = tmp_path / "Modelfile"
+    path.write_text("FROM qwen3:32b-q8_0\nPARAMETER num_ctx 40960\nPARAMETER num_gpu 40\n")
+    report = weighbridge.weigh(str(path), gpu="4090").runs[0].report
+    pastes = [remedy.paste for remedy in report.remedies if remedy.paste]
+    assert pastes
+    assert not any("> Modelfile" in paste for paste in pastes)
+    assert any(f"num_gpu 38|' {path} > qwen3-32b-own.Modelfile" in paste for paste in pastes)
+    assert all(paste.endswith("ollama run qwen3-32b-own") for paste in pastes)
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "told"),
+    [
+        (
+            "FROM a:b\nPARAMETER num_gpu 40\n",
+            {},
+            "sed -e 's|^PARAMETER num_gpu .*|PARAMETER num_gpu ",
+        ),
+        ("FROM a:b\n", {}, "{ cat M; echo 'PARAMETER num_gpu 38'; } > x.Modelfile"),
+        ("FROM a:c\n", {}, "{ sed -e 's|^FROM .*|FROM a:b|' M; echo 'PARAMETER num_gpu 38'; } >"),
+        ("FROM a:b\nPARAMETER num_gpu 38\n", {}, "ollama create x -f M\n"),
+        (
+            "FROM a:b\nPARAMETER num_ctx 9\n",
+            {"context": 5},
+            "s|^PARAMETER num_ctx .*|PARAMETER num_ctx 5|",
+        ),
+    ],
+)
+def test_lines_of_a_copy_change_what_stands_and_add_what_does_not(text, change, told):
+    from weighbridge.runfiles.serving.own_modelfile import lines
+
+    paste = (
+        "OLLAMA_X=1 ollama serve & sleep 5\nprintf 'FROM a:b\\nPARAMETER num_gpu 38\\n' > Modelfile"
+        "\nollama create x\nollama run x"
+    )
+    made = lines(paste, text, "M", "x", change)
+    assert told in made
+    assert made.startswith("OLLAMA_X=1 ollama serve & sleep 5\n")
+    assert (
+        lines("ollama run a:b", "FROM a:b\n", "M", "x", {}) == "ollama create x -f M\nollama run x"
+    )

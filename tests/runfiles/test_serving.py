@@ -327,3 +327,33 @@ def test_another_name_for_a_model_keeps_the_format_of_its_path(name):
     assert found.report.workload["quantization"] == "Q4_K_M"
     typed = weighbridge.weigh(line, name="run.sh", model="qwen3-8b", quantization="Q8_0").runs[0]
     assert typed.report.workload["quantization"] == "Q8_0"
+
+
+KSERVE = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+spec:
+  predictor:
+    model:
+      modelFormat: {{name: huggingface}}
+      args: [{args}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (
+            "--model_name=q, --model_id=x/y, --max-model-len=4096",
+            "--served-model-name=q --model=x/y",
+        ),
+        ("--model_id, x/y, --backend=vllm, --task, text_generation", "--model x/y"),
+        ("--model_id=x/y, --return_token_type_ids, --max_length=4096", "--max-model-len=4096"),
+        ("--model_id=x/y, --backend=huggingface", "--backend=huggingface"),
+    ],
+)
+def test_kserve_s_own_flags_are_those_of_vllm(args, line):
+    (found,) = read(KSERVE.format(args=args), "kserve.yaml").runs
+    assert found.model == "x/y"
+    assert line in found.command
+    assert "task" not in found.command and "token_type" not in found.command

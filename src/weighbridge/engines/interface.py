@@ -173,11 +173,14 @@ def case_key(
 Probe = Callable[[SearchPoint], HeldBytes | None]
 
 
+NO_CHOICE = "no other flags would do"
+
+
 def unhelped(named: int, ranks: int) -> str:
     """Why no flag of ours helps a launch. With more cards than ranks it is about what was asked:
     remedies may lay it out over all."""
     if named <= ranks:
-        return "no other flags would do"
+        return NO_CHOICE
     return (
         f"as asked, on {ranks} of {named} cards, no other flags would do: "
         "use the others too, or smaller weights"

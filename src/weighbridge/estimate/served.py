@@ -9,9 +9,10 @@ A device may have room for what a workload needs while the engine's own share of
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
+from weighbridge.engines.interface import NO_CHOICE, WOULD, EngineAnswer, Surely
 from weighbridge.memory import Device, exactly
 from weighbridge.records import replace
+from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 Judge = Callable[[tuple[Device, ...]], Fits]  # has a machine room for what they hold?
+CARDS = ("gpu", "gpu_memory")  # changes of these are other cards
 COSTS: Mapping[str, str] = {
     "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
@@ -109,6 +111,19 @@ def softened(
     if "yes" in answers:
         return answer.warnings
     return tuple(line.replace(promise, hope) for line in answer.warnings)
+
+
+def undenied(report: Report) -> Report:
+    """Return a report whose warnings do not say that no flags would do, where a remedy on the same
+    cards may."""
+    return replace(report, warnings=left_open(report.warnings, report.remedies))
+
+
+def left_open(warnings: tuple[str, ...], remedies: tuple[Remedy, ...]) -> tuple[str, ...]:
+    """Return warnings that deny no remedy on the same cards."""
+    if any(one.fits != "no" and one.change.keys().isdisjoint(CARDS) for one in remedies):
+        return tuple(line.removesuffix(f"; {NO_CHOICE}") for line in warnings)
+    return warnings
 
 
 def _costs(change: Mapping[str, Any]) -> Iterator[str]:

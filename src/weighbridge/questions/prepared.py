@@ -285,7 +285,10 @@ class Prepared:
             if part is not None:
                 part(replace(report, remedies=known))
 
-        return ended(replace(report, remedies=search(case, hears=hears if part else None)))
+        from weighbridge.estimate.served import undenied
+
+        found = search(case, hears=hears if part else None)
+        return ended(undenied(replace(report, remedies=found)))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""

@@ -80,10 +80,11 @@ class PlannedRun:
     unread: tuple[Unread, ...] = ()
     defaults: tuple[tuple[str, Value, str], ...] = ()
     notes: tuple[str, ...] = ()  # what a reader has to say of the whole run
-    cards: int = 0  # that its batch script asks for, of whatever kind; 0: it does not say
+    cards: int = 0  # that its line or its batch script asks for, of whatever kind; 0: not said
     larger: tuple[str, ...] = ()  # cards that the name of its card may mean, too, as --gpu has them
     refused: str = ""  # why there is no answer, though it was read
     replicas: int = 1  # as many of it are started
+    devices: tuple[str, ...] = ()  # the cards of its machine that it is given, by their ids
     nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
 
 

@@ -12,6 +12,7 @@ from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import question, serving
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
+from weighbridge.report.verdict import Remedy
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.runfiles.measured import (
@@ -34,6 +35,7 @@ from weighbridge.runfiles.record import (
 )
 from weighbridge.runfiles.remarks import remarks
 from weighbridge.runfiles.slurm import SAME, SAYS, times
+from weighbridge.runfiles.together import together
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
@@ -49,6 +51,8 @@ MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
+# A kind of card without a count, of which the file says how many
+NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 SEVERAL_LENGTHS = "the text has several values for context"
 PROSE = "text"  # the kind that may have a message of an error in it
@@ -190,6 +194,7 @@ def weighed(
         )
         for run in file.runs
     )
+    runs = together(runs)
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
     return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
@@ -214,6 +219,7 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
         name = report.model.name.rpartition("/")[2]
         path = shlex.quote(file.name)
         line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
+        report = _of_own_file(report, file, f"{name}-own")
     elif OWN_FILE.search(run.command) and told:
         from weighbridge.runfiles.serving.lines import launch_line
 
@@ -230,6 +236,17 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
     derived.pop("launch_note", None)
     changed = replace(report, derived=derived, warnings=warnings)
     return replace(weighed, report=changed)
+
+
+def _of_own_file(report: Report, file: RunFile, name: str) -> Report:
+    """Return an answer whose remedies are told as changes of a copy of a Modelfile."""
+    from weighbridge.runfiles.serving.own_modelfile import lines
+
+    def own(remedy: Remedy) -> Remedy:
+        told = lines(remedy.paste, file.text, file.name, name, remedy.change)
+        return replace(remedy, paste=told, note="") if remedy.paste else remedy
+
+    return replace(report, remedies=tuple(map(own, report.remedies)))
 
 
 def _without_note(weighed: WeighedRun, report: Report) -> WeighedRun:
@@ -458,8 +475,8 @@ def _weighed(
     named = model or run.model
     absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
-    if run.cards and "gpu" in typed:
-        typed["gpu"] = times(str(typed["gpu"]), run.cards)
+    if "gpu" in typed and NAMED.fullmatch(str(typed["gpu"])):
+        typed["gpu"] = times(str(typed["gpu"]), run.cards or _ranks_of(run) or 1)
     typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
@@ -470,6 +487,13 @@ def _weighed(
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _ranks_of(run: PlannedRun) -> int:
+    """Return the ranks that a training starts by its file; 0 where that does not say."""
+    named = [run.settings.get(name) for name in ("data_parallel_size", *SHARES)]
+    sizes = [size for size in named if isinstance(size, int)]
+    return prod(sizes) if run.task == "train" and sizes else 0
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:

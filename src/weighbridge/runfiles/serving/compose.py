@@ -13,7 +13,7 @@ from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.containers import served
-from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
+from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_containers
 from weighbridge.units import MIB, ceil_div, parse_size
 
 KIND = Kind(
@@ -41,9 +41,11 @@ def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the runs of its services that serve a model."""
     if not tells(document):
         return
-    for name, service in document.data["services"].items():
-        if isinstance(service, dict):
-            yield from of_container(_container(str(name), service, document))
+    yield from of_containers(
+        _container(str(name), service, document)
+        for name, service in document.data["services"].items()
+        if isinstance(service, dict)
+    )
 
 
 def _container(name: str, service: Mapping[str, Any], document: Document) -> Container:
@@ -54,6 +56,7 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
         env=pairs(service.get("environment")),
         mounts=_mounts(service.get("volumes")),
         gpus=_gpus(service),
+        devices=_devices(service),
         memory=_memory(name, service, document),
         replicas=_replicas(service),
         line=document.place(("services", name)).line,
@@ -135,6 +138,16 @@ def _gpus(service: Mapping[str, Any]) -> int | None:
         if isinstance(count, int) and count not in MEANS_ALL:
             return count
     return None
+
+
+def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the cards that a service is given; () where the file does not say which."""
+    given = _inside(service, DEVICES)
+    for device in given if isinstance(given, list) else ():
+        if isinstance(device, dict) and isinstance(device.get("device_ids"), list):
+            return tuple(map(str, device["device_ids"]))
+    seen = pairs(service.get("environment")).get("NVIDIA_VISIBLE_DEVICES", "")
+    return tuple(seen.split(",")) if seen.replace(",", "").isdecimal() else ()
 
 
 # A new file

@@ -12,7 +12,7 @@ NVIDIA's gpu-feature-discovery (labels of nodes that name a card).
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.records import replace
@@ -21,7 +21,14 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.compose import words
 from weighbridge.runfiles.serving.containers import served
-from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_container
+from weighbridge.runfiles.serving.lines import (
+    Container,
+    HostLimit,
+    memory_limit,
+    of_container,
+    of_containers,
+    serves,
+)
 from weighbridge.units import MIB, ceil_div, human, parse_size
 
 KIND = Kind(
@@ -42,6 +49,19 @@ LABELS = (  # of a node, which name its card
 )
 CARDS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")  # resources that count cards
 BESIDE = ("initContainers", "sidecars")
+# KServe's server (kserve 00397f1e, python/huggingfaceserver/huggingfaceserver/__main__.py), which
+# hands all other flags to vLLM: its own flag -> vLLM's, and those that decide no memory of that
+KSERVE = "huggingfaceserver"
+ITS_OWN: Mapping[str, str] = {
+    "--model_id": "--model",
+    "--model_dir": "--model",
+    "--model_name": "--served-model-name",
+    "--model_revision": "--revision",
+    "--max_length": "--max-model-len",
+}
+NOT_OF_VLLM = ("--backend", "--task", "--tensor_input_names")  # with a value
+OTHERS = ("--disable_lower_case", "--disable_special_tokens", "--return_token_type_ids")
+OF_VLLM = ("vllm", "auto")  # backends
 SPECS, LMCACHE = "servingEngineSpec", "lmcacheConfig"
 # production-stack: vllmConfig.NAME -> vLLM's flag
 STACK: Mapping[str, str] = {
@@ -68,14 +88,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if isinstance(document.data.get(SPECS), dict):
         yield from _stack(document)
         return
-    for path, holder, selector in _containers(document.data, (), {}):
-        yield from of_container(_container(path, holder, selector, document))
+    yield from of_containers(
+        _container(path, holder, selector, document)
+        for path, holder, selector in _containers(document.data, (), {})
+    )
 
 
 def _containers(
     data: Any, path: Path, selector: Mapping[str, Any]
 ) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield what has an image and a command or arguments, with the selector of its pod."""
+    """Yield what has an image and a command or arguments, or the image of a server, with the
+    selector of its pod."""
     if isinstance(data, list):
         for number, each in enumerate(data):
             yield from _containers(each, (*path, number), selector)
@@ -84,7 +107,9 @@ def _containers(
         return
     named = data.get("nodeSelector")
     selector = named if isinstance(named, dict) else selector
-    if "image" in data and (data.get("args") or data.get("command")):
+    image = data.get("image")
+    named_so = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
+    if "image" in data and (data.get("args") or data.get("command") or named_so):
         yield path, data, selector
         return
     if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
@@ -113,11 +138,13 @@ def _container(
     stored = str(data.get("storageUri") or "")
     if stored:
         mounts["/mnt/models"] = stored.removeprefix("hf://").removeprefix("pvc://")
-    image = str(data.get("image") or ("vllm/vllm-openai" if "modelFormat" in data else ""))
+    own = "modelFormat" in data or KSERVE in str(data.get("image") or "")
+    given = (*words(data.get("command")), *words(data.get("args")))
+    image = str(data.get("image") or "")
     return Container(
         name=_name(path, data, document),
-        image=image,
-        words=(*words(data.get("command")), *words(data.get("args"))),
+        image="vllm/vllm-openai" if own and KSERVE in (image or KSERVE) else image,
+        words=tuple(_of_kserve(given)) if own else given,
         env=_env(data.get("env")),
         mounts=mounts,
         gpus=gpus if gpus is not None else selector.get("gpu"),
@@ -127,6 +154,20 @@ def _container(
         replicas=_replicas(document),
         nodes=_labels(selector),
     )
+
+
+def _of_kserve(given: Sequence[str]) -> Iterator[str]:
+    """Yield the words of KServe's server as vLLM has them."""
+    left = False
+    for word in given:
+        name, equals, value = word.partition("=")
+        if left and not word.startswith("-"):
+            left = False
+            continue
+        left = name in NOT_OF_VLLM and not equals
+        other = name == "--backend" and value not in (*OF_VLLM, "")  # which is told as unknown
+        if name not in (*NOT_OF_VLLM, *OTHERS) or other:
+            yield f"{ITS_OWN.get(name, name)}{equals}{value}"
 
 
 def _labels(selector: Mapping[str, Any]) -> dict[str, str]:

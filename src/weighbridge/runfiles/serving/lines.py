@@ -6,7 +6,7 @@ folder stands behind a mount, how many cards a container is given, and of which 
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from weighbridge.accelerators.machines import MACHINE
@@ -38,6 +38,7 @@ SERVED = {
     "sglang": "python3 -m sglang.launch_server",
 }
 VARIABLE_MODEL = re.compile(r"the model is a name or a path, not '([^']+)'")
+NOT_READ = "not read, and it may take memory too: {}"
 UNNAMED = "model"  # stands in a line for a model that a variable names
 NAMELESS = "a path that names no model; --model says which it is"
 
@@ -52,6 +53,7 @@ class Container:
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
     gpus: int | None = None
+    devices: tuple[str, ...] = ()  # ids of the cards, where the file says which
     gpu: str = ""  # the kind of card, where the file says it
     memory: "HostLimit | None" = None
     line: int = 0
@@ -78,7 +80,42 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
     ):
         run = _of_image(_within(run, container.memory), container)
         notes = (*run.notes, several) if container.replicas > 1 else run.notes
-        yield replace(run, notes=notes, replicas=container.replicas, nodes=container.nodes)
+        yield replace(
+            run,
+            notes=notes,
+            replicas=container.replicas,
+            nodes=container.nodes,
+            devices=container.devices,
+        )
+
+
+# Parts of the names of images that serve models, and whose runs may not be read
+SERVERS = (
+    *("ollama", "text-generation-inference", "text-embeddings-inference", "tritonserver"),
+    *("lmdeploy", "localai", "koboldcpp", "infinity", "comfyui", "trtllm", "tensorrt"),
+    *(part for part, _ in BY_IMAGE),
+)
+
+
+def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
+    """Yield the runs of the containers of a file. Those that may serve a model and are not read are
+    named beside the first."""
+    runs: list[PlannedRun] = []
+    unread = []
+    for container in containers:
+        found = list(of_container(container))
+        runs += found
+        if not found and serves(container.image):
+            unread.append(f"{container.name} ({filled(container.image)})")
+    for number, run in enumerate(runs):
+        told = () if number or not unread else (NOT_READ.format(", ".join(unread)),)
+        yield replace(run, notes=(*run.notes, *told))
+
+
+def serves(image: str) -> bool:
+    """Tell whether an image is of a program that serves models."""
+    name = image.rpartition("/")[2].lower()
+    return any(part in name for part in SERVERS)
 
 
 def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
@@ -297,6 +334,7 @@ def _run(
         settings=settings,
         understood=taken,
         unread=tuple(unread),
+        cards=launch.devices or cards[0] or 0,
         refused=EXPERTS if OFFLOADED.search(text) else "",
     )
 

@@ -1,0 +1,88 @@
+"""Services of one file on one card, and those that are not read."""
+
+import pytest
+
+import weighbridge
+from weighbridge.memory import Bytes
+from weighbridge.runfiles import read
+from weighbridge.runfiles.together import _answer
+
+SERVICE = """\
+  {name}:
+    image: vllm/vllm-openai:v0.11.0
+    command: --model {model} --max-model-len 4096 --gpu-memory-utilization {share}
+    deploy: {{resources: {{reservations: {{devices: [{{device_ids: ["{card}"]}}]}}}}}}
+"""
+
+
+def services(*said):
+    names = ("model", "share", "card")
+    text = "".join(
+        SERVICE.format(name=f"s{n}", **dict(zip(names, each, strict=True)))
+        for n, each in enumerate(said)
+    )
+    return f"services:\n{text}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shares", "cards", "fits"),
+    [
+        ((0.4, 0.3), ("0", "0"), ("yes", "yes")),
+        ((0.7, 0.6), ("0", "0"), ("no", "no")),
+        ((0.7, 0.6), ("0", "1"), ("yes", "yes")),
+        ((0.7, 0.6), ("0,1", "1"), ("yes", "yes")),  # one id that is none of ours
+    ],
+)
+def test_services_on_one_card_are_judged_by_their_sum(shares, cards, fits):
+    text = services(
+        *(("qwen3-0.6b", share, card) for share, card in zip(shares, cards, strict=True))
+    )
+    found = weighbridge.weigh(text, name="compose.yaml", gpu="h100")
+    assert tuple(run.fits for run in found.runs) == fits
+    if "no" in fits:
+        assert "s0 and s1 share card 0: together they take about 1" in (
+            found.runs[1].report.verdict.reason
+        )
+
+
+def test_without_a_card_the_sum_is_told():
+    text = services(("qwen3-0.6b", 0.4, "0"), ("qwen3-0.6b", 0.3, "0"))
+    (note,) = weighbridge.weigh(text, name="compose.yaml").runs[0].run.notes
+    assert note.startswith("s0 and s1 share card 0: together they take about ")
+
+
+@pytest.mark.slow
+def test_a_service_without_a_number_leaves_the_others_open():
+    text = services(("qwen3-0.6b", 0.4, "0"), ("nobody/knows-this", 0.3, "0"))
+    found = weighbridge.weigh(text, name="compose.yaml", gpu="h100", offline=True)
+    assert found.runs[0].fits == "unknown"
+    assert found.runs[0].report.verdict.reason == "s1 takes memory of the same card, too"
+
+
+@pytest.mark.parametrize(
+    ("whole", "answer"),
+    [((1, 2, 10), "yes"), ((1, 2, 11), "unknown"), ((10, 12, 14), "unknown"), ((11, 12, 13), "no")],
+)
+def test_a_sum_fits_where_its_worst_does(whole, answer):
+    assert _answer(Bytes(*whole), 10) == answer
+
+
+def test_servers_that_are_not_read_are_named():
+    text = services(("qwen3-0.6b", 0.4, "0")) + (
+        "  other: {image: 'ollama/ollama:0.12'}\n  web: {image: nginx}\n"
+    )
+    (run,) = read(text, "compose.yaml").runs
+    assert run.notes == ("not read, and it may take memory too: other (ollama/ollama:0.12)",)
+    pod = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - {name: a, image: vllm/vllm-openai:v0.11.0, args: [--model, x/y]}
+  - {name: b, image: ollama/ollama}
+  - {name: c, image: nginx}
+"""
+    (run,) = read(pod, "pod.yaml").runs
+    assert run.notes == ("not read, and it may take memory too: p b (ollama/ollama)",)
