@@ -6,7 +6,7 @@ from itertools import chain, groupby
 from weighbridge.arch.blueprint import alike, numbered
 from weighbridge.arch.model_types import differs, facts
 from weighbridge.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
-from weighbridge.dtypes import INT8, TORCH, DType
+from weighbridge.dtypes import BFLOAT16, INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.limits import possible
@@ -211,6 +211,8 @@ def _float8(
 
 
 def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:
+    if plan.low_layers and ".layers." in spec.name:
+        return BFLOAT16
     return TORCH.get(spec.dtype, plan.loaded)
 
 

@@ -208,7 +208,7 @@ TYPES = {
         windows=windows.period(2),
         computes=("repeated_experts",),
         gguf="gpt-oss",
-        training=TrainingFacts(net="sparse.gpt_oss"),
+        training=TrainingFacts(net="sparse.gpt_oss", titan_experts="with_sinks"),
         transformers=TransformersFacts(last_logits=(4, 55), sdpa=NEVER),
         vllm=VllmFacts(every_stage="both", wide_graphs=True),
         sglang=SglangFacts(every_stage="head", windows=(0, 5, 8), attention=("triton", "fa3")),

@@ -21,13 +21,14 @@ from typing import Any
 
 from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Latent
+from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, INT64, DType
 from weighbridge.forward.losses import cross_entropy, head, in_forward, weight_of
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, passed, record
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import torchtune
+from weighbridge.forward.nets import titan_gpt_oss, torchtune
 from weighbridge.forward.nets.latent import filled, heads_of
-from weighbridge.forward.nets.titan_experts import mixture
+from weighbridge.forward.nets.titan_experts import QWEN, mixture
 from weighbridge.forward.nets.torchtune import (
     CHUNKS,
     Kernel,
@@ -49,6 +50,7 @@ from weighbridge.forward.parts.rotary import complex_rotated
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.units import ceil_div
+from weighbridge.versions import since
 
 NATIVE, COMPILES = (2025, 3, 19), (2025, 4, 2)
 SHARES, CHUNKED = (2026, 1, 27), (2026, 4, 27)
@@ -61,19 +63,27 @@ def forward(s: TrainingStep) -> Tensor:
     own = None if s.compiled and not _sparse(s) else layer
     latent = latent_of(s, 0)
     width = heads(s, 0).key_dim if latent is None else latent.rotary
-    if since(s.release, WIDE) and not s.built.kept:
+    if not s.built.kept:
         _positions(s, width)
-    return decoded(s, _sdpa, OwnLayers(own, norm, width))
+    return decoded(s, _sdpa, OwnLayers(own, norm, 2 if _sinks(s) else width))
+
+
+def _sinks(s: TrainingStep) -> bool:
+    """Tell whether the class is gpt-oss, whose positions are all in the buffers."""
+    return facts(s.built.kind).training.titan_experts == "with_sinks"
 
 
 def _positions(s: TrainingStep, width: int) -> None:
-    """Make the buffer of positions that each layer has: complex numbers, or for Qwen3 cosines and
-    sines of the whole width. `decoded` makes one more, which stands for none."""
+    """Make the buffer of positions that each layer has, or that all of gpt-oss's share: complex
+    numbers, or for Qwen3 and gpt-oss cosines and sines of the whole width. `decoded` makes one
+    more, which stands for none."""
     m, built = s.m, s.built
+    each, sinks = since(s.release, WIDE), _sinks(s)
     with m.making("buffers"):
         for i, p in enumerate(built.layers):
-            both = 2 if p.has("self_attn.q_norm") else 1
-            built.kept[i] = m.new((s.length, both * width), FLOAT32)
+            both = 2 if sinks or p.has("self_attn.q_norm") else 1
+            if each or (sinks and i == 0):
+                built.kept[i] = m.new((s.length, both * width), FLOAT32)
 
 
 def _sparse(s: TrainingStep) -> bool:
@@ -92,7 +102,10 @@ def _attended(
     s: TrainingStep, p: Module, x: Tensor, number: int, how: tuple[Tensor, Kernel]
 ) -> Tensor:
     normed = whole(s, norm(s, x, p, "input_layernorm"))
-    mixes = attention if latent_of(s, number) is None else latent_attention
+    if _sinks(s):
+        mixes = titan_gpt_oss.attention
+    else:
+        mixes = attention if latent_of(s, number) is None else latent_attention
     return mixes(s, p.at("self_attn"), normed, number, *how)
 
 
@@ -100,7 +113,8 @@ def _fed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     normed, experts = whole(s, norm(s, x, p, "post_attention_layernorm")), experts_of(s, number)
     if experts is None:
         return feed_forward(s.m, p.at("mlp"), normed)
-    return mixture(s, p.at("mlp"), normed, experts)
+    form = titan_gpt_oss.GPT_OSS if _sinks(s) else QWEN
+    return mixture(s, p.at("mlp"), normed, experts, form)
 
 
 def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
@@ -165,11 +179,6 @@ def latent_attention(
 
 def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
     return attend(s, q, k, v, heads)
-
-
-def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
-    """Tell whether a release is of `date` or newer; None is the newest."""
-    return release is None or release >= date
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:

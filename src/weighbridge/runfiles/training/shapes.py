@@ -4,8 +4,8 @@ A program that makes a model by a name (a builder, a flavor) takes any weights o
 fine-tuned models too, whatever they are called.
 
 Sources: pytorch/torchtune v0.6.1 torchtune/models/llama*/_model_builders.py; pytorch/torchtitan
-v0.2.2 torchtitan/models/{llama3,qwen3}/__init__.py (the feed-forward of Llama is two thirds of four
-hidden sizes, times ffn_dim_multiplier, up to a multiple of multiple_of: model/model.py).
+v0.2.2 torchtitan/models/{llama3,qwen3,gpt_oss}/__init__.py (the feed-forward of Llama is two thirds
+of four hidden sizes, times ffn_dim_multiplier, up to a multiple of multiple_of: model/model.py).
 """
 
 from collections.abc import Mapping
@@ -45,6 +45,8 @@ SHAPES: Mapping[str, DecoderShape] = {
     "qwen3-32b": DecoderShape("qwen3", 5120, 64, 64, 8, 25600, 151_936),
     "qwen3-30b-a3b": DecoderShape("qwen3_moe", 2048, 48, 32, 4, 768, 151_936),
     "qwen3-235b-a22b": DecoderShape("qwen3_moe", 4096, 94, 64, 4, 1536, 151_936),
+    "gpt-oss-20b": DecoderShape("gpt_oss", 2880, 24, 64, 8, 2880, 201_088),
+    "gpt-oss-120b": DecoderShape("gpt_oss", 2880, 36, 64, 8, 2880, 201_088),
 }
 
 

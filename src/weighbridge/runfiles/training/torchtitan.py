@@ -287,7 +287,7 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 # A new file: v0.2.2 is the last release that reads TOML, whose keys are in config/job_config.py
-FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__init__.py
+FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3,gpt_oss}/__init__.py
     "llama-3-8b": ("llama3", "8B"),
     "llama-3-70b": ("llama3", "70B"),
     "llama-3-405b": ("llama3", "405B"),
@@ -299,6 +299,8 @@ FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__
     "qwen3-32b": ("qwen3", "32B"),
     "qwen3-30b-a3b": ("qwen3", "30B-A3B"),
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
+    "gpt-oss-20b": ("gpt_oss", "20b"),
+    "gpt-oss-120b": ("gpt_oss", "120b"),
 }
 PUBLISHED = {  # shapes whose name is of several models: one of them
     "llama-3-8b": "llama-3.1-8b",
@@ -325,7 +327,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if known is None:
         raise UsageError(
             f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
-            "8B, 70B and 405B, nor of Qwen3's"
+            "8B, 70B and 405B, nor of Qwen3's or gpt-oss's"
         )
     words: dict[str, Value] = {
         "model.name": known[0],
