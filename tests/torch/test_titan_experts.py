@@ -285,3 +285,43 @@ def test_gpt_oss(flex):
     }
     for mine, seen in zip(forward(raw, 2 * HEAD, SHORT), followed(*gpt_oss(), SHORT), strict=True):
         assert abs(mine - seen) <= CLOSE
+
+
+# ---- Llama 4
+
+
+def llama_4():
+    from torchtitan.models.llama4.model.args import TransformerModelArgs
+    from torchtitan.models.llama4.model.model import Transformer
+    from torchtitan.models.moe import MoEArgs
+
+    return Transformer, TransformerModelArgs(
+        dim=WIDTH,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        n_kv_heads=SHARED,
+        vocab_size=WORDS,
+        max_seq_len=SHORT,
+        moe_args=MoEArgs(num_experts=8),  # which is wide 512, and all others 768
+    )
+
+
+def test_llama_4():
+    """One layer has a feed-forward, the next experts of which a token has one, and one for all."""
+    raw = {
+        "model_type": "llama4_text",
+        "architectures": ["Llama4ForCausalLM"],
+        "hidden_size": WIDTH,
+        "intermediate_size": 512,
+        "intermediate_size_mlp": 768,
+        "interleave_moe_layer_step": 2,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": SHARED,
+        "head_dim": HEAD,
+        "vocab_size": WORDS,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 1,
+    }
+    for mine, seen in zip(forward(raw, HEAD, SHORT), followed(*llama_4(), SHORT), strict=True):
+        assert abs(mine - seen) <= CLOSE

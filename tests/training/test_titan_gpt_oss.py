@@ -86,7 +86,7 @@ def test_a_checkpoint_keeps_what_compiled_attention_is_given():
     def attends(x):
         q = scale(m, x)
         k, v = (scale(m, x.view(BATCH, LENGTH, 2 * SHARED, HEAD)) for _ in "kv")
-        return scale(m, titan_gpt_oss._flex(m, q, k, v, ATTENDS)[0])
+        return scale(m, titan_gpt_oss.flex(m, q, k, v, ATTENDS)[0])
 
     before = m.heap.live("activations")
     out = checkpoint(m, attends, x, chooses=every_second_product())

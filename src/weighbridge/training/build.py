@@ -35,7 +35,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
     _experts_covered(planned)
-    known = members(plan, major=_shape_of(planned))
+    known = members(plan, major=_shape_of(planned), text_alone=planned.text_alone)
     whole = known.specs
     path, numbers = _stack(planned, known)
     start, end = layers(len(numbers), s.pipeline, stage)

@@ -144,10 +144,21 @@ class TrainingPlan:
         return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
 
     @property
+    def text_alone(self) -> bool:
+        """Tell whether the framework's class is of text, where the model's is of images, too."""
+        return _of_text(self.subject, self.framework)
+
+    @property
     def activations(self) -> DType:
         """Return the dtype that layers pass on. Sharded parameters are gathered in the dtype of
         products."""
         return self.computing if self.sharding.fully else self.dtype
+
+
+def _of_text(subject: Subject, framework: Framework) -> bool:
+    """Tell whether a framework has a class of text for a model that sees: torchtitan's Llama 4."""
+    own = facts(subject.model_type).training.titan_experts == "weighed_first"
+    return own and framework.name == "torchtitan"
 
 
 def plan(
@@ -169,6 +180,10 @@ def plan(
     )
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
+    if _of_text(subject, framework):
+        if _images(w):
+            raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
+        subject = subject.without_towers()
     loaded = subject.choice.dtype
     base = _base(subject, w, framework, chosen, shares)
     floats = stored(w, framework) is not None

@@ -220,6 +220,7 @@ TYPES = {
         windows=windows.chunks,
         computes=("every_fourth_unrotated", "every_expert", "own_softmax", "holds_attended"),
         gguf="llama4",
+        training=TrainingFacts(titan_experts="weighed_first"),
         vllm=VllmFacts(whole_shared_experts=True),
         sglang=SglangFacts(windows=(0, 5, 8), attention=("triton", "fa3")),
         llama_cpp=LlamaCppFacts(windows=True),

@@ -79,35 +79,70 @@ QWEN = MixtureForm()
 LLAMA4 = MixtureForm(gate="router", shared="shared_expert", first=True, sigmoid=True)
 
 
+class RoutedPairs(NamedTuple):
+    """Pairs of tokens and experts: the experts, their form, scores [tokens, k], and the places of
+    the pairs by expert."""
+
+    experts: Experts
+    form: MixtureForm
+    scores: Tensor
+    order: Tensor
+
+
 def mixture(
     s: TrainingStep, p: Module, x: Tensor, experts: Experts, form: MixtureForm = QWEN
 ) -> Tensor:
     """MoE.forward: x [batch, length, D]."""
-    m, shape, adds = s.m, x.shape, since(s.release, ADDS)
+    m, shape = s.m, x.shape
     x = x.view(x.numel // shape[-1], shape[-1])
     scores, numbers = _routed(s, p, x, experts, form)
-    pairs = numbers.numel
-    order = m.new((pairs,), INT64)
-    m.hidden(8 * pairs)  # numbers that are sorted beside their places
-    by_expert = gathered(m, scores.view(pairs), order)
-    tokens = m.new((pairs,), INT64)
-    routed_input = gathered(m, x, tokens)  # a variable, which lives to the end
-    if form.first:
-        routed_input = _weighed(m, routed_input, by_expert)
-    rows = _multiplied(s, p, _sent(m, p, routed_input, experts), form)
-    rows = _sent(m, p, rows, experts)
-    beside = None if adds else _shared(m, p, x, form)
-    if adds:
-        zeros = m.new(x.shape, x.dtype)
-        rows = rows if form.first else _weighed(m, rows, by_expert)
-        out = remade(m, rows, m.new(x.shape, x.dtype), tokens)  # deterministic_scatter_add
-        del zeros
-    else:
-        out = (_in_order if form.first else _batched)(m, rows, scores, order, x)
-    if adds:
-        beside = _shared(m, p, x, form)
-    del routed_input
-    return (out if beside is None else add(m, out, beside)).view(*shape)
+    order = m.new((numbers.numel,), INT64)
+    m.hidden(8 * numbers.numel)  # numbers that are sorted beside their places
+    pairs = RoutedPairs(experts, form, scores, order)
+    return (_added if since(s.release, ADDS) else _put_back)(s, p, x, pairs).view(*shape)
+
+
+def _added(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
+    """Add what experts gave to zeros, and what all tokens go through behind them."""
+    out = _scattered(s, p, x, pairs)
+    beside = _shared(s.m, p, x, pairs.form)
+    return out if beside is None else add(s.m, out, beside)
+
+
+def _scattered(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
+    """RoutedExperts.forward"""
+    m = s.m
+    by_expert, tokens, given = _dealt(m, x, pairs)
+    rows = _sent(
+        m, p, _multiplied(s, p, _sent(m, p, given, pairs.experts), pairs.form), pairs.experts
+    )
+    zeros = m.new(x.shape, x.dtype)
+    rows = rows if pairs.form.first else _weighed(m, rows, by_expert)
+    out = remade(m, rows, m.new(x.shape, x.dtype), tokens)  # deterministic_scatter_add
+    del zeros, given
+    return out
+
+
+def _put_back(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
+    """Put in order what experts gave, behind what all tokens go through; variables live to the
+    end."""
+    m, form = s.m, pairs.form
+    dealt = _dealt(m, x, pairs)
+    rows = _sent(m, p, _multiplied(s, p, _sent(m, p, dealt[2], pairs.experts), form), pairs.experts)
+    beside = _shared(m, p, x, form)
+    ordered = remade(m, rows, m.new(rows.shape, rows.dtype), pairs.order)
+    out = (_summed if form.first else _batched)(m, ordered, pairs.scores, x)
+    whole = out if beside is None else add(m, out, beside)
+    del dealt, ordered
+    return whole
+
+
+def _dealt(m: Machine, x: Tensor, pairs: RoutedPairs) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and tokens by expert, and the rows that experts are given."""
+    by_expert = gathered(m, pairs.scores.view(pairs.order.numel), pairs.order)
+    tokens = m.new(pairs.order.shape, INT64)
+    given = gathered(m, x, tokens)
+    return by_expert, tokens, _weighed(m, given, by_expert) if pairs.form.first else given
 
 
 def _weighed(m: Machine, rows: Tensor, scores: Tensor) -> Tensor:
@@ -201,16 +236,14 @@ def product(m: Machine, x: Tensor, weight: Tensor, shape: Shape, *, trains: bool
     return out
 
 
-def _batched(m: Machine, rows: Tensor, scores: Tensor, order: Tensor, x: Tensor) -> Tensor:
-    """Put back in order, and the scores [tokens, 1, k] times what is one token's, in float32."""
-    ordered = remade(m, rows, m.new(rows.shape, rows.dtype), order)
+def _batched(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
+    """The scores [tokens, 1, k] times what is one token's, in float32."""
     tokens, k = scores.shape
-    wide = cast(m, ordered, FLOAT32).view(tokens, k, rows.shape[-1])
+    wide = cast(m, rows, FLOAT32).view(tokens, k, rows.shape[-1])
     out = matmul(m, scores.view(tokens, 1, k), wide, rows.shape[-1])
     return cast(m, out.view(*x.shape), x.dtype)
 
 
-def _in_order(m: Machine, rows: Tensor, scores: Tensor, order: Tensor, x: Tensor) -> Tensor:
-    """Put back in order, and sum the one expert of a token, as it is."""
-    ordered = remade(m, rows, m.new(rows.shape, rows.dtype), order)
-    return passed(m, ordered, m.new(x.shape, x.dtype))
+def _summed(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
+    """Sum what the one expert of each token gave, as it is."""
+    return passed(m, rows, m.new(x.shape, x.dtype))

@@ -54,7 +54,7 @@ def attention(
     k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
     v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
     q, k = _turned(s, q, k)
-    output, sums = (_flash if since(s.release, ENDS) else _flex)(m, q, k, v, h)
+    output, sums = (_flash if since(s.release, ENDS) else flex)(m, q, k, v, h)
     sink_scale = of_result(m, sub(m, sums, p.bare("sinks"))).view(*sums.shape, 1)
     output = mul(m, output, cast(m, sink_scale, output.dtype))
     return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj", kind)
@@ -78,27 +78,31 @@ def _turned(s: TrainingStep, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     return cast(m, q_out, low), cast(m, k_out, low)
 
 
-def _flex(m: Machine, q: Tensor, k: Tensor, v: Tensor, asked: AttentionHeads) -> Attended:
-    """flex_attention, compiled, with its sums: in base 2 for backward, and as they are handed
-    out. A selective checkpoint keeps what the compiled forward gives (inductor_compiled_code),
-    and of that its own inputs are a part."""
+def flex(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, asked: AttentionHeads, *, told: bool = True
+) -> Attended:
+    """flex_attention, compiled, with its sums: in base 2 for backward, and where they are `told`
+    as they are handed out. A selective checkpoint keeps what the compiled forward gives
+    (inductor_compiled_code), and of that its own inputs are a part."""
     q, k, v = (m.given("attention", lower(m, x)) for x in (q, k, v))
     shape, rows = (
         (asked.batch, asked.length, asked.heads, asked.value_dim),
         (asked.batch, asked.length, asked.heads),
     )
     out = m.result("attention", shape, q.dtype)
-    base2, sums = (m.result("attention", rows, FLOAT32) for _ in range(2))
+    base2 = m.result("attention", rows, FLOAT32)
+    sums = m.result("attention", rows, FLOAT32) if told else base2
     shapes = q.shape, k.shape, v.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        in_base, delta = m.new(rows, FLOAT32), m.new(rows, FLOAT32)
+        in_base, delta = m.new(rows, FLOAT32) if told else None, m.new(rows, FLOAT32)
         gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
         del in_base, delta
         return gradients
 
     kept = Computed(out.shape, out.dtype, out.storage)
-    record(m, back, [q, k, v], [q, k, v, kept, base2], out, sums)
+    saved = [q, k, v, kept, Computed(rows, FLOAT32, base2.storage)]
+    record(m, back, [q, k, v], saved, *((out, sums) if told else (out,)))
     return out, sums
 
 

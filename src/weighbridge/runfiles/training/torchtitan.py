@@ -69,6 +69,7 @@ SCHEDULES = {  # as torch calls them, in lower case
 TORCHS = ("GPipe", "1F1B", "Interleaved1F1B", "ZBVZeroBubble")
 ROTATES = {"alltoall": "ring", "allgather": "allgather"}
 RELEASE = "0.2.2"
+BLOCKS = "_irope"  # Llama 4's layers that attend in blocks, by flex attention: it keeps as much
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
 AC_EVERY = "op"  # of the operators of each layer; a number is of layers, and 2 without it
 EVERY = "activation_checkpoint.selective_ac_option"
@@ -116,7 +117,8 @@ def _model(keys: KeyReading) -> str:
         keys.take("hf_transformers.model", "model")
         return named
     family, flavor = str(keys.value("model.name")), str(keys.value("model.flavor"))
-    shape = next((s for s, told in FLAVORS.items() if told == (family, flavor)), "")
+    built = family, flavor.removesuffix(BLOCKS)
+    shape = next((s for s, told in FLAVORS.items() if told == built), "")
     known = _of_assets(keys)
     if shape:
         return _flavored(keys, shape, known)
@@ -287,7 +289,9 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 # A new file: v0.2.2 is the last release that reads TOML, whose keys are in config/job_config.py
-FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3,gpt_oss}/__init__.py
+FLAVORS: Mapping[
+    str, tuple[str, str]
+] = {  # by shape: models/{llama3,llama4,qwen3,gpt_oss}/__init__.py
     "llama-3-8b": ("llama3", "8B"),
     "llama-3-70b": ("llama3", "70B"),
     "llama-3-405b": ("llama3", "405B"),
@@ -301,6 +305,8 @@ FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3,gpt
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
     "gpt-oss-20b": ("gpt_oss", "20b"),
     "gpt-oss-120b": ("gpt_oss", "120b"),
+    "llama-4-scout": ("llama4", "17bx16e"),
+    "llama-4-maverick": ("llama4", "17bx128e"),
 }
 PUBLISHED = {  # shapes whose name is of several models: one of them
     "llama-3-8b": "llama-3.1-8b",
@@ -327,7 +333,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if known is None:
         raise UsageError(
             f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
-            "8B, 70B and 405B, nor of Qwen3's or gpt-oss's"
+            "8B, 70B and 405B, nor of Llama 4's, Qwen3's or gpt-oss's"
         )
     words: dict[str, Value] = {
         "model.name": known[0],
