@@ -155,10 +155,11 @@ def attention(
         q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
         q = q if since(s.release, WIDE) else _low(m, q)
     if not _weighs_first(s):
-        q, k = rope(m, q, cache), rope(m, k, cache)
-    elif number % UNTURNED or not since(s.release, FLEX):
-        q, k = complex_rotated(m, q, k, cache)
-    q, k, v = turned(m, q), turned(m, k), turned(m, v)
+        q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
+    else:
+        if number % UNTURNED or not since(s.release, FLEX):
+            q, k = complex_rotated(m, q, k, cache)
+        q, k, v = turned(m, q), turned(m, k), turned(m, v)
     if h.groups > 1 and not since(s.release, SHARES):
         for_all = (h.batch, h.heads, h.length, h.key_dim)
         k, v = repeat(m, k, h.groups, for_all), repeat(m, v, h.groups, for_all)
