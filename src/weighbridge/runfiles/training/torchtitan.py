@@ -69,6 +69,8 @@ SCHEDULES = {  # as torch calls them, in lower case
 TORCHS = ("GPipe", "1F1B", "Interleaved1F1B", "ZBVZeroBubble")
 ROTATES = {"alltoall": "ring", "allgather": "allgather"}
 RELEASE = "0.2.2"
+FLOAT8 = ("quantize.linear.float8", "float8")
+GATHERED = "quantize.linear.float8.enable_fsdp_float8_all_gather"
 BLOCKS = "_irope"  # Llama 4's layers that attend in blocks, by flex attention: it keeps as much
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
 AC_EVERY = "op"  # of the operators of each layer; a number is of layers, and 2 without it
@@ -169,8 +171,19 @@ def _precision(keys: KeyReading) -> None:
         keys.settings["precision"] = "bf16-mixed" if param == "bfloat16" else "fp32"
         if keys.value("training.mixed_precision_param"):
             keys.knows("training.mixed_precision_param", "precision")
+    _small_products(keys, wide=dtype != "bfloat16" and param == "bfloat16")
+
+
+def _small_products(keys: KeyReading, *, wide: bool) -> None:
+    """Read which products are in 8 bits: those of linears in float8 are counted, over parts in
+    float32 that are gathered in bfloat16 (`wide`)."""
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
-    if any("float8" in str(each) or "mx" in str(each) for each in converters):
+    small = [str(each) for each in converters if "float8" in str(each) or "mx" in str(each)]
+    if wide and small and all(each in FLOAT8 for each in small):
+        keys.set("precision", "fp8-mixed", "model.converters")
+        if keys.on(GATHERED):
+            keys.leave(GATHERED, "- layers are gathered in 8 bits, which counts as 16")
+    elif small:
         keys.leave("model.converters", "+ products are in 8 bits, with copies that are not counted")
 
 
@@ -351,13 +364,19 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     return {**words, **_step(settings), **NEW}
 
 
+OF_PRECISION: Mapping[str, Mapping[str, Value]] = {
+    "bf16": {"training.dtype": "bfloat16"},
+    "fp32": {"training.mixed_precision_param": "float32"},
+    "fp8-mixed": {
+        "model.converters": [FLOAT8[0]],
+        "quantize.linear.float8.filter_fqns": ["output"],
+    },
+}
+
+
 def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the words for the precision, the ranks and what is compiled."""
-    words: dict[str, Value] = {}
-    if settings["precision"] == "bf16":
-        words["training.dtype"] = "bfloat16"
-    elif settings["precision"] == "fp32":
-        words["training.mixed_precision_param"] = "float32"
+    words = dict(OF_PRECISION.get(str(settings["precision"]), {}))
     if settings["shard"] == "none":
         words["parallelism.data_parallel_shard_degree"] = 1
     if settings["offload"] == "params":
