@@ -30,3 +30,8 @@ def dated(text: str) -> tuple[int, ...] | None:
         return tuple(int(n) for n in match.groups() if n is not None)
     tag = numbers(text)
     return None if tag is None else DATES.get(tag, DATES.get(tag[:2]))
+
+
+def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
+    """Tell whether a release is of `date` or newer; None is the newest."""
+    return release is None or release >= date

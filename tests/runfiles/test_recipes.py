@@ -99,9 +99,20 @@ def test_torchtitans_own_sizes_and_precision():
     assert "parallelism.fsdp_reshard_after_forward" in [one.key for one in never.unread]
 
 
-def test_products_in_eight_bits_are_told():
-    run = titan(model='converters = ["quantize.linear.float8"]\nhf_assets_path = "a/hf/M"')
-    assert "model.converters" in [one.key for one in run.unread]
+def test_products_in_float8_are_read_and_others_told():
+    small = 'converters = ["quantize.linear.{}"]\nhf_assets_path = "a/hf/M"'
+    gathers = "[quantize.linear.float8]\nenable_fsdp_float8_all_gather = true\n"
+    run = titan(gathers, model=small.format("float8"))
+    assert run.settings["precision"] == "fp8-mixed"
+    key = "quantize.linear.float8.enable_fsdp_float8_all_gather"
+    unread = [one.key for one in run.unread]
+    assert key in unread
+    assert "model.converters" not in unread
+    mx = titan(model=small.format("mx"))
+    low = titan(model=small.format("float8"), training='dtype = "bfloat16"')
+    assert [one.settings["precision"] for one in (mx, low)] == ["bf16-mixed", "bf16"]
+    for one in (mx, low):
+        assert "model.converters" in [told.key for told in one.unread]
 
 
 @pytest.mark.parametrize(

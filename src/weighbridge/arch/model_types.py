@@ -138,7 +138,8 @@ class TrainingFacts(NamedTuple):
     no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
-    titan_experts: bool = False  # torchtitan has its mixture of experts
+    # the mixture of experts that torchtitan has for it (forward/nets/titan_experts.py)
+    titan_experts: Literal["", "usual", "with_sinks", "weighed_first"] = ""
     litgpt: Literal["", "usual", "parallel", "unit_norms"] = ""  # its layers in litgpt
     gguf: str = ""  # the GGUF architecture whose files are trained as this type
 

@@ -83,6 +83,17 @@ class Frame:
         storage, self.results[number] = self.results[number], None
         return self.m.new(shape, dtype) if storage is None else Computed(shape, dtype, storage)
 
+    def given(self, kind: str, x: Tensor) -> Tensor:
+        """What a region was given whose results are kept, and which is kept among them; computed
+        again, the region has what was kept."""
+        assert self.chooses is not None
+        number, self.made = self.made, self.made + 1
+        if not self.again:
+            self.results.append(x.storage if self.chooses(kind) else None)
+            return x
+        storage, self.results[number] = self.results[number], None
+        return x if storage is None else Computed(x.shape, x.dtype, storage, x.node, x.slot)
+
     def pack(self, saved: list[Any]) -> list[Any]:
         """Return what a node keeps instead of saved tensors: their numbers here."""
         if self.again:

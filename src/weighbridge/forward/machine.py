@@ -174,6 +174,13 @@ class Machine:
             return self.frames[-1].result(kind, shape, dtype)
         return self.new(shape, dtype)
 
+    def given(self, kind: str, x: Tensor) -> Tensor:
+        """Return what a compiled region is given, which a selective checkpoint keeps with what the
+        region gives."""
+        if self.frames and self.frames[-1].chooses is not None:
+            return self.frames[-1].given(kind, x)
+        return x
+
     def param(
         self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any
     ) -> LeafTensor:

@@ -92,8 +92,8 @@ class Module:
         """The one of several spellings that there is; "" for none."""
         return next((name for name in names if self.has(name)), "")
 
-    def linear(self, m: Machine, x: Tensor, name: str) -> Tensor:
+    def linear(self, m: Machine, x: Tensor, name: str, kind: str = "product") -> Tensor:
         wrap = self.wraps.get(self.path + name)
         if wrap is not None:
             return wrap(m, x)
-        return linear(m, x, self.weight(name), self.bias(name))
+        return linear(m, x, self.weight(name), self.bias(name), kind=kind)

@@ -35,6 +35,7 @@ Version = tuple[int, int]  # of torch
 FLOAT = 4  # bytes
 NEWEST = (2, 13)  # torch, whose sources these rules were read from
 FLASH_MOST = 256  # the widest head of the flash kernel
+FLASH3_SINCE = (9, 0)
 FLASH_SINCE = (8, 0)  # compute capability; that of cuDNN's kernel, too
 EFFICIENT_SINCE = (5, 0)
 BLACKWELL_SINCE = (2, 7)  # flash and efficient kernels for capability 10 and 12
@@ -220,6 +221,16 @@ def flash3_backward(shape: KernelShape) -> list[int]:
         keys = shape.batch * shape.kv_heads * align_up(shape.keys, ROWS) * FLOAT
         taken += [keys * rounded(shape.key_dim), keys * rounded(shape.value_dim)]
     return taken
+
+
+def varlen_backward(shape: KernelShape, chip: Chip) -> list[int]:
+    """Return the bytes that torchtitan's attention of sequences end to end takes, by
+    flash-attention 3 on compute capability 9.0, by 2 on older cards (torchtitan b5bcd76
+    tools/utils.py, get_cuda_flash_attention_impl). 4, on later ones, is assumed to take as much as
+    3: between nothing and twice as much, of which the gradient in float32 is most."""
+    return (
+        flash3_backward(shape) if chip.capability >= FLASH3_SINCE else flash_backward(shape, chip)
+    )
 
 
 def efficient_forward(shape: KernelShape) -> list[int]:

@@ -45,7 +45,8 @@ def put_on(
     if with_.virtual_tokens:
         return put_before(make, with_, planned.subject.body, planned.dtype, params)
     plan = planned.subject.part.blueprint
-    specs = [*members(plan, major=planned.major).specs, *_tied(plan, params)]
+    known = members(plan, major=planned.major, text_alone=planned.text_alone)
+    specs = [*known.specs, *_tied(plan, params)]
     if with_.tuner:
         _tune(m, make, planned, specs, params, wraps)
     else:

@@ -6,7 +6,7 @@ from itertools import chain, groupby
 from weighbridge.arch.blueprint import alike, numbered
 from weighbridge.arch.model_types import differs, facts
 from weighbridge.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
-from weighbridge.dtypes import INT8, TORCH, DType
+from weighbridge.dtypes import BFLOAT16, INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.limits import possible
@@ -35,7 +35,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
     _experts_covered(planned)
-    known = members(plan, major=_shape_of(planned))
+    known = members(plan, major=_shape_of(planned), text_alone=planned.text_alone)
     whole = known.specs
     path, numbers = _stack(planned, known)
     start, end = layers(len(numbers), s.pipeline, stage)
@@ -201,16 +201,22 @@ def _wraps(
 def _float8(
     plan: TrainingPlan, specs: Sequence[ParameterSpec], params: dict[str, LeafTensor]
 ) -> Iterator[tuple[str, Wrap]]:
-    """All linears but the first and the last, whose sides are multiples of 16. Source: accelerate
-    1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers)."""
+    """All linears but the first and the last, whose sides are multiples of 16; torchtitan's first,
+    too, and not the head, which its files name in filter_fqns. Source: accelerate 1.15 utils/ao.py
+    (convert_model_to_fp8_ao, filter_linear_layers); torchtitan 0.2.2
+    components/quantization/utils.py (module_filter_fn)."""
     linears = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
-    for path in linears[1:-1]:
+    first = 0 if plan.framework.name == "torchtitan" else 1
+    for path in linears[first:-1]:
         weight = params.get(f"{path}.weight")
         if weight is not None and not any(side % MULTIPLE for side in weight.shape):
-            yield path, LinearFloat8(weight, params.get(f"{path}.bias"), plan.computing)
+            bias = params.get(f"{path}.bias")
+            yield path, LinearFloat8(weight, bias, plan.computing, fused=plan.compiled)
 
 
 def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:
+    if plan.low_layers and ".layers." in spec.name:
+        return BFLOAT16
     return TORCH.get(spec.dtype, plan.loaded)
 
 

@@ -231,7 +231,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
         precisions={
             **PRECISIONS,
             "bf16-mixed": WIDE,
+            "fp8-mixed": replace(WIDE, float8=True),
         },
+        float8=True,  # components/quantization/float8.py
         optimizer="adamw_torch_fused",
         optimizers=("adam", "adamw_torch", "adamw_torch_fused"),  # components/optimizer.py
         losses={"standard": "torchtitan"},

@@ -29,20 +29,21 @@ class Members:
     layers: Mapping[str, tuple[int, ...]]
 
 
-def members(plan: Blueprint, *, major: int) -> Members:
-    """Return the class's parameters in its order, tied ones once. They are made once for a
-    class."""
+def members(plan: Blueprint, *, major: int, text_alone: bool = False) -> Members:
+    """Return the class's parameters in its order, tied ones once; those of its language model,
+    where that is `text_alone`. They are made once for a class."""
     merged = major >= MERGES
-    return memo(plan, ("members", merged), lambda: _members(plan, merged=merged))
+    key = ("members", merged, text_alone)
+    return memo(plan, key, lambda: _members(plan, merged=merged, text_alone=text_alone))
 
 
 def _spec(param: Param) -> ParameterSpec:
     return ParameterSpec(param.name, param.shape, param.kind, param.dtype, param.role)
 
 
-def _members(plan: Blueprint, *, merged: bool) -> Members:
+def _members(plan: Blueprint, *, merged: bool, text_alone: bool) -> Members:
     params = plan.counted if merged else plan.params
-    untied = (p for p in params if not p.tied)
+    untied = (p for p in params if not p.tied and (not text_alone or plan.part(p.name) == LANGUAGE))
     specs = tuple(_stacked(untied) if merged else map(_spec, untied))
     modules = (h.name.rpartition(".")[0] for h in specs)
     return Members(

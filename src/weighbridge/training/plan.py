@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
+from weighbridge.arch.model_types import facts
 from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.interface import Subject
@@ -28,7 +29,7 @@ from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, hel
 from weighbridge.training.sharding.schedule import schedule
 from weighbridge.training.sharding.sequence import way
 from weighbridge.training.tuners import TUNERS, refuse
-from weighbridge.versions import dated, numbers, release
+from weighbridge.versions import dated, numbers, release, since
 from weighbridge.workload import Train
 from weighbridge.workload.train import PROMPTS
 
@@ -40,6 +41,7 @@ USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the comman
 USUAL_OPTIMIZER = "adamw_torch"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
+WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
@@ -135,10 +137,28 @@ class TrainingPlan:
         return self.autocast or self.loaded
 
     @property
+    def low_layers(self) -> bool:
+        """Tell whether layers are bfloat16 whatever the rest is in, and their states with them
+        (torchtitan 0.2.2 models/gpt_oss/model/model.py)."""
+        own = facts(self.subject.model_type).training.titan_experts == "with_sinks"
+        return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
+
+    @property
+    def text_alone(self) -> bool:
+        """Tell whether the framework's class is of text, where the model's is of images, too."""
+        return _of_text(self.subject, self.framework)
+
+    @property
     def activations(self) -> DType:
         """Return the dtype that layers pass on. Sharded parameters are gathered in the dtype of
         products."""
         return self.computing if self.sharding.fully else self.dtype
+
+
+def _of_text(subject: Subject, framework: Framework) -> bool:
+    """Tell whether a framework has a class of text for a model that sees: torchtitan's Llama 4."""
+    own = facts(subject.model_type).training.titan_experts == "weighed_first"
+    return own and framework.name == "torchtitan"
 
 
 def plan(
@@ -160,6 +180,10 @@ def plan(
     )
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
+    if _of_text(subject, framework):
+        if _images(w):
+            raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
+        subject = subject.without_towers()
     loaded = subject.choice.dtype
     base = _base(subject, w, framework, chosen, shares)
     floats = stored(w, framework) is not None

@@ -296,7 +296,7 @@ TYPES = {
         windows=windows.everywhere,
         gguf="qwen3moe",
         training=TrainingFacts(
-            titan_experts=True, net="sparse.qwen3", experts_were="gate_up", gguf="qwen3moe"
+            titan_experts="usual", net="sparse.qwen3", experts_were="gate_up", gguf="qwen3moe"
         ),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
         sglang=SglangFacts(every_stage="head"),

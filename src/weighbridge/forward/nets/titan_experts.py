@@ -5,20 +5,24 @@ the sum of each token's experts in float32.
                      a batched product with the scores sums it: of 16 bits a copy in 32 is kept
     later            the router runs in float32, of which a copy of its input is kept; outputs are
                      multiplied by their scores in float32, of which a copy is kept, and added
+    gpt-oss          one product for gate and up, biases of experts (titan_gpt_oss.py)
+    Llama 4          a sigmoid; rows are multiplied by their scores before the experts, in float32,
+                     of which a copy is kept, and what these give is summed as it is
     expert ranks     rows are sent to the ranks that have their experts, put in the order of experts
                      by another copy, and sent back; a rank is taken to be sent as many as it sends
 
 Letters: N pairs of tokens and experts, R rows of the experts of this rank, D width.
-Source: torchtitan 0.2.2 models/moe/moe.py, models/moe/utils.py, distributed/expert_parallel.py;
-torchtitan b5bcd76 (August 2026) models/common/moe.py, models/common/token_dispatcher.py,
-ops/scatter_add.py (dates of 8bc267d, 09ea7d8, fe80b63).
+Source: torchtitan 0.2.2 models/moe/moe.py, models/moe/utils.py, distributed/expert_parallel.py,
+models/llama4/__init__.py; torchtitan b5bcd76 (August 2026) models/common/moe.py,
+models/common/token_dispatcher.py, ops/scatter_add.py (dates of 8bc267d, 09ea7d8, fe80b63).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from weighbridge.arch.body import Experts
 from weighbridge.dtypes import FLOAT32, INT32, INT64
-from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
+from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets.torchtune import feed_forward
 from weighbridge.forward.ops.experts import gathered, softmax, topk
@@ -36,66 +40,146 @@ from weighbridge.forward.ops.pointwise import (
 from weighbridge.forward.parts.moe import rule
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Shape, Tensor
+from weighbridge.records import NamedTuple
 from weighbridge.units import align_up
+from weighbridge.versions import since
 
 ADDS = (2026, 4, 17)  # 09ea7d8: outputs are added, where a batched product was
+OWN_LIST = (2026, 3, 23)
 PADDED = 8  # rows of an expert are a multiple (TOKEN_GROUP_ALIGN_SIZE_M), to fe80b63
 
 
-def mixture(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Tensor:
+def gated(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> Tensor:
+    """GroupedExperts.forward; rows [R, D]. Gate and up are one parameter here."""
+    up, down = p.stacked(m, "experts.gate_up_proj"), p.stacked(m, "experts.down_proj")
+    count, width = up.shape[0], rows.shape[-1]
+    inner = up.numel // (2 * count * width)
+    half = count, inner, width
+    hidden = of_input(m, product(m, rows, up, half, trains=False))
+    hidden = mul(m, hidden, product(m, rows, up, half, trains=True))
+    return product(m, hidden, down, (count, width, inner), trains=True)
+
+
+class MixtureForm(NamedTuple):
+    """A mixture, where it differs: the names of what scores experts and of what all tokens go
+    through, and what the experts do with rows.
+
+    first     rows are multiplied by their scores before the experts
+    sigmoid   whatever the class does elsewhere; the scores of the best are left as they are
+    """
+
+    gate: str = "gate"
+    shared: str = "shared_experts"
+    run: Callable[[Machine, Module, Tensor, tuple[int, ...] | None], Tensor] = gated
+    first: bool = False
+    sigmoid: bool = False
+
+
+QWEN = MixtureForm()
+LLAMA4 = MixtureForm(gate="router", shared="shared_expert", first=True, sigmoid=True)
+
+
+class RoutedPairs(NamedTuple):
+    """Pairs of tokens and experts: the experts, their form, scores [tokens, k], and the places of
+    the pairs by expert."""
+
+    experts: Experts
+    form: MixtureForm
+    scores: Tensor
+    order: Tensor
+
+
+def mixture(
+    s: TrainingStep, p: Module, x: Tensor, experts: Experts, form: MixtureForm = QWEN
+) -> Tensor:
     """MoE.forward: x [batch, length, D]."""
     m, shape = s.m, x.shape
-    adds = s.release is None or s.release >= ADDS
     x = x.view(x.numel // shape[-1], shape[-1])
-    scores, numbers = _routed(s, p, x, experts, wide=adds)
-    pairs = numbers.numel
-    order = m.new((pairs,), INT64)
-    m.hidden(8 * pairs)  # numbers that are sorted beside their places
-    by_expert = gathered(m, scores.view(pairs), order)
-    tokens = m.new((pairs,), INT64)
-    routed_input = gathered(m, x, tokens)  # a variable, which lives to the end
-    rows = _multiplied(m, p, _sent(m, p, routed_input, experts), padded=not adds)
-    rows = _sent(m, p, rows, experts)
-    beside = None if adds else _shared(m, p, x, experts)
-    if adds:
-        zeros = m.new(x.shape, x.dtype)
-        rows = cast(m, mul(m, cast(m, rows, FLOAT32), by_expert.view(pairs, 1)), x.dtype)
-        out = remade(m, rows, m.new(x.shape, x.dtype), tokens)  # deterministic_scatter_add
-        del zeros
-    else:
-        out = _batched(m, rows, scores, order, x)
-    if adds:
-        beside = _shared(m, p, x, experts)
-    del routed_input
-    return (out if beside is None else add(m, out, beside)).view(*shape)
+    scores, numbers = _routed(s, p, x, experts, form)
+    order = m.new((numbers.numel,), INT64)
+    m.hidden(8 * numbers.numel)  # numbers that are sorted beside their places
+    pairs = RoutedPairs(experts, form, scores, order)
+    return (_added if since(s.release, ADDS) else _put_back)(s, p, x, pairs).view(*shape)
 
 
-def _shared(m: Machine, p: Module, x: Tensor, experts: Experts) -> Tensor | None:
+def _added(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
+    """Add what experts gave to zeros, and what all tokens go through behind them."""
+    out = _scattered(s, p, x, pairs)
+    beside = _shared(s.m, p, x, pairs.form)
+    return out if beside is None else add(s.m, out, beside)
+
+
+def _scattered(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
+    """RoutedExperts.forward"""
+    m = s.m
+    by_expert, tokens, given = _dealt(m, x, pairs)
+    rows = _sent(
+        m, p, _multiplied(s, p, _sent(m, p, given, pairs.experts), pairs.form), pairs.experts
+    )
+    zeros = m.new(x.shape, x.dtype)
+    rows = rows if pairs.form.first else _weighed(m, rows, by_expert)
+    out = remade(m, rows, m.new(x.shape, x.dtype), tokens)  # deterministic_scatter_add
+    del zeros, given
+    return out
+
+
+def _put_back(s: TrainingStep, p: Module, x: Tensor, pairs: RoutedPairs) -> Tensor:
+    """Put in order what experts gave, behind what all tokens go through; variables live to the
+    end."""
+    m, form = s.m, pairs.form
+    dealt = _dealt(m, x, pairs)
+    rows = _sent(m, p, _multiplied(s, p, _sent(m, p, dealt[2], pairs.experts), form), pairs.experts)
+    beside = _shared(m, p, x, form)
+    ordered = remade(m, rows, m.new(rows.shape, rows.dtype), pairs.order)
+    out = (_summed if form.first else _batched)(m, ordered, pairs.scores, x)
+    whole = out if beside is None else add(m, out, beside)
+    del dealt, ordered
+    return whole
+
+
+def _dealt(m: Machine, x: Tensor, pairs: RoutedPairs) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and tokens by expert, and the rows that experts are given."""
+    by_expert = gathered(m, pairs.scores.view(pairs.order.numel), pairs.order)
+    tokens = m.new(pairs.order.shape, INT64)
+    given = gathered(m, x, tokens)
+    return by_expert, tokens, _weighed(m, given, by_expert) if pairs.form.first else given
+
+
+def _weighed(m: Machine, rows: Tensor, scores: Tensor) -> Tensor:
+    """Multiply rows by their scores in float32."""
+    weighed = mul(m, cast(m, rows, FLOAT32), scores.view(rows.shape[0], 1))
+    return cast(m, weighed, rows.dtype)
+
+
+def _shared(m: Machine, p: Module, x: Tensor, form: MixtureForm) -> Tensor | None:
     """What all tokens go through beside the experts that they choose."""
-    return feed_forward(m, p.at("shared_experts"), x) if experts.shared else None
+    has = p.has(f"{form.shared}.up_proj")
+    return feed_forward(m, p.at(form.shared), x) if has else None
 
 
 def _routed(
-    s: TrainingStep, p: Module, x: Tensor, experts: Experts, *, wide: bool
+    s: TrainingStep, p: Module, x: Tensor, experts: Experts, form: MixtureForm
 ) -> tuple[Tensor, Tensor]:
     """TokenChoiceTopKRouter.forward: scores and numbers [tokens, k]. Its product is no product to
-    selective checkpoints, which always compute it again."""
+    selective checkpoints, which always compute it again, but for one that adds a bias."""
     m, config = s.m, s.built.config
-    weight: Tensor = p.weight("gate")
-    if wide:
+    weight: Tensor = p.weight(form.gate)
+    bias: Tensor | None = p.bias(form.gate)
+    if since(s.release, ADDS):
         x, weight = cast(m, x, FLOAT32), cast(m, weight, FLOAT32)
-    logits = linear(m, x, weight, kind="router")
-    if rule(s) == "by_sigmoid":
+        bias = None if bias is None else cast(m, bias, FLOAT32)
+    logits = linear(m, x, weight, bias, kind="router" if bias is None else biased(s))
+    if form.sigmoid or rule(s) == "by_sigmoid":
         every = of_result(m, cast(m, logits, FLOAT32))
     else:
         every = softmax(m, logits)
-    biased = shift(m, every)
+    balanced = shift(m, every)
     if config.num("n_group", default=1) > 1:
-        m.hidden(2 * biased.nbytes)  # scores of groups, and what is left of all
-    _, numbers = topk(m, biased, experts.top_k)
-    del biased
+        m.hidden(2 * balanced.nbytes)  # scores of groups, and what is left of all
+    _, numbers = topk(m, balanced, experts.top_k)
+    del balanced
     best = remade(m, every, m.new(numbers.shape, FLOAT32), every, numbers)
-    if config.get("norm_topk_prob") is not False:
+    if not form.sigmoid and config.get("norm_topk_prob") is not False:
         total = shift(m, remade(m, best, m.new((*best.shape[:-1], 1), FLOAT32)))
         best = divide(m, best, total)
     return scale(m, best), numbers
@@ -112,26 +196,28 @@ def _sent(m: Machine, p: Module, rows: Tensor, experts: Experts) -> Tensor:
     return remade(m, came, m.new(shape, dtype), places)
 
 
-def _multiplied(m: Machine, p: Module, rows: Tensor, *, padded: bool) -> Tensor:
-    """GroupedExperts.forward; rows [R, D]. Gate and up are one parameter here."""
-    up, down = p.stacked(m, "experts.gate_up_proj"), p.stacked(m, "experts.down_proj")
-    before, places = rows, None
-    if padded:
-        places = m.new((align_up(rows.shape[0] + up.shape[0] * PADDED, PADDED),), INT32)
-        joined = remade(m, rows, m.new((rows.shape[0] + 1, rows.shape[1]), rows.dtype))
-        wider = m.new((places.numel, rows.shape[1]), rows.dtype)
-        rows = remade(m, joined, wider, places)
-        del joined, wider
-    half = up.shape[0], up.shape[1] // 2, up.shape[2]
-    hidden = of_input(m, _product(m, rows, up, half, trains=False))
-    hidden = mul(m, hidden, _product(m, rows, up, half, trains=True))
-    out = _product(m, hidden, down, down.shape, trains=True)
-    if places is not None:
-        out = remade(m, out, m.new((before.shape[0] + 1, out.shape[-1]), out.dtype), places)
+def biased(s: TrainingStep) -> str:
+    """Name what a product that adds a bias (addmm) is to selective checkpoints: kept since they
+    have torch's own list (114151ad), which counts it among no products."""
+    return "biased" if since(s.release, OWN_LIST) else "product"
+
+
+def _multiplied(s: TrainingStep, p: Module, rows: Tensor, form: MixtureForm) -> Tensor:
+    """What the experts make of rows, each expert's padded before."""
+    if since(s.release, ADDS):
+        return form.run(s.m, p, rows, s.release)
+    m, before, count = s.m, rows, p.bare("experts.down_proj").shape[0]
+    places = m.new((align_up(rows.shape[0] + count * PADDED, PADDED),), INT32)
+    joined = remade(m, rows, m.new((rows.shape[0] + 1, rows.shape[1]), rows.dtype))
+    wider = m.new((places.numel, rows.shape[1]), rows.dtype)
+    rows = remade(m, joined, wider, places)
+    del joined, wider
+    out = form.run(m, p, rows, s.release)
+    out = remade(m, out, m.new((before.shape[0] + 1, out.shape[-1]), out.dtype), places)
     return Computed(before.shape, out.dtype, out.storage, out.node, out.slot)
 
 
-def _product(m: Machine, x: Tensor, weight: Tensor, shape: Shape, *, trains: bool) -> Tensor:
+def product(m: Machine, x: Tensor, weight: Tensor, shape: Shape, *, trains: bool) -> Tensor:
     """torch._grouped_mm of rows and a part of the weight, as `shape` says. The gradient of the
     whole parameter is made with the part whose backward `trains` it."""
     out = m.new((x.shape[0], shape[1]), x.dtype)
@@ -150,10 +236,14 @@ def _product(m: Machine, x: Tensor, weight: Tensor, shape: Shape, *, trains: boo
     return out
 
 
-def _batched(m: Machine, rows: Tensor, scores: Tensor, order: Tensor, x: Tensor) -> Tensor:
-    """Put back in order, and the scores [tokens, 1, k] times what is one token's, in float32."""
-    ordered = remade(m, rows, m.new(rows.shape, rows.dtype), order)
+def _batched(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
+    """The scores [tokens, 1, k] times what is one token's, in float32."""
     tokens, k = scores.shape
-    wide = cast(m, ordered, FLOAT32).view(tokens, k, rows.shape[-1])
+    wide = cast(m, rows, FLOAT32).view(tokens, k, rows.shape[-1])
     out = matmul(m, scores.view(tokens, 1, k), wide, rows.shape[-1])
     return cast(m, out.view(*x.shape), x.dtype)
+
+
+def _summed(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:
+    """Sum what the one expert of each token gave, as it is."""
+    return passed(m, rows, m.new(x.shape, x.dtype))

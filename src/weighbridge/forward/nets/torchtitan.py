@@ -6,13 +6,16 @@ experts; its losses, by date.
     2026-06-05 on    each layer has its own buffer of positions; Qwen3 turns by cosines and sines in
                      float32, and keeps no casts (02d24f01)
 
+Llama 4: pairs of numbers turn as complex ones; from 2026-02-23 flex attention in blocks, and none
+of every fourth layer's turn (9810191b); no class from 2026-06-08 on (d92336fe).
+
     to April 2025    all logits, and float32 of them; pred lives until the loss is there
     2025-04-02 on    the same, and with --compile the cast is in the loss's kernel (bbb1b616)
     2026-04-27 on    eight chunks of the sequence: of each the head, the loss and its backward at
                      once; the gradient of the hidden states is summed in float32 (786e26f8)
 
 Tensor ranks share the tokens between their layers, and the outputs of the loss (loss_parallel).
-Source: torchtitan 0.2.2 models/{qwen3,deepseek_v3}/model/model.py; models/llama/model.py
+Source: torchtitan 0.2.2 models/{qwen3,deepseek_v3,llama4}/model/model.py; models/llama/model.py
 (Attention, TransformerBlock), train.py (loss_fn) of December 2024 (9dec370); components/loss.py
 (ChunkedLossWrapper, GradAccumulator) of August 2026 (b5bcd76).
 """
@@ -21,13 +24,15 @@ from typing import Any
 
 from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Latent
+from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, INT64, DType
+from weighbridge.errors import UnsupportedError
 from weighbridge.forward.losses import cross_entropy, head, in_forward, weight_of
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, passed, record
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import torchtune
+from weighbridge.forward.nets import titan_gpt_oss, torchtune
 from weighbridge.forward.nets.latent import filled, heads_of
-from weighbridge.forward.nets.titan_experts import mixture
+from weighbridge.forward.nets.titan_experts import LLAMA4, QWEN, mixture
 from weighbridge.forward.nets.torchtune import (
     CHUNKS,
     Kernel,
@@ -49,31 +54,52 @@ from weighbridge.forward.parts.rotary import complex_rotated
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.units import ceil_div
+from weighbridge.versions import since
 
 NATIVE, COMPILES = (2025, 3, 19), (2025, 4, 2)
 SHARES, CHUNKED = (2026, 1, 27), (2026, 4, 27)
 WIDE = (2026, 6, 5)
+FLEX, GONE = (2026, 2, 23), (2026, 6, 8)  # of Llama 4
+UNTURNED = 4  # of its layers, every such one has no positions since it has flex attention
 FUSED = (2, 9)  # torch
 
 
 def forward(s: TrainingStep) -> Tensor:
     """Transformer.forward up to the head"""
     own = None if s.compiled and not _sparse(s) else layer
+    if _weighs_first(s) and since(s.release, GONE):
+        raise UnsupportedError(
+            f"{s.built.kind}: torchtitan has had no class for it since 8 June 2026; "
+            "--framework-version 0.2.2 is a release that has one"
+        )
     latent = latent_of(s, 0)
     width = heads(s, 0).key_dim if latent is None else latent.rotary
-    if since(s.release, WIDE) and not s.built.kept:
+    if not s.built.kept:
         _positions(s, width)
-    return decoded(s, _sdpa, OwnLayers(own, norm, width))
+    return decoded(s, _sdpa, OwnLayers(own, norm, 2 if _sinks(s) else width))
+
+
+def _sinks(s: TrainingStep) -> bool:
+    """Tell whether the class is gpt-oss, whose positions are all in the buffers."""
+    return facts(s.built.kind).training.titan_experts == "with_sinks"
+
+
+def _weighs_first(s: TrainingStep) -> bool:
+    """Tell whether the class is Llama 4."""
+    return facts(s.built.kind).training.titan_experts == "weighed_first"
 
 
 def _positions(s: TrainingStep, width: int) -> None:
-    """Make the buffer of positions that each layer has: complex numbers, or for Qwen3 cosines and
-    sines of the whole width. `decoded` makes one more, which stands for none."""
+    """Make the buffer of positions that each layer has, or that all of gpt-oss's share: complex
+    numbers, or for Qwen3 and gpt-oss cosines and sines of the whole width. `decoded` makes one
+    more, which stands for none."""
     m, built = s.m, s.built
+    each, sinks = since(s.release, WIDE), _sinks(s)
     with m.making("buffers"):
         for i, p in enumerate(built.layers):
-            both = 2 if p.has("self_attn.q_norm") else 1
-            built.kept[i] = m.new((s.length, both * width), FLOAT32)
+            both = 2 if sinks or p.has("self_attn.q_norm") else 1
+            if each or (sinks and i == 0):
+                built.kept[i] = m.new((s.length, both * width), FLOAT32)
 
 
 def _sparse(s: TrainingStep) -> bool:
@@ -92,15 +118,22 @@ def _attended(
     s: TrainingStep, p: Module, x: Tensor, number: int, how: tuple[Tensor, Kernel]
 ) -> Tensor:
     normed = whole(s, norm(s, x, p, "input_layernorm"))
-    mixes = attention if latent_of(s, number) is None else latent_attention
+    if _sinks(s):
+        mixes = titan_gpt_oss.attention
+    else:
+        mixes = attention if latent_of(s, number) is None else latent_attention
     return mixes(s, p.at("self_attn"), normed, number, *how)
 
 
 def _fed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     normed, experts = whole(s, norm(s, x, p, "post_attention_layernorm")), experts_of(s, number)
+    inner = p.at("feed_forward" if _weighs_first(s) else "mlp")
     if experts is None:
-        return feed_forward(s.m, p.at("mlp"), normed)
-    return mixture(s, p.at("mlp"), normed, experts)
+        return feed_forward(s.m, inner, normed)
+    return mixture(s, inner, normed, experts, FORMS[facts(s.built.kind).training.titan_experts])
+
+
+FORMS = {"usual": QWEN, "with_sinks": titan_gpt_oss.GPT_OSS, "weighed_first": LLAMA4}
 
 
 def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
@@ -121,7 +154,12 @@ def attention(
     if p.has("q_norm"):
         q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
         q = q if since(s.release, WIDE) else _low(m, q)
-    q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
+    if not _weighs_first(s):
+        q, k, v = turned(m, rope(m, q, cache)), turned(m, rope(m, k, cache)), turned(m, v)
+    else:
+        if number % UNTURNED or not since(s.release, FLEX):
+            q, k = complex_rotated(m, q, k, cache)
+        q, k, v = turned(m, q), turned(m, k), turned(m, v)
     if h.groups > 1 and not since(s.release, SHARES):
         for_all = (h.batch, h.heads, h.length, h.key_dim)
         k, v = repeat(m, k, h.groups, for_all), repeat(m, v, h.groups, for_all)
@@ -164,12 +202,9 @@ def latent_attention(
 
 
 def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
+    if _weighs_first(s) and since(s.release, FLEX):
+        return titan_gpt_oss.flex(s.m, q, k, v, heads, told=False)[0]
     return attend(s, q, k, v, heads)
-
-
-def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
-    """Tell whether a release is of `date` or newer; None is the newest."""
-    return release is None or release >= date
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -30,14 +30,15 @@ def linear(
     m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, kind: str = "product"
 ) -> Tensor:
     """x [..., in], w [out, in] (or [in, out]: transformers' Conv1D). `kind`: what selective
-    checkpoints take the result for."""
+    checkpoints take the result for; a product that adds a bias is none to them."""
     bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
     inside = x.shape[-1]
     outside = weight.numel // inside
     to_save = [x if weight.requires_grad else None, weight if x.requires_grad else None]
     ahead(m, [x, weight, bias], to_save)
     shape = (*x.shape[:-1], outside)
-    out = m.result(kind, shape, x.dtype) if bias is None else m.new(shape, x.dtype)
+    counts = bias is None or kind != "product"
+    out = m.result(kind, shape, x.dtype) if counts else m.new(shape, x.dtype)
     m.product()
     reads, holds, biased = x.shape, weight.shape, bias is not None
 

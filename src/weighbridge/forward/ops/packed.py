@@ -10,7 +10,8 @@
     eetq      the input is saved; backward multiplies a unit matrix to unpack
     float8    products in 8 bits, all that is kept in 16 or more: the input is saved as it comes,
               and the weight as it is; both are scaled and cast again in backward, where the
-              gradient is cast twice. One scale a tensor, found anew each time; not compiled
+              gradient is cast twice. One scale a tensor, found anew each time; compiled,
+              a cast takes its result alone, and scales of rows no more than that
 
 Packed weights are never trained; those of float8 training are.
 
@@ -216,48 +217,60 @@ MULTIPLE = 16  # of both sides; other linears stay as they are (accelerate utils
 
 
 class LinearFloat8:
-    """Stands in for a linear whose products are in float8."""
+    """Stands in for a linear whose products are in float8. `fused`: compiled, so that a cast is one
+    kernel, which takes nothing but its result."""
 
-    __slots__ = ("bias", "compute", "weight")
+    __slots__ = ("bias", "compute", "fused", "weight")
 
-    def __init__(self, weight: LeafTensor, bias: LeafTensor | None, compute: DType) -> None:
+    def __init__(
+        self, weight: LeafTensor, bias: LeafTensor | None, compute: DType, *, fused: bool = False
+    ) -> None:
         self.weight = weight
         self.bias = bias
         self.compute = compute
+        self.fused = fused
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        out = _product(m, cast(m, x, self.compute), self.weight)
+        out = _product(m, cast(m, x, self.compute), self.weight, fused=self.fused)
         return out if self.bias is None else add(m, out, cast(m, self.bias, out.dtype))
 
 
-def _product(m: Machine, x: Tensor, weight: LeafTensor) -> Tensor:
-    small_x, small_w = _cast(m, x), _cast(m, weight)
-    out = m.new((*x.shape[:-1], weight.shape[0]), x.dtype)
+def _product(m: Machine, x: Tensor, weight: LeafTensor, *, fused: bool) -> Tensor:
+    """Multiply. To selective checkpoints it is a product like any other (torchao's tensors are what
+    aten.mm is given)."""
+    small_x, small_w = _cast(m, x, fused=fused), _cast(m, weight, fused=fused)
+    out = m.result("product", (*x.shape[:-1], weight.shape[0]), x.dtype)
     m.product()
     del small_x, small_w
-    record(m, _back, [x, weight], [x, weight], out)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return _back(m, grads[0], saved, fused=fused)
+
+    record(m, back, [x, weight], [x, weight], out)
     return out
 
 
-def _back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+def _back(m: Machine, gradient: Tensor, saved: list[Any], *, fused: bool) -> Grads:
     """Run the backward pass of a float8 product. The product for the weight needs both operands
     with the other layout, hence the copies."""
-    (g,), (x, w) = grads, saved
-    rows = _cast(m, g)
-    small_w = _cast(m, w)
+    x, w = saved
+    rows = _cast(m, gradient, fused=fused)
+    small_w = _cast(m, w, fused=fused)
     turned = m.new(w.shape, FLOAT8)
-    of_input = m.new(x.shape, g.dtype)
+    of_input = m.new(x.shape, gradient.dtype)
     m.product()
     del turned
-    columns, small_x = _cast(m, g), _cast(m, x)
-    turned_g, turned_x = m.new(g.shape, FLOAT8), m.new(x.shape, FLOAT8)
-    of_weight = m.new(w.shape, g.dtype)
+    columns, small_x = _cast(m, gradient, fused=fused), _cast(m, x, fused=fused)
+    turned_g, turned_x = m.new(gradient.shape, FLOAT8), m.new(x.shape, FLOAT8)
+    of_weight = m.new(w.shape, gradient.dtype)
     del turned_g, turned_x, rows, columns, small_w, small_x
     return [of_input, cast(m, of_weight, w.dtype)]
 
 
-def _cast(m: Machine, t: Tensor) -> Tensor:
+def _cast(m: Machine, t: Tensor, *, fused: bool) -> Tensor:
     """hp_tensor_to_float8_dynamic: the largest number, and the scaled tensor in float32."""
+    if fused:
+        return m.new(t.shape, FLOAT8)
     m.hidden(t.nbytes)
     wide = m.new(t.shape, FLOAT32) if t.dtype != FLOAT32 else t
     scaled = m.new(t.shape, FLOAT32)

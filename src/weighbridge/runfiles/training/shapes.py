@@ -4,8 +4,9 @@ A program that makes a model by a name (a builder, a flavor) takes any weights o
 fine-tuned models too, whatever they are called.
 
 Sources: pytorch/torchtune v0.6.1 torchtune/models/llama*/_model_builders.py; pytorch/torchtitan
-v0.2.2 torchtitan/models/{llama3,qwen3}/__init__.py (the feed-forward of Llama is two thirds of four
-hidden sizes, times ffn_dim_multiplier, up to a multiple of multiple_of: model/model.py).
+v0.2.2 torchtitan/models/{llama3,llama4,qwen3,gpt_oss}/__init__.py (the feed-forward of Llama is two
+thirds of four hidden sizes, times ffn_dim_multiplier, up to a multiple of multiple_of:
+model/model.py).
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ class DecoderShape(NamedTuple):
     feed: int
     vocab: int
     tied: bool = False
+    experts: int = 0
 
 
 SHAPES: Mapping[str, DecoderShape] = {
@@ -43,13 +45,19 @@ SHAPES: Mapping[str, DecoderShape] = {
     "qwen3-8b": DecoderShape("qwen3", 4096, 36, 32, 8, 12288, 151_936),
     "qwen3-14b": DecoderShape("qwen3", 5120, 40, 40, 8, 17408, 151_936),
     "qwen3-32b": DecoderShape("qwen3", 5120, 64, 64, 8, 25600, 151_936),
-    "qwen3-30b-a3b": DecoderShape("qwen3_moe", 2048, 48, 32, 4, 768, 151_936),
-    "qwen3-235b-a22b": DecoderShape("qwen3_moe", 4096, 94, 64, 4, 1536, 151_936),
+    "qwen3-30b-a3b": DecoderShape("qwen3_moe", 2048, 48, 32, 4, 768, 151_936, experts=128),
+    "qwen3-235b-a22b": DecoderShape("qwen3_moe", 4096, 94, 64, 4, 1536, 151_936, experts=128),
+    "gpt-oss-20b": DecoderShape("gpt_oss", 2880, 24, 64, 8, 2880, 201_088, experts=32),
+    "gpt-oss-120b": DecoderShape("gpt_oss", 2880, 36, 64, 8, 2880, 201_088, experts=128),
+    "llama-4-scout": DecoderShape("llama4_text", 5120, 48, 40, 8, 8192, 202_048, experts=16),
+    "llama-4-maverick": DecoderShape("llama4_text", 5120, 48, 40, 8, 8192, 202_048, experts=128),
 }
 
 
 def shape_name(config: Mapping[str, Any]) -> str:
-    """Return the name of the shape that a config has; "" where it is none of these."""
+    """Return the name of the shape that a config has, or its language model; "" where it is none
+    of these."""
+    config = config.get("text_config") or config
     heads = config.get("num_attention_heads")
     shape = DecoderShape(
         kind=config.get("model_type", ""),
@@ -60,5 +68,6 @@ def shape_name(config: Mapping[str, Any]) -> str:
         feed=config.get("moe_intermediate_size") or config.get("intermediate_size", 0),
         vocab=config.get("vocab_size", 0),
         tied=config.get("tie_word_embeddings") is True,
+        experts=config.get("num_local_experts") or config.get("num_experts") or 0,
     )
     return next((name for name, known in SHAPES.items() if known == shape), "")

@@ -69,6 +69,9 @@ SCHEDULES = {  # as torch calls them, in lower case
 TORCHS = ("GPipe", "1F1B", "Interleaved1F1B", "ZBVZeroBubble")
 ROTATES = {"alltoall": "ring", "allgather": "allgather"}
 RELEASE = "0.2.2"
+FLOAT8 = ("quantize.linear.float8", "float8")
+GATHERED = "quantize.linear.float8.enable_fsdp_float8_all_gather"
+BLOCKS = "_irope"  # Llama 4's layers that attend in blocks, by flex attention: it keeps as much
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
 AC_EVERY = "op"  # of the operators of each layer; a number is of layers, and 2 without it
 EVERY = "activation_checkpoint.selective_ac_option"
@@ -116,7 +119,8 @@ def _model(keys: KeyReading) -> str:
         keys.take("hf_transformers.model", "model")
         return named
     family, flavor = str(keys.value("model.name")), str(keys.value("model.flavor"))
-    shape = next((s for s, told in FLAVORS.items() if told == (family, flavor)), "")
+    built = family, flavor.removesuffix(BLOCKS)
+    shape = next((s for s, told in FLAVORS.items() if told == built), "")
     known = _of_assets(keys)
     if shape:
         return _flavored(keys, shape, known)
@@ -167,8 +171,19 @@ def _precision(keys: KeyReading) -> None:
         keys.settings["precision"] = "bf16-mixed" if param == "bfloat16" else "fp32"
         if keys.value("training.mixed_precision_param"):
             keys.knows("training.mixed_precision_param", "precision")
+    _small_products(keys, wide=dtype != "bfloat16" and param == "bfloat16")
+
+
+def _small_products(keys: KeyReading, *, wide: bool) -> None:
+    """Read which products are in 8 bits: those of linears in float8 are counted, over parts in
+    float32 that are gathered in bfloat16 (`wide`)."""
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
-    if any("float8" in str(each) or "mx" in str(each) for each in converters):
+    small = [str(each) for each in converters if "float8" in str(each) or "mx" in str(each)]
+    if wide and small and all(each in FLOAT8 for each in small):
+        keys.set("precision", "fp8-mixed", "model.converters")
+        if keys.on(GATHERED):
+            keys.leave(GATHERED, "- layers are gathered in 8 bits, which counts as 16")
+    elif small:
         keys.leave("model.converters", "+ products are in 8 bits, with copies that are not counted")
 
 
@@ -287,7 +302,9 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 
 # A new file: v0.2.2 is the last release that reads TOML, whose keys are in config/job_config.py
-FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__init__.py
+FLAVORS: Mapping[
+    str, tuple[str, str]
+] = {  # by shape: models/{llama3,llama4,qwen3,gpt_oss}/__init__.py
     "llama-3-8b": ("llama3", "8B"),
     "llama-3-70b": ("llama3", "70B"),
     "llama-3-405b": ("llama3", "405B"),
@@ -299,6 +316,10 @@ FLAVORS: Mapping[str, tuple[str, str]] = {  # by shape: models/{llama3,qwen3}/__
     "qwen3-32b": ("qwen3", "32B"),
     "qwen3-30b-a3b": ("qwen3", "30B-A3B"),
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
+    "gpt-oss-20b": ("gpt_oss", "20b"),
+    "gpt-oss-120b": ("gpt_oss", "120b"),
+    "llama-4-scout": ("llama4", "17bx16e"),
+    "llama-4-maverick": ("llama4", "17bx128e"),
 }
 PUBLISHED = {  # shapes whose name is of several models: one of them
     "llama-3-8b": "llama-3.1-8b",
@@ -325,7 +346,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if known is None:
         raise UsageError(
             f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
-            "8B, 70B and 405B, nor of Qwen3's"
+            "8B, 70B and 405B, nor of Llama 4's, Qwen3's or gpt-oss's"
         )
     words: dict[str, Value] = {
         "model.name": known[0],
@@ -343,13 +364,19 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     return {**words, **_step(settings), **NEW}
 
 
+OF_PRECISION: Mapping[str, Mapping[str, Value]] = {
+    "bf16": {"training.dtype": "bfloat16"},
+    "fp32": {"training.mixed_precision_param": "float32"},
+    "fp8-mixed": {
+        "model.converters": [FLOAT8[0]],
+        "quantize.linear.float8.filter_fqns": ["output"],
+    },
+}
+
+
 def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the words for the precision, the ranks and what is compiled."""
-    words: dict[str, Value] = {}
-    if settings["precision"] == "bf16":
-        words["training.dtype"] = "bfloat16"
-    elif settings["precision"] == "fp32":
-        words["training.mixed_precision_param"] = "float32"
+    words = dict(OF_PRECISION.get(str(settings["precision"]), {}))
     if settings["shard"] == "none":
         words["parallelism.data_parallel_shard_degree"] = 1
     if settings["offload"] == "params":

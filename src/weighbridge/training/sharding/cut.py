@@ -48,6 +48,8 @@ def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpe
     """Return the first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
     if spec.kind == "experts" and len(spec.shape) == 3:
         return spec._replace(shape=_experts(spec, sharding))
+    if spec.kind == "experts" and spec.name.endswith("_proj_bias"):
+        return spec._replace(shape=_biases(spec, sharding))
     if sharding.tensor == 1 or spec.kind in WHOLE:
         return spec
     what = spec.role or role(spec.name)
@@ -88,6 +90,13 @@ def _experts(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
     if spec.name.endswith("down_proj"):
         return count, rows, share(columns, parts)
     return count, share(rows, parts), columns
+
+
+def _biases(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
+    """Return a rank's share of biases, a row an expert; those behind a sum of ranks are whole."""
+    count, width = spec.shape
+    parts = 1 if spec.name.endswith("down_proj_bias") else sharding.expert_width
+    return share(count, sharding.expert), share(width, parts)
 
 
 def body(whole: Body, sharding: Sharding, stage: int) -> Body:
