@@ -197,3 +197,25 @@ def test_the_share_that_a_load_needs_is_the_published_one():
         )
         needed = report.derived["share_needed_bytes"] / GIB
         assert needed == pytest.approx(published, rel=0.015)
+
+
+# A pipeline whose stages are asked for the cache of all
+
+STAGES = (
+    "vllm-0.15.2\n`VLLM_PP_LAYER_PARTITION=12,24 vllm serve qwen3-8b --max-model-len 40960 "
+    "--pipeline-parallel-size 2`\nValueError: To serve at least one request with the models's max "
+    "seq len (40960), ({needed} GiB KV cache is needed, which is larger than the available KV cache "
+    "memory (1.50 GiB). Based on the available memory, the estimated maximum model length is 10922."
+)
+
+
+@pytest.mark.parametrize(("needed", "there"), [("5.62", True), ("3.75", False)])
+def test_a_stage_that_is_asked_for_all_layers_is_told(needed, there):
+    """36 layers of 4 KiB a token: 5.625 GiB for 40,960; the stage of 24 has 96 KiB a token."""
+    text = STAGES.format(needed=needed)
+    found = weighbridge.weigh(text, name="the text", gpu="3090:2")
+    keys = {f.key: f.values for f in found.findings}
+    assert ("all_stages" in keys) is there
+    if there:
+        assert keys["all_stages"]["tokens"] == pytest.approx(1.5 * GIB / (96 * 1024), rel=0.02)
+        assert found.runs[0].report.derived["largest_context"] is None

@@ -202,6 +202,10 @@ def test_what_zero_3_keeps_on_the_host(offload):
     parameters = power_of_two(int(2 * own)) if offload == "params" else 0
     assert host(report, *KEPT) == pytest.approx(18 * own + parameters, rel=0.002)
     assert most(report, "optimizer_states", "master_weights") == 0
+    # on the card there are those of one parameter for a while; here all of the part's, in 16 bits
+    assert most(report, "gradients") < 2 * 32_000 * 4096 + 1
+    here = seven(shard="zero3", precision="bf16-mixed")
+    assert most(here, "gradients") >= 2 * own
 
 
 def of_host(report, name, detail=""):

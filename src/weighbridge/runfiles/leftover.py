@@ -34,7 +34,7 @@ WORDS = (
     r"|(?<![a-z])deep-?speed(?![a-z])|(?<![a-z])ZeRO-?\d"
     r"|(?<![a-z-])(?:cpu|disk|nvme|optimizer|activation)[ -]offload(?:ing)?"
     r"|(?:tensor|pipeline|expert|sequence|context|data)[ -]parallel(?:ism)?(?: size)?(?: ?=? ?\d+)?"
-    r"|speculative decoding|prefix cach(?:e|ing)|chunked prefill|cuda ?graphs|eager mode"
+    r"|speculative decoding|prefix (?:cache|caching)|chunked prefill|cuda ?graphs|eager mode"
     r"|(?<![a-z])packing(?![a-z])|(?<![a-z])GaLore(?![a-z])|torch\.compile|sliding window"
     r"|rs-?LoRA|LoRA\+|(?<![a-z])DoRA(?![a-z])|(?:pure|full) (?:bf16|fp16|fp32)|ring attention"
     r"|(?<![\w.-])\d{1,3} (?:LoRA )?(?:adapters|images|pictures|frames)(?![a-z])"

@@ -7,11 +7,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import question, serving
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
+from weighbridge.report.keys import DerivedFacts
 from weighbridge.report.verdict import Remedy
 from weighbridge.runfiles.beside import NOT_HERE
 from weighbridge.runfiles.findings import LogFinding, findings, stored, text_of
@@ -48,6 +50,7 @@ FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
+SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
@@ -326,7 +329,7 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
         *remarks(text, explained=message is not None),
         *of_others(text, file.runs, opened),
     )
-    found = (*found, *_stored(found, runs, opened))
+    found = (*found, *_stored(found, runs, opened), *_of_stages(message, runs))
     return WeighedFile(
         file=file,
         runs=tuple(_agreeing(run, found) for run in runs),
@@ -345,6 +348,24 @@ def _first(message: "Oom | None", found: Sequence[LogFinding]) -> "Oom | None":
     cure = cured("max_num_batched_tokens", batch)
     others = [each for each in message.remedies if each.change.keys() != cure.change.keys()]
     return replace(message, remedies=(cure, *others))
+
+
+def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFinding, ...]:
+    """Return what vLLM's message means where stages share out the layers: some releases compare the
+    cache of all layers with what is left on one stage (vllm-project/vllm issue 34076)."""
+    report = runs[0].report if len(runs) == 1 else None
+    if message is None or report is None:
+        return ()
+    needed, left = message.reading.size("needed_kv"), message.reading.size("available_kv")
+    derived, stages = report.derived, int(report.workload.get("pipeline_parallel_size") or 1)
+    whole = (derived.get("kv_cache_bytes_per_token") or 0) * (report.workload["context"] or 0)
+    tokens, there = derived.get("kv_cache_tokens"), derived.get("available_kv_cache_bytes")
+    if stages < 2 or not needed or not left or not tokens or not there:
+        return ()
+    if abs(needed - whole) > SAME_NEED * needed:
+        return ()
+    values = {"stages": stages, "needed_bytes": needed, "left_bytes": left}
+    return (LogFinding("all_stages", {**values, "tokens": tokens * left // there}),)
 
 
 def _stored(
@@ -368,6 +389,10 @@ def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     report = run.report
     if report is None:
         return run
+    if any(f.key == "all_stages" for f in found):  # the message says which length starts
+        told = tuple(w.replace(f"; {NO_CHOICE}", "") for w in report.warnings)
+        derived: DerivedFacts = {**report.derived, "largest_context": None}
+        report = replace(report, derived=derived, warnings=told)
     verdict = report.verdict
     if verdict is not None and not verdict.count and verdict.fits == "unknown":
         report = replace(report, verdict=None)

@@ -148,7 +148,8 @@ class Zero(Around):
             elif how.offload != "nvme":
                 self.host += part.nbytes
         if how.stage == 3:
-            self._kept.append(TensorStorage(m.heap, dtype.size(elements), "gradients"))
+            if how.offload == "none":  # else grad_partitions_flat_buffer is on the host (host.py)
+                self._kept.append(TensorStorage(m.heap, dtype.size(elements), "gradients"))
             self._kept.append(TensorStorage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
         for p in mine:
             p.hooks.append(self._reduced)
