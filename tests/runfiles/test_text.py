@@ -248,6 +248,13 @@ def test_cards_of_other_machines_are_counted_like_cards_of_this_one(more, contex
     }
 
 
+def test_the_line_to_paste_names_cards_of_other_machines():
+    (run,) = weighbridge.weigh(RPC.format(more=" -c 8192"), name="the text", offline=True).runs
+    line = run.report.derived["launch"]
+    assert line.startswith("llama-server -hf somebody/Qwen3-8B-GGUF:UD-Q6_K_XL -c 8192")
+    assert line.endswith(" --rpc 192.0.2.2:50052,192.0.2.3:50052")
+
+
 def test_devices_that_llama_cpp_found_are_cards_where_they_are_alike():
     row = "  Device {}: NVIDIA GeForce RTX {}, compute capability 8.9, VMM: yes\n"
     alike = row.format(0, 4090) + row.format(1, 4090)

@@ -56,6 +56,7 @@ OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow 
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
+RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 SEVERAL_LENGTHS = "the text has several values for context"
 PROSE = "text"  # the kind that may have a message of an error in it
@@ -218,6 +219,7 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
     if report is None or not given.keys() <= {"gpu", "gpu_memory", "ram"}:
         return weighed
     told = str(report.derived.get("launch") or "")
+    others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
     if file.kind == "modelfile":
         name = report.model.name.rpartition("/")[2]
         path = shlex.quote(file.name)
@@ -227,6 +229,8 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
         from weighbridge.runfiles.serving.lines import launch_line
 
         line = launch_line(run.command).replace(HIDDEN, "$SECRET")
+    elif others and told:  # cards of other machines, which the line has to name
+        line = f"{told} {RPC_FLAG} {shlex.quote(others)}"
     elif run.command and not told:
         return _without_note(weighed, report)
     else:
