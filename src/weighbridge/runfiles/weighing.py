@@ -362,7 +362,7 @@ def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFi
         return ()
     needed, left = message.reading.size("needed_kv"), message.reading.size("available_kv")
     derived, stages = report.derived, int(report.workload.get("pipeline_parallel_size") or 1)
-    whole = (derived.get("kv_cache_bytes_per_token") or 0) * (report.workload["context"] or 0)
+    whole = (derived.get("kv_cache_bytes_per_token") or 0) * (report.workload.get("context") or 0)
     tokens, there = derived.get("kv_cache_tokens"), derived.get("available_kv_cache_bytes")
     if stages < 2 or not needed or not left or not tokens or not there:
         return ()
