@@ -24,7 +24,7 @@ def _asked(capsys, *words):
 
 @pytest.mark.slow
 def test_a_row_names_the_one_card_that_its_remedies_name(capsys):
-    found = weighbridge.fit("llama-3.1-8b", gpu="3060")
+    found = weighbridge.fit("llama-3.1-8b", gpu="3060", offload="none")
     full = found.question("train")
     named = full.replaced
     assert named is not None
@@ -32,9 +32,17 @@ def test_a_row_names_the_one_card_that_its_remedies_name(capsys):
     assert ":" not in named.change["gpu"]
     assert full.elsewhere is None
     assert full.ways[0] is named
-    _, out, _ = _asked(capsys, "fit", "llama-3.1-8b", "--gpu", "3060")
+    _, out, _ = _asked(capsys, "fit", "llama-3.1-8b", "--gpu", "3060", "--offload", "none")
     assert f"--gpu {named.change['gpu']}" in out
     assert "nothing on one card" not in out
+
+
+@pytest.mark.slow
+def test_a_row_of_full_training_names_what_leaves_it_full():
+    full = weighbridge.fit("llama-3.1-8b", gpu="3060").question("train")
+    assert "method" in full.remedies[0].change
+    assert full.ways[0] is full.help and "method" not in full.help.change
+    assert {*map(id, full.ways)} == {*map(id, full.remedies)}
 
 
 @pytest.mark.slow

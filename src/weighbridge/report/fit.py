@@ -82,13 +82,20 @@ class Question:
         return "unknown" if self.verdict is None else self.verdict.fits
 
     @property
+    def help(self) -> "Remedy | None":
+        """The first change that is enough and leaves the method and the cards as they are."""
+        bought = (r.price is not None and r.price.money for r in self.remedies)
+        enough = (
+            r
+            for r, dear in zip(self.remedies, bought, strict=True)
+            if r.fits == "yes" and "method" not in r.change and not dear
+        )
+        return next(enough, None)
+
+    @property
     def helped(self) -> bool:
         """Tell whether a change is enough that leaves the method and the cards as they are."""
-        bought = (r.price is not None and r.price.money for r in self.remedies)
-        return any(
-            r.fits == "yes" and "method" not in r.change and not dear
-            for r, dear in zip(self.remedies, bought, strict=True)
-        )
+        return self.help is not None
 
     @property
     def replaced(self) -> "Remedy | None":
@@ -98,9 +105,9 @@ class Question:
 
     @property
     def ways(self) -> "tuple[Remedy, ...]":
-        """Remedies as a row tells them: full training is no other method's row, so that larger
-        cards come first where they alone leave the method as it is."""
-        first = self.replaced if self.name == "train" and not self.helped else None
+        """Remedies as a row tells them: full training is no other method's row, so that a change
+        which leaves the method as it is comes first, and larger cards where they alone do."""
+        first = (self.help or self.replaced) if self.name == "train" else None
         if first is None:
             return self.remedies
         return (first, *(r for r in self.remedies if r is not first))
