@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.records import NamedTuple
 from weighbridge.report import Report
+from weighbridge.runfiles.measured import GGML, gpus_of, predicted
 from weighbridge.runfiles.record import ServerStart
 from weighbridge.units import GIB, KIB, UNITS
 
@@ -38,10 +39,8 @@ WIRED = (
 LEFT_TO_MACOS = 8  # GiB (assumed)
 LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
 IN_ORDER = 0.15  # of our count: work buffers of several cards differ so much (assumed)
-GGML = ("llama.cpp", "ollama")
 HOST = "CPU"  # Ollama's name of it
-# Memory in use, as people write it: of all cards together, and of a process in RAM
-OF_VLLM = r"(?i)vllm|lmcache|models's max seq"
+OF_VLLM = r"(?i)vllm|max model len|models's max seq"
 CACHE_IN_RAM = (
     r"(?i)(?:offload|move|put|keep|place)\w{0,4} (?:the )?(?:kv|cache)[\w -]{0,16} "
     r"(?:to|in|on|into) (?:the )?(?:cpu|ram|host|system memory)"
@@ -49,6 +48,7 @@ CACHE_IN_RAM = (
 BY_HIDDEN_SIZE = (
     r"(?i)\b2\s{0,3}(?:\([^)\n]{0,60}\))?\s{0,3}\*\s{0,3}hidden[-_ ]?(?:state|size|dim)"
 )
+# Memory in use, as people write it: of all cards together, and of a process in RAM
 USED = (
     r"(?i)\b(\d{1,4}(?:\.\d{1,2})?) ?(Gi?B)(?: of VRAM)? (?:is |are |was )?used\b[^.\n]{0,20}"
     r"\b(?:across|on|over|by|in) (?:both|all|the|two|\d)"
@@ -218,9 +218,7 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
         each = (int(segment[1]) + (int(buffer[1]) if buffer else 0)) * GB
         pool = int(segment[1]) * GB
         yield LogFinding("segments", {"each_bytes": each, "pool_bytes": pool})
-    if re.search(CACHE_IN_RAM, text) and re.search(
-        r"(?i)vllm|max model len|models's max seq", text
-    ):
+    if re.search(CACHE_IN_RAM, text) and re.search(OF_VLLM, text):
         yield LogFinding("cache_in_ram", {})
     if "cpu-offload-gb" in text:
         match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
@@ -286,21 +284,9 @@ def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
         yield LogFinding("listed", values)
         return
     names = {"weights": "weights", "kv_cache": "cache", "activations": "graph"}
-    parts = {f"{short}_bytes": _on_gpus(report, name) for name, short in names.items()}
+    cards = gpus_of(report)
+    parts = {f"{short}_bytes": predicted(cards, name) for name, short in names.items()}
     yield LogFinding("listed.order", {**values, **parts})
-
-
-def _on_gpus(report: Report, name: str) -> int:
-    """Return the bytes of a component on all cards."""
-    return sum(
-        c.bytes.expected
-        for device in report.devices
-        if device.kind == "gpu"
-        for phase in device.phases
-        if phase.name == device.peak_phase
-        for c in phase.components
-        if c.name == name
-    )
 
 
 def _by_hidden_size(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[LogFinding]:
@@ -330,26 +316,19 @@ def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFi
 
 def _used(text: str, report: Report) -> Iterator[LogFinding]:
     """What the text says is used on all cards, and by the process in RAM, beside our count."""
-    gpus = [device for device in report.devices if device.kind == "gpu"]
+    gpus = gpus_of(report)
     match = re.search(USED, text)
     told = sum(device.peak("driver").expected for device in gpus)
     if match and gpus and report.task == "infer":
         number, unit = float(match[1]), match[2].upper()
         least = round(number * (GB if unit == "GB" else GIB))
         most = round(number * GIB)  # tools that count in GiB are often quoted in GB
-        if least * (1 - IN_ORDER) <= told <= most * (1 + IN_ORDER):
-            yield LogFinding(
-                "used.order", {"showed": match[0], "told_bytes": told, "gb": _gb(told)}
-            )
-        else:
-            yield LogFinding("used", {"showed": match[0], "told_bytes": told, "gb": _gb(told)})
+        agrees = least * (1 - IN_ORDER) <= told <= most * (1 + IN_ORDER)
+        values = {"showed": match[0], "told_bytes": told, "gb": f"{told / GB:.1f} GB"}
+        yield LogFinding("used.order" if agrees else "used", values)
     resident = re.search(RESIDENT, text)
     if resident and report.workload.get("engine") in GGML and not report.workload.get("no_mmap"):
         yield LogFinding("resident", {"showed": resident[0]})
-
-
-def _gb(nbytes: int) -> str:
-    return f"{nbytes / GB:.1f} GB"
 
 
 def _on_cards(report: Report) -> Iterator[LogFinding]:

@@ -50,7 +50,7 @@ def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
 
 
 def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[MeasuredPart]:
-    gpus = [device for device in report.devices if device.kind == "gpu"]
+    gpus = gpus_of(report)
     if not gpus:
         return
     for name, measured in _measured(start).items():
@@ -58,9 +58,9 @@ def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[Measured
         if isinstance(derived, int) and derived:
             yield MeasuredPart(name, measured, derived)
         elif name != "tokens" and name not in DERIVED.get(engine, {}):
-            predicted = _predicted(gpus if engine in GGML else gpus[:1], name)
-            if predicted:
-                yield MeasuredPart(name, measured, predicted)
+            expected = predicted(gpus if engine in GGML else gpus[:1], name)
+            if expected:
+                yield MeasuredPart(name, measured, expected)
         elif report.verdict is None and name in BY_CARD:
             yield MeasuredPart(name, measured, None)
 
@@ -75,7 +75,13 @@ def _measured(start: ServerStart) -> dict[str, int]:
     return sums
 
 
-def _predicted(gpus: Sequence[Device], name: str) -> int:
+def gpus_of(report: Report) -> list[Device]:
+    """Return the cards of an answer, without the host."""
+    return [device for device in report.devices if device.kind == "gpu"]
+
+
+def predicted(gpus: Sequence[Device], name: str) -> int:
+    """Return the bytes that are expected of a component on cards, each at its fullest moment."""
     return sum(
         c.bytes.expected
         for device in gpus

@@ -25,21 +25,22 @@ class PinnedWeights(NamedTuple):
     nbytes: int = 0
     blocks: int = 0
 
-    def plus(self, other: "PinnedWeights") -> "PinnedWeights":
-        """Return both together."""
-        return PinnedWeights(self.nbytes + other.nbytes, self.blocks + other.blocks)
-
     def times(self, ranks: int) -> "PinnedWeights":
         """Return the same of so many ranks alike."""
         return PinnedWeights(self.nbytes * ranks, self.blocks * ranks)
 
 
+def together(parts: Iterable[PinnedWeights]) -> PinnedWeights:
+    """Return the sum of all parts: of tensors, or of ranks."""
+    every = tuple(parts)
+    return PinnedWeights(sum(one.nbytes for one in every), sum(one.blocks for one in every))
+
+
 def of_tensors(tensors: Iterable[PlacedTensor]) -> PinnedWeights:
     """Return what tensors take in RAM, each copy in a block of its own."""
-    away = PinnedWeights()
-    for t in tensors:
-        away = away.plus(PinnedWeights(t.nbytes, power_of_two(t.nbytes)).times(t.copies))
-    return away
+    return together(
+        PinnedWeights(t.nbytes, power_of_two(t.nbytes)).times(t.copies) for t in tensors
+    )
 
 
 def taken(tensors: Iterable[PlacedTensor], limit: int) -> list[PlacedTensor]:
@@ -49,15 +50,15 @@ def taken(tensors: Iterable[PlacedTensor], limit: int) -> list[PlacedTensor]:
     for t in tensors:
         if limit <= 0:
             break
-        if t.component == "weights" and in_a_layer(t):
+        if t.component == "weights" and layer_of(t):
             away.append(t)
             limit -= t.nbytes * t.copies
     return away
 
 
-def in_a_layer(tensor: PlacedTensor) -> bool:
-    """Tell whether a tensor is of a numbered layer: embeddings, norms and the head are not."""
-    return any(part.isdigit() for part in tensor.module.split("."))
+def layer_of(tensor: PlacedTensor) -> str:
+    """Return the number of a tensor's layer; "" of embeddings, the last norm and the head."""
+    return next((part for part in tensor.module.split(".") if part.isdigit()), "")
 
 
 def on_the_host(away: PinnedWeights, source: str) -> Component:

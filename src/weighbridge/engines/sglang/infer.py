@@ -252,9 +252,8 @@ def _host(served: Served) -> Device:
     )
     read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
-    away = pinned.PinnedWeights()
-    for i in case.firsts:
-        away = away.plus(case.kinds[i].offloaded.times(served.settings.data))
+    replica = pinned.together(case.kinds[i].offloaded for i in case.firsts)
+    away = replica.times(served.settings.data)
     moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
     stays = (process, *moved)
     running = tuple(Phase(name, stays) for name in names)

@@ -45,7 +45,7 @@ def shared_out(
         return rank.tensors, pinned.PinnedWeights(), ()
     away: dict[str, int] = defaultdict(int)
     for t in gone:
-        away[next(p for p in t.module.split(".") if p.isdigit())] += t.nbytes * t.copies
+        away[pinned.layer_of(t)] += t.nbytes * t.copies
     ids = set(map(id, gone))
     moved = Component(
         name="temporaries",

@@ -222,9 +222,7 @@ def host(subject: Subject, launched: VllmLaunched) -> Device:
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
         one.weights + one.offloaded.nbytes for one in ranks
     )
-    away = pinned.PinnedWeights()
-    for one in ranks:
-        away = away.plus(one.offloaded)
+    away = pinned.together(one.offloaded for one in ranks)
     components = (
         *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
         host_memory.pages(pages, source="safetensors are mapped"),

@@ -129,7 +129,7 @@ def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankW
 
 def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
     """Tensors of numbered layers."""
-    return tuple(t for t in rank.tensors if pinned.in_a_layer(t))
+    return tuple(t for t in rank.tensors if pinned.layer_of(t))
 
 
 @lru_cache(maxsize=64)
