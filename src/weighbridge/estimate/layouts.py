@@ -44,6 +44,7 @@ SHORTEST = 4096  # tokens of a sequence that one context rank has
 MOST_EXPERT = 64  # ranks
 MOST = 100_000  # devices that are shared out
 LOSS = ("cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te")
+UNMASKED = "no_create_attention_mask_in_dataloader"  # as recipes of long sequences have it
 ROUTING = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm", "moe_permute_fusion")
 KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever more
 FINE = 200  # parts of a step that are told apart
@@ -226,7 +227,7 @@ class _Search:
     ) -> Change:
         tensor, pipeline, _, _ = shape
         experts = self.model.experts is not None
-        more = [*LOSS, *(ROUTING if experts else ())]
+        more = [*LOSS, UNMASKED, *(ROUTING if experts else ())]
         more += ["sequence_parallel"] if tensor > 1 else []
         more += ["expert_tensor_parallel_size=1"] if experts and tensor > 1 else []
         each, left = ceil_div(self.model.layers, pipeline), self.model.layers % pipeline

@@ -72,6 +72,19 @@ def test_defaults_are_megatrons_own():
     assert any("--shard zero1 shares them out" in w for w in report.warnings)
 
 
+def test_a_mask_of_a_long_sequence_is_told_and_can_be_left_out():
+    long = {"gpu": "h200:8", "shard": "zero1", "seq_len": 65536, "checkpointing": "full"}
+    with_mask = train(**long)
+    without = train(megatron_args=["no_create_attention_mask_in_dataloader"], **long)
+    told = [
+        ["attention mask takes 4.00 GiB" in line for line in report.warnings]
+        for report in (with_mask, without)
+    ]
+    assert [any(each) for each in told] == [True, False]
+    named = [c for c in with_mask.devices[0].phases[1].components if c.name == "buffers"]
+    assert named[0].bytes.expected >= 2**32
+
+
 def test_a_distributed_optimizer_frees_what_data_ranks_share():
     """12 bytes a number become 12 / 8."""
     freed = allocated(train(gpu="h200:8")) - allocated(train(gpu="h200:8", shard="zero1"))

@@ -187,6 +187,29 @@ def test_losses_by_kind():
     assert older == pytest.approx(2 * copy, abs=3 * D * T * 4)
 
 
+def test_a_mask_of_all_pairs_is_there_while_the_ends_of_the_model_run():
+    """[2 sequences, 1, 4096, 4096] in bytes of the first and the last of four stages."""
+    run = {"ranks": 4, "pipeline": 4, "length": 4096, "batch": 2}
+    by = [most(LLAMA, i, **run) - most(LLAMA, i, masks=False, **run) for i in range(4)]
+    assert by[1:] == [0, 0, 32 * MIB]
+    assert 0 < by[0] < 32 * MIB  # there a backward is the fullest without it
+
+
+def test_the_mask_is_whole_before_each_context_rank_takes_its_rows():
+    run = {"ranks": 4, "context": 4, "length": 16384}
+    alone = most(LLAMA, masks=False, **run)
+    assert most(LLAMA, **run) - alone >= 256 * MIB // 4
+    short = replace(LLAMA, layers=1)
+    whole = (256 + 256 // 4) * MIB  # with nothing else beside them
+    assert most(short, **run) >= held(short, **run) + whole
+
+
+def test_megatrons_own_attention_keeps_the_room_of_its_scores():
+    """[8 heads, 512, 512] in 16 bits (get_global_memory_buffer)."""
+    own = held(LLAMA, attention="local", engine=False)
+    assert own - held(LLAMA, attention="fused", engine=False) == 8 * 512 * 512 * 2
+
+
 def test_stages_in_front_hold_more_micro_batches():
     """1F1B: stage i of p has p - i of them at once (core/pipeline_parallel/schedules.py)."""
     model = replace(LLAMA, layers=16, words=128)

@@ -124,6 +124,7 @@ OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "expert_tensor_parallel_size": 1,
     "hidden_dropout": 0.0,
     "attention_dropout": 0.0,
+    "no_create_attention_mask_in_dataloader": True,  # rows are packed (padding_free)
     "bf16": True,
 }
 NAMES_OF_SWIFT: Mapping[str, str] = {"max_length": "seq_length"}

@@ -29,11 +29,13 @@ from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.stage import StageRun, run_stage
 from weighbridge.training.sharding.numbers import NODE
+from weighbridge.units import GIB, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
 UNEVEN = 1.5  # times the equal part of tokens: at most, as bounds have it
 WEIGHT = 2  # bytes a number
+MASKS = GIB  # from which on one is told of
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
 MASTER, AVERAGES = 4, 8  # bytes of a number on the host
 OFFLOAD = "Megatron-LM d98e8a6 core/optimizer/cpu_offloading/hybrid_optimizer.py"
@@ -191,7 +193,7 @@ def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
         "logits": f"{tokens:,} tokens, outputs with their loss: {plan.run.loss}",
         "temporaries": "gradients of activations and what kernels take for a moment",
         "workspaces": "Transformer Engine's, and torch's of each thread that multiplies",
-        "buffers": "places, and the room in which tokens are gathered",
+        "buffers": "places, a mask of pairs of tokens, and the room in which tokens are gathered",
     }.get(name, "")
 
 
@@ -283,5 +285,8 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             "attention that is recomputed keeps the product of queries, keys and values, and flash "
             "attention keeps no scores that it would free: the peak may be higher with it"
         )
-    if not run.engine:
-        yield "Megatron's own modules (transformer_impl=local) took up to 10 % more in tests"
+    if run.mask >= MASKS:
+        yield (
+            f"the data loader's attention mask takes {human(run.mask)} of the first and the last "
+            "stage; --megatron-args no_create_attention_mask_in_dataloader leaves it out"
+        )

@@ -21,6 +21,7 @@ attention/dot_product_attention/{utils,backends}.py (get_qkv_layout).
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT8
@@ -113,13 +114,17 @@ class RankMachine:
         return None
 
     def gathered(self, x: Tensor, rows: int) -> Tensor:
-        """Gather tokens of other ranks in the buffer that is kept for all gathering
-        (get_global_memory_buffer)."""
+        """Gather tokens of other ranks in the buffer that is kept."""
         shape = (rows, x.shape[-1])
-        if self._buffer is None or self._buffer.numel < rows * shape[1]:
+        return remade(self.m, x, Computed(shape, BFLOAT16, self.kept(shape).storage))
+
+    def kept(self, shape: Shape) -> Tensor:
+        """Return the one buffer that is kept for good, as large as was ever asked for
+        (get_global_memory_buffer)."""
+        if self._buffer is None or self._buffer.numel < prod(shape):
             self._buffer = None
             self._buffer = self.m.new(shape, BFLOAT16, "buffers")
-        return remade(self.m, x, Computed(shape, BFLOAT16, self._buffer.storage))
+        return self._buffer
 
 
 def _forget(m: Machine, leaf: LeafTensor) -> None:
@@ -407,11 +412,11 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
 
 
 def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> Tensor:
-    """Scores [batch x heads, tokens, tokens] of each pair of tokens: a buffer for the product, the
-    product, its softmax, and what dropout leaves of that."""
+    """Scores [batch x heads, tokens, tokens] of each pair of tokens: a buffer for the product,
+    which Megatron's own modules keep, the product, its softmax, and what dropout leaves of that."""
     m, run = rank.m, rank.run
     scores = (run.batch * (rank.model.heads // run.tensor), run.length, run.length)
-    buffer = m.new(scores, BFLOAT16)
+    buffer = m.new(scores, BFLOAT16) if run.engine else rank.kept(scores)
     product = m.new(scores, BFLOAT16)
     del buffer
     soft = m.new(scores, BFLOAT16)

@@ -129,6 +129,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         overlaps=asked.get("overlaps", False),
         **_float8(shares, chip if part else None, asked),
         deterministic=repeats,
+        masks=asked.get("masks", True),
         multiple=asked.get("multiple", 128),
         capability=capability,
         workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,

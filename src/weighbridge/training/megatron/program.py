@@ -1,5 +1,6 @@
 """Forward of one micro-batch through a chunk of a stage: embedding, layers, head and loss.
 
+    loader       a mask of all pairs of tokens, which is there while the ends of the model run
     embedding    looked up, places added, turned to [tokens, batch], scattered, dropped
     head         tokens of all tensor ranks are gathered in the buffer that is kept; its outputs are
                  shared out
@@ -11,7 +12,8 @@
     further      with mtp_num_layers each further token has words, a linear, a layer, and outputs
                  of its own
 
-Source: Megatron-LM d98e8a6 core/models/gpt/gpt_model.py,
+Source: Megatron-LM d98e8a6 pretrain_gpt.py, core/utils.py (get_batch_on_this_tp_rank),
+core/models/gpt/gpt_model.py,
 core/transformer/multi_token_prediction.py,
 core/models/common/embeddings/language_model_embedding.py, core/tensor_parallel/{layers,
 cross_entropy}.py, core/fusions/fused_cross_entropy.py; Transformer Engine c188b53
@@ -87,8 +89,7 @@ class StageProgram:
 
     def forward(self, x: Tensor | None, chunk: int) -> Tensor:
         """Return what a chunk makes of its input, or the loss."""
-        rank = self.rank
-        batch = rank.m.new((INTEGERS * rank.run.tokens,), INT64)
+        given = self._batch(chunk)
         self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
         hidden = self._embedded() if x is None else x
         del x
@@ -96,8 +97,22 @@ class StageProgram:
         if not self.last(chunk):
             return hidden
         loss = self._loss(hidden)
-        del batch
+        del given
         return loss
+
+    def _batch(self, chunk: int) -> list[Tensor]:
+        """Return what the loader gives: words with what goes with them, and at both ends of the
+        model which tokens attend to which, a byte a pair, of which each context rank keeps its
+        rows."""
+        m, run = self.rank.m, self.rank.run
+        given = [m.new((INTEGERS * run.tokens,), INT64)]
+        if run.mask and (self.first(chunk) or self.last(chunk)):
+            pairs = m.new((run.batch, run.length, run.length), BOOL, "buffers")
+            if run.context > 1:
+                rows = run.length // run.context
+                pairs = m.new((run.batch, rows, run.length), BOOL, "buffers")
+            given.append(pairs)
+        return given
 
     def _through(self, layers: list[Layer], hidden: Tensor) -> Tensor:
         rank = self.rank

@@ -62,6 +62,7 @@ class MegatronRun:
     reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
     plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
     deterministic: bool = False
+    masks: bool = True  # the data loader makes one of all pairs of tokens
     multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)
     capability: tuple[int, int] = (9, 0)
     workspace: int = 0  # bytes that a thread takes that multiplies by torch
@@ -80,6 +81,12 @@ class MegatronRun:
     def tokens(self) -> int:
         """Count the tokens of a micro-batch that one context rank has."""
         return ceil_div(self.length * self.batch, self.context)
+
+    @property
+    def mask(self) -> int:
+        """Return the bytes that a context rank keeps of the mask that the data loader makes of a
+        micro-batch."""
+        return self.batch * self.length**2 // self.context if self.masks else 0
 
     @property
     def parts(self) -> int:
