@@ -116,9 +116,9 @@ class RankMachine:
     def gathered(self, x: Tensor, rows: int) -> Tensor:
         """Gather tokens of other ranks in the buffer that is kept."""
         shape = (rows, x.shape[-1])
-        return remade(self.m, x, Computed(shape, BFLOAT16, self.kept(shape).storage))
+        return remade(self.m, x, Computed(shape, BFLOAT16, self.buffer(shape).storage))
 
-    def kept(self, shape: Shape) -> Tensor:
+    def buffer(self, shape: Shape) -> Tensor:
         """Return the one buffer that is kept for good, as large as was ever asked for
         (get_global_memory_buffer)."""
         if self._buffer is None or self._buffer.numel < prod(shape):
@@ -416,7 +416,7 @@ def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -
     which Megatron's own modules keep, the product, its softmax, and what dropout leaves of that."""
     m, run = rank.m, rank.run
     scores = (run.batch * (rank.model.heads // run.tensor), run.length, run.length)
-    buffer = m.new(scores, BFLOAT16) if run.engine else rank.kept(scores)
+    buffer = m.new(scores, BFLOAT16) if run.engine else rank.buffer(scores)
     product = m.new(scores, BFLOAT16)
     del buffer
     soft = m.new(scores, BFLOAT16)

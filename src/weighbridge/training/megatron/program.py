@@ -13,8 +13,7 @@
                  of its own
 
 Source: Megatron-LM d98e8a6 pretrain_gpt.py, core/utils.py (get_batch_on_this_tp_rank),
-core/models/gpt/gpt_model.py,
-core/transformer/multi_token_prediction.py,
+core/models/gpt/gpt_model.py, core/transformer/multi_token_prediction.py,
 core/models/common/embeddings/language_model_embedding.py, core/tensor_parallel/{layers,
 cross_entropy}.py, core/fusions/fused_cross_entropy.py; Transformer Engine c188b53
 pytorch/cross_entropy.py.
@@ -106,7 +105,7 @@ class StageProgram:
         rows."""
         m, run = self.rank.m, self.rank.run
         given = [m.new((INTEGERS * run.tokens,), INT64)]
-        if run.mask and (self.first(chunk) or self.last(chunk)):
+        if run.masks and (self.first(chunk) or self.last(chunk)):
             pairs = m.new((run.batch, run.length, run.length), BOOL, "buffers")
             if run.context > 1:
                 rows = run.length // run.context
