@@ -8,8 +8,10 @@ from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.estimate.train import subject_for
-from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron import answer, arguments
 from weighbridge.training.megatron.described import described
+from weighbridge.training.megatron.plan import plan
+from weighbridge.training.megatron.states import states as of_states
 from weighbridge.workload.train import Train
 
 MODEL = "llama-3.1-8b"
@@ -105,6 +107,10 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
         ({"megatron_args": ["hidden_dropout=-1"]}, "it takes a number"),
         ({"megatron_args": ["recompute_modules=all"]}, "it takes core_attn+"),
         ({"megatron_args": ["exp_avg_dtype=int8"]}, "it takes fp32 or"),
+        (
+            {"megatron_args": ["exp_avg_dtype=bf16"]},
+            "exp_avg_dtype=bf16: it needs use_precision_aware_optimizer",
+        ),
         ({"tensor_parallel_size": 3, "gpu": "h100:3"}, "does not divide the 32 heads"),
         ({"pipeline_parallel_size": 64, "gpu": "h100:64"}, "64 stages do not divide the 32 layers"),
         ({"context_parallel_size": 8, "gpu": "h100:8", "seq_len": 1001}, "change --seq-len"),
@@ -163,21 +169,95 @@ def test_arguments_are_read_as_megatron_spells_them():
     assert arguments.read(("recompute_modules=core_attn+moe_act",)) == {
         "modules": ("core_attn", "moe_act")
     }
-    assert arguments.read(("use_precision_aware_optimizer",)) == {}
+    assert arguments.read(("moe_pad_expert_input_to_capacity",)) == {}
 
 
-def test_capacity_leaves_no_room_for_uneven_experts():
-    sent = ["moe_token_dispatcher_type=alltoall", "moe_grouped_gemm"]
-    given = {"expert_parallel_size": 8, "gpu": "h100:8", "shard": "zero1"}
-    open_, ended = (
-        train("qwen3-30b-a3b", megatron_args=[*sent, *more], **given)
-        for more in ([], ["moe_expert_capacity_factor=1"])
+ROUTED = {"megatron_args": ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm")}
+
+
+def routed(*more, **settings):
+    """Return the bounds of activations of a rank with experts before records widen them, and what
+    a reader is told of them."""
+    w = Train(
+        framework="megatron", shard="zero1", seq_len=4096, batch_size=1,
+        **(settings | {"megatron_args": (*ROUTED["megatron_args"], *more)}),
+    )  # fmt: skip
+    model = resolve(gather_config(catalogue.find("qwen3-30b-a3b").config, reference="qwen3"))
+    made = plan(subject_for(model, w, (5, 23)), w, None)
+    device = answer.devices(made, answer.stages(made))[0]
+    bounds = next(c for c in device.phases[1].components if c.name == "activations").bytes
+    return bounds, [line for line in answer.warnings(made) if "equal part" in line]
+
+
+EIGHT = {"expert_parallel_size": 8, "data_parallel_size": 8}
+
+
+def test_how_many_tokens_experts_are_given_is_within_bounds():
+    own, told = routed(**EIGHT)
+    even, none = routed("moe_expert_capacity_factor=1", **EIGHT)
+    assert own.low < even.expected < own.expected < own.high
+    assert own.high - own.expected == pytest.approx(4 * (own.expected - even.expected), rel=0.02)
+    assert even.expected - own.low == pytest.approx(1.5 * (own.expected - even.expected), rel=0.02)
+    assert "1.1 times their equal part" in told[0]
+    assert "0.85 to 1.5 times within bounds" in told[0]
+    assert even.low == even.high
+    assert not none
+
+
+def test_experts_that_are_forced_to_be_even_are_nearly():
+    forced, told = routed("moe_router_force_load_balancing", **EIGHT)
+    even, _ = routed("moe_expert_capacity_factor=1", **EIGHT)
+    assert forced.expected == even.expected
+    assert 0.98 * even.expected < forced.low < forced.expected < forced.high < 1.02 * even.expected
+    assert not told
+
+
+def test_a_rank_with_all_experts_has_its_own_tokens():
+    plain, told = routed(data_parallel_size=8)
+    forced, _ = routed("moe_router_force_load_balancing", data_parallel_size=8)
+    assert plain == forced
+    assert plain.low == plain.high
+    assert not told
+
+
+PRECISE = ("use_precision_aware_optimizer",)
+
+
+@pytest.mark.parametrize(
+    ("more", "states", "widened"),
+    [
+        ((), 12, 0),
+        (PRECISE, 12, 0),
+        ((*PRECISE, "exp_avg_dtype=bf16", "exp_avg_sq_dtype=bf16"), 8, 0),
+        ((*PRECISE, "exp_avg_dtype=fp8", "exp_avg_sq_dtype=bf16"), 7, 2),
+        ((*PRECISE, "main_params_dtype=fp16", "exp_avg_dtype=fp16"), 8, 2),
+    ],
+)
+def test_what_states_take_by_their_dtypes(more, states, widened):
+    found = of_states(arguments.read(more), None)
+    assert (found["states"], found["widened"]) == (states, widened)
+
+
+def test_older_releases_copy_averages_in_bfloat16():
+    """Transformer Engine 459e7cf of 25 February 2026 reads them where they lie."""
+    asked = arguments.read((*PRECISE, "exp_avg_dtype=bf16", "exp_avg_sq_dtype=bf16"))
+    assert of_states(asked, (2026, 2, 24))["widened"] == 2
+    assert of_states(asked, (2026, 2, 25))["widened"] == 0
+
+
+def test_upper_halves_of_master_weights_may_be_left_out():
+    """store_param_remainders: 2 of 12 bytes, within bounds."""
+    full, precise = (
+        train(gpu="h200:8", shard="zero1", megatron_args=more) for more in (None, [*PRECISE])
     )
-    own = [c for c in open_.devices[0].phases[1].components if c.name == "activations"]
-    shut = [c for c in ended.devices[0].phases[1].components if c.name == "activations"]
-    assert own[0].bytes.high > 1.1 * own[0].bytes.expected
-    assert shut[0].bytes.high == shut[0].bytes.expected
-    assert any("moe_expert_capacity_factor" in w for w in open_.warnings)
+    whole, less = (
+        next(c.bytes for c in each.devices[0].phases[-1].components if c.name == "optimizer_states")
+        for each in (full, precise)
+    )
+    assert whole.expected == less.expected
+    assert less.low == pytest.approx(whole.low * 10 / 12, rel=1e-6)
+    for more in (["main_params_dtype=fp16"], ["fp8_format=hybrid", "fp8_recipe=tensorwise"]):
+        assert not of_states(arguments.read((*PRECISE, *more)), None)["remainders"]
 
 
 @pytest.mark.parametrize(

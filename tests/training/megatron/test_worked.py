@@ -246,5 +246,50 @@ def test_a_capacity_says_how_many_tokens_an_expert_is_given():
     assert copies(feed, replace(PLAIN, capacity=1.0), 512) == 1024
     assert copies(feed, replace(PLAIN, capacity=1.5), 512) == 1536
     assert copies(feed, PLAIN, 512) == 1024
-    assert received(feed, replace(PLAIN, uneven=1.5), 1024) == 1536
-    assert received(feed, replace(PLAIN, uneven=1.5, capacity=1.0), 1024) == 1024
+    assert received(PLAIN, 1024) == 1024
+    assert received(replace(PLAIN, uneven=1.5), 1024) == 1536
+
+
+def test_shared_experts_that_run_beside_the_others_keep_all_tokens():
+    """Seven layers keep [512, 256] in 16 bits each. Else they keep the tokens of a tensor rank,
+    which the router keeps too (core/transformer/moe/shared_experts.py, pre_forward_comm)."""
+    feed = RoutedFeed(count=8, top=1, width=64, shared=64)
+    model = replace(LLAMA, words=128, experts=feed, dense=1)
+    run = {"ranks": 2, "tensor": 2, "sequence_parallel": True, "dispatcher": "alltoall"}
+    run |= {"expert": 2, "grouped": True}
+    plain, beside = (
+        run_stage(model, replace(PLAIN, **run, shared_beside=more), 0).saved
+        for more in (False, True)
+    )
+    assert beside - plain == 7 * T * D * 2
+    alone = run | {"sequence_parallel": False}
+    assert most(model, **alone, shared_beside=True) <= most(model, **alone)
+
+
+def test_a_step_copies_gradients_in_bfloat16_to_float32():
+    """All parameters at once, but where the optimizer is precision-aware
+    (core/optimizer/distrib_optimizer.py)."""
+    (one,) = (StageNumbers(LLAMA, PLAIN, 0),)
+    assert one.copied(PLAIN) == 0
+    narrow = replace(PLAIN, main_gradient=2)
+    assert one.copied(narrow) == 4 * one.all
+    assert one.copied(replace(narrow, precise=True)) == 0
+    shared = replace(narrow, ranks=4, distributed_optimizer=True)
+    assert one.copied(shared) == 4 * one.all // 4
+    assert one.copied(replace(shared, offloaded=0.75)) == one.all // 4
+    wide, short = (
+        run_stage(LLAMA, replace(PLAIN, main_gradient=2, length=8, precise=precise), 0)
+        for precise in (False, True)
+    )
+    assert wide.moments["step"].live["temporaries"] == 4 * one.all
+    assert "temporaries" not in short.moments["step"].live
+
+
+def test_a_step_copies_states_of_experts_or_of_all_others_at_once():
+    run = replace(PLAIN, precise=True, widened=2, ranks=2, expert=2, distributed_optimizer=True)
+    one = StageNumbers(EXPERTS, run, 0)
+    assert one.experts > one.dense // 2
+    assert one.copied(run) == 4 * 2 * one.experts
+    few = replace(EXPERTS, experts=RoutedFeed(count=8, top=2, width=1))
+    one = StageNumbers(few, run, 0)
+    assert one.copied(run) == 4 * 2 * one.dense // 2

@@ -5,7 +5,7 @@
                 allocated bytes than the replay, most 1.5 % more. Of stages in several chunks
                 none is published; one at 58.8 GB of tensors died on 80 GB of a lack of one piece,
                 and ran with expandable segments: their upper end is 30 %
-    experts     a rank is given more tokens than its part: half as many again are within bounds
+    experts     a rank is given more tokens than its equal part, or fewer: bounds have both
     on the host with optimizer_cpu_offload master weights and gradients, pinned a parameter at a
                 time, and both averages, which are not
     saving      each rank copies its share of weights and states to pinned memory before it writes;
@@ -33,8 +33,8 @@ from weighbridge.units import GIB, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
-UNEVEN = 1.5  # times the equal part of tokens: at most, as bounds have it
 WEIGHT = 2  # bytes a number
+HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
 MASKS = GIB  # from which on one is told of
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
 MASTER, AVERAGES = 4, 8  # bytes of a number on the host
@@ -121,30 +121,35 @@ def _saved(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
-    fuller = _fuller(plan, run)
+    ends = _ends(plan, run)
     for name in NAMES:
         if name in run.moments:
-            most = fuller.moments.get(name) if fuller is not None else None
-            yield Phase(name, tuple(_components(plan, run, run.moments[name], most)))
+            moments = [end.moments[name] for end in ends if name in end.moments]
+            yield Phase(name, tuple(_components(plan, run, run.moments[name], moments)))
 
 
-def _fuller(plan: MegatronPlan, run: StageRun) -> StageRun | None:
-    """Return the stage where its experts are given more tokens than their part; None where a
-    capacity says how many."""
-    if plan.model.experts is None or plan.run.capacity is not None:
-        return None
-    return run_stage(plan.model, replace(plan.run, uneven=UNEVEN), run.index)
+def _ends(plan: MegatronPlan, run: StageRun) -> list[StageRun]:
+    """Run the stage where its experts are given the fewest tokens, and the most."""
+    _, expected, _ = plan.uneven
+    return [
+        run_stage(plan.model, replace(plan.run, uneven=uneven), run.index)
+        for uneven in plan.uneven
+        if uneven != expected
+    ]
 
 
 def _components(
-    plan: MegatronPlan, run: StageRun, peak: LivePeak, most: LivePeak | None
+    plan: MegatronPlan, run: StageRun, peak: LivePeak, ends: Sequence[LivePeak]
 ) -> Iterator[Component]:
     for name, nbytes in peak.live.items():
-        high = nbytes if most is None else max(nbytes, most.live.get(name, 0))
+        others = [nbytes, *(end.live.get(name, 0) for end in ends)]
+        low, high = min(others), max(others)
+        if name == "optimizer_states" and plan.run.remainders:
+            low = low * (plan.run.states - HALF) // plan.run.states
         yield Component(
             name=name,
-            bytes=Bytes(nbytes, nbytes, high),
-            basis="computed" if high == nbytes else "assumed",
+            bytes=Bytes(low, nbytes, high),
+            basis="computed" if low == high else "assumed",
             formula=_formula(plan, run, name, nbytes),
             source=CORE,
         )
@@ -270,10 +275,12 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             f"a pipeline is taken as filled: {run.accumulation} micro-batches or more; "
             "--gradient-accumulation says fewer"
         )
-    if plan.model.experts is not None and run.capacity is None:
+    low, expected, high = plan.uneven
+    if expected > 1:
         yield (
-            f"experts are given equal parts of the tokens, and up to {UNEVEN} times that within "
-            "bounds; moe_expert_capacity_factor sets an end"
+            f"a rank's experts are given {expected} times their equal part of the tokens, and "
+            f"{low} to {high} times within bounds, as routers have it; "
+            "moe_router_force_load_balancing and moe_expert_capacity_factor say otherwise"
         )
     if run.data > 1 and not run.distributed_optimizer:
         yield (

@@ -66,10 +66,14 @@ def _modules(text: str) -> tuple[str, ...]:
     return names
 
 
-def _bytes(text: str) -> int:
+def _dtype(text: str) -> str:
     if text not in SIZES:
         raise ValueError(" or ".join(SIZES))
-    return SIZES[text]
+    return text
+
+
+def _bytes(text: str) -> int:
+    return SIZES[_dtype(text)]
 
 
 ARGUMENTS: Mapping[str, MegatronArgument] = {
@@ -86,10 +90,10 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
     "grad_reduce_in_bf16": MegatronArgument("main_gradient", on=2),
     "main_grads_dtype": MegatronArgument("main_gradient", _bytes),
-    "main_params_dtype": MegatronArgument("main_parameter", _bytes),
-    "exp_avg_dtype": MegatronArgument("average", _bytes),
-    "exp_avg_sq_dtype": MegatronArgument("square", _bytes),
-    "use_precision_aware_optimizer": MegatronArgument(""),
+    "main_params_dtype": MegatronArgument("main_parameter", _dtype),
+    "exp_avg_dtype": MegatronArgument("average", _dtype),
+    "exp_avg_sq_dtype": MegatronArgument("square", _dtype),
+    "use_precision_aware_optimizer": MegatronArgument("precise"),
     "optimizer_cpu_offload": MegatronArgument("offloads"),
     "optimizer_offload_fraction": MegatronArgument("offloaded", _share),
     "no_gradient_accumulation_fusion": MegatronArgument("fused_gradients", on=False),
@@ -108,10 +112,12 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "recompute_modules": MegatronArgument("modules", _modules),
     "moe_token_dispatcher_type": MegatronArgument("dispatcher", _one_of("allgather", "alltoall")),
     "moe_grouped_gemm": MegatronArgument("grouped"),
+    "moe_shared_expert_overlap": MegatronArgument("shared_beside"),
     "moe_permute_fusion": MegatronArgument("fused_permutation"),
     "moe_router_dtype": MegatronArgument("router", _one_of("fp32", "fp64")),
     "moe_expert_capacity_factor": MegatronArgument("capacity", _rate),
     "moe_pad_expert_input_to_capacity": MegatronArgument(""),
+    "moe_router_force_load_balancing": MegatronArgument("forced"),
     "moe_aux_loss_coeff": MegatronArgument("balancing", _rate),
     "no_bias_gelu_fusion": MegatronArgument("fused_activation", on=False),
     "no_bias_swiglu_fusion": MegatronArgument("fused_activation", on=False),

@@ -4,8 +4,11 @@
                  a rank, and all the way back
     allgather    every rank is given all tokens of its group, and takes those of its experts
 
-How many copies a rank is given hangs on the router. `uneven` times as many as in equal parts go to
-the rank that is asked about.
+With alltoall, shared experts can run beside the others (moe_shared_expert_overlap): they gather
+their tokens first, and keep them whole.
+
+How many copies a rank is given hangs on the router: `uneven` times as many as in equal parts. A
+rank that holds all experts is given what it has.
 Source: Megatron-LM d98e8a6 core/transformer/moe/{moe_layer,router,token_dispatcher,experts,
 moe_utils}.py; Transformer Engine c188b53 pytorch/permutation.py.
 """
@@ -25,6 +28,7 @@ from weighbridge.training.megatron.layers import (
     activation,
     column_linear,
     in_8_bits,
+    linear,
     row_linear,
 )
 from weighbridge.training.megatron.model import RoutedFeed
@@ -41,9 +45,9 @@ def copies(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
     return tokens * feed.top
 
 
-def received(feed: RoutedFeed, run: MegatronRun, sent: int) -> int:
+def received(run: MegatronRun, sent: int) -> int:
     """Count the copies that a rank is given, where each rank of its group sends `sent`."""
-    return sent if run.capacity is not None else ceil(sent * run.uneven)
+    return ceil(sent * run.uneven)
 
 
 def experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ def experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     feed = rank.model.experts
     assert feed is not None
-    shared = _shared(rank, weights, x) if feed.shared else None
+    shared = _shared(rank, weights, x) if feed.shared and not rank.run.shared_beside else None
     probs, chosen = _routed(rank, feed, x)
     send = _all_to_all if rank.run.dispatcher == "alltoall" else _all_gather
     return send(rank, feed, weights, x, (probs, chosen), shared)
@@ -72,6 +76,22 @@ def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
         out: Tensor = checkpoint(rank.m, run, x, reentrant=True)
         return out
     return run(x)
+
+
+def _gathered_beside(rank: RankMachine, x: Tensor) -> Tensor:
+    """Gather the tokens of tensor ranks for the shared experts that run beside the others, which
+    keep them whole."""
+    if rank.run.parts == 1:
+        return x
+    return remade(rank.m, x, rank.m.new((x.rows * rank.run.parts, x.shape[-1]), x.dtype))
+
+
+def _shared_beside(rank: RankMachine, weights: LayerWeights, inner: Tensor) -> Tensor:
+    """Run the second product of shared experts, and scatter its sums over tensor ranks."""
+    out = linear(rank, inner, weights["shared_fc2"])
+    if rank.run.parts == 1:
+        return out
+    return remade(rank.m, out, rank.m.new((out.rows // rank.run.parts, out.shape[-1]), out.dtype))
 
 
 def _summed(m: Machine, a: Tensor, b: Tensor | None) -> Tensor:
@@ -134,12 +154,15 @@ def _all_to_all(
     probs, chosen = routes
     several = feed.count // run.expert > 1 and run.expert > 1  # experts of a rank, and ranks
     sent = copies(feed, run, x.rows)
-    given = received(feed, run, sent)
+    given = received(run, sent)
     got = given * run.expert_tensor
+    beside = _gathered_beside(rank, x) if feed.shared and run.shared_beside else None
     places = _places(rank, feed, x.rows, sent)
     hidden = _moved(m, x, sent, places)
     weight = remade(m, probs, m.new((got, 1), probs.dtype), chosen)
     dispatched = _moved(m, hidden, given) if run.expert > 1 else hidden
+    if beside is not None:
+        beside = activation(rank, linear(rank, beside, weights["shared_fc1"]))
     gathered = _moved(m, dispatched, got) if run.expert_tensor > 1 else dispatched
     ordered = _moved(m, gathered, got) if several else gathered
     del gathered
@@ -151,6 +174,9 @@ def _all_to_all(
     came = _moved(m, out, sent) if run.expert > 1 else out
     if run.release is None or run.release >= PARTS:
         del out
+    if beside is not None:
+        shared = _shared_beside(rank, weights, beside)
+        del beside
     result = _moved(m, came, x.rows, places)
     del came
     result = _summed(m, result, shared)
@@ -182,7 +208,7 @@ def _all_gather(
     m, run = rank.m, rank.run
     group, local = run.expert * run.expert_tensor, feed.count // run.expert
     tokens = x.rows * group
-    got = received(feed, run, copies(feed, run, tokens) * local // feed.count)
+    got = received(run, copies(feed, run, tokens) * local // feed.count)
     probs, chosen = routes
     del routes
     hidden = x

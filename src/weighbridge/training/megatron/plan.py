@@ -27,6 +27,7 @@ from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import parts
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import HOPPER, Kernel, MegatronRun
+from weighbridge.training.megatron.states import states
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.units import MIB
 from weighbridge.versions import dated, numbers
@@ -67,7 +68,12 @@ SINCE = {
     "blockwise": BLOCKWISE_SINCE,
     "mxfp8": MXFP8_SINCE,
 }
+DROPOUT = ("hidden_dropout", "attention_dropout")
 CHUNKS = "num_layers_per_virtual_pipeline_stage"
+EVEN = (1.0, 1.0, 1.0)
+FORCED = (0.98, 1.0, 1.02)  # random experts: three deviations of 20,000 copies (assumed)
+UNEVEN = (0.85, 1.1, 1.5)  # assumed: 34 ranks of Megatron's own tests had 0.84 to 1.37, half of
+# them 1.03 to 1.16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,7 @@ class MegatronPlan:
     chip: Chip
     torch: tuple[int, ...]
     checkpointing: str
+    uneven: tuple[float, float, float] = EVEN  # low, expected, high
     filled: bool = False  # the number of micro-batches was ours
 
 
@@ -97,6 +104,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     batches = w.gradient_accumulation or shares.pipeline
     layout = parts(model.layers, shares.pipeline, _chunks(model, shares, asked), asked)
     repeats = asked.get("deterministic", False)
+    uneven = _uneven(shares, asked)
+    release = dated(w.framework_version) if w.framework_version else None
     run = MegatronRun(
         ranks=shares.ranks,
         tensor=shares.tensor,
@@ -114,16 +123,16 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         distributed_optimizer=shares.kind == "zero1",
         instances=asked.get("instances", 1),
         main_gradient=asked.get("main_gradient", 4),
-        states=asked.get("main_parameter", 4) + asked.get("average", 4) + asked.get("square", 4),
+        **states(asked, release),
         offloaded=_offloaded(shares, asked),
         fused_gradients=asked.get("fused_gradients", True),
         engine=asked.get("implementation") != "local",
         attention=_kernel(w, asked, capability),
         loss=asked.get("loss_by", "native") if "loss" in asked else "unfused",
-        hidden_dropout=asked.get("hidden_dropout", 0.0),
-        attention_dropout=asked.get("attention_dropout", 0.0),
+        **{name: asked.get(name, 0.0) for name in DROPOUT},
         **_recompute(w, asked),
         **_experts(asked),
+        uneven=uneven[1],
         fused_activation=asked.get("fused_activation", True),
         predicts=asked.get("predicts", 0),
         overlaps=asked.get("overlaps", False),
@@ -133,7 +142,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         multiple=asked.get("multiple", 128),
         capability=capability,
         workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
-        release=dated(w.framework_version) if w.framework_version else None,
+        release=release,
     )
     _divides(model, run)
     return MegatronPlan(
@@ -145,6 +154,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         chip=chip,
         torch=torch,
         checkpointing=w.checkpointing or asked.get("granularity", "none"),
+        uneven=uneven,
         filled=w.gradient_accumulation is None and shares.pipeline > 1,
     )
 
@@ -196,10 +206,19 @@ def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:
         "dispatcher": asked.get("dispatcher", "allgather"),
         "grouped": asked.get("grouped", False),
         "capacity": asked.get("capacity"),
+        "shared_beside": asked.get("shared_beside", False),
         "fused_permutation": asked.get("fused_permutation", False),
         "router_wide": "router" in asked,
         "balances": asked.get("balancing", 1.0) > 0,
     }
+
+
+def _uneven(shares: Sharding, asked: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Return how many times its equal part of the tokens a rank's experts may be given. A rank that
+    holds all experts has its own tokens, and a capacity is an end by itself."""
+    if shares.expert == 1 or "capacity" in asked:
+        return EVEN
+    return FORCED if asked.get("forced") else UNEVEN
 
 
 def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:

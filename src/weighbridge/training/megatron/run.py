@@ -17,7 +17,7 @@ class MegatronRun:
     `chunks` are the parts of the model that a stage has, which take turns (virtual pipeline), and
     `layout` the layers of each part; () where all have as many.
     `fused_gradients`: linears add to the main gradients by themselves. `uneven`: how many times an
-    equal part of the tokens goes to the experts of the rank that is asked about.
+    equal part of the tokens goes to the experts of a rank.
     """
 
     ranks: int = 1
@@ -37,6 +37,9 @@ class MegatronRun:
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
     states: int = 12  # bytes a number: master weights and both averages
+    remainders: bool = False  # of master weights, the lower halves may be all that is kept
+    precise: bool = False  # the optimizer reads gradients of other dtypes (precision-aware)
+    widened: int = 0  # states of a number that a step copies to float32
     offloaded: float = 0.0  # the share of states that are on the host
     fused_gradients: bool = True
     engine: bool = True  # Transformer Engine's modules; else Megatron's own
@@ -51,6 +54,7 @@ class MegatronRun:
     grouped: bool = False
     capacity: float | None = None  # of each expert, times its equal part; padded
     uneven: float = 1.0
+    shared_beside: bool = False  # shared experts run beside the others
     fused_permutation: bool = False
     fused_activation: bool = True
     router_wide: bool = False  # the router computes in float32

@@ -87,7 +87,8 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
 
 
 def _interleaved(program: StageProgram, ends: Ends) -> None:
-    """forward_backward_pipelining_with_interleaving."""
+    """forward_backward_pipelining_with_interleaving. What is sent overlaps with what is computed:
+    the next input is there before a backward begins, and the next gradient before a forward."""
     run = program.rank.run
     group, chunks = run.pipeline, run.chunks
     batches = min(run.accumulation, REPEATS * group)
@@ -97,29 +98,32 @@ def _interleaved(program: StageProgram, ends: Ends) -> None:
         for chunk in range(chunks)
         for i in range(min(group, batches - start))
     ]
+    backs = [(batch, chunks - 1 - chunk) for batch, chunk in order]
     ahead = min(len(order), (group - program.stage - 1) * 2 + (chunks - 1) * group)
     held: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = {}
 
-    def forward(batch: int, chunk: int) -> None:
-        x = None if program.first(chunk) else program.received()
+    def incoming(at: int) -> Tensor | None:
+        ended = at == len(order) or program.first(order[at][1])
+        return None if ended else program.received()
+
+    def returning(at: int) -> Tensor | None:
+        ended = at == len(backs) or program.last(backs[at][1])
+        return None if ended else program.received()
+
+    x, grad, given = incoming(0), None, None
+    for at, (batch, chunk) in enumerate(order):
         out = program.forward(x, chunk)
-        held[batch, chunk] = x, out if program.last(chunk) else _sent(out)
         ends("forward")
-
-    def back(batch: int, chunk: int) -> Tensor | None:
-        chunk = chunks - 1 - chunk
-        x, out = held.pop((batch, chunk))
-        grad = None if program.last(chunk) else program.received()
-        given = _back(program, x, out, grad)
+        held[batch, chunk] = x, out if program.last(chunk) else _sent(out)
+        x = incoming(at + 1)
+        if at + 1 == ahead:
+            grad = returning(0)
+        if at >= ahead:
+            given = _back(program, *held.pop(backs[at - ahead]), grad)
+            ends("backward")
+            grad = returning(at - ahead + 1)
+    for at in range(len(order) - ahead, len(order)):
+        given = _back(program, *held.pop(backs[at]), grad)
         ends("backward")
-        return given
-
-    for at in order[:ahead]:
-        forward(*at)
-    given = None
-    for there, at in zip(order[ahead:], order, strict=False):
-        forward(*there)
-        given = back(*at)
-    for at in order[len(order) - ahead :]:
-        given = back(*at)
+        grad = returning(at + 1)
     del given

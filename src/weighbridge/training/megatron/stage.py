@@ -83,6 +83,8 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
             states = (stepped - result.on_host) * run.states
             if states:
                 held.append(m.new((states,), INT8, "optimizer_states"))
+        if copied := numbers.copied(run):
+            m.hidden(copied)
         result.note("step", m.heap.phase(), first=first)
     result.held = m.heap.phase().allocated
     m.heap.close()

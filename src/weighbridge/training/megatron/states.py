@@ -6,20 +6,60 @@ experts, which expert ranks do; and which layers a stage has.
     gradients      4 bytes each (2 where they are reduced in bfloat16)
     states         12 bytes each: master weights and two averages. A distributed optimizer has them
                    among data and context ranks, those of experts among ranks with the same experts
+    a step         copies gradients in bfloat16 to float32, all at once, but where the optimizer is
+                   precision-aware; that one copies states of fewer bytes to float32, of experts or
+                   of all others at once, but averages that are both in bfloat16
+
+Of master weights in float32 a precision-aware optimizer can keep the lower halves alone, beside
+weights in bfloat16 (store_param_remainders, its default). Published runs had all four bytes, or
+something else as large: the low end alone is without the upper halves.
 
 A tied embedding is held again by the last stage, for the head; so is one that is not tied, where
 further tokens are predicted.
 Source: Megatron-LM d98e8a6 core/distributed/param_and_grad_buffer.py,
-core/optimizer/distrib_optimizer.py, core/parallel_state.py; its own formula is
-training/theoretical_memory_usage.py.
+core/optimizer/distrib_optimizer.py (_copy_model_grads_to_main_grads), core/parallel_state.py; its
+own formula is training/theoretical_memory_usage.py. Transformer Engine d0067d0
+pytorch/optimizers/fused_adam.py (get_unscaled_state, fuse_unscale).
 """
 
+from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any
 
+from weighbridge.errors import UsageError
+from weighbridge.training.megatron.arguments import SIZES
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.model import MegatronModel, matrices, replicated
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.units import ceil_div
+
+FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf reads averages in bfloat16 where they lie
+OF_STATES = {"main_parameter": "main_params", "average": "exp_avg", "square": "exp_avg_sq"}
+
+
+def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[str, Any]:
+    """Return the settings of a run that say what a number's states take. Raises UsageError for
+    dtypes that the usual optimizer has not."""
+    dtypes = [asked.get(name, "fp32") for name in OF_STATES]
+    sizes = [SIZES[dtype] for dtype in dtypes]
+    precise = bool(asked.get("precise") or asked.get("offloads"))
+    for name, argument in OF_STATES.items():
+        if not precise and SIZES[asked.get(name, "fp32")] < SIZES["fp32"]:
+            raise UsageError(
+                f"--megatron-args {argument}_dtype={asked[name]}: it needs "
+                "use_precision_aware_optimizer"
+            )
+    fused = all(dtype.startswith("bf") for dtype in dtypes[1:]) and (
+        release is None or release >= FUSED
+    )
+    read = sizes[:1] if fused else sizes
+    scaled = asked.get("float8", "delayed") if "float8_format" in asked else "delayed"
+    return {
+        "states": sum(sizes),
+        "remainders": bool(asked.get("precise")) and sizes[0] == 4 and scaled == "delayed",
+        "precise": precise,
+        "widened": sum(size < SIZES["fp32"] for size in read),
+    }
 
 
 def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[int]]:
@@ -86,8 +126,18 @@ class StageNumbers:
 
     def stepped(self, run: MegatronRun) -> int:
         """Count those whose states the rank has."""
+        return sum(self._shares(run))
+
+    def copied(self, run: MegatronRun) -> int:
+        """Return the bytes that a step takes beside gradients and states."""
+        here = 1 - run.offloaded
+        gradients = 4 * self.stepped(run) if run.main_gradient < 4 and not run.precise else 0
+        return round(here * (gradients + 4 * run.widened * max(self._shares(run))))
+
+    def _shares(self, run: MegatronRun) -> tuple[int, int]:
+        """Count those whose states the rank has, of experts and of all others apart."""
         if not run.distributed_optimizer:
-            return self.all
+            return self.dense, self.experts
         dense = max(1, run.data * run.context // run.instances)
         experts = max(1, run.expert_data // run.instances)
-        return ceil_div(self.dense, dense) + ceil_div(self.experts, experts)
+        return ceil_div(self.dense, dense), ceil_div(self.experts, experts)
