@@ -140,7 +140,7 @@ def test_png_is_twice_the_size_of_the_picture():
 
 def test_png_without_a_font_says_so(monkeypatch):
     pytest.importorskip("resvg_py")
-    monkeypatch.setattr(svg, "_drawn", lambda picture, zoom=1.0: b"blank")
+    monkeypatch.setattr(svg, "_rasterized", lambda picture, zoom=1.0: b"blank")
     with pytest.raises(UsageError, match="no font"):
         svg.png(bars(made.report()))
 

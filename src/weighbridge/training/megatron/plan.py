@@ -68,6 +68,7 @@ SINCE = {
     "blockwise": BLOCKWISE_SINCE,
     "mxfp8": MXFP8_SINCE,
 }
+RANKS = ("ranks", "tensor", "pipeline", "context", "expert")
 DROPOUT = ("hidden_dropout", "attention_dropout")
 CHUNKS = "num_layers_per_virtual_pipeline_stage"
 EVEN = (1.0, 1.0, 1.0)
@@ -107,14 +108,10 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     uneven = _uneven(shares, asked)
     release = dated(w.framework_version) if w.framework_version else None
     run = MegatronRun(
-        ranks=shares.ranks,
-        tensor=shares.tensor,
-        pipeline=shares.pipeline,
+        **{name: getattr(shares, name) for name in RANKS},
         chunks=len(layout) // shares.pipeline,
         layout=layout,
-        context=shares.context,
         context_by=asked.get("context_by", "p2p"),
-        expert=shares.expert,
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
         sequence_parallel=asked.get("sequence_parallel", False) and shares.tensor > 1,
         length=subject.context,
