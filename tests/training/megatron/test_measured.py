@@ -37,7 +37,8 @@ def test_stages_of_deepseek_v2(name):
 
 
 def test_recomputed_attention_raised_the_peak_of_qwen3():
-    """Megatron-Bridge pull request 3880: 61.351 GB without, 63.14 with."""
+    """Megatron-Bridge pull request 3880: 61.351 GB without, 63.14 with. Their recipe forces the
+    balance of experts (067f987 perf_recipes/qwen/h100/qwen3_moe.py)."""
     without, with_ = (predictions([RECORDS[n]])[0] for n in ("mbr-027", "mbr-pr3880"))
     assert with_.bytes.expected - without.bytes.expected == pytest.approx(1.789e9, rel=0.01)
     assert abs(100 * without.error) <= 0.2
@@ -68,9 +69,10 @@ def test_a_further_token_with_experts(name):
 @pytest.mark.parametrize(
     ("routed", "level", "half", "most"),
     [
-        (False, "allocated", 0.45, 3.2),  # of 149; local modules take 3 % more than is said
-        (True, "allocated", 2.1, 4.9),  # of 38; natural routing is not known
+        (False, "allocated", 0.2, 2.8),  # of 153; workspaces of GB200 differ by image
+        (True, "allocated", 0.8, 5.3),  # of 40; natural routing is not known
         (False, "reserved", 0.7, 2.0),
+        (True, "reserved", 1.0, 1.1),
     ],
 )
 def test_errors_of_all_figures(routed, level, half, most):

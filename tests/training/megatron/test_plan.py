@@ -172,23 +172,31 @@ def test_arguments_are_read_as_megatron_spells_them():
     assert arguments.read(("moe_pad_expert_input_to_capacity",)) == {}
 
 
-ROUTED = {"megatron_args": ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm")}
+ROUTED = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm")
+
+
+def forward(made, name):
+    """Return the bounds of what a rank of the first stage has in its forward, before records widen
+    them."""
+    device = answer.devices(made, answer.stages(made))[0]
+    return next(c for c in device.phases[1].components if c.name == name).bytes
+
+
+def planned(name, *args, **settings):
+    w = Train(framework="megatron", shard="zero1", seq_len=4096, batch_size=1,
+              megatron_args=args, **settings)  # fmt: skip
+    model = resolve(gather_config(catalogue.find(name).config, reference=name))
+    return plan(subject_for(model, w, (5, 23)), w, None)
 
 
 def routed(*more, **settings):
-    """Return the bounds of activations of a rank with experts before records widen them, and what
-    a reader is told of them."""
-    w = Train(
-        framework="megatron", shard="zero1", seq_len=4096, batch_size=1,
-        **(settings | {"megatron_args": (*ROUTED["megatron_args"], *more)}),
-    )  # fmt: skip
-    model = resolve(gather_config(catalogue.find("qwen3-30b-a3b").config, reference="qwen3"))
-    made = plan(subject_for(model, w, (5, 23)), w, None)
-    device = answer.devices(made, answer.stages(made))[0]
-    bounds = next(c for c in device.phases[1].components if c.name == "activations").bytes
-    return bounds, [line for line in answer.warnings(made) if "equal part" in line]
+    """Return the bounds of activations with experts, and what a reader is told of them."""
+    made = planned("qwen3-30b-a3b", *ROUTED, *more, **settings)
+    told = [line for line in answer.warnings(made) if "equal part" in line]
+    return forward(made, "activations"), told
 
 
+CHUNKED = ("num_virtual_stages_per_pipeline_rank=2",)
 EIGHT = {"expert_parallel_size": 8, "data_parallel_size": 8}
 
 
@@ -218,6 +226,24 @@ def test_a_rank_with_all_experts_has_its_own_tokens():
     assert plain == forced
     assert plain.low == plain.high
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "settings", "shares"),
+    [
+        (MODEL, (), {"data_parallel_size": 8}, (-0.01, 0.015, 0.05)),
+        ("qwen3-30b-a3b", (), EIGHT, (0.01, 0.035, 0.06)),
+        (MODEL, (), {"context_parallel_size": 8}, (0.0, 0.03, 0.1)),
+        (MODEL, CHUNKED, {"pipeline_parallel_size": 2}, (-0.01, 0.015, 0.3)),
+    ],
+)
+def test_what_the_allocator_keeps_beside_its_replay(name, args, settings, shares):
+    """Shares of allocated bytes, by what runs in streams of its own."""
+    made = planned(name, *args, **settings)
+    run = answer.stages(made)[0].moments["forward"]
+    free, kept = run.reserved - run.allocated, forward(made, "fragmentation")
+    found = [(n - free) / run.allocated for n in (kept.low, kept.expected, kept.high)]
+    assert found == pytest.approx([max(shares[0], -free / run.allocated), *shares[1:]], abs=1e-4)
 
 
 PRECISE = ("use_precision_aware_optimizer",)
