@@ -48,6 +48,7 @@ def told(node: MoveSet) -> Remedy:
         flags=written.flags(node.change, node.case.engine if node.case.commanded else ""),
         paste=line.text,
         note=_note(node, line.why),
+        host=None if verdict.host is None else verdict.host.needed,
     )
 
 

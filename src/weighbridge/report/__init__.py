@@ -232,6 +232,7 @@ def as_dict(remedy: "Remedy") -> dict[str, Any]:
         "per_device": None if remedy.per_device is None else _bytes(remedy.per_device),
         "price": None if remedy.price is None else _price(remedy.price),
         "kind": remedy.kind,
+        "host": None if remedy.host is None else _bytes(remedy.host),
     }
 
 

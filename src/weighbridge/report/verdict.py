@@ -124,3 +124,4 @@ class Remedy:
     per_device: Bytes | None = None  # what the fullest device holds, at driver level
     price: Price | None = None
     kind: str = ""  # quantization, sharding, devices ...: the kinds of remedies/prices.py
+    host: Bytes | None = None  # what the memory of one machine must hold then, in its fullest phase

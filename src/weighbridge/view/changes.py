@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.units import GIB
 from weighbridge.view import scripts
 from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, Paste
 from weighbridge.view.shown import ShownAnswer
@@ -78,9 +79,19 @@ def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
         if answer.full or remedy.price is None
         else few(answer.say, remedy)
     )
+    cost = answer.say("cost.and").join(filter(None, (cost, _moved(answer, remedy))))
     return Cell(answer.sizes.of(held(remedy)), remedy.fits), Cell(
         f"{flags}  ({cost})" if cost else flags
     )
+
+
+def _moved(answer: ShownAnswer, remedy: "Remedy") -> str:
+    """Return the RAM that a machine needs after a change that moves memory there, else ""."""
+    verdict = answer.report.verdict
+    before = None if verdict is None or verdict.host is None else verdict.host.needed
+    if before is None or remedy.host is None or remedy.host.expected < before.expected + GIB:
+        return ""
+    return answer.say("cost.ram", ram=answer.sizes.of(remedy.host.expected))
 
 
 def held(remedy: "Remedy") -> int:
