@@ -153,9 +153,9 @@ def test_ranks_that_are_typed_share_the_devices_of_the_file_again():
         ("--fp4-format e2m1", "unknown", "counted without fp4_format, which takes more"),
         ("--enable-cuda-graph", "unknown", "counted without enable_cuda_graph"),
         (
-            "--moe-token-dispatcher-type flex",
+            "--moe-flex-dispatcher-backend ncclep",
             "unknown",
-            "counted without moe_token_dispatcher_type",
+            "counted without moe_flex_dispatcher_backend",
         ),
         ("--recompute-num-layers $1", "unknown", ""),
         ("--offload-optimizer-states", "yes", ""),
@@ -208,12 +208,30 @@ def test_arguments_that_decide_memory_go_on_under_their_names():
 
 
 @pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", []),
+        ("--moe-enable-deepep", ["moe_enable_deepep"]),
+        ("--moe-flex-dispatcher-backend hybridep", ["moe_flex_dispatcher_backend=hybridep"]),
+    ],
+)
+def test_a_flexible_dispatcher_is_read_with_what_sends(more, said):
+    found = run(f"{LINE} --moe-token-dispatcher-type flex {more}")
+    args = found.settings["megatron_args"]
+    assert [a for a in args if "flex" in a or "deepep" in a] == [
+        "moe_token_dispatcher_type=flex",
+        *said,
+    ]
+    assert not [u for u in found.unread if "moe" in u.key]
+
+
+@pytest.mark.parametrize(
     ("more", "why"),
     [
         ("--fp4-format e2m1", "products are in 4 bits"),
         ("--fp8-recipe custom", "it is not weighed"),
         ("--enable-cuda-graph", "graphs keep memory"),
-        ("--moe-token-dispatcher-type flex", "it is not weighed"),
+        ("--moe-flex-dispatcher-backend ncclep", "it is not weighed"),
         ("--offload-optimizer-states", "states on the host"),
         ("--tokenizer-type HuggingFaceTokenizer", "how many words"),
         ("--num-experts 8 --moe-layer-freq '([0,1]*6)'", "every layer is counted with experts"),

@@ -101,7 +101,7 @@ def test_micro_batches_of_one_stage_take_no_more_than_two(model):
 
 
 @models
-@pytest.mark.parametrize("dispatcher", ["allgather", "alltoall"])
+@pytest.mark.parametrize("dispatcher", ["allgather", "alltoall", "deepep", "hybridep"])
 def test_uneven_experts_take_more(model, dispatcher):
     if model.experts is None:
         pytest.skip("no experts")

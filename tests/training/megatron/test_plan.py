@@ -103,7 +103,10 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
         ({"framework_version": "0.15"}, "versions of megatron are dates"),
         ({"megatron_args": ["moe_x"]}, "--megatron-args moe_x: it is not among those"),
         ({"megatron_args": ["sequence_parallel=3"]}, "it is a switch"),
-        ({"megatron_args": ["moe_token_dispatcher_type=flex"]}, "it takes allgather or alltoall"),
+        (
+            {"megatron_args": ["moe_token_dispatcher_type=ring"]},
+            "it takes allgather or alltoall or",
+        ),
         ({"megatron_args": ["hidden_dropout=-1"]}, "it takes a number"),
         ({"megatron_args": ["recompute_modules=all"]}, "it takes core_attn+"),
         ({"megatron_args": ["exp_avg_dtype=int8"]}, "it takes fp32 or"),
@@ -244,6 +247,22 @@ def test_what_the_allocator_keeps_beside_its_replay(name, args, settings, shares
     free, kept = run.reserved - run.allocated, forward(made, "fragmentation")
     found = [(n - free) / run.allocated for n in (kept.low, kept.expected, kept.high)]
     assert found == pytest.approx([max(shares[0], -free / run.allocated), *shares[1:]], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        ((), "DeepEP"),
+        (("moe_flex_dispatcher_backend=hybridep",), "HybridEP"),
+        (("moe_enable_deepep",), "DeepEP"),
+    ],
+)
+def test_what_sends_tokens_has_buffers_beside_the_allocator(backend, name):
+    made = planned("qwen3-30b-a3b", "moe_token_dispatcher_type=flex", *backend, **EIGHT)
+    phase = answer.devices(made, answer.stages(made))[0].phases[1]
+    (found,) = (c for c in phase.components if c.detail == name)
+    assert found.bytes.expected > 64 * 2**20
+    assert phase.at("driver").low - phase.at("reserved").low >= found.bytes.low
 
 
 PRECISE = ("use_precision_aware_optimizer",)

@@ -75,8 +75,6 @@ cpu_offloading          - activations that go to the host are counted on the car
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
 fine_grained_activation_offloading  - activations that go to the host are counted on the card
 offload_modules         - activations that go to the host are counted on the card
-moe_enable_deepep       + tokens are sent by DeepEP, whose buffers are not counted
-moe_flex_dispatcher_backend  + tokens are sent by DeepEP, whose buffers are not counted
 overlap_p2p_communication_warmup_flush  + stages hold more of each other's tensors
 defer_embedding_wgrad_compute  + the head's gradient is computed later, from what is kept for it
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them

@@ -27,6 +27,7 @@ from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.training.megatron import exchanges
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.stage import StageRun, run_stage
 from weighbridge.training.sharding.numbers import NODE
@@ -48,6 +49,7 @@ BESIDE = {  # of allocated bytes, more than the replay keeps: the least, what is
     "context": (0.0, 0.03, 0.1),
 }
 IN_CHUNKS = 0.3  # the most, of stages in several chunks
+EXCHANGES = {"deepep": "DeepEP", "hybridep": "HybridEP"}
 KERNEL_NAMES = {"fused": "cudnn", "flash": "flash", "unfused": "math", "local": "math"}
 CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
@@ -185,6 +187,8 @@ def _components(
         yield _communication(plan)
     if plan.run.overlaps and plan.run.tensor > 1:
         yield _user_buffers(plan)
+    if plan.model.experts is not None and plan.run.dispatcher in EXCHANGES:
+        yield _exchange(plan)
     yield context(plan.part)
     if plan.part is None or plan.part.stack != "own":
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
@@ -221,6 +225,18 @@ def _communication(plan: MegatronPlan) -> Component:
         basis="assumed",
         formula=f"{groups} kinds of groups; buffers by links and channels, whatever the model is",
         source=SOURCE,
+    )
+
+
+def _exchange(plan: MegatronPlan) -> Component:
+    run = plan.run
+    return Component(
+        name="communication",
+        detail=EXCHANGES[run.dispatcher],
+        bytes=exchanges.buffers(plan.model, run),
+        basis="assumed",
+        formula=f"buffers for the tokens of {exchanges.group(run)} ranks, beside torch's allocator",
+        source="deepseek-ai/DeepEP dd758ca, 94a9f8f",
     )
 
 

@@ -110,7 +110,11 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "recompute_method": MegatronArgument("recompute", _one_of("uniform", "block")),
     "recompute_num_layers": MegatronArgument("recomputed", _count),
     "recompute_modules": MegatronArgument("modules", _modules),
-    "moe_token_dispatcher_type": MegatronArgument("dispatcher", _one_of("allgather", "alltoall")),
+    "moe_token_dispatcher_type": MegatronArgument(
+        "dispatcher", _one_of("allgather", "alltoall", "flex")
+    ),
+    "moe_flex_dispatcher_backend": MegatronArgument("backend", _one_of("deepep", "hybridep")),
+    "moe_enable_deepep": MegatronArgument("backend", on="deepep"),
     "moe_grouped_gemm": MegatronArgument("grouped"),
     "moe_shared_expert_overlap": MegatronArgument("shared_beside"),
     "moe_permute_fusion": MegatronArgument("fused_permutation"),

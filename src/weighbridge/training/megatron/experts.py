@@ -3,9 +3,11 @@
     alltoall     copies of tokens are put in order of experts, sent, put in order of the experts of
                  a rank, and all the way back
     allgather    every rank is given all tokens of its group, and takes those of its experts
+    deepep       each token is sent once to a rank, and copied there for its experts
+    hybridep     copies come in order of the experts of a rank, and go straight back
 
-With alltoall, shared experts can run beside the others (moe_shared_expert_overlap): they gather
-their tokens first, and keep them whole.
+But with allgather, shared experts can run beside the others (moe_shared_expert_overlap): they
+gather their tokens first, and keep them whole.
 
 How many copies a rank is given hangs on the router: `uneven` times as many as in equal parts. A
 rank that holds all experts is given what it has.
@@ -63,7 +65,7 @@ def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     assert feed is not None
     shared = _shared(rank, weights, x) if feed.shared and not rank.run.shared_beside else None
     probs, chosen = _routed(rank, feed, x)
-    send = _all_to_all if rank.run.dispatcher == "alltoall" else _all_gather
+    send = SENDS[rank.run.dispatcher]
     return send(rank, feed, weights, x, (probs, chosen), shared)
 
 
@@ -232,6 +234,72 @@ def _all_gather(
     return _summed(m, result, shared)
 
 
+def _once(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
+    """Count the tokens of a group that have an expert of a rank, where any `top` experts are as
+    likely as others."""
+    others, none = feed.count - feed.count // run.expert, 1.0
+    for i in range(feed.top):
+        none *= max(0, others - i) / (feed.count - i)
+    return ceil(tokens * run.uneven * (1 - none))
+
+
+def _flex(
+    rank: RankMachine,
+    feed: RoutedFeed,
+    weights: LayerWeights,
+    x: Tensor,
+    routes: Routes,
+    shared: Tensor | None,
+) -> Tensor:
+    m, run = rank.m, rank.run
+    ranks, local = run.expert * run.expert_tensor, feed.count // run.expert
+    probs, chosen = _for_every_rank(rank, feed, routes)
+    got = received(run, copies(feed, run, x.rows)) * run.expert_tensor
+    if run.dispatcher == "deepep":
+        arrived = _once(feed, run, x.rows * run.expert)
+        picked = m.new((x.rows, feed.top * run.expert_tensor), FLOAT32)
+        picked = remade(m, probs, picked, m.new(picked.shape, INT64))
+        handle = [m.new((x.rows, ranks), INT32), m.new((x.rows, ranks), BOOL)]
+        here = _moved(m, x, arrived, *handle)
+        probs = remade(m, picked, m.new((arrived, local), FLOAT32), m.new((arrived, local), INT32))
+        chosen = m.new((arrived, local), BOOL)
+        places = m.new((arrived, 2 * local + 1), INT32)
+        hidden = _moved(m, here, got, places)
+        weight = remade(m, probs, m.new((got, 1), FLOAT32), chosen)
+    else:
+        arrived, here = x.rows * ranks, None
+        handle = [m.new((arrived, local), INT32), m.new((arrived, local), BOOL)]
+        hidden = _moved(m, x, got, *handle)
+        weight = remade(m, probs, m.new((got, 1), FLOAT32), *handle)
+    del handle
+    beside = _gathered_beside(rank, x) if feed.shared and run.shared_beside else None
+    if beside is not None:
+        beside = activation(rank, linear(rank, beside, weights["shared_fc1"]))
+    out = _computed(rank, feed, weights, hidden, weight)
+    del hidden, weight
+    if here is not None:
+        out = _moved(m, out, arrived, places)
+    result = _moved(m, out, x.rows)
+    del out
+    if beside is not None:
+        shared = _shared_beside(rank, weights, beside)
+        del beside
+    result = _summed(m, result, shared)
+    del here, probs, chosen
+    return result
+
+
+def _for_every_rank(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Routes:
+    """Say to each expert tensor rank what goes to the experts that it shares; in float32."""
+    m, (probs, chosen) = rank.m, routes
+    wide = (probs.rows, feed.count * rank.run.expert_tensor)
+    if rank.run.expert_tensor > 1:
+        chosen = m.new(wide, BOOL)
+    if rank.run.expert_tensor > 1 or probs.dtype != FLOAT32:
+        probs = remade(m, probs, m.new(wide, FLOAT32))
+    return probs, chosen
+
+
 def _spread(rank: RankMachine, x: Tensor, tokens: int, places: Tensor) -> Tensor:
     """Add copies up where their tokens stood; deterministic runs make the zeros twice."""
     m, shape = rank.m, (tokens, x.shape[-1])
@@ -257,6 +325,8 @@ def _scattered(m: Machine, x: Tensor, rows: int, dtype: DType) -> Tensor:
     record(m, back, [x], [], out)
     return out
 
+
+SENDS = {"alltoall": _all_to_all, "allgather": _all_gather, "deepep": _flex, "hybridep": _flex}
 
 # ---- experts
 

@@ -199,8 +199,9 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
 
 
 def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:
+    named = asked.get("dispatcher", "allgather")
     return {
-        "dispatcher": asked.get("dispatcher", "allgather"),
+        "dispatcher": asked.get("backend", "deepep") if named == "flex" else named,
         "grouped": asked.get("grouped", False),
         "capacity": asked.get("capacity"),
         "shared_beside": asked.get("shared_beside", False),

@@ -7,7 +7,7 @@ from weighbridge.units import ceil_div
 
 Kernel = Literal["fused", "flash", "unfused", "local"]
 HOPPER = (9, 0)
-Dispatcher = Literal["allgather", "alltoall"]
+Dispatcher = Literal["allgather", "alltoall", "deepep", "hybridep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
