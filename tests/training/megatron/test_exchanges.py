@@ -39,7 +39,7 @@ def test_deepep_between_machines():
 
 
 def test_deepep_has_sizes_of_some_groups_alone():
-    with pytest.raises(UsageError, match="among 2, 4, 8, .* ranks, and there are 12"):
+    with pytest.raises(UsageError, match=r"among 2, 4, 8, .* ranks, and there are 12"):
         held("deepep", 12)
 
 

@@ -10,7 +10,8 @@ Without a domain of its own a machine is one, of 8 devices; NUM_OF_HYBRID_EP_RAN
 says another.
 Source: deepseek-ai/DeepEP dd758ca csrc/legacy/{config,buffer}.hpp, deep_ep/buffers/legacy.py
 (get_dispatch_config, get_combine_config); 94a9f8f csrc/hybrid_ep/buffer/{intranode,
-internode_doca}.cu, csrc/hybrid_ep/extension/allgather.cu; Megatron-LM d98e8a6 core/transformer/moe/fused_a2a.py.
+internode_doca}.cu, csrc/hybrid_ep/extension/allgather.cu; Megatron-LM d98e8a6
+core/transformer/moe/fused_a2a.py.
 """
 
 from collections.abc import Mapping
