@@ -128,29 +128,28 @@ def _saved(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
-    ends = _ends(plan, run)
+    fuller = _fuller(plan, run)
     for name in NAMES:
         if name in run.moments:
-            moments = [end.moments[name] for end in ends if name in end.moments]
-            yield Phase(name, tuple(_components(plan, run, run.moments[name], moments)))
+            most = fuller.moments[name] if fuller is not None else run.moments[name]
+            yield Phase(name, tuple(_components(plan, run, run.moments[name], most)))
 
 
-def _ends(plan: MegatronPlan, run: StageRun) -> list[StageRun]:
-    """Run the stage where its experts are given the fewest tokens, and the most."""
-    _, expected, _ = plan.uneven
-    return [
-        run_stage(plan.model, replace(plan.run, uneven=uneven), run.index)
-        for uneven in plan.uneven
-        if uneven != expected
-    ]
+def _fuller(plan: MegatronPlan, run: StageRun) -> StageRun | None:
+    """Return the stage where its experts are given the most tokens; None where they are given what
+    is expected."""
+    _, expected, most = plan.uneven
+    if expected == most:
+        return None
+    return run_stage(plan.model, replace(plan.run, uneven=most), run.index)
 
 
 def _components(
-    plan: MegatronPlan, run: StageRun, peak: LivePeak, ends: Sequence[LivePeak]
+    plan: MegatronPlan, run: StageRun, peak: LivePeak, fuller: LivePeak
 ) -> Iterator[Component]:
     for name, nbytes in peak.live.items():
-        others = [nbytes, *(end.live.get(name, 0) for end in ends)]
-        low, high = min(others), max(others)
+        high = max(nbytes, fuller.live.get(name, 0))
+        low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
         if name == "optimizer_states" and plan.run.remainders:
             low = low * (plan.run.states - HALF) // plan.run.states
         yield Component(
@@ -192,6 +191,14 @@ def _components(
     yield context(plan.part)
     if plan.part is None or plan.part.stack != "own":
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
+
+
+def _fewer(plan: MegatronPlan) -> float:
+    """Return how far below what is expected the fewest tokens lie, as a share of how far the most
+    lie above. Bytes of a moment follow the tokens in a line, and the fullest of several moments
+    does not fall faster: at the fewest there are no fewer than the line has."""
+    low, expected, high = plan.uneven
+    return (expected - low) / (high - expected) if high > expected else 0.0
 
 
 def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:

@@ -9,7 +9,7 @@ Source: Transformer Engine c188b53 pytorch/cpp_extensions/gemm.py (get_cublas_wo
 _NUM_MAX_UB_STREAMS); torch aten/src/ATen/cuda/CublasHandlePool.cpp.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import INT8
@@ -29,6 +29,7 @@ WEIGHT = 2  # bytes a number in 16 bits
 STEPS = 2  # before the end of the first there are no averages
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
 STREAMS = 4  # of grouped products
+KEPT = 256  # stages
 OVERLAPS = 3  # streams of products that overlap with what is sent
 
 
@@ -58,8 +59,9 @@ class StageRun:
                 moments[name] = peak
 
 
+@lru_cache(maxsize=KEPT)
 def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
-    """Run two steps of one rank of a stage."""
+    """Run two steps of one rank of a stage. A search asks for the same again and again."""
     m = Machine(Heap(None))
     m.workspace = run.workspace
     numbers = StageNumbers(model, run, stage)
