@@ -33,6 +33,12 @@ STATED = {
     "tensor parallel training": (0, 4, 0, 0),  # 20 %
     "pipeline parallel training": (0, 5, 0, 0),  # 25 %
     "expert parallel training": (0, 3, 0, 0),  # 15 %
+    "growing segments": (0, 0, 0, 0.5),
+    "no mask": (0, 0, 0, 0),
+    "norms again": (0, 0.6, 0, 0),  # 3 %
+    "feed-forward again": (0, 3.2, 0, 0),  # 16 %
+    "experts' activation again": (0, 2.2, 0, 0),  # 11 %
+    "uneven stages": (0, 0.4, 0, 0),  # 2 %
     "no upcast": (0.5, 0, 0, 0.5),
     "8-bit states": (0.5, 0, 0, 0.5),
     "paged states": (0.5, 4, 0, 0.5),  # 20 %

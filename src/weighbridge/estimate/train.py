@@ -368,6 +368,7 @@ def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
     order = training.sharding.schedule or None
     found: EffectiveSettings = {
         "kernels": training.kernels,
+        "expandable_segments": training.asked_expandable,
         "context_parallel_by": by,
         "pipeline_schedule": order,
     }

@@ -14,7 +14,10 @@ from weighbridge.remedies.training import (
     batches,
     checkpoints,
     lengths,
+    segments,
 )
+from weighbridge.training.megatron import layout
+from weighbridge.units import GIB
 
 TIMES = (2, 4, 8, 16)
 SPLITS: Mapping[str, str] = {  # settings that share a model out among more ranks
@@ -25,12 +28,19 @@ SPLITS: Mapping[str, str] = {  # settings that share a model out among more rank
 NODE = 8  # ranks: tensor parallelism goes no further than one machine's links
 LEAST = 0.4  # of an equal part: surely remains of what ranks share (assumed)
 SEQUENCE = "sequence_parallel"
+UNMASKED = ("no_create_attention_mask_in_dataloader", "dataloader_inter_document_masking")
+RECOMPUTE = "recompute_granularity"
+PARTED = (layout.FIRST, layout.LAST, layout.LAYOUT, layout.EMBEDDING, layout.LOSS)
+FEWER = (1, 2, 3)  # layers that the fullest stage gives away
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
     """Propose every single change that Megatron has."""
     yield from _distributed(case)
+    yield from segments(case)
     yield from _arguments(case)
+    yield from _again(case)
+    yield from _stages(case)
     yield from checkpoints(case)
     yield from _splits(case)
     yield from batches(case)
@@ -64,6 +74,14 @@ def _arguments(case: RemedyCase) -> Iterator[Move]:
             leaves={"activations": 1 / ranks},
             keeps={"activations": LEAST + (1 - LEAST) / ranks},
         )
+    if _mask(case) >= GIB:
+        yield Move(
+            kind="mask",
+            change=_with(case, UNMASKED[0]),
+            cost=prices.CHANGES["no mask"],
+            touches=frozenset(("buffers",)),
+            keeps={"buffers": 0.05},
+        )
     if not _named(case, "cross_entropy_loss_fusion"):
         yield Move(
             kind="loss",
@@ -71,6 +89,64 @@ def _arguments(case: RemedyCase) -> Iterator[Move]:
             cost=prices.CHANGES["fused loss"],
             touches=frozenset(("logits",)),
             keeps={"logits": 0.3},
+        )
+
+
+def _mask(case: RemedyCase) -> int:
+    """Return the bytes of the mask of all pairs of tokens that the loader makes."""
+    w = case.effective
+    if w["attention"] == "math" or any(_named(case, name) for name in UNMASKED):
+        return 0
+    return int(w["batch_size"] * w["seq_len"] ** 2 // w["context_parallel_size"])
+
+
+def _again(case: RemedyCase) -> Iterator[Move]:
+    """Propose single modules that are computed again in backward, where none is yet."""
+    if not case.free("checkpointing") or case.effective["checkpointing"] != "none":
+        return
+    if _named(case, RECOMPUTE) or _named(case, "recompute_activations"):
+        return
+    routed = case.report.model.active_parameters != case.report.model.parameters
+    wide = ("moe_act", "experts' activation again") if routed else ("mlp", "feed-forward again")
+    for modules, price, left in (
+        ("layernorm", "norms again", 0.9),
+        (f"layernorm+{wide[0]}", wide[1], 0.6),
+    ):
+        yield Move(
+            kind="recompute",
+            change=_with(case, f"{RECOMPUTE}=selective", f"recompute_modules={modules}"),
+            cost=prices.CHANGES[price],
+            touches=SAVED,
+            keeps={"activations": left},
+            graded=True,
+        )
+
+
+def _stages(case: RemedyCase) -> Iterator[Move]:
+    """Propose stages of which the fullest, at an end, has fewer layers than the others."""
+    even = list(case.report.derived["layers_by_part"])
+    fullest, stages = case.report.derived["fullest_stage"], case.effective["pipeline_parallel_size"]
+    middle = range(len(even) - 2, 0, -1)  # those behind hold fewer micro-batches at once
+    if len(even) != stages or not middle or fullest in middle:
+        return
+    if any(_named(case, name) for name in (*PARTED, "mtp_num_layers")):
+        return
+    for fewer in FEWER:
+        counts, each = even.copy(), even[fullest]
+        if fewer >= each:
+            return
+        counts[fullest] -= fewer
+        for i in range(fewer):
+            counts[middle[i % len(middle)]] += 1
+        written = "|".join("t" * n for n in counts)
+        yield Move(
+            kind="stages",
+            change=_with(case, f"{layout.LAYOUT}=E{written}L"),
+            cost=prices.CHANGES["uneven stages"],
+            touches=TRAINED | STEPS,
+            leaves=dict.fromkeys(TRAINED, LEAST),
+            keeps=dict.fromkeys(TRAINED, 1 - fewer / each),
+            graded=True,
         )
 
 

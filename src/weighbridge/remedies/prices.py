@@ -136,6 +136,37 @@ CHANGES: Mapping[str, Cost] = {
         words="more cards share the experts out, and send tokens to each other",
         source=ASSUMED,
     ),
+    "growing segments": Cost(
+        price=Price(effort=0.5),
+        words="segments of the allocator grow: the same result (PYTORCH_CUDA_ALLOC_CONF)",
+        source="https://docs.pytorch.org/docs/stable/notes/cuda.html (expandable_segments)",
+    ),
+    "no mask": Cost(
+        price=Price(),
+        words="the data loader makes no mask, which causal kernels do not read: the same result",
+        source="Megatron-LM d98e8a6 megatron/training/arguments.py",
+    ),
+    "norms again": Cost(
+        price=Price(speed=3 * SLOWER),
+        words="norms are computed again in backward: a little slower",
+        source=ASSUMED,
+    ),
+    "feed-forward again": Cost(
+        price=Price(speed=16 * SLOWER),
+        words="norms and feed-forwards are computed again in backward: about 16 % slower",
+        source="NVIDIA-NeMo/Megatron-Bridge 067f987 skills/nemo-mbridge-perf-memory-tuning",
+    ),
+    "experts' activation again": Cost(
+        price=Price(speed=11 * SLOWER),
+        words="norms and what experts' activations make are computed again: 2 to 11 % slower",
+        source="NVIDIA-NeMo/Megatron-Bridge 067f987 skills/nemo-mbridge-perf-activation-recompute",
+    ),
+    "uneven stages": Cost(
+        price=Price(speed=2 * SLOWER),
+        words="the fullest stage has fewer layers, and the others wait a little for one that has "
+        "more",
+        source="https://arxiv.org/abs/2104.04473",
+    ),
     "no upcast": Cost(
         price=Price(effort=0.5, quality=0.5),
         words="without prepare_model_for_kbit_training: hidden states stay in 16 bits",

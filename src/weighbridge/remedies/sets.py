@@ -23,6 +23,7 @@ DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
 _FIRST = ("engine", "release", "method", "quantization", "dtype", "precision", "checkpointing")
 KINDS = {kind: place for place, kind in enumerate(_FIRST)}
 TO_HOST = frozenset(("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb"))  # settings that move weights
+MERGED = ("megatron_args",)  # settings of several words, of which each change adds some
 OFF = 4  # times that more may be taken away than was guessed (assumed)
 HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
 
@@ -85,11 +86,20 @@ def _divided(report: Report) -> Iterator[Cost]:
 
 def changed(some: Iterable[Move]) -> Mapping[str, Any]:
     """Merge the settings of several changes. LoRA of a base in nf4 is QLoRA, and said so."""
-    settings = {name: value for move in some for name, value in move.change.items()}
+    settings: dict[str, Any] = {}
+    for move in some:
+        for name, value in move.change.items():
+            settings[name] = _merged(settings.get(name), value) if name in MERGED else value
     if settings.get("method") == "lora" and settings.get("quantization") == "nf4":
         del settings["quantization"]
         settings["method"] = "qlora"
     return settings
+
+
+def _merged(before: tuple[str, ...] | None, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Put arguments of two changes together: of one that both have, the later counts."""
+    named = {word.partition("=")[0]: word for word in (*(before or ()), *words)}
+    return tuple(named.values())
 
 
 def tried(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:

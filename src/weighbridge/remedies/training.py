@@ -7,6 +7,8 @@ from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
 from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.training.plan import GROWS, TORCH
+from weighbridge.versions import numbers
 from weighbridge.workload.train import TUNERS
 
 ALL = frozenset(("*",))
@@ -76,6 +78,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _releases(case)
     yield from _kernels(case)
     yield from _packages(case)
+    yield from segments(case)
     yield from checkpoints(case)
     yield from _optimizers(case)
     yield from batches(case)
@@ -158,6 +161,22 @@ def liger(case: RemedyCase) -> bool:
 def scores(case: RemedyCase) -> bool:
     """Tell whether attention writes its scores out: they grow with the square of the length."""
     return case.effective["attention"] in ("eager", "math")
+
+
+def segments(case: RemedyCase) -> Iterator[Move]:
+    """Propose segments of the allocator that grow, where they do not yet, and torch has them."""
+    framework = FRAMEWORKS.get(str(case.effective["framework"]))
+    usual = framework is not None and framework.expandable
+    if usual or not case.free("expandable_segments") or not formats.compiled(case.part):
+        return
+    if (numbers(case.workload.torch_version) or TORCH) >= GROWS:
+        yield Move(
+            kind="allocator",
+            change={"expandable_segments": True},
+            cost=prices.CHANGES["growing segments"],
+            touches=frozenset(("fragmentation",)),
+            keeps={"fragmentation": 0.3},
+        )
 
 
 def checkpoints(case: RemedyCase) -> Iterator[Move]:

@@ -113,4 +113,5 @@ class DerivedFacts(TypedDict, total=False):
     saved_activation_bytes: int
     first_step_peak_bytes: int
     # Megatron
+    layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn
     fullest_stage: int  # counted from 0: the one whose phases a screen shows

@@ -13,7 +13,7 @@ from typing import Any
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.records import NamedTuple, replace
-from weighbridge.runfiles import notebook
+from weighbridge.runfiles import notebook, segments
 from weighbridge.runfiles.document import MOST, Document, decoded, documents
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.slurm import asking
@@ -228,10 +228,10 @@ def _file(each: KindModule, pieces: Sequence[Document], text: str, name: str) ->
 
 
 def _told(run: PlannedRun, piece: Document) -> PlannedRun:
-    """Return a run with what its text says beside it: what is odd of its keys, and the lines of a
-    job."""
+    """Return a run with what its text says beside it: what is odd of its keys, the allocator's
+    variable, and the lines of a job."""
     odd = tuple(f"{piece.name}:{line}: {what}" for line, what in piece.remarks)
-    run = replace(run, notes=(*run.notes, *odd)) if odd else run
+    run = segments.told(replace(run, notes=(*run.notes, *odd)) if odd else run, piece.text)
     return asking(run, piece.text) if piece.syntax in BATCHED else run
 
 

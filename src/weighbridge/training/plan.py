@@ -44,6 +44,7 @@ FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
+GROWS = (2, 1)  # torch: its allocator has expandable segments
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -91,6 +92,7 @@ class TrainingPlan:
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
+    asked_expandable: bool | None = None  # segments of the allocator
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
@@ -104,6 +106,12 @@ class TrainingPlan:
     def installed(self) -> bool:
         """Tell whether packages with kernels for layers that are no attention are installed."""
         return self.asked_kernels == "installed"
+
+    @property
+    def expandable(self) -> bool:
+        """Tell whether segments of the allocator grow, as nobody said or the launcher asks."""
+        asked = self.asked_expandable
+        return self.framework.expandable if asked is None else asked
 
     @property
     def kernels(self) -> str | None:
@@ -223,6 +231,7 @@ def plan(
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
+        asked_expandable=w.expandable_segments,
         asked_kernels=w.kernels,
     )
 
@@ -245,6 +254,7 @@ def _refuse(
             f"--cpu-ram-efficient-loading: {framework.name} reads weights by a loader of its own; "
             "leave it out"
         )
+    _refuse_segments(w)
     _refuse_reentry(w, framework)
     if w.kernels is not None:
         packages.refuse(subject, w.kernels, framework, version)
@@ -321,6 +331,12 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
             f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
             "float8 need 8.9; use bf16-mixed"
         )
+
+
+def _refuse_segments(w: Train) -> None:
+    if w.expandable_segments and _torch(w) < GROWS:
+        since = ".".join(map(str, GROWS))
+        raise UsageError(f"--expandable-segments: torch has them since {since}; leave it out")
 
 
 def _base(

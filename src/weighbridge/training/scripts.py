@@ -64,6 +64,9 @@ def _about(run: TrainerRun) -> Iterator[str]:
 def _imports(run: TrainerRun) -> Iterator[str]:
     """Yield imports in the order that isort has them in."""
     t, config, trl = run.settings, run.packs, run.framework == "trl"
+    if t.get("expandable_segments"):
+        yield "import os"
+        yield ""
     yield "import torch"
     if trl:
         yield "from datasets import Dataset, load_dataset"
@@ -96,6 +99,7 @@ def _readers(run: TrainerRun) -> tuple[str, ...]:
 def _decides(run: TrainerRun) -> Iterator[str]:
     t, config = run.settings, run.packs
     yield DECIDES
+    yield from _allocator(run)
     for name in OFF.get(t["attention"] or "", ()):
         yield f"torch.backends.cuda.enable_{name}_sdp(False)"
     if config is not None:
@@ -118,6 +122,12 @@ def _decides(run: TrainerRun) -> Iterator[str]:
         yield from assigned("model", "prepare_model_for_kbit_training", ("model", checks))
     if t["lora_r"]:
         yield "model = get_peft_model(model, lora)"
+
+
+def _allocator(run: TrainerRun) -> Iterator[str]:
+    """Yield what torch's allocator is told, which reads it when a device is first used."""
+    if run.settings.get("expandable_segments"):
+        yield 'os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"'
 
 
 def _loading(run: TrainerRun, sign: str) -> Iterator[str]:

@@ -199,6 +199,13 @@ class RunSettings(Settings):
         label_zh="编译",
         zh="层和损失经过 torch.compile(torchtune、torchtitan)。",
     )
+    expandable_segments: Bool = flag(
+        help="The allocator's segments grow (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True), so "
+        "that less lies unused between tensors. Default: off, but with torchtitan's launcher.",
+        label_zh="可扩展段",
+        zh="分配器的段可以增长(PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True)，张量之间空着的更少。"
+        "默认关闭，torchtitan 的启动脚本除外。",
+    )
     optimizer_in_backward: Switch = switch(
         help="Each parameter is stepped when its gradient is there (torchtune, LOMO).",
         label_zh="反向时更新",

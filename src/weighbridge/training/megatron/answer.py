@@ -5,7 +5,8 @@
                 had 1 % less to 3.5 % more, most 1.5 %; with experts 2.5 to 4.6 %; with context
                 ranks, which attention has streams of its own for, 0.6 to 6.6 %. Of stages in
                 several chunks none is published; one at 58.8 GB of tensors died on 80 GB of a lack
-                of one piece, and ran with expandable segments: their upper end is 30 %
+                of one piece, and ran with expandable segments: without those their upper end is
+                30 %
     experts     a rank is given more tokens than its equal part, or fewer: bounds have both
     on the host with optimizer_cpu_offload master weights and gradients, pinned a parameter at a
                 time, and both averages, which are not
@@ -169,7 +170,7 @@ def _components(
     free = max(0, peak.reserved - peak.allocated)
     routed, streams = plan.model.experts is not None, plan.run.context > 1
     least, share, most_of = BESIDE["context" if streams else "experts" if routed else "plain"]
-    most_of = IN_CHUNKS if plan.run.chunks > 1 else most_of
+    most_of = IN_CHUNKS if plan.run.chunks > 1 and not plan.run.expandable else most_of
     low, usual, high = (
         max(0, free + round(part * peak.allocated)) for part in (least, share, most_of)
     )
@@ -282,6 +283,7 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
         "pipeline_parallel_size": run.pipeline,
         "context_parallel_size": run.context,
         "expert_parallel_size": run.expert,
+        **({"expandable_segments": True} if run.expandable else {}),
     }
 
 
@@ -293,6 +295,7 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
         "trainable_parameters": plan.subject.part.blueprint.parameters,
         "saved_activation_bytes": fullest.saved,
         "first_step_peak_bytes": first.allocated,
+        "layers_by_part": list(plan.run.layout) or [plan.model.layers],
         "fullest_stage": fullest.index,
     }
 

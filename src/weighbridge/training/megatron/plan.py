@@ -43,7 +43,7 @@ READ = frozenset(  # settings that say something of a Megatron run
         *("seq_len", "gradient_accumulation", "checkpointing", "loss", "attention", "shard"),
         *("data_parallel_size", "tensor_parallel_size", "pipeline_parallel_size"),
         *("context_parallel_size", "expert_parallel_size", "torch_version", "engine_version"),
-        *("megatron_args", "offload", *fields(DeviceSettings)),
+        *("megatron_args", "offload", "expandable_segments", *fields(DeviceSettings)),
     )
 )
 MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings that have others
@@ -137,6 +137,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         deterministic=repeats,
         masks=asked.get("masks", True),
         multiple=asked.get("multiple", 128),
+        expandable=bool(w.expandable_segments),
         capability=capability,
         workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
         release=release,

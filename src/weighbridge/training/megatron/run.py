@@ -69,6 +69,7 @@ class MegatronRun:
     masks: bool = True  # the data loader makes one of all pairs of tokens
     multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)
     capability: tuple[int, int] = (9, 0)
+    expandable: bool = False  # segments of the allocator grow
     workspace: int = 0  # bytes that a thread takes that multiplies by torch
     release: tuple[int, ...] | None = None  # a date; None is the newest
 

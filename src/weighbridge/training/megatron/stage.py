@@ -11,6 +11,7 @@ _NUM_MAX_UB_STREAMS); torch aten/src/ATen/cuda/CublasHandlePool.cpp.
 
 from functools import lru_cache, partial
 
+from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import INT8
 from weighbridge.forward.machine import Machine
@@ -62,7 +63,7 @@ class StageRun:
 @lru_cache(maxsize=KEPT)
 def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     """Run two steps of one rank of a stage. A search asks for the same again and again."""
-    m = Machine(Heap(None))
+    m = Machine(Heap(None, AllocatorOptions(expandable_segments=run.expandable)))
     m.workspace = run.workspace
     numbers = StageNumbers(model, run, stage)
     result = StageRun(index=stage, parameters=numbers.all)
