@@ -192,7 +192,6 @@ def plan(
         if _images(w):
             raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
         subject = subject.without_towers()
-    loaded = subject.choice.dtype
     base = _base(subject, w, framework, chosen, shares)
     floats = stored(w, framework) is not None
     return TrainingPlan(
@@ -200,8 +199,8 @@ def plan(
         framework=framework,
         precision=chosen,
         # PEFT prepares what is not packed for training (prepare_model_for_kbit_training)
-        dtype=FLOAT32 if base.upcast == "peft" else loaded,
-        loaded=loaded,
+        dtype=FLOAT32 if base.upcast == "peft" else subject.choice.dtype,
+        loaded=subject.choice.dtype,
         base=base,
         autocast=chosen.autocast,
         method=w.method or METHOD,
