@@ -59,6 +59,18 @@ def test_chunks_take_turns(monkeypatch, stage, order):
     assert told(monkeypatch, stage, **run) == order.replace(" ", "")
 
 
+@pytest.mark.parametrize(
+    ("stage", "order"),
+    [
+        (1, "rFrFr FBr FBrr FBrr FBr FBr FBr BrB"),
+        (0, "FFrFrFr FBr FBrr FBrr FBr BrBrBrB"),
+    ],
+)
+def test_both_come_behind_the_backward_where_nothing_overlaps(monkeypatch, stage, order):
+    run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 8, "receives_ahead": False}
+    assert told(monkeypatch, stage, **run) == order.replace(" ", "")
+
+
 @pytest.mark.parametrize(("stage", "order"), [(0, "F FrB FrB FrB rB"), (1, "rFB rFB rFB")])
 def test_one_forward_one_backward(monkeypatch, stage, order):
     run = {"ranks": 2, "pipeline": 2, "accumulation": 8}

@@ -80,6 +80,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "sequence_parallel": MegatronArgument("sequence_parallel"),
     "num_layers_per_virtual_pipeline_stage": MegatronArgument("chunk", _count),
     "num_virtual_stages_per_pipeline_rank": MegatronArgument("chunks", _count),
+    "no_overlap_p2p_communication": MegatronArgument("receives_ahead", on=False),
     layout.FIRST: MegatronArgument(layout.FIRST, _count),
     layout.LAST: MegatronArgument(layout.LAST, _count),
     layout.EMBEDDING: MegatronArgument(layout.EMBEDDING),

@@ -103,14 +103,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
     capability = chip.capability or HOPPER
     batches = w.gradient_accumulation or shares.pipeline
-    layout = parts(model.layers, shares.pipeline, _chunks(model, shares, asked), asked)
     repeats = asked.get("deterministic", False)
     uneven = _uneven(shares, asked)
     release = dated(w.framework_version) if w.framework_version else None
     run = MegatronRun(
         **{name: getattr(shares, name) for name in RANKS},
-        chunks=len(layout) // shares.pipeline,
-        layout=layout,
+        **_pipeline(model, shares, asked),
         context_by=asked.get("context_by", "p2p"),
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
         sequence_parallel=asked.get("sequence_parallel", False) and shares.tensor > 1,
@@ -173,6 +171,15 @@ def _refuse(w: Train) -> None:
             f"--framework-version {w.framework_version}: versions of megatron are dates: write "
             "2026-08-22"
         )
+
+
+def _pipeline(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
+    layout = parts(model.layers, shares.pipeline, _chunks(model, shares, asked), asked)
+    return {
+        "chunks": len(layout) // shares.pipeline,
+        "layout": layout,
+        "receives_ahead": asked.get("receives_ahead", True),
+    }
 
 
 def _chunks(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> int:

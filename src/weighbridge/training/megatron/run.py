@@ -25,6 +25,7 @@ class MegatronRun:
     pipeline: int = 1
     chunks: int = 1
     layout: tuple[int, ...] = ()
+    receives_ahead: bool = True  # chunks, of what other stages send (overlap_p2p_communication)
     context: int = 1
     context_by: str = "p2p"
     expert: int = 1

@@ -88,7 +88,8 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
 
 def _interleaved(program: StageProgram, ends: Ends) -> None:
     """forward_backward_pipelining_with_interleaving. What is sent overlaps with what is computed:
-    the next input is there before a backward begins, and the next gradient before a forward."""
+    the next input is there before a backward begins, and the next gradient before a forward.
+    Without that (--no-overlap-p2p-communication) both come behind the backward."""
     run = program.rank.run
     group, chunks = run.pipeline, run.chunks
     batches = min(run.accumulation, REPEATS * group)
@@ -115,12 +116,13 @@ def _interleaved(program: StageProgram, ends: Ends) -> None:
         out = program.forward(x, chunk)
         ends("forward")
         held[batch, chunk] = x, out if program.last(chunk) else _sent(out)
-        x = incoming(at + 1)
+        x = incoming(at + 1) if run.receives_ahead or at < ahead else None
         if at + 1 == ahead:
             grad = returning(0)
         if at >= ahead:
             given = _back(program, *held.pop(backs[at - ahead]), grad)
             ends("backward")
+            x = x if run.receives_ahead else incoming(at + 1)
             grad = returning(at - ahead + 1)
     for at in range(len(order) - ahead, len(order)):
         given = _back(program, *held.pop(backs[at]), grad)
