@@ -5,6 +5,7 @@ import pytest
 from tests.remedies.made import case, of_kind
 from weighbridge.remedies.megatron import moves
 from weighbridge.remedies.sets import changed
+from weighbridge.remedies.written import flags
 
 RANKS = {
     "data_parallel_size": 8, "tensor_parallel_size": 1, "pipeline_parallel_size": 1,
@@ -93,6 +94,15 @@ def test_arguments_of_several_changes_come_together():
         "no_create_attention_mask_in_dataloader",
         "recompute_granularity=selective",
         "recompute_modules=layernorm+mlp",
+    )
+
+
+def test_a_value_that_a_shell_reads_otherwise_is_quoted():
+    (first, *_) = found("stages", layers=(2, 2, 2, 2), pipeline_parallel_size=4)
+    said = "pipeline_model_parallel_layout=Et|tt|ttt|ttL"
+    assert flags(first.change, "") == f"--megatron-args '{said}'"
+    assert flags({"megatron_args": ("sequence_parallel",)}, "") == (
+        "--megatron-args sequence_parallel"
     )
 
 

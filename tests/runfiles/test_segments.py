@@ -13,25 +13,46 @@ LINE = "torchrun --nproc_per_node 8 train.py --model_name_or_path org/name --bf1
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True\n", (True, 1)),
-        ("# first\nPYTORCH_CUDA_ALLOC_CONF='expandable_segments:True' \\\n", (True, 2)),
-        ("PYTORCH_ALLOC_CONF=max_split_size_mb:128,expandable_segments:True run", (True, 1)),
-        ('os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"', (True, 1)),
-        ("os.environ.setdefault('PYTORCH_CUDA_ALLOC_CONF', 'expandable_segments:False')",
-         (False, 1)),
-        ("- name: PYTORCH_CUDA_ALLOC_CONF\n  value: expandable_segments:True", (True, 2)),
-        ('env:\n  PYTORCH_CUDA_ALLOC_CONF: "expandable_segments:True"', (True, 2)),
-        ("environment:\n- PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True", (True, 2)),
-        ('{"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}', (True, 1)),
-        (f"{TRUE}\n{TRUE.replace('True', 'False')}", (False, 2)),
-        ("# export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True\n", None),
-        ("export PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:128\n", None),
-        ("see expandable_segments:True in the manual of PYTORCH_CUDA_ALLOC_CONF", None),
-        ("", None),
+        (f"export {TRUE}\n{LINE}", True),
+        (f"# first\nPYTORCH_CUDA_ALLOC_CONF='expandable_segments:True' \\\n{LINE}", True),
+        (f"export PYTORCH_ALLOC_CONF=max_split_size_mb:128,expandable_segments:True\n{LINE}", True),
+        (f"export {TRUE}\nexport PYTORCH_ALLOC_CONF=expandable_segments:False\n{LINE}", False),
+        (f"export {TRUE}\n{LINE}{LINE}", True),
+        (f"{TRUE} {LINE}{LINE}", None),  # one with it, and one without
+        (f"{LINE}export {TRUE}\n", None),
+        (f"export {TRUE}\nexport PYTORCH_ALLOC_CONF=max_split_size_mb:128\n{LINE}", None),
+        (f"export {TRUE}\nunset PYTORCH_ALLOC_CONF\n{LINE}", None),
+        (f"# export {TRUE}\n{LINE}", None),
+        (f"{LINE[:-1]} # {TRUE}\n", None),
+        (f"echo 'try {TRUE}'\n{LINE}", None),
+        (f"export PYTORCH_ALLOC_CONF=expandable_segments:perhaps\n{LINE}", None),
+        (LINE, None),
+    ],
+)
+def test_a_shell_says_that_segments_grow(text, found):
+    assert grows(text, "shell") is found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"', True),
+        ("os.environ.setdefault('PYTORCH_CUDA_ALLOC_CONF', 'expandable_segments:False')", False),
+        ('environ["PYTORCH_ALLOC_CONF"] = (\n    "expandable_segments:True,"\n "a:1"\n)', None),
+        ('environ["PYTORCH_ALLOC_CONF"] = (\n    "max_split_size_mb:64,"\n "expandable_segments:True")',
+         True),
+        ('os.environ.update({"PYTORCH_ALLOC_CONF": "expandable_segments:True"})', True),
+        ('os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")', None),
+        ('"""Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True if it does not fit."""', None),
+        ('# os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"', None),
     ],
 )  # fmt: skip
-def test_who_says_that_segments_grow(text, found):
-    assert grows(text) == found
+def test_a_script_says_that_segments_grow(text, found):
+    assert grows(text, "python") is found
+
+
+def test_other_texts_say_nothing_of_it():
+    assert grows('env: {PYTORCH_ALLOC_CONF: "expandable_segments:True"}', "yaml") is None
 
 
 def test_a_run_that_trains_has_it():
@@ -87,5 +108,38 @@ def test_a_script_that_is_written_says_it_and_is_read_again(tmp_path):
     assert cli([*line.split(), "--save", str(path)]) == 0
     text = path.read_text()
     assert text.index("import os") < text.index("import torch")
-    (run,) = read(text, "train.py").runs
-    assert run.settings["expandable_segments"] is True
+    found = read(text, "train.py")
+    assert found.kind == "training-script"
+    assert found.runs[0].settings["expandable_segments"] is True
+
+
+@pytest.mark.parametrize("kind", ["axolotl", "trl", "accelerate"])
+def test_the_command_of_an_emitted_file_sets_it(kind, capsys):
+    from weighbridge.cli.menu import run as cli
+
+    framework = "trainer" if kind == "accelerate" else kind
+    line = f"train llama-3.2-1b --framework {framework} --method lora --gpu h100 --emit {kind}"
+    assert cli([*line.split(), "--expandable-segments"]) == 0
+    shown = capsys.readouterr()
+    assert "start it with: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True" in shown.err
+    assert "# Start it with: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True" in shown.out
+
+
+@pytest.mark.parametrize("framework", ["axolotl", "unsloth"])
+def test_some_frameworks_ask_for_it_themselves(framework):
+    """Axolotl has sizes rounded up besides, which keeps more again."""
+    asked = {"framework": framework, "method": "lora", "gpu": "a100-80gb", "offline": True}
+    own, off, on = (
+        kept(weighbridge.train("qwen3-8b", seq_len=2048, expandable_segments=said, **asked))
+        for said in (None, False, True)
+    )
+    assert on < off != own
+    assert (own == on) is (framework == "unsloth")
+
+
+def test_a_framework_that_does_not_ask():
+    own, off = (
+        kept(weighbridge.train("qwen3-8b", gpu="a100-80gb", expandable_segments=said, **LORA))
+        for said in (None, False)
+    )
+    assert own == off

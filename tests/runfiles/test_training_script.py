@@ -1,5 +1,7 @@
 """Python scripts that train: what their calls say, and that nothing of them is run."""
 
+import pytest
+
 import weighbridge
 from weighbridge.runfiles import read
 
@@ -133,3 +135,32 @@ def test_what_is_refused_has_no_defaults():
     text = 'AutoModelForCausalLM.from_pretrained("a/b")\nDPOTrainer(args=DPOConfig(beta=0.1))\n'
     found = run(text)
     assert found.refused and found.defaults == ()
+
+
+@pytest.mark.parametrize("model", ['"org/name"', 'model="org/name"'])
+@pytest.mark.parametrize(
+    ("said", "settings"),
+    [
+        ("", {}),
+        ('model_init_kwargs={"dtype": torch.bfloat16}', {"dtype": "bfloat16"}),
+        ('model_init_kwargs=dict(torch_dtype="bfloat16")', {"dtype": "bfloat16"}),
+        (
+            "model_init_kwargs=loading",
+            {"dtype": "bfloat16", "attention": "flash"},
+        ),
+    ],
+)
+def test_a_trainer_that_loads_the_model_itself(model, said, settings):
+    """TRL's SFTTrainer takes a name, and hands from_pretrained what model_init_kwargs hold."""
+    text = f"""import torch
+from trl import SFTConfig, SFTTrainer
+loading = {{"dtype": torch.bfloat16, "attn_implementation": "flash_attention_2"}}
+args = SFTConfig(per_device_train_batch_size=2, max_length=1024, {said})
+SFTTrainer({model}, args=args, train_dataset=data).train()
+"""
+    found = read(text, "train.py")
+    assert found.kind == "training-script"
+    (run,) = found.runs
+    assert (run.model, run.settings["framework"]) == ("org/name", "trl")
+    assert {name: run.settings.get(name) for name in settings} == settings
+    assert ("dtype" in run.settings) is bool(settings)

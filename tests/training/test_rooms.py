@@ -33,7 +33,7 @@ ROOMS = {
         "nets.families",  # each other module of nets
     ),
     "training": (
-        *("parameters", "frameworks", "kbit", "optimizers", "adapters", "optimization"),
+        *("parameters", "segments", "frameworks", "kbit", "optimizers", "adapters", "optimization"),
         *(
             "sharding.numbers",
             "sharding.packed",

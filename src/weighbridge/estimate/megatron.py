@@ -14,6 +14,7 @@ from weighbridge.records import dataclass
 from weighbridge.report import Report
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.training.megatron import answer
+from weighbridge.training.megatron.arguments import plainly
 from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Train
@@ -87,7 +88,7 @@ def _effective(
         "quantization": None,
         "seq_len": asked.context,
         "offload": "none",
-        "megatron_args": list(workload.megatron_args or ()) or None,
+        "megatron_args": [plainly(word) for word in workload.megatron_args or ()] or None,
         "gpu": workload.gpu,
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,

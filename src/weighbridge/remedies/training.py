@@ -7,7 +7,8 @@ from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.training.plan import GROWS, TORCH
+from weighbridge.training.plan import TORCH
+from weighbridge.training.segments import GROWS
 from weighbridge.versions import numbers
 from weighbridge.workload.train import TUNERS
 
@@ -166,7 +167,7 @@ def scores(case: RemedyCase) -> bool:
 def segments(case: RemedyCase) -> Iterator[Move]:
     """Propose segments of the allocator that grow, where they do not yet, and torch has them."""
     framework = FRAMEWORKS.get(str(case.effective["framework"]))
-    usual = framework is not None and framework.expandable
+    usual = framework is not None and framework.allocator
     if usual or not case.free("expandable_segments") or not formats.compiled(case.part):
         return
     if (numbers(case.workload.torch_version) or TORCH) >= GROWS:

@@ -1,6 +1,8 @@
 """A change as flags, and the line to paste for it."""
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from weighbridge.training.scripts import line
 
 # What llama.cpp calls them, and this program too
 OF_GGML = (Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.cache_type_k, Ggml.cache_type_v)
+SHELL = re.compile(r"[\s|&;<>()$`*?'\"\\~!#]")  # what a shell reads otherwise
 SHORT = {setting.name: setting.written for setting in OF_GGML}
 
 
@@ -31,7 +34,7 @@ def _flag(name: str, value: Any, engine: str) -> str:
     if value is False:
         return f"--no-{flag.removeprefix('--')}"
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"{flag} {text}" if " " not in text else f"{flag} '{text}'"
+    return f"{flag} {shlex.quote(text) if SHELL.search(text) else text}"
 
 
 def paste(case: RemedyCase) -> TrainingLine:

@@ -40,8 +40,9 @@ Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch comm
 MACHINE = (
     *DEVICE,
     *("exact", "data_parallel_size", "engine_version", "framework_version", "torch_version"),
-    *("bitsandbytes_version", "accelerate_version", "deepspeed_version"),
+    *("bitsandbytes_version", "accelerate_version", "deepspeed_version", "expandable_segments"),
 )
+GROWING = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
 # What a program does in its own way, unless it was asked for by name
 OWN_WAYS = (
     *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
@@ -392,13 +393,19 @@ def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> It
 
 
 def _starts(to: EmitTarget, settings: Settings) -> str:
-    """Return the command that starts a file, with as many ranks as were asked for."""
+    """Return the command that starts a file, with as many ranks as were asked for, and what no
+    file says of the allocator; a script says it itself."""
+    if to.syntax == "python":
+        return start(int(settings.get("data_parallel_size") or 1))
+    command = _command(to, settings)
+    return f"{GROWING} {command}" if settings.get("expandable_segments") else command
+
+
+def _command(to: EmitTarget, settings: Settings) -> str:
     own = named(to.kind).starts
     if own is not None:
         return own(settings)
     ranks = int(settings.get("data_parallel_size") or 1) if to.task == "train" else 1
-    if to.syntax == "python":
-        return start(ranks)
     return f"{to.starts} --num_processes {ranks}" if to.kind == "trl" and ranks > 1 else to.starts
 
 
@@ -458,10 +465,18 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
     if other:
         value = typed.get(other[0])  # an answer may call it by another name
         value = meant.workload[other[0]] if value is None else value
-        flag = f"--{other[0].replace('_', '-')} {_said(value)}"
+        flag = _flag(other[0], value)
         raise UsageError(f"--emit {kind}: such a file has no word for {flag}")
     if meant.peak != again.peak:
         raise UsageError(f"--emit {kind}: the file would not be weighed as what was asked")
+
+
+def _flag(name: str, value: Value) -> str:
+    """Write a setting as our own option."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {_said(value)}"
 
 
 def _said(value: Value) -> str:

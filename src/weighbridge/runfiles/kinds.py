@@ -231,7 +231,8 @@ def _told(run: PlannedRun, piece: Document) -> PlannedRun:
     """Return a run with what its text says beside it: what is odd of its keys, the allocator's
     variable, and the lines of a job."""
     odd = tuple(f"{piece.name}:{line}: {what}" for line, what in piece.remarks)
-    run = segments.told(replace(run, notes=(*run.notes, *odd)) if odd else run, piece.text)
+    run = replace(run, notes=(*run.notes, *odd)) if odd else run
+    run = segments.told(run, piece.text, piece.syntax)
     return asking(run, piece.text) if piece.syntax in BATCHED else run
 
 

@@ -40,6 +40,7 @@ from weighbridge.records import dataclass, field, replace
 from weighbridge.versions import dated, numbers
 from weighbridge.workload import FSDP, Train
 
+GROWING = "expandable_segments:True"
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
 
 
@@ -122,7 +123,7 @@ class Framework:
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
     upcast: str = "none"  # of what is not packed of a base in 4 or 8 bits (kbit.py)
     reentrant: bool | None = None  # checkpoints; None: as transformers has it
-    expandable: bool = False  # its launcher asks the allocator for expandable segments
+    allocator: str = ""  # what it puts into PYTORCH_ALLOC_CONF where nobody else has
     copies_logits: bool = False  # behind the forward all logits but the last are copied
     # what was other before a release, the newest first
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
@@ -245,11 +246,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
         spreads="fsdp2",
         shards=("none", "ddp", *FSDP),
         checkpointing="selective",
-        expandable=True,  # run_train.sh
+        allocator=GROWING,  # run_train.sh
         older=(
             # before 114151ad every second layer, which counts as none: the most that it may take
             ((2026, 3, 23), {"checkpointing": "none"}),
-            ((2024, 10, 22), {"expandable": False}),  # a5e57e4a
+            ((2024, 10, 22), {"allocator": ""}),  # a5e57e4a
         ),
     ),
     "trl": Framework(
@@ -278,6 +279,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         stores="bfloat16",
         precisions=AS_STORED,
         reentrant=True,
+        allocator=f"{GROWING},roundup_power2_divisions:16",  # set_pytorch_cuda_alloc_conf
         optimizer="adamw_torch_fused",
         outputs=False,
         float8=True,
@@ -295,6 +297,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         lowers=True,  # unsloth/models/loader.py: dtype None, or bfloat16 that is not supported
         own_copies=True,  # unsloth/models/loader_utils.py: get_model_name
         fused_adapters=True,
+        allocator=GROWING,  # unsloth/__init__.py, with torch 2.9 and newer
         tunes="its kernels are of adapters: near is trl with --checkpointing offload",
         unsure=4,
         shards=("none", "ddp"),

@@ -1,10 +1,12 @@
 """The effective settings of one run: what the user said, and the defaults of the framework."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
+from weighbridge.allocator.options import DEFAULT, AllocatorOptions
+from weighbridge.allocator.settings import parse
 from weighbridge.arch.model_types import facts
 from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
@@ -25,6 +27,7 @@ from weighbridge.training.frameworks import (
 )
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
+from weighbridge.training.segments import GROWS, refuse_segments
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
 from weighbridge.training.sharding.schedule import schedule
 from weighbridge.training.sharding.sequence import way
@@ -44,7 +47,6 @@ FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
-GROWS = (2, 1)  # torch: its allocator has expandable segments
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -110,8 +112,15 @@ class TrainingPlan:
     @property
     def expandable(self) -> bool:
         """Tell whether segments of the allocator grow, as nobody said or the launcher asks."""
-        asked = self.asked_expandable
-        return self.framework.expandable if asked is None else asked
+        return self.allocator.expandable_segments
+
+    @property
+    def allocator(self) -> AllocatorOptions:
+        """Return what torch's allocator is told, by the user or else by the framework."""
+        if self.asked_expandable is not None:
+            return AllocatorOptions(expandable_segments=self.asked_expandable)
+        text = self.framework.allocator if self.torch >= GROWS else ""
+        return parse(text) if text else DEFAULT
 
     @property
     def kernels(self) -> str | None:
@@ -188,6 +197,7 @@ def plan(
     )
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
+    refuse_segments(w, part)
     if _of_text(subject, framework):
         if _images(w):
             raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
@@ -230,9 +240,12 @@ def plan(
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
-        asked_expandable=w.expandable_segments,
-        asked_kernels=w.kernels,
+        **_asked(w),
     )
+
+
+def _asked(w: Train) -> dict[str, Any]:
+    return {"asked_expandable": w.expandable_segments, "asked_kernels": w.kernels}
 
 
 def _refuse(
@@ -253,7 +266,6 @@ def _refuse(
             f"--cpu-ram-efficient-loading: {framework.name} reads weights by a loader of its own; "
             "leave it out"
         )
-    _refuse_segments(w)
     _refuse_reentry(w, framework)
     if w.kernels is not None:
         packages.refuse(subject, w.kernels, framework, version)
@@ -330,12 +342,6 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
             f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
             "float8 need 8.9; use bf16-mixed"
         )
-
-
-def _refuse_segments(w: Train) -> None:
-    if w.expandable_segments and _torch(w) < GROWS:
-        since = ".".join(map(str, GROWS))
-        raise UsageError(f"--expandable-segments: torch has them since {since}; leave it out")
 
 
 def _base(

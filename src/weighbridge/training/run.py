@@ -243,7 +243,7 @@ class StageRuns:
 
 
 def _options(plan: TrainingPlan) -> AllocatorOptions:
-    return AllocatorOptions(expandable_segments=plan.expandable)
+    return plan.allocator
 
 
 @contextmanager

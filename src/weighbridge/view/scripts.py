@@ -45,8 +45,13 @@ def start(script: str) -> str:
 def telling(script: str) -> tuple[str, ...]:
     """Return the first statements of a script that decide, cut to a line each."""
     paragraph = next(p for p in script.split("\n\n") if p.startswith("# "))
-    calls = (lines for lines in _statements(paragraph) if " = " in lines[0] and "(" in lines[0])
+    calls = (lines for lines in _statements(paragraph) if _tells(lines[0]))
     return tuple(_line(lines) for lines, _ in zip(calls, range(MOST), strict=False))
+
+
+def _tells(line: str) -> bool:
+    """Tell whether a statement gives a name what a call makes, or sets the environment."""
+    return " = " in line and ("(" in line or line.startswith("os.environ["))
 
 
 def _statements(paragraph: str) -> Iterator[list[str]]:

@@ -200,11 +200,12 @@ class RunSettings(Settings):
         zh="层和损失经过 torch.compile(torchtune、torchtitan)。",
     )
     expandable_segments: Bool = flag(
-        help="The allocator's segments grow (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True), so "
-        "that less lies unused between tensors. Default: off, but with torchtitan's launcher.",
+        help="The allocator's segments grow (expandable_segments in PYTORCH_CUDA_ALLOC_CONF), so "
+        "that less lies unused between tensors. Default: as the framework has it: on with "
+        "torchtitan, axolotl and unsloth.",
         label_zh="可扩展段",
-        zh="分配器的段可以增长(PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True)，张量之间空着的更少。"
-        "默认关闭，torchtitan 的启动脚本除外。",
+        zh="分配器的段可以增长(PYTORCH_CUDA_ALLOC_CONF 的 expandable_segments)，空着的更少。"
+        "默认按框架：torchtitan、axolotl、unsloth 开启。",
     )
     optimizer_in_backward: Switch = switch(
         help="Each parameter is stepped when its gradient is there (torchtune, LOMO).",

@@ -72,6 +72,7 @@ def test_a_token_goes_once_to_a_rank():
     assert _once(feed, replace(run, uneven=1.5), 2800) == 1.5 * 2800 * 26 // 56
     assert _once(feed, replace(run, expert=1), 2800) == 2800
     assert _once(replace(feed, top=8), run, 2800) == 2800
+    assert _once(replace(feed, top=7), replace(run, uneven=1.5), 2800) == 2800
 
 
 def test_what_is_kept_of_copies_that_come_in_order():
@@ -95,9 +96,21 @@ def test_what_is_kept_of_copies_that_come_in_order():
     assert saved["deepep"] - saved["hybridep"] == 8 * (deep - hybrid)
 
 
-@pytest.mark.parametrize("dispatcher", ["deepep", "hybridep"])
-def test_expert_tensor_ranks_are_given_what_the_others_are(dispatcher):
-    run = {"ranks": 4, "grouped": True, "dispatcher": dispatcher, "router_wide": True}
-    one = most(EXPERTS, expert=4, **run)
-    two = most(EXPERTS, expert=2, expert_tensor=2, **run)
-    assert two > one
+def test_expert_tensor_ranks_are_given_what_the_others_are():
+    """Four ranks have 2 experts each, or 2 pairs share 4: a pair is given the tokens of all
+    four, of which 26 of 56 have one of 2 experts, and 44 of 56 one of 4. Places of what arrives
+    tell them: a number and a flag an expert, and a map of rows."""
+    feed = RoutedFeed(count=8, top=2, width=64)
+    model = replace(LLAMA, layers=1, words=128, experts=feed)
+    run = {"ranks": 4, "grouped": True, "dispatcher": "deepep", "router_wide": True}
+    kinds = ({"expert": 4}, {"expert": 2, "expert_tensor": 2})
+    alone, pairs = (run_stage(model, replace(PLAIN, **run, **k), 0).saved for k in kinds)
+    few, many = -(-2048 * 26 // 56), -(-2048 * 44 // 56)
+    places = many * (4 * 5 + 4 * 9) - few * (2 * 5 + 4 * 5)
+    assert pairs - alone >= places
+    assert pairs - alone < 2 * places + 2 * 1024 * 256 * 2
+
+
+def test_copies_that_come_in_order_are_as_many_for_each_of_a_pair():
+    run = {"ranks": 4, "grouped": True, "dispatcher": "hybridep", "router_wide": True}
+    assert most(EXPERTS, expert=2, expert_tensor=2, **run) > most(EXPERTS, expert=4, **run)

@@ -1,5 +1,7 @@
 """A question about Megatron: its settings, its refusals, and what the report says."""
 
+import re
+
 import pytest
 
 import weighbridge
@@ -15,6 +17,8 @@ from weighbridge.training.megatron.states import states as of_states
 from weighbridge.workload.train import Train
 
 MODEL = "llama-3.1-8b"
+FLEX = ("moe_token_dispatcher_type=flex",)
+SELECTIVE = ("recompute_granularity=selective",)
 
 
 def train(model=MODEL, **settings):
@@ -114,6 +118,9 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
             {"megatron_args": ["exp_avg_dtype=bf16"]},
             "exp_avg_dtype=bf16: it needs use_precision_aware_optimizer",
         ),
+        ({"megatron_args": ["moe_expert_capacity_factor=abc"]}, "it takes a number from 0 on"),
+        ({"expandable_segments": True, "torch_version": "2.0"}, "torch has them since 2.1"),
+        ({"expandable_segments": True, "gpu": "m4-24gb"}, "has an allocator of its own"),
         ({"tensor_parallel_size": 3, "gpu": "h100:3"}, "does not divide the 32 heads"),
         ({"pipeline_parallel_size": 64, "gpu": "h100:64"}, "64 stages do not divide the 32 layers"),
         ({"context_parallel_size": 8, "gpu": "h100:8", "seq_len": 1001}, "change --seq-len"),
@@ -172,7 +179,45 @@ def test_arguments_are_read_as_megatron_spells_them():
     assert arguments.read(("recompute_modules=core_attn+moe_act",)) == {
         "modules": ("core_attn", "moe_act")
     }
-    assert arguments.read(("moe_pad_expert_input_to_capacity",)) == {}
+    assert arguments.read(("moe-pad-expert-input-to-capacity",)) == {"pads": True}
+    assert arguments.plainly("--moe-expert-capacity-factor = 1") == "moe_expert_capacity_factor=1"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["moe_shared_expert_overlap"], "needs moe_token_dispatcher_type=alltoall or flex"),
+        (["moe_enable_deepep"], "needs moe_token_dispatcher_type=flex"),
+        (
+            [*FLEX, "moe_enable_deepep", "moe_flex_dispatcher_backend=hybridep"],
+            "hybridep is another",
+        ),
+        ([*FLEX, "moe_pad_expert_input_to_capacity"], "DeepEP has it not"),
+        ([*SELECTIVE, "recompute_modules=moe_act"], "it needs moe_grouped_gemm"),
+        (
+            [*SELECTIVE, "recompute_modules=layernorm+mlp", "fp8_format=hybrid"],
+            "recompute_modules=layernorm: delayed scaling has it not",
+        ),
+    ],
+)
+def test_what_megatron_stops_at_together_is_refused(args, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        arguments.refuse(arguments.read(args))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [*FLEX, "moe_shared_expert_overlap", "moe_enable_deepep"],
+        [*FLEX, "moe_pad_expert_input_to_capacity", "moe_flex_dispatcher_backend=hybridep"],
+        [*SELECTIVE, "recompute_modules=moe_act", "moe_grouped_gemm"],
+        [*SELECTIVE, "recompute_modules=layernorm", "fp8_format=hybrid", "fp8_recipe=tensorwise"],
+        [*SELECTIVE, "recompute_modules=mlp", "fp8_format=hybrid"],
+        ["recompute_modules=layernorm", "fp8_format=hybrid"],
+    ],
+)
+def test_what_goes_together_is_not(args):
+    arguments.refuse(arguments.read(args))
 
 
 ROUTED = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm")

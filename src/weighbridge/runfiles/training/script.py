@@ -61,14 +61,17 @@ COMPUTED = "$computed"
 LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
 CUT, KERNEL = "cce_patch", "cce"  # Cut Cross Entropy in the place of a model's own loss
 OWN = ("dtype", OWN_DTYPE, "from_pretrained of transformers 5 takes the checkpoint's own")
+INNER = "model_init_kwargs"
 UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
 def tells(document: Document) -> bool:
     """Tell whether a script trains: a model is loaded, and arguments or adapters are made."""
-    names = {called(call) for call in _calls(document.data)}
+    calls = _calls(document.data)
+    names = {called(call) for call in calls}
     trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
-    return LOADS in names and (trains or any(_of_rl(name) for name in names))
+    loads = LOADS in names or any(_named(call) is not None for call in calls)
+    return loads and (trains or any(_of_rl(name) for name in names))
 
 
 class GatheredCalls(NamedTuple):
@@ -88,7 +91,7 @@ def _gathered(document: Document) -> GatheredCalls:
     data: dict[str, Any] = {}
     places: dict[Path, Place] = {}
     of_packages = literals.imported(tree)
-    for call in filter(None, (_load(calls), *_first(calls))):
+    for call in filter(None, (_load(calls), *_loading(calls, tree), *_first(calls))):
         _take(call, data, places, document.text, whole=called(call) in CONFIGS)
         data |= {name: COMPUTED for name in _untold(call, of_packages) if name in data}
     for call in calls:
@@ -198,6 +201,46 @@ def _load(calls: list[ast.Call]) -> ast.Call | None:
     return next((call for call in calls if _is_load(call)), None)
 
 
+def _named(call: ast.Call) -> ast.Constant | None:
+    """Return the name that TRL's trainer is given for a model, which it loads itself."""
+    if called(call) not in TRAINERS:
+        return None
+    words = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "model")]
+    node = words[0] if words else None
+    text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node if text else None  # type: ignore[return-value]
+
+
+def _loading(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
+    """Yield what TRL's trainer hands to from_pretrained for the model that it loads itself
+    (model_init_kwargs, a dict or a name that is given one), as that call."""
+    for call in calls:
+        for word in call.keywords:
+            if word.arg == INNER and called(call) in CONFIGS:
+                yield from _as_call(word.value, tree)
+
+
+def _as_call(node: ast.expr, tree: ast.AST) -> Iterator[ast.Call]:
+    if isinstance(node, ast.Name):
+        given = [
+            one.value
+            for one in ast.walk(tree)
+            if isinstance(one, ast.Assign)
+            and any(isinstance(each, ast.Name) and each.id == node.id for each in one.targets)
+        ]
+        node = given[0] if len(given) == 1 else node
+    words = []
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        words = [(key.value, value) for key, value in pairs if isinstance(key, ast.Constant)]
+    elif isinstance(node, ast.Call) and called(node) == "dict":
+        words = [(word.arg, word.value) for word in node.keywords]
+    keywords = [ast.keyword(arg=str(name), value=value) for name, value in words]
+    if keywords:
+        func = ast.Name(id=LOADS, ctx=ast.Load())
+        yield ast.copy_location(ast.Call(func=func, args=[], keywords=keywords), node)
+
+
 def _is_load(call: ast.Call) -> bool:
     owner = class_of(call)
     return called(call) == LOADS and not owner.endswith(BESIDE) and owner not in AGAIN
@@ -218,6 +261,8 @@ def _take(
     given = [(word.arg, word.value) for word in call.keywords if word.arg]
     if called(call) == LOADS and call.args:
         given.insert(0, ("model_name_or_path", call.args[0]))
+    if (model := _named(call)) is not None:
+        given.insert(0, ("model_name_or_path", model))
     for word, node in given:
         name = NAMES.get(word, word)
         if not whole and name not in TAKEN:

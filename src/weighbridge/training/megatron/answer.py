@@ -179,6 +179,10 @@ def _components(
         bytes=Bytes(low, usual, high),
         basis="assumed",
         formula="what the allocator keeps free: the replay of one stream, and "
+        f"{-least:.0%} less to {most_of:.0%} more of what is allocated, as ranks of published runs "
+        "have it"
+        if least < 0
+        else "what the allocator keeps free: the replay of one stream, and "
         f"{least:.0%} to {most_of:.0%} more of what is allocated, as ranks of published runs have "
         "it",
         source=REPLAY,

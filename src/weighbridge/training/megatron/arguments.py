@@ -6,7 +6,7 @@ Numbers of ranks, batch and length have settings of ours. A switch has no value.
 Source: Megatron-LM d98e8a6 megatron/training/arguments.py, core/transformer/transformer_config.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.errors import UsageError
@@ -37,16 +37,20 @@ def _whole(text: str) -> int:
 
 
 def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= MOST:
-        raise ValueError("a number")
-    return number
+    return _number(text, MOST, "a number from 0 on")
 
 
 def _share(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise ValueError("a number from 0 to 1")
+    return _number(text, 1, "a number from 0 to 1")
+
+
+def _number(text: str, most: float, says: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(says) from None
+    if not 0 <= number <= most:
+        raise ValueError(says)
     return number
 
 
@@ -115,13 +119,13 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
         "dispatcher", _one_of("allgather", "alltoall", "flex")
     ),
     "moe_flex_dispatcher_backend": MegatronArgument("backend", _one_of("deepep", "hybridep")),
-    "moe_enable_deepep": MegatronArgument("backend", on="deepep"),
+    "moe_enable_deepep": MegatronArgument("enables_deepep"),
     "moe_grouped_gemm": MegatronArgument("grouped"),
     "moe_shared_expert_overlap": MegatronArgument("shared_beside"),
     "moe_permute_fusion": MegatronArgument("fused_permutation"),
     "moe_router_dtype": MegatronArgument("router", _one_of("fp32", "fp64")),
     "moe_expert_capacity_factor": MegatronArgument("capacity", _rate),
-    "moe_pad_expert_input_to_capacity": MegatronArgument(""),
+    "moe_pad_expert_input_to_capacity": MegatronArgument("pads"),
     "moe_router_force_load_balancing": MegatronArgument("forced"),
     "moe_aux_loss_coeff": MegatronArgument("balancing", _rate),
     "no_bias_gelu_fusion": MegatronArgument("fused_activation", on=False),
@@ -155,13 +159,24 @@ OWN: Mapping[str, str] = {  # arguments that are settings of every framework
 }
 
 
+def name_of(word: str) -> str:
+    """Return the name of an argument as `ARGUMENTS` has it, with or without dashes."""
+    return word.partition("=")[0].strip().removeprefix("--").replace("-", "_")
+
+
+def plainly(word: str) -> str:
+    """Write an argument under the name that `ARGUMENTS` has."""
+    _, equals, value = word.partition("=")
+    return f"{name_of(word)}{equals}{value.strip()}"
+
+
 def read(words: Iterable[str]) -> dict[str, Any]:
     """Return what arguments set, by the fields of `ARGUMENTS`. Raises UsageError for what is not
     known, or has no such value."""
     found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        key = name.strip().removeprefix("--").replace("-", "_")
+        key = name_of(word)
         argument = ARGUMENTS.get(key)
         if key in OWN:
             raise UsageError(
@@ -188,3 +203,44 @@ def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> 
         return argument.reads(text)
     except ValueError as error:
         raise UsageError(f"--megatron-args {name}={text}: it takes {error}") from None
+
+
+def refuse(asked: Mapping[str, Any]) -> None:
+    """Raise UsageError for arguments that Megatron stops at together (TransformerConfig's
+    __post_init__)."""
+    for wrong, why in _contradictions(asked):
+        if wrong:
+            raise UsageError(f"--megatron-args {why}")
+
+
+def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
+    sends = asked.get("dispatcher", "allgather")
+    modules = asked.get("modules", ()) if asked.get("granularity") == "selective" else ()
+    backend = asked.get("backend", "deepep")
+    delayed = "float8_format" in asked and asked.get("float8", "delayed") == "delayed"
+    norms = {"moe_act", "layernorm"}.intersection(modules)
+    yield (
+        bool(asked.get("shared_beside")) and sends == "allgather",
+        "moe_shared_expert_overlap: it needs moe_token_dispatcher_type=alltoall or flex",
+    )
+    yield (
+        bool(asked.get("enables_deepep")) and sends != "flex",
+        "moe_enable_deepep: it needs moe_token_dispatcher_type=flex",
+    )
+    yield (
+        bool(asked.get("enables_deepep")) and backend == "hybridep",
+        "moe_enable_deepep: moe_flex_dispatcher_backend=hybridep is another; leave one out",
+    )
+    yield (
+        bool(asked.get("pads")) and sends == "flex" and backend == "deepep",
+        "moe_pad_expert_input_to_capacity: DeepEP has it not; leave it out",
+    )
+    yield (
+        "moe_act" in modules and not asked.get("grouped"),
+        "recompute_modules=moe_act: it needs moe_grouped_gemm",
+    )
+    named = "+".join(sorted(norms))
+    yield (
+        delayed and bool(norms),
+        f"recompute_modules={named}: delayed scaling has it not; fp8_recipe=tensorwise may do",
+    )

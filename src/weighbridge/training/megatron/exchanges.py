@@ -6,8 +6,7 @@
                 of its NVLink domain; which token goes where; and with several domains what they
                 send each other
 
-Without a domain of its own a machine is one, of 8 devices; NUM_OF_HYBRID_EP_RANKS_PER_NVLINK_DOMAIN
-says another.
+A domain is taken as a machine of 8 devices; larger ones, as of NVL72, are not counted.
 Source: deepseek-ai/DeepEP dd758ca csrc/legacy/{config,buffer}.hpp, deep_ep/buffers/legacy.py
 (get_dispatch_config, get_combine_config); 94a9f8f csrc/hybrid_ep/buffer/{intranode,
 internode_doca}.cu, csrc/hybrid_ep/extension/allgather.cu; Megatron-LM d98e8a6

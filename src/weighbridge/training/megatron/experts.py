@@ -240,7 +240,7 @@ def _once(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
     others, none = feed.count - feed.count // run.expert, 1.0
     for i in range(feed.top):
         none *= max(0, others - i) / (feed.count - i)
-    return ceil(tokens * run.uneven * (1 - none))
+    return min(tokens, ceil(tokens * run.uneven * (1 - none)))
 
 
 def _flex(
@@ -256,7 +256,7 @@ def _flex(
     probs, chosen = _for_every_rank(rank, feed, routes)
     got = received(run, copies(feed, run, x.rows)) * run.expert_tensor
     if run.dispatcher == "deepep":
-        arrived = _once(feed, run, x.rows * run.expert)
+        arrived = _once(feed, run, x.rows * ranks)
         picked = m.new((x.rows, feed.top * run.expert_tensor), FLOAT32)
         picked = remade(m, probs, picked, m.new(picked.shape, INT64))
         handle = [m.new((x.rows, ranks), INT32), m.new((x.rows, ranks), BOOL)]

@@ -28,6 +28,7 @@ from weighbridge.training.megatron.layout import parts
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import HOPPER, Kernel, MegatronRun
 from weighbridge.training.megatron.states import states
+from weighbridge.training.segments import refuse_segments
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.units import MIB
 from weighbridge.versions import dated, numbers
@@ -98,8 +99,10 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     not weighed, and UnsupportedError for models of other parts."""
     _refuse(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
+    refuse_segments(w, part)
     shares = sharding(w, count, "ddp")
     model, asked = described(subject), arguments.read(w.megatron_args or ())
+    arguments.refuse(asked)
     chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
     capability = chip.capability or HOPPER
     batches = w.gradient_accumulation or shares.pipeline

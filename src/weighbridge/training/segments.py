@@ -1,0 +1,26 @@
+"""Segments of torch's allocator that grow: which releases have them, on which cards."""
+
+from typing import TYPE_CHECKING
+
+from weighbridge.errors import UsageError
+from weighbridge.versions import numbers
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
+GROWS = (2, 1)  # torch
+
+
+def refuse_segments(w: Train, part: "Part | None" = None) -> None:
+    """Raise UsageError where segments cannot grow."""
+    if not w.expandable_segments:
+        return
+    torch = numbers(w.torch_version)
+    if torch is not None and torch < GROWS:
+        since = ".".join(map(str, GROWS))
+        raise UsageError(f"--expandable-segments: torch has them since {since}; leave it out")
+    if part is not None and part.stack == "own":
+        raise UsageError(
+            f"--expandable-segments: {part.name} has an allocator of its own; leave it out"
+        )
