@@ -6,7 +6,9 @@ import pytest
 
 import weighbridge
 from tests.remedies.made import case, of_kind
+from weighbridge.memory import Component, Device, Phase, exactly
 from weighbridge.remedies.training import moves, runnable
+from weighbridge.units import GIB
 
 GPU = "a100-80gb"
 
@@ -416,3 +418,39 @@ def test_an_optimizer_is_one_that_the_framework_has(framework, there):
     """torchtitan components/optimizer.py: Adam and AdamW."""
     made = offered("optimizer", framework=framework, optimizer="adamw_torch_fused")
     assert ({"optimizer": "adafactor"} in made) is there
+
+
+def test_segments_that_grow_are_offered_where_little_is_lacking():
+    """LoRA of Qwen3-8B is 3 GiB fragmented, and lacks as much on 47 GiB."""
+    asked = {"method": "lora", "framework": "trl", "batch_size": 4, "seq_len": 4096}
+    close, far = (
+        weighbridge.train("qwen3-8b", gpu_memory=memory, offline=True, **asked)
+        for memory in ("47GiB", "24GiB")
+    )
+    grown = [r for r in close.remedies if dict(r.change) == {"expandable_segments": True}]
+    assert [r.fits for r in grown] == ["yes"]
+    again = weighbridge.train(
+        "qwen3-8b", gpu_memory="47GiB", expandable_segments=True, offline=True, **asked
+    )
+    assert grown[0].per_device == again.verdict.per_device
+    assert not [r for r in far.remedies if dict(r.change) == {"expandable_segments": True}]
+
+
+def test_what_segments_that_grow_take_is_of_the_fragmented():
+    held = [
+        {"fragmentation": 4 * GIB, "rounding": GIB, "weights": 60 * GIB},
+        {"fragmentation": 6 * GIB, "weights": 50 * GIB},
+    ]
+    phases = tuple(
+        Phase(
+            "step",
+            tuple(Component(name=k, bytes=exactly(n), basis="computed") for k, n in each.items()),
+        )
+        for each in held
+    )
+    asked = case("train", devices=(Device(index=0, kind="gpu", phases=phases),))
+    (move,) = of_kind(moves(asked), "allocator")
+    assert asked.unfragmented(move) == pytest.approx(0.7 * 6 * GIB)
+    (other,) = of_kind(moves(case("train", checkpointing="none")), "checkpointing")
+    assert asked.unfragmented(other) == 0
+    assert asked.guessed((move,)) == asked.guessed(()) == 60 * GIB

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+FRAGMENTED = "fragmentation"
+ALLOCATORS = (FRAGMENTED, "rounding")  # what an allocator adds to tensors
 # What the verdict is about: named always, so never pinned by being named
 DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
 INNER = frozenset(("engine_defaults",))
@@ -120,10 +122,10 @@ class RemedyCase:
         )
 
     def guessed(self, moves: "Sequence[Move]") -> float:
-        """Bytes that a device may hold after such changes: a guess. Memory that is only fragmented
-        is left."""
+        """Bytes that a device may hold after such changes: a guess. What the allocator adds is left
+        out, which goes with the tensors."""
         held = (
-            [component for component in phase.components if component.name != "fragmentation"]
+            [component for component in phase.components if component.name not in ALLOCATORS]
             for phase in self._phases
         )
         return _fullest(
@@ -132,6 +134,14 @@ class RemedyCase:
                 (move.remains(component.name) for move in moves), start=component.bytes.low
             ),
         )
+
+    def unfragmented(self, move: "Move") -> float:
+        """Return the most that a change may take of what is fragmented: a guess."""
+        free = [
+            sum(c.bytes.high for c in phase.components if c.name == FRAGMENTED)
+            for phase in self._phases
+        ]
+        return max(free, default=0) * (1 - move.remains(FRAGMENTED))
 
     @cached_property
     def _phases(self) -> tuple[Phase, ...]:

@@ -126,7 +126,8 @@ def may_do(parent: MoveSet, move: Move) -> bool:
     """Tell whether a change that takes little away takes a part of what is lacking."""
     verdict = parent.case.verdict
     lacking = verdict.per_device.high - verdict.per_device.expected - verdict.margin_bytes
-    return lacking <= OFF * (parent.held - parent.case.guessed((move,)))
+    away = parent.held - parent.case.guessed((move,)) + parent.case.unfragmented(move)
+    return lacking <= OFF * away
 
 
 def within(node: MoveSet, some: tuple[Move, ...], points: float) -> bool:

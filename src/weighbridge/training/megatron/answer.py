@@ -133,7 +133,7 @@ def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
     for name in NAMES:
         if name in run.moments:
             most = fuller.moments[name] if fuller is not None else run.moments[name]
-            yield Phase(name, tuple(_components(plan, run, run.moments[name], most)))
+            yield Phase(name, tuple(_components(plan, run, name, most)))
 
 
 def _fuller(plan: MegatronPlan, run: StageRun) -> StageRun | None:
@@ -146,8 +146,9 @@ def _fuller(plan: MegatronPlan, run: StageRun) -> StageRun | None:
 
 
 def _components(
-    plan: MegatronPlan, run: StageRun, peak: LivePeak, fuller: LivePeak
+    plan: MegatronPlan, run: StageRun, phase: str, fuller: LivePeak
 ) -> Iterator[Component]:
+    peak = run.moments[phase]
     for name, nbytes in peak.live.items():
         high = max(nbytes, fuller.live.get(name, 0))
         low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
@@ -170,7 +171,8 @@ def _components(
     free = max(0, peak.reserved - peak.allocated)
     routed, streams = plan.model.experts is not None, plan.run.context > 1
     least, share, most_of = BESIDE["context" if streams else "experts" if routed else "plain"]
-    most_of = IN_CHUNKS if plan.run.chunks > 1 and not plan.run.expandable else most_of
+    if plan.run.chunks > 1 and not plan.run.expandable and phase != "step":
+        most_of = IN_CHUNKS  # a step has the room of activations, whose segments may go
     low, usual, high = (
         max(0, free + round(part * peak.allocated)) for part in (least, share, most_of)
     )

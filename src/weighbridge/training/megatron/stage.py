@@ -31,6 +31,7 @@ STEPS = 2  # before the end of the first there are no averages
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
 STREAMS = 4  # of grouped products
 KEPT = 256  # stages
+LINEARS = 4  # of a layer: what a step copies is a tensor a parameter
 OVERLAPS = 3  # streams of products that overlap with what is sent
 
 
@@ -87,7 +88,8 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
             if states:
                 held.append(m.new((states,), INT8, "optimizer_states"))
         if copied := numbers.copied(run):
-            m.hidden(copied)
+            pieces = LINEARS * max(1, sum(map(len, layers_of(model, run, stage))))
+            m.hidden(*(copied * (i + 1) // pieces - copied * i // pieces for i in range(pieces)))
         result.note("step", m.heap.phase(), first=first)
     result.held = m.heap.phase().allocated
     m.heap.close()
