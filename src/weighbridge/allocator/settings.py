@@ -28,14 +28,15 @@ MAX_MB = SIZE_MAX // MIB
 SHARED_NAME: Version = (2, 9)  # since when PYTORCH_ALLOC_CONF is read; >= in place of > likewise
 WORD = re.compile(rf"[{re.escape(SPECIAL)}]|[^{re.escape(SPECIAL)}]+")
 INTEGER = re.compile(r"[+-]?\d+")
+VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the first decides
+GROWING = "expandable_segments:True"
 REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> AllocatorOptions:
     """Read the variable that decides: PYTORCH_CUDA_ALLOC_CONF, and where it is not set the newer
     name (CUDAAllocatorConfig::instance)."""
-    names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-    for name in names if torch >= SHARED_NAME else names[:1]:
+    for name in VARIABLES if torch >= SHARED_NAME else VARIABLES[:1]:
         if name in env:
             return parse(env[name], torch, name=name)
     return DEFAULT

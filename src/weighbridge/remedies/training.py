@@ -5,7 +5,7 @@ from typing import Any
 
 from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.remedies import formats, prices
-from weighbridge.remedies.case import UNMERGED, Move, RemedyCase
+from weighbridge.remedies.case import FRAGMENTED, UNMERGED, Move, RemedyCase
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.plan import TORCH
 from weighbridge.training.segments import GROWS
@@ -175,8 +175,8 @@ def segments(case: RemedyCase) -> Iterator[Move]:
             kind="allocator",
             change={"expandable_segments": True},
             cost=prices.CHANGES["growing segments"],
-            touches=frozenset(("fragmentation",)),
-            keeps={"fragmentation": 0.3},
+            touches=frozenset((FRAGMENTED,)),
+            keeps={FRAGMENTED: 0.3},
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from os.path import basename
 from typing import Any
 
+from weighbridge.allocator.settings import GROWING, VARIABLES
 from weighbridge.catalogue import everyday
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.launch import parse
@@ -42,7 +43,6 @@ MACHINE = (
     *("exact", "data_parallel_size", "engine_version", "framework_version", "torch_version"),
     *("bitsandbytes_version", "accelerate_version", "deepspeed_version", "expandable_segments"),
 )
-GROWING = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
 # What a program does in its own way, unless it was asked for by name
 OWN_WAYS = (
     *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
@@ -398,7 +398,7 @@ def _starts(to: EmitTarget, settings: Settings) -> str:
     if to.syntax == "python":
         return start(int(settings.get("data_parallel_size") or 1))
     command = _command(to, settings)
-    return f"{GROWING} {command}" if settings.get("expandable_segments") else command
+    return f"{VARIABLES[0]}={GROWING} {command}" if settings.get("expandable_segments") else command
 
 
 def _command(to: EmitTarget, settings: Settings) -> str:

@@ -10,14 +10,13 @@ shell starts trainings with and without it, nothing is taken.
 import re
 from collections.abc import Mapping
 
-from weighbridge.allocator.settings import from_environment
+from weighbridge.allocator.settings import VARIABLES, from_environment
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import WeighbridgeError
 from weighbridge.records import replace
 from weighbridge.runfiles.record import PlannedRun, Understood
 
 NAME = "expandable_segments"
-VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 STARTS = (  # programs that a line begins with which starts a training
     *("torchrun", "deepspeed", "accelerate", "python", "python3", "swift", "trl", "megatron"),
     *("llamafactory-cli", "axolotl", "tune", "litgpt", "srun", "uv", "nohup", "bash", "sh"),

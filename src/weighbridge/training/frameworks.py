@@ -33,6 +33,7 @@ A frozen base stays in 16 bits whatever the precision (transformers 5 loads in t
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.allocator.settings import GROWING
 from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
@@ -40,7 +41,6 @@ from weighbridge.records import dataclass, field, replace
 from weighbridge.versions import dated, numbers
 from weighbridge.workload import FSDP, Train
 
-GROWING = "expandable_segments:True"
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
 
 

@@ -110,11 +110,6 @@ class TrainingPlan:
         return self.asked_kernels == "installed"
 
     @property
-    def expandable(self) -> bool:
-        """Tell whether segments of the allocator grow, as nobody said or the launcher asks."""
-        return self.allocator.expandable_segments
-
-    @property
     def allocator(self) -> AllocatorOptions:
         """Return what torch's allocator is told, by the user or else by the framework."""
         if self.asked_expandable is not None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
-from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.arch.model_types import differs
 from weighbridge.components.activations import Heap, LivePeak, TensorHeap
 from weighbridge.components.counted import CountedHeap
@@ -108,7 +107,7 @@ class WalkedRun(NamedTuple):
         decide the same."""
         walked, on_card = self.run, self.run.kernels.on(plan.chip)
         made = replace(walked, kernels=on_card, moments={}, first={}, reserved={}, noted=[])
-        told = self.tape.again(Heap(capacity, _options(plan)), on_card.size)
+        told = self.tape.again(Heap(capacity, plan.allocator), on_card.size)
         live: list[int] = []
         noted = iter(walked.noted)
         for one in told:
@@ -234,16 +233,12 @@ class StageRuns:
         if counts:
             return _run(self._p, CountedHeap(), self._stage, splices)
         if capacity is not None:  # a walk that may not come to its end
-            return _run(self._p, Heap(capacity, _options(self._p)), self._stage, splices)
+            return _run(self._p, Heap(capacity, self._p.allocator), self._stage, splices)
         tape = HeapTape()
-        run = _run(self._p, Heap(None, _options(self._p), tape.notes), self._stage, splices)
+        run = _run(self._p, Heap(None, self._p.allocator, tape.notes), self._stage, splices)
         if tape.short:
             self._walked = WalkedRun(run, tape)
         return run
-
-
-def _options(plan: TrainingPlan) -> AllocatorOptions:
-    return plan.allocator
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from weighbridge.allocator.settings import GROWING, VARIABLES
 from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
 from weighbridge.quantization.on_load import arguments
 from weighbridge.training.launching import (
@@ -127,7 +128,7 @@ def _decides(run: TrainerRun) -> Iterator[str]:
 def _allocator(run: TrainerRun) -> Iterator[str]:
     """Yield what torch's allocator is told, which reads it when a device is first used."""
     if run.settings.get("expandable_segments"):
-        yield 'os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"'
+        yield f'os.environ["{VARIABLES[0]}"] = "{GROWING}"'
 
 
 def _loading(run: TrainerRun, sign: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 GROWS = (2, 1)  # torch
 
 
-def refuse_segments(w: Train, part: "Part | None" = None) -> None:
+def refuse_segments(w: Train, part: "Part | None") -> None:
     """Raise UsageError where segments cannot grow."""
     if not w.expandable_segments:
         return

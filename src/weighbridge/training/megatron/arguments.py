@@ -213,11 +213,15 @@ def refuse(asked: Mapping[str, Any]) -> None:
             raise UsageError(f"--megatron-args {why}")
 
 
+def recipe(asked: Mapping[str, Any]) -> str | None:
+    """Return how products in 8 bits are scaled; None where nothing asks for them."""
+    return asked.get("float8", "delayed") if "float8_format" in asked else None
+
+
 def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     sends = asked.get("dispatcher", "allgather")
     modules = asked.get("modules", ()) if asked.get("granularity") == "selective" else ()
     backend = asked.get("backend", "deepep")
-    delayed = "float8_format" in asked and asked.get("float8", "delayed") == "delayed"
     norms = {"moe_act", "layernorm"}.intersection(modules)
     yield (
         bool(asked.get("shared_beside")) and sends == "allgather",
@@ -241,6 +245,6 @@ def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     )
     named = "+".join(sorted(norms))
     yield (
-        delayed and bool(norms),
+        recipe(asked) == "delayed" and bool(norms),
         f"recompute_modules={named}: delayed scaling has it not; fp8_recipe=tensorwise may do",
     )

@@ -254,11 +254,11 @@ def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
 def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of products in 8 bits, which fp8_format asks for. Raises UsageError for
     what Megatron stops at."""
-    recipe = asked.get("float8", "delayed") if "float8_format" in asked else ""
-    if not recipe:
+    scaling = arguments.recipe(asked)
+    if scaling is None:
         return {}
     ends = bool(asked.get("plain_ends"))
-    if ends and recipe == "delayed":
+    if ends and scaling == "delayed":
         raise UsageError(
             "--megatron-args first_last_layers_bf16: Megatron has it without delayed scaling; "
             "fp8_recipe=tensorwise is another recipe"
@@ -267,14 +267,14 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
         raise UsageError("--megatron-args fp8_format: Megatron's own modules have none")
     if asked.get("float8_parameters") and shares.kind != "zero1":
         raise UsageError("--megatron-args fp8_param_gather: it needs --shard zero1")
-    since = SINCE[recipe]
+    since = SINCE[scaling]
     if chip is not None and chip.capability < since:
         raise UsageError(
-            f"--megatron-args fp8_recipe={recipe}: it needs compute capability "
+            f"--megatron-args fp8_recipe={scaling}: it needs compute capability "
             f"{since[0]}.{since[1]}, and the card has {chip.capability[0]}.{chip.capability[1]}"
         )
     return {
-        "float8": recipe,
+        "float8": scaling,
         "float8_parameters": asked.get("float8_parameters", False),
         "reuses_gradients": asked.get("reuses_gradients", False),
         "plain_ends": (asked.get("plain_first", 1), asked.get("plain_last", 1)) if ends else (0, 0),

@@ -27,7 +27,7 @@ from itertools import accumulate
 from typing import Any
 
 from weighbridge.errors import UsageError
-from weighbridge.training.megatron.arguments import SIZES
+from weighbridge.training.megatron.arguments import SIZES, recipe
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.model import MegatronModel, matrices, replicated
 from weighbridge.training.megatron.run import MegatronRun
@@ -53,10 +53,11 @@ def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[st
         release is None or release >= FUSED
     )
     read = sizes[:1] if fused else sizes
-    scaled = asked.get("float8", "delayed") if "float8_format" in asked else "delayed"
     return {
         "states": sum(sizes),
-        "remainders": bool(asked.get("precise")) and sizes[0] == 4 and scaled == "delayed",
+        "remainders": bool(asked.get("precise"))
+        and sizes[0] == 4
+        and recipe(asked) in (None, "delayed"),
         "precise": precise,
         "widened": sum(size < SIZES["fp32"] for size in read),
     }
