@@ -15,14 +15,15 @@ Source: Megatron-LM d98e8a6 core/transformer/moe/{moe_layer,router,token_dispatc
 moe_utils}.py; Transformer Engine c188b53 pytorch/permutation.py.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT32, INT64, DType
 from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
+from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.training.megatron.alike import one_by_one
 from weighbridge.training.megatron.float8 import aligned
 from weighbridge.training.megatron.layers import (
     LayerWeights,
@@ -338,8 +339,12 @@ def _computed(
     local = feed.count // rank.run.expert
     if rank.run.grouped or local == 1:
         return _grouped(rank, weights, x, probs, local)
-    parts = zip(_rows(rank.m, x, local), _rows(rank.m, probs, local), strict=True)
-    return _joined(rank.m, [_expert(rank, weights, x, probs, 1) for x, probs in parts], x.rows)
+    return one_by_one(rank.m, local, (x, probs), partial(_alone, rank, weights))
+
+
+def _alone(rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor) -> Tensor:
+    """Run one expert, whose weights are its own: their gradients go before the next ones come."""
+    return _expert(rank, weights.copied(rank), x, probs, 1)
 
 
 def _grouped(
@@ -431,29 +436,3 @@ def _product(m: Machine, x: Tensor, probs: Tensor) -> Tensor:
 
     record(m, wider, [out], [], narrow)
     return narrow
-
-
-def _rows(m: Machine, x: Tensor, count: int) -> list[Tensor]:
-    """Views of the rows of each expert; in backward their gradients are joined."""
-    each, more = divmod(x.rows, count)
-    outs: list[Tensor] = [
-        Computed((each + (i < more), x.shape[-1]), x.dtype, x.storage) for i in range(count)
-    ]
-    shape, dtype = x.shape, x.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
-
-    record(m, back, [x], [], *outs)
-    return outs
-
-
-def _joined(m: Machine, parts: Sequence[Tensor], rows: int) -> Tensor:
-    out = m.new((rows, parts[0].shape[-1]), BFLOAT16)
-    shapes = [t.shape for t in parts]
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [Computed(shape, BFLOAT16, grads[0].storage) for shape in shapes]
-
-    record(m, back, list(parts), [], out)
-    return passed(m, out, out)

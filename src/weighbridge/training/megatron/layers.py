@@ -452,10 +452,16 @@ class LayerWeights:
     def __init__(
         self, rank: RankMachine, sizes: Sequence[tuple[str, int, int]], *, low: bool = False
     ) -> None:
+        self._low = low
+        self._sizes = tuple(sizes)
         self._of = {name: rank.weight(rows, columns, low=low) for name, rows, columns in sizes}
 
     def __getitem__(self, name: str) -> LeafTensor:
         return self._of[name]
+
+    def copied(self, rank: RankMachine) -> "LayerWeights":
+        """Return other weights of the same sizes."""
+        return LayerWeights(rank, self._sizes, low=self._low)
 
 
 def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) -> Tensor:
