@@ -10,6 +10,8 @@ micro-batches are named (Llama 3's first, arXiv 2407.21783 section 3.4.1; assume
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge import bounds
@@ -20,13 +22,13 @@ from weighbridge.errors import UsageError
 from weighbridge.estimate.megatron import form_of
 from weighbridge.estimate.train import subject_for
 from weighbridge.memory import Bytes
-from weighbridge.records import NamedTuple
+from weighbridge.records import NamedTuple, replace
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
-from weighbridge.training.megatron.plan import plan
+from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
@@ -48,8 +50,9 @@ UNMASKED = "no_create_attention_mask_in_dataloader"  # as recipes of long sequen
 ROUTING = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm", "moe_permute_fusion")
 KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever more
 FINE = 200  # parts of a step that are told apart
-FEW = 3  # layouts that are told where none fits
 WEIGHT = 2  # bytes a number
+FEWEST_TOKENS, _, MOST_TOKENS = range(3)  # that experts are given
+FEW = 3  # layouts that are told where none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
 SETTINGS = ("tensor", "pipeline", "context", "expert")
 Change = Mapping[str, Any]
@@ -57,7 +60,7 @@ Change = Mapping[str, Any]
 
 class RankLayout(NamedTuple):
     """One way to share a run out. `change` are its settings; `peak` is what the fullest device
-    holds at the driver, of one that was not run what it holds between steps at least."""
+    holds at the driver, of one that was not run what it takes at least."""
 
     change: Change
     run: MegatronRun
@@ -93,11 +96,11 @@ def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[Rank
         if each.shape in shapes or (beaten and not every):
             continue
         go_on()
-        weighed = search.in_one_piece(each) or search.weighed(each)
+        weighed = search.too_large(each) or search.in_one_piece(each) or search.weighed(each)
         if weighed.fits == "yes":
             shapes.add(each.shape)
         (fitting if weighed.fits == "yes" else others).append(weighed)
-    return tuple(fitting or sorted(others, key=lambda one: one.peak.low)[:FEW])
+    return tuple(fitting or search.nearest(others))
 
 
 def several(budget: "Budget | None") -> "Budget":
@@ -135,6 +138,7 @@ class _Search:
         self.count = budget.choice.count
         self.given = workload.megatron_args or ()
         self.wholes: dict[tuple[tuple[int, ...], str], RankLayout] = {}
+        self.least: dict[tuple[tuple[int, ...], str, int], int] = {}
 
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
@@ -186,6 +190,65 @@ class _Search:
         samples = ceil_div(TOKENS, self.asked.context)
         return max(1, samples // (data * (self.w.batch_size or 1)))
 
+    def too_large(self, layout: RankLayout) -> RankLayout | None:
+        """Return that a layout does not surely fit where it takes too much at least, or would if
+        whole layers were computed again; None where it may fit."""
+        room = self.budget.usable
+        held = _held(self.model, layout.run)
+        if held > room.high:
+            return layout._replace(peak=Bytes(held, held, held), fits="no")
+        for keeps in (KEEPS[-1], layout.keeps) if self.w.checkpointing is None else (layout.keeps,):
+            if self._at_least(layout, keeps, MOST_TOKENS) > room.low:
+                least = self._at_least(layout, keeps, FEWEST_TOKENS)
+                fits = "no" if least > room.high else "unknown"
+                return layout._replace(peak=Bytes(least, least, least), fits=fits)
+        return None
+
+    def _at_least(self, layout: RankLayout, keeps: str, tokens: int) -> int:
+        """Return the bytes that the first stage takes at least, with its layers in one piece and so
+        much computed again: one micro-batch runs while others in flight have saved what it saves.
+        Experts are given the fewest or the most `tokens`."""
+        key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens
+        if key not in self.least:
+            steps = layout.run.accumulation
+            change = self._change((*key[0][:2], *key[0][3:]), 1, steps, keeps)
+            try:
+                made = plan(self.asked, self.w.but(**change), self.budget)
+            except UsageError:  # arguments that are named stop it
+                self.least[key] = 0
+                return 0
+            run = replace(made.run, accumulation=1, uneven=made.uneven[tokens])
+            found = run_stage(made.model, run, 0)
+            in_flight = min(steps, run.pipeline) - 1
+            self.least[key] = found.peak + in_flight * found.saved
+        return self.least[key]
+
+    def _bounded(self, layout: RankLayout) -> RankLayout:
+        least = self._at_least(layout, layout.keeps, FEWEST_TOKENS)
+        return layout._replace(peak=Bytes(least, least, least))
+
+    def nearest(self, others: Sequence[RankLayout]) -> list[RankLayout]:
+        """Return the few that take least of layouts of which none fits: of each way to share out,
+        in one piece, the one that computes most again. What a layout takes at least tells which one
+        is weighed next."""
+        plainest: dict[tuple[int, ...], RankLayout] = {}
+        for each in sorted(others, key=lambda one: KEEPS.index(one.keeps)):
+            if each.run.chunks == 1:
+                plainest[each.shape] = each
+        found: list[RankLayout] = []
+        queue = [(each.peak.low, i, 0, each) for i, each in enumerate(plainest.values())]
+        heapify(queue)
+        surer = (self._bounded, partial(self.weighed, thorough=True))
+        while queue and len(found) < FEW:
+            go_on()
+            _, i, known, each = heappop(queue)
+            if known == len(surer):
+                found.append(each)
+                continue
+            each = surer[known](each)
+            heappush(queue, (each.peak.low, i, known + 1, each))
+        return found
+
     def in_one_piece(self, layout: RankLayout) -> RankLayout | None:
         """Return that a layout of several chunks does not fit where stages in one piece, which hold
         less, do not; None where they do, or it has one. They are sooner run."""
@@ -203,24 +266,29 @@ class _Search:
         args = (word for word in change["megatron_args"] if not word.startswith(VIRTUAL))
         return {**change, "megatron_args": tuple(args)}
 
-    def weighed(self, layout: RankLayout) -> RankLayout:
-        """Run the stages of which one is the fullest; none where what is held between steps is
-        more than there is."""
+    def weighed(self, layout: RankLayout, *, thorough: bool = False) -> RankLayout:
+        """Run the stages of which one is the fullest, up to one that does not surely fit
+        (`thorough`: all of them)."""
         known = self.wholes.get((layout.shape, layout.keeps))
-        if known is not None:
+        if known is not None and not thorough:
             return layout._replace(peak=known.peak, fits=known.fits)
         made = plan(self.asked, self.w.but(**layout.change), self.budget)
         room, last = self.budget.usable, made.run.pipeline - 1
-        held = max(_held(made.model, made.run, stage) for stage in (0, last))
-        if held > room.high:
-            return layout._replace(peak=Bytes(held, held, held), fits="no")
         second = {min(1, last)} if made.model.experts else set()  # dense layers may be in the first
-        runs = [run_stage(made.model, made.run, i) for i in sorted({0, last} | second)]
-        devices = bounds.widened(answer.devices(made, runs), form_of(self.asked), None)
-        peaks = [device.peak("driver") for device in devices if device.kind == "gpu"]
+        peaks: list[Bytes] = []
+        for stage in sorted({0, last} | second):
+            peaks.append(self._peak(made, stage))
+            if peaks[-1].high > room.low and not thorough:
+                break
         peak = max(peaks, key=lambda each: each.high)
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         return layout._replace(peak=peak, fits=fits)
+
+    def _peak(self, made: MegatronPlan, stage: int) -> Bytes:
+        """Return what a device of a stage holds at the driver."""
+        runs = [run_stage(made.model, made.run, stage)]
+        devices = bounds.widened(answer.devices(made, runs), form_of(self.asked), None)
+        return next(device.peak("driver") for device in devices if device.kind == "gpu")
 
     def _change(
         self, shape: tuple[int, int, int, int], chunks: int, steps: int, keeps: str
@@ -255,10 +323,10 @@ def _kept(checkpointing: str) -> str:
     return checkpointing if checkpointing in KEEPS else "none"
 
 
-def _held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
-    """Return the bytes that a rank holds between steps."""
-    numbers = StageNumbers(model, run, stage)
-    return numbers.all * (WEIGHT + run.main_gradient) + numbers.stepped(run) * run.states
+def _held(model: MegatronModel, run: MegatronRun) -> int:
+    """Return the bytes that a rank of an end of the pipeline holds between steps."""
+    ends = (StageNumbers(model, run, stage) for stage in {0, run.pipeline - 1})
+    return max(n.all * (WEIGHT + run.main_gradient) + n.stepped(run) * run.states for n in ends)
 
 
 def divisors(whole: int) -> tuple[int, ...]:

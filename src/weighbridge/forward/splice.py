@@ -131,6 +131,14 @@ class Splices:
             return whole(x)
         return Walk(m, kind, layer).run(whole, x)
 
+    def repeat(self, m: Machine, key: Hashable, number: int, whole: Whole, x: Tensor) -> Tensor:
+        """Run `whole(x)` for the `number`th time, walked or spliced: layers that each micro-batch
+        runs through, whose backwards come in the order of their forwards."""
+        kind = self._kinds.setdefault(key, AlikeLayers())
+        if number >= LAST and kind.forward.proven:
+            return _spliced(m, kind, (), x)
+        return Walk(m, kind, SplicedLayer((), number, number + 1)).run(whole, x)
+
 
 class Walk:
     """A layer that is walked and leaves its tapes."""

@@ -7,10 +7,15 @@ import pytest
 
 import weighbridge
 from weighbridge.cli.menu import run
+from weighbridge.engines.table import usual, version
 from weighbridge.errors import UsageError
+from weighbridge.estimate import layouts as estimate
+from weighbridge.estimate.train import subject_for
+from weighbridge.workload import Train
 
 pytestmark = pytest.mark.slow
 SMALL = {"gpu": "a100-40gb:4", "seq_len": 4096}
+TOKENS = estimate.FEWEST_TOKENS, estimate.MOST_TOKENS
 COSTS = ("computed_again", "bubble", "near_bytes", "far_bytes")
 
 
@@ -104,6 +109,44 @@ def test_where_nothing_fits_the_least_is_told(model):
     assert found.rows
     assert not found.fitting
     assert all(row["peak_bytes"] > row["usable_bytes"] for row in found.rows)
+
+
+def test_where_nothing_fits_the_three_ways_that_take_least_are_told(model):
+    """All ways to share four cards out are weighed, each by its own answer."""
+    told = model.layouts(gpu="t4:4").rows
+    words = ["cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te"]
+    words.append("no_create_attention_mask_in_dataloader")
+    needs = sorted(
+        model.train(
+            framework="megatron",
+            shard="zero1",
+            checkpointing="full",
+            gradient_accumulation=64,
+            gpu="t4:4",
+            tensor_parallel_size=tensor,
+            pipeline_parallel_size=pipeline,
+            megatron_args=words + (["sequence_parallel"] if tensor > 1 else []),
+        ).peak.expected
+        for tensor, pipeline in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1)]
+    )
+    assert [row["peak_bytes"] for row in told] == needs[:3]
+    assert len({row["id"] for row in told}) == 3
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-3b", "moonlight-16b-a3b"])
+def test_what_a_layout_takes_at_least_is_no_more_than_it_takes(name):
+    model = weighbridge.prepare(name, offline=True).model()
+    asked = Train(framework="megatron", method="full", gpu="h100:4", seq_len=4096)
+    number, _ = version(usual(), None)
+    search = estimate._Search(subject_for(model, asked, number), asked, asked.budget())
+    stages = set()
+    for each in search.candidates():
+        stages.add(each.run.pipeline)
+        peak = search.weighed(each, thorough=True).peak
+        least = [search._at_least(each, each.keeps, tokens) for tokens in TOKENS]
+        assert 0.8 * peak.low < least[0] <= peak.low
+        assert least[1] <= peak.high
+    assert stages >= {1, 2, 4}
 
 
 @pytest.mark.parametrize(

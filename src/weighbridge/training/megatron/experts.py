@@ -22,15 +22,15 @@ from typing import Any
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT32, INT64, DType
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
-from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.forward.tensors import Tensor
 from weighbridge.training.megatron.alike import one_by_one
 from weighbridge.training.megatron.float8 import aligned
 from weighbridge.training.megatron.layers import (
     LayerWeights,
+    LinearWeight,
     RankMachine,
     activation,
     column_linear,
-    in_8_bits,
     linear,
     row_linear,
 )
@@ -339,12 +339,7 @@ def _computed(
     local = feed.count // rank.run.expert
     if rank.run.grouped or local == 1:
         return _grouped(rank, weights, x, probs, local)
-    return one_by_one(rank.m, local, (x, probs), partial(_alone, rank, weights))
-
-
-def _alone(rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor) -> Tensor:
-    """Run one expert, whose weights are its own: their gradients go before the next ones come."""
-    return _expert(rank, weights.copied(rank), x, probs, 1)
+    return one_by_one(rank.m, local, (x, probs), partial(_expert, rank, weights, 1))
 
 
 def _grouped(
@@ -352,17 +347,17 @@ def _grouped(
 ) -> Tensor:
     """Experts in one grouped product. In 8 bits tokens of each are padded first, and what was
     padded is taken off."""
-    if not in_8_bits(weights["expert_fc1"]):
-        return _expert(rank, weights, x, probs, count)
+    if not weights["expert_fc1"].low:
+        return _expert(rank, weights, count, x, probs)
     m, rows = rank.m, x.rows
     padded = rows + count * aligned(rank.run) // 2  # half of the most, on average
     x = _moved(m, x, padded)
     probs = remade(m, probs, m.new((padded, 1), probs.dtype))
-    return _moved(m, _expert(rank, weights, x, probs, count), rows)
+    return _moved(m, _expert(rank, weights, count, x, probs), rows)
 
 
 def _expert(
-    rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
+    rank: RankMachine, weights: LayerWeights, count: int, x: Tensor, probs: Tensor
 ) -> Tensor:
     inner = _expert_linear(rank, x, weights["expert_fc1"], count)
     inner = _weighted(rank, inner, probs)
@@ -372,14 +367,14 @@ def _expert(
 def _expert_linear(
     rank: RankMachine,
     x: Tensor,
-    weight: LeafTensor,
+    weight: LinearWeight,
     count: int,
     *,
     last: bool = False,
 ) -> Tensor:
     """A product of `count` experts. What the activation made is made again where "moe_act" is
     recomputed."""
-    m, reads, low = rank.m, x.shape, in_8_bits(weight)
+    m, reads, low = rank.m, x.shape, weight.low
     operand = rank.operand(low, x)
     kept = operand.kept
     out = m.new((x.rows, weight.shape[0]), BFLOAT16)
@@ -391,10 +386,10 @@ def _expert_linear(
         of_out = rank.gradients_in_8_bits(low, reads[0] * weight.shape[0])
         given = m.new(reads, BFLOAT16)
         of_weights = [rank.gradient(weight.shape) for _ in range(count)]
-        del made, of_out
-        return [given, of_weights[0]]
+        del made, of_out, of_weights
+        return [given]
 
-    record(m, back, [x, weight], [] if again else [kept], out)
+    record(m, back, [x], [] if again else [kept], out)
     return out
 
 

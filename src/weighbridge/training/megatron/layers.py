@@ -27,18 +27,19 @@ from typing import Any
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT8
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.forward.tensors import Computed, Shape, Tensor
 from weighbridge.records import NamedTuple
 from weighbridge.training.megatron.float8 import both_ways, nbytes, per_tensor
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
 
-IN_8_BITS = "float8"  # the kind of weights that multiply so
 
+class LinearWeight(NamedTuple):
+    """A weight [rows, columns], whose bytes are counted elsewhere. `low`: it multiplies in 8
+    bits."""
 
-def in_8_bits(weight: LeafTensor) -> bool:
-    """Tell whether a weight multiplies in 8 bits."""
-    return weight.kind == IN_8_BITS
+    shape: Shape
+    low: bool = False
 
 
 class Operand(NamedTuple):
@@ -96,17 +97,10 @@ class RankMachine:
             return []
         return [self.byte_each(numbers) for _ in range(2 if both_ways(self.run) else 1)]
 
-    def weight(self, rows: int, columns: int, *, low: bool = False) -> LeafTensor:
-        """Return a weight [rows, columns] whose bytes are counted elsewhere, and whose gradient
-        goes when it was added to the main one. `low`: it multiplies in 8 bits."""
-        kind = IN_8_BITS if low else "linear"
-        leaf = LeafTensor("weight", (rows, columns), BFLOAT16, None, kind=kind)
-        leaf.hooks.append(_forget)
-        return leaf
-
     def gradient(self, shape: Shape) -> Tensor | None:
-        """Return the gradient of a weight. A product that adds to the main gradient by itself gives
-        torch one that is never written: the first of each shape is kept for good."""
+        """Return the gradient of a weight, which goes when the product ends: it is added to the
+        main one then. A product that adds to the main gradient by itself gives torch one that is
+        never written: the first of each shape is kept for good."""
         if not self.run.fused_gradients:
             return self.m.new(shape, BFLOAT16)
         if shape not in self._unwritten:
@@ -127,10 +121,6 @@ class RankMachine:
         return self._buffer
 
 
-def _forget(m: Machine, leaf: LeafTensor) -> None:
-    leaf.grad = None
-
-
 def _deviations(rank: RankMachine, x: Tensor) -> Tensor:
     return rank.m.new((x.rows, 2 if rank.model.centered else 1), FLOAT32)
 
@@ -141,10 +131,10 @@ def norm(rank: RankMachine, x: Tensor) -> Tensor:
     return remade(rank.m, x, out, x, _deviations(rank, x))
 
 
-def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+def norm_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
     """A norm with the linear behind it, whose outputs tensor ranks share out. Where the norm is
     recomputed what it made goes, and is made again in backward."""
-    m, parts, shape, low = rank.m, rank.run.parts, x.shape, in_8_bits(weight)
+    m, parts, shape, low = rank.m, rank.run.parts, x.shape, weight.low
     rows, hidden = x.rows, x.shape[-1]
     kept = [x, _deviations(rank, x)]
     normed = m.new(shape, x.dtype)
@@ -167,23 +157,23 @@ def norm_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
         of_weight = rank.gradient(weight.shape)
         del whole, normed, of_out
         of_x = m.new(shape, BFLOAT16)  # the norm's, made of what the product gave
-        del given
-        return [of_x, of_weight]
+        del given, of_weight
+        return [of_x]
 
-    record(m, back, [x, weight], kept, out)
+    record(m, back, [x], kept, out)
     return out
 
 
 def row_linear(
     rank: RankMachine,
     x: Tensor,
-    weight: LeafTensor,
+    weight: LinearWeight,
     *,
     original: bool = False,
 ) -> Tensor:
     """A linear whose inputs tensor ranks share out: what they make is summed, or scattered.
     `original`: what is kept in 8 bits elsewhere is kept as it is, since others keep it too."""
-    m, parts, reads, low = rank.m, rank.run.parts, x.shape, in_8_bits(weight)
+    m, parts, reads, low = rank.m, rank.run.parts, x.shape, weight.low
     made = x.rows, weight.shape[0]
     operand = rank.operand(low, x, alone=original)
     kept = x if original else operand.kept
@@ -198,16 +188,16 @@ def row_linear(
         given = m.new(reads, BFLOAT16)
         again = [rank.byte_each(reads[0] * reads[-1])] if low and original else []
         of_weight = rank.gradient(weight.shape)
-        del whole, of_out, again
-        return [given, of_weight]
+        del whole, of_out, again, of_weight
+        return [given]
 
-    record(m, back, [x, weight], [kept], out)
+    record(m, back, [x], [kept], out)
     return out
 
 
-def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+def column_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
     """A linear without a norm, whose outputs tensor ranks share out."""
-    m, parts, shape, low = rank.m, rank.run.parts, x.shape, in_8_bits(weight)
+    m, parts, shape, low = rank.m, rank.run.parts, x.shape, weight.low
     rows = x.rows * parts
     operand = rank.operand(low, x, gathered=parts > 1)
     kept = operand.kept
@@ -222,16 +212,16 @@ def column_linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
         if parts > 1:
             given = m.new(shape, BFLOAT16)
         of_weight = rank.gradient(weight.shape)
-        del whole, of_out
-        return [given, of_weight]
+        del whole, of_out, of_weight
+        return [given]
 
-    record(m, back, [x, weight], [kept], out)
+    record(m, back, [x], [kept], out)
     return out
 
 
-def linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
+def linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
     """A linear that each tensor rank has whole."""
-    m, reads, low = rank.m, x.shape, in_8_bits(weight)
+    m, reads, low = rank.m, x.shape, weight.low
     operand = rank.operand(low, x)
     kept = operand.kept
     out = m.new((x.rows, weight.shape[0]), x.dtype)
@@ -241,10 +231,10 @@ def linear(rank: RankMachine, x: Tensor, weight: LeafTensor) -> Tensor:
         of_out = rank.gradients_in_8_bits(low, reads[0] * weight.shape[0])
         given = m.new(reads, BFLOAT16)
         of_weight = rank.gradient(weight.shape)
-        del of_out
-        return [given, of_weight]
+        del of_out, of_weight
+        return [given]
 
-    record(m, back, [x, weight], [kept], out)
+    record(m, back, [x], [kept], out)
     return out
 
 
@@ -449,19 +439,12 @@ def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -
 class LayerWeights:
     """The weights of one layer, by what they are; all or none multiply in 8 bits (`low`)."""
 
-    def __init__(
-        self, rank: RankMachine, sizes: Sequence[tuple[str, int, int]], *, low: bool = False
-    ) -> None:
-        self._low = low
-        self._sizes = tuple(sizes)
-        self._of = {name: rank.weight(rows, columns, low=low) for name, rows, columns in sizes}
+    def __init__(self, sizes: Sequence[tuple[str, int, int]], *, low: bool = False) -> None:
+        self.low = low
+        self._of = {name: LinearWeight((rows, columns), low) for name, rows, columns in sizes}
 
-    def __getitem__(self, name: str) -> LeafTensor:
+    def __getitem__(self, name: str) -> LinearWeight:
         return self._of[name]
-
-    def copied(self, rank: RankMachine) -> "LayerWeights":
-        """Return other weights of the same sizes."""
-        return LayerWeights(rank, self._sizes, low=self._low)
 
 
 def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) -> Tensor:

@@ -19,16 +19,20 @@ cross_entropy}.py, core/fusions/fused_cross_entropy.py; Transformer Engine c188b
 pytorch/cross_entropy.py.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.forward.splice import SplicedLayer, Splices, Whole
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.layers import (
     LayerWeights,
+    LinearWeight,
     RankMachine,
     column_linear,
     layer,
@@ -42,19 +46,26 @@ INTEGERS = 4  # a token: words, labels, places, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
 # card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
 NATIVE = {True: 1, False: 2}
+OFTEN = 6  # times as many stages as layers of a chunk: micro-batches are soon more than layers
 Layer = tuple[LayerWeights, bool]  # and whether it has experts
+# Whether layers are computed again together, and of each whether it has experts, and 8 bits
+GroupKind = tuple[bool, tuple[tuple[bool, bool], ...]]
 
 
 class StageProgram:
     """What one rank of a stage runs."""
 
-    def __init__(self, rank: RankMachine, stage: int) -> None:
+    def __init__(self, rank: RankMachine, stage: int, splices: Splices | None = None) -> None:
+        """`splices`: layers alike are walked a few times; None walks all of them."""
         model, run = rank.model, rank.run
         self.rank = rank
         self.stage = stage
+        self._splices = splices
+        self._times: Counter[int] = Counter()  # that a chunk was run
         rows = model.rows(run.tensor, run.multiple) // run.tensor
-        self._table = rank.weight(rows, model.hidden)
-        self._head = rank.weight(rows, model.hidden)
+        self._table = LeafTensor("embedding", (rows, model.hidden), BFLOAT16, None)
+        self._table.hooks.append(_forget)
+        self._head = LinearWeight((rows, model.hidden))
         self._chunks = [[self._layer(i) for i in chunk] for chunk in layers_of(model, run, stage)]
         self._ahead = [self._layer(model.layers + i) for i in range(run.predicts)]
         self._given: dict[int, Tensor | None] = {}
@@ -73,7 +84,7 @@ class StageProgram:
         model, run, routed = self.rank.model, self.rank.run, self.rank.model.routed(index)
         found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
         sizes = [(x.name, x.rows, x.columns) for x in found]
-        return LayerWeights(self.rank, sizes, low=in_float8(model, run, index)), routed
+        return LayerWeights(sizes, low=in_float8(model, run, index)), routed
 
     def _rotary(self) -> Tensor:
         model, run = self.rank.model, self.rank.run
@@ -92,7 +103,7 @@ class StageProgram:
         self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
         hidden = self._embedded() if x is None else x
         del x
-        hidden = self._through(self._chunks[chunk], hidden)
+        hidden = self._through(chunk, hidden)
         if not self.last(chunk):
             return hidden
         loss = self._loss(hidden)
@@ -113,28 +124,52 @@ class StageProgram:
             given.append(pairs)
         return given
 
-    def _through(self, layers: list[Layer], hidden: Tensor) -> Tensor:
-        rank = self.rank
-        size = rank.run.recomputed if rank.run.recompute == "uniform" else 1
+    def _through(self, chunk: int, hidden: Tensor) -> Tensor:
+        """Run the layers of a chunk. Where many micro-batches run through few layers, all layers
+        are spliced as one."""
+        m, layers, splices = self.rank.m, self._chunks[chunk], self._splices
+        if splices is None or len(layers) >= OFTEN * self.rank.run.pipeline:
+            return self._one_by_one(layers, hidden, splices)
+        if not layers:
+            return hidden
+        number = self._times[chunk]
+        self._times[chunk] += 1
+        whole = partial(self._one_by_one, layers, splices=None)
+        return splices.repeat(m, (chunk, hidden.requires_grad), number, whole, hidden)
+
+    def _one_by_one(self, layers: list[Layer], hidden: Tensor, splices: Splices | None) -> Tensor:
+        groups = list(self._groups(layers))
+        alike = Counter(kind for kind, *_ in groups)
+        before: Counter[GroupKind] = Counter()
+        for kind, group, run in groups:
+            if splices is None:
+                hidden = run(hidden)
+                continue
+            place = SplicedLayer((), before[kind], alike[kind], group[-1] is layers[-1])
+            before[kind] += 1
+            key = kind, self.rank.m.grad, hidden.requires_grad
+            hidden = splices.run(self.rank.m, key, place, run, hidden)
+        return hidden
+
+    def _groups(self, layers: list[Layer]) -> Iterator[tuple[GroupKind, list[Layer], Whole]]:
+        """Part layers into those that are computed again together, and those that run alone. Those
+        of one kind run alike."""
+        how = self.rank.run.recompute
+        size = self.rank.run.recomputed if how == "uniform" else 1
         for start in range(0, len(layers), size):
             group = layers[start : start + size]
-            if rank.run.recompute == "uniform" or (
-                rank.run.recompute == "block" and start < rank.run.recomputed
-            ):
-                hidden = self._again(group, hidden)
-                continue
-            for weights, routed in group:
-                hidden = layer(rank, weights, hidden, routed=routed)
+            again = how == "uniform" or (how == "block" and start < self.rank.run.recomputed)
+            kind = again, tuple((routed, weights.low) for weights, routed in group)
+            yield kind, group, partial(self._again if again else self._once, group)
+
+    def _once(self, group: list[Layer], hidden: Tensor) -> Tensor:
+        for weights, routed in group:
+            hidden = layer(self.rank, weights, hidden, routed=routed)
         return hidden
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
         """Run layers of which the input alone is kept."""
-
-        def run(x: Tensor) -> Tensor:
-            for weights, routed in group:
-                x = layer(self.rank, weights, x, routed=routed)
-            return x
-
+        run = partial(self._once, group)
         out: Tensor = checkpoint(self.rank.m, run, hidden, reentrant=True)
         return out
 
@@ -202,7 +237,7 @@ class StageProgram:
         record(m, apart, list(pair), [], both)
         del pair
         rows, low = rank.model.hidden // rank.run.tensor, bool(rank.run.float8)
-        out = column_linear(rank, both, rank.weight(rows, wide, low=low))
+        out = column_linear(rank, both, LinearWeight((rows, wide), low))
         del both
         whole = (rank.run.tokens, rank.model.hidden)
         if rank.run.tensor > 1:
@@ -225,13 +260,12 @@ class StageProgram:
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
             given = m.new((rows, shape[-1]), BFLOAT16)
             m.product()
-            if parts > 1:
-                scattered = m.new(shape, BFLOAT16)
-                of_weight = rank.gradient(head.shape)
-                return [scattered, of_weight]
-            return [given, rank.gradient(head.shape)]
+            of_hidden = m.new(shape, BFLOAT16) if parts > 1 else given
+            of_weight = rank.gradient(head.shape)
+            del given, of_weight
+            return [of_hidden]
 
-        record(m, back, [hidden, head], [hidden], logits)
+        record(m, back, [hidden], [hidden], logits)
         with m.making("logits"):
             return self._entropy(logits)
 
@@ -256,6 +290,11 @@ class StageProgram:
 
         record(m, back, [logits], [soft], losses)
         return losses
+
+
+def _forget(m: Machine, leaf: LeafTensor) -> None:
+    """Let the gradient go: it was added to the main one."""
+    leaf.grad = None
 
 
 def _pieces(m: Machine, x: Tensor, shape: Shape, count: int) -> list[Tensor]:

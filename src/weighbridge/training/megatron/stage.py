@@ -15,6 +15,7 @@ from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import INT8
 from weighbridge.forward.machine import Machine
+from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.forward.tensors import Tensor
 from weighbridge.records import dataclass, field
 from weighbridge.training.megatron import float8
@@ -64,6 +65,13 @@ class StageRun:
 @lru_cache(maxsize=KEPT)
 def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     """Run two steps of one rank of a stage. A search asks for the same again and again."""
+    try:
+        return _run(model, run, stage, Splices())
+    except UnlikeLayersError:
+        return _run(model, run, stage, None)
+
+
+def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | None) -> StageRun:
     m = Machine(Heap(None, AllocatorOptions(expandable_segments=run.expandable)))
     m.workspace = run.workspace
     numbers = StageNumbers(model, run, stage)
@@ -77,7 +85,7 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     held += _workspaces(m, model, run, stage)
     if copies:
         held.append(m.new((copies,), INT8, "weights"))
-    program = StageProgram(RankMachine(m, model, run), stage)
+    program = StageProgram(RankMachine(m, model, run), stage, splices)
     for number in range(STEPS):
         first = number == 0
         step(program, partial(_ended, m, result, first))

@@ -1,0 +1,69 @@
+"""Layers and micro-batches that are spliced take what those take that are walked, byte for byte."""
+
+import pytest
+
+from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN
+from weighbridge.forward.splice import Splices, UnlikeLayersError
+from weighbridge.records import replace
+from weighbridge.training.megatron import program
+from weighbridge.training.megatron.layers import layer
+from weighbridge.training.megatron.stage import _run, run_stage
+
+DEEP = replace(LLAMA, layers=16)
+ROUTED = replace(EXPERTS, layers=16)
+FUSED = replace(PLAIN, fused_gradients=True, accumulation=8)
+CASES = {
+    "one stage": (DEEP, {}),
+    "gradients of torch": (DEEP, {"fused_gradients": False}),
+    "tensor ranks": (DEEP, {"ranks": 2, "tensor": 2, "sequence_parallel": True}),
+    "each layer again": (DEEP, {"recompute": "uniform"}),
+    "three layers again": (DEEP, {"recompute": "uniform", "recomputed": 3}),
+    "some layers again": (DEEP, {"recompute": "block", "recomputed": 7}),
+    "parts of layers again": (DEEP, {"modules": ("layernorm", "mlp", "core_attn")}),
+    "two stages": (DEEP, {"ranks": 2, "pipeline": 2}),
+    "eight stages": (DEEP, {"ranks": 8, "pipeline": 8, "accumulation": 32}),
+    "eight stages of which layers run again": (
+        DEEP,
+        {"ranks": 8, "pipeline": 8, "accumulation": 32, "recompute": "uniform"},
+    ),
+    "stages in chunks": (DEEP, {"ranks": 4, "pipeline": 4, "chunks": 2, "accumulation": 16}),
+    "experts": (ROUTED, {}),
+    "experts of stages": (ROUTED, {"ranks": 4, "pipeline": 4, "grouped": True}),
+    "few micro-batches": (DEEP, {"ranks": 4, "pipeline": 4, "accumulation": 2}),
+    "8 bits": (DEEP, {"float8": "tensorwise", "plain_ends": (1, 1)}),
+}
+
+
+@pytest.mark.parametrize(("model", "changes"), CASES.values(), ids=CASES)
+def test_spliced_is_walked(model, changes):
+    run = replace(FUSED, **changes)
+    for stage in range(run.pipeline):
+        assert _run(model, run, stage, Splices()) == _run(model, run, stage, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "all_of_them", "few"),
+    [
+        ({}, 16 * 2 * 2, 14),  # two micro-batches of each step
+        # layers of three micro-batches, of six in each step
+        ({"ranks": 4, "pipeline": 4, "accumulation": 16}, 4 * 6 * 2, 4 * 3),
+    ],
+)
+def test_few_layers_are_walked(monkeypatch, changes, all_of_them, few):
+    walked = []
+    monkeypatch.setattr(program, "layer", lambda *a, **more: walked.append(1) or layer(*a, **more))
+    _run(DEEP, replace(FUSED, **changes), 0, None)
+    assert len(walked) == all_of_them
+    walked.clear()
+    _run(DEEP, replace(FUSED, **changes), 0, Splices())
+    assert len(walked) == few
+
+
+def test_what_is_not_alike_is_walked_whole(monkeypatch):
+    def unlike(*args):
+        raise UnlikeLayersError
+
+    expected = run_stage(DEEP, FUSED, 0)
+    run_stage.cache_clear()
+    monkeypatch.setattr(Splices, "run", unlike)
+    assert run_stage(DEEP, FUSED, 0) == expected
