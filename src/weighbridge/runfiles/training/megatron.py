@@ -40,9 +40,9 @@ expert_model_parallel_size    expert_parallel_size
 micro_batch_size              batch_size
 seq_length                    seq_len
 [ignored]
-accumulate_allreduce_grads_in_fp32 activation_func_clamp_value adam_* apply_layernorm_1p
-apply_query_key_layer_scaling apply_residual_connection_post_layernorm async_* attention_bias
-attention_softmax_in_fp32 bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
+activation_func_clamp_value adam_* apply_layernorm_1p
+apply_residual_connection_post_layernorm async_* attention_bias
+bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
 data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
 dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
 dist_ckpt_* distribute_saved_activations distributed_* empty_unused_memory_level enable_*
@@ -55,7 +55,7 @@ min_loss_scale min_lr mock_data model_author model_name moe_expert_rank_capacity
 moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
 nccl_* no_async_tensor_model_parallel_allreduce no_barrier_with_level_1_timing
 no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
-no_masked_softmax_fusion no_mmap_bin_files no_position_embedding
+no_mmap_bin_files no_position_embedding
 no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_builder_threads
 num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
 overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
@@ -101,7 +101,6 @@ UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assume
 OTHERS: Mapping[str, str] = {  # switches that make it another run
     "use_megatron_fsdp": "Megatron-FSDP is not weighed yet",
     "use_torch_fsdp2": "Megatron with torch's FSDP2 is not weighed yet",
-    "fp16": "Megatron in fp16 is not weighed yet, only in bf16",
     "hybrid_layer_pattern": "Megatron's hybrid layers are not weighed yet",
     "hybrid_override_pattern": "Megatron's hybrid layers are not weighed yet",
     "is_hybrid_model": "Megatron's hybrid layers are not weighed yet",
@@ -159,7 +158,14 @@ OTHER = re.compile(r"\$(?:\w+|[@*]|\{\w+(?:\[[@*]\])?\})")  # a variable alone
 SWITCHES = frozenset(
     (
         *(name for name, each in arguments.ARGUMENTS.items() if each.reads is None),
-        *("add_qkv_bias", "bf16", "disable_bias_linear", "group_query_attention", "mock_data"),
+        *(
+            "add_qkv_bias",
+            "bf16",
+            "fp16",
+            "disable_bias_linear",
+            "group_query_attention",
+            "mock_data",
+        ),
         *("multi_latent_attention", "qk_layernorm", "quick_geglu", "swiglu"),
         *("untie_embeddings_and_output_weights", "use_distributed_optimizer", "use_mcore_models"),
         *("overlap_grad_reduce", "overlap_param_gather", *OTHERS),
@@ -257,6 +263,8 @@ def _run(given: Document, ranks: int | None) -> PlannedRun:
     config = {} if named else _config(keys)
     _arguments(keys)
     keys.plain()
+    if keys.on("fp16"):
+        keys.set("precision", "fp16-mixed", "fp16")
     if keys.on("use_distributed_optimizer"):
         keys.set("shard", "zero1", "use_distributed_optimizer")
     _batches(keys, ranks)
@@ -274,8 +282,8 @@ def _refused(keys: KeyReading) -> str:
         return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam"
     if (keys.text("tuner_type") or keys.text("train_type") or "full") != "full":
         return "adapters trained by Megatron are not weighed yet"
-    if not keys.on("bf16"):
-        return "Megatron without --bf16 trains in fp32, which is not weighed yet"
+    if not (keys.on("bf16") or keys.on("fp16")):
+        return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
     if not keys.text("model") and not isinstance(keys.value("hidden_size"), int):
         return "it names no model and describes none: --hidden-size says no number"
     return ""

@@ -276,7 +276,7 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
         "method": "full",
         "framework": "megatron",
         "optimizer": "adamw_torch",
-        "precision": "bf16-mixed",
+        "precision": plan.precision,
         "batch_size": run.batch,
         "seq_len": run.length,
         "gradient_accumulation": run.accumulation,

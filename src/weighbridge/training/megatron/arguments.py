@@ -93,6 +93,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
     "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
+    "accumulate_allreduce_grads_in_fp32": MegatronArgument("accumulates"),
     "grad_reduce_in_bf16": MegatronArgument("main_gradient", on=2),
     "main_grads_dtype": MegatronArgument("main_gradient", _bytes),
     "main_params_dtype": MegatronArgument("main_parameter", _dtype),
@@ -106,6 +107,9 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "attention_backend": MegatronArgument(
         "attention", _one_of("auto", "flash", "fused", "unfused", "local")
     ),
+    "no_masked_softmax_fusion": MegatronArgument("fused_softmax", on=False),
+    "attention_softmax_in_fp32": MegatronArgument("wide_softmax"),
+    "apply_query_key_layer_scaling": MegatronArgument("scaled_by_layer"),
     "cross_entropy_loss_fusion": MegatronArgument("loss", on="native"),
     "cross_entropy_fusion_impl": MegatronArgument("loss_by", _one_of("native", "te")),
     "hidden_dropout": MegatronArgument("hidden_dropout", _rate),

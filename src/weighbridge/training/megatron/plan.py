@@ -49,7 +49,7 @@ READ = frozenset(  # settings that say something of a Megatron run
 )
 MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings that have others
     "method": ("full",),
-    "precision": ("bf16-mixed",),
+    "precision": ("bf16-mixed", "fp16-mixed"),
     "optimizer": ("adamw_torch", "adamw_torch_fused"),
     "checkpointing": ("none", "full", "selective"),
     "loss": ("standard",),
@@ -90,6 +90,7 @@ class MegatronPlan:
     chip: Chip
     torch: tuple[int, ...]
     checkpointing: str
+    precision: str = "bf16-mixed"
     uneven: tuple[float, float, float] = EVEN  # low, expected, high
     filled: bool = False  # the number of micro-batches was ours
 
@@ -120,12 +121,13 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         accumulation=batches,
         distributed_optimizer=shares.kind == "zero1",
         instances=asked.get("instances", 1),
-        main_gradient=asked.get("main_gradient", 4),
+        main_gradient=_main_gradient(w, asked),
         **states(asked, release),
         offloaded=_offloaded(shares, asked),
         fused_gradients=asked.get("fused_gradients", True),
         engine=asked.get("implementation") != "local",
         attention=_kernel(w, asked, capability),
+        **_softmax(asked),
         loss=asked.get("loss_by", "native") if "loss" in asked else "unfused",
         **{name: asked.get(name, 0.0) for name in DROPOUT},
         **_recompute(w, asked),
@@ -153,6 +155,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         chip=chip,
         torch=torch,
         checkpointing=w.checkpointing or asked.get("granularity", "none"),
+        precision=w.precision or "bf16-mixed",
         uneven=uneven,
         filled=w.gradient_accumulation is None and shares.pipeline > 1,
     )
@@ -207,6 +210,24 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
         return "local"
     repeats = asked.get("deterministic", False) and capability >= BLACKWELL
     return "flash" if capability < HOPPER or repeats else "fused"
+
+
+def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
+    """Return the bytes of a number of the main gradients: those of fp16 are in fp16, and of bf16 in
+    float32, where nothing says otherwise (validate_args)."""
+    usual = 2 if w.precision == "fp16-mixed" and not asked.get("accumulates") else 4
+    return int(asked.get("main_gradient", usual))
+
+
+def _softmax(asked: Mapping[str, Any]) -> dict[str, bool]:
+    """Return how attention of Megatron's own modules makes its softmax. Scores that are scaled by
+    layer are in float32 (TransformerConfig.__post_init__)."""
+    scaled = asked.get("scaled_by_layer", False)
+    return {
+        "fused_softmax": asked.get("fused_softmax", True),
+        "wide_softmax": asked.get("wide_softmax", False) or scaled,
+        "scaled_by_layer": scaled,
+    }
 
 
 def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:

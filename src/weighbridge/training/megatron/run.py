@@ -45,6 +45,9 @@ class MegatronRun:
     fused_gradients: bool = True
     engine: bool = True  # Transformer Engine's modules; else Megatron's own
     attention: Kernel = "fused"
+    fused_softmax: bool = True  # of Megatron's own attention
+    wide_softmax: bool = False  # in float32
+    scaled_by_layer: bool = False  # scores, by the number of the layer
     loss: str = "unfused"  # unfused, native, te
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0

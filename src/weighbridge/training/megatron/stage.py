@@ -78,8 +78,10 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     if copies:
         held.append(m.new((copies,), INT8, "weights"))
     program = StageProgram(RankMachine(m, model, run), stage)
+    copies_of_gradients: list[Tensor] = []
     for number in range(STEPS):
         first = number == 0
+        copies_of_gradients.clear()  # zero_grad
         step(program, partial(_ended, m, result, first))
         if first:
             stepped = numbers.stepped(run)
@@ -87,13 +89,22 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
             states = (stepped - result.on_host) * run.states
             if states:
                 held.append(m.new((states,), INT8, "optimizer_states"))
-        if copied := numbers.copied(run):
-            pieces = LINEARS * max(1, sum(map(len, layers_of(model, run, stage))))
-            m.hidden(*(copied * (i + 1) // pieces - copied * i // pieces for i in range(pieces)))
+        pieces = LINEARS * max(1, sum(map(len, layers_of(model, run, stage))))
+        copies_of_gradients += [
+            m.new((n,), INT8, "gradients") for n in _pieces(numbers.copied(run), pieces)
+        ]
+        m.hidden(*_pieces(numbers.widened(run), pieces))
         result.note("step", m.heap.phase(), first=first)
     result.held = m.heap.phase().allocated
     m.heap.close()
     return result
+
+
+def _pieces(nbytes: int, count: int) -> list[int]:
+    """Part bytes in so many tensors; none where there are none."""
+    if not nbytes:
+        return []
+    return [nbytes * (i + 1) // count - nbytes * i // count for i in range(count)]
 
 
 def _ended(m: Machine, result: StageRun, first: bool, name: str) -> None:
