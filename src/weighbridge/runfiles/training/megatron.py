@@ -51,7 +51,7 @@ finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis ini
 initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*
 logging_level loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
 manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
-min_loss_scale min_lr mock_data model_author model_name moe_expert_rank_capacity_factor
+min_loss_scale min_lr mock_data model_author model_name muon_* moe_expert_rank_capacity_factor
 moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
 nccl_* no_async_tensor_model_parallel_allreduce no_barrier_with_level_1_timing
 no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
@@ -75,7 +75,6 @@ cpu_offloading          - activations that go to the host are counted on the car
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
 fine_grained_activation_offloading  - activations that go to the host are counted on the card
 offload_modules         - activations that go to the host are counted on the card
-overlap_p2p_communication_warmup_flush  + stages hold more of each other's tensors
 defer_embedding_wgrad_compute  + the head's gradient is computed later, from what is kept for it
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
 overlap_moe_expert_parallel_comm  + micro-batches run side by side
@@ -83,6 +82,7 @@ num_layers_at_start_in_bf16  + layers differ
 enable_cuda_graph       + graphs keep memory of their own
 external_cuda_graph     + graphs keep memory of their own
 cuda_graph_impl         + graphs keep memory of their own
+muon_scalar_optimizer   - words and norms are counted with Adam's states
 use_distributed_optimizer_offload  - states on the host are not counted
 squared_relu            its activation is counted as GELU's
 quick_geglu             its activation is counted as SwiGLU's
@@ -106,6 +106,8 @@ OTHERS: Mapping[str, str] = {  # switches that make it another run
     "is_hybrid_model": "Megatron's hybrid layers are not weighed yet",
     "experimental_attention_variant": "attention of this kind is not weighed yet",
 }
+SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
+MUON = ("muon", SHARED_MUON)
 DROPOUT = 0.1  # Megatron's own default of both
 OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "micro_batch_size": 1,
@@ -265,7 +267,9 @@ def _run(given: Document, ranks: int | None) -> PlannedRun:
     keys.plain()
     if keys.on("fp16"):
         keys.set("precision", "fp16-mixed", "fp16")
-    if keys.on("use_distributed_optimizer"):
+    if keys.text("optimizer") in MUON:
+        keys.set("optimizer", "muon", "optimizer")
+    if keys.on("use_distributed_optimizer") or keys.text("optimizer") == SHARED_MUON:
         keys.set("shard", "zero1", "use_distributed_optimizer")
     _batches(keys, ranks)
     run = keys.run(named, refused=refused)
@@ -278,8 +282,8 @@ def _refused(keys: KeyReading) -> str:
     if switch:
         return switch
     optimizer = keys.text("optimizer") or "adam"
-    if optimizer != "adam":
-        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam"
+    if optimizer not in ("adam", *MUON):
+        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
     if (keys.text("tuner_type") or keys.text("train_type") or "full") != "full":
         return "adapters trained by Megatron are not weighed yet"
     if not (keys.on("bf16") or keys.on("fp16")):

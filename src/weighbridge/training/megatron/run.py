@@ -25,7 +25,9 @@ class MegatronRun:
     pipeline: int = 1
     chunks: int = 1
     layout: tuple[int, ...] = ()
+    group: int = 0  # micro-batches that a chunk takes in turn; 0 is as many as stages
     receives_ahead: bool = True  # chunks, of what other stages send (overlap_p2p_communication)
+    receives_early: bool = False  # so do the first and last micro-batches of a step
     context: int = 1
     context_by: str = "p2p"
     expert: int = 1
@@ -37,6 +39,8 @@ class MegatronRun:
     distributed_optimizer: bool = False
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
+    muon: bool = False  # steps matrices
+    in_turn: bool = False  # Muon's tensors go to ranks in turn (no_use_layer_wise_param_layout)
     states: int = 12  # bytes a number: master weights and both averages
     remainders: bool = False  # of master weights, the lower halves may be all that is kept
     precise: bool = False  # the optimizer reads gradients of other dtypes (precision-aware)
@@ -85,6 +89,11 @@ class MegatronRun:
     def expert_data(self) -> int:
         """Count the ranks that hold the same experts."""
         return self.ranks // (self.pipeline * self.expert * self.expert_tensor)
+
+    @property
+    def turns(self) -> int:
+        """Count the micro-batches that a chunk runs before the next chunk does."""
+        return self.group or self.pipeline
 
     @property
     def tokens(self) -> int:

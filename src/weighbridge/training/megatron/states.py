@@ -18,9 +18,9 @@ something else as large: the low end alone is without the upper halves.
 A tied embedding is held again by the last stage, for the head; so is one that is not tied, where
 further tokens are predicted.
 Source: Megatron-LM d98e8a6 core/distributed/param_and_grad_buffer.py,
-core/optimizer/{distrib_optimizer,optimizer}.py (_copy_model_grads_to_main_grads, zero_grad), core/parallel_state.py; its
-own formula is training/theoretical_memory_usage.py. Transformer Engine d0067d0
-pytorch/optimizers/fused_adam.py (get_unscaled_state, fuse_unscale).
+core/optimizer/{distrib_optimizer,optimizer}.py (_copy_model_grads_to_main_grads, zero_grad),
+core/parallel_state.py; its own formula is training/theoretical_memory_usage.py. Transformer Engine
+d0067d0 pytorch/optimizers/fused_adam.py (get_unscaled_state, fuse_unscale).
 """
 
 from collections.abc import Mapping
