@@ -75,7 +75,6 @@ cpu_offloading          - activations that go to the host are counted on the car
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
 fine_grained_activation_offloading  - activations that go to the host are counted on the card
 offload_modules         - activations that go to the host are counted on the card
-defer_embedding_wgrad_compute  + the head's gradient is computed later, from what is kept for it
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
 overlap_moe_expert_parallel_comm  + micro-batches run side by side
 num_layers_at_start_in_bf16  + layers differ

@@ -106,6 +106,8 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "optimizer_cpu_offload": MegatronArgument("offloads"),
     "optimizer_offload_fraction": MegatronArgument("offloaded", _share),
     "no_gradient_accumulation_fusion": MegatronArgument("fused_gradients", on=False),
+    "defer_embedding_wgrad_compute": MegatronArgument("defers"),
+    "wgrad_deferral_limit": MegatronArgument("deferred", _whole),
     "transformer_impl": MegatronArgument("implementation", _one_of("transformer_engine", "local")),
     "attention_backend": MegatronArgument(
         "attention", _one_of("auto", "flash", "fused", "unfused", "local")
@@ -249,6 +251,10 @@ def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     yield (
         "moe_act" in modules and not asked.get("grouped"),
         "recompute_modules=moe_act: it needs moe_grouped_gemm",
+    )
+    yield (
+        bool(asked.get("defers")) and not asked.get("fused_gradients", True),
+        "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
     )
     named = "+".join(sorted(norms))
     yield (

@@ -127,6 +127,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         accumulation=batches,
         **_optimizer(w, shares, asked),
         fused_gradients=asked.get("fused_gradients", True),
+        deferred=_deferred(shares, asked),
         engine=asked.get("implementation") != "local",
         attention=_kernel(w, asked, capability),
         **_softmax(asked),
@@ -241,7 +242,7 @@ def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
     return int(asked.get("main_gradient", usual))
 
 
-def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, bool]:
+def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return how Muon's tensors are shared out. Raises UsageError for what Megatron stops at, or
     has with Adam alone."""
     if w.optimizer != "muon":
@@ -256,7 +257,19 @@ def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, bool]:
     return {"muon": True, "in_turn": asked.get("in_turn", False)}
 
 
-def _softmax(asked: Mapping[str, Any]) -> dict[str, bool]:
+def _deferred(shares: Sharding, asked: Mapping[str, Any]) -> int | None:
+    """Return of how many micro-batches the head's gradient waits; None where it does not."""
+    if not asked.get("defers"):
+        return None
+    if shares.pipeline == 1:
+        raise UsageError(
+            "--megatron-args defer_embedding_wgrad_compute: it needs several stages; "
+            "--pipeline-parallel-size says how many"
+        )
+    return int(asked.get("deferred", 0))
+
+
+def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return how attention of Megatron's own modules makes its softmax. Scores that are scaled by
     layer are in float32 (TransformerConfig.__post_init__)."""
     scaled = asked.get("scaled_by_layer", False)

@@ -47,6 +47,7 @@ class MegatronRun:
     widened: int = 0  # states of a number that a step copies to float32
     offloaded: float = 0.0  # the share of states that are on the host
     fused_gradients: bool = True
+    deferred: int | None = None  # micro-batches whose head's gradient waits; 0 is all
     engine: bool = True  # Transformer Engine's modules; else Megatron's own
     attention: Kernel = "fused"
     fused_softmax: bool = True  # of Megatron's own attention

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from weighbridge.forward.backward import backward
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
 from weighbridge.training.megatron.program import StageProgram
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.units import ceil_div
 
 REPEATS = 2  # micro-batches after which the others find the same
 Ends = Callable[[str], None]  # told the name of what has ended: forward, backward
@@ -47,6 +49,11 @@ def _back(
     return x.grad if isinstance(x, LeafTensor) else None
 
 
+def _deferred(run: MegatronRun) -> int:
+    """Count the micro-batches that fill up before the others find the same."""
+    return 0 if run.deferred is None else run.deferred or run.accumulation
+
+
 def _sent(out: Tensor) -> Tensor:
     return Computed(out.shape, out.dtype, None, out.node, out.slot)
 
@@ -56,7 +63,7 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
     run = program.rank.run
     first, last = program.first(0), program.last(0)
     given: Tensor | None = None  # the gradient that the loop has a name for
-    count = min(run.accumulation, run.pipeline - program.stage + REPEATS)
+    count = min(run.accumulation, run.pipeline - program.stage + max(REPEATS, _deferred(run)))
     ahead = min(run.pipeline - program.stage - 1, count)
     inputs: list[Tensor | None] = []
     outputs: list[Tensor] = []
@@ -95,7 +102,7 @@ def _interleaved(program: StageProgram, ends: Ends) -> None:
     is there before each of them."""
     run = program.rank.run
     group, chunks = run.turns, run.chunks
-    batches = min(run.accumulation, REPEATS * group)
+    batches = min(run.accumulation, group * max(REPEATS, 1 + ceil_div(_deferred(run), group)))
     order = [
         (start + i, chunk)
         for start in range(0, batches, group)

@@ -81,6 +81,7 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
         first = number == 0
         copies_of_gradients.clear()  # zero_grad
         step(program, partial(_ended, m, result, first))
+        program.drain()
         if first:
             stepped = numbers.stepped(run)
             result.on_host = numbers.on_host(run)
