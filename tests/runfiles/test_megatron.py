@@ -244,9 +244,8 @@ def test_what_is_not_counted_is_told(more, why):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (LINE.replace("--bf16", "--fp16"), "fp16 is not weighed"),
         (LINE.replace(" --bf16", ""), "without --bf16"),
-        (f"{LINE} --optimizer muon", "optimizer muon is not weighed"),
+        (f"{LINE} --optimizer soap", "optimizer soap is not weighed"),
         (f"{LINE} --use-megatron-fsdp", "Megatron-FSDP is not weighed"),
         (LINE.replace("--hidden-size 512", ""), "--hidden-size says no number"),
         (LINE.replace("512", "many"), "--hidden-size says no number"),
@@ -255,6 +254,21 @@ def test_what_is_not_counted_is_told(more, why):
 )
 def test_what_is_not_weighed_is_refused_by_name(line, why):
     assert why in run(line).refused
+
+
+def test_a_run_in_fp16():
+    found = run(LINE.replace("--bf16", "--fp16 --no-masked-softmax-fusion"))
+    assert found.settings["precision"] == "fp16-mixed"
+    assert "no_masked_softmax_fusion" in found.settings["megatron_args"]
+    assert not found.refused
+
+
+@pytest.mark.parametrize("name", ["muon --use-distributed-optimizer", "dist_muon"])
+def test_a_run_with_muon(name):
+    found = run(f"{LINE} --optimizer {name} --muon-momentum 0.9")
+    assert found.settings["optimizer"] == "muon"
+    assert found.settings["shard"] == "zero1"
+    assert not found.refused
 
 
 @pytest.mark.parametrize("module", ["torch.distributed.run", "torch.distributed.launch"])

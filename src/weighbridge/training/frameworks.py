@@ -19,7 +19,8 @@ what.
     accelerate      as a plain loop, whose outputs are in float32
     lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
-    megatron        bfloat16, with main gradients and master weights in float32; rules of its own
+    megatron        bfloat16, with main gradients and master weights in float32, or float16, with
+                    main gradients in float16; rules of its own
 
 Nobody names a framework: full training is the Trainer's. Adapters are trained by the recipe that
 the guides of PEFT and TRL document: TRL's SFTTrainer, over a base that is loaded in 16 bits
@@ -322,7 +323,10 @@ FRAMEWORKS: Mapping[str, Framework] = {
         source="Megatron-LM 23e00ed to d98e8a6 megatron/core, Transformer Engine c188b53",
         dated=True,
         versioned=True,
-        precisions={"bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16)},
+        precisions={
+            "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
+            "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
+        },
         outputs=False,
         decomposes=False,
         shares_vocab=True,

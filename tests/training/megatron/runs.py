@@ -18,3 +18,8 @@ def most(model, stage=0, **changes):
 def held(model, stage=0, **changes):
     """Bytes that a stage holds between steps."""
     return run_stage(model, replace(PLAIN, **changes), stage).held
+
+
+def kept(model, **changes):
+    """Bytes that the graph of one micro-batch holds."""
+    return run_stage(model, replace(PLAIN, **changes), 0).saved

@@ -376,3 +376,19 @@ def test_a_config_of_megatrons_own_model_is_weighed():
     }  # fmt: skip
     layer = 64 * 192 + 192 + 64 * 64 + 64 + 64 * 128 + 128 + 128 * 64 + 64 + 4 * 64
     assert train(config, seq_len=32).model.parameters == 100 * 64 + 32 * 64 + 2 * layer + 2 * 64
+
+
+@pytest.mark.parametrize(
+    ("group", "batches", "why"),
+    [(3, 8, "takes 4, the stages"), (9, 8, "to 8, the micro-batches"), (6, 8, "2 are left")],
+)
+def test_a_group_of_micro_batches_that_the_schedule_stops_at(group, batches, why):
+    args = [
+        "num_virtual_stages_per_pipeline_rank=2",
+        f"microbatch_group_size_per_virtual_pipeline_stage={group}",
+    ]
+    settings = {"pipeline_parallel_size": 4, "gpu": "h200:4", "megatron_args": args}
+    with pytest.raises(UsageError, match=why):
+        train(**settings, gradient_accumulation=batches)
+    args[1] = "microbatch_group_size_per_virtual_pipeline_stage=4"
+    assert train(**settings, gradient_accumulation=batches)

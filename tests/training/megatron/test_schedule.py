@@ -80,3 +80,20 @@ def test_one_forward_one_backward(monkeypatch, stage, order):
 def test_all_forwards_come_first_where_micro_batches_are_few(monkeypatch):
     run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 2}
     assert told(monkeypatch, 0, **run) == "FFrFrF rBrBrBrB".replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("stage", "early", "order"),
+    [
+        # three forwards of its first chunk, then one of each in turn
+        (1, False, "rFr Fr Fr FrB FrB FBr Br Br B"),
+        (1, True, "r rF rF rF FrB FrB FBr Br Br B"),  # what comes next is there before a forward
+        (0, False, "FF Fr Fr Frr FBr Br Br Br Br B"),
+        (0, True, "FF Fr Fr Frr FBr rB rB rB rB B"),  # and before a backward of the last ones
+    ],
+)
+def test_a_chunk_takes_a_group_in_turn(monkeypatch, stage, early, order):
+    """Three micro-batches of each chunk before the next chunk runs (get_pp_rank_microbatches,
+    overlap_p2p_comm_warmup_flush), by hand."""
+    run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 3, "group": 3}
+    assert told(monkeypatch, stage, **run, receives_early=early) == order.replace(" ", "")

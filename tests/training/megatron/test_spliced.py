@@ -30,6 +30,11 @@ CASES = {
     "experts": (ROUTED, {}),
     "experts of stages": (ROUTED, {"ranks": 4, "pipeline": 4, "grouped": True}),
     "few micro-batches": (DEEP, {"ranks": 4, "pipeline": 4, "accumulation": 2}),
+    "a head whose gradient is put off": (
+        DEEP,
+        {"ranks": 4, "pipeline": 4, "accumulation": 16, "deferred": 3},
+    ),
+    "Muon": (DEEP, {"ranks": 2, "muon": True}),
     "8 bits": (DEEP, {"float8": "tensorwise", "plain_ends": (1, 1)}),
 }
 

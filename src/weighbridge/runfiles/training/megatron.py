@@ -40,9 +40,9 @@ expert_model_parallel_size    expert_parallel_size
 micro_batch_size              batch_size
 seq_length                    seq_len
 [ignored]
-accumulate_allreduce_grads_in_fp32 activation_func_clamp_value adam_* apply_layernorm_1p
-apply_query_key_layer_scaling apply_residual_connection_post_layernorm async_* attention_bias
-attention_softmax_in_fp32 bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
+activation_func_clamp_value adam_* apply_layernorm_1p
+apply_residual_connection_post_layernorm async_* attention_bias
+bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
 data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
 dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
 dist_ckpt_* distribute_saved_activations distributed_* empty_unused_memory_level enable_*
@@ -51,11 +51,11 @@ finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis ini
 initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*
 logging_level loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
 manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
-min_loss_scale min_lr mock_data model_author model_name moe_expert_rank_capacity_factor
+min_loss_scale min_lr mock_data model_author model_name muon_* moe_expert_rank_capacity_factor
 moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
 nccl_* no_async_tensor_model_parallel_allreduce no_barrier_with_level_1_timing
 no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
-no_masked_softmax_fusion no_mmap_bin_files no_position_embedding
+no_mmap_bin_files no_position_embedding
 no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_builder_threads
 num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
 overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
@@ -75,14 +75,13 @@ cpu_offloading          - activations that go to the host are counted on the car
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
 fine_grained_activation_offloading  - activations that go to the host are counted on the card
 offload_modules         - activations that go to the host are counted on the card
-overlap_p2p_communication_warmup_flush  + stages hold more of each other's tensors
-defer_embedding_wgrad_compute  + the head's gradient is computed later, from what is kept for it
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
 overlap_moe_expert_parallel_comm  + micro-batches run side by side
 num_layers_at_start_in_bf16  + layers differ
 enable_cuda_graph       + graphs keep memory of their own
 external_cuda_graph     + graphs keep memory of their own
 cuda_graph_impl         + graphs keep memory of their own
+muon_scalar_optimizer   - words and norms are counted with Adam's states
 use_distributed_optimizer_offload  - states on the host are not counted
 squared_relu            its activation is counted as GELU's
 quick_geglu             its activation is counted as SwiGLU's
@@ -101,12 +100,13 @@ UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assume
 OTHERS: Mapping[str, str] = {  # switches that make it another run
     "use_megatron_fsdp": "Megatron-FSDP is not weighed yet",
     "use_torch_fsdp2": "Megatron with torch's FSDP2 is not weighed yet",
-    "fp16": "Megatron in fp16 is not weighed yet, only in bf16",
     "hybrid_layer_pattern": "Megatron's hybrid layers are not weighed yet",
     "hybrid_override_pattern": "Megatron's hybrid layers are not weighed yet",
     "is_hybrid_model": "Megatron's hybrid layers are not weighed yet",
     "experimental_attention_variant": "attention of this kind is not weighed yet",
 }
+SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
+MUON = ("muon", SHARED_MUON)
 DROPOUT = 0.1  # Megatron's own default of both
 OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "micro_batch_size": 1,
@@ -159,7 +159,14 @@ OTHER = re.compile(r"\$(?:\w+|[@*]|\{\w+(?:\[[@*]\])?\})")  # a variable alone
 SWITCHES = frozenset(
     (
         *(name for name, each in arguments.ARGUMENTS.items() if each.reads is None),
-        *("add_qkv_bias", "bf16", "disable_bias_linear", "group_query_attention", "mock_data"),
+        *(
+            "add_qkv_bias",
+            "bf16",
+            "fp16",
+            "disable_bias_linear",
+            "group_query_attention",
+            "mock_data",
+        ),
         *("multi_latent_attention", "qk_layernorm", "quick_geglu", "swiglu"),
         *("untie_embeddings_and_output_weights", "use_distributed_optimizer", "use_mcore_models"),
         *("overlap_grad_reduce", "overlap_param_gather", *OTHERS),
@@ -257,7 +264,11 @@ def _run(given: Document, ranks: int | None) -> PlannedRun:
     config = {} if named else _config(keys)
     _arguments(keys)
     keys.plain()
-    if keys.on("use_distributed_optimizer"):
+    if keys.on("fp16"):
+        keys.set("precision", "fp16-mixed", "fp16")
+    if keys.text("optimizer") in MUON:
+        keys.set("optimizer", "muon", "optimizer")
+    if keys.on("use_distributed_optimizer") or keys.text("optimizer") == SHARED_MUON:
         keys.set("shard", "zero1", "use_distributed_optimizer")
     _batches(keys, ranks)
     run = keys.run(named, refused=refused)
@@ -270,12 +281,12 @@ def _refused(keys: KeyReading) -> str:
     if switch:
         return switch
     optimizer = keys.text("optimizer") or "adam"
-    if optimizer != "adam":
-        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam"
+    if optimizer not in ("adam", *MUON):
+        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
     if (keys.text("tuner_type") or keys.text("train_type") or "full") != "full":
         return "adapters trained by Megatron are not weighed yet"
-    if not keys.on("bf16"):
-        return "Megatron without --bf16 trains in fp32, which is not weighed yet"
+    if not (keys.on("bf16") or keys.on("fp16")):
+        return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
     if not keys.text("model") and not isinstance(keys.value("hidden_size"), int):
         return "it names no model and describes none: --hidden-size says no number"
     return ""

@@ -28,7 +28,7 @@ from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.training.megatron import exchanges
+from weighbridge.training.megatron import exchanges, muon
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.stage import StageRun, run_stage
 from weighbridge.training.sharding.numbers import NODE
@@ -125,7 +125,8 @@ def _saved(plan: MegatronPlan, run: StageRun) -> int:
     """Count the bytes of a checkpoint that one rank writes: those that hold the same share it
     out."""
     alike = max(1, plan.run.data * plan.run.context)
-    return (WEIGHT + plan.run.states) * run.parameters // alike
+    states = muon.MATRIX if plan.run.muon else plan.run.states
+    return (WEIGHT + states) * run.parameters // alike
 
 
 def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
@@ -152,8 +153,8 @@ def _components(
     for name, nbytes in peak.live.items():
         high = max(nbytes, fuller.live.get(name, 0))
         low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
-        if name == "optimizer_states" and plan.run.remainders:
-            low = low * (plan.run.states - HALF) // plan.run.states
+        if name == "optimizer_states":
+            low = _fewest_states(plan, run, low)
         yield Component(
             name=name,
             bytes=Bytes(low, nbytes, high),
@@ -208,6 +209,13 @@ def _fewer(plan: MegatronPlan) -> float:
     return (expected - low) / (high - expected) if high > expected else 0.0
 
 
+def _fewest_states(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
+    """Return the states of the rank that has least, with remainders alone of master weights where
+    they may be all that is kept."""
+    fewest = nbytes - run.spared
+    return fewest * (plan.run.states - HALF) // plan.run.states if plan.run.remainders else fewest
+
+
 def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
     count = f"{run.parameters:,} parameters of a rank of stage {run.index}"
     tokens = plan.run.length * plan.run.batch
@@ -216,7 +224,11 @@ def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
         "weights": f"{count}, 2 bytes each{low}",
         "gradients": f"{count}, {plan.run.main_gradient} bytes each"
         + (", and one that nobody writes of each shape" if plan.run.fused_gradients else ""),
-        "optimizer_states": f"{plan.run.states} bytes each of the parameters that a rank steps"
+        "optimizer_states": (
+            f"{muon.MATRIX} bytes each of matrices and {muon.OTHER} of others that a rank steps"
+            if plan.run.muon
+            else f"{plan.run.states} bytes each of the parameters that a rank steps"
+        )
         + (f", less {plan.run.offloaded:.0%} on the host" if plan.run.offloaded else ""),
         "activations": f"{spelled.each(nbytes, tokens, 'tokens')} of a micro-batch, kept for "
         f"backward: checkpointing {plan.checkpointing}",
@@ -275,8 +287,8 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
     return {
         "method": "full",
         "framework": "megatron",
-        "optimizer": "adamw_torch",
-        "precision": "bf16-mixed",
+        "optimizer": plan.optimizer,
+        "precision": plan.precision,
         "batch_size": run.batch,
         "seq_len": run.length,
         "gradient_accumulation": run.accumulation,
@@ -320,6 +332,11 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             f"a rank's experts are given {expected} times their equal part of the tokens, and "
             f"{low} to {high} times within bounds, as routers have it; "
             "moe_router_force_load_balancing and moe_expert_capacity_factor say otherwise"
+        )
+    if run.muon and run.in_turn and run.distributed_optimizer:
+        yield (
+            "Muon's tensors go to ranks in turn, and one has the states of all words: the answer "
+            "is for that rank, and the low end for the one that has least"
         )
     if run.data > 1 and not run.distributed_optimizer:
         yield (

@@ -84,7 +84,9 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "sequence_parallel": MegatronArgument("sequence_parallel"),
     "num_layers_per_virtual_pipeline_stage": MegatronArgument("chunk", _count),
     "num_virtual_stages_per_pipeline_rank": MegatronArgument("chunks", _count),
+    "microbatch_group_size_per_virtual_pipeline_stage": MegatronArgument("group", _count),
     "no_overlap_p2p_communication": MegatronArgument("receives_ahead", on=False),
+    "overlap_p2p_communication_warmup_flush": MegatronArgument("receives_early"),
     layout.FIRST: MegatronArgument(layout.FIRST, _count),
     layout.LAST: MegatronArgument(layout.LAST, _count),
     layout.EMBEDDING: MegatronArgument(layout.EMBEDDING),
@@ -93,19 +95,26 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
     "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
+    "accumulate_allreduce_grads_in_fp32": MegatronArgument("accumulates"),
     "grad_reduce_in_bf16": MegatronArgument("main_gradient", on=2),
     "main_grads_dtype": MegatronArgument("main_gradient", _bytes),
     "main_params_dtype": MegatronArgument("main_parameter", _dtype),
     "exp_avg_dtype": MegatronArgument("average", _dtype),
     "exp_avg_sq_dtype": MegatronArgument("square", _dtype),
+    "no_use_layer_wise_param_layout": MegatronArgument("in_turn"),
     "use_precision_aware_optimizer": MegatronArgument("precise"),
     "optimizer_cpu_offload": MegatronArgument("offloads"),
     "optimizer_offload_fraction": MegatronArgument("offloaded", _share),
     "no_gradient_accumulation_fusion": MegatronArgument("fused_gradients", on=False),
+    "defer_embedding_wgrad_compute": MegatronArgument("defers"),
+    "wgrad_deferral_limit": MegatronArgument("deferred", _whole),
     "transformer_impl": MegatronArgument("implementation", _one_of("transformer_engine", "local")),
     "attention_backend": MegatronArgument(
         "attention", _one_of("auto", "flash", "fused", "unfused", "local")
     ),
+    "no_masked_softmax_fusion": MegatronArgument("fused_softmax", on=False),
+    "attention_softmax_in_fp32": MegatronArgument("wide_softmax"),
+    "apply_query_key_layer_scaling": MegatronArgument("scaled_by_layer"),
     "cross_entropy_loss_fusion": MegatronArgument("loss", on="native"),
     "cross_entropy_fusion_impl": MegatronArgument("loss_by", _one_of("native", "te")),
     "hidden_dropout": MegatronArgument("hidden_dropout", _rate),
@@ -242,6 +251,10 @@ def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     yield (
         "moe_act" in modules and not asked.get("grouped"),
         "recompute_modules=moe_act: it needs moe_grouped_gemm",
+    )
+    yield (
+        bool(asked.get("defers")) and not asked.get("fused_gradients", True),
+        "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
     )
     named = "+".join(sorted(norms))
     yield (

@@ -32,6 +32,7 @@ from weighbridge.records import NamedTuple
 from weighbridge.training.megatron.float8 import both_ways, nbytes, per_tensor
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.scores import unfused
 
 
 class LinearWeight(NamedTuple):
@@ -363,7 +364,7 @@ def _attention(
     keys and values that do not lie as the kernel wants them are copied (get_qkv_layout)."""
     heads = rank.model.heads // rank.run.tensor
     value = rank.model.latent.value_dim if rank.model.latent is not None else rank.model.head_dim
-    kernel = _unfused if rank.run.attention in ("unfused", "local") else _fused
+    kernel = unfused if rank.run.attention in ("unfused", "local") else _fused
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = (
@@ -398,38 +399,6 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
     record(m, back, [q, k, v], kept, out)
     if run.attention == "flash" and run.batch > 1:  # computed as [batch, tokens], and turned back
         return passed(m, out, m.new((q.rows, columns), q.dtype))
-    return out
-
-
-def _unfused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> Tensor:
-    """Scores [batch x heads, tokens, tokens] of each pair of tokens: a buffer for the product,
-    which Megatron's own modules keep, the product, its softmax, and what dropout leaves of that."""
-    m, run = rank.m, rank.run
-    scores = (run.batch * (rank.model.heads // run.tensor), run.length, run.length)
-    buffer = m.new(scores, BFLOAT16) if run.engine else rank.buffer(scores)
-    product = m.new(scores, BFLOAT16)
-    del buffer
-    soft = m.new(scores, BFLOAT16)
-    del product
-    kept: list[Tensor | None] = [q, k, v, soft]
-    drops = bool(run.attention_dropout)
-    if drops:
-        kept += [m.new(scores, BFLOAT16), m.new(scores, BOOL)]
-    del soft
-    out = m.new((q.rows, columns), q.dtype)
-    shapes = q.shape, k.shape, v.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        of_probs = m.new(scores, BFLOAT16)
-        of_v = m.new(shapes[2], BFLOAT16)
-        if drops:
-            of_probs = m.new(scores, BFLOAT16)
-        of_q = m.new(shapes[0], BFLOAT16)
-        of_k = m.new(shapes[1], BFLOAT16)
-        del of_probs
-        return [of_q, of_k, of_v]
-
-    record(m, back, [q, k, v], kept, out)
     return out
 
 

@@ -119,15 +119,18 @@ def _attention(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
     yield RankWeight("proj", hidden, heads * latent.value_dim, model.biased, "tensor")
 
 
-def replicated(model: MegatronModel, *, routed: bool) -> int:
-    """Count the numbers of a layer that each tensor rank has whole: norms, the router, and biases
-    of what is added up."""
-    each = 2 if model.centered else 1
-    count = 2 * each * model.hidden
+def norms(model: MegatronModel) -> list[int]:
+    """List the numbers of each tensor of a layer's norms: weights, and biases where it is
+    centred."""
+    widths = [model.hidden, model.hidden]
     if model.latent is not None:
-        count += each * (model.query_rank + model.latent.rank)
+        widths += [model.query_rank, model.latent.rank]
     elif model.qk_norm:
-        count += 2 * each * model.head_dim
-    if routed and model.experts is not None:
-        count += model.experts.count * model.hidden
-    return count
+        widths += [model.head_dim, model.head_dim]
+    return [n for n in widths if n] * (2 if model.centered else 1)
+
+
+def replicated(model: MegatronModel, *, routed: bool) -> int:
+    """Count the numbers of a layer that each tensor rank has whole: norms, and the router."""
+    router = model.experts.count * model.hidden if routed and model.experts is not None else 0
+    return sum(norms(model)) + router

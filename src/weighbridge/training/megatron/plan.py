@@ -49,8 +49,8 @@ READ = frozenset(  # settings that say something of a Megatron run
 )
 MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings that have others
     "method": ("full",),
-    "precision": ("bf16-mixed",),
-    "optimizer": ("adamw_torch", "adamw_torch_fused"),
+    "precision": ("bf16-mixed", "fp16-mixed"),
+    "optimizer": ("adamw_torch", "adamw_torch_fused", "muon"),
     "checkpointing": ("none", "full", "selective"),
     "loss": ("standard",),
     "offload": ("none",),
@@ -70,8 +70,14 @@ SINCE = {
     "mxfp8": MXFP8_SINCE,
 }
 RANKS = ("ranks", "tensor", "pipeline", "context", "expert")
+OF_ADAM = {
+    "precise": "use_precision_aware_optimizer",
+    "offloads": "optimizer_cpu_offload",
+    "instances": "num_distributed_optimizer_instances",
+}
 DROPOUT = ("hidden_dropout", "attention_dropout")
 CHUNKS = "num_layers_per_virtual_pipeline_stage"
+GROUP = "microbatch_group_size_per_virtual_pipeline_stage"
 EVEN = (1.0, 1.0, 1.0)
 FORCED = (0.98, 1.0, 1.02)  # random experts: three deviations of 20,000 copies (assumed)
 UNEVEN = (0.85, 1.1, 1.5)  # assumed: 34 ranks of Megatron's own tests had 0.84 to 1.37, half of
@@ -90,6 +96,8 @@ class MegatronPlan:
     chip: Chip
     torch: tuple[int, ...]
     checkpointing: str
+    precision: str = "bf16-mixed"
+    optimizer: str = "adamw_torch"
     uneven: tuple[float, float, float] = EVEN  # low, expected, high
     filled: bool = False  # the number of micro-batches was ours
 
@@ -105,10 +113,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     arguments.refuse(asked)
     chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
     capability = chip.capability or HOPPER
-    batches = w.gradient_accumulation or shares.pipeline
+    batches = w.gradient_accumulation or max(shares.pipeline, asked.get("group", 1))
     repeats = asked.get("deterministic", False)
     uneven = _uneven(shares, asked)
-    release = dated(w.framework_version) if w.framework_version else None
     run = MegatronRun(
         **{name: getattr(shares, name) for name in RANKS},
         **_pipeline(model, shares, asked),
@@ -118,14 +125,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         length=subject.context,
         batch=w.batch_size or 1,
         accumulation=batches,
-        distributed_optimizer=shares.kind == "zero1",
-        instances=asked.get("instances", 1),
-        main_gradient=asked.get("main_gradient", 4),
-        **states(asked, release),
-        offloaded=_offloaded(shares, asked),
+        **_optimizer(w, shares, asked),
         fused_gradients=asked.get("fused_gradients", True),
+        deferred=_deferred(shares, asked),
         engine=asked.get("implementation") != "local",
         attention=_kernel(w, asked, capability),
+        **_softmax(asked),
         loss=asked.get("loss_by", "native") if "loss" in asked else "unfused",
         **{name: asked.get(name, 0.0) for name in DROPOUT},
         **_recompute(w, asked),
@@ -141,9 +146,10 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         expandable=bool(w.expandable_segments),
         capability=capability,
         workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
-        release=release,
+        release=_release(w),
     )
     _divides(model, run)
+    _takes_turns(run)
     return MegatronPlan(
         subject=subject,
         model=model,
@@ -153,6 +159,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         chip=chip,
         torch=torch,
         checkpointing=w.checkpointing or asked.get("granularity", "none"),
+        precision=w.precision or "bf16-mixed",
+        optimizer="muon" if run.muon else "adamw_torch",
         uneven=uneven,
         filled=w.gradient_accumulation is None and shares.pipeline > 1,
     )
@@ -181,7 +189,9 @@ def _pipeline(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) 
     return {
         "chunks": len(layout) // shares.pipeline,
         "layout": layout,
+        "group": asked.get("group", 0),
         "receives_ahead": asked.get("receives_ahead", True),
+        "receives_early": asked.get("receives_early", False),
     }
 
 
@@ -207,6 +217,67 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
         return "local"
     repeats = asked.get("deterministic", False) and capability >= BLACKWELL
     return "flash" if capability < HOPPER or repeats else "fused"
+
+
+def _release(w: Train) -> tuple[int, ...] | None:
+    return dated(w.framework_version) if w.framework_version else None
+
+
+def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that say what gradients and states take."""
+    return {
+        "distributed_optimizer": shares.kind == "zero1",
+        "instances": asked.get("instances", 1),
+        "main_gradient": _main_gradient(w, asked),
+        **states(asked, _release(w)),
+        **_muon(w, asked),
+        "offloaded": _offloaded(shares, asked),
+    }
+
+
+def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
+    """Return the bytes of a number of the main gradients: those of fp16 are in fp16, and of bf16 in
+    float32, where nothing says otherwise (validate_args)."""
+    usual = 2 if w.precision == "fp16-mixed" and not asked.get("accumulates") else 4
+    return int(asked.get("main_gradient", usual))
+
+
+def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how Muon's tensors are shared out. Raises UsageError for what Megatron stops at, or
+    has with Adam alone."""
+    if w.optimizer != "muon":
+        return {}
+    if w.precision == "fp16-mixed":
+        raise UsageError("--precision fp16-mixed: Megatron's Muon has it not; use bf16-mixed")
+    for name, argument in OF_ADAM.items():
+        if asked.get(name):
+            raise UsageError(
+                f"--megatron-args {argument}: Megatron has it with Adam, not with Muon"
+            )
+    return {"muon": True, "in_turn": asked.get("in_turn", False)}
+
+
+def _deferred(shares: Sharding, asked: Mapping[str, Any]) -> int | None:
+    """Return of how many micro-batches the head's gradient waits; None where it does not."""
+    if not asked.get("defers"):
+        return None
+    if shares.pipeline == 1:
+        raise UsageError(
+            "--megatron-args defer_embedding_wgrad_compute: it needs several stages; "
+            "--pipeline-parallel-size says how many"
+        )
+    return int(asked.get("deferred", 0))
+
+
+def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how attention of Megatron's own modules makes its softmax. Scores that are scaled by
+    layer are in float32 (TransformerConfig.__post_init__)."""
+    scaled = asked.get("scaled_by_layer", False)
+    return {
+        "fused_softmax": asked.get("fused_softmax", True),
+        "wide_softmax": asked.get("wide_softmax", False) or scaled,
+        "scaled_by_layer": scaled,
+    }
 
 
 def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,6 +350,23 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
         "reuses_gradients": asked.get("reuses_gradients", False),
         "plain_ends": (asked.get("plain_first", 1), asked.get("plain_last", 1)) if ends else (0, 0),
     }
+
+
+def _takes_turns(run: MegatronRun) -> None:
+    """Raise UsageError for a group of micro-batches that the schedule stops at."""
+    rest = run.accumulation % run.turns
+    if run.chunks == 1 or not run.group:
+        return
+    if not run.pipeline <= run.group <= run.accumulation:
+        raise UsageError(
+            f"--megatron-args {GROUP}={run.group}: Megatron takes {run.pipeline}, the stages, to "
+            f"{run.accumulation}, the micro-batches"
+        )
+    if 0 < rest < run.pipeline:
+        raise UsageError(
+            f"--megatron-args {GROUP}={run.group}: of {run.accumulation} micro-batches {rest} are "
+            f"left, and Megatron stops at fewer than the {run.pipeline} stages"
+        )
 
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:

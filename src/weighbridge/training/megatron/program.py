@@ -9,14 +9,17 @@
                  A100
                  te: the gradient in the place of the outputs
 
+    deferred     with defer_embedding_wgrad_compute the head's gradient is made at the end of the
+                 step, of as many micro-batches as wgrad_deferral_limit says
+
     further      with mtp_num_layers each further token has words, a linear, a layer, and outputs
                  of its own
 
 Source: Megatron-LM d98e8a6 pretrain_gpt.py, core/utils.py (get_batch_on_this_tp_rank),
 core/models/gpt/gpt_model.py, core/transformer/multi_token_prediction.py,
 core/models/common/embeddings/language_model_embedding.py, core/tensor_parallel/{layers,
-cross_entropy}.py, core/fusions/fused_cross_entropy.py; Transformer Engine c188b53
-pytorch/cross_entropy.py.
+cross_entropy}.py, core/utils.py (drain_embedding_wgrad_compute),
+core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_entropy.py.
 """
 
 from collections import Counter
@@ -69,6 +72,8 @@ class StageProgram:
         self._chunks = [[self._layer(i) for i in chunk] for chunk in layers_of(model, run, stage)]
         self._ahead = [self._layer(model.layers + i) for i in range(run.predicts)]
         self._given: dict[int, Tensor | None] = {}
+        self._deferred: list[tuple[Tensor, list[Tensor]]] = []
+        self._drained: list[Tensor] = []
         self._places = self._rotary() if model.rotary else None
 
     def first(self, chunk: int) -> bool:
@@ -256,8 +261,11 @@ class StageProgram:
         logits = m.new((rank.run.tokens, head.shape[0]), BFLOAT16, "logits")
         m.product()
         shape, rows = hidden.shape, rank.run.tokens
+        later = self._deferring(hidden)
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            if later is not None:
+                later.append(grads[0])
             given = m.new((rows, shape[-1]), BFLOAT16)
             m.product()
             of_hidden = m.new(shape, BFLOAT16) if parts > 1 else given
@@ -268,6 +276,27 @@ class StageProgram:
         record(m, back, [hidden], [hidden], logits)
         with m.making("logits"):
             return self._entropy(logits)
+
+    def _deferring(self, hidden: Tensor) -> list[Tensor] | None:
+        """Return where the gradient of the outputs is kept for the end of the step; None where the
+        head's gradient is made at once. With its input the graph stays, and the tensor that the
+        stage was given."""
+        limit = self.rank.run.deferred
+        if limit is None or (limit and len(self._deferred) >= limit):
+            return None
+        kept: list[Tensor] = []
+        self._deferred.append((hidden, kept))
+        return kept
+
+    def drain(self) -> None:
+        """Make the gradients of the head that were put off. With sequence parallelism tokens are
+        gathered in two buffers in turn, which are kept for good (drain_embedding_wgrad_compute)."""
+        rank = self.rank
+        if self._deferred and rank.run.parts > 1 and not self._drained:
+            shape = rank.run.tokens, rank.model.hidden
+            count = min(2, len(self._deferred))
+            self._drained = [rank.m.new(shape, BFLOAT16, "buffers") for _ in range(count)]
+        self._deferred.clear()
 
     def _entropy(self, logits: Tensor) -> Tensor:
         m, shape = self.rank.m, logits.shape

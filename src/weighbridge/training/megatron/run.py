@@ -25,7 +25,9 @@ class MegatronRun:
     pipeline: int = 1
     chunks: int = 1
     layout: tuple[int, ...] = ()
+    group: int = 0  # micro-batches that a chunk takes in turn; 0 is as many as stages
     receives_ahead: bool = True  # chunks, of what other stages send (overlap_p2p_communication)
+    receives_early: bool = False  # so do the first and last micro-batches of a step
     context: int = 1
     context_by: str = "p2p"
     expert: int = 1
@@ -37,14 +39,20 @@ class MegatronRun:
     distributed_optimizer: bool = False
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
+    muon: bool = False  # steps matrices
+    in_turn: bool = False  # Muon's tensors go to ranks in turn (no_use_layer_wise_param_layout)
     states: int = 12  # bytes a number: master weights and both averages
     remainders: bool = False  # of master weights, the lower halves may be all that is kept
     precise: bool = False  # the optimizer reads gradients of other dtypes (precision-aware)
     widened: int = 0  # states of a number that a step copies to float32
     offloaded: float = 0.0  # the share of states that are on the host
     fused_gradients: bool = True
+    deferred: int | None = None  # micro-batches whose head's gradient waits; 0 is all
     engine: bool = True  # Transformer Engine's modules; else Megatron's own
     attention: Kernel = "fused"
+    fused_softmax: bool = True  # of Megatron's own attention
+    wide_softmax: bool = False  # in float32
+    scaled_by_layer: bool = False  # scores, by the number of the layer
     loss: str = "unfused"  # unfused, native, te
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -82,6 +90,11 @@ class MegatronRun:
     def expert_data(self) -> int:
         """Count the ranks that hold the same experts."""
         return self.ranks // (self.pipeline * self.expert * self.expert_tensor)
+
+    @property
+    def turns(self) -> int:
+        """Count the micro-batches that a chunk runs before the next chunk does."""
+        return self.group or self.pipeline
 
     @property
     def tokens(self) -> int:

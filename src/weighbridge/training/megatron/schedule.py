@@ -2,8 +2,9 @@
 
     one stage       forward and backward in turn
     1F1B            stage i of p runs p - i - 1 forwards first, then one of each
-    interleaved     chunks take turns in groups of p micro-batches; (p - i - 1) x 2 and
-                    (chunks - 1) x p forwards first
+    interleaved     chunks take turns in groups of g micro-batches, p or what
+                    microbatch_group_size_per_virtual_pipeline_stage says; (p - i - 1) x 2 and
+                    (chunks - 1) x g forwards first
 
 What was sent on keeps its place in the graph and not its bytes (deallocate_pipeline_outputs).
 Source: Megatron-LM d98e8a6 core/pipeline_parallel/schedules.py.
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from weighbridge.forward.backward import backward
 from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
 from weighbridge.training.megatron.program import StageProgram
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.units import ceil_div
 
 REPEATS = 2  # micro-batches after which the others find the same
 Ends = Callable[[str], None]  # told the name of what has ended: forward, backward
@@ -46,6 +49,11 @@ def _back(
     return x.grad if isinstance(x, LeafTensor) else None
 
 
+def _deferred(run: MegatronRun) -> int:
+    """Count the micro-batches that fill up before the others find the same."""
+    return 0 if run.deferred is None else run.deferred or run.accumulation
+
+
 def _sent(out: Tensor) -> Tensor:
     return Computed(out.shape, out.dtype, None, out.node, out.slot)
 
@@ -55,7 +63,7 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
     run = program.rank.run
     first, last = program.first(0), program.last(0)
     given: Tensor | None = None  # the gradient that the loop has a name for
-    count = min(run.accumulation, run.pipeline - program.stage + REPEATS)
+    count = min(run.accumulation, run.pipeline - program.stage + max(REPEATS, _deferred(run)))
     ahead = min(run.pipeline - program.stage - 1, count)
     inputs: list[Tensor | None] = []
     outputs: list[Tensor] = []
@@ -89,10 +97,12 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
 def _interleaved(program: StageProgram, ends: Ends) -> None:
     """forward_backward_pipelining_with_interleaving. What is sent overlaps with what is computed:
     the next input is there before a backward begins, and the next gradient before a forward.
-    Without that (--no-overlap-p2p-communication) both come behind the backward."""
+    Without that (--no-overlap-p2p-communication) both come behind the backward. Where the first and
+    the last micro-batches overlap, too (--overlap-p2p-communication-warmup-flush), what comes next
+    is there before each of them."""
     run = program.rank.run
-    group, chunks = run.pipeline, run.chunks
-    batches = min(run.accumulation, REPEATS * group)
+    group, chunks = run.turns, run.chunks
+    batches = min(run.accumulation, group * max(REPEATS, 1 + ceil_div(_deferred(run), group)))
     order = [
         (start + i, chunk)
         for start in range(0, batches, group)
@@ -100,7 +110,7 @@ def _interleaved(program: StageProgram, ends: Ends) -> None:
         for i in range(min(group, batches - start))
     ]
     backs = [(batch, chunks - 1 - chunk) for batch, chunk in order]
-    ahead = min(len(order), (group - program.stage - 1) * 2 + (chunks - 1) * group)
+    ahead = min(len(order), (run.pipeline - program.stage - 1) * 2 + (chunks - 1) * group)
     held: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = {}
 
     def incoming(at: int) -> Tensor | None:
@@ -113,10 +123,12 @@ def _interleaved(program: StageProgram, ends: Ends) -> None:
 
     x, grad, given = incoming(0), None, None
     for at, (batch, chunk) in enumerate(order):
+        early = run.receives_early and at < ahead and program.stage > 0
+        following = incoming(at + 1) if early else None
         out = program.forward(x, chunk)
         ends("forward")
         held[batch, chunk] = x, out if program.last(chunk) else _sent(out)
-        x = incoming(at + 1) if run.receives_ahead or at < ahead else None
+        x = following if early else incoming(at + 1) if run.receives_ahead or at < ahead else None
         if at + 1 == ahead:
             grad = returning(0)
         if at >= ahead:
@@ -124,8 +136,10 @@ def _interleaved(program: StageProgram, ends: Ends) -> None:
             ends("backward")
             x = x if run.receives_ahead else incoming(at + 1)
             grad = returning(at - ahead + 1)
+    early = run.receives_early and program.stage < run.pipeline - 1
     for at in range(len(order) - ahead, len(order)):
+        following = returning(at + 1) if early else None
         given = _back(program, *held.pop(backs[at]), grad)
         ends("backward")
-        grad = returning(at + 1)
+        grad = following if early else returning(at + 1)
     del given

@@ -18,7 +18,7 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.forward.tensors import Tensor
 from weighbridge.records import dataclass, field
-from weighbridge.training.megatron import float8
+from weighbridge.training.megatron import float8, muon
 from weighbridge.training.megatron.layers import RankMachine
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.program import StageProgram
@@ -45,6 +45,7 @@ class StageRun:
     parameters: int = 0
     on_host: int = 0  # numbers whose states are there
     held: int = 0
+    spared: int = 0  # bytes of states that the emptiest of its ranks has less
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     moments: dict[str, LivePeak] = field(default_factory=dict)
     first: dict[str, LivePeak] = field(default_factory=dict)  # of the first step
@@ -75,33 +76,68 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
     m = Machine(Heap(None, AllocatorOptions(expandable_segments=run.expandable)))
     m.workspace = run.workspace
     numbers = StageNumbers(model, run, stage)
-    result = StageRun(index=stage, parameters=numbers.all)
-    low, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
-    held = [
-        m.new((WEIGHT * (numbers.all - numbers.float8) + low,), INT8, "weights"),
-        m.new((numbers.all * run.main_gradient,), INT8, "gradients"),
-    ]
+    every = _layers(model, run, stage)
+    shared = muon.share(model, run, every, numbers) if run.muon else muon.ALIKE
+    result = StageRun(index=stage, parameters=numbers.all, spared=shared.most - shared.least)
+    held = _weights(m, run, numbers, shared.padding)
     result.note("load", m.heap.phase(), first=True)
     held += _workspaces(m, model, run, stage)
-    if copies:
-        held.append(m.new((copies,), INT8, "weights"))
+    held += _copies(m, run, numbers)
     program = StageProgram(RankMachine(m, model, run), stage, splices)
+    copies_of_gradients: list[Tensor] = []
     for number in range(STEPS):
         first = number == 0
+        copies_of_gradients.clear()  # zero_grad
         step(program, partial(_ended, m, result, first))
+        program.drain()
         if first:
             stepped = numbers.stepped(run)
             result.on_host = numbers.on_host(run)
-            states = (stepped - result.on_host) * run.states
+            states = shared.most if run.muon else (stepped - result.on_host) * run.states
             if states:
                 held.append(m.new((states,), INT8, "optimizer_states"))
-        if copied := numbers.copied(run):
-            pieces = LINEARS * max(1, sum(map(len, layers_of(model, run, stage))))
-            m.hidden(*(copied * (i + 1) // pieces - copied * i // pieces for i in range(pieces)))
+        pieces = LINEARS * max(1, len(every))
+        copies_of_gradients += [
+            m.new((n,), INT8, "gradients") for n in _pieces(numbers.copied(run), pieces)
+        ]
+        m.hidden(*_pieces(numbers.widened(run), pieces))
+        if run.muon:
+            m.hidden(muon.orthogonal(model, run, every))
         result.note("step", m.heap.phase(), first=first)
     result.held = m.heap.phase().allocated
     m.heap.close()
     return result
+
+
+def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
+    """List all layers of a stage, with those that predict further tokens."""
+    every = [i for chunk in layers_of(model, run, stage) for i in chunk]
+    if stage == run.pipeline - 1:
+        every += range(model.layers, model.layers + run.predicts)
+    return every
+
+
+def _weights(m: Machine, run: MegatronRun, numbers: StageNumbers, padding: int) -> list[Tensor]:
+    """Allocate the buffers of weights and of gradients, `padding` numbers longer than both."""
+    low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
+    weights = WEIGHT * (numbers.all + padding - numbers.float8) + low
+    return [
+        m.new((weights,), INT8, "weights"),
+        m.new(((numbers.all + padding) * run.main_gradient,), INT8, "gradients"),
+    ]
+
+
+def _copies(m: Machine, run: MegatronRun, numbers: StageNumbers) -> list[Tensor]:
+    """Allocate the copies in 8 bits beside the buffer of weights."""
+    _, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
+    return [m.new((copies,), INT8, "weights")] if copies else []
+
+
+def _pieces(nbytes: int, count: int) -> list[int]:
+    """Part bytes in so many tensors; none where there are none."""
+    if not nbytes:
+        return []
+    return [nbytes * (i + 1) // count - nbytes * i // count for i in range(count)]
 
 
 def _ended(m: Machine, result: StageRun, first: bool, name: str) -> None:

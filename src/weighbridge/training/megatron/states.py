@@ -3,12 +3,13 @@ experts, which expert ranks do; and which layers a stage has.
 
     parameters     2 bytes each, in one buffer where the optimizer is distributed; those that
                    multiply in 8 bits are told in float8.py
-    gradients      4 bytes each (2 where they are reduced in bfloat16)
+    gradients      4 bytes each (2 where they are reduced in bfloat16, and of runs in fp16)
     states         12 bytes each: master weights and two averages. A distributed optimizer has them
                    among data and context ranks, those of experts among ranks with the same experts
-    a step         copies gradients in bfloat16 to float32, all at once, but where the optimizer is
-                   precision-aware; that one copies states of fewer bytes to float32, of experts or
-                   of all others at once, but averages that are both in bfloat16
+    a step         copies gradients of 16 bits to float32, all at once, but where the optimizer is
+                   precision-aware, and has them until the next step zeroes gradients; that one
+                   copies states of fewer bytes to float32, of experts or of all others at once, but
+                   averages that are both in bfloat16
 
 Of master weights in float32 a precision-aware optimizer can keep the lower halves alone, beside
 weights in bfloat16 (store_param_remainders, its default). Published runs had all four bytes, or
@@ -17,9 +18,9 @@ something else as large: the low end alone is without the upper halves.
 A tied embedding is held again by the last stage, for the head; so is one that is not tied, where
 further tokens are predicted.
 Source: Megatron-LM d98e8a6 core/distributed/param_and_grad_buffer.py,
-core/optimizer/distrib_optimizer.py (_copy_model_grads_to_main_grads), core/parallel_state.py; its
-own formula is training/theoretical_memory_usage.py. Transformer Engine d0067d0
-pytorch/optimizers/fused_adam.py (get_unscaled_state, fuse_unscale).
+core/optimizer/{distrib_optimizer,optimizer}.py (_copy_model_grads_to_main_grads, zero_grad),
+core/parallel_state.py; its own formula is training/theoretical_memory_usage.py. Transformer Engine
+d0067d0 pytorch/optimizers/fused_adam.py (get_unscaled_state, fuse_unscale).
 """
 
 from collections.abc import Mapping
@@ -130,10 +131,15 @@ class StageNumbers:
         return sum(self._shares(run))
 
     def copied(self, run: MegatronRun) -> int:
-        """Return the bytes that a step takes beside gradients and states."""
-        here = 1 - run.offloaded
-        gradients = 4 * self.stepped(run) if run.main_gradient < 4 and not run.precise else 0
-        return round(here * (gradients + 4 * run.widened * max(self._shares(run))))
+        """Return the bytes of gradients in float32 that a step makes of others, and that are there
+        until the next one begins."""
+        if run.main_gradient >= 4 or run.precise:
+            return 0
+        return round((1 - run.offloaded) * 4 * self.stepped(run))
+
+    def widened(self, run: MegatronRun) -> int:
+        """Return the bytes of states that a step copies to float32 for a moment."""
+        return round((1 - run.offloaded) * 4 * run.widened * max(self._shares(run)))
 
     def _shares(self, run: MegatronRun) -> tuple[int, int]:
         """Count those whose states the rank has, of experts and of all others apart."""

@@ -1,0 +1,140 @@
+"""Muon in Megatron: what a rank's states take, and what a step takes to make a matrix orthogonal.
+
+    matrices    master weights and one momentum in float32, 8 bytes a number; also the router's
+    the rest    words, places, norms and biases have Adam's 12
+
+Without a distributed optimizer each rank has all of them. With one a matrix belongs to one rank:
+
+    shards      the usual layout: matrices of a buffer are put on the shard that has least, the
+                largest first, and the buffer of weights and gradients is as long as all shards are
+                with the fullest of them; the rest is shared out evenly
+    in turn     no_use_layer_wise_param_layout: all tensors, the largest last, go to ranks in turn,
+                forth and back, so that one rank has all of the words
+
+A step makes one matrix after the other orthogonal (Newton-Schulz), whole on each tensor rank.
+
+Source: Megatron-LM d98e8a6 core/optimizer/{__init__,layer_wise_optimizer,emerging_optimizers}.py;
+NVIDIA-NeMo/Emerging-Optimizers 116b71a, 0001f6e orthogonalized_optimizers/{
+orthogonalized_optimizer,muon_utils}.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heapreplace
+from typing import TYPE_CHECKING
+
+from weighbridge.records import NamedTuple
+from weighbridge.training.megatron.model import MegatronModel, RankWeight, matrices, norms
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.units import ceil_div
+
+if TYPE_CHECKING:
+    from weighbridge.training.megatron.states import StageNumbers
+
+MATRIX, OTHER = 8, 12  # bytes of states a number
+FLOAT32, HALF = 4, 2
+
+
+class MuonShare(NamedTuple):
+    """What the fullest and the emptiest of the ranks have that share a stage: bytes of states; and
+    the numbers by which buffers are longer than what is in them."""
+
+    most: int
+    least: int
+    padding: int
+
+
+ALIKE = MuonShare(0, 0, 0)  # of a stage without
+
+
+class _Tensors(NamedTuple):
+    """Numbers of each tensor of a stage: matrices, those of experts, and all others."""
+
+    dense: list[int]
+    experts: list[int]
+    others: list[int]
+
+
+def share(
+    model: MegatronModel, run: MegatronRun, layers: Sequence[int], numbers: "StageNumbers"
+) -> MuonShare:
+    """Return what the ranks of a stage have that holds so many `numbers`."""
+    found = _tensors(model, run, layers, numbers)
+    dense, experts = max(1, run.data * run.context), max(1, run.expert_data)
+    if not run.distributed_optimizer:
+        dense = experts = 1
+    if run.in_turn:
+        weighed = sorted([(n, MATRIX) for n in found.dense] + [(n, OTHER) for n in found.others])
+        loads = _in_turn(weighed, dense)
+        shares = _in_turn([(n, MATRIX) for n in sorted(found.experts)], experts)
+        return MuonShare(max(loads) + max(shares), min(loads) + min(shares), 0)
+    shards, beside = _shards(found.dense, dense), _shards(found.experts, experts)
+    even = OTHER * ceil_div(sum(found.others), dense)
+    padding = sum(len(each) * max(each) - sum(each) for each in (shards, beside))
+    most, least = (even + MATRIX * (end(shards) + end(beside)) for end in (max, min))
+    return MuonShare(most, least, padding)
+
+
+def _tensors(
+    model: MegatronModel, run: MegatronRun, layers: Sequence[int], numbers: "StageNumbers"
+) -> _Tensors:
+    dense: list[int] = []
+    experts: list[int] = []
+    others: list[int] = []
+    for layer in layers:
+        routed = model.routed(layer)
+        for x in _linears(model, run, layer):
+            if x.share == "expert" and model.experts is not None:
+                experts += [x.numbers] * (model.experts.count // run.expert)
+            else:
+                dense.append(x.numbers)
+                others += [x.rows] if x.biased else []
+        if routed and model.experts is not None:
+            dense.append(model.experts.count * model.hidden)
+        others += norms(model)
+    ahead = 2 * model.hidden * model.hidden // run.tensor  # in front of a layer that predicts
+    dense += [ahead] * sum(layer >= model.layers for layer in layers)
+    rest = numbers.all - sum(dense) - sum(experts) - sum(others)  # what is at the ends
+    words = model.rows(run.tensor, run.multiple) // run.tensor * model.hidden
+    others += [words] * (rest // words) + [rest % words]
+    return _Tensors(dense, experts, others)
+
+
+def _linears(model: MegatronModel, run: MegatronRun, layer: int) -> Iterator[RankWeight]:
+    return matrices(model, run.tensor, run.expert_tensor, routed=model.routed(layer))
+
+
+def _shards(sizes: Sequence[int], count: int) -> list[int]:
+    """Put tensors on shards, the largest first, each on the one that has least."""
+    loads = [0] * count
+    heapify(loads)
+    for size in sorted(sizes, reverse=True):
+        heapreplace(loads, loads[0] + size)
+    return loads
+
+
+def _in_turn(weighed: Sequence[tuple[int, int]], count: int) -> list[int]:
+    """Give tensors to ranks forth and back; return the bytes of each rank."""
+    loads = [0] * count
+    turns = [*range(count), *reversed(range(count))]
+    for i, (numbers, each) in enumerate(weighed):
+        loads[turns[i % len(turns)]] += numbers * each
+    return loads
+
+
+def orthogonal(model: MegatronModel, run: MegatronRun, layers: Sequence[int]) -> int:
+    """Return the bytes that a step takes for its largest matrix: a momentum that looks ahead, then
+    the matrix in 16 bits, in float32, and scaled twice; or, where tensor ranks share it, its parts,
+    those put together, and an iteration: the matrix in 16 bits twice, and two squares of its
+    smaller side."""
+    most = 0
+    for layer in layers:
+        for x in _linears(model, run, layer):
+            ranks = {"tensor": run.tensor, "expert": run.expert_tensor}.get(x.share, 1)
+            whole = x.numbers * ranks
+            if ranks == 1:
+                most = max(most, (4 * FLOAT32) * whole)
+                continue
+            square = min(x.rows, x.columns) ** 2  # of the smaller side, which may be what is shared
+            wide = max((FLOAT32 + HALF) * whole, 2 * HALF * (whole + square))
+            most = max(most, FLOAT32 * x.numbers + 2 * FLOAT32 * whole + wide)
+    return most
