@@ -70,7 +70,7 @@ class RankLayout(NamedTuple):
     fits: str = "unknown"
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int, int, int]:
         run = self.run
         return run.tensor, run.pipeline, run.chunks, run.context, run.expert
 
@@ -211,7 +211,8 @@ class _Search:
         key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens
         if key not in self.least:
             steps = layout.run.accumulation
-            change = self._change((*key[0][:2], *key[0][3:]), 1, steps, keeps)
+            tensor, pipeline, _, context, expert = layout.shape
+            change = self._change((tensor, pipeline, context, expert), 1, steps, keeps)
             try:
                 made = plan(self.asked, self.w.but(**change), self.budget)
             except UsageError:  # arguments that are named stop it

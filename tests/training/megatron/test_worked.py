@@ -3,6 +3,7 @@
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, kept, most
+from weighbridge.arch.mixers import Latent
 from weighbridge.records import replace
 from weighbridge.training.megatron.model import RoutedFeed
 from weighbridge.training.megatron.stage import SPACE, run_stage
@@ -205,6 +206,49 @@ def test_megatrons_own_attention_keeps_the_room_of_its_scores():
     """[8 heads, 512, 512] in 16 bits (get_global_memory_buffer)."""
     own = held(LLAMA, attention="local", engine=False)
     assert own - held(LLAMA, attention="fused", engine=False) == 8 * 512 * 512 * 2
+
+
+def test_groups_of_keys_are_repeated_for_the_scores_of_each_head():
+    """Kept are 8 heads of keys and of values, in place of 2 (repeat_interleave)."""
+    few, all_of_them = (
+        kept(replace(LLAMA, kv_heads=n), attention="local", engine=False) for n in (2, 8)
+    )
+    assert few == all_of_them
+    fewer = kept(LLAMA, engine=False)
+    assert kept(replace(LLAMA, kv_heads=8), engine=False) - fewer == 8 * 2 * 6 * 32 * T * 2
+
+
+LATENT = replace(
+    LLAMA,
+    kv_heads=8,
+    latent=Latent(heads=8, rank=64, rotary=16, nope=32, value_dim=32),
+    query_rank=96,
+)
+
+
+def test_each_layer_of_latent_attention_has_angles_of_its_own():
+    """Float32 of each place that is asked for, once it is; with yarn cosines and sines of 4,096
+    places in 16 bits, which are there with the weights."""
+    plain, yarn = (run_stage(LATENT, replace(PLAIN, yarn=on), 0) for on in (False, True))
+    waves = 8 * 2 * 4096 * 16 * 2
+    assert yarn.held - plain.held == waves
+    assert yarn.moments["load"].allocated - plain.moments["load"].allocated == waves
+    longer = run_stage(LATENT, replace(PLAIN, yarn=False, length=2 * T), 0)
+    assert longer.held - plain.held == 8 * T * 16 * 4
+
+
+def test_each_chunk_has_angles_of_its_own():
+    plain = replace(LLAMA, rotary=False)
+    for chunks in (1, 2):
+        run = {"ranks": 2, "pipeline": 2, "chunks": chunks}
+        assert held(LLAMA, **run) - held(plain, **run) == chunks * T * 32 * 4
+
+
+def test_megatrons_own_linears_gather_in_the_buffer_that_is_kept():
+    """A stage without the head has it, too; Transformer Engine's gather anew."""
+    run = {"ranks": 4, "tensor": 2, "pipeline": 2, "sequence_parallel": True}
+    own, theirs = (held(LLAMA, engine=on, **run) for on in (False, True))
+    assert own - (theirs - SPACE) == T * D * 2
 
 
 def test_stages_in_front_hold_more_micro_batches():

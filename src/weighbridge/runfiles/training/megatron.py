@@ -60,7 +60,7 @@ no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_bui
 num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
 overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
 patch_tokenizer_type perform_* profile profile_* qk_clip qk_clip_* rampup_batch_size
-record_memory_history reset_* rope_type rotary_* save save_* seed sft sft_* short_seq_prob
+record_memory_history reset_* rotary_* save save_* seed sft sft_* short_seq_prob
 softmax_type split split_dataset_ratio standalone_embedding_stage start_weight_decay
 step_batch_size_schedule straggler_* system tensorboard_* test_data_path tiktoken_* timing_*
 tokenizer_* tp_comm_* train_* trust_remote_code use_checkpoint_args

@@ -150,6 +150,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "first_last_layers_bf16": MegatronArgument("plain_ends"),
     "num_layers_at_start_in_bf16": MegatronArgument("plain_first", _whole),
     "num_layers_at_end_in_bf16": MegatronArgument("plain_last", _whole),
+    "rope_type": MegatronArgument("angles", _one_of("rope", "yarn")),
     "no_create_attention_mask_in_dataloader": MegatronArgument("masks", on=False),
     "dataloader_inter_document_masking": MegatronArgument("masks", on=False),
     "deterministic_mode": MegatronArgument("deterministic"),

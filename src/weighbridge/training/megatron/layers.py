@@ -79,10 +79,12 @@ class RankMachine:
     def gathered_input(
         self, low: bool, rows: int, columns: int, *, back: bool = False
     ) -> list[Tensor]:
-        """Return the tokens that a product gathers of all tensor ranks. In 8 bits those of backward
-        are wanted by columns."""
+        """Return the tokens that a product gathers of all tensor ranks; Megatron's own linears have
+        them in the buffer that is kept. In 8 bits those of backward are wanted by columns."""
         if self.run.parts == 1:
             return []
+        if not self.run.engine:
+            return [self.buffer((rows, columns))]
         if not low:
             return [self.m.new((rows, columns), BFLOAT16)]
         turned = back and per_tensor(self.run) and both_ways(self.run)
@@ -334,7 +336,7 @@ def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> 
     small = linear(rank, normed, weights["kv_down"])
     del normed
     kv, rotary = split(m, small, [latent.rank, latent.rotary])
-    kv = copied(m, kv)
+    kv = copied(m, kv) if rank.run.engine else kv  # Megatron's own norm keeps the view
     del small
     up = norm_linear(rank, kv, weights["kv_up"])
     wide = (up.rows, heads * (latent.nope + latent.rotary))

@@ -141,6 +141,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         overlaps=asked.get("overlaps", False),
         **_float8(shares, chip if part else None, asked),
         deterministic=repeats,
+        yarn=asked.get("angles", "yarn") == "yarn",
         masks=asked.get("masks", True),
         multiple=asked.get("multiple", 128),
         expandable=bool(w.expandable_segments),

@@ -17,7 +17,8 @@
 
 Source: Megatron-LM d98e8a6 pretrain_gpt.py, core/utils.py (get_batch_on_this_tp_rank),
 core/models/gpt/gpt_model.py, core/transformer/multi_token_prediction.py,
-core/models/common/embeddings/language_model_embedding.py, core/tensor_parallel/{layers,
+core/models/common/embeddings/{language_model_embedding,rotary_pos_embedding,
+yarn_rotary_pos_embedding}.py, core/tensor_parallel/{layers,
 cross_entropy}.py, core/utils.py (drain_embedding_wgrad_compute),
 core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_entropy.py.
 """
@@ -49,6 +50,8 @@ INTEGERS = 4  # a token: words, labels, places, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
 # card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
 NATIVE = {True: 1, False: 2}
+# MLATransformerConfig.original_max_position_embeddings, which has no argument of its own
+YARN_PLACES = 4096
 OFTEN = 6  # times as many stages as layers of a chunk: micro-batches are soon more than layers
 Layer = tuple[LayerWeights, bool]  # and whether it has experts
 # Whether layers are computed again together, and of each whether it has experts, and 8 bits
@@ -74,7 +77,8 @@ class StageProgram:
         self._given: dict[int, Tensor | None] = {}
         self._deferred: list[tuple[Tensor, list[Tensor]]] = []
         self._drained: list[Tensor] = []
-        self._places = self._rotary() if model.rotary else None
+        self._waves = list(self._waves_of_yarn())
+        self._angles: list[Tensor] = []
 
     def first(self, chunk: int) -> bool:
         """Tell whether a chunk of the stage begins with words."""
@@ -91,10 +95,28 @@ class StageProgram:
         sizes = [(x.name, x.rows, x.columns) for x in found]
         return LayerWeights(sizes, low=in_float8(model, run, index)), routed
 
-    def _rotary(self) -> Tensor:
-        model, run = self.rank.model, self.rank.run
-        width = model.latent.rotary if model.latent else model.head_dim
-        return self.rank.m.new((run.length // run.context, width), FLOAT32, "buffers")
+    @property
+    def _turning(self) -> tuple[int, int]:
+        """Count the parts that turn places by angles of their own, and return the width of these:
+        each layer of latent attention, else each chunk."""
+        model = self.rank.model
+        if model.latent is not None:
+            return sum(map(len, self._chunks)) + len(self._ahead), model.latent.rotary
+        return len(self._chunks) if model.rotary else 0, model.head_dim
+
+    def _waves_of_yarn(self) -> Iterator[Tensor]:
+        """Yield the cosines and sines of the first places, which are there with the weights."""
+        count, width = self._turning
+        if self.rank.model.latent is not None and self.rank.run.yarn:
+            for _ in range(2 * count):
+                yield self.rank.m.new((YARN_PLACES, width), BFLOAT16, "buffers")
+
+    def _turned(self) -> None:
+        """Make the angles, which are kept (lru_cache of forward)."""
+        run, (count, width) = self.rank.run, self._turning
+        if not self._angles:
+            shape = run.length // run.context, width
+            self._angles = [self.rank.m.new(shape, FLOAT32, "buffers") for _ in range(count)]
 
     def received(self) -> LeafTensor:
         """Return hidden states, or their gradient, that another stage sent."""
@@ -104,6 +126,7 @@ class StageProgram:
 
     def forward(self, x: Tensor | None, chunk: int) -> Tensor:
         """Return what a chunk makes of its input, or the loss."""
+        self._turned()
         given = self._batch(chunk)
         self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
         hidden = self._embedded() if x is None else x

@@ -75,6 +75,7 @@ class MegatronRun:
     reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
     plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
     deterministic: bool = False
+    yarn: bool = True  # angles of latent attention (rope_type)
     masks: bool = True  # the data loader makes one of all pairs of tokens
     multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)
     capability: tuple[int, int] = (9, 0)

@@ -2,7 +2,8 @@
 
     a buffer for the product, which Megatron's own modules keep, the product, its softmax, and what
     dropout leaves of that
-    kept       the softmax; with dropout its mask and its result, too
+    kept       queries, keys and values, these once for each head that reads them; the softmax; with
+               dropout its mask and its result, too
     softmax    in a kernel of its own, or by torch where Megatron's own modules are told so
                (no_masked_softmax_fusion) or a sequence has more than 4,096 tokens. By torch in
                float32 (attention_softmax_in_fp32, apply_query_key_layer_scaling) the product is
@@ -16,7 +17,7 @@ c188b53 pytorch/attention/dot_product_attention/backends.py (UnfusedDotProductAt
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, DType
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.forward.tensors import Shape, Tensor
 from weighbridge.training.megatron.run import MegatronRun
 
@@ -34,6 +35,7 @@ def by_torch(run: MegatronRun) -> bool:
 
 def unfused(rank: "RankMachine", q: Tensor, k: Tensor, v: Tensor, columns: int) -> Tensor:
     m, run = rank.m, rank.run
+    k, v = _for_each_head(rank, k), _for_each_head(rank, v)
     scores = (run.batch * (rank.model.heads // run.tensor), run.length, run.length)
     buffer = m.new(scores, BFLOAT16) if run.engine else rank.buffer(scores)
     product = m.new(scores, BFLOAT16)
@@ -66,6 +68,15 @@ def unfused(rank: "RankMachine", q: Tensor, k: Tensor, v: Tensor, columns: int) 
 
     record(m, back, [q, k, v], kept, out)
     return out
+
+
+def _for_each_head(rank: "RankMachine", x: Tensor) -> Tensor:
+    """Repeat keys or values of a group for each of its heads (repeat_interleave)."""
+    model, tensor = rank.model, rank.run.tensor
+    heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
+    if model.latent is not None or heads == groups:
+        return x
+    return remade(rank.m, x, rank.m.new((x.rows, x.shape[-1] * heads // groups), x.dtype))
 
 
 def _softmax(

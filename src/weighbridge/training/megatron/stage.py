@@ -80,10 +80,10 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
     shared = muon.share(model, run, every, numbers) if run.muon else muon.ALIKE
     result = StageRun(index=stage, parameters=numbers.all, spared=shared.most - shared.least)
     held = _weights(m, run, numbers, shared.padding)
+    program = StageProgram(RankMachine(m, model, run), stage, splices)
     result.note("load", m.heap.phase(), first=True)
     held += _workspaces(m, model, run, stage)
     held += _copies(m, run, numbers)
-    program = StageProgram(RankMachine(m, model, run), stage, splices)
     copies_of_gradients: list[Tensor] = []
     for number in range(STEPS):
         first = number == 0
