@@ -246,7 +246,6 @@ def test_what_is_not_counted_is_told(more, why):
     [
         (LINE.replace(" --bf16", ""), "without --bf16"),
         (f"{LINE} --optimizer soap", "optimizer soap is not weighed"),
-        (f"{LINE} --use-megatron-fsdp", "Megatron-FSDP is not weighed"),
         (LINE.replace("--hidden-size 512", ""), "--hidden-size says no number"),
         (LINE.replace("512", "many"), "--hidden-size says no number"),
         ("megatron sft --model a/b --train_type lora", "adapters trained by Megatron"),
@@ -268,6 +267,14 @@ def test_a_run_with_muon(name):
     found = run(f"{LINE} --optimizer {name} --muon-momentum 0.9")
     assert found.settings["optimizer"] == "muon"
     assert found.settings["shard"] == "zero1"
+    assert not found.refused
+
+
+def test_a_run_with_megatron_fsdp():
+    line = f"{LINE} --use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params"
+    found = run(f"{line} --megatron-fsdp-version 2")
+    assert "use_megatron_fsdp" in found.settings["megatron_args"]
+    assert [u for u in found.unread if "second version" in u.why]
     assert not found.refused
 
 

@@ -93,6 +93,16 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     layout.LOSS: MegatronArgument(layout.LOSS),
     layout.LAYOUT: MegatronArgument(layout.LAYOUT, str),
     "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
+    "use_megatron_fsdp": MegatronArgument("fsdp"),
+    "data_parallel_sharding_strategy": MegatronArgument(
+        "strategy", _one_of("no_shard", "optim", "optim_grads", "optim_grads_params")
+    ),
+    "megatron_fsdp_main_grads_dtype": MegatronArgument(
+        "fsdp_gradient", _one_of("fp32", "bf16", "auto")
+    ),
+    "fsdp_double_buffer": MegatronArgument("double_buffers"),
+    "use_nccl_ub": MegatronArgument("double_buffers"),
+    "use_torch_fsdp2": MegatronArgument("fsdp2"),
     "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
     "accumulate_allreduce_grads_in_fp32": MegatronArgument("accumulates"),

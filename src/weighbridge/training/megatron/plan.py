@@ -219,14 +219,53 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
     return "flash" if capability < HOPPER or repeats else "fused"
 
 
+def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
+    """Return how data ranks share weights out; "" where they do not. Raises UsageError for what
+    Megatron stops at (validate_args), or is not weighed."""
+    if asked.get("fsdp2"):
+        _with_fsdp2(w, shares, asked)
+        return "fsdp2"
+    kind = str(asked.get("strategy", "no_shard"))
+    if not asked.get("fsdp") or kind == "no_shard":
+        return ""
+    for wrong, what in (
+        (w.optimizer == "muon", "--optimizer muon"),
+        (asked.get("offloads"), "--megatron-args optimizer_cpu_offload"),
+        (asked.get("float8_parameters"), "--megatron-args fp8_param_gather"),
+        (asked.get("instances", 1) > 1, "--megatron-args num_distributed_optimizer_instances"),
+    ):
+        if wrong:
+            raise UsageError(f"{what}: it is not weighed with use_megatron_fsdp; leave it out")
+    return kind
+
+
+def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
+    """Raise UsageError for what Megatron has not with torch's FSDP2."""
+    for wrong, what in (
+        (shares.pipeline > 1, "--pipeline-parallel-size"),
+        (shares.expert > 1, "--expert-parallel-size"),
+        (shares.kind == "zero1", "--shard zero1"),
+        (w.precision == "fp16-mixed", "--precision fp16-mixed"),
+        (w.optimizer == "muon", "--optimizer muon"),
+        (asked.get("fused_gradients", True), "no_gradient_accumulation_fusion is lacking:"),
+    ):
+        if wrong:
+            raise UsageError(
+                f"{what} goes not with --megatron-args use_torch_fsdp2: Megatron stops at it"
+            )
+
+
 def _release(w: Train) -> tuple[int, ...] | None:
     return dated(w.framework_version) if w.framework_version else None
 
 
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run that say what gradients and states take."""
+    sharded = _sharded(w, shares, asked)
     return {
-        "distributed_optimizer": shares.kind == "zero1",
+        "distributed_optimizer": shares.kind == "zero1" or bool(sharded),
+        "sharded": sharded,
+        "double_buffers": asked.get("double_buffers", False),
         "instances": asked.get("instances", 1),
         "main_gradient": _main_gradient(w, asked),
         **states(asked, _release(w)),
@@ -239,6 +278,10 @@ def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
     """Return the bytes of a number of the main gradients: those of fp16 are in fp16, and of bf16 in
     float32, where nothing says otherwise (validate_args)."""
     usual = 2 if w.precision == "fp16-mixed" and not asked.get("accumulates") else 4
+    if asked.get("fsdp2"):
+        return 2  # of the weights, which nothing else takes the place of
+    if asked.get("fsdp"):
+        return 2 if asked.get("fsdp_gradient") == "bf16" else 4
     return int(asked.get("main_gradient", usual))
 
 

@@ -23,6 +23,7 @@ core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_en
 """
 
 from functools import partial
+from itertools import count
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
@@ -39,30 +40,36 @@ from weighbridge.training.megatron.layers import (
 )
 from weighbridge.training.megatron.model import matrices
 from weighbridge.training.megatron.run import HOPPER
-from weighbridge.training.megatron.states import layers_of
+from weighbridge.training.megatron.sharded import ShardedLayers
+from weighbridge.training.megatron.states import StageNumbers, layers_of
 
 INTEGERS = 4  # a token: words, labels, places, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
 # card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
 NATIVE = {True: 1, False: 2}
-Layer = tuple[LayerWeights, bool]  # and whether it has experts
+Layer = tuple[LayerWeights, bool, int]  # whether it has experts, and its place in the stage
 
 
 class StageProgram:
     """What one rank of a stage runs."""
 
-    def __init__(self, rank: RankMachine, stage: int) -> None:
+    def __init__(self, rank: RankMachine, stage: int, numbers: StageNumbers) -> None:
         model, run = rank.model, rank.run
         self.rank = rank
         self.stage = stage
         rows = model.rows(run.tensor, run.multiple) // run.tensor
         self._table = rank.weight(rows, model.hidden)
         self._head = rank.weight(rows, model.hidden)
-        self._chunks = [[self._layer(i) for i in chunk] for chunk in layers_of(model, run, stage)]
-        self._ahead = [self._layer(model.layers + i) for i in range(run.predicts)]
+        places = count()
+        self._chunks = [
+            [self._layer(i, next(places)) for i in chunk] for chunk in layers_of(model, run, stage)
+        ]
+        self._ahead = [self._layer(model.layers + i, next(places)) for i in range(run.predicts)]
         self._given: dict[int, Tensor | None] = {}
         self._deferred: list[tuple[Tensor, list[Tensor]]] = []
         self._drained: list[Tensor] = []
+        others = numbers.all - sum(numbers.layers)
+        self.shared = ShardedLayers(rank.m, run, numbers.layers, others)
         self._places = self._rotary() if model.rotary else None
 
     def first(self, chunk: int) -> bool:
@@ -74,11 +81,11 @@ class StageProgram:
         run = self.rank.run
         return self.stage == run.pipeline - 1 and chunk == run.chunks - 1
 
-    def _layer(self, index: int) -> Layer:
+    def _layer(self, index: int, place: int) -> Layer:
         model, run, routed = self.rank.model, self.rank.run, self.rank.model.routed(index)
         found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
         sizes = [(x.name, x.rows, x.columns) for x in found]
-        return LayerWeights(self.rank, sizes, low=in_float8(model, run, index)), routed
+        return LayerWeights(self.rank, sizes, low=in_float8(model, run, index)), routed, place
 
     def _rotary(self) -> Tensor:
         model, run = self.rank.model, self.rank.run
@@ -93,6 +100,7 @@ class StageProgram:
 
     def forward(self, x: Tensor | None, chunk: int) -> Tensor:
         """Return what a chunk makes of its input, or the loss."""
+        self.shared.begin()
         given = self._batch(chunk)
         self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
         hidden = self._embedded() if x is None else x
@@ -128,16 +136,21 @@ class StageProgram:
             ):
                 hidden = self._again(group, hidden)
                 continue
-            for weights, routed in group:
-                hidden = layer(rank, weights, hidden, routed=routed)
+            for each in group:
+                hidden = self._run(each, hidden)
         return hidden
+
+    def _run(self, each: Layer, hidden: Tensor) -> Tensor:
+        weights, routed, place = each
+        run = partial(layer, self.rank, weights, routed=routed)
+        return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
         """Run layers of which the input alone is kept."""
 
         def run(x: Tensor) -> Tensor:
-            for weights, routed in group:
-                x = layer(self.rank, weights, x, routed=routed)
+            for each in group:
+                x = self._run(each, x)
             return x
 
         out: Tensor = checkpoint(self.rank.m, run, hidden, reentrant=True)
@@ -174,8 +187,8 @@ class StageProgram:
         """Predict further tokens, whose losses hang on the hidden states of the next one: all of
         these are put together first (process_mtp_loss, MTPLossAutoScaler)."""
         m, made = self.rank.m, [hidden]
-        for weights, routed in self._ahead:
-            run = partial(self._further, weights, routed)
+        for each in self._ahead:
+            run = partial(self._further, each)
             whole = self.rank.run.recompute != "none"
             made.append(checkpoint(m, run, made[-1], reentrant=True) if whole else run(made[-1]))
         together = m.new((len(made) * hidden.rows, hidden.shape[-1]), BFLOAT16)
@@ -192,7 +205,7 @@ class StageProgram:
             first = _tied(m, first, self._predicted(other))
         return first
 
-    def _further(self, weights: LayerWeights, routed: bool, hidden: Tensor) -> Tensor:
+    def _further(self, each: Layer, hidden: Tensor) -> Tensor:
         """MultiTokenPredictionLayer.forward: words and hidden states, each with its norm, side by
         side through a linear that tensor ranks share out, then a layer and a norm."""
         rank = self.rank
@@ -214,7 +227,7 @@ class StageProgram:
             out = remade(m, out, m.new(whole, BFLOAT16))
         if rank.run.parts > 1:
             out = remade(m, out, m.new((rank.rows, rank.model.hidden), BFLOAT16))
-        return norm(rank, layer(rank, weights, out, routed=routed))
+        return norm(rank, self._run(each, out))
 
     def _predicted(self, hidden: Tensor) -> Tensor:
         """Return the loss of what the head makes of normed hidden states."""
@@ -254,7 +267,12 @@ class StageProgram:
         self._deferred.append((hidden, kept))
         return kept
 
-    def drain(self) -> None:
+    def end(self) -> None:
+        """End a step: weights that were gathered go."""
+        self._drain()
+        self.shared.end()
+
+    def _drain(self) -> None:
         """Make the gradients of the head that were put off. With sequence parallelism tokens are
         gathered in two buffers in turn, which are kept for good (drain_embedding_wgrad_compute)."""
         rank = self.rank

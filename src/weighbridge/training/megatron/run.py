@@ -37,6 +37,8 @@ class MegatronRun:
     batch: int = 1
     accumulation: int = 1
     distributed_optimizer: bool = False
+    sharded: str = ""  # how data ranks share weights out: sharded.py
+    double_buffers: bool = False  # of layers whose weights are gathered
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
     muon: bool = False  # steps matrices

@@ -75,13 +75,13 @@ def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     result.note("load", m.heap.phase(), first=True)
     held += _workspaces(m, model, run, stage)
     held += _copies(m, run, numbers)
-    program = StageProgram(RankMachine(m, model, run), stage)
+    program = StageProgram(RankMachine(m, model, run), stage, numbers)
     copies_of_gradients: list[Tensor] = []
     for number in range(STEPS):
         first = number == 0
         copies_of_gradients.clear()  # zero_grad
         step(program, partial(_ended, m, result, first))
-        program.drain()
+        program.end()
         if first:
             stepped = numbers.stepped(run)
             result.on_host = numbers.on_host(run)
@@ -112,10 +112,10 @@ def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
 def _weights(m: Machine, run: MegatronRun, numbers: StageNumbers, padding: int) -> list[Tensor]:
     """Allocate the buffers of weights and of gradients, `padding` numbers longer than both."""
     low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
-    weights = WEIGHT * (numbers.all + padding - numbers.float8) + low
+    weights = WEIGHT * (numbers.weighed(run) + padding - numbers.float8) + low
     return [
         m.new((weights,), INT8, "weights"),
-        m.new(((numbers.all + padding) * run.main_gradient,), INT8, "gradients"),
+        m.new(((numbers.reduced(run) + padding) * run.main_gradient,), INT8, "gradients"),
     ]
 
 
