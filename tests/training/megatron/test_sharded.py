@@ -91,7 +91,7 @@ def test_all_layers_of_a_small_model_are_gathered_ahead(monkeypatch):
 
 
 def test_whole_gradients_wait_to_be_reduced(monkeypatch):
-    """Those of all layers of a small model; no more than four layers' where so many may wait."""
+    """Of a small model those of all layers wait, and of four layers where no more may."""
     short = {"sharded": "optim_grads", "length": 8}
     more = peaks(**short)["backward"]["gradients"] - 4 * N.all // 4
     assert more == 4 * 8 * LAYER
@@ -148,3 +148,13 @@ def test_kinds_are_arguments():
 def test_what_goes_not_together(words, more, why):
     with pytest.raises(UsageError, match=why):
         asked(*words, **more)
+
+
+def test_weights_in_8_bits_are_gathered_in_8_bits():
+    """On Blackwell one byte a number of a layer, as it lies."""
+    alike = {**FOUR, "sharded": "optim_grads_params", "length": 8, "capability": (10, 0)}
+    low = {"float8": "tensorwise", "float8_parameters": True}
+    peak = run_stage(LLAMA, replace(PLAIN, **alike, **low), 0).moments["forward"].live["weights"]
+    linears = StageNumbers(LLAMA, replace(PLAIN, **low), 0).float8
+    between = (2 * (N.all - linears) + linears) // 4
+    assert peak == between + 2 * OTHERS + 8 * LAYER

@@ -12,6 +12,7 @@ swift/megatron/argument/megatron_args.py.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from weighbridge import catalogue
@@ -70,7 +71,6 @@ use_legacy_models use_mcore_models use_one_sent_docs use_persistent_ckpt_worker
 use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
 wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
 [memory]
-fp4_format              + products are in 4 bits, with copies that are not counted
 offload_optimizer_states   - states on the host are not counted
 cpu_offloading          - activations that go to the host are counted on the card
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
@@ -79,9 +79,8 @@ offload_modules         - activations that go to the host are counted on the car
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
 overlap_moe_expert_parallel_comm  + micro-batches run side by side
 num_layers_at_start_in_bf16  + layers differ
-enable_cuda_graph       + graphs keep memory of their own
-external_cuda_graph     + graphs keep memory of their own
-cuda_graph_impl         + graphs keep memory of their own
+cuda_graph_scope        graphs are counted as of whole layers
+cuda_graph_modules      graphs are counted as of whole layers
 megatron_fsdp_version   its second version is counted as the first
 megatron_fsdp_main_params_dtype  - master weights are counted in float32
 outer_dp_sharding_strategy  - states are counted as shared among the ranks of one group
@@ -102,6 +101,7 @@ WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or 
     "GPT2BPETokenizer": 50257,
     "Llama2Tokenizer": 32000,
 }
+NAMED_WORDS: Mapping[str, int] = {"nemotron_2_256k": 256_000}  # arXiv 2402.16819, section 2
 UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
 OTHERS: Mapping[str, str] = {  # switches that make it another run
     "hybrid_layer_pattern": "Megatron's hybrid layers are not weighed yet",
@@ -376,7 +376,9 @@ def _vocabulary(keys: KeyReading) -> int:
         return said
     kind = keys.text("tokenizer_type") or "GPT2BPETokenizer"
     entry = catalogue.of_repository(keys.text("tokenizer_model"))
-    size = entry.config.get("vocab_size") if entry is not None else WORDS.get(kind)
+    named = PurePosixPath(keys.text("tokenizer_model") or "").stem
+    known = NAMED_WORDS.get(named, WORDS.get(kind))
+    size = entry.config.get("vocab_size") if entry is not None else known
     if isinstance(size, int):
         return size
     keys.leave(

@@ -28,7 +28,7 @@ from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.training.megatron import exchanges, muon, sharded
+from weighbridge.training.megatron import exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.stage import StageRun, run_stage
 from weighbridge.training.sharding.numbers import NODE
@@ -192,6 +192,13 @@ def _components(
         "it",
         source=REPLAY,
     )
+    yield from _outside(plan, run, peak)
+
+
+def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Component]:
+    """Yield what lies beside torch's allocator."""
+    if plan.run.graphs:
+        yield graphs.component(plan.model, plan.run, run.index, peak)
     if plan.run.ranks > 1:
         yield _communication(plan)
     if plan.run.overlaps and plan.run.tensor > 1:
@@ -341,6 +348,11 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
         yield (
             "Muon's tensors go to ranks in turn, and one has the states of all words: the answer "
             "is for that rank, and the low end for the one that has least"
+        )
+    if run.graphs:
+        yield (
+            "CUDA graphs keep buffers and pools of their own, which nobody has measured apart: "
+            "from none to all activations once more are counted"
         )
     if run.data > 1 and not run.distributed_optimizer:
         yield (

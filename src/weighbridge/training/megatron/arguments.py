@@ -155,6 +155,9 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "fp8_recipe": MegatronArgument(
         "float8", _one_of("delayed", "tensorwise", "blockwise", "mxfp8")
     ),
+    "fp4_format": MegatronArgument("float4_format", _one_of("e2m1")),
+    "fp4_recipe": MegatronArgument("float4", _one_of("nvfp4")),
+    "fp4_param_gather": MegatronArgument("float8_parameters"),
     "fp8_param_gather": MegatronArgument("float8_parameters"),
     "reuse_grad_buf_for_mxfp8_param_ag": MegatronArgument("reuses_gradients"),
     "first_last_layers_bf16": MegatronArgument("plain_ends"),
@@ -162,6 +165,11 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "num_layers_at_end_in_bf16": MegatronArgument("plain_last", _whole),
     "no_create_attention_mask_in_dataloader": MegatronArgument("masks", on=False),
     "dataloader_inter_document_masking": MegatronArgument("masks", on=False),
+    "cuda_graph_impl": MegatronArgument(
+        "graphs", _one_of("none", "local", "transformer_engine", "full_iteration")
+    ),
+    "enable_cuda_graph": MegatronArgument("graphs", on="local"),
+    "external_cuda_graph": MegatronArgument("graphs", on="transformer_engine"),
     "deterministic_mode": MegatronArgument("deterministic"),
     "make_vocab_size_divisible_by": MegatronArgument("multiple", _count),
 }
@@ -233,7 +241,9 @@ def refuse(asked: Mapping[str, Any]) -> None:
 
 
 def recipe(asked: Mapping[str, Any]) -> str | None:
-    """Return how products in 8 bits are scaled; None where nothing asks for them."""
+    """Return how products in 8 bits, or 4, are scaled; None where nothing asks for them."""
+    if "float4_format" in asked:
+        return str(asked.get("float4", "nvfp4"))
     return asked.get("float8", "delayed") if "float8_format" in asked else None
 
 
@@ -265,6 +275,10 @@ def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     yield (
         bool(asked.get("defers")) and not asked.get("fused_gradients", True),
         "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
+    )
+    yield (
+        "float4_format" in asked and "float8_format" in asked,
+        "fp4_format: fp8_format is another; leave one out",
     )
     named = "+".join(sorted(norms))
     yield (

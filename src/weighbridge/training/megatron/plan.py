@@ -68,6 +68,7 @@ SINCE = {
     "tensorwise": FLOAT8_SINCE,
     "blockwise": BLOCKWISE_SINCE,
     "mxfp8": MXFP8_SINCE,
+    "nvfp4": MXFP8_SINCE,
 }
 RANKS = ("ranks", "tensor", "pipeline", "context", "expert")
 OF_ADAM = {
@@ -140,6 +141,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         predicts=asked.get("predicts", 0),
         overlaps=asked.get("overlaps", False),
         **_float8(shares, chip if part else None, asked),
+        graphs=asked.get("graphs", "none").removeprefix("none"),
         deterministic=repeats,
         masks=asked.get("masks", True),
         multiple=asked.get("multiple", 128),
@@ -231,7 +233,6 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
     for wrong, what in (
         (w.optimizer == "muon", "--optimizer muon"),
         (asked.get("offloads"), "--megatron-args optimizer_cpu_offload"),
-        (asked.get("float8_parameters"), "--megatron-args fp8_param_gather"),
         (asked.get("instances", 1) > 1, "--megatron-args num_distributed_optimizer_instances"),
     ):
         if wrong:
@@ -379,12 +380,12 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
         )
     if asked.get("implementation") == "local":
         raise UsageError("--megatron-args fp8_format: Megatron's own modules have none")
-    if asked.get("float8_parameters") and shares.kind != "zero1":
+    if asked.get("float8_parameters") and not (shares.kind == "zero1" or asked.get("fsdp")):
         raise UsageError("--megatron-args fp8_param_gather: it needs --shard zero1")
-    since = SINCE[scaling]
+    since, name = SINCE[scaling], "fp4" if scaling == "nvfp4" else "fp8"
     if chip is not None and chip.capability < since:
         raise UsageError(
-            f"--megatron-args fp8_recipe={scaling}: it needs compute capability "
+            f"--megatron-args {name}_recipe={scaling}: it needs compute capability "
             f"{since[0]}.{since[1]}, and the card has {chip.capability[0]}.{chip.capability[1]}"
         )
     return {

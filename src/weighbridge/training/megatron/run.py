@@ -76,6 +76,7 @@ class MegatronRun:
     float8_parameters: bool = False  # weights have no other copy
     reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
     plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
+    graphs: str = ""  # CUDA graphs: of layers (local, transformer_engine), or full_iteration
     deterministic: bool = False
     masks: bool = True  # the data loader makes one of all pairs of tokens
     multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)

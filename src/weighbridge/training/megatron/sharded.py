@@ -30,6 +30,7 @@ from typing import Any
 from weighbridge.dtypes import INT8
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.training.megatron import float8
 from weighbridge.training.megatron.run import MegatronRun
 
 WEIGHT = 2
@@ -44,6 +45,7 @@ class ShardedLayers:
 
     def __init__(self, m: Machine, run: MegatronRun, sizes: Sequence[int], others: int) -> None:
         self.m = m
+        self.run = run
         self.sizes = sizes
         self.others = others
         self.gathers = run.sharded in GATHERS
@@ -63,7 +65,7 @@ class ShardedLayers:
         if self.pooled and self.reduces and not self._pools:
             two = 2 * max(self.sizes, default=0)
             if self.gathers:
-                self._pools.append(self.m.new((WEIGHT * two,), INT8, "buffers"))
+                self._pools.append(self.m.new((self._gathered(two),), INT8, "buffers"))
             self._pools.append(self.m.new((self.each * two,), INT8, "buffers"))
         if self.gathers and not self._others:
             self._others.append(self.m.new((WEIGHT * self.others,), INT8, "weights"))
@@ -118,7 +120,14 @@ class ShardedLayers:
 
     def _take(self, i: int) -> None:
         if i not in self._weights:
-            self._weights[i] = self.m.new((WEIGHT * self.sizes[i],), INT8, "weights")
+            self._weights[i] = self.m.new((self._gathered(self.sizes[i]),), INT8, "weights")
+
+    def _gathered(self, numbers: int) -> int:
+        """Return the bytes of a layer's weights that are gathered: in 8 bits where nothing else is
+        kept of them, by rows and by columns."""
+        if not self.run.float8_parameters:
+            return WEIGHT * numbers
+        return sum(float8.weights(self.run, numbers))
 
     def _begun(self, i: int) -> None:
         """A layer's backward begins: its weights are there, and its whole gradients are taken."""

@@ -112,7 +112,8 @@ def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
 def _weights(m: Machine, run: MegatronRun, numbers: StageNumbers, padding: int) -> list[Tensor]:
     """Allocate the buffers of weights and of gradients, `padding` numbers longer than both."""
     low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
-    weights = WEIGHT * (numbers.weighed(run) + padding - numbers.float8) + low
+    whole = WEIGHT * (numbers.all + padding - numbers.float8) + low
+    weights = whole * numbers.weighed(run) // numbers.all
     return [
         m.new((weights,), INT8, "weights"),
         m.new(((numbers.reduced(run) + padding) * run.main_gradient,), INT8, "gradients"),
@@ -122,6 +123,8 @@ def _weights(m: Machine, run: MegatronRun, numbers: StageNumbers, padding: int) 
 def _copies(m: Machine, run: MegatronRun, numbers: StageNumbers) -> list[Tensor]:
     """Allocate the copies in 8 bits beside the buffer of weights."""
     _, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
+    if run.float8_parameters:  # they are weights, and shared out as those are
+        copies = copies * numbers.weighed(run) // numbers.all
     return [m.new((copies,), INT8, "weights")] if copies else []
 
 
