@@ -91,7 +91,7 @@ def test_all_layers_of_a_small_model_are_gathered_ahead(monkeypatch):
 
 
 def test_whole_gradients_wait_to_be_reduced(monkeypatch):
-    """Of a small model those of all layers wait, and of four layers where no more may."""
+    """Gradients of all layers of a small model wait, and of four where no more may."""
     short = {"sharded": "optim_grads", "length": 8}
     more = peaks(**short)["backward"]["gradients"] - 4 * N.all // 4
     assert more == 4 * 8 * LAYER

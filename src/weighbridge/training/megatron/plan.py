@@ -137,14 +137,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         **_recompute(w, asked),
         **_experts(asked),
         uneven=uneven[1],
-        fused_activation=asked.get("fused_activation", True),
-        predicts=asked.get("predicts", 0),
-        overlaps=asked.get("overlaps", False),
+        **_others(asked),
         **_float8(shares, chip if part else None, asked),
-        graphs=asked.get("graphs", "none").removeprefix("none"),
         deterministic=repeats,
-        masks=asked.get("masks", True),
-        multiple=asked.get("multiple", 128),
         expandable=bool(w.expandable_segments),
         capability=capability,
         workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
@@ -321,6 +316,18 @@ def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
         "fused_softmax": asked.get("fused_softmax", True),
         "wide_softmax": asked.get("wide_softmax", False) or scaled,
         "scaled_by_layer": scaled,
+    }
+
+
+def _others(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that an argument alone decides."""
+    return {
+        "fused_activation": asked.get("fused_activation", True),
+        "predicts": asked.get("predicts", 0),
+        "overlaps": asked.get("overlaps", False),
+        "graphs": asked.get("graphs", "none").removeprefix("none"),
+        "masks": asked.get("masks", True),
+        "multiple": asked.get("multiple", 128),
     }
 
 
