@@ -150,8 +150,8 @@ def test_ranks_that_are_typed_share_the_devices_of_the_file_again():
         ("", "yes", ""),
         ("--mtp-num-layers 1", "yes", ""),
         ("--fp8-format hybrid", "yes", ""),
-        ("--fp4-format e2m1", "unknown", "counted without fp4_format, which takes more"),
-        ("--enable-cuda-graph", "unknown", "counted without enable_cuda_graph"),
+        ("--enable-cuda-graph", "yes", ""),
+        ("--delay-wgrad-compute", "unknown", "counted without delay_wgrad_compute"),
         (
             "--moe-flex-dispatcher-backend ncclep",
             "unknown",
@@ -228,9 +228,8 @@ def test_a_flexible_dispatcher_is_read_with_what_sends(more, said):
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ("--fp4-format e2m1", "products are in 4 bits"),
         ("--fp8-recipe custom", "it is not weighed"),
-        ("--enable-cuda-graph", "graphs keep memory"),
+        ("--enable-cuda-graph --cuda-graph-scope attn", "graphs are counted as of whole layers"),
         ("--moe-flex-dispatcher-backend ncclep", "it is not weighed"),
         ("--offload-optimizer-states", "states on the host"),
         ("--tokenizer-type HuggingFaceTokenizer", "how many words"),
@@ -246,7 +245,6 @@ def test_what_is_not_counted_is_told(more, why):
     [
         (LINE.replace(" --bf16", ""), "without --bf16"),
         (f"{LINE} --optimizer soap", "optimizer soap is not weighed"),
-        (f"{LINE} --use-megatron-fsdp", "Megatron-FSDP is not weighed"),
         (LINE.replace("--hidden-size 512", ""), "--hidden-size says no number"),
         (LINE.replace("512", "many"), "--hidden-size says no number"),
         ("megatron sft --model a/b --train_type lora", "adapters trained by Megatron"),
@@ -271,6 +269,14 @@ def test_a_run_with_muon(name):
     assert not found.refused
 
 
+def test_a_run_with_megatron_fsdp():
+    line = f"{LINE} --use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params"
+    found = run(f"{line} --megatron-fsdp-version 2")
+    assert "use_megatron_fsdp" in found.settings["megatron_args"]
+    assert [u for u in found.unread if "second version" in u.why]
+    assert not found.refused
+
+
 @pytest.mark.parametrize("module", ["torch.distributed.run", "torch.distributed.launch"])
 def test_a_launcher_that_is_a_module_starts_the_same_run(module):
     assert run(LINE.replace("torchrun", f"python -m {module}")).config == run(LINE).config
@@ -285,6 +291,10 @@ def test_the_words_of_a_tokenizer_are_those_of_its_model():
     known = run(f"{LINE} --tokenizer-type HuggingFaceTokenizer --tokenizer-model Qwen/Qwen3-8B")
     assert known.config["vocab_size"] == 151_936
     assert run(f"{LINE} --vocab-size 1000").config["vocab_size"] == 1000
+    nemotron = (
+        "--tokenizer-type GPTSentencePieceTokenizer --tokenizer-model a/nemotron_2_256k.model"
+    )
+    assert run(f"{LINE} {nemotron}").config["vocab_size"] == 256_000
 
 
 def test_a_launcher_of_one_machine_among_several():

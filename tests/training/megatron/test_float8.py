@@ -51,6 +51,7 @@ def test_layers_at_both_ends_stay_in_16_bits():
         ("tensorwise", GEFORCE, 2),  # Blackwell, too, and by columns as well
         ("blockwise", HOPPER, 2 * (1 + 4 / 128**2)),
         ("mxfp8", BLACKWELL, 2 * (1 + 1 / 32)),
+        ("nvfp4", BLACKWELL, 2 * (1 / 2 + 1 / 16)),
     ],
 )
 def test_copies_of_weights_beside_those_of_16_bits(recipe, capability, each):
@@ -68,6 +69,7 @@ def test_copies_of_weights_beside_those_of_16_bits(recipe, capability, each):
         ("tensorwise", BLACKWELL, 1, 0),
         ("blockwise", HOPPER, 1, 1 + 2 * 4 / 128**2),
         ("mxfp8", BLACKWELL, 2, 2 * (1 + 1 / 32)),
+        ("nvfp4", BLACKWELL, 1 / 2, 1 / 2 + 2 / 16),
     ],
 )
 def test_weights_that_have_no_16_bits(recipe, capability, buffer, copies):

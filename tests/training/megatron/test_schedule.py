@@ -18,6 +18,7 @@ class ToldStage:
     def __init__(self, stage, **run):
         self.stage, self.told = stage, ""
         self.rank = SimpleNamespace(run=replace(PLAIN, **run), m=None)
+        self.shared = SimpleNamespace(whole=lambda: None)
 
     def first(self, chunk):
         return self.stage == 0 and chunk == 0

@@ -12,6 +12,7 @@ swift/megatron/argument/megatron_args.py.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from weighbridge import catalogue
@@ -53,7 +54,8 @@ logging_level loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by 
 manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
 min_loss_scale min_lr mock_data model_author model_name muon_* moe_expert_rank_capacity_factor
 moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
-nccl_* no_async_tensor_model_parallel_allreduce no_barrier_with_level_1_timing
+nccl_* megatron_fsdp_grad_comm_dtype no_async_tensor_model_parallel_allreduce
+no_barrier_with_level_1_timing
 no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
 no_mmap_bin_files no_position_embedding
 no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_builder_threads
@@ -65,11 +67,10 @@ softmax_type split split_dataset_ratio standalone_embedding_stage start_weight_d
 step_batch_size_schedule straggler_* system tensorboard_* test_data_path tiktoken_* timing_*
 tokenizer_* tp_comm_* train_* trust_remote_code use_checkpoint_args
 use_checkpoint_opt_param_scheduler use_cpu_initialization use_dist_ckpt use_flash_attn
-use_legacy_models use_mcore_models use_nccl_ub use_one_sent_docs use_persistent_ckpt_worker
+use_legacy_models use_mcore_models use_one_sent_docs use_persistent_ckpt_worker
 use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
 wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
 [memory]
-fp4_format              + products are in 4 bits, with copies that are not counted
 offload_optimizer_states   - states on the host are not counted
 cpu_offloading          - activations that go to the host are counted on the card
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
@@ -78,9 +79,13 @@ offload_modules         - activations that go to the host are counted on the car
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
 overlap_moe_expert_parallel_comm  + micro-batches run side by side
 num_layers_at_start_in_bf16  + layers differ
-enable_cuda_graph       + graphs keep memory of their own
-external_cuda_graph     + graphs keep memory of their own
-cuda_graph_impl         + graphs keep memory of their own
+cuda_graph_scope        graphs are counted as of whole layers
+cuda_graph_modules      graphs are counted as of whole layers
+megatron_fsdp_version   its second version is counted as the first
+megatron_fsdp_main_params_dtype  - master weights are counted in float32
+outer_dp_sharding_strategy  - states are counted as shared among the ranks of one group
+suggested_communication_unit_size  + as many numbers are gathered ahead as without it
+torch_fsdp2_no_reshard_after_forward  + weights are counted as given back after a forward
 muon_scalar_optimizer   - words and norms are counted with Adam's states
 use_distributed_optimizer_offload  - states on the host are not counted
 squared_relu            its activation is counted as GELU's
@@ -96,10 +101,9 @@ WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or 
     "GPT2BPETokenizer": 50257,
     "Llama2Tokenizer": 32000,
 }
+NAMED_WORDS: Mapping[str, int] = {"nemotron_2_256k": 256_000}  # arXiv 2402.16819, section 2
 UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
 OTHERS: Mapping[str, str] = {  # switches that make it another run
-    "use_megatron_fsdp": "Megatron-FSDP is not weighed yet",
-    "use_torch_fsdp2": "Megatron with torch's FSDP2 is not weighed yet",
     "hybrid_layer_pattern": "Megatron's hybrid layers are not weighed yet",
     "hybrid_override_pattern": "Megatron's hybrid layers are not weighed yet",
     "is_hybrid_model": "Megatron's hybrid layers are not weighed yet",
@@ -372,7 +376,9 @@ def _vocabulary(keys: KeyReading) -> int:
         return said
     kind = keys.text("tokenizer_type") or "GPT2BPETokenizer"
     entry = catalogue.of_repository(keys.text("tokenizer_model"))
-    size = entry.config.get("vocab_size") if entry is not None else WORDS.get(kind)
+    named = PurePosixPath(keys.text("tokenizer_model") or "").stem
+    known = NAMED_WORDS.get(named, WORDS.get(kind))
+    size = entry.config.get("vocab_size") if entry is not None else known
     if isinstance(size, int):
         return size
     keys.leave(

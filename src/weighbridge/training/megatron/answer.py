@@ -28,7 +28,7 @@ from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.training.megatron import exchanges, muon
+from weighbridge.training.megatron import exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.stage import StageRun, run_stage
 from weighbridge.training.sharding.numbers import NODE
@@ -52,6 +52,8 @@ BESIDE = {  # of allocated bytes, more than the replay keeps: the least, what is
 IN_CHUNKS = 0.3  # the most, of stages in several chunks
 EXCHANGES = {"deepep": "DeepEP", "hybridep": "HybridEP"}
 KERNEL_NAMES = {"fused": "cudnn", "flash": "flash", "unfused": "math", "local": "math"}
+GATHERED = ", shared out among ranks, and those that are gathered"
+REDUCED = ", shared out among ranks, and those that wait to be reduced"
 CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
 
@@ -190,6 +192,13 @@ def _components(
         "it",
         source=REPLAY,
     )
+    yield from _outside(plan, run, peak)
+
+
+def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Component]:
+    """Yield what lies beside torch's allocator."""
+    if plan.run.graphs:
+        yield graphs.component(plan.model, plan.run, run.index, peak)
     if plan.run.ranks > 1:
         yield _communication(plan)
     if plan.run.overlaps and plan.run.tensor > 1:
@@ -220,9 +229,11 @@ def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
     count = f"{run.parameters:,} parameters of a rank of stage {run.index}"
     tokens = plan.run.length * plan.run.batch
     low = ", those of linears in 8 bits with their copies" if plan.run.float8 else ""
+    gathers = plan.run.sharded in sharded.GATHERS
     return {
-        "weights": f"{count}, 2 bytes each{low}",
+        "weights": f"{count}, 2 bytes each{low}" + (GATHERED if gathers else ""),
         "gradients": f"{count}, {plan.run.main_gradient} bytes each"
+        + (REDUCED if plan.run.sharded in sharded.REDUCES else "")
         + (", and one that nobody writes of each shape" if plan.run.fused_gradients else ""),
         "optimizer_states": (
             f"{muon.MATRIX} bytes each of matrices and {muon.OTHER} of others that a rank steps"
@@ -337,6 +348,11 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
         yield (
             "Muon's tensors go to ranks in turn, and one has the states of all words: the answer "
             "is for that rank, and the low end for the one that has least"
+        )
+    if run.graphs:
+        yield (
+            "CUDA graphs keep buffers and pools of their own, which nobody has measured apart: "
+            "from none to all activations once more are counted"
         )
     if run.data > 1 and not run.distributed_optimizer:
         yield (

@@ -93,6 +93,16 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     layout.LOSS: MegatronArgument(layout.LOSS),
     layout.LAYOUT: MegatronArgument(layout.LAYOUT, str),
     "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
+    "use_megatron_fsdp": MegatronArgument("fsdp"),
+    "data_parallel_sharding_strategy": MegatronArgument(
+        "strategy", _one_of("no_shard", "optim", "optim_grads", "optim_grads_params")
+    ),
+    "megatron_fsdp_main_grads_dtype": MegatronArgument(
+        "fsdp_gradient", _one_of("fp32", "bf16", "auto")
+    ),
+    "fsdp_double_buffer": MegatronArgument("double_buffers"),
+    "use_nccl_ub": MegatronArgument("double_buffers"),
+    "use_torch_fsdp2": MegatronArgument("fsdp2"),
     "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
     "accumulate_allreduce_grads_in_fp32": MegatronArgument("accumulates"),
@@ -145,6 +155,9 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "fp8_recipe": MegatronArgument(
         "float8", _one_of("delayed", "tensorwise", "blockwise", "mxfp8")
     ),
+    "fp4_format": MegatronArgument("float4_format", _one_of("e2m1")),
+    "fp4_recipe": MegatronArgument("float4", _one_of("nvfp4")),
+    "fp4_param_gather": MegatronArgument("float8_parameters"),
     "fp8_param_gather": MegatronArgument("float8_parameters"),
     "reuse_grad_buf_for_mxfp8_param_ag": MegatronArgument("reuses_gradients"),
     "first_last_layers_bf16": MegatronArgument("plain_ends"),
@@ -153,6 +166,11 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "rope_type": MegatronArgument("angles", _one_of("rope", "yarn")),
     "no_create_attention_mask_in_dataloader": MegatronArgument("masks", on=False),
     "dataloader_inter_document_masking": MegatronArgument("masks", on=False),
+    "cuda_graph_impl": MegatronArgument(
+        "graphs", _one_of("none", "local", "transformer_engine", "full_iteration")
+    ),
+    "enable_cuda_graph": MegatronArgument("graphs", on="local"),
+    "external_cuda_graph": MegatronArgument("graphs", on="transformer_engine"),
     "deterministic_mode": MegatronArgument("deterministic"),
     "make_vocab_size_divisible_by": MegatronArgument("multiple", _count),
 }
@@ -224,7 +242,9 @@ def refuse(asked: Mapping[str, Any]) -> None:
 
 
 def recipe(asked: Mapping[str, Any]) -> str | None:
-    """Return how products in 8 bits are scaled; None where nothing asks for them."""
+    """Return how products in 8 bits, or 4, are scaled; None where nothing asks for them."""
+    if "float4_format" in asked:
+        return str(asked.get("float4", "nvfp4"))
     return asked.get("float8", "delayed") if "float8_format" in asked else None
 
 
@@ -256,6 +276,10 @@ def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     yield (
         bool(asked.get("defers")) and not asked.get("fused_gradients", True),
         "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
+    )
+    yield (
+        "float4_format" in asked and "float8_format" in asked,
+        "fp4_format: fp8_format is another; leave one out",
     )
     named = "+".join(sorted(norms))
     yield (

@@ -1,10 +1,11 @@
-"""Products in 8 bits by Transformer Engine: what a linear keeps of its input, and the copies that
-weights have.
+"""Products in 8 bits, or in 4, by Transformer Engine: what a linear keeps of its input, and the
+copies that weights have.
 
     delayed, tensorwise    one scale a tensor: a byte a number by rows, and one by columns where the
                            card multiplies in no other way (before Blackwell)
     blockwise              one of each, with float32 scales of 128 numbers
     mxfp8                  one of each, with a byte for the scale of 32 numbers
+    nvfp4                  half a byte a number and one for the scale of 16, both ways (fp4_format)
 
     inputs     by rows for the product and by columns for the gradient of the weights; the latter is
                kept. Tokens that are gathered in backward are kept by rows
@@ -16,9 +17,9 @@ weights have.
 Embedding, head, norms, the router and attention itself stay in 16 bits, and so do all layers at
 both ends that `first_last_layers_bf16` names.
 Source: Transformer Engine d0067d0 pytorch/module/{linear,layernorm_linear,base}.py
-(quantize_weight), pytorch/tensor/utils.py (post_all_gather_processing); Megatron-LM d98e8a6
-core/fp8_utils.py, core/distributed/param_and_grad_buffer.py, core/transformer/attention.py
-(set_save_original_input).
+(quantize_weight), pytorch/tensor/{utils,nvfp4_tensor}.py (post_all_gather_processing); Megatron-LM
+d98e8a6 core/{fp8_utils,fp4_utils}.py, core/distributed/param_and_grad_buffer.py,
+core/transformer/attention.py (set_save_original_input).
 """
 
 from fractions import Fraction
@@ -30,11 +31,12 @@ from weighbridge.training.megatron.run import MegatronRun
 if TYPE_CHECKING:
     from weighbridge.training.megatron.model import MegatronModel
 
-Recipe = Literal["delayed", "tensorwise", "blockwise", "mxfp8"]
+Recipe = Literal["delayed", "tensorwise", "blockwise", "mxfp8", "nvfp4"]
 PER_TENSOR = ("delayed", "tensorwise")
-SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32)}  # bytes a number of an input
-WEIGHT_SCALES = {"blockwise": Fraction(4, 128 * 128), "mxfp8": Fraction(1, 32)}
-ALIGNED = {"mxfp8": 32}  # tokens of an expert are padded to as many
+DATA = {"nvfp4": Fraction(1, 2)}  # bytes a number, but 1
+SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32), "nvfp4": Fraction(1, 16)}
+WEIGHT_SCALES = SCALES | {"blockwise": Fraction(4, 128 * 128)}
+ALIGNED = {"mxfp8": 32, "nvfp4": 128}  # tokens of an expert are padded to as many
 USUALLY_ALIGNED = 16
 PLAIN = 2  # bytes of a number in 16 bits
 
@@ -51,7 +53,11 @@ def both_ways(run: MegatronRun) -> bool:
 
 def nbytes(run: MegatronRun, numbers: int) -> int:
     """Return the bytes of an input in 8 bits one way, with its scales."""
-    return numbers + int(numbers * SCALES.get(run.float8, 0))
+    return int(numbers * (_data(run) + SCALES.get(run.float8, 0)))
+
+
+def _data(run: MegatronRun) -> Fraction:
+    return DATA.get(run.float8, Fraction(1))
 
 
 def aligned(run: MegatronRun) -> int:
@@ -70,11 +76,11 @@ def in_float8(model: "MegatronModel", run: MegatronRun, layer: int) -> bool:
 def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
     """Return the bytes of so many numbers of weights that multiply in 8 bits: in the buffer that is
     gathered, and in copies beside it."""
-    each = 1 + WEIGHT_SCALES.get(run.float8, Fraction(0))
+    each = _data(run) + WEIGHT_SCALES.get(run.float8, Fraction(0))
     ways = 2 if both_ways(run) else 1
     if not run.float8_parameters:
         return PLAIN * numbers, int(ways * each * numbers)
     if run.float8 == "mxfp8":
         buffer = 0 if run.reuses_gradients else PLAIN * numbers
         return buffer, int(ways * each * numbers)
-    return numbers, int((ways * each - 1) * numbers)
+    return int(_data(run) * numbers), int((ways * each - _data(run)) * numbers)

@@ -68,6 +68,7 @@ SINCE = {
     "tensorwise": FLOAT8_SINCE,
     "blockwise": BLOCKWISE_SINCE,
     "mxfp8": MXFP8_SINCE,
+    "nvfp4": MXFP8_SINCE,
 }
 RANKS = ("ranks", "tensor", "pipeline", "context", "expert")
 OF_ADAM = {
@@ -136,14 +137,10 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         **_recompute(w, asked),
         **_experts(asked),
         uneven=uneven[1],
-        fused_activation=asked.get("fused_activation", True),
-        predicts=asked.get("predicts", 0),
-        overlaps=asked.get("overlaps", False),
+        **_others(asked),
         **_float8(shares, chip if part else None, asked),
         deterministic=repeats,
         yarn=asked.get("angles", "yarn") == "yarn",
-        masks=asked.get("masks", True),
-        multiple=asked.get("multiple", 128),
         expandable=bool(w.expandable_segments),
         capability=capability,
         workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
@@ -220,14 +217,52 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
     return "flash" if capability < HOPPER or repeats else "fused"
 
 
+def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
+    """Return how data ranks share weights out; "" where they do not. Raises UsageError for what
+    Megatron stops at (validate_args), or is not weighed."""
+    if asked.get("fsdp2"):
+        _with_fsdp2(w, shares, asked)
+        return "fsdp2"
+    kind = str(asked.get("strategy", "no_shard"))
+    if not asked.get("fsdp") or kind == "no_shard":
+        return ""
+    for wrong, what in (
+        (w.optimizer == "muon", "--optimizer muon"),
+        (asked.get("offloads"), "--megatron-args optimizer_cpu_offload"),
+        (asked.get("instances", 1) > 1, "--megatron-args num_distributed_optimizer_instances"),
+    ):
+        if wrong:
+            raise UsageError(f"{what}: it is not weighed with use_megatron_fsdp; leave it out")
+    return kind
+
+
+def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
+    """Raise UsageError for what Megatron has not with torch's FSDP2."""
+    for wrong, what in (
+        (shares.pipeline > 1, "--pipeline-parallel-size"),
+        (shares.expert > 1, "--expert-parallel-size"),
+        (shares.kind == "zero1", "--shard zero1"),
+        (w.precision == "fp16-mixed", "--precision fp16-mixed"),
+        (w.optimizer == "muon", "--optimizer muon"),
+        (asked.get("fused_gradients", True), "no_gradient_accumulation_fusion is lacking:"),
+    ):
+        if wrong:
+            raise UsageError(
+                f"{what} goes not with --megatron-args use_torch_fsdp2: Megatron stops at it"
+            )
+
+
 def _release(w: Train) -> tuple[int, ...] | None:
     return dated(w.framework_version) if w.framework_version else None
 
 
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run that say what gradients and states take."""
+    sharded = _sharded(w, shares, asked)
     return {
-        "distributed_optimizer": shares.kind == "zero1",
+        "distributed_optimizer": shares.kind == "zero1" or bool(sharded),
+        "sharded": sharded,
+        "double_buffers": asked.get("double_buffers", False),
         "instances": asked.get("instances", 1),
         "main_gradient": _main_gradient(w, asked),
         **states(asked, _release(w)),
@@ -240,6 +275,10 @@ def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
     """Return the bytes of a number of the main gradients: those of fp16 are in fp16, and of bf16 in
     float32, where nothing says otherwise (validate_args)."""
     usual = 2 if w.precision == "fp16-mixed" and not asked.get("accumulates") else 4
+    if asked.get("fsdp2"):
+        return 2  # of the weights, which nothing else takes the place of
+    if asked.get("fsdp"):
+        return 2 if asked.get("fsdp_gradient") == "bf16" else 4
     return int(asked.get("main_gradient", usual))
 
 
@@ -278,6 +317,18 @@ def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
         "fused_softmax": asked.get("fused_softmax", True),
         "wide_softmax": asked.get("wide_softmax", False) or scaled,
         "scaled_by_layer": scaled,
+    }
+
+
+def _others(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that an argument alone decides."""
+    return {
+        "fused_activation": asked.get("fused_activation", True),
+        "predicts": asked.get("predicts", 0),
+        "overlaps": asked.get("overlaps", False),
+        "graphs": asked.get("graphs", "none").removeprefix("none"),
+        "masks": asked.get("masks", True),
+        "multiple": asked.get("multiple", 128),
     }
 
 
@@ -337,12 +388,12 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
         )
     if asked.get("implementation") == "local":
         raise UsageError("--megatron-args fp8_format: Megatron's own modules have none")
-    if asked.get("float8_parameters") and shares.kind != "zero1":
+    if asked.get("float8_parameters") and not (shares.kind == "zero1" or asked.get("fsdp")):
         raise UsageError("--megatron-args fp8_param_gather: it needs --shard zero1")
-    since = SINCE[scaling]
+    since, name = SINCE[scaling], "fp4" if scaling == "nvfp4" else "fp8"
     if chip is not None and chip.capability < since:
         raise UsageError(
-            f"--megatron-args fp8_recipe={scaling}: it needs compute capability "
+            f"--megatron-args {name}_recipe={scaling}: it needs compute capability "
             f"{since[0]}.{since[1]}, and the card has {chip.capability[0]}.{chip.capability[1]}"
         )
     return {

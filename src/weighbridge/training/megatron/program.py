@@ -26,6 +26,7 @@ core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_en
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
@@ -44,7 +45,8 @@ from weighbridge.training.megatron.layers import (
 )
 from weighbridge.training.megatron.model import matrices
 from weighbridge.training.megatron.run import HOPPER
-from weighbridge.training.megatron.states import layers_of
+from weighbridge.training.megatron.sharded import ShardedLayers
+from weighbridge.training.megatron.states import StageNumbers, layers_of
 
 INTEGERS = 4  # a token: words, labels, places, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
@@ -53,7 +55,7 @@ NATIVE = {True: 1, False: 2}
 # MLATransformerConfig.original_max_position_embeddings, which has no argument of its own
 YARN_PLACES = 4096
 OFTEN = 6  # times as many stages as layers of a chunk: micro-batches are soon more than layers
-Layer = tuple[LayerWeights, bool]  # and whether it has experts
+Layer = tuple[LayerWeights, bool, int]  # whether it has experts, and its place in the stage
 # Whether layers are computed again together, and of each whether it has experts, and 8 bits
 GroupKind = tuple[bool, tuple[tuple[bool, bool], ...]]
 
@@ -61,7 +63,13 @@ GroupKind = tuple[bool, tuple[tuple[bool, bool], ...]]
 class StageProgram:
     """What one rank of a stage runs."""
 
-    def __init__(self, rank: RankMachine, stage: int, splices: Splices | None = None) -> None:
+    def __init__(
+        self,
+        rank: RankMachine,
+        stage: int,
+        numbers: StageNumbers,
+        splices: Splices | None = None,
+    ) -> None:
         """`splices`: layers alike are walked a few times; None walks all of them."""
         model, run = rank.model, rank.run
         self.rank = rank
@@ -72,13 +80,20 @@ class StageProgram:
         self._table = LeafTensor("embedding", (rows, model.hidden), BFLOAT16, None)
         self._table.hooks.append(_forget)
         self._head = LinearWeight((rows, model.hidden))
-        self._chunks = [[self._layer(i) for i in chunk] for chunk in layers_of(model, run, stage)]
-        self._ahead = [self._layer(model.layers + i) for i in range(run.predicts)]
+        places = count()
+        self._chunks = [
+            [self._layer(i, next(places)) for i in chunk] for chunk in layers_of(model, run, stage)
+        ]
+        self._ahead = [self._layer(model.layers + i, next(places)) for i in range(run.predicts)]
         self._given: dict[int, Tensor | None] = {}
         self._deferred: list[tuple[Tensor, list[Tensor]]] = []
         self._drained: list[Tensor] = []
         self._waves = list(self._waves_of_yarn())
         self._angles: list[Tensor] = []
+        others = numbers.all - sum(numbers.layers)
+        self.shared = ShardedLayers(rank.m, run, numbers.layers, others)
+        if self.shared.reduces:  # what a layer gathers and gives back is not its own
+            self._splices = None
 
     def first(self, chunk: int) -> bool:
         """Tell whether a chunk of the stage begins with words."""
@@ -89,11 +104,11 @@ class StageProgram:
         run = self.rank.run
         return self.stage == run.pipeline - 1 and chunk == run.chunks - 1
 
-    def _layer(self, index: int) -> Layer:
+    def _layer(self, index: int, place: int) -> Layer:
         model, run, routed = self.rank.model, self.rank.run, self.rank.model.routed(index)
         found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
         sizes = [(x.name, x.rows, x.columns) for x in found]
-        return LayerWeights(sizes, low=in_float8(model, run, index)), routed
+        return LayerWeights(sizes, low=in_float8(model, run, index)), routed, place
 
     @property
     def _turning(self) -> tuple[int, int]:
@@ -127,6 +142,7 @@ class StageProgram:
     def forward(self, x: Tensor | None, chunk: int) -> Tensor:
         """Return what a chunk makes of its input, or the loss."""
         self._turned()
+        self.shared.begin()
         given = self._batch(chunk)
         self._given[chunk] = x  # the decoder holds it, and its gradient (set_input_tensor)
         hidden = self._embedded() if x is None else x
@@ -187,13 +203,18 @@ class StageProgram:
         for start in range(0, len(layers), size):
             group = layers[start : start + size]
             again = how == "uniform" or (how == "block" and start < self.rank.run.recomputed)
-            kind = again, tuple((routed, weights.low) for weights, routed in group)
+            kind = again, tuple((routed, weights.low) for weights, routed, _ in group)
             yield kind, group, partial(self._again if again else self._once, group)
 
     def _once(self, group: list[Layer], hidden: Tensor) -> Tensor:
-        for weights, routed in group:
-            hidden = layer(self.rank, weights, hidden, routed=routed)
+        for each in group:
+            hidden = self._run(each, hidden)
         return hidden
+
+    def _run(self, each: Layer, hidden: Tensor) -> Tensor:
+        weights, routed, place = each
+        run = partial(layer, self.rank, weights, routed=routed)
+        return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
         """Run layers of which the input alone is kept."""
@@ -232,8 +253,8 @@ class StageProgram:
         """Predict further tokens, whose losses hang on the hidden states of the next one: all of
         these are put together first (process_mtp_loss, MTPLossAutoScaler)."""
         m, made = self.rank.m, [hidden]
-        for weights, routed in self._ahead:
-            run = partial(self._further, weights, routed)
+        for each in self._ahead:
+            run = partial(self._further, each)
             whole = self.rank.run.recompute != "none"
             made.append(checkpoint(m, run, made[-1], reentrant=True) if whole else run(made[-1]))
         together = m.new((len(made) * hidden.rows, hidden.shape[-1]), BFLOAT16)
@@ -250,7 +271,7 @@ class StageProgram:
             first = _tied(m, first, self._predicted(other))
         return first
 
-    def _further(self, weights: LayerWeights, routed: bool, hidden: Tensor) -> Tensor:
+    def _further(self, each: Layer, hidden: Tensor) -> Tensor:
         """MultiTokenPredictionLayer.forward: words and hidden states, each with its norm, side by
         side through a linear that tensor ranks share out, then a layer and a norm."""
         rank = self.rank
@@ -272,7 +293,7 @@ class StageProgram:
             out = remade(m, out, m.new(whole, BFLOAT16))
         if rank.run.parts > 1:
             out = remade(m, out, m.new((rank.rows, rank.model.hidden), BFLOAT16))
-        return norm(rank, layer(rank, weights, out, routed=routed))
+        return norm(rank, self._run(each, out))
 
     def _predicted(self, hidden: Tensor) -> Tensor:
         """Return the loss of what the head makes of normed hidden states."""
@@ -311,7 +332,12 @@ class StageProgram:
         self._deferred.append((hidden, kept))
         return kept
 
-    def drain(self) -> None:
+    def end(self) -> None:
+        """End a step: weights that were gathered go."""
+        self._drain()
+        self.shared.end()
+
+    def _drain(self) -> None:
         """Make the gradients of the head that were put off. With sequence parallelism tokens are
         gathered in two buffers in turn, which are kept for good (drain_embedding_wgrad_compute)."""
         rank = self.rank

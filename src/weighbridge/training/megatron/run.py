@@ -37,6 +37,8 @@ class MegatronRun:
     batch: int = 1
     accumulation: int = 1
     distributed_optimizer: bool = False
+    sharded: str = ""  # how data ranks share weights out: sharded.py
+    double_buffers: bool = False  # of layers whose weights are gathered
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
     muon: bool = False  # steps matrices
@@ -74,6 +76,7 @@ class MegatronRun:
     float8_parameters: bool = False  # weights have no other copy
     reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
     plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
+    graphs: str = ""  # CUDA graphs: of layers (local, transformer_engine), or full_iteration
     deterministic: bool = False
     yarn: bool = True  # angles of latent attention (rope_type)
     masks: bool = True  # the data loader makes one of all pairs of tokens

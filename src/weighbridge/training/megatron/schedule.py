@@ -38,6 +38,7 @@ def _alone(program: StageProgram, ends: Ends) -> None:
         out = program.forward(None, 0)
         ends("forward")
         backward(program.rank.m, out)
+        program.shared.whole()
         ends("backward")
 
 
@@ -46,6 +47,7 @@ def _back(
 ) -> Tensor | None:
     """backward_step: return the gradient of the input, which the input holds too."""
     backward(program.rank.m, out, grad)
+    program.shared.whole()
     return x.grad if isinstance(x, LeafTensor) else None
 
 

@@ -80,7 +80,7 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
     shared = muon.share(model, run, every, numbers) if run.muon else muon.ALIKE
     result = StageRun(index=stage, parameters=numbers.all, spared=shared.most - shared.least)
     held = _weights(m, run, numbers, shared.padding)
-    program = StageProgram(RankMachine(m, model, run), stage, splices)
+    program = StageProgram(RankMachine(m, model, run), stage, numbers, splices)
     result.note("load", m.heap.phase(), first=True)
     held += _workspaces(m, model, run, stage)
     held += _copies(m, run, numbers)
@@ -89,7 +89,7 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
         first = number == 0
         copies_of_gradients.clear()  # zero_grad
         step(program, partial(_ended, m, result, first))
-        program.drain()
+        program.end()
         if first:
             stepped = numbers.stepped(run)
             result.on_host = numbers.on_host(run)
@@ -120,16 +120,19 @@ def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
 def _weights(m: Machine, run: MegatronRun, numbers: StageNumbers, padding: int) -> list[Tensor]:
     """Allocate the buffers of weights and of gradients, `padding` numbers longer than both."""
     low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
-    weights = WEIGHT * (numbers.all + padding - numbers.float8) + low
+    whole = WEIGHT * (numbers.all + padding - numbers.float8) + low
+    weights = whole * numbers.weighed(run) // numbers.all
     return [
         m.new((weights,), INT8, "weights"),
-        m.new(((numbers.all + padding) * run.main_gradient,), INT8, "gradients"),
+        m.new(((numbers.reduced(run) + padding) * run.main_gradient,), INT8, "gradients"),
     ]
 
 
 def _copies(m: Machine, run: MegatronRun, numbers: StageNumbers) -> list[Tensor]:
     """Allocate the copies in 8 bits beside the buffer of weights."""
     _, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
+    if run.float8_parameters:  # they are weights, and shared out as those are
+        copies = copies * numbers.weighed(run) // numbers.all
     return [m.new((copies,), INT8, "weights")] if copies else []
 
 

@@ -32,6 +32,7 @@ from weighbridge.training.megatron.arguments import SIZES, recipe
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.model import MegatronModel, matrices, replicated
 from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.sharded import GATHERS, REDUCES
 from weighbridge.units import ceil_div
 
 FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf reads averages in bfloat16 where they lie
@@ -79,6 +80,7 @@ class StageNumbers:
     def __init__(self, model: MegatronModel, run: MegatronRun, stage: int) -> None:
         self.dense = self.experts = 0
         self.float8 = 0  # those of both that multiply in 8 bits
+        self.layers: list[int] = []  # those of each layer
         for chunk in layers_of(model, run, stage):
             for i in chunk:
                 self._add(model, run, i)
@@ -106,6 +108,11 @@ class StageNumbers:
             self.float8 += linear if run.float8 else 0
 
     def _add(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
+        before = self.all
+        self._count(model, run, layer)
+        self.layers.append(self.all - before)
+
+    def _count(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
         routed = model.routed(layer)
         self.dense += replicated(model, routed=routed)
         for x in matrices(model, run.tensor, run.expert_tensor, routed=routed):
@@ -129,6 +136,14 @@ class StageNumbers:
     def stepped(self, run: MegatronRun) -> int:
         """Count those whose states the rank has."""
         return sum(self._shares(run))
+
+    def weighed(self, run: MegatronRun) -> int:
+        """Count those whose weights the rank has between steps."""
+        return self.stepped(run) if run.sharded in GATHERS else self.all
+
+    def reduced(self, run: MegatronRun) -> int:
+        """Count those whose main gradients it has."""
+        return self.stepped(run) if run.sharded in REDUCES else self.all
 
     def copied(self, run: MegatronRun) -> int:
         """Return the bytes of gradients in float32 that a step makes of others, and that are there

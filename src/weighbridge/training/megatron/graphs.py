@@ -1,0 +1,54 @@
+"""CUDA graphs of a stage: buffers that stay where they are, and pools of the allocator's own.
+
+    buffers    of each layer and micro-batch that is held at once what goes in and what comes out,
+               and their gradients on the way back: two hidden states a layer, of whole graphs of a
+               step one each way
+    pools      what graphs save lies in a pool of theirs, which others cannot use. What was kept for
+               the steps in front of the capture is given back (empty_cache), or may be in use as
+               fragments: at most as much as all activations
+
+None of Megatron's own peaks has graphs. Megatron-Bridge says a few gigabytes, and more than 10 GB
+with a pipeline; a pair of its memory snapshots had 85.89 and 119.80 GiB. So the ends are far apart:
+buffers alone, and all activations once more.
+Source: Megatron-LM d98e8a6 core/transformer/cuda_graphs.py; NVIDIA-NeMo/Megatron-Bridge 067f987
+docs/performance-guide.md, skills/nemo-mbridge-memory-snapshot-analysis/SKILL.md.
+"""
+
+from weighbridge.components.activations import LivePeak
+from weighbridge.memory import Bytes, Component
+from weighbridge.training.megatron.model import MegatronModel
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.states import layers_of
+
+HIDDEN = 2  # bytes a number
+EACH = 2  # buffers of a layer: of the forward and of the backward
+
+
+def held(run: MegatronRun, stage: int) -> int:
+    """Count the micro-batches, or turns of chunks, that a stage holds at once."""
+    behind = run.pipeline - stage - 1
+    if run.chunks == 1:
+        return min(run.accumulation, behind + 1)
+    turns = 2 * behind + (run.chunks - 1) * run.turns + 1
+    return min(run.accumulation * run.chunks, turns)
+
+
+def buffers(model: MegatronModel, run: MegatronRun, stage: int) -> int:
+    """Return the bytes of the buffers of a stage's graphs."""
+    one = HIDDEN * run.tokens // run.parts * model.hidden
+    chunks = layers_of(model, run, stage)
+    layers = 1 if run.graphs == "full_iteration" else max(map(len, chunks))
+    return EACH * one * layers * held(run, stage)
+
+
+def component(model: MegatronModel, run: MegatronRun, stage: int, peak: LivePeak) -> Component:
+    least = buffers(model, run, stage)
+    most = max(least, peak.live.get("activations", 0) + least)
+    return Component(
+        name="cuda_graphs",
+        bytes=Bytes(0, least, most),
+        basis="assumed",
+        formula=f"buffers of graphs of {held(run, stage)} micro-batches, {EACH} hidden states a "
+        "layer; at most pools as large as all activations, too",
+        source="Megatron-LM d98e8a6 core/transformer/cuda_graphs.py",
+    )
