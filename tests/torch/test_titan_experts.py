@@ -1,7 +1,7 @@
 """torchtitan 0.2.2's own Qwen3, DeepSeek-V3 and gpt-oss on the fake GPU, beside our layers.
 
 By hand: pip install --no-deps torchtitan==0.2.2 torchdata tyro triton docstring_parser typeguard
-torchao into a folder on PYTHONPATH. Launches of Triton do nothing; what writes logs is not there.
+torchao into a folder on PYTHONPATH, and datasets. Launches of Triton do nothing; what writes logs is not there.
 Flex attention is not compiled here: what stands for it takes and keeps what the compiled one does.
 """
 

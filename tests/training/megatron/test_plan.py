@@ -392,3 +392,24 @@ def test_a_group_of_micro_batches_that_the_schedule_stops_at(group, batches, why
         train(**settings, gradient_accumulation=batches)
     args[1] = "microbatch_group_size_per_virtual_pipeline_stage=4"
     assert train(**settings, gradient_accumulation=batches)
+
+
+@pytest.mark.parametrize(
+    ("settings", "less"),
+    [
+        ({"gpu": "b200:4"}, 2 * (32 * 1024 - 8320) * 1024),
+        ({"gpu": "b200:4", "torch_version": "2.13"}, 0),
+        ({"gpu": "b200:4", "megatron_args": ["deterministic_mode"]}, 0),
+        ({"gpu": "h100:4"}, 0),
+        ({"gpu": "a100-80gb:4"}, 0),
+    ],
+)
+def test_the_torch_of_an_image_that_nobody_names_may_have_smaller_workspaces(settings, less):
+    """Of Blackwell, up to torch 2.10: 8,320 KiB a thread, since then 32 MiB."""
+    budget = Train(gpu=settings["gpu"]).budget()
+    w = Train(framework="megatron", batch_size=1, **settings)
+    model = resolve(gather_config(catalogue.find(MODEL).config, reference=MODEL))
+    made = plan(subject_for(model, w, (5, 23)), w, budget)
+    step = answer.devices(made, answer.stages(made))[0].phases[-1]
+    found = next(c for c in step.components if c.name == "workspaces").bytes
+    assert (found.expected - found.low, found.high) == (less, found.expected)

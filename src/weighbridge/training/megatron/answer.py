@@ -38,6 +38,7 @@ NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
 WEIGHT = 2  # bytes a number
 HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
+THREADS = 2  # that multiply by torch, forward and backward
 MASKS = GIB  # from which on one is told of
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
 MASTER, AVERAGES = 4, 8  # bytes of a number on the host
@@ -155,6 +156,8 @@ def _components(
     for name, nbytes in peak.live.items():
         high = max(nbytes, fuller.live.get(name, 0))
         low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
+        if name == "workspaces":
+            low -= min(low, THREADS * (plan.run.workspace - plan.least_workspace))
         if name == "optimizer_states":
             low = _fewest_states(plan, run, low)
         yield Component(

@@ -63,6 +63,7 @@ KERNELS: Mapping[str, Kernel] = {
 }
 BLACKWELL = (10, 0)
 REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
+OLDER = (2, 10)  # torch of images of up to April 2026, whose workspaces of Blackwell are smaller
 SINCE = {
     "delayed": FLOAT8_SINCE,
     "tensorwise": FLOAT8_SINCE,
@@ -101,6 +102,7 @@ class MegatronPlan:
     optimizer: str = "adamw_torch"
     uneven: tuple[float, float, float] = EVEN  # low, expected, high
     filled: bool = False  # the number of micro-batches was ours
+    least_workspace: int = 0  # of torch: what an older one takes, where none is named
 
 
 def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
@@ -161,6 +163,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         optimizer="muon" if run.muon else "adamw_torch",
         uneven=uneven,
         filled=w.gradient_accumulation is None and shares.pipeline > 1,
+        least_workspace=run.workspace
+        if repeats or w.torch_version
+        else cublas(chip.capability, OLDER).bytes.expected,
     )
 
 
