@@ -17,7 +17,7 @@ def plan(kind="zero2", offload="optimizer", **more):
         "sharding": Sharding(kind=kind, data=3, offload=offload),
         "accumulation": 1,
         "method": "full",
-        "zero": SimpleNamespace(sizes={"sub_group": 100}, pins=None),
+        "zero": SimpleNamespace(sizes={"sub_group": 100}, pins=None, whole_first=False),
         "optimizer": SimpleNamespace(name="adamw", source="torch"),
         "framework": SimpleNamespace(loads="transformers", name="trainer", source="it"),
         "dtype": FLOAT32,
@@ -125,6 +125,29 @@ def test_a_published_run_that_was_killed():
     assert loose.verdict.fits == "unknown"
 
 
+def test_whole_models_on_one_machine():
+    """A model of 15 billion parameters under ZeRO-3 without zero.Init on 8 A100: killed beyond 500
+    GB while it was loaded (deepspeedai/DeepSpeed #3722, June 2023). It is not named; StarCoder is
+    of that size. By hand: eight times 4 x 15,517,456,384 bytes are 462.5 GiB."""
+    asked = {
+        "framework": "trainer",
+        "method": "full",
+        "shard": "zero3",
+        "checkpointing": "full",
+        "gpu": "8xa100-80gb",
+        "ram": "500GB",
+        "engine_version": "4.30",
+        "dtype": "float32",
+    }
+    each = weighbridge.train("starcoder", no_zero_init=True, **asked)
+    (machine,) = [d for d in each.devices if d.kind == "host"]
+    (load,) = [p for p in machine.phases if p.name == "load"]
+    held = max(c.bytes.expected for c in load.components if c.name == "weights")
+    assert held / 2**30 == pytest.approx(462.5, abs=0.1)
+    assert each.verdict.fits == "no"
+    assert weighbridge.train("starcoder", **asked).verdict.fits == "yes"  # it comes in parts
+
+
 def test_groups_are_of_a_billion_numbers_where_nobody_says():
     """sub_group_size (runtime/zero/config.py)."""
     p = plan("zero3", zero=SimpleNamespace(sizes={}, pins=None))
@@ -189,6 +212,7 @@ def test_files_that_are_written(major, gigabytes):
         ("axolotl", "none", 1, {}, 1, True),
         ("axolotl", "fsdp2", 3, {}, 3, False),
         ("trainer", "zero3", 3, {}, 3, True),  # zero.Init
+        ("trainer", "zero3", 3, {"zero": SimpleNamespace(whole_first=True)}, 3, False),
         ("trainer", "fsdp2", 3, {"loads_once": True}, 1, False),  # cpu_ram_efficient_loading
     ],
 )

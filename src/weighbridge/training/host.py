@@ -88,7 +88,8 @@ def _reading(plan: TrainingPlan, ranks: int) -> HostReading:
     by_trl = plan.framework.name == "trl" and alone  # device_map="auto"
     by_axolotl = plan.framework.name == "axolotl" and kind in ("none", "ddp")
     form = plan.subject.choice.scheme
-    straight = by_trl or by_axolotl or kind == "zero3" or plan.sharding.tensor > 1
+    in_parts = kind == "zero3" and not plan.zero.whole_first
+    straight = by_trl or by_axolotl or in_parts or plan.sharding.tensor > 1
     return HostReading(
         processes=1 if plan.loads_once else ranks,
         straight=host.straight(form, device_map=straight),
