@@ -40,7 +40,7 @@ from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.format_choice import native_dtype
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.records import NamedTuple, replace
+from weighbridge.records import replace
 from weighbridge.training.optimizers import Optimizer
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
@@ -75,24 +75,17 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
 # Loading
 
 
-class HostReading(NamedTuple):
-    """The way in which weights are read: how many processes copy, and whether tensors go straight
-    to the device."""
-
-    processes: int
-    straight: bool
-
-
-def _reading(plan: TrainingPlan, ranks: int) -> HostReading:
+def _reading(plan: TrainingPlan, ranks: int) -> host.HostReading:
     alone, kind = plan.sharding.ranks == 1, plan.sharding.kind
     by_trl = plan.framework.name == "trl" and alone  # device_map="auto"
     by_axolotl = plan.framework.name == "axolotl" and kind in ("none", "ddp")
     form = plan.subject.choice.scheme
     in_parts = kind == "zero3" and not plan.zero.whole_first
-    straight = by_trl or by_axolotl or in_parts or plan.sharding.tensor > 1
-    return HostReading(
+    straight = by_trl or by_axolotl or plan.sharding.tensor > 1
+    return host.HostReading(
         processes=1 if plan.loads_once else ranks,
         straight=host.straight(form, device_map=straight),
+        in_parts=in_parts,
     )
 
 
@@ -105,14 +98,7 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
     if plan.framework.loads != "transformers":
         yield _by_recipe(plan, ranks, to)
         return
-    how = _reading(plan, ranks)
-    yield from host.while_loading(
-        part,
-        to,
-        version=plan.version,
-        straight_to_device=how.straight,
-        processes=how.processes,
-    )
+    yield from host.while_loading(part, to, _reading(plan, ranks), version=plan.version)
 
 
 def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:
