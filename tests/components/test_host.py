@@ -12,13 +12,14 @@ from weighbridge.components.host import (
     processes,
     straight,
     while_loading,
+    workers,
 )
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.memory import Bytes, exactly
 from weighbridge.quantization.schemes import scheme
 from weighbridge.tensors import CheckpointTensor
-from weighbridge.units import GIB
+from weighbridge.units import GIB, MIB
 
 DENSE = (Param("a.weight", (1000,)),)
 EXPERTS = (Param("a.weight", (250,)), Param("e.experts.0.w", (250,), kind="expert", copies=3))
@@ -50,6 +51,14 @@ def test_processes_of_torch():
     assert processes(2).bytes == Bytes(GIB, 3 * GIB, 8 * GIB)
     assert processes(1).formula.startswith("a process of")
     assert processes(2).formula.startswith("2 processes of")
+
+
+def test_workers_write_a_part_of_what_they_share():
+    """5 to 7 MiB over an array and 165 over lists (`python -m benchmarks.loading`)."""
+    each = workers(1).bytes
+    assert each == Bytes(5 * MIB, (5 + 512) * MIB // 2, 512 * MIB)
+    assert each.low < 165 * MIB < each.high
+    assert workers(6).bytes == Bytes(*(6 * nbytes for nbytes in each))
 
 
 def test_any_part_of_the_pages_of_files_may_be_in_memory():

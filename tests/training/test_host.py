@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from weighbridge.components import host as components
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.memory import exactly
 from weighbridge.training import host
@@ -26,6 +27,7 @@ def plan(kind="zero2", offload="optimizer", **more):
         "batch": 2,
         "length": 5,
         "loads_once": False,
+        "workers": 0,
         "subject": SimpleNamespace(
             model=SimpleNamespace(parameters=1000), body=SimpleNamespace(hidden=5)
         ),
@@ -255,6 +257,23 @@ def test_ranks_of_a_tensor_cut_what_they_load():
     p = plan(sharding=Sharding(tensor=2))
     p.subject.choice = SimpleNamespace(scheme=None)
     assert host._reading(p, 2).straight
+
+
+def test_workers_read_for_each_rank_once_it_runs():
+    """Two ranks of a machine with three workers each; none while weights are loaded."""
+    asked = {"shard": "ddp", "data_parallel_size": 2, "dataloader_num_workers": 3}
+    report = weighbridge.train("llama-3.2-1b", **asked)
+    (machine,) = [d for d in report.devices if d.kind == "host"]
+    found = {
+        phase.name: [c.bytes for c in phase.components if c.detail == "data workers"]
+        for phase in machine.phases
+    }
+    assert found == {
+        "load": [],
+        "step": [components.workers(6).bytes],
+        "save": [components.workers(6).bytes],
+    }
+    assert report.workload["dataloader_num_workers"] == 3
 
 
 def test_recipes_copy_none_to_all():

@@ -34,7 +34,7 @@ from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
-from weighbridge.units import GIB
+from weighbridge.units import GIB, MIB
 
 SOURCE = "transformers modeling_utils.py, core_model_loading.py"
 OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader goes to the device unasked
@@ -48,6 +48,9 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # 2.13 (CUDA 13) and transformers 5.23 with its Trainer hold 0.42 GiB of anonymous memory on Linux;
 # what the driver adds for a context nobody has published
 PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
+# A worker of DataLoader writes 5 MiB of its own over rows of an array, and a count into each Python
+# object that it reads (165 MiB over a list of lists); at most all that imports hold is written to
+WORKER = Bytes(5 * MIB, (5 * MIB + PROCESS.low) // 2, PROCESS.low)
 
 
 class LoadedPart(NamedTuple):
@@ -70,6 +73,19 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
         basis="assumed",
         formula=f"{who} of Python, torch and CUDA's libraries",
         source="imports alone were read: 0.42 GiB; no rule is published",
+    )
+
+
+def workers(count: int) -> Component:
+    """Estimate the host memory of forked processes that read data: the pages that each writes."""
+    return Component(
+        name="other",
+        detail="data workers",
+        bytes=Bytes(*(count * nbytes for nbytes in WORKER)),
+        basis="assumed",
+        formula=f"{count:,} forked processes: what they write of the parent's pages, a row of data "
+        "at least, all that its imports hold at most; lists of Python objects are beside it",
+        source="python -m benchmarks.loading",
     )
 
 

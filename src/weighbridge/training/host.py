@@ -1,5 +1,6 @@
 """Host memory of a training run, on one machine: what its ranks read, keep and write there.
 
+    workers  processes that read data, for each rank, from the first step on
     load     every rank copies the weights where their dtype changes; one rank alone with
              accelerate's cpu_ram_efficient_loading (FSDP); none where tensors go straight to the
              device (device_map, bitsandbytes) or come in parts (zero.Init: rank 0 reads, mapped)
@@ -63,6 +64,8 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
     inputs = _inputs(plan, result, ranks)
     phases = [Phase("load", (process, *_loading(plan, ranks)))]
+    if plan.workers:
+        components = (host.workers(ranks * plan.workers), *components)
     if result.away:
         phases.append(Phase("backward", (process, *components, inputs)))
     phases.append(Phase("step", (process, *components)))

@@ -99,6 +99,7 @@ class TrainingPlan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
+    workers: int = 0  # processes that read data for a rank
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
     codes: Held = "whole"  # how much of packed weights a rank has
@@ -224,6 +225,7 @@ def plan(
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
         loads_once=w.cpu_ram_efficient_loading,
+        workers=w.dataloader_num_workers or 0,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,
