@@ -1,7 +1,8 @@
-"""Layouts of a run or a server over several cards that fit, a dot each. Every plot has what is waited for along x, and one more thing that a layout costs or has.
+"""Layouts of a run or a server over several cards that fit, a dot each. Every plot has what is
+waited for along x, and one more thing that a layout costs or has.
 
-train    x: work that is done again, and time that stages wait     y: bytes that a card sends
-infer    x: weights that are read one after another for a token    y: cached tokens, bytes sent
+    train    x: work that is done again, and time that stages wait     y: bytes that a card sends
+    infer    x: weights that are read one after another for a token    y: cached tokens, bytes sent
 """
 
 from collections.abc import Callable, Iterator, Mapping

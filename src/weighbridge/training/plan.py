@@ -225,7 +225,6 @@ def plan(
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
         loads_once=w.cpu_ram_efficient_loading,
-        workers=w.dataloader_num_workers or 0,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,
@@ -242,7 +241,11 @@ def plan(
 
 
 def _asked(w: Train) -> dict[str, Any]:
-    return {"asked_expandable": w.expandable_segments, "asked_kernels": w.kernels}
+    return {
+        "asked_expandable": w.expandable_segments,
+        "asked_kernels": w.kernels,
+        "workers": w.dataloader_num_workers or 0,
+    }
 
 
 def _refuse(

@@ -15,7 +15,7 @@ PEFT 0.21 tuners/lora/config.py, utils/other.py.
 '''
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from weighbridge.allocator.settings import GROWING, VARIABLES
@@ -206,12 +206,13 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
     if LOSSES[run.framework][t["loss"]]:
         yield "use_liger_kernel=True"
     yield from _shards(run)
-    yield from _reading(t)
+    yield from _reading(run)
     yield 'output_dir="out"'
 
 
-def _reading(t: Mapping[str, Any]) -> Iterator[str]:
+def _reading(run: TrainerRun) -> Iterator[str]:
     """Yield what reads data, and evaluates beside training."""
+    t = run.settings
     if t["dataloader_num_workers"]:
         yield f"dataloader_num_workers={t['dataloader_num_workers']}"
     if t["eval_batch_size"]:
