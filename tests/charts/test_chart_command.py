@@ -55,6 +55,24 @@ def test_values_of_one_setting_are_a_line(tmp_path):
     assert {"1,024", "2,048", "4,096", "context, tokens"} <= set(texts(picture))
 
 
+def test_layouts_that_fit_are_drawn(tmp_path):
+    asked = ["fit", "llama-3.1-70b", "--layouts", "--for", "infer", "--gpu", "h100:8"]
+    done = weighbridge(*asked, "-q", "--chart", tmp_path / "a.svg")
+    assert done.returncode == 0, done.stderr
+    picture = (tmp_path / "a.svg").read_text()
+    assert list(flaws(picture)) == []
+    assert set(done.stdout.split("\n")[:-1]) <= set(texts(picture))
+
+
+def test_where_no_layout_fits_there_is_no_picture(tmp_path):
+    asked = ["fit", "llama-3.1-70b", "--layouts", "--for", "infer", "--gpu", "4090:2"]
+    done = weighbridge(*asked, "--chart", tmp_path / "a.svg")
+    assert done.returncode == 1
+    assert "0 layouts fit" in done.stdout
+    assert "no layout fits" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.slow
 def test_a_ranking_of_cards_has_no_chart(tmp_path):
     done = weighbridge("fit", "qwen3-0.6b", "--all-gpus", "--chart", tmp_path / "a.svg")

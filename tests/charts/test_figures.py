@@ -5,15 +5,16 @@ import pytest
 from tests.charts import made
 from tests.charts.made import GIB
 from weighbridge.charts import parts
-from weighbridge.charts.figure import OTHER
+from weighbridge.charts.figure import OTHER, Dot
 from weighbridge.charts.fits import fits
+from weighbridge.charts.layouts import layouts
 from weighbridge.charts.quality import Quality, loss, quality
 from weighbridge.charts.reports import bars, ranges
 from weighbridge.charts.sides import sides
 from weighbridge.charts.tapes import COLUMNS, tapes
 from weighbridge.errors import UsageError
 from weighbridge.lab.measure.chart import pairs
-from weighbridge.report.fit import Accelerator, Fit, Question
+from weighbridge.report.fit import Accelerator, Fit, Question, Ranking
 from weighbridge.report.verdict import Remedy
 from weighbridge.words import words_in
 
@@ -218,6 +219,38 @@ def test_quality_is_what_is_lost_against_the_own_baseline():
         ("q8_0", 5, 0),
     ]
     assert [row[0] for row in figure.table.rows] == ["q8_0", "x"]
+
+
+ROW = {"id": "tp8", "fits": "yes", "peak_bytes": 2**30, "near_bytes": 2**21, "far_bytes": 0}
+TRAINS = {"computed_again": 0.25, "bubble": 0.01, **ROW}
+SERVES = {"read_in_turn_bytes": 2**31, "cached_tokens": 1500, **ROW}
+
+
+def ranked(about, *rows):
+    return Ranking(of="layouts", about=about, rows=rows, model="m", accelerator="card", count=8)
+
+
+def test_layouts_are_dots_over_what_is_waited_for():
+    """26 % of a step; nothing goes beyond one machine, so there is no plot of it."""
+    other = TRAINS | {"id": "pp8", "computed_again": 0.0, "near_bytes": 0}
+    found = layouts(ranked("train", TRAINS, other, TRAINS | {"id": "dp8", "fits": "no"}))
+    (plot,) = found.plots
+    assert plot.dots == (Dot(1.0, 0, "pp8", 0), Dot(26.0, 2**21, "tp8", 0))
+    assert found.table.rows[0] == ("tp8", "1.00", "26", "2.00", "0.00")
+    assert len(found.notes) == 1
+    far = layouts(ranked("train", TRAINS | {"far_bytes": 7}))
+    assert [dot.y for plot in far.plots for dot in plot.dots] == [2**21, 7]
+
+
+def test_layouts_of_a_server_have_what_they_cache():
+    found = layouts(ranked("infer", SERVES))
+    assert [(d.x, d.y) for p in found.plots for d in p.dots] == [(2**31, 1500), (2**31, 2**21)]
+    assert "more is better" in found.notes[1]
+    all_of_them = layouts(ranked("infer", SERVES), every=True)
+    assert "no other" in found.notes[0]
+    assert "no other" not in all_of_them.notes[0]
+    with pytest.raises(UsageError, match="no layout of m fits"):
+        layouts(ranked("infer", SERVES | {"fits": "no"}))
 
 
 def test_quality_that_nobody_published_is_said():

@@ -5,19 +5,21 @@ import pytest
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.host import (
+    HostReading,
     LoadedPart,
     loaded,
     pages,
     processes,
     straight,
     while_loading,
+    workers,
 )
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.memory import Bytes
+from weighbridge.memory import Bytes, exactly
 from weighbridge.quantization.schemes import scheme
 from weighbridge.tensors import CheckpointTensor
-from weighbridge.units import GIB
+from weighbridge.units import GIB, MIB
 
 DENSE = (Param("a.weight", (1000,)),)
 EXPERTS = (Param("a.weight", (250,)), Param("e.experts.0.w", (250,), kind="expert", copies=3))
@@ -32,11 +34,15 @@ def part(*files, params=DENSE, dtype=BFLOAT16, **more):
 
 def found(of, version, *, to=BFLOAT16, native=BFLOAT16, made=False, **more):
     """(bytes of copies, pages of files) in a release."""
-    options = {"straight_to_device": False, **more}
+    copies, files = held(of, version, to=to, native=native, made=made, **more)
+    return copies.expected, files
+
+
+def held(of, version, *, to=BFLOAT16, native=BFLOAT16, made=False, **more):
     become = LoadedPart(to, to.size(1000), native, made)
-    *copies, files = while_loading(of, become, version=version, **options)
+    *copies, files = while_loading(of, become, HostReading(**more), version=version)
     assert files.droppable
-    return (copies[0].bytes.expected if copies else 0), files.bytes.high
+    return (copies[0].bytes if copies else exactly(0)), files.bytes.high
 
 
 def test_processes_of_torch():
@@ -45,6 +51,14 @@ def test_processes_of_torch():
     assert processes(2).bytes == Bytes(GIB, 3 * GIB, 8 * GIB)
     assert processes(1).formula.startswith("a process of")
     assert processes(2).formula.startswith("2 processes of")
+
+
+def test_workers_write_a_part_of_what_they_share():
+    """5 to 7 MiB over an array and 165 over lists (`python -m benchmarks.loading`)."""
+    each = workers(1).bytes
+    assert each == Bytes(5 * MIB, (5 + 512) * MIB // 2, 512 * MIB)
+    assert each.low < 165 * MIB < each.high
+    assert workers(6).bytes == Bytes(*(6 * nbytes for nbytes in each))
 
 
 def test_any_part_of_the_pages_of_files_may_be_in_memory():
@@ -77,6 +91,33 @@ def test_experts_are_stacked_since_5(version, copied):
 
 
 @pytest.mark.parametrize(
+    ("version", "bounds"), [((4, 57), (4000, 4000, 4000)), ((5, 0), (4000, 5500, 7000))]
+)
+def test_experts_that_are_cast_may_wait_to_be_stacked(version, bounds):
+    """750 of 1,000 numbers of four bytes, once more. 4 processes that cast and stacked a mixture of
+    1,882 MiB, 1,536 of them experts, held 3,139 each (`python -m benchmarks.loading`)."""
+    stored = part(("a.safetensors", 2000), params=EXPERTS)
+    copies, _ = held(stored, version, to=FLOAT32)
+    assert copies == Bytes(*bounds)
+    assert 1882 < 3139 < 1882 + 1536
+    assert held(stored, version, to=FLOAT32, made=True)[0] == exactly(4000), "quantized here"
+
+
+@pytest.mark.parametrize(
+    ("version", "copied"), [((4, 57), 0), ((5, 0), 1500), ((5, 22), 1500), ((5, 23), 0)]
+)
+def test_zero_3_stacked_all_experts_on_each_rank(version, copied):
+    """integrations/deepspeed.py: a dict of all experts before 5.23, one parameter at a time since;
+    in the dtype of the files."""
+    stored = part(("a.safetensors", 2000), params=EXPERTS)
+    assert held(stored, version, to=FLOAT32, in_parts=True, processes=3)[0] == exactly(3 * copied)
+    dense = part(("a.safetensors", 2000))
+    assert held(dense, version, to=FLOAT32, in_parts=True)[0] == exactly(0)
+    packed = part(("a.safetensors", 2000), params=EXPERTS, quantization={})
+    assert held(packed, version, in_parts=True)[0] == exactly(0)
+
+
+@pytest.mark.parametrize(
     ("params", "copied"), [((), 0), ((Param("w", (1,), kind="expert"),), 2000)]
 )
 def test_a_part_of_one_parameter_or_of_none(params, copied):
@@ -99,16 +140,15 @@ def test_the_largest_pickle_was_read_whole_before_4_37(name, version, read):
     """1,400 of 2,000 bytes, beside the model that was built first."""
     two = part((name, 1400), (f"b{name}", 600))
     assert found(two, version) == (2000 + read, 2000)
-    assert found(two, version, straight_to_device=True) == (read, 2000)
+    assert found(two, version, straight=True) == (read, 2000)
 
 
 def test_processes_copy_each_and_share_the_pages():
     stored = part(("a.safetensors", 2000))
     assert found(stored, (4, 50), processes=3) == (6000, 2000)
     become = LoadedPart(BFLOAT16, 2000, BFLOAT16)
-    options = {"version": (4, 50), "straight_to_device": False}
-    alone, _ = while_loading(stored, become, **options)
-    three, _ = while_loading(stored, become, processes=3, **options)
+    alone, _ = while_loading(stored, become, HostReading(), version=(4, 50))
+    three, _ = while_loading(stored, become, HostReading(processes=3), version=(4, 50))
     assert "processes" not in alone.formula
     assert three.formula.endswith("in 3 processes")
 

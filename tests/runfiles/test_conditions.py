@@ -52,7 +52,7 @@ fi
     ],
 )
 def test_a_test_is_what_the_script_says(test, taken):
-    text = arrays._decided(SCRIPT.format(test=test))
+    text = arrays.taken(SCRIPT.format(test=test))
     assert ("A=yes" in text, "A=no" in text) == (taken is not False, taken is not True)
     assert ("if " in text, "fi\n" in text) == (taken is None, taken is None)
     assert text.count("\n") == SCRIPT.count("\n")  # lines stay where they were
@@ -76,14 +76,14 @@ else
 fi
 C=after
 """
-    text = arrays._decided(chain)
+    text = arrays.taken(chain)
     assert " ".join(text.split()) == "N=2 if [ -f x ]; then B=file fi A=two C=after"
 
 
 def test_a_test_reads_what_stands_above_it():
     text = "A=1\nif [ $A = 1 ]; then\nB=2\nfi\nif [ $B = 2 ]; then\nC=3\nfi\nA=0\n"
-    assert arrays._decided(text).split() == ["A=1", "B=2", "C=3", "A=0"]
-    assert "B=2" not in arrays._decided(text.replace("A=1", "A=2"))
+    assert arrays.taken(text).split() == ["A=1", "B=2", "C=3", "A=0"]
+    assert "B=2" not in arrays.taken(text.replace("A=1", "A=2"))
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_a_test_reads_what_stands_above_it():
     ],
 )
 def test_what_is_not_decided_stays(text):
-    left = arrays._decided(text)
+    left = arrays.taken(text)
     assert left == text or text.endswith("]\n")
 
 
 def test_no_more_conditions_are_decided_than_a_person_writes():
     text = "N=1\n" + "if [ $N = 2 ]; then\nA=1\nfi\n" * 100
-    assert arrays._decided(text).count("A=1") == 100 - 64
+    assert arrays.taken(text).count("A=1") == 100 - 64
 
 
 def test_a_branch_adds_to_an_array():

@@ -355,7 +355,7 @@ def test_ms_swifts_example_of_eight_cards_of_80_gb_is_not_refused():
         ("export N=${M:-3}\nrun ${N}", "run 3"),
         ("A='--x 1'\nrun $A", "run --x 1"),
         ('A=("--x 1" "--y")\nrun ${A[@]}', "run --x 1 --y"),
-        ("if true; then\n A=1\nfi\nrun $A", "run $A"),
+        ("if [ -f x ]; then\n A=1\nfi\nrun $A", "run $A"),
         ("A=0\nif [ $B ]; then\n A=1\nfi\nrun $A", "run 0"),
         ("A=$A\nrun $A", "run $A"),
         ("run $UNKNOWN", "run $UNKNOWN"),

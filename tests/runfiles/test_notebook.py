@@ -135,5 +135,26 @@ def test_broken_notebooks_are_one_line_each():
         read(text(*[cell("a")] * 2001), "tune.ipynb")
 
 
+VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
+TRUE = "expandable_segments:True"
+
+
+@pytest.mark.parametrize(
+    "line", [f"%env {VARIABLE}={TRUE}", f"%env {VARIABLE} {TRUE}", f"%set_env {VARIABLE}={TRUE}"]
+)
+def test_a_variable_of_a_notebook_is_read(line):
+    """IPython sets it for Python and for what the shell starts."""
+    launched = cell("!torchrun --nproc_per_node 8 train.py --model_name_or_path org/name --bf16")
+    assert run(cell(line), launched).settings["expandable_segments"] is True
+    trained = run(cell(f"{line}\n{LOADS.replace('unsloth', 'transformers')}"), cell(TRAINS))
+    (key,) = (k for k in trained.understood if k.setting == "expandable_segments")
+    assert key.value is True
+
+
+def test_a_variable_that_takes_anothers_value_says_nothing():
+    launched = cell("!torchrun --nproc_per_node 8 train.py --model_name_or_path org/name --bf16")
+    assert "expandable_segments" not in run(cell(f"%env {VARIABLE}=$HERE"), launched).settings
+
+
 def test_nothing_of_a_notebook_is_run():
     assert run(cell("raise SystemExit(1)"), *UNSLOTH[1:]).model == "org/name"

@@ -36,6 +36,46 @@ def test_a_shell_says_that_segments_grow(text, found):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
+        (f"cat > env.sh <<EOF\nexport {TRUE}\nEOF\n{LINE}", None),  # a file's, and not the shell's
+        (f"cat > run.sh <<'EOF'\nexport {TRUE}\n{LINE}EOF\nchmod +x run.sh\n", True),
+        (f'cat > t.py <<EOF\nprint("it\'s")\nEOF\nexport {TRUE}\n{LINE}', True),
+        (f"export {TRUE}\nbash <<EOF\n{LINE}EOF\n", True),
+        (f"export {TRUE}\nssh host bash -s <<EOF\n{LINE}EOF\n", None),
+        (f"cat <<EOF\nexport {TRUE}\n", None),  # it does not end
+        (f"if false; then\n  export {TRUE}\nfi\n{LINE}", None),
+        (f"if true; then\n  export {TRUE}\nfi\n{LINE}", True),
+        (f"A=1\nif [ $A = 2 ]; then\n  export {TRUE}\nfi\n{LINE}", None),
+        (f"A=2\nif [ $A = 2 ]; then\n  export {TRUE}\nfi\n{LINE}", True),
+        (f"if [ -f x ]; then\n  export {TRUE}\nfi\n{LINE}", None),  # nobody knows
+        (f"if [ -f x ]; then\n  export {TRUE}\n  {LINE}fi\n", True),
+        (f"for s in 1 2; do\n  export {TRUE}\n  {LINE}done\n", True),
+    ],
+)
+def test_what_a_shell_may_not_do_says_nothing(text, found):
+    assert grows(text, "shell") is found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"#SBATCH --export=ALL,{TRUE}\nsrun {LINE}", True),
+        (f"#SBATCH --export={TRUE}\n{LINE}", True),
+        (f"#SBATCH --export=NONE\nexport {TRUE}\nsrun {LINE}", None),
+        (f"#SBATCH --export=NONE\nexport {TRUE}\n{LINE}", True),  # no srun, which would drop it
+        (f"#SBATCH --export=NONE\nexport {TRUE}\nsrun --export=ALL {LINE}", True),
+        (f"export {TRUE}\nsrun --export=HOME {LINE}", None),
+        (f"export {TRUE}\nsrun --export=PYTORCH_ALLOC_CONF {LINE}", True),
+        (f"srun --export=ALL,{TRUE} {LINE}", True),
+    ],
+)
+def test_what_slurm_exports(text, found):
+    """SLURM_EXPORT_ENV hands a job's --export on to its srun (man sbatch, srun)."""
+    assert grows(text, "shell") is found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
         ('os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"', True),
         ("os.environ.setdefault('PYTORCH_CUDA_ALLOC_CONF', 'expandable_segments:False')", False),
         ('environ["PYTORCH_ALLOC_CONF"] = (\n    "expandable_segments:True,"\n "a:1"\n)', None),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from weighbridge.components import host as components
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.memory import exactly
 from weighbridge.training import host
@@ -17,7 +18,7 @@ def plan(kind="zero2", offload="optimizer", **more):
         "sharding": Sharding(kind=kind, data=3, offload=offload),
         "accumulation": 1,
         "method": "full",
-        "zero": SimpleNamespace(sizes={"sub_group": 100}, pins=None),
+        "zero": SimpleNamespace(sizes={"sub_group": 100}, pins=None, whole_first=False),
         "optimizer": SimpleNamespace(name="adamw", source="torch"),
         "framework": SimpleNamespace(loads="transformers", name="trainer", source="it"),
         "dtype": FLOAT32,
@@ -26,6 +27,7 @@ def plan(kind="zero2", offload="optimizer", **more):
         "batch": 2,
         "length": 5,
         "loads_once": False,
+        "workers": 0,
         "subject": SimpleNamespace(
             model=SimpleNamespace(parameters=1000), body=SimpleNamespace(hidden=5)
         ),
@@ -125,6 +127,48 @@ def test_a_published_run_that_was_killed():
     assert loose.verdict.fits == "unknown"
 
 
+def test_whole_models_on_one_machine():
+    """A model of 15 billion parameters under ZeRO-3 without zero.Init on 8 A100: killed beyond 500
+    GB while it was loaded (deepspeedai/DeepSpeed #3722, June 2023). It is not named; StarCoder is
+    of that size. By hand: eight times 4 x 15,517,456,384 bytes are 462.5 GiB."""
+    asked = {
+        "framework": "trainer",
+        "method": "full",
+        "shard": "zero3",
+        "checkpointing": "full",
+        "gpu": "8xa100-80gb",
+        "ram": "500GB",
+        "engine_version": "4.30",
+        "dtype": "float32",
+    }
+    each = weighbridge.train("starcoder", no_zero_init=True, **asked)
+    (machine,) = [d for d in each.devices if d.kind == "host"]
+    (load,) = [p for p in machine.phases if p.name == "load"]
+    held = max(c.bytes.expected for c in load.components if c.name == "weights")
+    assert held / 2**30 == pytest.approx(462.5, abs=0.1)
+    assert each.verdict.fits == "no"
+    assert weighbridge.train("starcoder", **asked).verdict.fits == "yes"  # it comes in parts
+
+
+def test_a_mixture_that_zero_3_loads():
+    """Qwen3-235B-A22B under ZeRO-3 on 16 A100: with transformers 5.13 the host's memory grew until
+    about 1 TB and the run was killed, with 4.51 it loaded (huggingface/transformers #47514). By
+    hand: 8 ranks of a machine hold 94 layers of 128 experts of 3 x 4,096 x 1,536 numbers each."""
+    asked = {"framework": "trainer", "method": "full", "shard": "zero3", "gpu": "16xa100-80gb"}
+
+    def loading(version):
+        report = weighbridge.train("qwen3-235b-a22b", engine_version=version, ram="1TB", **asked)
+        (machine,) = [d for d in report.devices if d.kind == "host"]
+        (load,) = [p for p in machine.phases if p.name == "load"]
+        copies = [
+            c.bytes.expected for c in load.components if c.name == "weights" if not c.droppable
+        ]
+        return sum(copies), report.verdict.host.fits
+
+    assert loading("5.13") == (8 * 2 * 94 * 128 * 3 * 4096 * 1536, "no")
+    assert loading("4.51") == (0, "yes")
+
+
 def test_groups_are_of_a_billion_numbers_where_nobody_says():
     """sub_group_size (runtime/zero/config.py)."""
     p = plan("zero3", zero=SimpleNamespace(sizes={}, pins=None))
@@ -180,32 +224,56 @@ def test_files_that_are_written(major, gigabytes):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "ranks", "more", "processes", "straight"),
+    ("name", "kind", "ranks", "more", "how"),
     [
-        ("trainer", "ddp", 3, {}, 3, False),
-        ("trl", "none", 1, {}, 1, True),  # device_map="auto"
-        ("trl", "ddp", 3, {}, 3, False),
-        ("axolotl", "ddp", 3, {}, 3, True),
-        ("axolotl", "none", 1, {}, 1, True),
-        ("axolotl", "fsdp2", 3, {}, 3, False),
-        ("trainer", "zero3", 3, {}, 3, True),  # zero.Init
-        ("trainer", "fsdp2", 3, {"loads_once": True}, 1, False),  # cpu_ram_efficient_loading
+        ("trainer", "ddp", 3, {}, (3, False, False)),
+        ("trl", "none", 1, {}, (1, True, False)),  # device_map="auto"
+        ("trl", "ddp", 3, {}, (3, False, False)),
+        ("axolotl", "ddp", 3, {}, (3, True, False)),
+        ("axolotl", "none", 1, {}, (1, True, False)),
+        ("axolotl", "fsdp2", 3, {}, (3, False, False)),
+        ("trainer", "zero3", 3, {}, (3, False, True)),  # zero.Init
+        ("trainer", "zero3", 3, {"zero": SimpleNamespace(whole_first=True)}, (3, False, False)),
+        (
+            "trainer",
+            "fsdp2",
+            3,
+            {"loads_once": True},
+            (1, False, False),
+        ),  # cpu_ram_efficient_loading
     ],
 )
-def test_who_copies_while_it_loads(name, kind, ranks, more, processes, straight):
+def test_who_copies_while_it_loads(name, kind, ranks, more, how):
     p = plan(
         sharding=Sharding(kind=kind, data=ranks),
         framework=SimpleNamespace(name=name),
         **more,
     )
     p.subject.choice = SimpleNamespace(scheme=None)
-    assert host._reading(p, ranks) == (processes, straight)
+    assert host._reading(p, ranks) == how
 
 
 def test_ranks_of_a_tensor_cut_what_they_load():
     p = plan(sharding=Sharding(tensor=2))
     p.subject.choice = SimpleNamespace(scheme=None)
     assert host._reading(p, 2).straight
+
+
+def test_workers_read_for_each_rank_once_it_runs():
+    """Two ranks of a machine with three workers each; none while weights are loaded."""
+    asked = {"shard": "ddp", "data_parallel_size": 2, "dataloader_num_workers": 3}
+    report = weighbridge.train("llama-3.2-1b", **asked)
+    (machine,) = [d for d in report.devices if d.kind == "host"]
+    found = {
+        phase.name: [c.bytes for c in phase.components if c.detail == "data workers"]
+        for phase in machine.phases
+    }
+    assert found == {
+        "load": [],
+        "step": [components.workers(6).bytes],
+        "save": [components.workers(6).bytes],
+    }
+    assert report.workload["dataloader_num_workers"] == 3
 
 
 def test_recipes_copy_none_to_all():

@@ -1,7 +1,7 @@
 """Charts: reports, timelines and records in; SVG, HTML or PNG out. Imported when one is asked for.
 
-reports.py sides.py fits.py tapes.py quality.py     what is shown -> Figure (figure.py)
-svg.py (bars.py, plots.py on canvas.py)             Figure -> SVG, a page, a bitmap
+reports.py sides.py fits.py tapes.py quality.py layouts.py    what is shown -> Figure (figure.py)
+svg.py (bars.py, plots.py on canvas.py)                       Figure -> SVG, a page, a bitmap
 """
 
 from typing import TYPE_CHECKING

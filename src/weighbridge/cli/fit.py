@@ -134,8 +134,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         return _catalogue(models, settings, form, look, output)
     models = _named(models, settings)
     for name in ranks:
-        _undrawn(chart)
-        return RANKS[name](models, settings, form, look, output)
+        return RANKS[name](models, settings, form, look, output, chart)
     if output is not None:
         raise click.UsageError(
             "-o is for --all-gpus, --all-catalogue and --layouts: `fit` itself has --json and "
@@ -192,8 +191,10 @@ def _ranked(
     form: str,
     look: "RenderOptions",
     output: str | None,
+    chart: str | None,
 ) -> int:
     """Rank every card of the catalogue for one model, and print the ranks."""
+    _undrawn(chart)
     if len(models) > 1:
         raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
     return _rank(models[0], settings, form, look, output, lambda found: found.gpus(**settings))
@@ -205,8 +206,10 @@ def _layouts(
     form: str,
     look: "RenderOptions",
     output: str | None,
+    chart: str | None,
 ) -> int:
-    """Rank the ways to share a training run or a server out, and print them."""
+    """Rank the ways to share a training run or a server out, print them, and draw those that
+    fit."""
     if len(models) > 1:
         raise click.UsageError("--layouts shares one MODEL out; ask once for each")
     about = settings.pop("for_") or ("infer" if settings.get("engine") else "train")
@@ -221,10 +224,19 @@ def _layouts(
     if several is not None:
         raise click.UsageError(f"--layouts is one question: give one --{several.replace('_', '-')}")
     every = look.details
-    return _rank(
-        *(models[0], settings, form, look, output),
-        lambda found: found.layouts(for_=about, every=every, **asked),
-    )
+
+    def ask(found: "Prepared") -> "Ranking":
+        ranking = found.layouts(for_=about, every=every, **asked)
+        if chart is not None and not ranking.fitting:
+            click.echo(f"{chart}: no layout fits, so there is no picture", err=True)
+        elif chart is not None:
+            from weighbridge.charts.layouts import layouts
+            from weighbridge.cli.files import draw
+
+            draw(chart, layouts(ranking, every=every, unit=look.unit, lang=look.lang))
+        return ranking
+
+    return _rank(models[0], settings, form, look, output, ask)
 
 
 def _rank(
@@ -269,7 +281,7 @@ RANKS: Mapping[str, Callable[..., int]] = {"all_gpus": _ranked, "layouts": _layo
 
 def _undrawn(chart: str | None) -> None:
     if chart is not None:
-        raise click.UsageError("--chart draws one card or a few; a rank has -o FILE")
+        raise click.UsageError("--chart draws one card or a few, and --layouts; a rank has -o FILE")
 
 
 def worst(answers: list["Fit"]) -> int:

@@ -3,17 +3,24 @@
     4.51 on     the class is built without memory. Safetensors are mapped, zip pickles too: a tensor
                 that keeps its dtype is a view of the file. A change of dtype copies (the target's
                 bytes); since 5 experts that are stored apart are stacked into one parameter, a copy
+    cast, too   four threads cast such experts ahead of the stacking, and the C library keeps what
+                blocks of up to 32 MiB leave behind: none to all of them once more
     before      without a device_map the model is built in memory first, and tensors are copied in,
                 file by file; before 4.37 a pickle was read whole
+    ZeRO-3      parameters come in parts, from rank 0. From 5.0 to 5.22 every rank read the files
+                and stacked all experts first, in the dtype of the files; since 5.23 rank 0 alone,
+                a parameter at a time
     device_map  tensors go straight to the device: pages of the file and nothing else. bitsandbytes
                 takes one where none was given, and quantizes on the device; torchao, HQQ and
                 quanto quantize where the tensors are
 
 Pages of files are apart (`droppable`): they stay while nobody else asks for the room, and are no
 need. Source: transformers 4.36 to 5.23 modeling_utils.py (from_pretrained, load_state_dict),
-core_model_loading.py (WeightConverter), quantizers/quantizer_bnb_4bit.py (update_device_map).
+core_model_loading.py (WeightConverter, spawn_materialize), integrations/deepspeed.py
+(_apply_weight_conversions_to_state_dict), quantizers/quantizer_bnb_4bit.py (update_device_map).
 RssAnon of a 938 MiB bfloat16 model was 2 MiB when loaded in its own dtype, its full float32 size
-when cast, and 1.87 x the parameters with pages when its experts were stacked.
+when cast, and 1.87 x the parameters with pages when its experts were stacked. `python -m
+benchmarks.loading` measures 1, 2 and 4 processes, their own pages and those of files apart.
 """
 
 from collections import defaultdict
@@ -27,18 +34,23 @@ from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
-from weighbridge.units import GIB
+from weighbridge.units import GIB, MIB
 
 SOURCE = "transformers modeling_utils.py, core_model_loading.py"
 OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader goes to the device unasked
 BUILT_FIRST_BEFORE = (4, 51)  # low_cpu_mem_usage is ignored from then on
 MAPPED_PICKLES_SINCE = (4, 37)
+STACKED_SINCE = (5, 0)  # experts that are stored apart
+STACKED_IN_TURN_SINCE = (5, 23)  # under ZeRO-3
 QUANTIZED_HERE = ("torchao", "hqq", "quanto")  # by their loaders, where the tensors are loaded to
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # What is resident of a process of torch and CUDA beside weights. Without a GPU the imports of torch
 # 2.13 (CUDA 13) and transformers 5.23 with its Trainer hold 0.42 GiB of anonymous memory on Linux;
 # what the driver adds for a context nobody has published
 PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
+# A worker of DataLoader writes 5 MiB of its own over rows of an array, and a count into each Python
+# object that it reads (165 MiB over a list of lists); at most all that imports hold is written to
+WORKER = Bytes(5 * MIB, (5 * MIB + PROCESS.low) // 2, PROCESS.low)
 
 
 class LoadedPart(NamedTuple):
@@ -61,6 +73,19 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
         basis="assumed",
         formula=f"{who} of Python, torch and CUDA's libraries",
         source="imports alone were read: 0.42 GiB; no rule is published",
+    )
+
+
+def workers(count: int) -> Component:
+    """Estimate the host memory of forked processes that read data: the pages that each writes."""
+    return Component(
+        name="other",
+        detail="data workers",
+        bytes=Bytes(*(count * nbytes for nbytes in WORKER)),
+        basis="assumed",
+        formula=f"{count:,} forked processes: what they write of the parent's pages, a row of data "
+        "at least, all that its imports hold at most; lists of Python objects are beside it",
+        source="python -m benchmarks.loading",
     )
 
 
@@ -91,46 +116,59 @@ def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -
     return LoadedPart(choice.dtype, weights, native, packs or _files(part).gguf)
 
 
+class HostReading(NamedTuple):
+    """The way in which weights are read: how many processes copy, whether tensors go straight to
+    the device, and whether ZeRO-3 takes them in parts."""
+
+    processes: int = 1
+    straight: bool = False
+    in_parts: bool = False
+
+
 def while_loading(
-    part: ModelPart,
-    to: LoadedPart,
-    *,
-    version: tuple[int, ...],
-    straight_to_device: bool,
-    processes: int = 1,
+    part: ModelPart, to: LoadedPart, how: HostReading, *, version: tuple[int, ...]
 ) -> tuple[Component, ...]:
-    """Estimate what the host holds at the worst moment of loading one part, in so many
-    processes."""
+    """Estimate what the host holds at the worst moment of loading one part."""
     files = _files(part)
     whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
     file_bytes = files.nbytes or whole
-    copied, formula = (0, "") if straight_to_device else _copies(part, to, version)
+    copied, formula = _copies(part, to, how, version)
     read = 0 if version >= MAPPED_PICKLES_SINCE else files.largest_pickle
     if read:
         formula = f"{formula or 'nothing is copied'}, and a file of {read:,} bytes is read whole"
+    several = "" if how.processes == 1 else f"; in {how.processes} processes"
     copies = Component(
         name="weights",
         detail=part.name or "copies",
-        bytes=exactly(processes * (copied + read)),
-        basis="computed",
-        formula=formula if processes == 1 else f"{formula}; in {processes} processes",
+        bytes=Bytes(*(how.processes * (nbytes + read) for nbytes in copied)),
+        basis="computed" if copied.low == copied.high else "assumed",
+        formula=f"{formula}{several}",
         source=SOURCE,
     )
     mapped = pages(file_bytes, detail=f"mapped files {part.name}".strip())
     return (copies, mapped) if copies.bytes.high else (mapped,)
 
 
-def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[int, str]:
+def _copies(
+    part: ModelPart, to: LoadedPart, how: HostReading, version: tuple[int, ...]
+) -> tuple[Bytes, str]:
     """Return the bytes that one process holds beside pages of files, and why."""
+    stacks, plan = version >= STACKED_SINCE, part.blueprint
+    if how.in_parts and stacks and version < STACKED_IN_TURN_SINCE and not part.packed:
+        return exactly(to.native.size(plan.experts)), "ZeRO-3: all experts are stacked, a copy"
+    if how.straight or how.in_parts:
+        return exactly(0), ""
     if version < BUILT_FIRST_BEFORE:
-        return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
+        return exactly(to.weights), f"the model is built in memory first: {to.weights:,} bytes"
+    experts = to.weights * plan.experts // max(1, plan.parameters)
     cast = any(dtype != to.dtype for dtype in _files(part).floating or [to.native])
-    if to.converted or (cast and not part.packed):
-        return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
-    if version < (5, 0):
-        return 0, ""
-    plan = part.blueprint
-    return to.weights * plan.experts // max(1, plan.parameters), "experts are stacked, a copy"
+    if not to.converted and (not cast or part.packed):
+        return exactly(experts if stacks else 0), "experts are stacked, a copy" if stacks else ""
+    again = experts if stacks and not to.converted else 0
+    formula = f"{to.weights:,} bytes of copies in {to.dtype.name}"
+    if again:
+        formula += f", and up to {again:,} of experts that were cast before they were stacked"
+    return Bytes(to.weights, to.weights + again // 2, to.weights + again), formula
 
 
 class _Files(NamedTuple):

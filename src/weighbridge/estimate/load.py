@@ -190,8 +190,8 @@ def _on_host(
         components += host.while_loading(
             part,
             host.loaded(part, choice, weights[part.name], native_dtype(part)),
+            host.HostReading(straight=host.straight(choice.scheme, device_map=straight)),
             version=version,
-            straight_to_device=host.straight(choice.scheme, device_map=straight),
         )
     return Phase("load", tuple(components))
 

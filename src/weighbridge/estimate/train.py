@@ -348,6 +348,7 @@ def _effective(
         "expert_parallel_size": training.sharding.expert,
         "offload": training.sharding.offload,
         "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
+        "dataloader_num_workers": training.workers,
         "padded": training.padded,
         "eval_batch_size": workload.eval_batch_size,
         "images": training.items["image"],

@@ -2,6 +2,7 @@
 
     !pip install unsloth                          a line of the shell; in the script it is `pass`
     %%capture                                     a magic, which says nothing of a run
+    %env NAME=value                               set for what follows, of Python and of the shell
     model, tokenizer = FastLanguageModel...       the script
 
 Cells that are no Python even so are left out and told. Nothing is run. Lines are those of the file,
@@ -24,6 +25,9 @@ MOST_TOLD = 6  # cells that are named as left out
 # What IPython reads and Python does not: magics, the shell, help, and what is assigned of them
 MAGIC = re.compile(r"^(\s*)(?:[\w, ]+=\s*)?(?:!|%{1,2}[A-Za-z]|\?).*$|^(\s*)[\w.]+\?{1,2}\s*$")
 SHELL = re.compile(r"^\s*!+\s*(.+)$")
+ENV = re.compile(
+    r"^\s*%(?:set_)?env\s+(?P<name>[A-Za-z_]\w*)(?:\s*=\s*|\s+)(?P<value>[^\s${}'\"]+)\s*$"
+)
 ENTIRE = re.compile(r"^%%(\w+)")  # a magic of its whole cell
 PYTHON = ("capture", "time", "timeit", "prun")  # after which the cell is Python as before
 SHELLS = ("bash", "sh", "shell", "script")
@@ -136,15 +140,24 @@ def _python(lines: list[Line]) -> list[Line] | None:
         magic = MAGIC.match(line.text)
         if goes_on or magic:
             indent = (magic[1] or magic[2] or "") if magic and not goes_on else ""
-            plain.append(Line("" if goes_on else f"{indent}pass", line.at))
+            plain.append(Line("" if goes_on else f"{indent}{_statement(line)}", line.at))
             goes_on = line.text.rstrip().endswith("\\")
         else:
             plain.append(line)
     return plain if _parses(plain) else None
 
 
+def _statement(line: Line) -> str:
+    """Return a magic, or a line of the shell, as Python: a variable that it sets, else nothing."""
+    told = ENV.match(line.text)
+    if told is None:
+        return "pass"
+    return f"__import__('os').environ[{told['name']!r}] = {told['value']!r}"
+
+
 def _shell(lines: list[Line]) -> Iterator[Line]:
-    """Yield what a cell tells a shell: its lines after `!`, or all of a cell of `%%bash`."""
+    """Yield what a cell tells a shell: its lines after `!`, what `%env` sets, or all of a cell of
+    `%%bash`."""
     entire = ENTIRE.match(lines[0].text) if lines else None
     if entire and entire[1] in SHELLS:
         yield from lines[1:]
@@ -152,7 +165,10 @@ def _shell(lines: list[Line]) -> Iterator[Line]:
     goes_on = False
     for line in lines:
         told = SHELL.match(line.text)
-        if goes_on or told:
+        variable = None if goes_on else ENV.match(line.text)
+        if variable:
+            yield Line(f"export {variable['name']}={variable['value']}", line.at)
+        elif goes_on or told:
             yield Line(line.text if goes_on or told is None else told[1], line.at)
             goes_on = line.text.rstrip().endswith("\\")
 

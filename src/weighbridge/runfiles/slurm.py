@@ -1,7 +1,8 @@
 """Batch scripts of Slurm: the cards and the memory that a job asks for, beside what its run takes.
 
 Source: https://slurm.schedmd.com/sbatch.html (--gres, --gpus, --gpus-per-node, --gpus-per-task,
---mem, --mem-per-gpu, --mem-per-cpu, --nodes). Sizes are powers of 1024, MiB where no unit stands.
+--mem, --mem-per-gpu, --mem-per-cpu, --nodes, --export) and srun.html (--export). Sizes are powers
+of 1024, MiB where no unit stands.
 """
 
 import re
@@ -180,6 +181,19 @@ def _stands(text: str, begins: tuple[str, ...]) -> tuple[int, str]:
             if option[1].startswith(begins):
                 return text.count("\n", 0, line.start()) + 1, option[1]
     return 1, ""
+
+
+def environment(export: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    """Return what the programs of a job, or of srun, see of an environment with `--export`: all and
+    what it sets beside, else what it names alone."""
+    entries = ["ALL"] if export is None else export.strip("\"'").split(",")
+    seen = dict(env) if "ALL" in entries else {n: env[n] for n in entries if n in env}
+    return seen | dict(one.split("=", 1) for one in entries if "=" in one)
+
+
+def exported(text: str) -> str | None:
+    """Return what the lines of a job say of `--export`, which its srun has, too."""
+    return dict(_options(text)).get("--export")
 
 
 def _options(text: str) -> Iterator[tuple[str, str]]:

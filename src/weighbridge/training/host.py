@@ -1,5 +1,6 @@
 """Host memory of a training run, on one machine: what its ranks read, keep and write there.
 
+    workers  processes that read data, for each rank, from the first step on
     load     every rank copies the weights where their dtype changes; one rank alone with
              accelerate's cpu_ram_efficient_loading (FSDP); none where tensors go straight to the
              device (device_map, bitsandbytes) or come in parts (zero.Init: rank 0 reads, mapped)
@@ -40,7 +41,7 @@ from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.format_choice import native_dtype
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.records import NamedTuple, replace
+from weighbridge.records import replace
 from weighbridge.training.optimizers import Optimizer
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
@@ -63,6 +64,8 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
     inputs = _inputs(plan, result, ranks)
     phases = [Phase("load", (process, *_loading(plan, ranks)))]
+    if plan.workers:
+        components = (host.workers(ranks * plan.workers), *components)
     if result.away:
         phases.append(Phase("backward", (process, *components, inputs)))
     phases.append(Phase("step", (process, *components)))
@@ -75,23 +78,17 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
 # Loading
 
 
-class HostReading(NamedTuple):
-    """The way in which weights are read: how many processes copy, and whether tensors go straight
-    to the device."""
-
-    processes: int
-    straight: bool
-
-
-def _reading(plan: TrainingPlan, ranks: int) -> HostReading:
+def _reading(plan: TrainingPlan, ranks: int) -> host.HostReading:
     alone, kind = plan.sharding.ranks == 1, plan.sharding.kind
     by_trl = plan.framework.name == "trl" and alone  # device_map="auto"
     by_axolotl = plan.framework.name == "axolotl" and kind in ("none", "ddp")
     form = plan.subject.choice.scheme
-    straight = by_trl or by_axolotl or kind == "zero3" or plan.sharding.tensor > 1
-    return HostReading(
+    in_parts = kind == "zero3" and not plan.zero.whole_first
+    straight = by_trl or by_axolotl or plan.sharding.tensor > 1
+    return host.HostReading(
         processes=1 if plan.loads_once else ranks,
         straight=host.straight(form, device_map=straight),
+        in_parts=in_parts,
     )
 
 
@@ -104,14 +101,7 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
     if plan.framework.loads != "transformers":
         yield _by_recipe(plan, ranks, to)
         return
-    how = _reading(plan, ranks)
-    yield from host.while_loading(
-        part,
-        to,
-        version=plan.version,
-        straight_to_device=how.straight,
-        processes=how.processes,
-    )
+    yield from host.while_loading(part, to, _reading(plan, ranks), version=plan.version)
 
 
 def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:

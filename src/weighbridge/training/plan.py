@@ -99,6 +99,7 @@ class TrainingPlan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     loads_once: bool = False  # one rank of a machine reads the weights for all
+    workers: int = 0  # processes that read data for a rank
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
     codes: Held = "whole"  # how much of packed weights a rank has
@@ -240,7 +241,11 @@ def plan(
 
 
 def _asked(w: Train) -> dict[str, Any]:
-    return {"asked_expandable": w.expandable_segments, "asked_kernels": w.kernels}
+    return {
+        "asked_expandable": w.expandable_segments,
+        "asked_kernels": w.kernels,
+        "workers": w.dataloader_num_workers or 0,
+    }
 
 
 def _refuse(

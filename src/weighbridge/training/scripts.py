@@ -206,10 +206,18 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
     if LOSSES[run.framework][t["loss"]]:
         yield "use_liger_kernel=True"
     yield from _shards(run)
+    yield from _reading(run)
+    yield 'output_dir="out"'
+
+
+def _reading(run: TrainerRun) -> Iterator[str]:
+    """Yield what reads data, and evaluates beside training."""
+    t = run.settings
+    if t["dataloader_num_workers"]:
+        yield f"dataloader_num_workers={t['dataloader_num_workers']}"
     if t["eval_batch_size"]:
         yield 'eval_strategy="steps"'
         yield f"per_device_eval_batch_size={t['eval_batch_size']}"
-    yield 'output_dir="out"'
 
 
 def _shards(run: TrainerRun) -> Iterator[str]:

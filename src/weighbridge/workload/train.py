@@ -570,6 +570,15 @@ class TrainDeviceSettings(DeviceSettings):
         zh="一台机器上所有进程能用的主机内存：64GiB，或 local(本机)。"
         "默认只给出需要多少，不作判断。",
     )
+    dataloader_num_workers: Int = whole(
+        0,
+        256,
+        label="Data workers",
+        help="Processes that read data for each rank, which hold host memory. Default: 0.",
+        default=0,
+        label_zh="读数据的进程",
+        zh="每个 rank 读数据的进程数，会占用主机内存。默认 0。",
+    )
     exact: Switch = switch(
         label="Trace the real class",
         help="Trace the real step beside it. Needs torch and transformers.",

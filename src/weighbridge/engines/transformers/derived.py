@@ -116,8 +116,8 @@ def _part(
     return host.while_loading(
         part,
         host.loaded(part, choice, weights, native_dtype(part)),
+        host.HostReading(straight=host.straight(choice.scheme, device_map=device_map)),
         version=version,
-        straight_to_device=host.straight(choice.scheme, device_map=device_map),
     )
 
 

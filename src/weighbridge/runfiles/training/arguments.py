@@ -22,6 +22,7 @@ KEYS = """
 [settings]
 per_device_train_batch_size   batch_size
 gradient_accumulation_steps   gradient_accumulation
+dataloader_num_workers        dataloader_num_workers
 optim                         optimizer
 [ignored]
 adafactor adam_beta1 adam_beta2 adam_epsilon auto_find_batch_size average_tokens_across_devices

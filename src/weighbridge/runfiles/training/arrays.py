@@ -25,6 +25,7 @@ SET = re.compile(
     r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>[^\s;&|]*))"
 )
 OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
+MAY = re.compile(r"[ \t]*(?:if|case)\b")
 USED = re.compile(
     r"\$(?P<bare>[A-Za-z_]\w*)|\$\{(?P<name>[A-Za-z_]\w*)\}"
     r"|(?P<quote>\"?)\$\{(?P<array>[A-Za-z_]\w*)\[[@*]\]\}(?P=quote)"
@@ -39,21 +40,28 @@ def filled_in(text: str) -> str:
     """Return a script without its comments, and with what it sets in place of its variables."""
     if len(text) > MOST:
         return text
-    text = _decided(text)
+    text = taken(text)
     return _filled(text, dict(_variables(text)))
 
 
 def conditional(text: str) -> bool:
     """Tell whether a script adds to its arrays under a condition that it does not decide."""
-    text = _decided(text[:MOST])
+    text = taken(text[:MOST])
     spans = _conditions(text)
     return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
+
+
+def branches(text: str) -> Iterator[str]:
+    """Yield what a script may do or not: the lines of its `if` and `case`, each whole."""
+    for start, end in _conditions(text):
+        if MAY.match(text, start):
+            yield text[start:end]
 
 
 def unsure(text: str) -> list[str]:
     """Return the variables that a script sets under a condition that it does not decide, and uses
     in what it starts."""
-    text = _decided(text[:MOST])
+    text = taken(text[:MOST])
     spans = _conditions(text)
     names = {m["name"] for m in SET.finditer(text) if not m["more"] and _within(m.start(), spans)}
     lines = [line for line in text.replace("\\\n", " ").splitlines() if " --" in line]
@@ -61,8 +69,9 @@ def unsure(text: str) -> list[str]:
     return sorted(names & used)
 
 
-def _decided(text: str) -> str:
-    """Return a script without its comments and the branches that it does not take."""
+def taken(text: str) -> str:
+    """Return a script without its comments and the branches that it does not take, line by
+    line."""
     text = COMMENT.sub("", text)
     return decided(text, lambda above: dict(_variables(above)), _filled)
 
