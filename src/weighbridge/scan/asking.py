@@ -113,7 +113,9 @@ def _checked(asked: ScanQuestion, where: str) -> ScanQuestion:
     if named is not None:
         raise UsageError(f"{where}: {named} names a model, and a question is about each one")
     if settings.get("exact"):
-        raise UsageError(f"{where}: exact runs what is installed, and a part has one answer anywhere")
+        raise UsageError(
+            f"{where}: exact runs what is installed, and a part has one answer anywhere"
+        )
     if str(settings.get("gpu")).partition(":")[0] == HERE:
         raise UsageError(f"{where}: gpu local is another card on each machine; name it")
     try:

@@ -1,5 +1,5 @@
-"""The program itself, beside all buffers. Who loads a GGUF file and serves nothing reads this alone:
-no other rule of the engine changes that answer."""
+"""The program itself, beside all buffers: all of the engine's rules that decide what a GGUF file
+takes that is only loaded."""
 
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
