@@ -75,6 +75,10 @@ def _steps(page: Any, address: str) -> Iterator[tuple[str, float, int, int]]:
         "the first view": lambda: page.goto(f"{address}#task=registry"),
         "another card": lambda: page.select_option("#registry-card", index=1),
         "what fits mine": lambda: page.click("#registry-mine"),
+        "a search among all that were not read": lambda: page.fill(
+            "#registry-pattern", "model-1777777"
+        ),
+        "no search": lambda: page.fill("#registry-pattern", ""),
         "look further": lambda: page.click("#registry-further"),
         "look at all": lambda: page.click("#registry-all"),
         "a search among all": lambda: page.fill("#registry-pattern", "model-77777"),

@@ -205,6 +205,46 @@ def test_the_first_view_reads_ranges_and_few_models(opened, whole):
     assert len(ids(page)) == len(NAMES) + 3
 
 
+def test_a_search_finds_models_that_were_not_read(opened, whole):
+    page = opened("registry")
+    assert "org/gpt-oss-20b" not in ids(page) and len(ids(page)) == GROUP
+    asked_for = []
+    page.on("request", lambda request: asked_for.append(request.url))
+    page.fill("#registry-pattern", "GPT-Oss 20b")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length === 1")
+    settled(page)
+    assert ids(page) == ["org/gpt-oss-20b"]
+    assert rows(page)[0][1].startswith(("✓", "✗", "?"))
+    assert "1 have such words" in page.inner_text("#registry-found")
+    assert {PARQUET.search(url)[1] for url in asked_for if PARQUET.search(url)} == {
+        *("names", "models")
+    }
+    assert f"first {GROUP} of" in page.inner_text(".further")  # nothing else was read
+    page.fill("#registry-pattern", "org")  # those that were read, and those behind them, in order
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length > 4")
+    settled(page)
+    sql = "select id from models where id like 'org/%' order by downloads desc nulls last, id"
+    assert ids(page) == [row[0] for row in asked(whole, sql)]
+    page.fill("#registry-pattern", "ss-20b")  # a word is found by how it begins
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length === 1")
+    page.fill("#registry-pattern", "")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length === 4")
+    assert page.locator("#registry-found").count() == 0
+
+
+def test_models_that_a_search_found_are_there_once_when_all_are_read(opened, whole):
+    page = opened("registry", id="mistral")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length === 1")
+    assert ids(page) == ["org/mistral-7b-v0.3"]
+    page.click("#registry-all")
+    page.wait_for_selector("#registry-all", state="detached")
+    settled(page)
+    assert ids(page) == ["org/mistral-7b-v0.3"]
+    page.fill("#registry-pattern", "")
+    page.wait_for_function("() => document.querySelectorAll('.registry tbody tr').length > 4")
+    assert len(ids(page)) == len(set(ids(page))) == len(NAMES) + 3
+
+
 def test_a_dataset_that_is_replaced_meanwhile_says_so(opened):
     page = opened("registry")
     page.route(

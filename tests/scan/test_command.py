@@ -36,6 +36,9 @@ def test_one_command_for_a_folder(folder, questions, tmp_path):
     line = next(line for line in done.stdout.splitlines() if "llama-7" in line)
     assert line.count("✓") == 4
     assert "4 of them have no answer" in done.stdout
+    assert "There # stands for a name or a number." in done.stdout
+    assert "✓ fits, ✗ does not" in " ".join(done.stdout.split())
+    assert "Asked:" not in done.stdout  # four questions have room
     assert "serve/512" in picture.read_text()
     assert picture.read_text().count("llama-7") >= 1
     assert not list(tmp_path.glob("**/plan.json"))

@@ -65,6 +65,33 @@ def test_what_came_is_not_asked_for_again(listed, tmp_path):
     assert len(listed.asked(CONFIGS)) == before + 26
 
 
+def test_a_listing_at_hand_is_fetched_by_its_revisions(listed, tmp_path):
+    """As the public tables of the Hub are: what it lists of a config has no sizes."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    said = json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"})
+    files = [{"rfilename": "config.json"}, {"rfilename": "README.md"}]
+    rows = [
+        {"id": "acme/m07", "sha": listed.commit("acme/m07"), "downloads": 3, "config": said, "siblings": files, "gated": "False"},
+        {"id": "acme/m08", "sha": "0" * 40, "downloads": 2, "config": None, "siblings": files[1:], "gated": "False"},
+        {"id": "acme/none", "sha": None, "downloads": 1, "config": None, "siblings": files, "gated": "auto"},
+        {"id": "mine/whole", "sha": "a" * 40, "downloads": 1, "config": json.dumps(small.LLAMA), "siblings": files, "gated": "auto"},
+    ]  # fmt: skip
+    table = tmp_path / "models.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), table)
+    models = {m.id: m for m in found(table, tmp_path)}
+    assert models.keys() == {row["id"] for row in rows}
+    assert models["acme/m07"].config["num_hidden_layers"] == 8
+    assert (models["acme/m07"].sha, models["acme/m07"].downloads) == (rows[0]["sha"], 3)
+    assert "no config.json" in models["acme/m08"].unread
+    assert "is no commit" in models["acme/none"].unread
+    assert models["mine/whole"].config == small.LLAMA  # is there already, and not asked for
+    assert len(listed.asked("/")) == 1  # no page of the listing either
+    with pytest.raises(UsageError, match="offline"):
+        list(registry.models(table, offline=True))
+
+
 def test_all_threads_stay_within_one_budget(listed, tmp_path):
     """Twelve requests a window of two seconds: thirty configs take more than two windows, and at
     most those that were on their way when the first answer came are refused."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -85,6 +86,37 @@ def test_each_question_is_one_row_group_and_models_are_few_together(whole):
     assert models.metadata.row_group(0).num_rows == GROUP < models.metadata.num_rows
     codecs = {models.metadata.row_group(0).column(at).compression for at in range(5)}
     assert codecs <= {"SNAPPY", "UNCOMPRESSED"}  # all that the page reads
+
+
+def test_every_word_of_every_name_leads_to_its_models(whole):
+    """In the order of words and then of downloads, each once; single rows of models can be read."""
+    from pyarrow import parquet
+
+    _, _, folder = whole
+    ids = [row["id"].lower() for row in read(folder, publishing.MODELS_FILE)]
+    words = [(row["word"], row["model"]) for row in read(folder, publishing.NAMES_FILE)]
+    meant = {(word, at) for at, name in enumerate(ids) for word in re.findall(r"[^\W_]+", name)}
+    assert words == sorted(meant) and ("llama", ids.index("org/llama-3.1-70b")) in meant
+    groups = parquet.ParquetFile(folder / publishing.NAMES_FILE).metadata
+    told_of = groups.row_group(0).column(0).statistics
+    assert (told_of.min, told_of.max) == (words[0][0], words[GROUP - 1][0])
+    assert (
+        parquet.ParquetFile(folder / publishing.MODELS_FILE)
+        .metadata.row_group(0)
+        .column(0)
+        .has_offset_index
+    )
+
+
+def test_a_small_dataset_has_no_names_apart(whole, tmp_path):
+    """A page reads all of its models at once."""
+    out, plan, _ = whole
+    with patch.object(publishing, "GROUP", GROUP):
+        publishing.publish(out, plan, tmp_path / "a")
+    done = publishing.publish(out, plan, tmp_path / "a")
+    assert publishing.NAMES_FILE not in done.told["files"]
+    assert not (tmp_path / "a" / publishing.NAMES_FILE).exists()
+    registry.files_of(tmp_path / "a")
 
 
 def test_the_list_says_sizes_sums_cards_and_verdicts(whole):

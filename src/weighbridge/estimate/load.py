@@ -199,7 +199,7 @@ def _on_host(
 def _process(loader: str) -> Component:
     """Estimate the program that loads: llama.cpp's is small."""
     if one_buffer(loader):
-        from weighbridge.engines.llama_cpp.components import PROCESS  # graphs come with it
+        from weighbridge.engines.llama_cpp.process import PROCESS
 
         return host.processes(1, PROCESS)
     return host.processes(1)

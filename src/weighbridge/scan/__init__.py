@@ -6,6 +6,7 @@
     hub.py        what a Hub lists, and the configs that it sends
     asking.py     the questions: requests in YAML, whose lists are multiplied out
     planning.py   one config for each key, in parts
+    earlier.py    answers of the plan before, which are not asked again
     rules.py      what answers of one kind depend on, as a hash
     answers.py    one config, all questions -> rows; a refusal is a row
     weigher.py    a process of its own for that, with limits of time and memory
@@ -17,6 +18,7 @@
     query.py      SQL over the answers
     differing.py  which verdicts differ between two datasets, and why
     publishing.py a folder for readers: Parquet that the page reads by ranges
+    naming.py     the words of names, by which the page finds a model
     card.py       what a Hub shows of it
 
 docs/scan.md has the columns and the commands. The extra `scan` brings pyarrow, and DuckDB for SQL;

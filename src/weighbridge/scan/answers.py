@@ -24,10 +24,11 @@ def rows(config: str, questions: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
     """Yield the answers about a config, given as JSON, or about the weights whose path that is:
     first whether it is read at all, and only where it is one row for each question. Nothing is
     raised."""
-    from weighbridge.api import prepare
+    from weighbridge.checkpoint.gather import GatherOptions
+    from weighbridge.questions.prepared import opened
 
     try:
-        model = prepare(json.loads(config), offline=True)
+        model = opened(json.loads(config), GatherOptions(offline=True))
         facts = model.model()
         parameters = facts.parameters
     except Exception as error:

@@ -22,6 +22,7 @@ from weighbridge.wording import shown
 
 TASKS = ("load", "infer", "train")
 ELSEWHERE = ("draft_model", "mmproj", "command", "revision")  # settings that name a model
+HERE = "local"  # a card: the one of the machine that answers
 MOST = 1000  # questions: each is asked of each key
 MODEL = "model"  # the question that comes first: is it read at all?
 DEFAULT = "questions.yaml"  # beside this file
@@ -111,6 +112,12 @@ def _checked(asked: ScanQuestion, where: str) -> ScanQuestion:
     named = next((n for n in ELSEWHERE if n in settings), None)
     if named is not None:
         raise UsageError(f"{where}: {named} names a model, and a question is about each one")
+    if settings.get("exact"):
+        raise UsageError(
+            f"{where}: exact runs what is installed, and a part has one answer anywhere"
+        )
+    if str(settings.get("gpu")).partition(":")[0] == HERE:
+        raise UsageError(f"{where}: gpu local is another card on each machine; name it")
     try:
         meant = question(asked.task, None, settings).workload
     except UsageError as error:

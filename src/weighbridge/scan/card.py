@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.report.columns import FlatColumn
+from weighbridge.scan.naming import NAMES as WORDS
 from weighbridge.scan.publishing import (
     ANSWERS,
     ANSWERS_FILE,
@@ -14,6 +15,7 @@ from weighbridge.scan.publishing import (
     LIST,
     MODELS,
     MODELS_FILE,
+    NAMES_FILE,
     SCHEMA,
     SMALLEST,
 )
@@ -61,7 +63,7 @@ def card(told: Mapping[str, Any], *, title: str = TITLE, licence: str | None = N
         f"## How it was made\n\n{_made(told)}",
         f"## What the numbers are\n\n{NUMBERS}",
         f"## Questions\n\n{_questions(told['questions'])}",
-        f"## Columns\n\n{_columns()}",
+        f"## Columns\n\n{_columns(told['files'])}",
         f"## What it does not say\n\n{LIMITS}",
     )
     return "\n".join(blocks)
@@ -120,12 +122,13 @@ def _said(text: str) -> str:
     return SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", printable(text))
 
 
-def _columns() -> str:
+def _columns(files: Mapping[str, Any]) -> str:
     smallest = FlatColumn(f"{SMALLEST}...", "text", "the smallest card that fits, for a question")
     tables = {
         MODELS_FILE: MODELS,
         KEYS_FILE: (*KEYS, smallest),
         ANSWERS_FILE: ANSWERS,
+        **({NAMES_FILE: WORDS} if NAMES_FILE in files else {}),
     }
     return "\n".join(
         _table((f"`{file}`", "holds"), ((f"`{c.name}`", c.meaning) for c in columns))

@@ -7,6 +7,7 @@
     notes/vllm/part-0007.json       its checksum, and the rules that it was answered by
     answers.parquet                 all answers in one, for queries (packing.py)
     manifest.json                   what is in all of it
+    earlier.parquet                 answers of the plan before (earlier.py)
     fetched.sqlite                  configs as a Hub sent them, by id and sha: not for others
 
 A file is written beside its place, forced to the disk and renamed; the note comes last. So a part

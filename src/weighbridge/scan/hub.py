@@ -10,7 +10,7 @@ one budget of requests. The Hub counts each config that is fetched as a download
 import re
 import sqlite3
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,32 @@ def models(source: str, kept: Path) -> Iterator[RegisteredModel]:
         yield from _fetched(_ConfigsOfHub(endpoint), _listed(endpoint, asked), store)
     finally:
         store.close()
+
+
+def of_listing(rows: Iterable[Any], kept: Path) -> Iterator[RegisteredModel]:
+    """Yield the models of a listing that is at hand, as a Hub gives it; their configs are fetched
+    from there as those of `models`. A row that is of no listing is a model that was not read.
+
+    Raises:
+        weighbridge.errors.HubError: the Hub does not answer.
+    """
+    strange: list[RegisteredModel] = []
+
+    def entries() -> Iterator[ListedModel]:
+        for told in rows:
+            try:
+                yield _entry(told)
+            except BadFileError as error:
+                strange.append(RegisteredModel(told["id"], None, None, None, str(error)))
+
+    if surroundings.constants().HF_HUB_OFFLINE:
+        raise HubError("the listing: offline mode is on (HF_HUB_OFFLINE)")
+    store = FetchedConfigs(kept)
+    try:
+        yield from _fetched(_ConfigsOfHub(surroundings.constants().ENDPOINT), entries(), store)
+    finally:
+        store.close()
+    yield from strange
 
 
 def filters(source: str) -> dict[str, list[str]]:
@@ -245,4 +271,5 @@ def _entry(told: Any) -> ListedModel:
     if not (isinstance(sha, str) and COMMIT.fullmatch(sha)):
         raise BadFileError(f"{name}: sha is {shown(sha)}, which is no commit")
     count = downloads if type(downloads) is int and 0 <= downloads < 1 << 63 else None
-    return ListedModel(name, sha, count, bool(told.get("gated")), CONFIG in names)
+    gated = told.get("gated") not in (None, False, "False", "false")  # Parquet has text
+    return ListedModel(name, sha, count, gated, CONFIG in names)

@@ -17,6 +17,7 @@ from weighbridge.scan.dataset import (
     put,
     put_json,
 )
+from weighbridge.scan.earlier import set_aside
 from weighbridge.scan.registered import RegisteredModel
 from weighbridge.units import ceil_div
 
@@ -47,6 +48,7 @@ def plan(
     rows = list(_keyed(found, texts))
     if not rows:
         raise UsageError(f"{source}: holds no model; a folder of models has a config.json in each")
+    set_aside(out)
     number = parts or min(MOST_PARTS, ceil_div(len(texts), KEYS_A_PART)) or 1
     rows.sort(key=lambda row: (row["key"] or "", row["id"]))
     put(out / "models.parquet", parquet(rows, MODELS))

@@ -4,6 +4,7 @@
     models.parquet    a row for each model, those that are downloaded most first
     keys.parquet      a row for each key, in the order of their numbers
     answers.parquet   a row for each key and question; one row group for each question
+    names.parquet     the words of names, where there are more models than a reader takes at once
     README.md         the card of the dataset (card.py)
 
 Keys are numbered as their first models come, so that the most downloaded have small numbers. Files
@@ -24,12 +25,15 @@ from weighbridge.records import NamedTuple
 from weighbridge.report.columns import FlatColumn
 from weighbridge.scan.asking import MODEL, ScanQuestion
 from weighbridge.scan.dataset import ScanPlan, put, put_json
+from weighbridge.scan.naming import NAMES, names_of
 from weighbridge.scan.query import ScanView
 
 SCHEMA = "weighbridge.registry/1"
 LIST, CARD = "registry.json", "README.md"
 MODELS_FILE, KEYS_FILE, ANSWERS_FILE = "models.parquet", "keys.parquet", "answers.parquet"
+NAMES_FILE = "names.parquet"  # the only one that may be missing
 GROUP = 1 << 15  # models that are read together: what the page shows first is one group
+PAGE = 1 << 13  # bytes of a column of models that are read for one row
 REFUSED = "refused"  # what is counted where `fits` is null
 MODELS = (
     FlatColumn("id", "text", "the model's name in its registry"),
@@ -111,6 +115,8 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
         KEYS_FILE: _written(_keys(view, models, keys, asked), _key_columns(labels), None),
         ANSWERS_FILE: _answers(view, plan, keys, tallies),
     }
+    if len(models) > GROUP:
+        files[NAMES_FILE] = _written(names_of(models["id"]), NAMES, GROUP)
     told = {
         "schema": SCHEMA,
         "weighbridge": __version__,
@@ -119,6 +125,7 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
         "questions": [{**one, **tallies[name]} for name, one in asked.items()],
         "files": {name: _listed(content) for name, content in files.items()},
     }
+    (folder / NAMES_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         put(folder / name, content)
     put_json(folder / LIST, told)  # the last: what it lists is there
@@ -129,7 +136,8 @@ def _ours(folder: Path) -> None:
     """Raises UsageError for a folder that holds files of others."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
-    known = {LIST, CARD, MODELS_FILE, KEYS_FILE, ANSWERS_FILE, ".git", ".gitattributes"}
+    tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
+    known = {LIST, CARD, *tables, ".git", ".gitattributes"}
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if held and (LIST not in held or held - known):
         raise UsageError(f"{folder} holds files that `scan publish` did not write; name another")
@@ -200,7 +208,7 @@ def _schema(columns: Sequence[FlatColumn]) -> Any:
     """Return the types of published columns: numbers of keys and counts have 32 bits."""
     import pyarrow
 
-    short = ("key", "number", "models", "count")
+    short = ("key", "number", "models", "model", "count")
     kinds = {"text": pyarrow.string(), "whole": pyarrow.int64()}
     fields = [
         (c.name, pyarrow.int32() if c.kind == "whole" and c.name in short else kinds[c.kind])
@@ -209,7 +217,7 @@ def _schema(columns: Sequence[FlatColumn]) -> Any:
     return pyarrow.schema(fields).with_metadata({"schema": SCHEMA})
 
 
-def _writer(to: BytesIO, columns: Sequence[FlatColumn]) -> Any:
+def _writer(to: BytesIO, columns: Sequence[FlatColumn], *, paged: bool = False) -> Any:
     from pyarrow import parquet
 
     text = [c.name for c in columns if c.kind == "text" and c.name not in ("id", "sha")]
@@ -220,14 +228,17 @@ def _writer(to: BytesIO, columns: Sequence[FlatColumn]) -> Any:
         compression="snappy",
         use_dictionary=text,
         column_encoding=whole,
-        write_statistics=False,
+        write_statistics=["word"] if columns is NAMES else False,
+        write_page_index=paged,  # single rows are read
+        data_page_size=PAGE if paged else None,
         store_schema=False,
     )
 
 
 def _written(table: Any, columns: Sequence[FlatColumn], group: int | None) -> bytes:
     written = BytesIO()
-    with _writer(written, columns) as file:
+    paged = columns is MODELS and len(table) > GROUP
+    with _writer(written, columns, paged=paged) as file:
         picked = table.select([c.name for c in columns]).cast(_schema(columns))
         file.write_table(picked, row_group_size=group or max(1, len(table)))
     return written.getvalue()

@@ -2,13 +2,14 @@
 
 A SOURCE is a folder (every config.json and GGUF file below it) of this machine; a folder of an
 object store, as a URI; a text file with a reference a line; JSON Lines or Parquet with a model a
-row (`id` and `config`, and `sha` and `downloads` where they are known); or what a Hub lists.
+row (`id` and `config`, and `sha` and `downloads` where they are known); or what a Hub lists. A
+Parquet file that lists a Hub, with `siblings`, has no sizes in its configs: those are fetched.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from weighbridge.wording import one_line
 
 SCHEME = "hub:"
 URI = re.compile(r"[a-z][a-z0-9+]*://")
+OWN = ("id", "sha", "downloads", "config")  # columns of a model
+SIBLINGS = "siblings"  # and of a Hub's listing: the files of a repository
 BATCH = 1024  # rows of Parquet that are read at once
 LONG = 1 << 16  # characters of a reference
 
@@ -41,7 +44,7 @@ def models(
         return hub.models(text, kept)
     if URI.match(text):
         return _objects(text)
-    return _here(Path(source), offline)
+    return _here(Path(source), None if offline else kept, offline=offline)
 
 
 def named(source: str) -> str:
@@ -52,13 +55,13 @@ def named(source: str) -> str:
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
-def _here(source: Path, offline: bool) -> Iterator[RegisteredModel]:
+def _here(source: Path, kept: Path | None, *, offline: bool) -> Iterator[RegisteredModel]:
     if source.is_dir():
         return _folder(source)
     if not source.exists():
         raise NotFoundError(f"{source}: no such folder or file")
     reading: dict[str, Callable[[Path], Iterator[RegisteredModel]]] = {
-        ".parquet": _parquet,
+        ".parquet": lambda path: _parquet(path, kept),
         ".jsonl": _lines,
         ".txt": lambda path: _references(path, offline),
     }
@@ -143,7 +146,7 @@ def _lines(path: Path) -> Iterator[RegisteredModel]:
             yield _row(told, where)
 
 
-def _parquet(path: Path) -> Iterator[RegisteredModel]:
+def _parquet(path: Path, kept: Path | None) -> Iterator[RegisteredModel]:
     from pyarrow import ArrowInvalid
     from pyarrow import parquet as files
 
@@ -151,14 +154,36 @@ def _parquet(path: Path) -> Iterator[RegisteredModel]:
         file = files.ParquetFile(path)
     except (ArrowInvalid, OSError) as error:
         raise BadFileError(f"{path}: is no Parquet file: {error}") from None
-    here = [
-        name for name in ("id", "sha", "downloads", "config") if name in file.schema_arrow.names
-    ]
-    number = 0
-    for batch in file.iter_batches(BATCH, columns=here):
-        for told in batch.to_pylist():
-            number += 1
+    names = file.schema_arrow.names
+    if SIBLINGS not in names:
+        for number, told in enumerate(_rows(file, OWN), 1):
             yield _row(told, f"{path}, row {number}")
+        return
+    if kept is None:
+        raise UsageError(f"{path}: lists a Hub, whose configs are fetched, and we are offline")
+    from weighbridge.scan import hub
+
+    listed: list[Any] = []
+    for number, told in enumerate(_rows(file, (*OWN, SIBLINGS, "gated")), 1):
+        model = _row(told, f"{path}, row {number}")
+        if _sized(model.config):
+            yield model
+        else:
+            listed.append(told)
+    yield from hub.of_listing(listed, kept)
+
+
+def _rows(file: Any, wanted: tuple[str, ...]) -> Iterator[Any]:
+    here = [name for name in wanted if name in file.schema_arrow.names]
+    for batch in file.iter_batches(BATCH, columns=here):
+        yield from batch.to_pylist()
+
+
+def _sized(config: Any) -> bool:
+    """Tell whether a config has sizes, itself or within; what a Hub lists has names alone."""
+    if isinstance(config, Mapping):
+        return any(_sized(value) for value in config.values())
+    return type(config) is int
 
 
 def _row(told: Any, where: str) -> RegisteredModel:

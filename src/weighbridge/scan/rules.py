@@ -1,13 +1,15 @@
 """What answers of one family depend on, as a hash: where it changes, they are asked again.
 
-It is of the files of this package that such an answer may read. Rooms that only show or fetch are
-left out, and so are the rules of other engines; what no list leaves out counts.
+It is of the files of this package that such an answer may read: rooms that read the headers of
+weights at hand among them. Rooms that only show are left out, and so are the rules of other
+engines; what no list leaves out counts.
 """
 
 import re
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 from weighbridge.engines.table import FOLDERS, usual
@@ -19,15 +21,17 @@ ENDS = (".py", ".json", ".jsonl")
 ASIDE = frozenset(
     (
         *("agents", "api.py", "charts", "cli", "lab", "measure.py", "oom", "remedies", "render"),
-        *("runfiles", "scan", "sources", "view", "web", "words", "_version.py", "__init__.py"),
-        *("__main__.py", "lazily.py"),
+        *("runfiles", "scan", "view", "web", "words", "_version.py", "__init__.py", "__main__.py"),
     )
 )
 NAMES = "catalogue"  # whose entries few engines read
 TRAINING, TRAINED = "training", "train"  # the room, and the family that reads it
 ROWS = "scan/answers.py"
-EVERY = ("__init__.py", "settings.py")  # of an engine: what a question is read with
+# Of an engine: what a question is read with, what its process takes that only loads a file, and
+# what it reads, since a refusal names who does
+EVERY = ("__init__.py", "settings.py", "process.py", "formats.py")
 IMPORTED = re.compile(r"weighbridge\.engines\.(\w+)")
+MODULE = re.compile(r"from weighbridge\.engines\.(\w+)\.(\w+) import")
 
 
 @cache
@@ -43,6 +47,7 @@ def files(family: str) -> Iterator[Path]:
     """Yield the files that answers of a family may read, in order."""
     folders = _folders(family)
     others = set(FOLDERS.values()) - folders
+    told = set(_told())
     entries = any(f"weighbridge.{NAMES}" in text for folder in folders for text in _texts(folder))
     for path in sorted(ROOT.rglob("*")):
         place = path.relative_to(ROOT)
@@ -51,10 +56,20 @@ def files(family: str) -> Iterator[Path]:
             continue
         if room == NAMES and path.suffix != ".py" and not entries:
             continue
-        if room == "engines" and below[0] in others and path.name not in EVERY:
+        if room == "engines" and below[0] in others and path not in told:
             continue
         if room != TRAINING or family == TRAINED:
             yield path
+
+
+def _told() -> Iterator[Path]:
+    """Yield the files of every engine that others' answers read, and what those import."""
+    engines = ROOT / "engines"
+    for folder, name in product(FOLDERS.values(), EVERY):
+        path = engines / folder / name
+        if path.exists():
+            yield path
+            yield from (engines / f / f"{m}.py" for f, m in MODULE.findall(path.read_text("utf-8")))
 
 
 def _folders(family: str) -> set[str]:

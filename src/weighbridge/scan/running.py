@@ -5,7 +5,7 @@ often, the files are the same: so runs may be killed, repeated, and shared out o
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge._version import __version__
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
+from weighbridge.scan import earlier
 from weighbridge.scan.answers import AnswerRow, each_refused, settled
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import (
@@ -116,25 +117,42 @@ def _finished(
 def do_part(out: Path, plan: ScanPlan, number: int, weigher: Weigher) -> PartDone:
     """Answer what is left of one part, and write it: each family in a file, then its note."""
     wanted = left(out, plan, number)
-    asked = [q for q in plan.questions if q.family in wanted]
     found: dict[str, list[AnswerRow]] = {family: [] for family in wanted}
     unread = set() if MODEL in wanted else _unread(out, number)
-    keys, cpu = 0, 0.0
-    for config in rows_of(checked_configs(out, plan, number)):
-        keys += 1
-        if config["key"] in unread:  # which its row says already
+    configs = rows_of(checked_configs(out, plan, number))
+    before = earlier.answers(out, plan, [config["key"] for config in configs], wanted)
+    cpu = 0.0
+    for config in configs:
+        key = config["key"]
+        if key in unread:  # which its row says already
             continue
-        told = weigher.ask(config["config"], asked)
-        cpu += told.cpu
-        rows = told.rows if MODEL in found else each_refused(told.rows, asked)
-        for row in settled(rows, asked):
-            family = str(row["family"])
-            if family in found:
-                own = {"key": config["key"], "weighbridge": __version__, "rules": rules(family)}
-                found[family].append({**row, **own})
+        for family in wanted:
+            found[family] += before.get((family, key), [])
+        missing = [family for family in wanted if (family, key) not in before]
+        if missing:
+            rows, seconds = _asked(plan, missing, config, weigher)
+            cpu += seconds
+            for row in rows:
+                found[str(row["family"])].append(row)
     for family, rows in found.items():
-        _write(out, plan, number, family, rows, {"keys": keys, "cpu": round(cpu, 3)})
+        _write(out, plan, number, family, rows, {"keys": len(configs), "cpu": round(cpu, 3)})
     return PartDone(number, sum(map(len, found.values())), cpu)
+
+
+def _asked(
+    plan: ScanPlan, wanted: Sequence[str], config: Mapping[str, Any], weigher: Weigher
+) -> tuple[list[AnswerRow], float]:
+    """Return the answers of some families about a config, and the seconds that they took."""
+    asked = [q for q in plan.questions if q.family in wanted]
+    told = weigher.ask(config["config"], asked)
+    rows = told.rows if MODEL in wanted else each_refused(told.rows, asked)
+    found = []
+    for row in settled(rows, asked):
+        family = str(row["family"])
+        if family in wanted:
+            own = {"key": config["key"], "weighbridge": __version__, "rules": rules(family)}
+            found.append({**row, **own})
+    return found, told.cpu
 
 
 def _unread(out: Path, number: int) -> set[str]:

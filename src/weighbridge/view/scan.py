@@ -14,6 +14,7 @@ MARKS: Mapping[str | None, Mark] = {"yes": "yes", "no": "no", "unknown": "unknow
 GIBIBYTES = SizeFormat("GiB")
 LONGEST = 48  # characters of a model's name
 MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # before the name of a card
+FEW = 4  # questions whose columns any terminal has
 REASONS = 3  # why models have no answer, the most frequent first
 
 
@@ -85,12 +86,17 @@ def _card(gpu: str) -> str:
 
 
 def _notes(summary: ScanSummary, words: Words) -> Iterator[Block]:
+    if len(summary.questions) > FEW:
+        yield Note(words("scan.asked", questions=", ".join(map(printable, summary.questions))))
     refused = Counter(line.reason for line in summary.lines if line.reason is not None)
     if refused:
         first = (f"{printable(str(why))} ({n})" for why, n in refused.most_common(REASONS))
         count = sum(refused.values())
         key = "scan.refused.one" if count == 1 else "scan.refused"
-        yield Note(words(key, count=f"{count:,}", reasons="; ".join(first)))
+        reasons = "; ".join(first)
+        yield Note(words(key, count=f"{count:,}", reasons=reasons))
+        if "#" in reasons:
+            yield Note(words("scan.refused.names"))
     shown, models = len(summary.lines), summary.counts["models"]
     if shown < models:
         yield Note(words("scan.more", shown=f"{shown:,}", models=f"{models:,}"))

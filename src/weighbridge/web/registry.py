@@ -14,6 +14,7 @@ from weighbridge.errors import BadFileError, UsageError
 SCHEMA = "weighbridge.registry/1"
 LIST = "registry.json"
 FILES = (LIST, "models.parquet", "keys.parquet", "answers.parquet")
+NAMES = "names.parquet"  # of a large one
 FOLDER = "registry"  # where the page looks for it
 DEMONSTRATION = Path(__file__).with_name("demonstration")
 MOST = 16_000_000  # bytes of the list that are read
@@ -32,7 +33,8 @@ def files_of(folder: Path) -> Mapping[str, Path]:
     try:
         with (folder / LIST).open("rb") as file:
             told = json.loads(file.read(MOST))
-        schema, listed = told["schema"], {n: told["files"][n]["bytes"] for n in FILES[1:]}
+        schema, files = told["schema"], [*FILES[1:], *(n for n in told["files"] if n == NAMES)]
+        listed = {name: told["files"][name]["bytes"] for name in files}
     except (OSError, ValueError, KeyError, TypeError):
         raise BadFileError(f"{folder / LIST} is no list of a dataset") from None
     if schema != SCHEMA:
@@ -40,4 +42,4 @@ def files_of(folder: Path) -> Mapping[str, Path]:
     for name, size in listed.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != size:
             raise BadFileError(f"{folder / name} is not the file that {LIST} lists; publish again")
-    return {f"{FOLDER}/{name}": folder / name for name in FILES}
+    return {f"{FOLDER}/{name}": folder / name for name in (LIST, *listed)}

@@ -21,6 +21,7 @@ from weighbridge.components.kv_cache import components
 from weighbridge.dtypes import FLOAT16
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
+from weighbridge.engines.llama_cpp.process import PROCESS
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.quantization.schemes import counted, scheme
 from weighbridge.records import dataclass, replace
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 # A process of llama.cpp on a GPU beside its buffers. Published: 256 MiB for a bare context on an
 # RTX 3090, 200 to 250 for llama.cpp; cuBLAS adds its kernels and a workspace when it is first used.
 CONTEXT = Bytes(180 * MIB, 250 * MIB, 420 * MIB)
-PROCESS = Bytes(60 * MIB, 200 * MIB, 600 * MIB)  # vocabulary, threads, libraries
 POOL = "CUDA pool"
 CHECKPOINTS = 32  # of windows and states, a slot
 LOADER = "llama.cpp src/llama-model.cpp (load_tensors)"

@@ -8,6 +8,10 @@ const LIST = "registry.json";
 const MODELS = "models.parquet";
 const KEYS = "keys.parquet";
 const ANSWERS = "answers.parquet";
+const NAMES = "names.parquet"; // the words of names, of a large dataset
+const WORD = /[\p{L}\p{N}]+/gu; // as scan/naming.py has them
+const MOST = 16; // groups of words that are read for one of a search: more of the name says it sooner
+const SHOWN = 50; // models of a search that are read
 const COLUMNS = ["id", "downloads", "key", "unread"]; // of models
 const SMALLEST = "smallest/";
 const WHOLE = 1 << 26; // bytes of a file that is taken whole where a server knows no ranges
@@ -41,11 +45,15 @@ export class Dataset {
   constructor(base, told, reader) {
     this.told = told;
     this.reader = reader;
-    /** Models that were read, the first ones of the file. @type {Read} */
+    /** Models that were read, by their rows: the first ones of the file, and what searches found. @type {Read} */
     this.read = { ids: [], keys: [], downloads: [], unread: [] };
-    this.groups = 0; // of models that were read
+    this.groups = 0; // of models that were read one after the other
+    this.models = 0; // in these groups
+    /** Rows behind them that a search found. @type {Set<number>} */
+    this.beyond = new Set();
     this.share = 1; // of the file of models, what the columns take that are read
     this.files = Object.fromEntries([MODELS, KEYS, ANSWERS].map((name) => [name, new Ranged(base + name, told.files[name])]));
+    if (told.files[NAMES]) this.files[NAMES] = new Ranged(base + NAMES, told.files[NAMES]);
     /** @type {Map<string, Promise<any>>} */
     this.kept = new Map();
   }
@@ -87,20 +95,75 @@ export class Dataset {
       for (let at = from; at < Math.min(from + groups, sizes.length); at += 1) {
         const start = sum(sizes.slice(0, at));
         const rows = await this.rows(MODELS, COLUMNS, start, start + (sizes[at] ?? 0));
-        for (const row of rows) {
-          this.read.ids.push(row.id);
-          this.read.keys.push(row.key ?? -1);
-          this.read.downloads.push(row.downloads === null ? null : Number(row.downloads));
-          this.read.unread.push(row.unread);
-        }
+        rows.forEach((row, below) => this.keep(start + below, row));
         this.groups = at + 1;
+        this.models = start + rows.length;
       }
     });
   }
 
+  /** @param {number} at @param {Record<string, any>} row */
+  keep(at, row) {
+    this.read.ids[at] = row.id;
+    this.read.keys[at] = row.key ?? -1;
+    this.read.downloads[at] = row.downloads === null ? null : Number(row.downloads);
+    this.read.unread[at] = row.unread;
+  }
+
+  /** Whether there are names that were not read, and a way to search them. */
+  searches() {
+    return Boolean(this.files[NAMES]) && this.models < this.told.counts.models;
+  }
+
+  /** Finds models that were not read yet by how words of their names begin, and reads those that are downloaded most.
+   * @param {string} typed @returns {Promise<{ found: number, read: number } | null>} null: too many names begin so */
+  async find(typed) {
+    const words = [...new Set(typed.toLowerCase().match(WORD) ?? [])];
+    if (!words.length) return null;
+    const narrow = (await Promise.all(words.map((word) => this.having(word)))).filter((one) => one !== null);
+    const [first, ...others] = narrow.sort((a, b) => a.size - b.size);
+    if (!first) return null;
+    const rows = [...first].filter((at) => at >= this.models && others.every((one) => one.has(at))).sort((a, b) => a - b);
+    const shown = rows.slice(0, SHOWN);
+    await Promise.all(shown.filter((at) => !this.beyond.has(at)).map((at) => this.single(at)));
+    return { found: rows.length, read: shown.length };
+  }
+
+  /** The rows of models with a word that begins so; null where they are too many to read. @param {string} word @returns {Promise<Set<number> | null>} */
+  async having(word) {
+    const last = word + "\uffff";
+    const groups = (await this.metadata(NAMES)).row_groups;
+    let start = 0;
+    /** @type {number[][]} */
+    const ranges = [];
+    for (const group of groups) {
+      const { min_value: low, max_value: high } = group.columns[0]?.meta_data?.statistics ?? {};
+      const end = start + Number(group.num_rows);
+      if (String(low) <= last && String(high) >= word) ranges.push([start, end]);
+      start = end;
+    }
+    if (ranges.length > MOST) return null;
+    /** @type {Set<number>} */
+    const found = new Set();
+    for (const [from = 0, to = 0] of ranges) {
+      const rows = await this.once(`names ${from}`, () => this.rows(NAMES, ["word", "model"], from, to));
+      for (const row of rows) if (row.word.startsWith(word)) found.add(row.model);
+    }
+    return found;
+  }
+
+  /** Reads one model, by the pages that have it. @param {number} at */
+  async single(at) {
+    const metadata = await this.metadata(MODELS);
+    const [row] = await this.reader.parquetReadObjects({ file: this.file(MODELS), metadata, columns: COLUMNS, rowStart: at, rowEnd: at + 1, useOffsetIndex: true });
+    if (!row) throw new DatasetError("changed");
+    this.keep(at, row);
+    this.beyond.add(at);
+  }
+
   /** About how many bytes the models take that were not read yet. */
   rest() {
-    return ((this.told.files[MODELS]?.bytes ?? 0) * (1 - this.read.ids.length / this.told.counts.models)) * this.share;
+    return ((this.told.files[MODELS]?.bytes ?? 0) * (1 - this.models / this.told.counts.models)) * this.share;
   }
 
   /** All bytes of the dataset. */

@@ -11,6 +11,7 @@ import { Sql } from "./sql.js";
 
 export const BASE = "registry/";
 const PAGE = 100; // rows that are shown, and so many more at a time
+const TYPING = 250; // milliseconds without a key until names that were not read are searched
 const FURTHER = 8; // groups of models that are read by one press
 const VERDICTS = ["yes", "no", "unknown", "refused"];
 const WORDS = /[^\s]+/g;
@@ -24,6 +25,8 @@ export function Registry({ words, unit, given, set }) {
   const [facts, setFacts] = useState(/** @type {{ name: string, are: Facts } | null} */ (null));
   const [read, setRead] = useState(0); // models that were read
   const [reading, setReading] = useState(false);
+  const [found, setFound] = useState(/** @type {{ found: number, read: number } | null} */ (null)); // by a search, behind those
+  const [searching, setSearching] = useState(false);
   const [tries, setTries] = useState(0);
   const [shown, setShown] = useState(PAGE);
   const alive = useRef(true);
@@ -32,7 +35,7 @@ export function Registry({ words, unit, given, set }) {
   useEffect(() => {
     setProblem(null);
     dataset(BASE).then((found) => found.first().then(() => {
-      setRead(found.read.ids.length);
+      setRead(found.models);
       setData(found);
     })).catch(setProblem);
   }, [tries]);
@@ -45,10 +48,21 @@ export function Registry({ words, unit, given, set }) {
     return () => { left = true; };
   }, [data, name]);
   useEffect(() => setShown(PAGE), [name, given.id, given.fits, given.by]);
+  const typed = (given.id ?? "").trim();
+  useEffect(() => {
+    setFound(null);
+    if (!data?.searches() || !typed) return;
+    let left = false;
+    setSearching(true);
+    const waited = setTimeout(() => {
+      data.find(typed).then((are) => left || setFound(are), (error) => left || setProblem(error)).finally(() => left || setSearching(false));
+    }, TYPING);
+    return () => { left = true; clearTimeout(waited); setSearching(false); };
+  }, [data, read, typed]);
 
   const now = facts?.name === name ? facts.are : null;
-  const rows = useMemo(() => (data && now ? listed(data, now, given) : []), [data, now, read, given.id, given.fits, given.by]);
-  const settled = Boolean(problem) || (Boolean(now) && !reading);
+  const rows = useMemo(() => (data && now ? listed(data, now, given) : []), [data, now, read, found, given.id, given.fits, given.by]);
+  const settled = Boolean(problem) || (Boolean(now) && !reading && !searching);
   if (problem) {
     return html`<section class="answers registry" data-settled="true"><div class="problem" role="alert"><p>${words[`dataset.${problem instanceof DatasetError ? problem.message : "gone"}`]}</p>
       <button type="button" onClick=${() => setTries(tries + 1)}>${words["again"]}</button></div></section>`;
@@ -59,9 +73,9 @@ export function Registry({ words, unit, given, set }) {
   const further = async (groups) => {
     setReading(true);
     try {
-      for (let left = groups; left > 0 && alive.current && data.read.ids.length < told.counts.models; left -= 1) {
+      for (let left = groups; left > 0 && alive.current && data.models < told.counts.models; left -= 1) {
         await data.more(1);
-        setRead(data.read.ids.length);
+        setRead(data.models);
       }
     } catch (error) {
       setProblem(/** @type {Error} */ (error));
@@ -75,6 +89,7 @@ export function Registry({ words, unit, given, set }) {
     ${read < told.counts.models ? html`<p class="further">${filled(words["registry.some"], { read: count(read), models: count(told.counts.models) })}
       <button type="button" class="small" id="registry-further" disabled=${reading} onClick=${() => void further(FURTHER)}>${words["registry.further"]}</button>
       <button type="button" class="small" id="registry-all" disabled=${reading} onClick=${() => void further(Infinity)}>${filled(words["registry.all"], { size: `${(data.rest() / 1e6).toFixed(1)} MB` })}</button></p>` : null}
+    ${found ? html`<p role="status" id="registry-found">${filled(words["registry.found"], { found: count(found.found), read: count(found.read) })}</p>` : null}
     ${now ? html`<div class="blocks"><${Table} words=${words} unit=${unit} data=${data} facts=${now} question=${question} rows=${rows.slice(0, shown)} given=${given} set=${set} />
       ${rows.length > shown ? html`<button type="button" id="registry-more" onClick=${() => setShown(shown + PAGE)}>${filled(words["registry.more"], { count: count(Math.min(PAGE, rows.length - shown)) })}</button>` : null}</div>` : null}
     <${Sql} words=${words} data=${data} question=${question.name} /></section>`;
@@ -114,13 +129,17 @@ function plain(text) {
 /** The rows of models that are read and match, in order: numbers of models. @param {Dataset} data @param {Facts} facts @param {Values} given */
 function listed(data, facts, given) {
   const { ids, keys, downloads } = data.read;
+  const { models, beyond } = data;
   const parts = (given.id ?? "").toLowerCase().match(WORDS) ?? [];
   const fits = VERDICTS.includes(given.fits ?? "") ? given.fits : "";
   const found = [];
-  for (let at = 0; at < ids.length; at += 1) {
+  /** @param {number} at */
+  const matches = (at) => {
     const id = parts.length ? (ids[at] ?? "").toLowerCase() : "";
-    if (parts.every((part) => id.includes(part)) && (!fits || verdict(facts.answers.get(keys[at] ?? -1)) === fits)) found.push(at);
-  }
+    return parts.every((part) => id.includes(part)) && (!fits || verdict(facts.answers.get(keys[at] ?? -1)) === fits);
+  };
+  for (let at = 0; at < models; at += 1) if (matches(at)) found.push(at);
+  if (parts.length) found.push(...[...beyond].filter((at) => at >= models && matches(at)).sort((a, b) => a - b));
   const by = (given.by ?? "").replace(/^-/, "");
   const down = given.by?.startsWith("-");
   /** @type {Record<string, (at: number) => string | number | null | undefined>} */

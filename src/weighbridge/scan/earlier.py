@@ -1,0 +1,88 @@
+"""Answers of the plan before this one: a key that was asked the same then, by the rules of today,
+is not asked again, in whatever part it is now.
+
+    earlier.parquet   all answers of that plan
+    earlier.json      its questions; without it the file counts for nothing
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from weighbridge.scan.answers import AnswerRow
+from weighbridge.scan.asking import MODEL
+from weighbridge.scan.dataset import (
+    ANSWERS,
+    ScanPlan,
+    arrow_schema,
+    json_of,
+    plan_of,
+    put,
+    put_json,
+)
+from weighbridge.scan.packing import packed
+from weighbridge.scan.rules import rules
+
+EARLIER, NOTE = "earlier.parquet", "earlier.json"
+KNOWN = {MODEL: [MODEL]}  # questions of the family that no plan lists
+
+
+def set_aside(out: Path) -> None:
+    """Keep the answers of a dataset, all of them, before another plan takes its place."""
+    if not (out / "plan.json").exists():
+        return
+    path = packed(out)
+    if path is None:  # nothing is whole: what was kept before is still the best
+        return
+    asked = plan_of(out).to_dict()["questions"]
+    (out / NOTE).unlink(missing_ok=True)
+    put(out / EARLIER, path.read_bytes())
+    put_json(out / NOTE, {"questions": asked})
+
+
+def answers(
+    out: Path, plan: ScanPlan, keys: Sequence[str], wanted: Sequence[str]
+) -> Mapping[tuple[str, str], list[AnswerRow]]:
+    """Return what is known of some keys, by (family, key): whole, or not at all."""
+    note = json_of(out / NOTE)
+    if note is None or not keys or not (out / EARLIER).exists():
+        return {}
+    names = _alike(note, plan, wanted)
+    rows: dict[tuple[str, str], dict[Any, AnswerRow]] = defaultdict(dict)
+    for row in _rows(out / EARLIER, keys, sorted({MODEL, *names})):
+        if row["rules"] == rules(row["family"]):
+            rows[row["family"], row["key"]][row["question"]] = row
+    found = {}
+    for family, asked in names.items():
+        for key in keys:
+            refused = rows[MODEL, key].get(MODEL, {}).get("code")
+            told = rows[family, key]
+            if refused and family != MODEL:
+                found[family, key] = list[AnswerRow]()
+            elif all(name in told for name in asked):
+                found[family, key] = [told[name] for name in asked]
+    return found
+
+
+def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Return the questions of each family whose questions were all asked before."""
+    before = note["questions"]
+    names = {}
+    for family in wanted:
+        asked = plan.of(family)
+        if all(one in before for one in asked):
+            names[family] = KNOWN.get(family) or [one["name"] for one in asked]
+    return names
+
+
+def _rows(path: Path, keys: Sequence[str], families: Sequence[str]) -> list[dict[str, Any]]:
+    from pyarrow import dataset
+
+    field = dataset.field
+    where = field("key").isin(list(keys)) & field("family").isin(list(families))
+    table = dataset.dataset(path, schema=arrow_schema(ANSWERS), format="parquet").to_table(
+        filter=where
+    )
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
