@@ -392,3 +392,12 @@ def test_a_group_of_micro_batches_that_the_schedule_stops_at(group, batches, why
         train(**settings, gradient_accumulation=batches)
     args[1] = "microbatch_group_size_per_virtual_pipeline_stage=4"
     assert train(**settings, gradient_accumulation=batches)
+
+
+def test_what_is_spread_over_tensor_ranks_is_not_in_parts_already():
+    args = ["recompute_granularity=full", "distribute_saved_activations"]
+    settings = {"tensor_parallel_size": 2, "gpu": "h200:2"}
+    whole = train(**settings, megatron_args=args[:1])
+    assert train(**settings, megatron_args=args).peak.expected < whole.peak.expected
+    with pytest.raises(UsageError, match="goes not with it"):
+        train(**settings, megatron_args=[*args, "sequence_parallel"])

@@ -46,7 +46,7 @@ apply_residual_connection_post_layernorm async_* attention_bias
 bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
 data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
 dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
-dist_ckpt_* distribute_saved_activations distributed_* empty_unused_memory_level enable_*
+dist_ckpt_* distributed_* empty_unused_memory_level enable_*
 encoder_seq_length end_weight_decay eod_mask_loss eval_* exit_* export_force_local_attention ffn_*
 finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis init_method_std
 initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*

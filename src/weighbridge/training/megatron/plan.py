@@ -358,6 +358,7 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "recompute": asked.get("recompute", "uniform"),
             "recomputed": asked.get("recomputed", 1),
+            "spreads": asked.get("spreads", False),
         }
     if kind == "selective":
         return {"modules": asked.get("modules", ("core_attn",))}
@@ -398,6 +399,7 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
     return {
         "float8": scaling,
         "float8_parameters": asked.get("float8_parameters", False),
+        "keeps_transposes": asked.get("keeps_transposes", True),
         "reuses_gradients": asked.get("reuses_gradients", False),
         "plain_ends": (asked.get("plain_first", 1), asked.get("plain_last", 1)) if ends else (0, 0),
     }

@@ -22,6 +22,7 @@ cross_entropy}.py, core/utils.py (drain_embedding_wgrad_compute),
 core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_entropy.py.
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any
@@ -153,7 +154,22 @@ class StageProgram:
                 x = self._run(each, x)
             return x
 
+        if self.rank.run.spreads and self.rank.run.tensor > 1:
+            return self._spread(run, hidden)
         out: Tensor = checkpoint(self.rank.m, run, hidden, reentrant=True)
+        return out
+
+    def _spread(self, run: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """Run layers of which a part of the input is kept, as tensor ranks keep the others; it is
+        gathered again (distribute_saved_activations)."""
+        m, shape = self.rank.m, hidden.shape
+        part = m.new((hidden.rows // self.rank.run.tensor, shape[-1]), BFLOAT16)
+        part = remade(m, hidden, part)
+
+        def gathered(x: Tensor) -> Tensor:
+            return run(remade(m, x, m.new(shape, BFLOAT16)))
+
+        out: Tensor = checkpoint(m, gathered, part, reentrant=True)
         return out
 
     def _embedded(self) -> Tensor:
