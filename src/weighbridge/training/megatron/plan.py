@@ -146,6 +146,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         release=_release(w),
     )
     _divides(model, run)
+    _mixes(model, run)
     _takes_turns(run)
     return MegatronPlan(
         subject=subject,
@@ -419,6 +420,21 @@ def _takes_turns(run: MegatronRun) -> None:
         raise UsageError(
             f"--megatron-args {GROUP}={run.group}: of {run.accumulation} micro-batches {rest} are "
             f"left, and Megatron stops at fewer than the {run.pipeline} stages"
+        )
+
+
+def _mixes(model: MegatronModel, run: MegatronRun) -> None:
+    """Raise UsageError for what layers of a hybrid model have not."""
+    mamba = model.mamba
+    if mamba is not None and (mamba.heads % run.tensor or mamba.groups % run.tensor):
+        raise UsageError(
+            f"--tensor-parallel-size {run.tensor} does not divide the {mamba.heads} heads and "
+            f"{mamba.groups} groups of Mamba"
+        )
+    if model.pattern and run.predicts:
+        raise UsageError(
+            "--megatron-args mtp_num_layers: it is not weighed with layers of a hybrid model; "
+            "leave it out"
         )
 
 

@@ -31,6 +31,7 @@ from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.training.megatron import hybrid
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.layers import (
     LayerWeights,
@@ -39,7 +40,7 @@ from weighbridge.training.megatron.layers import (
     layer,
     norm,
 )
-from weighbridge.training.megatron.model import matrices
+from weighbridge.training.megatron.model import linears
 from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.sharded import ShardedLayers
 from weighbridge.training.megatron.states import StageNumbers, layers_of
@@ -48,7 +49,8 @@ INTEGERS = 4  # a token: words, labels, places, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
 # card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
 NATIVE = {True: 1, False: 2}
-Layer = tuple[LayerWeights, bool, int]  # whether it has experts, and its place in the stage
+# The letter of a hybrid layer, whether it has experts, and its place in the stage
+Layer = tuple[LayerWeights, str, bool, int]
 
 
 class StageProgram:
@@ -84,9 +86,10 @@ class StageProgram:
 
     def _layer(self, index: int, place: int) -> Layer:
         model, run, routed = self.rank.model, self.rank.run, self.rank.model.routed(index)
-        found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
+        found = linears(model, run.tensor, run.expert_tensor, index)
         sizes = [(x.name, x.rows, x.columns) for x in found]
-        return LayerWeights(self.rank, sizes, low=in_float8(model, run, index)), routed, place
+        weights = LayerWeights(self.rank, sizes, low=in_float8(model, run, index))
+        return weights, model.pattern[index] if model.pattern else "", routed, place
 
     def _rotary(self) -> Tensor:
         model, run = self.rank.model, self.rank.run
@@ -142,8 +145,11 @@ class StageProgram:
         return hidden
 
     def _run(self, each: Layer, hidden: Tensor) -> Tensor:
-        weights, routed, place = each
-        run = partial(layer, self.rank, weights, routed=routed)
+        weights, letter, routed, place = each
+        if letter:
+            run = partial(hybrid.layer, self.rank, weights, letter)
+        else:
+            run = partial(layer, self.rank, weights, routed=routed)
         return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
