@@ -384,3 +384,38 @@ def test_what_is_set_under_a_condition_is_told():
 def test_prose_that_names_megatron_is_no_command():
     with pytest.raises(UsageError, match="nothing in it tells what it starts"):
         read("We pretrained with pretrain_gpt.py of Megatron on 8 cards.")
+
+
+HYBRID = (
+    "torchrun --nproc_per_node 8 pretrain_mamba.py --hybrid-layer-pattern '{}' --hidden-size 1024 "
+    "--num-attention-heads 16 --group-query-attention --num-query-groups 8 --seq-length 1024 "
+    "--micro-batch-size 4 --bf16 --disable-bias-linear --normalization RMSNorm"
+)
+
+
+def test_a_hybrid_model_is_what_its_letters_say():
+    found = run(f"{HYBRID.format('M-M*')} --num-experts 4")
+    sizes = ("hybrid_override_pattern", "mamba_num_heads", "ssm_state_size", "num_hidden_layers")
+    assert [found.config[name] for name in sizes] == ["M-M*", 32, 128, 4]
+    assert not found.refused
+    assert not found.notes
+    assert run(HYBRID.format("M-M*").replace("--disable-bias-linear", "")).notes
+
+
+def test_a_hybrid_model_says_where_parts_of_a_pipeline_end():
+    found = run(f"{HYBRID.format('M-|M*')} --pipeline-model-parallel-size 2")
+    assert "pipeline_model_parallel_layout=Ett|ttL" in found.settings["megatron_args"]
+    assert found.config["hybrid_override_pattern"] == "M-M*"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (HYBRID.format("MG"), "kind G are not weighed"),
+        (HYBRID.format("M*/MM"), "kind / are not weighed"),
+        (f"{HYBRID.format('M-')} --swiglu", "with a gate"),
+        (f"{LINE} --is-hybrid-model", "without --hybrid-layer-pattern"),
+    ],
+)
+def test_a_hybrid_model_of_other_parts_is_refused(line, why):
+    assert why in run(line).refused

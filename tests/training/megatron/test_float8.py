@@ -165,3 +165,14 @@ def test_layers_of_both_ends_are_one_each_unless_they_are_said():
     none, first, more = asked(*low), asked(*low, *one), asked(*low, *one, *three)
     assert none.peak != first.peak != more.peak
     assert asked(*low, *three).peak == none.peak
+
+
+@pytest.mark.parametrize(
+    ("recipe", "capability", "less"),
+    [("tensorwise", HOPPER, 1), ("tensorwise", BLACKWELL, 0), ("blockwise", HOPPER, 0)],
+)
+def test_without_a_cache_weights_of_one_scale_lie_by_rows_alone(recipe, capability, less):
+    run = replace(PLAIN, float8=recipe, float8_parameters=True, capability=capability)
+    cached = float8.weights(run, 1 << 20)
+    alone = float8.weights(replace(run, keeps_transposes=False), 1 << 20)
+    assert sum(cached) - sum(alone) == less << 20

@@ -413,3 +413,12 @@ def test_the_torch_of_an_image_that_nobody_names_may_have_smaller_workspaces(set
     step = answer.devices(made, answer.stages(made))[0].phases[-1]
     found = next(c for c in step.components if c.name == "workspaces").bytes
     assert (found.expected - found.low, found.high) == (less, found.expected)
+
+
+def test_what_is_spread_over_tensor_ranks_is_not_in_parts_already():
+    args = ["recompute_granularity=full", "distribute_saved_activations"]
+    settings = {"tensor_parallel_size": 2, "gpu": "h200:2"}
+    whole = train(**settings, megatron_args=args[:1])
+    assert train(**settings, megatron_args=args).peak.expected < whole.peak.expected
+    with pytest.raises(UsageError, match="goes not with it"):
+        train(**settings, megatron_args=[*args, "sequence_parallel"])

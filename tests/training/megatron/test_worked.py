@@ -147,6 +147,13 @@ def test_a_recomputed_layer_keeps_its_input():
     assert more == D * T * 2
 
 
+def test_a_recomputed_layer_can_keep_a_part_of_its_input():
+    """distribute_saved_activations: each of four tensor ranks keeps a fourth."""
+    again = {"recompute": "uniform", "ranks": 4, "tensor": 4, "spreads": True}
+    more = kept(LLAMA, **again) - kept(replace(LLAMA, layers=7), **again)
+    assert more == D * T * 2 // 4
+
+
 def test_a_recomputed_activation_function_is_not_kept():
     assert kept(EXPERTS, modules=("moe_act",)) == kept(EXPERTS) - 7 * (2 * T * 256 * 2)
 

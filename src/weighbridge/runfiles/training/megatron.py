@@ -24,7 +24,9 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arrays, flags, launch
+from weighbridge.runfiles.training import megatron_mixed as mixed
 from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron.layout import LAYOUT
 
 KIND = Kind(
     name="megatron",
@@ -46,7 +48,7 @@ apply_residual_connection_post_layernorm async_* attention_bias
 bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
 data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
 dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
-dist_ckpt_* distribute_saved_activations distributed_* empty_unused_memory_level enable_*
+dist_ckpt_* distributed_* empty_unused_memory_level enable_*
 encoder_seq_length end_weight_decay eod_mask_loss eval_* exit_* export_force_local_attention ffn_*
 finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis init_method_std
 initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*
@@ -93,7 +95,7 @@ quick_geglu             its activation is counted as SwiGLU's
 spec                    + layers of another kind are counted as GPTModel's
 """
 (GPT,) = TYPES  # the model type that arguments describe
-PROGRAM = "pretrain_gpt.py"
+PROGRAMS = ("pretrain_gpt.py", "pretrain_mamba.py", "pretrain_hybrid.py")
 SWIFT = "megatron"  # its program, before sft and pt
 TRAINS = ("sft", "pt")
 ARGS = "MODEL_ARGS"
@@ -104,9 +106,6 @@ WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or 
 NAMED_WORDS: Mapping[str, int] = {"nemotron_2_256k": 256_000}  # arXiv 2402.16819, section 2
 UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
 OTHERS: Mapping[str, str] = {  # switches that make it another run
-    "hybrid_layer_pattern": "Megatron's hybrid layers are not weighed yet",
-    "hybrid_override_pattern": "Megatron's hybrid layers are not weighed yet",
-    "is_hybrid_model": "Megatron's hybrid layers are not weighed yet",
     "experimental_attention_variant": "attention of this kind is not weighed yet",
 }
 SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
@@ -186,7 +185,7 @@ def tells(document: Document) -> bool:
     if document.syntax == "yaml":
         data = document.data
         return isinstance(data, dict) and isinstance(data.get(ARGS), dict)
-    if PROGRAM not in document.text and not re.search(
+    if not any(name in document.text for name in PROGRAMS) and not re.search(
         r"\bmegatron[ \t]+(?:sft|pt)\b", document.text
     ):
         return False
@@ -245,7 +244,7 @@ def _is_switch(word: str) -> bool:
 def _started(text: str) -> Iterator[launch.Launched]:
     for each in launch.started(arrays.filled_in(text), (SWIFT,)):
         swift = each.program == SWIFT and each.words[0] in TRAINS
-        if swift or each.program.rpartition("/")[2] == PROGRAM:
+        if swift or each.program.rpartition("/")[2] in PROGRAMS:
             yield each
 
 
@@ -284,6 +283,8 @@ def _refused(keys: KeyReading) -> str:
     switch = next((why for name, why in OTHERS.items() if keys.on(name)), "")
     if switch:
         return switch
+    if (why := mixed.refused(keys)) is not None:
+        return why
     optimizer = keys.text("optimizer") or "adam"
     if optimizer not in ("adam", *MUON):
         return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
@@ -301,6 +302,8 @@ def _refused(keys: KeyReading) -> str:
 
 def _config(keys: KeyReading) -> dict[str, Value]:
     """Return the config of the model that arguments describe."""
+    if mixed.pattern(keys):
+        return mixed.config(keys, _vocabulary(keys))
     config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
     for name, ours in SIZES.items():
         value = keys.value(name)
@@ -406,6 +409,8 @@ def _arguments(keys: KeyReading) -> None:
             continue
         words.append(word)
         keys.knows(name, "megatron_args")
+    if parts := mixed.layout(keys):
+        words.append(f"{LAYOUT}={parts}")
     drops = (name for name in ("hidden_dropout", "attention_dropout") if keys.value(name) is None)
     words += [f"{name}={DROPOUT}" for name in drops]
     keys.settings["megatron_args"] = tuple(words)

@@ -133,6 +133,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "recompute_granularity": MegatronArgument("granularity", _one_of("full", "selective")),
     "recompute_method": MegatronArgument("recompute", _one_of("uniform", "block")),
     "recompute_num_layers": MegatronArgument("recomputed", _count),
+    "distribute_saved_activations": MegatronArgument("spreads"),
     "recompute_modules": MegatronArgument("modules", _modules),
     "moe_token_dispatcher_type": MegatronArgument(
         "dispatcher", _one_of("allgather", "alltoall", "flex")
@@ -159,6 +160,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     "fp4_recipe": MegatronArgument("float4", _one_of("nvfp4")),
     "fp4_param_gather": MegatronArgument("float8_parameters"),
     "fp8_param_gather": MegatronArgument("float8_parameters"),
+    "disable_parameter_transpose_cache": MegatronArgument("keeps_transposes", on=False),
     "reuse_grad_buf_for_mxfp8_param_ag": MegatronArgument("reuses_gradients"),
     "first_last_layers_bf16": MegatronArgument("plain_ends"),
     "num_layers_at_start_in_bf16": MegatronArgument("plain_first", _whole),
@@ -276,6 +278,10 @@ def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     yield (
         bool(asked.get("defers")) and not asked.get("fused_gradients", True),
         "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
+    )
+    yield (
+        bool(asked.get("spreads") and asked.get("sequence_parallel")),
+        "distribute_saved_activations: sequence_parallel goes not with it",
     )
     yield (
         "float4_format" in asked and "float8_format" in asked,

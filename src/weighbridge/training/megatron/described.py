@@ -1,22 +1,31 @@
-"""A model of our tables as Megatron-core's GPTModel builds it.
+"""A model of our tables as Megatron-core's GPTModel builds it, or its HybridModel.
 
 Its numbers are counted as Megatron has them, and are those of the class, or the model has parts
 that GPTModel has not and is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.arch.body import LayerBlock
-from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.arch.parts import Dense, Experts
 from weighbridge.arch.roles import role_of
 from weighbridge.engines.interface import Subject
 from weighbridge.errors import UnsupportedError
-from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
+from weighbridge.training.megatron.model import (
+    ATTENDS,
+    EXPERTS,
+    FEEDS,
+    MAMBA,
+    MegatronModel,
+    RoutedFeed,
+)
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers
 
+LETTERS: Mapping[type, str] = {Mamba2: MAMBA, Attention: ATTENDS, Dense: FEEDS, Experts: EXPERTS}
 ATTENDING = ("q", "k", "v", "qkv")
 GROUPS = ("n_group", "num_expert_groups")  # of experts, in configs
 CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
@@ -28,6 +37,8 @@ def described(subject: Subject) -> MegatronModel:
     if not body.blocks or body.encoder is not None or body.towers or not body.vocab:
         raise UnsupportedError(f"{name}: Megatron's GPTModel is of decoders of text alone")
     params = subject.part.blueprint.counted
+    if any(isinstance(mixer, Mamba2) for block in body.blocks for mixer in block.mixers):
+        return _hybrid(subject)
     first, *others = (_mixer(block, name) for block in body.blocks)
     if any(_shape(other) != _shape(first) for other in others):
         raise UnsupportedError(f"{name}: its layers attend in different ways, as GPTModel's do not")
@@ -60,6 +71,45 @@ def described(subject: Subject) -> MegatronModel:
         query_rank=max(block.query_rank for block in body.blocks),
         experts=_routed(routed[0], subject) if routed else None,
         dense=len(dense),
+    )
+    _same(model, subject)
+    return model
+
+
+def _hybrid(subject: Subject) -> MegatronModel:
+    """Return a model whose layers are Mamba, attention, a feed-forward or experts, each alone, as
+    HybridModel builds it. Raises UnsupportedError where they are otherwise."""
+    body, name = subject.body, subject.model.reference
+    params = subject.part.blueprint.counted
+    parts = [(*block.mixers, *block.feeds) for block in body.blocks]
+    if any(len(each) != 1 or not isinstance(each[0], tuple(LETTERS)) for each in parts):
+        raise UnsupportedError(
+            f"{name}: HybridModel has layers of Mamba 2, attention, a feed-forward or experts alone"
+        )
+    found = {kind: {each[0] for each in parts if isinstance(each[0], kind)} for kind in LETTERS}
+    if any(len(alike) > 1 for alike in found.values()):
+        raise UnsupportedError(f"{name}: its layers of one kind differ, as HybridModel's do not")
+    one: dict[type, Any] = {kind: next(iter(alike), None) for kind, alike in found.items()}
+    attention, dense, routed = one[Attention], one[Dense], one[Experts]
+    if routed is not None and routed.inputs:
+        raise UnsupportedError(f"{name}: experts of another width are not weighed in Megatron")
+    model = MegatronModel(
+        layers=len(parts),
+        hidden=body.hidden,
+        width=dense.width if dense else 0,
+        heads=attention.heads if attention else 1,
+        kv_heads=attention.kv_heads if attention else 1,
+        head_dim=attention.key_dim if attention else 0,
+        words=body.vocab or 0,
+        gated=any(feed.gated for feed in (dense, routed) if feed),
+        biased=any(role_of(p) == "o" for p in _biases(params)),
+        qkv_biased=any(role_of(p) in ATTENDING for p in _biases(params)),
+        centered=any(p.kind == "norm" and p.name.endswith(".bias") for p in params),
+        tied=any(p.tied for p in params),
+        rotary=False,
+        experts=_routed(routed, subject) if routed else None,
+        pattern="".join(LETTERS[type(each[0])] for each in parts),
+        mamba=one[Mamba2],
     )
     _same(model, subject)
     return model

@@ -10,7 +10,8 @@ copies that weights have.
     inputs     by rows for the product and by columns for the gradient of the weights; the latter is
                kept. Tokens that are gathered in backward are kept by rows
     weights    without fp8_param_gather 2 bytes a number, and a copy of each kind that is kept from
-               micro-batch to micro-batch; with it there is no other weight
+               micro-batch to micro-batch; with it there is no other weight, and with
+               disable_parameter_transpose_cache those of one scale a tensor lie by rows alone
     mxfp8      with fp8_param_gather and reuse_grad_buf_for_mxfp8_param_ag weights are gathered in
                the gradients' buffer
 
@@ -83,4 +84,6 @@ def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
     if run.float8 == "mxfp8":
         buffer = 0 if run.reuses_gradients else PLAIN * numbers
         return buffer, int(ways * each * numbers)
+    if per_tensor(run) and not run.keeps_transposes:  # turned for one product after the other
+        return numbers, 0
     return int(_data(run) * numbers), int((ways * each - _data(run)) * numbers)

@@ -427,13 +427,13 @@ def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) 
 
         return dropped(rank, experts(rank, weights, norm(rank, hidden)), hidden)
     if "mlp" in rank.run.modules:
-        run = partial(_feed_forward, rank, weights)
+        run = partial(feed_forward, rank, weights)
         out: Tensor = checkpoint(rank.m, run, hidden, reentrant=True)
         return dropped(rank, out, hidden)
-    return dropped(rank, _feed_forward(rank, weights, hidden), hidden)
+    return dropped(rank, feed_forward(rank, weights, hidden), hidden)
 
 
-def _feed_forward(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
+def feed_forward(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     inner = norm_linear(rank, x, weights["fc1"])
     inner = activation(rank, inner)
     return row_linear(rank, inner, weights["fc2"])

@@ -10,11 +10,12 @@ training/tokenizer/tokenizer.py (_vocab_size_with_padding).
 from collections.abc import Iterator
 from typing import Literal
 
-from weighbridge.arch.mixers import Latent
+from weighbridge.arch.mixers import Latent, Mamba2
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
 Share = Literal["tensor", "none", "expert"]
+MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +54,13 @@ class MegatronModel:
     query_rank: int = 0
     experts: RoutedFeed | None = None
     dense: int = 0
+    pattern: str = ""  # of a hybrid model a letter a layer: M Mamba, * attention, - MLP, E experts
+    mamba: Mamba2 | None = None
 
     def routed(self, layer: int) -> bool:
         """Tell whether a layer has experts."""
+        if self.pattern:
+            return self.pattern[layer] == EXPERTS
         return self.experts is not None and layer >= self.dense
 
     def rows(self, ranks: int, multiple: int) -> int:
@@ -76,6 +81,34 @@ class RankWeight(NamedTuple):
     @property
     def numbers(self) -> int:
         return self.rows * self.columns
+
+
+def linears(
+    model: MegatronModel, tensor: int, expert_tensor: int, layer: int
+) -> Iterator[RankWeight]:
+    """Yield the linears of a layer by its place, of experts one; a layer of a hybrid model has some
+    of them."""
+    every = matrices(model, tensor, expert_tensor, routed=model.routed(layer))
+    kind = model.pattern[layer] if model.pattern else ""
+    if kind == MAMBA:
+        yield from _mamba(model, tensor)
+    elif kind == ATTENDS:
+        yield from _attention(model, tensor)
+    elif kind:
+        attention = {x.name for x in _attention(model, tensor)}
+        yield from (x for x in every if x.name not in attention)
+    else:
+        yield from every
+
+
+def _mamba(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
+    """Yield the linears of a Mamba layer: gates, channels, both of each group, and a step a head
+    come out of the first."""
+    m = model.mamba
+    assert m is not None
+    rows = (2 * m.inner + 2 * m.groups * m.state + m.heads) // tensor
+    yield RankWeight("in_proj", rows, model.hidden, False, "tensor")
+    yield RankWeight("out_proj", model.hidden, m.inner // tensor, False, "tensor")
 
 
 def matrices(
@@ -128,6 +161,22 @@ def norms(model: MegatronModel) -> list[int]:
     elif model.qk_norm:
         widths += [model.head_dim, model.head_dim]
     return [n for n in widths if n] * (2 if model.centered else 1)
+
+
+def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
+    """List the numbers of each tensor of a layer that is no linear's: norms, the router, and of
+    Mamba the convolution, its bias, three numbers a head, and the norm of what it makes."""
+    if not model.pattern:
+        feed = model.experts if model.routed(layer) else None
+        return norms(model) + ([feed.count * model.hidden] if feed is not None else [])
+    kind, m = model.pattern[layer], model.mamba
+    own = [model.hidden] * (2 if model.centered else 1)
+    if kind == EXPERTS and model.experts is not None:
+        return [*own, model.experts.count * model.hidden]
+    if kind == MAMBA and m is not None:
+        channels, heads = m.channels // tensor, m.heads // tensor
+        return [*own, channels * m.kernel, channels, heads, heads, heads, m.inner // tensor]
+    return own
 
 
 def replicated(model: MegatronModel, *, routed: bool) -> int:

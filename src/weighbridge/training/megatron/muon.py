@@ -23,7 +23,7 @@ from heapq import heapify, heapreplace
 from typing import TYPE_CHECKING
 
 from weighbridge.records import NamedTuple
-from weighbridge.training.megatron.model import MegatronModel, RankWeight, matrices, norms
+from weighbridge.training.megatron.model import MegatronModel, RankWeight, linears, small
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.units import ceil_div
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MATRIX, OTHER = 8, 12  # bytes of states a number
 FLOAT32, HALF = 4, 2
+WITHOUT = "in_proj"  # Mamba's first linear, which Muon leaves alone (mamba_mixer.py, use_muon)
 
 
 class MuonShare(NamedTuple):
@@ -86,11 +87,11 @@ def _tensors(
             if x.share == "expert" and model.experts is not None:
                 experts += [x.numbers] * (model.experts.count // run.expert)
             else:
-                dense.append(x.numbers)
+                (others if x.name == WITHOUT else dense).append(x.numbers)
                 others += [x.rows] if x.biased else []
         if routed and model.experts is not None:
             dense.append(model.experts.count * model.hidden)
-        others += norms(model)
+        others += small(model, run.tensor, layer)[: -1 if routed else None]
     ahead = 2 * model.hidden * model.hidden // run.tensor  # in front of a layer that predicts
     dense += [ahead] * sum(layer >= model.layers for layer in layers)
     rest = numbers.all - sum(dense) - sum(experts) - sum(others)  # what is at the ends
@@ -100,7 +101,7 @@ def _tensors(
 
 
 def _linears(model: MegatronModel, run: MegatronRun, layer: int) -> Iterator[RankWeight]:
-    return matrices(model, run.tensor, run.expert_tensor, routed=model.routed(layer))
+    return linears(model, run.tensor, run.expert_tensor, layer)
 
 
 def _shards(sizes: Sequence[int], count: int) -> list[int]:

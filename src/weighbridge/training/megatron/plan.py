@@ -149,6 +149,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         release=_release(w),
     )
     _divides(model, run)
+    _mixes(model, run)
     _takes_turns(run)
     return MegatronPlan(
         subject=subject,
@@ -364,6 +365,7 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "recompute": asked.get("recompute", "uniform"),
             "recomputed": asked.get("recomputed", 1),
+            "spreads": asked.get("spreads", False),
         }
     if kind == "selective":
         return {"modules": asked.get("modules", ("core_attn",))}
@@ -404,6 +406,7 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
     return {
         "float8": scaling,
         "float8_parameters": asked.get("float8_parameters", False),
+        "keeps_transposes": asked.get("keeps_transposes", True),
         "reuses_gradients": asked.get("reuses_gradients", False),
         "plain_ends": (asked.get("plain_first", 1), asked.get("plain_last", 1)) if ends else (0, 0),
     }
@@ -423,6 +426,21 @@ def _takes_turns(run: MegatronRun) -> None:
         raise UsageError(
             f"--megatron-args {GROUP}={run.group}: of {run.accumulation} micro-batches {rest} are "
             f"left, and Megatron stops at fewer than the {run.pipeline} stages"
+        )
+
+
+def _mixes(model: MegatronModel, run: MegatronRun) -> None:
+    """Raise UsageError for what layers of a hybrid model have not."""
+    mamba = model.mamba
+    if mamba is not None and (mamba.heads % run.tensor or mamba.groups % run.tensor):
+        raise UsageError(
+            f"--tensor-parallel-size {run.tensor} does not divide the {mamba.heads} heads and "
+            f"{mamba.groups} groups of Mamba"
+        )
+    if model.pattern and run.predicts:
+        raise UsageError(
+            "--megatron-args mtp_num_layers: it is not weighed with layers of a hybrid model; "
+            "leave it out"
         )
 
 

@@ -24,7 +24,7 @@ core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_en
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from typing import Any
@@ -34,6 +34,7 @@ from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.forward.splice import SplicedLayer, Splices, Whole
 from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.training.megatron import hybrid
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.layers import (
     LayerWeights,
@@ -43,7 +44,7 @@ from weighbridge.training.megatron.layers import (
     layer,
     norm,
 )
-from weighbridge.training.megatron.model import matrices
+from weighbridge.training.megatron.model import linears
 from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.sharded import ShardedLayers
 from weighbridge.training.megatron.states import StageNumbers, layers_of
@@ -55,9 +56,11 @@ NATIVE = {True: 1, False: 2}
 # MLATransformerConfig.original_max_position_embeddings, which has no argument of its own
 YARN_PLACES = 4096
 OFTEN = 6  # times as many stages as layers of a chunk: micro-batches are soon more than layers
-Layer = tuple[LayerWeights, bool, int]  # whether it has experts, and its place in the stage
-# Whether layers are computed again together, and of each whether it has experts, and 8 bits
-GroupKind = tuple[bool, tuple[tuple[bool, bool], ...]]
+# The letter of a hybrid layer, whether it has experts, and its place in the stage
+Layer = tuple[LayerWeights, str, bool, int]
+# Whether layers are computed again together, and of each its letter, whether it has experts, and 8
+# bits
+GroupKind = tuple[bool, tuple[tuple[str, bool, bool], ...]]
 
 
 class StageProgram:
@@ -106,9 +109,10 @@ class StageProgram:
 
     def _layer(self, index: int, place: int) -> Layer:
         model, run, routed = self.rank.model, self.rank.run, self.rank.model.routed(index)
-        found = matrices(model, run.tensor, run.expert_tensor, routed=routed)
+        found = linears(model, run.tensor, run.expert_tensor, index)
         sizes = [(x.name, x.rows, x.columns) for x in found]
-        return LayerWeights(sizes, low=in_float8(model, run, index)), routed, place
+        weights = LayerWeights(sizes, low=in_float8(model, run, index))
+        return weights, model.pattern[index] if model.pattern else "", routed, place
 
     @property
     def _turning(self) -> tuple[int, int]:
@@ -203,7 +207,7 @@ class StageProgram:
         for start in range(0, len(layers), size):
             group = layers[start : start + size]
             again = how == "uniform" or (how == "block" and start < self.rank.run.recomputed)
-            kind = again, tuple((routed, weights.low) for weights, routed, _ in group)
+            kind = again, tuple((letter, routed, w.low) for w, letter, routed, _ in group)
             yield kind, group, partial(self._again if again else self._once, group)
 
     def _once(self, group: list[Layer], hidden: Tensor) -> Tensor:
@@ -212,14 +216,32 @@ class StageProgram:
         return hidden
 
     def _run(self, each: Layer, hidden: Tensor) -> Tensor:
-        weights, routed, place = each
-        run = partial(layer, self.rank, weights, routed=routed)
+        weights, letter, routed, place = each
+        if letter:
+            run = partial(hybrid.layer, self.rank, weights, letter)
+        else:
+            run = partial(layer, self.rank, weights, routed=routed)
         return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
         """Run layers of which the input alone is kept."""
         run = partial(self._once, group)
+        if self.rank.run.spreads and self.rank.run.tensor > 1:
+            return self._spread(run, hidden)
         out: Tensor = checkpoint(self.rank.m, run, hidden, reentrant=True)
+        return out
+
+    def _spread(self, run: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """Run layers of which a part of the input is kept, as tensor ranks keep the others; it is
+        gathered again (distribute_saved_activations)."""
+        m, shape = self.rank.m, hidden.shape
+        part = m.new((hidden.rows // self.rank.run.tensor, shape[-1]), BFLOAT16)
+        part = remade(m, hidden, part)
+
+        def gathered(x: Tensor) -> Tensor:
+            return run(remade(m, x, m.new(shape, BFLOAT16)))
+
+        out: Tensor = checkpoint(m, gathered, part, reentrant=True)
         return out
 
     def _embedded(self) -> Tensor:

@@ -60,6 +60,7 @@ class MegatronRun:
     attention_dropout: float = 0.0
     recompute: str = "none"  # none, uniform, block
     recomputed: int = 1  # layers of a group, or of each stage
+    spreads: bool = False  # what is kept of a recomputed group, over tensor ranks
     modules: tuple[str, ...] = ()  # that are recomputed by themselves
     dispatcher: Dispatcher = "allgather"
     grouped: bool = False
@@ -74,6 +75,7 @@ class MegatronRun:
     overlaps: bool = False  # products and what tensor ranks send (tp_comm_overlap)
     float8: str = ""  # the recipe of products in 8 bits; "" is 16
     float8_parameters: bool = False  # weights have no other copy
+    keeps_transposes: bool = True  # of weights in 8 bits, from one product to the next
     reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
     plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
     graphs: str = ""  # CUDA graphs: of layers (local, transformer_engine), or full_iteration

@@ -30,7 +30,7 @@ from typing import Any
 from weighbridge.errors import UsageError
 from weighbridge.training.megatron.arguments import SIZES, recipe
 from weighbridge.training.megatron.float8 import in_float8
-from weighbridge.training.megatron.model import MegatronModel, matrices, replicated
+from weighbridge.training.megatron.model import MegatronModel, linears, small
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.sharded import GATHERS, REDUCES
 from weighbridge.units import ceil_div
@@ -113,9 +113,8 @@ class StageNumbers:
         self.layers.append(self.all - before)
 
     def _count(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
-        routed = model.routed(layer)
-        self.dense += replicated(model, routed=routed)
-        for x in matrices(model, run.tensor, run.expert_tensor, routed=routed):
+        self.dense += sum(small(model, run.tensor, layer))
+        for x in linears(model, run.tensor, run.expert_tensor, layer):
             numbers = x.numbers
             if x.share == "expert" and model.experts is not None:
                 numbers *= model.experts.count // run.expert
