@@ -274,6 +274,7 @@ def test_workers_read_for_each_rank_once_it_runs():
         "save": [components.workers(6).bytes],
     }
     assert report.workload["dataloader_num_workers"] == 3
+    assert "dataloader_num_workers" not in weighbridge.train("llama-3.2-1b").workload
 
 
 def test_recipes_copy_none_to_all():

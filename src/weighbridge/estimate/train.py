@@ -348,7 +348,6 @@ def _effective(
         "expert_parallel_size": training.sharding.expert,
         "offload": training.sharding.offload,
         "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
-        "dataloader_num_workers": training.workers,
         "padded": training.padded,
         "eval_batch_size": workload.eval_batch_size,
         "images": training.items["image"],
@@ -372,6 +371,7 @@ def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
         "expandable_segments": training.asked_expandable,
         "context_parallel_by": by,
         "pipeline_schedule": order,
+        "dataloader_num_workers": training.workers or None,
     }
     adapters = training.adapters
     if adapters is not None and adapters.virtual_tokens:

@@ -43,6 +43,7 @@ HOMES = (
     "training.script",
     "training.unanswered",
     "serving.compose",
+    "training.jobs",  # of manifests, those that train
     "serving.kubernetes",
     "serving.llama_swap",
     "serving.engine_configs",

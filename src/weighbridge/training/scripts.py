@@ -213,8 +213,8 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
 def _reading(run: TrainerRun) -> Iterator[str]:
     """Yield what reads data, and evaluates beside training."""
     t = run.settings
-    if t["dataloader_num_workers"]:
-        yield f"dataloader_num_workers={t['dataloader_num_workers']}"
+    if workers := t.get("dataloader_num_workers"):
+        yield f"dataloader_num_workers={workers}"
     if t["eval_batch_size"]:
         yield 'eval_strategy="steps"'
         yield f"per_device_eval_batch_size={t['eval_batch_size']}"

@@ -88,10 +88,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if isinstance(document.data.get(SPECS), dict):
         yield from _stack(document)
         return
-    yield from of_containers(
-        _container(path, holder, selector, document)
-        for path, holder, selector in _containers(document.data, (), {})
-    )
+    yield from of_containers(containers(document))
+
+
+def containers(document: Document) -> Iterator[Container]:
+    """Yield what a manifest starts, whatever it does."""
+    for path, holder, selector in _containers(document.data, (), {}):
+        yield _container(path, holder, selector, document)
 
 
 def _containers(

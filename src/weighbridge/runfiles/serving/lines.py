@@ -78,7 +78,7 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         gpu=container.gpu,
         line=container.line,
     ):
-        run = _of_image(_within(run, container.memory), container)
+        run = _of_image(within(run, container.memory), container)
         notes = (*run.notes, several) if container.replicas > 1 else run.notes
         yield replace(
             run,
@@ -133,7 +133,7 @@ def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
     return replace(run, settings=settings, understood=(*run.understood, said))
 
 
-def _within(run: PlannedRun, memory: "HostLimit | None") -> PlannedRun:
+def within(run: PlannedRun, memory: "HostLimit | None") -> PlannedRun:
     """Return a run whose host memory is bounded by what its container may take."""
     if memory is None or run.refused:
         return run
