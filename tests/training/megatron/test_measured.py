@@ -77,7 +77,7 @@ def test_a_further_token_with_experts(name):
 @pytest.mark.parametrize(
     ("routed", "level", "half", "most"),
     [
-        (False, "allocated", 0.2, 2.0),  # of 181; workspaces of GB200 differ by image
+        (False, "allocated", 0.2, 2.0),  # of 185; workspaces of GB200 differ by image
         (True, "allocated", 1.1, 5.9),  # of 51; natural routing is not known
         (False, "reserved", 0.7, 2.0),
         (True, "reserved", 1.0, 1.1),

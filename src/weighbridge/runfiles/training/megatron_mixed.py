@@ -7,10 +7,12 @@ Source: Megatron-LM d98e8a6 megatron/training/arguments.py (hybrid_layer_pattern
 core/transformer/transformer_config.py (mamba_*), core/ssm/mamba_mixer.py.
 """
 
+from weighbridge.arch.families.mamba_hybrid import NEMOTRON_H, TYPES
 from weighbridge.runfiles.reading import KeyReading
 from weighbridge.runfiles.record import Value
 from weighbridge.training.megatron.model import ATTENDS, EXPERTS, FEEDS, MAMBA
 
+TYPE = next(name for name, kind in TYPES.items() if kind.family is NEMOTRON_H)
 LETTERS = {MAMBA, ATTENDS, FEEDS, EXPERTS}
 PATTERNS = ("hybrid_layer_pattern", "hybrid_override_pattern")  # the second is older
 ENDS, FURTHER = "|", "/"
@@ -70,8 +72,8 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
         keys.notes.append("biases of linears and norms, a few thousand a layer, are not counted")
     feed = _number(keys, "ffn_hidden_size", 4 * width)
     found: dict[str, Value] = {
-        "model_type": "nemotron_h",
-        "architectures": ["NemotronHForCausalLM"],
+        "model_type": TYPE,
+        "architectures": [NEMOTRON_H.cls],
         "_name_or_path": f"hybrid of {len(letters)} layers, {width} wide",
         "hybrid_override_pattern": letters,
         "num_hidden_layers": len(letters),

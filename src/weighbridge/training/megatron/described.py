@@ -25,7 +25,9 @@ from weighbridge.training.megatron.model import (
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers
 
-LETTERS: Mapping[type, str] = {Mamba2: MAMBA, Attention: ATTENDS, Dense: FEEDS, Experts: EXPERTS}
+LETTERS: Mapping[type, str] = dict(  # of what a layer of a hybrid model may be alone
+    zip((Mamba2, Attention, Dense, Experts), (MAMBA, ATTENDS, FEEDS, EXPERTS), strict=True)
+)
 ATTENDING = ("q", "k", "v", "qkv")
 GROUPS = ("n_group", "num_expert_groups")  # of experts, in configs
 CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
