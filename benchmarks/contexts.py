@@ -48,9 +48,7 @@ def _row(settings: Mapping[str, Any], models: Sequence[str]) -> str:
     off = sum(not _on(needs, at) for needs in lines for at in range(LAST))
     asked = ", ".join(map(str, settings.values()))
     others = len(lines) * (LAST - 2)
-    return (
-        f"| {asked} | {len(told)} | {len(lines)} | {off} of {others} | {first:.1f} | {further:.2f} |"
-    )
+    return f"| {asked} | {len(told)} | {len(lines)} | {off} of {others} | {first:.1f} | {further:.2f} |"
 
 
 def _needs(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[Needs, list[float]]]:
