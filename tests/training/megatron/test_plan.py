@@ -405,7 +405,7 @@ def test_a_group_of_micro_batches_that_the_schedule_stops_at(group, batches, why
     ],
 )
 def test_the_torch_of_an_image_that_nobody_names_may_have_smaller_workspaces(settings, less):
-    """Of Blackwell, up to torch 2.10: 8,320 KiB a thread, since then 32 MiB."""
+    """Blackwell: up to torch 2.10 8,320 KiB a thread, since then 32 MiB."""
     budget = Train(gpu=settings["gpu"]).budget()
     w = Train(framework="megatron", batch_size=1, **settings)
     model = resolve(gather_config(catalogue.find(MODEL).config, reference=MODEL))

@@ -142,10 +142,9 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         **_others(asked),
         **_float8(shares, chip if part else None, asked),
         deterministic=repeats,
-        yarn=asked.get("angles", "yarn") == "yarn",
         expandable=bool(w.expandable_segments),
         capability=capability,
-        workspace=REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected,
+        workspace=_workspace(chip, torch, repeats=repeats),
         release=_release(w),
     )
     _divides(model, run)
@@ -164,10 +163,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         optimizer="muon" if run.muon else "adamw_torch",
         uneven=uneven,
         filled=w.gradient_accumulation is None and shares.pipeline > 1,
-        least_workspace=run.workspace
-        if repeats or w.torch_version
-        else cublas(chip.capability, OLDER).bytes.expected,
+        least_workspace=_workspace(chip, torch if w.torch_version else OLDER, repeats=repeats),
     )
+
+
+def _workspace(chip: Chip, torch: tuple[int, ...], *, repeats: bool) -> int:
+    return REPEATABLE if repeats else cublas(chip.capability, torch).bytes.expected
 
 
 def _refuse(w: Train) -> None:
@@ -335,6 +336,7 @@ def _others(asked: Mapping[str, Any]) -> dict[str, Any]:
         "graphs": asked.get("graphs", "none").removeprefix("none"),
         "masks": asked.get("masks", True),
         "multiple": asked.get("multiple", 128),
+        "yarn": asked.get("angles", "yarn") == "yarn",
     }
 
 
