@@ -1,4 +1,4 @@
-"""Could one line stand for many contexts? What further contexts cost, and how often a line is right.
+"""Could one line stand for many contexts? What they cost, and how often a line is right.
 
     python -m benchmarks.contexts [--every N]
 
@@ -48,9 +48,8 @@ def _row(settings: Mapping[str, Any], models: Sequence[str]) -> str:
     off = sum(not _on(needs, at) for needs in lines for at in range(LAST))
     asked = ", ".join(map(str, settings.values()))
     others = len(lines) * (LAST - 2)
-    return (
-        f"| {asked} | {len(told)} | {len(lines)} | {off} of {others} | {first:.1f} | {further:.2f} |"
-    )
+    lined = f"{len(told)} | {len(lines)} | {off} of {others}"
+    return f"| {asked} | {lined} | {first:.1f} | {further:.2f} |"
 
 
 def _needs(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[Needs, list[float]]]:
