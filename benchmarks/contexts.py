@@ -1,4 +1,4 @@
-"""Could one line stand for many contexts? What more contexts cost, and how often a line is right.
+"""Could one line stand for many contexts? What they cost, and how often a line is right.
 
     python -m benchmarks.contexts [--every N]
 
@@ -48,8 +48,8 @@ def _row(settings: Mapping[str, Any], models: Sequence[str]) -> str:
     off = sum(not _on(needs, at) for needs in lines for at in range(LAST))
     asked = ", ".join(map(str, settings.values()))
     others = len(lines) * (LAST - 2)
-    cells = asked, len(told), len(lines), f"{off} of {others}", f"{first:.1f}", f"{further:.2f}"
-    return "| " + " | ".join(map(str, cells)) + " |"
+    lined = f"{len(told)} | {len(lines)} | {off} of {others}"
+    return f"| {asked} | {lined} | {first:.1f} | {further:.2f} |"
 
 
 def _needs(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[Needs, list[float]]]:

@@ -66,7 +66,7 @@ def test_what_came_is_not_asked_for_again(listed, tmp_path):
 
 
 def test_a_listing_at_hand_is_fetched_by_its_revisions(listed, tmp_path):
-    """Public tables of the Hub are such: what they list of a config has no sizes."""
+    """Public tables of the Hub say of a config what has no sizes: it is asked for."""
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
