@@ -205,6 +205,13 @@ def test_what_megatron_stops_at_together_is_refused(args, said):
         arguments.refuse(arguments.read(args))
 
 
+def test_registered_buffers_go_not_with_segments_that_grow():
+    asked = arguments.read(["use_nccl_ub"])
+    arguments.refuse(asked)
+    with pytest.raises(UsageError, match="use_nccl_ub: it goes not with --expandable-segments"):
+        arguments.refuse(asked, growing=True)
+
+
 @pytest.mark.parametrize(
     "args",
     [

@@ -101,7 +101,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
         "fsdp_gradient", _one_of("fp32", "bf16", "auto")
     ),
     "fsdp_double_buffer": MegatronArgument("double_buffers"),
-    "use_nccl_ub": MegatronArgument("double_buffers"),
+    "use_nccl_ub": MegatronArgument("registers"),
     "use_torch_fsdp2": MegatronArgument("fsdp2"),
     "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
     "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
@@ -235,12 +235,14 @@ def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> 
         raise UsageError(f"--megatron-args {name}={text}: it takes {error}") from None
 
 
-def refuse(asked: Mapping[str, Any]) -> None:
+def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
     """Raise UsageError for arguments that Megatron stops at together (TransformerConfig's
-    __post_init__)."""
+    __post_init__), or with segments of the allocator that grow (DistributedDataParallelConfig's)."""
     for wrong, why in _contradictions(asked):
         if wrong:
             raise UsageError(f"--megatron-args {why}")
+    if growing and asked.get("registers"):
+        raise UsageError("--megatron-args use_nccl_ub: it goes not with --expandable-segments")
 
 
 def recipe(asked: Mapping[str, Any]) -> str | None:

@@ -113,7 +113,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
     refuse_segments(w, part)
     shares = sharding(w, count, "ddp")
     model, asked = described(subject), arguments.read(w.megatron_args or ())
-    arguments.refuse(asked)
+    arguments.refuse(asked, growing=bool(w.expandable_segments))
     chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
     capability = chip.capability or HOPPER
     batches = w.gradient_accumulation or max(shares.pipeline, asked.get("group", 1))
@@ -269,7 +269,7 @@ def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str
     return {
         "distributed_optimizer": shares.kind == "zero1" or bool(sharded),
         "sharded": sharded,
-        "double_buffers": asked.get("double_buffers", False),
+        "double_buffers": bool(asked.get("double_buffers") or asked.get("registers")),
         "instances": asked.get("instances", 1),
         "main_gradient": _main_gradient(w, asked),
         **states(asked, _release(w)),
