@@ -237,7 +237,7 @@ def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> 
 
 def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
     """Raise UsageError for arguments that Megatron stops at together (TransformerConfig's
-    __post_init__), or with segments of the allocator that grow (DistributedDataParallelConfig's)."""
+    __post_init__), or with segments of the allocator that grow (DistributedDataParallelConfig)."""
     for wrong, why in _contradictions(asked):
         if wrong:
             raise UsageError(f"--megatron-args {why}")
