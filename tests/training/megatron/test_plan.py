@@ -10,6 +10,7 @@ from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.estimate.train import subject_for
+from weighbridge.records import replace
 from weighbridge.training.megatron import answer, arguments
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.plan import plan
@@ -429,3 +430,13 @@ def test_what_is_spread_over_tensor_ranks_is_not_in_parts_already():
     assert train(**settings, megatron_args=args).peak.expected < whole.peak.expected
     with pytest.raises(UsageError, match="goes not with it"):
         train(**settings, megatron_args=[*args, "sequence_parallel"])
+
+
+@pytest.mark.parametrize(("rotary", "more"), [(True, 0), (False, 2 * 2 * 4096 * 32 * 128 * 36)])
+def test_norms_of_queries_that_are_not_turned_may_keep_more(rotary, more):
+    """Two tensors of queries a layer, [4096, 32 heads, 128] in 16 bits, of 36 layers."""
+    made = planned("qwen3-8b")
+    made = replace(made, model=replace(made.model, rotary=rotary))
+    found = forward(made, "activations")
+    assert found.high - found.expected == more
+    assert found.low == found.expected
