@@ -330,3 +330,25 @@ def test_a_copy_is_of_the_same_mode():
         copied = copy.deepcopy(weight)
         assert copied.fake_mode is weight.fake_mode
         assert torch.cuda.memory_allocated() - before == 64 * 64 * 4
+
+
+def test_a_program_that_asks_the_engine_itself_is_followed():
+    """Megatron's schedules do; the engine's threads may have started before there was a card."""
+    torch.ones(3, requires_grad=True).sum().backward()
+    engine = torch.autograd.variable.Variable._execution_engine
+    with FakeGPU("h100") as fake:
+        layer = nn.Linear(8, 8).cuda()
+        loss = layer(torch.ones(2, 8, device="cuda")).sum()
+        torch.autograd.variable.Variable._execution_engine.run_backward(
+            tensors=(loss,),
+            grad_tensors=(torch.ones_like(loss),),
+            keep_graph=False,
+            create_graph=False,
+            inputs=(),
+            allow_unreachable=True,
+            accumulate_grad=True,
+        )
+        fake.tape.settle()
+        assert layer.weight.grad.device.type == "cuda"
+        assert {"forward", "backward"} <= {each.phase for each in fake.tape.storages}
+    assert torch.autograd.variable.Variable._execution_engine is engine

@@ -14,7 +14,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -23,12 +23,29 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.variable import Variable
 from torch.nn.modules import module as hooks
 from torch.optim import optimizer as optimizers
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from weighbridge.lab.trace.patches import Patch, patched
 from weighbridge.lab.trace.recorder import Recorder
+
+
+class WatchedEngine:
+    """torch's engine, `around` which something runs. Everybody asks this one: torch.autograd, and
+    programs that go around it, as Megatron's schedules do."""
+
+    def __init__(self, engine: Any, around: Callable[[], AbstractContextManager[None]]) -> None:
+        self._engine = engine
+        self._around = around
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def run_backward(self, *args: Any, **kwargs: Any) -> Any:
+        with self._around():
+            return self._engine.run_backward(*args, **kwargs)
 
 
 class ModuleWatch:
@@ -56,18 +73,8 @@ class ModuleWatch:
             optimizers.register_optimizer_step_post_hook(self._stepped),
         ):
             self._stack.callback(remove.remove)
-        engine = torch.autograd.graph._engine_run_backward
-
-        def backward(*args: Any, **kwargs: Any) -> Any:
-            with self._backward():
-                return engine(*args, **kwargs)
-
-        enter(
-            patched(
-                Patch(owner, "_engine_run_backward", backward)
-                for owner in (torch.autograd, torch.autograd.graph)
-            )
-        )
+        engine = WatchedEngine(Variable._execution_engine, self._backward)
+        enter(patched([Patch(Variable, "_execution_engine", engine)]))
         enter(patched(self._copies()))
         self.recorder.where = self.where
         return self
