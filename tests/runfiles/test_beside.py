@@ -103,6 +103,15 @@ def test_a_command_is_weighed_with_the_file_that_it_names(folder, line, settings
     assert {name: run.settings.get(name) for name in settings} == settings
 
 
+@pytest.mark.parametrize("first", ['echo "starting"', "nvidia-smi", "unset FOO", "cat notes.txt"])
+@pytest.mark.parametrize(("begin", "name"), [("#!/bin/bash\n", "run"), ("", "run.sh")])
+def test_a_script_is_one_whatever_it_begins_with(folder, first, begin, name):
+    line = f"deepspeed --num_gpus 2 any.py --deepspeed configs/ds.json {ARGUMENTS}"
+    run = run_of(folder, f"{begin}{first}\n{line}\n", name)
+    assert run.settings["shard"] == "zero2"
+    assert run.settings["data_parallel_size"] == 2
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("a.yml", AXOLOTL), ("a.yaml", FACTORY), ("a.yaml", TRL)]
 )

@@ -142,3 +142,9 @@ def asked(tmp_path_factory):
 def test_every_column_is_on_the_page():
     for column in (*MODELS, *ANSWERS):
         assert f"| `{column.name}` | {column.meaning} |" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("sql", ["", "  ", ";"])
+def test_an_empty_query_is_said(view, sql):
+    with pytest.raises(UsageError, match="the query: it is empty"):
+        view.ask(sql)

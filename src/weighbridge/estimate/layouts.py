@@ -31,9 +31,10 @@ from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import run_stage
-from weighbridge.training.megatron.states import StageNumbers
+from weighbridge.training.megatron.states import WEIGHT, StageNumbers
 from weighbridge.training.sharding.costs import LayoutCost
 from weighbridge.units import ceil_div
+from weighbridge.verdict import on_host
 from weighbridge.watching import go_on
 from weighbridge.workload import Train
 
@@ -50,7 +51,6 @@ UNMASKED = "no_create_attention_mask_in_dataloader"  # as recipes of long sequen
 ROUTING = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm", "moe_permute_fusion")
 KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever more
 FINE = 200  # parts of a step that are told apart
-WEIGHT = 2  # bytes a number
 FEWEST_TOKENS, _, MOST_TOKENS = range(3)  # that experts are given
 FEW = 3  # layouts that are told where none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
@@ -91,7 +91,12 @@ def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[Rank
     fitting: list[RankLayout] = []
     others: list[RankLayout] = []
     shapes: set[tuple[int, ...]] = set()  # that fit with less that is computed again
-    for each in sorted(search.candidates(), key=lambda one: (one.price, KEEPS.index(one.keeps))):
+    candidates = list(search.candidates())
+    if not candidates:
+        raise search.refused or UsageError(
+            f"--layouts: no ranks that are named divide the model and {search.count:,} devices"
+        )
+    for each in sorted(candidates, key=lambda one: (one.price, KEEPS.index(one.keeps))):
         beaten = any(beats(other, each) for other in fitting)
         if each.shape in shapes or (beaten and not every):
             continue
@@ -137,7 +142,9 @@ class _Search:
         self.model: MegatronModel = described(asked)
         self.count = budget.choice.count
         self.given = workload.megatron_args or ()
+        self.memory = workload.host_memory()
         self.wholes: dict[tuple[tuple[int, ...], str], RankLayout] = {}
+        self.refused: UsageError | None = None  # why a layout is none of Megatron's
         self.least: dict[tuple[tuple[int, ...], str, int], int] = {}
 
     def candidates(self) -> Iterator[RankLayout]:
@@ -155,7 +162,8 @@ class _Search:
                     change = self._change(shape, chunks, steps, keeps)
                     try:
                         made = plan(self.asked, self.w.but(**change), self.budget)
-                    except UsageError:
+                    except UsageError as error:
+                        self.refused = self.refused or error
                         continue
                     price = cost(made.model, made.run)
                     yield RankLayout(change, made.run, keeps or _kept(made.checkpointing), price)
@@ -283,7 +291,17 @@ class _Search:
                 break
         peak = max(peaks, key=lambda each: each.high)
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
+        if fits == "yes" and self.memory is not None:
+            fits = self._on_host(made, len(peaks))
         return layout._replace(peak=peak, fits=fits)
+
+    def _on_host(self, made: MegatronPlan, stages: int) -> str:
+        """Judge the machine's memory, which what is saved passes: of the stages that were run."""
+        last = made.run.pipeline - 1
+        runs = [run_stage(made.model, made.run, i) for i in {*range(stages - 1), last}]
+        *_, host = answer.devices(made, runs)
+        fits = on_host.judged(host, self.memory).fits
+        return "yes" if fits is None else fits
 
     def _peak(self, made: MegatronPlan, stage: int) -> Bytes:
         """Return what a device of a stage holds at the driver."""

@@ -92,6 +92,8 @@ class ScanView:
         try:
             self._checked(sql)
             done = self._connection.execute(sql, list(values))
+            if done is None:  # of no statement at all
+                raise UsageError("the query: it is empty; begin it with select or with")
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
         except duckdb_error() as error:

@@ -104,6 +104,15 @@ def test_layers_that_stages_do_not_divide_leave_fewer_to_the_last():
     assert all("decoder_last_pipeline_num_layers=6" in row["flags"] for row in found.rows)
 
 
+def test_memory_of_the_machine_is_judged_too(model):
+    """What fits with all memory does not with a little: as the answer of its flags says."""
+    assert model.layouts(ram="2TiB", **SMALL).fitting
+    few = model.layouts(ram="8GiB", **SMALL)
+    assert not few.fitting
+    asked = {"framework": "megatron", "shard": "zero1", "tensor_parallel_size": 4, "ram": "8GiB"}
+    assert model.train(**asked, **SMALL).verdict.host.fits == "no"
+
+
 def test_where_nothing_fits_the_least_is_told(model):
     found = model.layouts(gpu="t4:2")
     assert found.rows
@@ -152,6 +161,10 @@ def test_what_a_layout_takes_at_least_is_no_more_than_it_takes(name):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
+        ({"gpu": "h100:4", "megatron_args": ["foo"]}, "foo"),
+        ({"gpu": "h100:4", "optimizer": "lion"}, "lion is not weighed with --framework megatron"),
+        ({"gpu": "h100:4", "expert_parallel_size": 2}, "expert"),
+        ({"gpu": "h100:4", "tensor_parallel_size": 3}, "no ranks that are named divide"),
         ({}, "--gpu names them"),
         ({"gpu": "h100"}, "shares 2 to"),
         ({"gpu": "h100:2", "framework": "unsloth"}, "unsloth shares no model out"),

@@ -62,6 +62,25 @@ def test_what_a_checkpoint_takes_of_the_host(pipelined):
     assert pipelined.verdict.host.fits == "yes"
 
 
+def test_expert_ranks_write_no_less_of_a_checkpoint():
+    """All of it passes one machine of eight cards, however its ranks share experts out."""
+    settings = {"gpu": "h200:8", "shard": "zero1"}
+    for more in ({}, {"expert_parallel_size": 8}):
+        host = train("qwen3-30b-a3b", **settings, **more).devices[-1]
+        (saved,) = (c for c in host.phases[-1].components if c.detail == "saved")
+        assert saved.bytes.low == pytest.approx(14 * 30.53e9, rel=0.01)
+
+
+def test_gradients_of_too_many_micro_batches_are_not_waited_for():
+    asked = {"gpu": "h100:8", "pipeline_parallel_size": 2, "gradient_accumulation": 1024}
+    defers = ["defer_embedding_wgrad_compute"]
+    with pytest.raises(UsageError, match="gradients of 1,024 micro-batches would wait"):
+        train(**asked, megatron_args=defers)
+    assert train(**asked, megatron_args=[*defers, "wgrad_deferral_limit=4"])
+    few = train(gpu="h100:8", pipeline_parallel_size=2, megatron_args=defers)
+    assert any("more of them take more" in line for line in few.warnings)
+
+
 def test_the_report_sends_its_settings_back(pipelined):
     asked = {k: v for k, v in pipelined.workload.items() if v is not None}
     known = {name: asked[name] for name in ("megatron_args", "shard", "seq_len", "checkpointing")}

@@ -35,6 +35,8 @@ KIND = Kind(
     syntaxes=("shell",),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
 )
+SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
+SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
 MOST = 200  # lines: a longer text is looked at as prose is
 CONFIG = "config_file"  # of accelerate
 LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
@@ -77,7 +79,8 @@ def tells(document: Document) -> bool:
     """Tell whether a text is a script that launches a training."""
     lines = document.text.replace("\\\n", " ").splitlines()
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
-    if document.text.count("\n") > MOST or BEGINS.match(first) is None:
+    script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
+    if document.text.count("\n") > MOST or not (script or BEGINS.match(first)):
         return False
     return next(launched(document), None) is not None
 

@@ -32,13 +32,12 @@ from weighbridge.training.megatron import exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.stage import StageRun, run_stage
-from weighbridge.training.megatron.states import layers_of
+from weighbridge.training.megatron.states import WEIGHT, StageNumbers, layers_of
 from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import GIB, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
-WEIGHT = 2  # bytes a number
 HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
 THREADS = 2  # that multiply by torch, forward and backward
 MASKS = GIB  # from which on one is told of
@@ -128,11 +127,9 @@ def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[
 
 
 def _saved(plan: MegatronPlan, run: StageRun) -> int:
-    """Count the bytes of a checkpoint that one rank writes: those that hold the same share it
-    out."""
-    alike = max(1, plan.run.data * plan.run.context)
+    """Count the bytes of a checkpoint that one rank writes."""
     states = muon.MATRIX if plan.run.muon else plan.run.states
-    return (WEIGHT + states) * run.parameters // alike
+    return StageNumbers(plan.model, plan.run, run.index).saved(plan.run, states)
 
 
 def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
@@ -366,6 +363,9 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
         yield (
             f"a pipeline is taken as filled: {run.accumulation} micro-batches or more; "
             "--gradient-accumulation says fewer"
+            if run.deferred is None
+            else f"a step has {run.accumulation} micro-batches, and the head's gradient of each "
+            "waits for its end: more of them take more; --gradient-accumulation says how many"
         )
     low, expected, high = plan.uneven
     if expected > 1:

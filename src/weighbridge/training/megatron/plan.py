@@ -62,6 +62,7 @@ KERNELS: Mapping[str, Kernel] = {
     "eager": "unfused",
 }
 BLACKWELL = (10, 0)
+MOST_DEFERRED = 128  # micro-batches: each of them is run
 REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
 OLDER = (2, 10)  # torch of images of up to April 2026, whose workspaces of Blackwell are smaller
 SINCE = {
@@ -130,7 +131,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
         accumulation=batches,
         **_optimizer(w, shares, asked),
         fused_gradients=asked.get("fused_gradients", True),
-        deferred=_deferred(shares, asked),
+        deferred=_deferred(shares, asked, batches),
         engine=asked.get("implementation") != "local",
         attention=_kernel(w, asked, capability),
         **_softmax(asked),
@@ -304,8 +305,9 @@ def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"muon": True, "in_turn": asked.get("in_turn", False)}
 
 
-def _deferred(shares: Sharding, asked: Mapping[str, Any]) -> int | None:
-    """Return of how many micro-batches the head's gradient waits; None where it does not."""
+def _deferred(shares: Sharding, asked: Mapping[str, Any], batches: int) -> int | None:
+    """Return of how many micro-batches of a step the head's gradient waits, 0 of all of them; None
+    where it does not."""
     if not asked.get("defers"):
         return None
     if shares.pipeline == 1:
@@ -313,7 +315,15 @@ def _deferred(shares: Sharding, asked: Mapping[str, Any]) -> int | None:
             "--megatron-args defer_embedding_wgrad_compute: it needs several stages; "
             "--pipeline-parallel-size says how many"
         )
-    return int(asked.get("deferred", 0))
+    limit = int(asked.get("deferred", 0))
+    waiting = min(batches, limit or batches)
+    if waiting > MOST_DEFERRED:
+        raise UsageError(
+            "--megatron-args defer_embedding_wgrad_compute: gradients of "
+            f"{waiting:,} micro-batches would wait, and at most {MOST_DEFERRED} are weighed; "
+            "wgrad_deferral_limit says fewer"
+        )
+    return limit
 
 
 def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:

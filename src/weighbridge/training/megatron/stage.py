@@ -24,10 +24,9 @@ from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.program import StageProgram
 from weighbridge.training.megatron.run import HOPPER, MegatronRun
 from weighbridge.training.megatron.schedule import step
-from weighbridge.training.megatron.states import StageNumbers, layers_of
+from weighbridge.training.megatron.states import WEIGHT, StageNumbers, layers_of
 from weighbridge.units import KIB, MIB
 
-WEIGHT = 2  # bytes a number in 16 bits
 STEPS = 2  # before the end of the first there are no averages
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
 STREAMS = 4  # of grouped products

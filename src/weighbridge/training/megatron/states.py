@@ -37,6 +37,7 @@ from weighbridge.units import ceil_div
 
 FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf reads averages in bfloat16 where they lie
 OF_STATES = {"main_parameter": "main_params", "average": "exp_avg", "square": "exp_avg_sq"}
+WEIGHT = 2  # bytes a number in 16 bits
 
 
 def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[str, Any]:
@@ -127,6 +128,12 @@ class StageNumbers:
     @property
     def all(self) -> int:
         return self.dense + self.experts
+
+    def saved(self, run: MegatronRun, states: int) -> int:
+        """Return the bytes of a checkpoint that the rank writes, `states` of each number: those
+        that hold the same share it out, and of experts fewer do."""
+        dense, experts = max(1, run.data * run.context), max(1, run.expert_data)
+        return (WEIGHT + states) * (ceil_div(self.dense, dense) + ceil_div(self.experts, experts))
 
     def on_host(self, run: MegatronRun) -> int:
         """Count those of them whose states are on the host."""
