@@ -265,3 +265,14 @@ def test_faults_are_found(whole):
     found = check(out, plan)
     assert found.code == 2
     assert "train/part-0003.parquet" in found.faults[0]
+
+
+@pytest.mark.parametrize(
+    "hurt", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])]
+)
+def test_a_list_of_models_that_is_not_whole_is_found(whole, hurt):
+    out, plan = whole
+    hurt(out / "models.parquet")
+    found = check(out, plan)
+    assert found.code == 2
+    assert "models.parquet" in found.faults[0]

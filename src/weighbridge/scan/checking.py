@@ -52,9 +52,18 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
             continue
         keys, rows = keys + len(asked), rows + sum(map(len, found.values()))
         faults += _answers(plan, asked, found, number)
+    faults += _models(out)
     whole = fault(out)
     faults += [whole] if whole else []
     return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults[:MOST]))
+
+
+def _models(out: Path) -> list[str]:
+    try:
+        rows_of(out / "models.parquet", "key")
+    except WeighbridgeError as error:
+        return [str(error)]
+    return []
 
 
 def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
