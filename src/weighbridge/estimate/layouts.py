@@ -30,8 +30,7 @@ from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.training.megatron.stage import run_stage
-from weighbridge.training.megatron.states import WEIGHT, StageNumbers
+from weighbridge.training.megatron.stage import StageRun, held, run_stage
 from weighbridge.training.sharding.costs import LayoutCost
 from weighbridge.units import ceil_div
 from weighbridge.verdict import on_host
@@ -202,9 +201,9 @@ class _Search:
         """Return that a layout does not surely fit where it takes too much at least, or would if
         whole layers were computed again; None where it may fit."""
         room = self.budget.usable
-        held = _held(self.model, layout.run)
-        if held > room.high:
-            return layout._replace(peak=Bytes(held, held, held), fits="no")
+        between = max(held(self.model, layout.run, i) for i in {0, layout.run.pipeline - 1})
+        if between > room.high:
+            return layout._replace(peak=Bytes(between, between, between), fits="no")
         for keeps in (KEEPS[-1], layout.keeps) if self.w.checkpointing is None else (layout.keeps,):
             if self._at_least(layout, keeps, MOST_TOKENS) > room.low:
                 least = self._at_least(layout, keeps, FEWEST_TOKENS)
@@ -284,29 +283,28 @@ class _Search:
         made = plan(self.asked, self.w.but(**layout.change), self.budget)
         room, last = self.budget.usable, made.run.pipeline - 1
         second = {min(1, last)} if made.model.experts else set()  # dense layers may be in the first
+        runs: list[StageRun] = []
         peaks: list[Bytes] = []
         for stage in sorted({0, last} | second):
-            peaks.append(self._peak(made, stage))
+            runs.append(run_stage(made.model, made.run, stage))
+            peaks.append(self._peak(made, runs[-1]))
             if peaks[-1].high > room.low and not thorough:
                 break
         peak = max(peaks, key=lambda each: each.high)
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits == "yes" and self.memory is not None:
-            fits = self._on_host(made, len(peaks))
+            fits = self._on_host(made, runs)
         return layout._replace(peak=peak, fits=fits)
 
-    def _on_host(self, made: MegatronPlan, stages: int) -> str:
+    def _on_host(self, made: MegatronPlan, runs: Sequence[StageRun]) -> str:
         """Judge the machine's memory, which what is saved passes: of the stages that were run."""
-        last = made.run.pipeline - 1
-        runs = [run_stage(made.model, made.run, i) for i in {*range(stages - 1), last}]
         *_, host = answer.devices(made, runs)
         fits = on_host.judged(host, self.memory).fits
         return "yes" if fits is None else fits
 
-    def _peak(self, made: MegatronPlan, stage: int) -> Bytes:
+    def _peak(self, made: MegatronPlan, run: StageRun) -> Bytes:
         """Return what a device of a stage holds at the driver."""
-        runs = [run_stage(made.model, made.run, stage)]
-        devices = bounds.widened(answer.devices(made, runs), form_of(self.asked), None)
+        devices = bounds.widened(answer.devices(made, [run]), form_of(self.asked), None)
         return next(device.peak("driver") for device in devices if device.kind == "gpu")
 
     def _change(
@@ -340,12 +338,6 @@ class _Search:
 
 def _kept(checkpointing: str) -> str:
     return checkpointing if checkpointing in KEEPS else "none"
-
-
-def _held(model: MegatronModel, run: MegatronRun) -> int:
-    """Return the bytes that a rank of an end of the pipeline holds between steps."""
-    ends = (StageNumbers(model, run, stage) for stage in {0, run.pipeline - 1})
-    return max(n.all * (WEIGHT + run.main_gradient) + n.stepped(run) * run.states for n in ends)
 
 
 def divisors(whole: int) -> tuple[int, ...]:

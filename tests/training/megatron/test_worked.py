@@ -5,6 +5,7 @@ import pytest
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, kept, most
 from weighbridge.arch.mixers import Latent
 from weighbridge.records import replace
+from weighbridge.training.megatron import stage
 from weighbridge.training.megatron.model import RoutedFeed
 from weighbridge.training.megatron.stage import SPACE, run_stage
 from weighbridge.training.megatron.states import StageNumbers, layers_of
@@ -343,3 +344,24 @@ def test_a_step_copies_states_of_experts_or_of_all_others_at_once():
     few = replace(EXPERTS, experts=RoutedFeed(count=8, top=2, width=1))
     one = StageNumbers(few, run, 0)
     assert one.widened(run) == 4 * 2 * one.dense // 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ranks": 4, "distributed_optimizer": True},
+        {"ranks": 4, "distributed_optimizer": True, "sharded": "optim_grads_params"},
+        {"ranks": 4, "distributed_optimizer": True, "muon": True},
+        {"offloaded": 0.5},
+        {"float8": "tensorwise", "float8_parameters": True},
+    ],
+)
+def test_what_is_held_between_steps_is_known_without_a_run(changes):
+    """A run has workspaces and buffers beside it."""
+    run = replace(PLAIN, **changes)
+    live = run_stage(LLAMA, run, 0).moments["step"].live
+    named = sum(live.get(name, 0) for name in ("weights", "gradients", "optimizer_states"))
+    without = stage.held(LLAMA, run, 0)
+    assert 0 < without <= named
+    assert named - without <= live["weights"]  # copies of weights in 8 bits

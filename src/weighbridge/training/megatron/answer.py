@@ -30,9 +30,9 @@ from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.megatron import exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.plan import MegatronPlan
-from weighbridge.training.megatron.run import HOPPER
+from weighbridge.training.megatron.run import HOPPER, WEIGHT
 from weighbridge.training.megatron.stage import StageRun, run_stage
-from weighbridge.training.megatron.states import WEIGHT, StageNumbers, layers_of
+from weighbridge.training.megatron.states import StageNumbers, layers_of
 from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import GIB, human
 

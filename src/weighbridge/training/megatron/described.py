@@ -4,7 +4,7 @@ Its numbers are counted as Megatron has them, and are those of the class, or the
 that GPTModel has not and is refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.arch.blueprint import Param
@@ -62,10 +62,7 @@ def described(subject: Subject) -> MegatronModel:
         head_dim=first.value_dim if isinstance(first, Latent) else first.key_dim,
         words=body.vocab,
         gated=(dense or routed)[0].gated,
-        biased=any(role_of(p) == "o" for p in _biases(params)),
-        qkv_biased=any(role_of(p) in ATTENDING for p in _biases(params)),
-        centered=any(p.kind == "norm" and p.name.endswith(".bias") for p in params),
-        tied=any(p.tied for p in params),
+        **_traits(params),
         positions=_positions(params),
         rotary=_positions(params) == 0,
         qk_norm=latent is None and any(role_of(p) == "q_norm" for p in params),
@@ -104,10 +101,7 @@ def _hybrid(subject: Subject) -> MegatronModel:
         head_dim=attention.key_dim if attention else 0,
         words=body.vocab or 0,
         gated=any(feed.gated for feed in (dense, routed) if feed),
-        biased=any(role_of(p) == "o" for p in _biases(params)),
-        qkv_biased=any(role_of(p) in ATTENDING for p in _biases(params)),
-        centered=any(p.kind == "norm" and p.name.endswith(".bias") for p in params),
-        tied=any(p.tied for p in params),
+        **_traits(params),
         rotary=False,
         experts=_routed(routed, subject) if routed else None,
         pattern="".join(LETTERS[type(each[0])] for each in parts),
@@ -115,6 +109,17 @@ def _hybrid(subject: Subject) -> MegatronModel:
     )
     _same(model, subject)
     return model
+
+
+def _traits(params: Sequence[Param]) -> dict[str, Any]:
+    """Tell what a model has of biases, which norms, and whether its head is the words."""
+    biases = list(_biases(params))
+    return {
+        "biased": any(role_of(p) == "o" for p in biases),
+        "qkv_biased": any(role_of(p) in ATTENDING for p in biases),
+        "centered": any(p.kind == "norm" and p.name.endswith(".bias") for p in params),
+        "tied": any(p.tied for p in params),
+    }
 
 
 def _mixer(block: LayerBlock, name: str) -> Attention | Latent:

@@ -177,15 +177,15 @@ class StageProgram:
         are spliced as one."""
         m, layers, splices = self.rank.m, self._chunks[chunk], self._splices
         if splices is None or len(layers) >= OFTEN * self.rank.run.pipeline:
-            return self._one_by_one(layers, hidden, splices)
+            return self._in_turn(layers, hidden, splices)
         if not layers:
             return hidden
         number = self._times[chunk]
         self._times[chunk] += 1
-        whole = partial(self._one_by_one, layers, splices=None)
+        whole = partial(self._in_turn, layers, splices=None)
         return splices.repeat(m, (chunk, hidden.requires_grad), number, whole, hidden)
 
-    def _one_by_one(self, layers: list[Layer], hidden: Tensor, splices: Splices | None) -> Tensor:
+    def _in_turn(self, layers: list[Layer], hidden: Tensor, splices: Splices | None) -> Tensor:
         groups = list(self._groups(layers))
         alike = Counter(kind for kind, *_ in groups)
         before: Counter[GroupKind] = Counter()

@@ -7,6 +7,7 @@ from weighbridge.units import ceil_div
 
 Kernel = Literal["fused", "flash", "unfused", "local"]
 HOPPER = (9, 0)
+WEIGHT = 2  # bytes a number in 16 bits
 Dispatcher = Literal["allgather", "alltoall", "deepep", "hybridep"]
 
 

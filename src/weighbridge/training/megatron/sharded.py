@@ -31,9 +31,8 @@ from weighbridge.dtypes import INT8
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.training.megatron import float8
-from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 
-WEIGHT = 2
 UNIT = 1_000_000_000  # numbers that wait to be reduced; half as many are gathered ahead
 GATHERS = ("optim_grads_params", "fsdp2")
 REDUCES = ("optim_grads", *GATHERS)

@@ -22,9 +22,9 @@ from weighbridge.training.megatron import float8, muon
 from weighbridge.training.megatron.layers import RankMachine
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.program import StageProgram
-from weighbridge.training.megatron.run import HOPPER, MegatronRun
+from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.schedule import step
-from weighbridge.training.megatron.states import WEIGHT, StageNumbers, layers_of
+from weighbridge.training.megatron.states import StageNumbers, layers_of
 from weighbridge.units import KIB, MIB
 
 STEPS = 2  # before the end of the first there are no averages
@@ -76,13 +76,14 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
     m.workspace = run.workspace
     numbers = StageNumbers(model, run, stage)
     every = _layers(model, run, stage)
-    shared = muon.share(model, run, every, numbers) if run.muon else muon.ALIKE
+    shared = _share(model, run, every, numbers)
     result = StageRun(index=stage, parameters=numbers.all, spared=shared.most - shared.least)
-    held = _weights(m, run, numbers, shared.padding)
+    sizes = zip(_buffers(run, numbers, shared.padding), ("weights", "gradients"), strict=True)
+    kept = [m.new((n,), INT8, name) for n, name in sizes]
     program = StageProgram(RankMachine(m, model, run), stage, numbers, splices)
     result.note("load", m.heap.phase(), first=True)
-    held += _workspaces(m, model, run, stage)
-    held += _copies(m, run, numbers)
+    kept += _workspaces(m, model, run, stage)
+    kept += _copies(m, run, numbers)
     copies_of_gradients: list[Tensor] = []
     for number in range(STEPS):
         first = number == 0
@@ -90,11 +91,9 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
         step(program, partial(_ended, m, result, first))
         program.end()
         if first:
-            stepped = numbers.stepped(run)
             result.on_host = numbers.on_host(run)
-            states = shared.most if run.muon else (stepped - result.on_host) * run.states
-            if states:
-                held.append(m.new((states,), INT8, "optimizer_states"))
+            if states := _states(run, numbers, shared):
+                kept.append(m.new((states,), INT8, "optimizer_states"))
         pieces = LINEARS * max(1, len(every))
         copies_of_gradients += [
             m.new((n,), INT8, "gradients") for n in _pieces(numbers.copied(run), pieces)
@@ -116,15 +115,32 @@ def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
     return every
 
 
-def _weights(m: Machine, run: MegatronRun, numbers: StageNumbers, padding: int) -> list[Tensor]:
-    """Allocate the buffers of weights and of gradients, `padding` numbers longer than both."""
+def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
+    """Return the bytes of weights, gradients and states that a rank holds between steps, without
+    a run."""
+    numbers = StageNumbers(model, run, stage)
+    shared = _share(model, run, _layers(model, run, stage), numbers)
+    return sum(_buffers(run, numbers, shared.padding)) + _states(run, numbers, shared)
+
+
+def _share(
+    model: MegatronModel, run: MegatronRun, layers: list[int], numbers: StageNumbers
+) -> muon.MuonShare:
+    return muon.share(model, run, layers, numbers) if run.muon else muon.ALIKE
+
+
+def _states(run: MegatronRun, numbers: StageNumbers, shared: muon.MuonShare) -> int:
+    """Return the bytes of states on the device."""
+    return shared.most if run.muon else (numbers.stepped(run) - numbers.on_host(run)) * run.states
+
+
+def _buffers(run: MegatronRun, numbers: StageNumbers, padding: int) -> tuple[int, int]:
+    """Return the bytes of the buffers of weights and of gradients, `padding` numbers longer than
+    both."""
     low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
     whole = WEIGHT * (numbers.all + padding - numbers.float8) + low
     weights = whole * numbers.weighed(run) // numbers.all
-    return [
-        m.new((weights,), INT8, "weights"),
-        m.new(((numbers.reduced(run) + padding) * run.main_gradient,), INT8, "gradients"),
-    ]
+    return weights, (numbers.reduced(run) + padding) * run.main_gradient
 
 
 def _copies(m: Machine, run: MegatronRun, numbers: StageNumbers) -> list[Tensor]:

@@ -31,13 +31,12 @@ from weighbridge.errors import UsageError
 from weighbridge.training.megatron.arguments import SIZES, recipe
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.model import MegatronModel, linears, small
-from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 from weighbridge.training.megatron.sharded import GATHERS, REDUCES
 from weighbridge.units import ceil_div
 
 FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf reads averages in bfloat16 where they lie
 OF_STATES = {"main_parameter": "main_params", "average": "exp_avg", "square": "exp_avg_sq"}
-WEIGHT = 2  # bytes a number in 16 bits
 
 
 def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[str, Any]:
