@@ -10,7 +10,7 @@ import yaml
 
 import weighbridge
 from weighbridge.errors import UsageError
-from weighbridge.runfiles import emitting
+from weighbridge.runfiles import emitting, read
 from weighbridge.runfiles.training.shapes import SHAPES
 from weighbridge.runfiles.training.torchtitan import FLAVORS as FLAVORED
 from weighbridge.runfiles.training.torchtune_new import BUILDERS
@@ -302,7 +302,10 @@ def test_fsdp_wraps_layers_by_words_that_old_and_new_releases_take(kind):
     """transformers 5.6, the last that LLaMA-Factory takes, makes one unit of a model without them."""
     made = weighbridge.emit(MODEL, kind, gpu="h100:8", shard="fsdp2", offload="params")
     data = yaml.safe_load(made.text)
-    assert (data["fsdp"], data["fsdp_config"]) == ("full_shard auto_wrap offload", {"version": 2})
+    assert (data["fsdp"], data["fsdp_config"]) == (
+        "full_shard auto_wrap offload",
+        {"version": 2, "reshard_after_forward": True},
+    )
 
 
 @pytest.mark.slow
@@ -349,6 +352,7 @@ def test_torchtitan_is_told_how_its_stages_run():
         gpu="h100:8",
         pipeline_parallel_size=2,
         pipeline_schedule="gpipe",
+        pp_layer_partition="15,17",
         gradient_accumulation=4,
         batch_size=2,
         context_parallel_size=2,
@@ -357,6 +361,31 @@ def test_torchtitan_is_told_how_its_stages_run():
     told = tomllib.loads(made.text)
     assert told["training"]["local_batch_size"] == 8
     assert {name: told["parallelism"][name] for name in TOLD} == TOLD
+    parts = told["parallelism"]["module_fqns_per_model_part"]
+    assert [len(part) for part in parts] == [1 + 15, 17 + 2]
+    assert parts[0][-1:] + parts[1][:1] == ["layers.14", "layers.15"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("accelerate", {"shard": "fsdp1", "reshard_after_forward": False}),
+        ("accelerate", {"shard": "fsdp1", "backward_prefetch": "post"}),
+        ("accelerate", {"shard": "fsdp2", "reshard_after_forward": False}),
+        ("llama-factory", {"shard": "fsdp1", "backward_prefetch": "pre"}),
+        ("llama-factory", {"shard": "fsdp1", "reshard_after_forward": False}),
+        ("llama-factory", {"shard": "fsdp2", "reshard_after_forward": False}),
+        ("trainer", {"shard": "fsdp2", "reshard_after_forward": False}),
+        ("torchtitan", {"reshard_after_forward": True, "reduce_dtype": "bfloat16"}),
+    ],
+)
+def test_when_layers_are_gathered_is_said_and_read(kind, asked):
+    made = weighbridge.emit(MODEL, kind, gpu="h100:8", **asked)
+    assert {name: made.report.workload[name] for name in asked} == asked
+    name = {"torchtitan": "run.toml", "trainer": "train.py"}.get(kind, "run.yaml")
+    (run,) = read(made.text, name).runs
+    assert {name: run.settings[name] for name in asked} == asked
 
 
 TOLD = {

@@ -235,6 +235,55 @@ def test_the_order_of_torchtitans_stages(name, order):
     assert "pipeline_schedule" not in titan({key: f'"{name}"'}).settings
 
 
+def test_the_layers_of_torchtitans_stages():
+    """A rank has two parts: the first and the third are one rank's."""
+    parts = [["tok_embeddings", "layers.0"], ["layers.1", "layers.2"], ["layers.3"], ["norm"]]
+    usual = {"pipeline_parallel_degree": 2}
+    found = titan({**usual, "module_fqns_per_model_part": json.dumps(parts)})
+    assert (found.settings["pp_layer_partition"], found.unread) == ([2, 2], ())
+    assert "pp_layer_partition" not in titan(usual).settings
+    fewer = titan({**usual, "pipeline_parallel_first_stage_less_layers": 2})
+    assert [one.key for one in fewer.unread] == [
+        "parallelism.pipeline_parallel_first_stage_less_layers"
+    ]
+
+
+FSDP = """compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: {version}
+  {said}
+num_processes: 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "reshards", "ahead"),
+    [
+        (1, "fsdp_sharding_strategy: 2", False, None),
+        (1, "fsdp_sharding_strategy: SHARD_GRAD_OP", False, None),
+        (1, "fsdp_sharding_strategy: FULL_SHARD", None, None),
+        (1, "fsdp_reshard_after_forward: SHARD_GRAD_OP", False, None),
+        (1, "fsdp_backward_prefetch: BACKWARD_POST", None, "post"),
+        (1, "fsdp_backward_prefetch_policy: NO_PREFETCH", None, "none"),
+        (2, "fsdp_reshard_after_forward: false", False, None),
+        (2, "fsdp_reshard_after_forward: true", None, None),
+        (2, "fsdp_backward_prefetch: BACKWARD_PRE", None, None),  # FSDP2 has no such word
+    ],
+)
+def test_when_accelerate_gathers_layers(version, said, reshards, ahead):
+    (run,) = read(FSDP.format(version=version, said=said), "fsdp.yaml").runs
+    assert run.settings["shard"] == f"fsdp{version}"
+    assert run.settings.get("reshard_after_forward") is reshards
+    assert run.settings.get("backward_prefetch") == ahead
+    assert run.unread == ()
+
+
+def test_layers_gathered_ahead_in_forward_are_told():
+    (run,) = read(FSDP.format(version=1, said="fsdp_forward_prefetch: true"), "fsdp.yaml").runs
+    assert [one.key for one in run.unread] == ["fsdp_config.fsdp_forward_prefetch"]
+
+
 @pytest.mark.parametrize(("word", "way"), [("alltoall", "ring"), ("allgather", "allgather")])
 def test_how_ranks_of_torchtitans_sequence_attend(word, way):
     said = {"context_parallel_degree": 4, "context_parallel_rotate_method": f'"{word}"'}

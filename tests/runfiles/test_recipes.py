@@ -95,8 +95,10 @@ def test_torchtitans_own_sizes_and_precision():
     assert titan(training='dtype = "bfloat16"').settings["precision"] == "bf16"
     foreach = '[optimizer]\nname = "AdamW"\nimplementation = "foreach"\n'
     assert titan(foreach).settings["optimizer"] == "adamw_torch"
-    never = titan('[parallelism]\nfsdp_reshard_after_forward = "never"\n')
-    assert "parallelism.fsdp_reshard_after_forward" in [one.key for one in never.unread]
+    for word, told in (("never", False), ("always", True), ("default", None)):
+        run = titan(f'[parallelism]\nfsdp_reshard_after_forward = "{word}"\n')
+        assert run.settings.get("reshard_after_forward") is told
+        assert "parallelism.fsdp_reshard_after_forward" not in [one.key for one in run.unread]
 
 
 def test_products_in_float8_are_read_and_others_told():

@@ -122,7 +122,7 @@ def accelerated(dtype=None):
     return wrap
 
 
-def flat(policy=None):
+def flat(policy=None, **more):
     """FSDP1, by the layers' class."""
 
     def wrap(model):
@@ -134,6 +134,7 @@ def flat(policy=None):
             auto_wrap_policy=ModuleWrapPolicy({type(model.model.layers[0])}),
             device_id=torch.cuda.current_device(),
             mixed_precision=MixedPrecision(**policy) if policy else None,
+            **more,
         )
 
     return wrap
@@ -300,6 +301,36 @@ def test_flat_shards(mixed):
 
 
 DEEP = {**LLAMA, "num_hidden_layers": 8, "vocab_size": 512}
+WHOLE = {"reshard_after_forward": False}
+
+
+@pytest.mark.parametrize("ahead", ["pre", "post", "none"])
+@pytest.mark.parametrize("strategy", ["FULL_SHARD", "SHARD_GRAD_OP"])
+def test_when_flat_shards_are_gathered(ahead, strategy):
+    from torch.distributed.fsdp import BackwardPrefetch, ShardingStrategy
+
+    prefetch = None if ahead == "none" else BackwardPrefetch[f"BACKWARD_{ahead.upper()}"]
+    how = {"backward_prefetch": prefetch, "sharding_strategy": ShardingStrategy[strategy]}
+    usual = {"precision": "bf16", "config": DEEP}
+    there = real(flat(**how), **usual)
+    whole = WHOLE if strategy == "SHARD_GRAD_OP" else {}
+    here = mine("fsdp1", backward_prefetch=ahead, **whole, **usual)
+    assert apart(there, here, close=0.01, skip=("load",)) == []
+
+
+def test_shards_that_stay_whole_between_passes():
+    there = real(sharded(reshard_after_forward=False), config=DEEP)
+    here = mine("fsdp2", config=DEEP, **WHOLE)
+    assert apart(there, here, close=0.005) == []
+    assert apart(there, mine("fsdp2", config=DEEP), close=0.1)
+
+
+@pytest.mark.parametrize("reduced", ["bfloat16", "float32"])
+def test_what_shards_are_reduced_in(reduced):
+    policy = {**WIDE, "reduce_dtype": getattr(torch, reduced)}
+    there = real(sharded(policy), precision="fp32")
+    here = mine("fsdp2", precision="bf16-mixed", reduce_dtype=reduced)
+    assert apart(there, here, close=0.01) == []
 
 
 class Checkpointed(torch.nn.Module):

@@ -39,6 +39,7 @@ ROOMS = {
             "sharding.packed",
             "sharding.sequence",
             "sharding.schedule",
+            "sharding.stages",
             "tuners",
             "prompts",
             "packages",

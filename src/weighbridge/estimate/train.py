@@ -354,7 +354,7 @@ def _effective(
         "image_size": None if workload.image_size is None else list(workload.image_size),
         "audio_seconds": workload.audio_seconds,
         **_adapters(training),
-        **_where_there_are(training),
+        **_where_there_are(workload, training),
         "gpu": workload.gpu,
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
@@ -362,15 +362,20 @@ def _effective(
     }
 
 
-def _where_there_are(training: TrainingPlan) -> EffectiveSettings:
+def _where_there_are(asked: Train, training: TrainingPlan) -> EffectiveSettings:
     """Settings that few models, methods and ranks have; others do not name them."""
-    by = training.sharding.context_by or None
-    order = training.sharding.schedule or None
+    shares = training.sharding
+    by = shares.context_by or None
+    order = shares.schedule or None
     found: EffectiveSettings = {
         "kernels": training.kernels,
         "expandable_segments": training.asked_expandable,
         "context_parallel_by": by,
         "pipeline_schedule": order,
+        "pp_layer_partition": list(map(int, asked.pp_layer_partition or ())) or None,
+        "reshard_after_forward": shares.reshard,
+        "backward_prefetch": shares.prefetch,
+        "reduce_dtype": shares.reduced.name if shares.reduced else None,
         "dataloader_num_workers": training.workers or None,
     }
     adapters = training.adapters

@@ -49,6 +49,7 @@ ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused
 MANY_APART, MOST_APART = 4_000, 20_000
 FEW = ("q_proj", "v_proj")
 LONG = 2048  # tokens of each rank at least, where sequences are cut over ranks (assumed)
+SHORTER = (1, 2, 4)  # layers that the fullest stage gives to others
 SMALL = 8  # of ranks: no smaller one is offered
 # What usually remains, as a share
 FROZEN = {"weights": 0.5, "gradients": 0.02, "optimizer_states": 0.02, "master_weights": 0.0}
@@ -89,6 +90,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _adapters(case)
     yield from _precisions(case)
     yield from _shards(case)
+    yield from _stages(case)
     yield from _sequences(case)
     yield from _offloads(case)
     yield from _unpinned(case)
@@ -454,6 +456,32 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
                 keeps=AWAY[name],
                 beside=NO_STATES,
             )
+
+
+def _stages(case: RemedyCase) -> Iterator[Move]:
+    """Propose stages of which the fullest has fewer layers, and those that take least more."""
+    even: list[int] = case.report.derived.get("stage_layers", [])
+    if not even or not case.free("pp_layer_partition"):
+        return
+    fullest = case.report.derived["fullest_stage"]
+    gpus = [d for d in case.report.devices if d.kind == "gpu"]
+    first_ranks = gpus[:: len(gpus) // len(even)]
+    peaks = [device.peak("allocated").expected for device in first_ranks]
+    others = sorted((i for i in range(len(even)) if i != fullest), key=peaks.__getitem__)
+    for fewer in (n for n in SHORTER if n < even[fullest]):
+        counts = even.copy()
+        counts[fullest] -= fewer
+        for i in range(fewer):
+            counts[others[i % len(others)]] += 1
+        yield Move(
+            kind="stages",
+            change={"pp_layer_partition": tuple(counts)},
+            cost=prices.CHANGES["uneven stages"],
+            touches=TRAINED | STEPS,
+            leaves=dict.fromkeys(TRAINED, LITTLE_LESS * (1 - fewer / even[fullest])),
+            keeps=dict.fromkeys(TRAINED, 1 - fewer / even[fullest]),
+            graded=True,
+        )
 
 
 def _unpinned(case: RemedyCase) -> Iterator[Move]:

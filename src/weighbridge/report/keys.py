@@ -114,4 +114,5 @@ class DerivedFacts(TypedDict, total=False):
     first_step_peak_bytes: int
     # Megatron
     layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn
+    stage_layers: list[int]  # of each stage of a pipeline
     fullest_stage: int  # counted from 0: the one whose phases a screen shows

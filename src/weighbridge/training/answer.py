@@ -104,7 +104,9 @@ def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFact
         "saved_activation_bytes": result.saved,
         "first_step_peak_bytes": first.allocated,
     }
-    return {**found, "fullest_stage": stage} if plan.sharding.pipeline > 1 else found
+    if plan.sharding.pipeline == 1:
+        return found
+    return {**found, "fullest_stage": stage, "stage_layers": [*plan.sharding.layers]}
 
 
 def _trained(plan: TrainingPlan, result: TrainingRun) -> int:

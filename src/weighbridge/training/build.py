@@ -23,7 +23,8 @@ from weighbridge.training import kbit
 from weighbridge.training.adapting import put_on
 from weighbridge.training.parameters import Members, members
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
+from weighbridge.training.sharding.cut import body, cut, elsewhere, spread
+from weighbridge.training.sharding.stages import first_and_end
 from weighbridge.units import ceil_div
 
 CODES = "codes"  # of packed weights that are parameters
@@ -38,7 +39,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     known = members(plan, major=_shape_of(planned), text_alone=planned.text_alone)
     whole = known.specs
     path, numbers = _stack(planned, known)
-    start, end = layers(len(numbers), s.pipeline, stage)
+    start, end = first_and_end(s.layers, stage)
     spread(whole, s.expert)
     shares = [cut(h, s, vocab=planned.framework.shares_vocab) for h in whole]
     if s.pipeline > 1:

@@ -45,6 +45,7 @@ ELSEWHERE = (
     *("optim_args", "compile", "optimizer_in_backward", "padded", "gptq_kernel", "images"),
     *("image_size", "audio_seconds", "base_model", "engine_version", "framework_version"),
     *("torch_version", "bitsandbytes_version", "accelerate_version", "deepspeed_version"),
+    "reduce_dtype",
     *("zero_reduce_bucket_size", "zero_prefetch_bucket_size", "zero_overlap_comm", "no_zero_init"),
     *("zero_param_persistence_threshold", "zero_max_live_parameters", "zero_sub_group_size"),
 )

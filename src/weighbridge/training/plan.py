@@ -31,6 +31,7 @@ from weighbridge.training.segments import GROWS, refuse_segments
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
 from weighbridge.training.sharding.schedule import schedule
 from weighbridge.training.sharding.sequence import way
+from weighbridge.training.sharding.stages import layers_of_stages
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release, since
 from weighbridge.workload import Train
@@ -182,15 +183,10 @@ def plan(
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
-    if framework.name == "torchtitan" and shares.expert > 1:
-        shares = replace(shares, whole_experts=True)
     attention = _attention(subject, w, framework, version)
     checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
-    shares = replace(
-        shares,
-        context_by=way(w, framework, shares, subject.body, attention),
-        schedule=schedule(w, shares, len(subject.body.blocks), checkpointing),
-    )
+    by = way(w, framework, shares, subject.body, attention)
+    shares = _staged(replace(shares, context_by=by), subject, w, framework, checkpointing)
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     refuse_segments(w, part)
@@ -246,6 +242,32 @@ def _asked(w: Train) -> dict[str, Any]:
         "asked_kernels": w.kernels,
         "workers": w.dataloader_num_workers or 0,
     }
+
+
+def _staged(
+    shares: Sharding, subject: Subject, w: Train, framework: Framework, checkpointing: str
+) -> Sharding:
+    """Return the ranks with what each stage has, and in which order it runs."""
+    layers = len(subject.body.blocks)
+    titan = framework.name == "torchtitan"
+    shares = replace(
+        shares,
+        whole_experts=titan and shares.expert > 1,
+        schedule=schedule(w, shares, layers, checkpointing),
+    )
+    return replace(shares, layers=stages(w, framework, shares, layers))
+
+
+def stages(w: Train, framework: Framework, shares: Sharding, layers: int) -> tuple[int, ...]:
+    """Count the layers that each stage of a pipeline has, of `layers`. Raises UsageError where a
+    stage has none, or they do not add up."""
+    return layers_of_stages(
+        layers,
+        shares,
+        w.pp_layer_partition or (),
+        titan=framework.name == "torchtitan",
+        release=_framework_release(w, framework),
+    )
 
 
 def _refuse(

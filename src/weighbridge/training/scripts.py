@@ -226,6 +226,8 @@ def _shards(run: TrainerRun) -> Iterator[str]:
         config: dict[str, Any] = {"version": 2}
         config |= {"cpu_offload": True} if t["offload"] == "params" else {}
         config |= {"cpu_ram_efficient_loading": True} if t["cpu_ram_efficient_loading"] else {}
+        if t.get("reshard_after_forward") is False:
+            config["reshard_after_forward"] = False
         yield "fsdp=True"
         yield f"fsdp_config={_quoted(config)}"
     if run.zero:

@@ -25,6 +25,10 @@ USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defau
     "tensor_parallel_size": "1",
     "pipeline_parallel_size": "1",
     "pipeline_schedule": "1f1b",
+    "pp_layer_partition": "",
+    "reshard_after_forward": "",
+    "backward_prefetch": "",
+    "reduce_dtype": "",
     "context_parallel_size": "1",
     "context_parallel_by": "",
     "expert_parallel_size": "1",
@@ -120,11 +124,13 @@ def _given(answer: ShownAnswer) -> Iterator[str]:
         usual["quantization"] = "nf4" if packs else ""
     for name, default in usual.items():
         value = answer.report.setting(name)
-        text = ",".join(value) if isinstance(value, list) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         choices = TABLES["train"][name].choices
         if value is None or text == default or (answer.sees and name == "batch_size"):
             continue
-        if not choices or text in choices:  # else it is a framework's own, which nobody sets
+        if isinstance(value, bool):
+            yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
+        elif not choices or text in choices:  # else it is a framework's own, which nobody sets
             yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
 
 

@@ -6,6 +6,7 @@ from weighbridge.settings.setting import (
     Int,
     Pixels,
     Settings,
+    Shares,
     Str,
     Switch,
     Words,
@@ -14,6 +15,7 @@ from weighbridge.settings.setting import (
     image,
     number,
     release,
+    split,
     switch,
     version,
     whole,
@@ -451,6 +453,13 @@ class RankSettings(Settings):
         label_zh="流水线并行",
         zh="按层分段的 rank 数。",
     )
+    pp_layer_partition: Shares = split(
+        label="Layers of each stage",
+        help="Layers of each stage of the pipeline, the first one first: 7,9,9,7. Default: as the "
+        "framework does.",
+        label_zh="各段的层数",
+        zh="流水线各段的层数，从第一段起：7,9,9,7。默认与框架一致。",
+    )
     pipeline_schedule: Str = word(
         "gpipe",
         "1f1b",
@@ -492,6 +501,38 @@ class RankSettings(Settings):
         help="Ranks that share the experts.",
         label_zh="专家并行",
         zh="共同分担专家的 rank 数。",
+    )
+
+
+class FsdpSettings(Settings):
+    """Settings of PyTorch's FSDP, by its own names."""
+
+    TITLE = "FSDP"
+    reshard_after_forward: Bool = flag(
+        help="Layers are given back between forward and backward (FULL_SHARD); if not, they stay "
+        "whole (SHARD_GRAD_OP). Default: as the framework does.",
+        label_zh="前向后还原切分",
+        zh="前向与反向之间释放收集的层(FULL_SHARD)；否则一直保持完整(SHARD_GRAD_OP)。"
+        "默认与框架一致。",
+    )
+    backward_prefetch: Str = word(
+        "pre",
+        "post",
+        "none",
+        help="When FSDP1 gathers the next layer in backward: before one runs (BACKWARD_PRE), "
+        "behind it (BACKWARD_POST), or when it is needed. Default: none with accelerate, else pre.",
+        label_zh="反向预取",
+        zh="FSDP1 在反向中何时收集下一层：当前层运行之前(BACKWARD_PRE)、之后(BACKWARD_POST)，"
+        "或用到时。accelerate 默认 none，其余默认 pre。",
+    )
+    reduce_dtype: Str = word(
+        "float32",
+        "bfloat16",
+        "float16",
+        label="Reduced in",
+        help="What FSDP reduces gradients in. Default: float32, with accelerate as products are.",
+        label_zh="规约精度",
+        zh="FSDP 规约梯度所用的精度。默认 float32；accelerate 与矩阵乘法相同。",
     )
 
 
@@ -592,6 +633,7 @@ class Train(
     BaseSettings,
     AdapterSettings,
     RankSettings,
+    FsdpSettings,
     ZeroSettings,
     MegatronSettings,
     TrainDeviceSettings,

@@ -10,8 +10,10 @@ from tests.cases import all_of
 from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.arch.parts import Dense, Experts
 from weighbridge.cli.menu import run
+from weighbridge.records import replace
 from weighbridge.training.sharding.costs import SharedRun, cost
 from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.training.sharding.stages import layers_of_stages
 
 TITAN = {"gpu": "a100-40gb:4", "seq_len": 4096, "framework": "torchtitan"}
 ZERO = {"gpu": "4090:4", "seq_len": 2048, "framework": "deepspeed"}
@@ -104,6 +106,7 @@ WIDE = 2 * 300 * 10  # bytes of a step's hidden states
 
 def priced(body=BODY, checkpointing="none", experts=0, tokens=100, **ranks):
     by = Sharding(whole_experts=experts > 0, **ranks)
+    by = replace(by, layers=layers_of_stages(len(body.blocks), by))
     return cost(SharedRun(by, body, tokens, 3, 8000, experts, 6, checkpointing=checkpointing))
 
 
@@ -118,7 +121,7 @@ SENT = [
     ({"tensor": 2, "checkpointing": "full"}, (4 * 2 * 7 * WIDE // 2, 0)),
     ({"context": 2}, (4 * 3 * 2 * 300 * 6, 0)),  # keys and values are 6 numbers
     ({"pipeline": 4}, (2 * WIDE, 0)),
-    ({"pipeline": 16}, (0, 2 * WIDE)),
+    ({"pipeline": 4, "data": 4}, (0, 2 * WIDE)),
     ({"tensor": 2, "data": 2, "kind": "fsdp2"}, (4 * 2 * 5 * WIDE // 2 + 3 * 3 * 4000, 0)),
     (
         {"body": MOE, "experts": 1600, "data": 2, "expert": 2, "kind": "fsdp2"},

@@ -162,6 +162,25 @@ def test_what_is_given_wins_over_what_the_trainer_says():
             {"data_parallel_size": 4, "shard": "fsdp1"},
         ),
         (
+            {
+                "fsdp_plugin": SimpleNamespace(
+                    fsdp_version=1,
+                    sharding_strategy=SimpleNamespace(name="SHARD_GRAD_OP"),
+                    backward_prefetch=SimpleNamespace(name="BACKWARD_POST"),
+                )
+            },
+            {
+                "data_parallel_size": 4,
+                "shard": "fsdp1",
+                "reshard_after_forward": False,
+                "backward_prefetch": "post",
+            },
+        ),
+        (
+            {"fsdp_plugin": SimpleNamespace(fsdp_version=2, reshard_after_forward=False)},
+            {"data_parallel_size": 4, "shard": "fsdp2", "reshard_after_forward": False},
+        ),
+        (
             {"deepspeed_plugin": SimpleNamespace(zero_stage=3, offload_param_device="cpu")},
             {"data_parallel_size": 4, "shard": "zero3", "offload": "params"},
         ),
@@ -173,11 +192,11 @@ def test_what_is_given_wins_over_what_the_trainer_says():
 )
 def test_how_the_model_is_divided_is_what_the_accelerator_holds(state, told):
     accelerator = SimpleNamespace(state=SimpleNamespace(**state))
-    assert trainers.divided(accelerator, 4) == (told, [])
+    assert trainers.divided(accelerator, 4) == told
 
 
 def test_one_process_divides_nothing():
-    assert trainers.divided(None, 1) == ({}, [])
+    assert trainers.divided(None, 1) == {}
 
 
 @pytest.mark.parametrize(

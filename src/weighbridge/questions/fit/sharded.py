@@ -32,11 +32,12 @@ from weighbridge.estimate.layouts import (
 )
 from weighbridge.estimate.train import subject_for
 from weighbridge.questions.fit.answers import REFUSED, Asker
-from weighbridge.records import NamedTuple
+from weighbridge.records import NamedTuple, replace
 from weighbridge.remedies.written import flags
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.training.frameworks import Framework, framework
+from weighbridge.training.plan import stages
 from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
 from weighbridge.training.sharding.numbers import NODE, Sharding
 from weighbridge.units import ceil_div
@@ -200,6 +201,11 @@ class _SharedSearch:
             )
             if not _goes(by, shape):
                 continue
+            try:
+                layers = stages(self.w, self.by, by, len(self.subject.body.blocks))
+            except UsageError:
+                continue
+            by = replace(by, layers=layers)
             for batch, keeps in product(self._batches, self._kept):
                 steps = self.w.gradient_accumulation or self._steps(data, batch)
                 change = {

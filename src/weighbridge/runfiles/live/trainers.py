@@ -20,7 +20,7 @@ from weighbridge.runfiles.document import documents
 from weighbridge.runfiles.live.peaks import cuda
 from weighbridge.runfiles.reading import STRANGE
 from weighbridge.runfiles.record import Value
-from weighbridge.runfiles.training import trl
+from weighbridge.runfiles.training import arguments, trl
 from weighbridge.workload.train import TUNERS
 
 # Methods of PEFT that are answered, by their peft_type
@@ -130,8 +130,8 @@ def from_accelerator(
     told["precision"] = MIXED.get(str(getattr(accelerator, "mixed_precision", "no")), "fp32")
     told["gradient_accumulation"] = int(getattr(accelerator, "gradient_accumulation_steps", 1))
     told["method"] = "full"
-    shared, warnings = divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
-    told |= shared
+    told |= divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
+    warnings: list[str] = []
     if optimizer is not None:
         inner = getattr(optimizer, "optimizer", optimizer)
         name = type(inner).__name__
@@ -175,20 +175,16 @@ def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     if read.refused:
         raise UsageError(f"{kind}: {read.refused}")
     warnings = [f"args.{u.key}: {u.why}" for u in read.unread if u.why != STRANGE]
-    shared, unsure = divided(accelerator, ranks)
-    return _with_model({**read.settings, **shared}, model, [*warnings, *unsure])
+    return _with_model({**read.settings, **divided(accelerator, ranks)}, model, warnings)
 
 
-def divided(accelerator: Any, ranks: int) -> tuple[dict[str, Value], list[str]]:
-    """Return how a model is divided over the processes of an Accelerator, and what of it was not
-    understood."""
+def divided(accelerator: Any, ranks: int) -> dict[str, Value]:
+    """Return how a model is divided over the processes of an Accelerator."""
     state = getattr(accelerator, "state", None)
     fsdp, zero = (getattr(state, f"{name}_plugin", None) for name in ("fsdp", "deepspeed"))
     told: dict[str, Value] = {"data_parallel_size": ranks} if ranks > 1 else {}
-    warnings: list[str] = []
     if fsdp is not None:
-        shared, warnings = _fsdp(fsdp)
-        told |= shared
+        told |= _fsdp(fsdp)
     elif zero is not None:
         stage = int(getattr(zero, "zero_stage", 0) or 0)
         told["shard"] = f"zero{stage}" if stage else "ddp"
@@ -201,12 +197,12 @@ def divided(accelerator: Any, ranks: int) -> tuple[dict[str, Value], list[str]]:
             told["offload"] = "optimizer"
     elif ranks > 1:
         told["shard"] = "ddp"
-    return told, warnings
+    return told
 
 
-def _fsdp(plugin: Any) -> tuple[dict[str, Value], list[str]]:
-    """Return what accelerate's plugin of FSDP says, and what of it is not counted. Its strategy is
-    an enumeration (FULL_SHARD), or stands in `reshard_after_forward`."""
+def _fsdp(plugin: Any) -> dict[str, Value]:
+    """Return what accelerate's plugin of FSDP says. Its strategy is an enumeration (FULL_SHARD), or
+    stands in `reshard_after_forward`."""
     version = getattr(plugin, "fsdp_version", 1) or 1
     reshard = getattr(plugin, "reshard_after_forward", None)
     strategy = getattr(plugin, "sharding_strategy", None) or reshard
@@ -214,19 +210,17 @@ def _fsdp(plugin: Any) -> tuple[dict[str, Value], list[str]]:
     told: dict[str, Value] = {"shard": "hsdp" if "HYBRID" in name else f"fsdp{version}"}
     if "NO_SHARD" in name:
         told["shard"] = "ddp"
-    warnings = []
-    if "SHARD_GRAD_OP" in name or "ZERO2" in name or reshard is False:
-        told["shard"] = "ddp"
-        warnings.append(
-            "fsdp_plugin.reshard_after_forward: layers stay whole between their passes, which is "
-            "not counted: all is counted whole on each card, which takes more"
-        )
+    elif "SHARD_GRAD_OP" in name or "ZERO2" in name or reshard is False:
+        told["reshard_after_forward"] = False
+    ahead = getattr(plugin, "backward_prefetch", None)
+    if told["shard"] == "fsdp1" and ahead is not None:
+        told["backward_prefetch"] = arguments.AHEAD[str(ahead.name)]
     offload = getattr(plugin, "cpu_offload", False)
     if offload is True or getattr(offload, "offload_params", False):
         told["offload"] = "params"
     if getattr(plugin, "activation_checkpointing", False) is True:
         told["checkpointing"] = "full"
-    return told, warnings
+    return told
 
 
 # The model

@@ -54,6 +54,22 @@ torch_compile              - compiled layers keep other tensors than are counted
 torch_compile_backend      - compiled layers keep other tensors than are counted
 torch_compile_mode         - compiled layers keep other tensors than are counted
 """
+# accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
+STRATEGIES: Mapping[str, str] = {
+    "1": "full_shard",
+    "2": "shard_grad_op",
+    "3": "no_shard",
+    "4": "hybrid_shard",
+    "5": "hybrid_shard_zero2",
+}
+AHEAD: Mapping[str, str] = {
+    "BACKWARD_PRE": "pre",
+    "BACKWARD_POST": "post",
+    "NO_PREFETCH": "none",
+    "1": "pre",
+    "2": "post",
+}
+PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the latter up to accelerate 0.26
 ATTENTION: Mapping[str, str] = {
     "flash_attention_2": "flash",
     "flash_attention_3": "flash",
@@ -219,18 +235,14 @@ def sharded(
     named = {name: f"fsdp_config.{name}" for name in map(str, options)}
     whose = {name.removeprefix("fsdp_"): key for name, key in named.items()}
     key = whose.get("sharding_strategy", key) if bare.get("sharding_strategy") else key
-    strategy = str(bare.get("sharding_strategy") or words).lower()
-    if "shard_grad_op" in strategy:
-        keys.leave(key, "- SHARD_GRAD_OP is not counted")
-        return
+    number = version or bare.get("version") or 1
+    strategy = _strategy(bare, words)
     if "no_shard" in strategy:
         keys.set("shard", "ddp", key)
         return
-    number = version or bare.get("version") or 1
     copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 reads no strategy
     keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
-    if bare.get("reshard_after_forward") is False:
-        keys.leave("fsdp_config.reshard_after_forward", "+ layers stay whole between their passes")
+    _gathered(keys, bare, whose, strategy, key)
     offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
     if offloads or "offload" in words:
         keys.settings["offload"] = "params"
@@ -238,6 +250,36 @@ def sharded(
         keys.knows(whose[offloads], "offload")
     if bare.get("activation_checkpointing") is True:
         keys.settings["checkpointing"] = "full"
+
+
+def _strategy(bare: Mapping[str, Any], words: str) -> str:
+    """Return FSDP1's strategy in small letters: by name or number, which later files have at
+    `reshard_after_forward`, or among the words of `fsdp`."""
+    said = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
+    if isinstance(said, bool) or said is None:
+        said = words
+    return STRATEGIES.get(str(said), str(said)).lower()
+
+
+def _gathered(
+    keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], strategy: str, key: str
+) -> None:
+    """Take when layers are gathered, and given back."""
+    said, name = bare.get("reshard_after_forward"), "reshard_after_forward"
+    if said is False or str(said).lower() == "false":
+        keys.set(name, False, whose[name])
+    elif "shard_grad_op" in strategy or "zero2" in strategy:
+        keys.set(name, False, key)
+    ahead = next((n for n in PREFETCHES if n in bare), "")
+    if ahead and keys.settings["shard"] == "fsdp1":
+        keys.take(whose[ahead], "backward_prefetch", _prefetch)
+    if keys.settings["shard"] == "fsdp1" and keys.on(whose.get("forward_prefetch", "")):
+        keys.leave(whose["forward_prefetch"], "+ the next layer is gathered in forward, too")
+
+
+def _prefetch(said: object) -> str | None:
+    """Return our word for when accelerate's FSDP1 gathers in backward, by name or number."""
+    return AHEAD.get(str(said).upper())
 
 
 def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -250,9 +292,18 @@ def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
         "fsdp_config.state_dict_type": "FULL_STATE_DICT",
         "fsdp_config.offload_params": settings["offload"] == "params",
     }
+    reshards = settings.get("reshard_after_forward") is not False
     if shard != "fsdp1":
-        words["fsdp_config.reshard_after_forward"] = True
-    return words
+        words["fsdp_config.reshard_after_forward"] = reshards
+        return words
+    if not reshards:
+        words["fsdp_config.sharding_strategy"] = "SHARD_GRAD_OP"
+    return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
+
+
+def _told_ahead(settings: Mapping[str, Value], key: str) -> dict[str, Value]:
+    ahead = settings.get("backward_prefetch")
+    return {key: next(word for word, told in AHEAD.items() if told == ahead)} if ahead else {}
 
 
 def groups(settings: Mapping[str, Value]) -> dict[str, int]:
@@ -272,7 +323,13 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
     if shard not in ("fsdp1", "fsdp2"):
         return {}
     offloads = " offload" if settings["offload"] == "params" else ""
-    return {"fsdp": f"full_shard auto_wrap{offloads}", "fsdp_config.version": int(shard[-1])}
+    reshards = settings.get("reshard_after_forward") is not False
+    strategy = "full_shard" if reshards or shard == "fsdp2" else "shard_grad_op"
+    words: dict[str, Value] = {"fsdp": f"{strategy} auto_wrap{offloads}"}
+    words["fsdp_config.version"] = int(shard[-1])
+    if shard == "fsdp2":  # transformers 5.0 to 5.4 keep layers whole where nobody says
+        words["fsdp_config.reshard_after_forward"] = reshards
+    return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
 
 
 def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:

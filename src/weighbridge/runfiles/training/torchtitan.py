@@ -5,7 +5,8 @@ seq_len 2048, float32 parameters under bfloat16, shard degree -1, AdamW fused, e
 recomputed), models/llama3/train_configs/. Later releases have configs in Python.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import prod
 
 from weighbridge.catalogue import everyday
@@ -16,6 +17,8 @@ from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, 
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training.shapes import shape_name
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.training.sharding.stages import layers_of_stages
 
 KIND = Kind(
     name="torchtitan",
@@ -42,14 +45,13 @@ training.gc_freq training.gc_debug training.seed training.deterministic
 training.data_parallel_degree model.tokenizer_path model.print_after_conversion model.norm_type
 model.tokenizer_flavor infra.* parallelism.enable_async_tensor_parallel experimental.custom_import
 experimental.custom_args_module
-parallelism.pipeline_parallel_split_points parallelism.expert_tensor_parallel_degree
+parallelism.expert_tensor_parallel_degree
 experimental.pipeline_parallel_split_schedule parallelism.prefetch_distance
 parallelism.prefetch_before_data
 parallelism.expert_parallel_comm_backend activation_checkpoint.early_stop compile.components
-training.mixed_precision_reduce optimizer.follow_fsdp_groups quantize.linear.float8.*
+optimizer.follow_fsdp_groups quantize.linear.float8.*
 quantize.grouped_mm.* quantize.linear.mx.* float8.* mx.* global_batch_size
 activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns model.use_triton_moe
-parallelism.pipeline_parallel_layers_per_stage
 [memory]
 activation_checkpoint.memory_budget   - a budget decides what is kept
 optimizer.early_step_in_backward      - parameters are stepped in groups, in backward
@@ -68,11 +70,26 @@ SCHEDULES = {  # as torch calls them, in lower case
 }
 TORCHS = ("GPipe", "1F1B", "Interleaved1F1B", "ZBVZeroBubble")
 ROTATES = {"alltoall": "ring", "allgather": "allgather"}
+RESHARD = "parallelism.fsdp_reshard_after_forward"
+RESHARDS = {"always": True, "never": False}  # "default" is neither
+PARTS = "parallelism.module_fqns_per_model_part"
+REDUCED = "training.mixed_precision_reduce"
 RELEASE = "0.2.2"
 FLOAT8 = ("quantize.linear.float8", "float8")
 GATHERED = "quantize.linear.float8.enable_fsdp_float8_all_gather"
 BLOCKS = "_irope"  # Llama 4's layers that attend in blocks, by flex attention: it keeps as much
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
+# What a stage has by other keys: how many layers less than the rest, or where it begins
+SPLITS = tuple(
+    f"{room}.pipeline_parallel_{name}"
+    for room in ("parallelism", "experimental")
+    for name in (
+        "split_points",
+        "layers_per_stage",
+        "first_stage_less_layers",
+        "last_stage_less_layers",
+    )
+)
 AC_EVERY = "op"  # of the operators of each layer; a number is of layers, and 2 without it
 EVERY = "activation_checkpoint.selective_ac_option"
 EVERY_LAYER = ("0", "1")  # distributed/activation_checkpoint.py: every layer is wrapped
@@ -106,6 +123,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     model = _model(keys)
     keys.plain()
     _pipelined(keys)
+    _layers(keys)
     _sequence(keys)
     yield keys.run(model)
 
@@ -234,10 +252,10 @@ def _ranks(keys: KeyReading) -> None:
         keys.set("offload", "params", "training.enable_cpu_offload")
     if shards > 1:
         keys.settings["data_parallel_size"] = shards * max(1, replicas)
-    if keys.value("parallelism.fsdp_reshard_after_forward") == "never":
-        keys.leave(
-            "parallelism.fsdp_reshard_after_forward", "layers stay whole between their passes"
-        )
+    if keys.settings["shard"] in ("fsdp2", "hsdp"):
+        keys.take(RESHARD, "reshard_after_forward", RESHARDS.get)
+        keys.take(REDUCED, "reduce_dtype")
+    keys.used.add(REDUCED)
 
 
 def _degree(keys: KeyReading, what: str, otherwise: int) -> int:
@@ -276,6 +294,22 @@ def _pipelined(keys: KeyReading) -> None:
         for key in (size, *counts):
             if keys.value(key) is not None:
                 keys.knows(key, "gradient_accumulation")
+
+
+def _layers(keys: KeyReading) -> None:
+    """Take the layers of each stage where the modules of all parts are named; of a rank's two
+    parts together."""
+    stages = keys.settings.get("pipeline_parallel_size") or 1
+    keys.used.update((PARTS, *SPLITS))
+    if not isinstance(stages, int) or stages == 1:
+        return
+    named = keys.value(PARTS)
+    for key in SPLITS:
+        if keys.value(key) not in (None, "", [], 1):
+            keys.leave(key, "+- stages of other layers than usual are not counted")
+    if isinstance(named, list) and named and len(named) % stages == 0:
+        counts = [sum(str(name).startswith("layers.") for name in part) for part in named]
+        keys.set("pp_layer_partition", [sum(counts[i::stages]) for i in range(stages)], PARTS)
 
 
 def _sequence(keys: KeyReading) -> None:
@@ -379,6 +413,11 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     words = dict(OF_PRECISION.get(str(settings["precision"]), {}))
     if settings["shard"] == "none":
         words["parallelism.data_parallel_shard_degree"] = 1
+    reshards = settings.get("reshard_after_forward")
+    if reshards is not None:
+        words[RESHARD] = next(word for word, told in RESHARDS.items() if told is reshards)
+    if settings.get("reduce_dtype"):
+        words[REDUCED] = settings["reduce_dtype"]
     if settings["offload"] == "params":
         words["training.enable_cpu_offload"] = True
     if settings.get("compile"):
@@ -396,11 +435,29 @@ def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
     asked = settings.get("pipeline_schedule")
     word = next((word for word in TORCHS if SCHEDULES[word.lower()] == asked), None)
     each, count = settings["batch_size"], settings["gradient_accumulation"]
+    given = settings.get("pp_layer_partition")
     return {
         **({"parallelism.pipeline_parallel_schedule": word} if word else {}),
         "parallelism.pipeline_parallel_microbatch_size": each,
         "training.local_batch_size": each * count,
+        **(_parts(given, str(asked)) if given else {}),
     }
+
+
+def _parts(given: Sequence[int], order: str) -> dict[str, Value]:
+    """Name the modules of each stage where they are other ones than torchtitan's own. Raises
+    UsageError for stages of two parts, of which the settings do not say each."""
+    by = Sharding(pipeline=len(given), schedule=order)
+    if tuple(given) == layers_of_stages(sum(given), by, titan=True):
+        return {}
+    if order == "interleaved":
+        raise UsageError(
+            "--emit torchtitan: by interleaved stages a rank has two parts, and "
+            "--pp-layer-partition says the layers of both together; leave one of them out"
+        )
+    ends = [int(sum(given[:i])) for i in range(len(given) + 1)]
+    parts = [[f"layers.{i}" for i in range(*both)] for both in pairwise(ends)]
+    return {PARTS: [["tok_embeddings", *parts[0]], *parts[1:-1], [*parts[-1], "norm", "output"]]}
 
 
 def starts(settings: Mapping[str, Value]) -> str:

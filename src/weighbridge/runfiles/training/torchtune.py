@@ -32,12 +32,13 @@ model.lora_alpha              lora_alpha
 model.lora_dropout            lora_dropout
 tensor_parallel_dim           tensor_parallel_size
 context_parallel_dim          context_parallel_size
+fsdp_reshard_after_forward    reshard_after_forward
 [ignored]
 batch_size_val checkpointer.checkpoint_files checkpointer.checkpoint_files.*
 checkpointer.model_type checkpointer.output_dir checkpointer.recipe_checkpoint
 checkpointer._component_ checkpointer.safe_serialization checkpointer.adapter_checkpoint
 clip_grad_norm cudnn_deterministic_mode dataloader dataset.* dataset_val datasets device epochs
-fsdp_reshard_after_forward keep_last_n_checkpoints log_every_n_steps log_level
+keep_last_n_checkpoints log_every_n_steps log_level
 log_peak_memory_stats lr_scheduler max_steps_per_epoch metric_logger model_type output_dir
 profiler resume_from_checkpoint run_val_every_n_steps save_adapter_weights_only save_every_n_steps
 seed shuffle tensor_parallel_plan tokenizer._component_ tokenizer.path tokenizer.merges_file

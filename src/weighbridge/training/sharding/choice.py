@@ -2,7 +2,9 @@
 
 fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits (accelerate:
             utils/dataclasses.py, set_mixed_precision; what else it does is below);
-            others reduce in float32, each micro-batch. torchtitan left the last layer gathered,
+            others reduce in float32, each micro-batch. FSDP1 gathers ahead in backward
+            (torch's BACKWARD_PRE), but accelerate tells it not to (backward_prefetch, and so does
+            the Trainer: training_args.py, NO_PREFETCH). torchtitan left the last layer gathered,
             since July 2025 norm and head (83e69410); all layers in a pipeline
             (parallelize_llama.py, apply_fsdp), whose stages reduce behind the last micro-batch
             (torch 2.13 distributed/pipelining/stage.py, backward_maybe_with_nosync). torchtune:
@@ -117,12 +119,13 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
         cuts_experts=titan,
         compute=plan.computing,
         reduce=_reduced(plan),
-        reshard=not (titan and s.pipeline > 1),
+        reshard=s.reshard if s.reshard is not None else not (titan and s.pipeline > 1),
+        head_stays=not apart and not (titan and s.reshard),
         last_stays=titan and not carves,
         carved=apart or carves or (theirs is not None and theirs.carves),
         apart=apart,
         outside=plan.framework.name in ("torchtune", "torchtitan"),
-        root_stays=not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
+        root_stays=s.reshard is False or not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
         widens=theirs.widens if theirs is not None and plan.autocast is not None else "none",
         waits=(theirs is not None and theirs.waits) or (titan and s.pipeline > 1),
         offload=s.offload == "params",
@@ -148,15 +151,18 @@ def _of_torchtune(plan: TrainingPlan) -> bool:
 
 
 def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
+    s = plan.sharding
     return fsdp1.Fsdp1Options(
-        ranks=plan.sharding.shares,
+        ranks=s.shares,
         compute=plan.computing,
         reduce=_reduced(plan),
+        reshard=s.reshard is not False,
+        prefetch=s.prefetch or ("none" if _with_accelerate(plan) else "pre"),
         waits=_with_accelerate(plan) or plan.framework.waits,
         one_flat=plan.framework.one_flat,
         widens=_with_accelerate(plan) and plan.autocast is not None,
         holds=_checkpoints_around_units(plan),
-        offload=plan.sharding.offload == "params",
+        offload=s.offload == "params",
     )
 
 
@@ -183,5 +189,7 @@ def _accelerate(plan: TrainingPlan) -> AccelerateRules | None:
 
 def _reduced(plan: TrainingPlan) -> DType:
     """Return the dtype that gradients are reduced in."""
+    if plan.sharding.reduced is not None:
+        return plan.sharding.reduced
     mixed = plan.autocast is not None
     return FLOAT32 if mixed and not _with_accelerate(plan) else plan.computing

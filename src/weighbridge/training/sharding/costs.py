@@ -70,7 +70,7 @@ class SharedRun(NamedTuple):
 def cost(run: SharedRun) -> LayoutCost:
     """Price a run by its longest stage."""
     stages, layers = run.sharding.pipeline, len(run.body.blocks)
-    uneven = ceil_div(layers, stages) * stages / layers if layers else 1.0
+    uneven = max(run.sharding.layers) * stages / layers if layers else 1.0
     waits = WAITS.get(run.sharding.schedule, 1.0)
     sent = _sent(run)
     near = sum(nbytes for span, nbytes in sent if span <= NODE)
@@ -90,7 +90,7 @@ def others(nbytes: int, ranks: int) -> int:
 def _sent(run: SharedRun) -> list[tuple[int, int]]:
     """List the devices that a group spans, and the bytes that each of them sends in a step."""
     by = run.sharding
-    tokens, layers = run.tokens * run.steps, ceil_div(len(run.body.blocks), by.pipeline)
+    tokens, layers = run.tokens * run.steps, max(by.layers)
     wide, spread = LOW * tokens * run.body.hidden, by.tensor * by.context
     again = 2 if run.checkpointing == "full" else 0
     out = list(_states(run))

@@ -4,7 +4,7 @@
     row                    inputs / t; its bias is whole
     vocab                  rows / t where the framework does so, else whole
     experts                experts / e; of each, its width / t, unless tensor ranks have others
-    stages                 layers in equal parts, the first ones taking what is left over
+    stages                 some layers each (stages.py)
 
 What a rank has not is of kind `ELSEWHERE`: it takes no memory, and operators pass over it.
 Source: Megatron-LM core/tensor_parallel/layers.py; transformers 5.23 base_model_tp_plan of
@@ -39,6 +39,7 @@ from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.tensors import ELSEWHERE
 from weighbridge.records import replace
 from weighbridge.training.sharding.numbers import Sharding, share
+from weighbridge.training.sharding.stages import first_and_end
 
 WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")
@@ -102,20 +103,11 @@ def _biases(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
 def body(whole: Body, sharding: Sharding, stage: int) -> Body:
     """Cut the body to what one rank computes. Raises UsageError where heads or layers do not
     divide."""
-    start, end = layers(len(whole.blocks), sharding.pipeline, stage)
+    start, end = first_and_end(sharding.layers, stage)
     blocks = whole.blocks[start:end]
     if sharding.tensor > 1:
         blocks = tuple(_narrow(b, sharding.tensor) for b in blocks)
     return replace(whole, blocks=blocks)
-
-
-def layers(count: int, stages: int, stage: int) -> tuple[int, int]:
-    """Return [first, last) of the layers that a stage of a pipeline has."""
-    if stages > count:
-        raise UsageError(f"--pipeline-parallel-size {stages}: the model has {count} layers")
-    each, more = divmod(count, stages)
-    start = stage * each + min(stage, more)
-    return start, start + each + (stage < more)
 
 
 def _narrow(block: LayerBlock, ranks: int) -> LayerBlock:

@@ -2,7 +2,10 @@
 keeps a part.
 
     gather      the rank's part, cast to the compute dtype, and the flat parameter, which the
-                parameters are views of. The unit before is gathered ahead in backward
+                parameters are views of. In backward the unit before is gathered ahead of one that
+                runs, or behind it, or when it runs
+    whole       units may stay gathered from forward to backward (SHARD_GRAD_OP), and then to the
+                next micro-batch that reduces
     gradients   of the parameters, together as long as the unit's backward lasts; then all in one,
                 cast to the reduce dtype; then the rank's part, cast to the flat parameter's dtype
     units       each layer; what else there is, is the root's, which stays gathered. Factors of
@@ -48,6 +51,7 @@ class Fsdp1Options:
     compute: DType
     reduce: DType
     reshard: bool = True  # FULL_SHARD; else SHARD_GRAD_OP
+    prefetch: str = "pre"  # BACKWARD_PRE; post, none
     waits: bool = False
     widens: bool = False
     one_flat: bool = False  # adapters are in the unit of their layer
@@ -173,7 +177,7 @@ class FlatShard(Around):
 
     def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._reduces = last or not self.how.waits
-        if self.root.params and self._order:
+        if self.root.params and self._order and self.how.prefetch == "pre":
             self._gather(m, self._order[-1])
 
     def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
@@ -183,6 +187,11 @@ class FlatShard(Around):
 
     def _pre_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         self._gather(m, unit)
+        if self.how.prefetch == "pre":
+            self._before_it(m, unit)
+
+    def _before_it(self, m: Machine, unit: Fsdp1Unit) -> None:
+        """Gather the unit whose backward comes next."""
         if unit.order:
             self._gather(m, self._order[unit.order - 1])
 
@@ -216,7 +225,10 @@ class FlatShard(Around):
         unit.done = True
         if any(p.grad is not None for p in unit.params):
             self._join(m, unit)
-        unit.whole = None
+        if self._reduces or self.how.reshard:
+            unit.whole = None
+        if self.how.prefetch == "post":
+            self._before_it(m, unit)
         if self._reduces and unit.grad is not None:
             self._scatter(m, unit)
 

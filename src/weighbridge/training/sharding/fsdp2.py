@@ -45,10 +45,9 @@ GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fsdp2Options:
     """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
-    `carved`: embedding and head are units, `apart`: without the last norm, and the head's goes
-    between forward and backward; `waits`: all micro-batches but the last do not
-    reduce; `outside`: the loss is no part of the model, whose forward ends with the head;
-    `widens`: which parts are cast to float32: all, trained or none."""
+    `carved`: embedding and head are units, `apart`: without the last norm; `waits`: all
+    micro-batches but the last do not reduce; `outside`: the loss is no part of the model, whose
+    forward ends with the head; `widens`: which parts are cast to float32: all, trained or none."""
 
     ranks: int
     compute: DType
@@ -59,6 +58,7 @@ class Fsdp2Options:
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
     apart: bool = False
+    head_stays: bool = True  # between forward and backward, where it is a unit
     root_stays: bool = True  # between forward and backward
     widens: str = "none"
     outside: bool = False
@@ -94,8 +94,8 @@ class Fsdp2Rank(Around):
         self.early = options.offload
         self.host = self.pinned = 0
         self.root = Fsdp2Unit(stays=options.root_stays)
-        self.first = Fsdp2Unit()
-        self.last = Fsdp2Unit(stays=not options.apart)
+        self.first = Fsdp2Unit(stays=not options.reshard)
+        self.last = Fsdp2Unit(stays=options.head_stays or not options.reshard)
         self.layers: dict[str, Fsdp2Unit] = {}
         self._part_of: dict[str, LeafTensor] = {}
         self._adapters: set[str] = set()

@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from weighbridge.components.weights import BITSANDBYTES
+from weighbridge.dtypes import TORCH, DType
 from weighbridge.errors import UsageError
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.records import dataclass
@@ -55,10 +56,14 @@ class Sharding:
     tensor: int = 1
     pipeline: int = 1
     schedule: str = ""  # of the stages of a pipeline; "" where there is one
+    layers: tuple[int, ...] = ()  # of each stage
     context: int = 1
     expert: int = 1
     offload: str = "none"
     context_by: str = ""  # what ranks of a sequence do to see all of it; "" where there is one
+    reshard: bool | None = None  # layers are given back after forward; None: as usual
+    prefetch: str | None = None  # in backward, of FSDP1: pre, post, none; None: as usual
+    reduced: DType | None = None  # what FSDP reduces gradients in; None: as usual
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property
@@ -115,6 +120,9 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         context=w.context_parallel_size or 1,
         expert=w.expert_parallel_size or 1,
         offload=w.offload or "none",
+        reshard=w.reshard_after_forward,
+        prefetch=w.backward_prefetch,
+        reduced=TORCH[w.reduce_dtype] if w.reduce_dtype else None,
     )
     for wrong, why in _contradictions(shares):
         if wrong:
@@ -170,7 +178,28 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
             sharding.offload == "nvme" and not stage,
             "--offload nvme is DeepSpeed's: use --shard zero3",
         ),
+        *_of_fsdp(sharding),
         *_of_experts(sharding),
+    )
+
+
+def _of_fsdp(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
+    own = {
+        "reshard-after-forward": sharding.reshard is not None,
+        "reduce-dtype": sharding.reduced is not None,
+    }
+    return (
+        *(
+            (
+                given and not sharding.fully,
+                f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out",
+            )
+            for name, given in own.items()
+        ),
+        (
+            sharding.prefetch is not None and sharding.kind != "fsdp1",
+            "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out",
+        ),
     )
 
 

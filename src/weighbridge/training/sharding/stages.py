@@ -1,0 +1,79 @@
+"""Layers of each stage of a pipeline.
+
+    equal       as many each, the first ones taking what is left over
+    torchtitan  what comes before the layers counts as one, and what comes behind them as one:
+                with these they are shared out so, and the first and the last stage have one less
+                than that. Before April 2025 those two had no part of what is left over
+    in turn     a rank has two parts of the model: as many stages lie between them as there are
+    given       --pp-layer-partition
+
+Source: torchtitan v0.2.2 distributed/pipeline_parallel.py (generate_llm_fqn_per_model_part,
+pipeline_module_split; pipeline_parallel_first_stage_less_layers is 1), since f64cf3c18; before,
+cec7fb6fc parallelisms/pipelining_utils.py (generate_split_points).
+"""
+
+from itertools import pairwise
+
+from weighbridge.engines.parallel.rules import bounds, given
+from weighbridge.errors import UsageError
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.training.sharding.schedule import INTERLEAVED, PARTS
+from weighbridge.versions import since
+
+ENDS_COUNT = (2025, 4, 15)  # torchtitan
+
+
+def layers_of_stages(
+    count: int,
+    sharding: Sharding,
+    asked: tuple[float, ...] = (),
+    *,
+    titan: bool = False,
+    release: tuple[int, ...] | None = None,
+) -> tuple[int, ...]:
+    """Share `count` layers out: as `asked`, or as torchtitan does of the date `release` (None is
+    the newest), or equally. Raises UsageError where a stage has none, or they do not add up."""
+    stages = sharding.pipeline
+    if asked:
+        ends = given(asked, count, stages)
+        return tuple(end - start for start, end in pairwise(ends))
+    if stages == 1 or not count:
+        return (count,)  # a model without layers is refused elsewhere
+    if stages > count:
+        raise UsageError(f"--pipeline-parallel-size {stages}: the model has {count} layers")
+    if not titan:
+        return _equal(count, stages)
+    parts = _of_titan(count, stages * _parts(sharding), release)
+    found = tuple(sum(parts[i::stages]) for i in range(stages))
+    if min(*parts, *found) < 0 or 0 in found:
+        raise UsageError(
+            f"--pipeline-parallel-size {stages}: torchtitan counts the embedding and the head as a "
+            f"layer each, which leaves a stage without any of the {count} layers; name fewer "
+            "stages, or --pp-layer-partition"
+        )
+    return found
+
+
+def _parts(sharding: Sharding) -> int:
+    return PARTS if sharding.schedule == INTERLEAVED else 1
+
+
+def first_and_end(each: tuple[int, ...], stage: int) -> tuple[int, int]:
+    """Return [first, end) of the layers that a stage has."""
+    ends = bounds([*each])
+    return ends[stage], ends[stage + 1]
+
+
+def _of_titan(count: int, parts: int, release: tuple[int, ...] | None) -> list[int]:
+    if since(release, ENDS_COUNT):
+        each = [*_equal(count + 2, parts)]
+        each[0] -= 1
+        each[-1] -= 1
+        return each
+    whole, more = divmod(count, parts)
+    return [whole + (0 < i <= more) for i in range(parts)]
+
+
+def _equal(count: int, parts: int) -> tuple[int, ...]:
+    each, more = divmod(count, parts)
+    return tuple(each + (i < more) for i in range(parts))
