@@ -42,6 +42,7 @@ ROOMS = {
             "tuners",
             "prompts",
             "packages",
+            "float8",
             "plan",
             "sharding",
             "paged",

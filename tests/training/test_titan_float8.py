@@ -7,7 +7,7 @@ from weighbridge.components.counted import CountedHeap
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.forward.checkpoint import checkpoint, every_second_product
 from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.packed import LinearFloat8
+from weighbridge.forward.ops.float8 import Casts, LinearFloat8
 from weighbridge.forward.ops.pointwise import scale
 
 ROWS, WIDTH = 64, 32
@@ -16,7 +16,7 @@ ROWS, WIDTH = 64, 32
 def forward(*, fused, chooses=None):
     """(what is left, the most on the way) of a product, but for the output."""
     m = Machine(CountedHeap())
-    linear = LinearFloat8(m.param("w", (WIDTH, WIDTH), BFLOAT16), None, BFLOAT16, fused=fused)
+    linear = LinearFloat8(m.param("w", (WIDTH, WIDTH), BFLOAT16), None, BFLOAT16, Casts(fused=fused))
     x = scale(m, m.param("x", (ROWS, WIDTH), BFLOAT16))
     before = m.heap.live("activations")
     run = lambda x: scale(m, linear(m, x))  # noqa: E731

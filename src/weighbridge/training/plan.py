@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
+from weighbridge.accelerators.chips import FLOAT8_SINCE, MXFP8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.allocator.settings import parse
@@ -15,7 +15,7 @@ from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
-from weighbridge.training import kbit, packages, prompts
+from weighbridge.training import float8, kbit, packages, prompts
 from weighbridge.training.adapters import Adapters, usual, usual_names
 from weighbridge.training.frameworks import (
     FRAMEWORKS,
@@ -94,6 +94,8 @@ class TrainingPlan:
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
+    float8_recipe: str = ""  # what one scale of products in 8 bits is of; "" where there are none
+    float8_all_gather: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
@@ -198,6 +200,9 @@ def plan(
         if _images(w):
             raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
         subject = subject.without_towers()
+    date = _framework_release(w, framework)
+    scales = float8.recipe(w, framework, chosen, date)
+    float8.refuse(w, framework, scales, shares, subject.body)
     base = _base(subject, w, framework, chosen, shares)
     floats = stored(w, framework) is not None
     return TrainingPlan(
@@ -230,12 +235,14 @@ def plan(
         part=part,
         chip=chip_of(part),
         torch=_torch(w),
-        release=_framework_release(w, framework),
+        release=date,
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, framework),
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
+        float8_recipe=scales,
+        float8_all_gather=w.float8_all_gather,
         **_asked(w),
     )
 
@@ -336,6 +343,11 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
         raise UsageError(
             f"--attention flash: {part.name} has compute capability {number} and flash attention "
             "needs 8.0; leave it out"
+        )
+    if w.float8_recipe == float8.MXFP8 and capability < MXFP8_SINCE:
+        raise UsageError(
+            f"--float8-recipe mxfp8: {part.name} has compute capability {number} and its kernels "
+            "need 10.0; use rowwise"
         )
     if chosen.float8 and capability < FLOAT8_SINCE:
         raise UsageError(
