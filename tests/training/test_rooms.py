@@ -53,6 +53,7 @@ ROOMS = {
         *(
             "adapting",
             "build",
+            "stages",
             "run",
             "kept",
             "host",

@@ -155,6 +155,7 @@ class TrainingStep:
         default_factory=list
     )  # what the loop holds until the loss is there
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
+    arrivals: Tensor | None = None  # places of what the stage before sends
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
     assumed: list[str] = field(default_factory=list)  # of the run, in sentences
 

@@ -39,7 +39,7 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
     known = members(plan, major=_shape_of(planned), text_alone=planned.text_alone)
     whole = known.specs
     path, numbers = _stack(planned, known)
-    start, end = layers(len(numbers), s.pipeline, stage)
+    start, end = layers(len(numbers), s, stage)
     spread(whole, s.expert)
     shares = [cut(h, s, vocab=planned.framework.shares_vocab) for h in whole]
     if s.pipeline > 1:

@@ -29,7 +29,7 @@ from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
 from weighbridge.training.segments import GROWS, refuse_segments
 from weighbridge.training.sharding.numbers import Held, PackedRun, Sharding, held_codes, sharding
-from weighbridge.training.sharding.schedule import schedule
+from weighbridge.training.sharding.schedule import schedule, torchtitans
 from weighbridge.training.sharding.sequence import way
 from weighbridge.training.tuners import TUNERS, refuse
 from weighbridge.versions import dated, numbers, release, since
@@ -193,6 +193,9 @@ def plan(
         context_by=way(w, framework, shares, subject.body, attention),
         schedule=schedule(w, shares, len(subject.body.blocks), checkpointing),
     )
+    date = _framework_release(w, framework)
+    if framework.name == "torchtitan":
+        shares = replace(shares, layers=torchtitans(shares, len(subject.body.blocks), date))
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
     refuse_segments(w, part)
@@ -200,7 +203,6 @@ def plan(
         if _images(w):
             raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
         subject = subject.without_towers()
-    date = _framework_release(w, framework)
     scales = float8.recipe(w, framework, chosen, date)
     float8.refuse(w, framework, scales, shares, subject.body)
     base = _base(subject, w, framework, chosen, shares)

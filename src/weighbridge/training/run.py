@@ -37,7 +37,8 @@ from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
-from weighbridge.training.sharding.schedule import in_flight, waiting
+from weighbridge.training.sharding.schedule import INTERLEAVED, in_flight, waiting
+from weighbridge.training.stages import StageBuffers
 from weighbridge.watching import go_on
 
 STEPS = 2
@@ -396,20 +397,27 @@ class Batches:
         self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
         self.in_flight = in_flight(plan.sharding, plan.accumulation, stage)
         self.waiting = waiting(plan.sharding, plan.accumulation, stage)
+        # Where parts of the model take turns, the last runs right before its backward
+        self.late = self.last_stage and plan.sharding.schedule == INTERLEAVED
+        self.count = min(_count(plan), self.in_flight + 1)
+        self.buffers = StageBuffers(s, plan, stage, self.count)
         self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
-        count = min(_count(self.p), self.in_flight + 1)
+        self.buffers.begins()
         ends: deque[Tensor] = deque()
-        for number in range(count):
+        for number in range(self.count):
             ends.append(self._forward())
+            if not self.late:
+                ends.append(self._ended(ends))
             if self.forgets is not None and number == 0:
                 self.forgets()
             if len(ends) == self.in_flight:
-                self._backward(ends.popleft(), last=number == count - 1)
+                self._backward(ends.popleft(), last=number == self.count - 1)
         while ends:
             self._backward(ends.popleft(), last=len(ends) == 0)
+        self.buffers.ends()
 
     def evaluate(self, sequences: int) -> None:
         """A forward without gradients, dropouts and checkpoints, with its loss."""
@@ -429,20 +437,29 @@ class Batches:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
-        """Run one micro-batch forward, and return its loss, or what is sent to the next stage."""
+        """Run one micro-batch forward, and return its hidden states."""
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
             hidden = _mark(s.m, self._hidden(s), self._note)
             self._note("forward")
-            if not self.last_stage:
-                return hidden
+        return hidden
+
+    def _ended(self, ends: deque[Tensor]) -> Tensor:
+        """Return the loss of the last micro-batch, or what is sent of it to the next stage."""
+        s, p, hidden = self.s, self.p, ends.pop()
+        if not self.last_stage:
+            self.buffers.keep(hidden)
+            return hidden
+        with s.m.casting(p.autocast):
             end, logits = self.program.loss(s, hidden)
         del hidden
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
         s.inputs.clear()
+        for given in s.outputs:
+            self.buffers.keep(given)
         self._compared(logits)
         outputs = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
         self.kept = outputs if p.framework.outputs else []
@@ -465,10 +482,13 @@ class Batches:
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
+        if self.late:
+            end = self._ended(deque((end,)))
         if not self.result.saved:
             self.result.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
-        backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
+        sent = self.buffers.gradient(end)
+        backward(s.m, end, sent, name="logits" if self.last_stage else TEMPORARIES)
         del end  # and with it the graph, but where the loop holds the loss
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)

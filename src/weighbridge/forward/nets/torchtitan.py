@@ -227,6 +227,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         else:
             entropy = loss_parallel if s.token_ranks > 1 else cross_entropy
             out = entropy(m, cast(m, pred, FLOAT32), labels)
+        s.outputs.append(pred.detach())  # which a pipeline may keep
         del pred
     return out, None
 

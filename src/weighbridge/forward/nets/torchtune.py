@@ -92,9 +92,9 @@ def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Te
 
 def _received(s: TrainingStep, width: int) -> Tensor:
     """What the stage before sends: a rank's own tokens, as layers hand them on."""
-    own_length = ceil_div(s.length, s.token_ranks)
-    sent = s.m.new((s.batch, own_length, width), s.dtype)
-    return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
+    shape = s.batch, ceil_div(s.length, s.token_ranks), width
+    place = s.m.new(shape, s.dtype) if s.arrivals is None else s.arrivals
+    return LeafTensor("received", shape, s.dtype, place.storage)
 
 
 def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:

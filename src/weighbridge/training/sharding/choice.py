@@ -125,6 +125,7 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
         root_stays=not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
         widens=theirs.widens if theirs is not None and plan.autocast is not None else "none",
         waits=(theirs is not None and theirs.waits) or (titan and s.pipeline > 1),
+        staged=titan and s.pipeline > 1,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
         small=float8.small if float8.gathered(plan) else None,

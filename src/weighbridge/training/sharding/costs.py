@@ -70,7 +70,8 @@ class SharedRun(NamedTuple):
 def cost(run: SharedRun) -> LayoutCost:
     """Price a run by its longest stage."""
     stages, layers = run.sharding.pipeline, len(run.body.blocks)
-    uneven = ceil_div(layers, stages) * stages / layers if layers else 1.0
+    most = max(run.sharding.layers, default=ceil_div(layers, stages))
+    uneven = most * stages / layers if layers else 1.0
     waits = WAITS.get(run.sharding.schedule, 1.0)
     sent = _sent(run)
     near = sum(nbytes for span, nbytes in sent if span <= NODE)

@@ -102,15 +102,20 @@ def _biases(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
 def body(whole: Body, sharding: Sharding, stage: int) -> Body:
     """Cut the body to what one rank computes. Raises UsageError where heads or layers do not
     divide."""
-    start, end = layers(len(whole.blocks), sharding.pipeline, stage)
+    start, end = layers(len(whole.blocks), sharding, stage)
     blocks = whole.blocks[start:end]
     if sharding.tensor > 1:
         blocks = tuple(_narrow(b, sharding.tensor) for b in blocks)
     return replace(whole, blocks=blocks)
 
 
-def layers(count: int, stages: int, stage: int) -> tuple[int, int]:
-    """Return [first, last) of the layers that a stage of a pipeline has."""
+def layers(count: int, sharding: Sharding, stage: int) -> tuple[int, int]:
+    """Return [first, last) of the layers that a stage of a pipeline has: as the framework deals
+    them out, else in equal parts."""
+    stages = sharding.pipeline
+    if sharding.layers and sum(sharding.layers) == count:
+        start = sum(sharding.layers[:stage])
+        return start, start + sharding.layers[stage]
     if stages > count:
         raise UsageError(f"--pipeline-parallel-size {stages}: the model has {count} layers")
     each, more = divmod(count, stages)

@@ -12,6 +12,8 @@
                 as accelerate has it, the embedding is a unit and the last norm and head are
                 one that stays gathered (all three, where tied)
     waiting     micro-batches that do not reduce keep whole gradients
+    stages      of torch's pipelines gather once a step: what is gathered stays, and all is reduced
+                behind the last backward, one unit after the other
     in 8 bits   torchtitan may have linears that multiply in float8 gathered so: each part is cast
                 with what a cast takes, a byte a number goes round and stays, and the gradient is
                 as ever
@@ -21,7 +23,7 @@
                 dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
-_fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18
+_fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18
 float8/fsdp_utils.py (fsdp_pre_all_gather, fsdp_post_all_gather).
 """
 
@@ -67,6 +69,7 @@ class Fsdp2Options:
     widens: str = "none"
     outside: bool = False
     waits: bool = False
+    staged: bool = False  # a stage of a pipeline
     offload: bool = False
     across: bool = False
     small: Callable[["ParameterSpec"], bool] | None = None  # which are gathered in 8 bits
@@ -266,7 +269,7 @@ class Fsdp2Rank(Around):
 
     def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._copied = None
-        self._reduces = last or not self.how.waits
+        self._reduces = not self.how.staged and (last or not self.how.waits)
         if not self.last.stays:
             _given_back(self.last.whole)
         if not self.root.stays:
@@ -280,6 +283,12 @@ class Fsdp2Rank(Around):
         for unit in self.units:
             if unit.used:
                 self._post_backward(m, unit)
+        if self.how.staged and last:
+            self._reduces = True
+            for unit in self.units:
+                unit.done = False
+                self._post_backward(m, unit)
+        for unit in self.units:
             unit.gathered = None  # ahead, for a backward that never came (finalize_backward)
         self._copied = self._scattered = None
         self._across.clear()
@@ -333,12 +342,16 @@ class Fsdp2Rank(Around):
         if unit.done:
             return
         unit.done = True
-        _given_back(unit.whole)
+        if self._reduces or not self.how.staged:
+            _given_back(unit.whole)
         if not self._reduces:
             self._wait(m, unit)
             return
+        waited = bool(unit.waiting)
         pairs = [
-            (p, part) for p, part in zip(unit.params, unit.parts, strict=True) if p.grad is not None
+            (p, part)
+            for p, part in zip(unit.params, unit.parts, strict=True)
+            if p.grad is not None or (waited and p.trainable)
         ]
         self._scattered = None
         if pairs:

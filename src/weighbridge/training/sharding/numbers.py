@@ -58,6 +58,7 @@ class Sharding:
     context: int = 1
     expert: int = 1
     offload: str = "none"
+    layers: tuple[int, ...] = ()  # of each stage; () where they are in equal parts
     context_by: str = ""  # what ranks of a sequence do to see all of it; "" where there is one
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
