@@ -13,7 +13,7 @@ from weighbridge.forward.limits import possible
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
 from weighbridge.forward.nets import INSTEAD
-from weighbridge.forward.ops.float8 import LinearFloat8
+from weighbridge.forward.ops.float8 import LinearFloat8, StackFloat8
 from weighbridge.forward.ops.packed import Dequantized, Linear4, Linear8
 from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import ELSEWHERE, LeafTensor
@@ -27,6 +27,7 @@ from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
 from weighbridge.units import ceil_div
 
+STACK = 3  # dimensions of a stack of experts
 CODES = "codes"  # of packed weights that are parameters
 
 
@@ -209,6 +210,11 @@ def _float8(
         if weight is not None and float8.divides(weight.shape):
             alone = casts._replace(shared=False) if bias is not None else casts
             yield path, LinearFloat8(weight, bias, plan.computing, alone)
+    if plan.float8_experts:
+        alone = casts._replace(fused=True, shared=False)
+        for spec in specs:
+            if spec.kind == "experts" and len(spec.shape) == STACK:
+                yield spec.name, StackFloat8(alone)
 
 
 def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:

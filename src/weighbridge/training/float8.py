@@ -9,7 +9,8 @@
 
 With a scale a tensor, torchtitan's tensor ranks gather in 8 bits what linears are given and the
 gradients of what they give (Float8ColwiseParallel, ...); not for DeepSeek, which it refuses, nor
-gpt-oss. By rows they gather in 16. enable_fsdp_float8_all_gather does nothing where ranks share
+gpt-oss. By rows they gather in 16. Products of experts are by rows since 2025-06-27 (5990fa30), in
+mxfp8 since 2025-09-26 (5b5d4685). enable_fsdp_float8_all_gather does nothing where ranks share
 out parameters for a sequence alone (dp_shard_enabled).
 
 Source: accelerate 1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers); torchtitan
@@ -20,7 +21,7 @@ gpt_oss}/infra/parallelize.py.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.body import Body
+from weighbridge.arch.body import Body, Experts
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.roles import role
 from weighbridge.errors import UsageError
@@ -28,7 +29,7 @@ from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.ops.float8 import MULTIPLE, Casts
 from weighbridge.training.frameworks import Framework, Precision
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.versions import since
+from weighbridge.versions import dated, since
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ TENSORWISE, ROWWISE, MXFP8 = "tensorwise", "rowwise", "mxfp8"
 Date = tuple[int, ...]
 ROWS_ALONE: Date = (2026, 4, 27)
 SINCE: dict[str, Date] = {ROWWISE: (2025, 2, 27), MXFP8: (2025, 5, 14)}
+EXPERTS_SINCE: dict[str, Date] = {ROWWISE: (2025, 6, 27), MXFP8: (2025, 9, 26)}
 
 
 def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None) -> str:
@@ -47,9 +49,7 @@ def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None)
     titan = framework.name == "torchtitan"
     asked = w.float8_recipe
     if not chosen.float8:
-        if asked or w.float8_all_gather:
-            flag = "--float8-recipe" if asked else "--float8-all-gather"
-            raise UsageError(f"{flag} is of products in 8 bits: add --precision fp8-mixed")
+        _refuse_alone(w)
         return ""
     if asked and not titan:
         raise UsageError(f"--float8-recipe is torchtitan's, not {framework.name}'s; leave it out")
@@ -65,6 +65,16 @@ def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None)
     return asked or (ROWWISE if rows else TENSORWISE)
 
 
+def _refuse_alone(w: Train) -> None:
+    told = {
+        "--float8-recipe": w.float8_recipe,
+        "--float8-all-gather": w.float8_all_gather,
+        "--float8-experts": w.float8_experts,
+    }
+    for flag in (flag for flag, said in told.items() if said):
+        raise UsageError(f"{flag} is of products in 8 bits: add --precision fp8-mixed")
+
+
 def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: Body) -> None:
     """Raise UsageError for what torchtitan does not run in 8 bits."""
     if w.float8_all_gather and (framework.name != "torchtitan" or scales != TENSORWISE):
@@ -74,12 +84,25 @@ def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: 
         )
     if w.float8_all_gather and shares.kind not in SHARDS:
         raise UsageError("--float8-all-gather: FSDP2 gathers; use --shard fsdp2, or several ranks")
+    if w.float8_experts:
+        _refuse_experts(w, framework, scales, body)
     latent = any(isinstance(x, Latent) for b in body.blocks for x in b.mixers)
     if latent and scales == TENSORWISE and framework.shares_tokens and shares.tensor > 1:
         raise UsageError(
             "--float8-recipe tensorwise: torchtitan refuses it for this class with "
             "--tensor-parallel-size; use --float8-recipe rowwise"
         )
+
+
+def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> None:
+    if framework.name != "torchtitan":
+        raise UsageError(f"--float8-experts is torchtitan's, not {framework.name}'s; leave it out")
+    if not any(isinstance(f, Experts) for b in body.blocks for f in b.feeds):
+        raise UsageError("--float8-experts: the model has no experts; leave it out")
+    came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
+    if not since(dated(w.framework_version or ""), came):
+        told = "-".join(f"{n:02}" for n in came)
+        raise UsageError(f"--float8-experts came to torchtitan on {told}; leave it out")
 
 
 def casts(plan: "TrainingPlan") -> Casts:

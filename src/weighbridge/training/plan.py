@@ -96,6 +96,7 @@ class TrainingPlan:
     compiled: bool = False
     float8_recipe: str = ""  # what one scale of products in 8 bits is of; "" where there are none
     float8_all_gather: bool = False
+    float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
@@ -245,6 +246,7 @@ def plan(
         compiled=w.compile,
         float8_recipe=scales,
         float8_all_gather=w.float8_all_gather,
+        float8_experts=w.float8_experts,
         **_asked(w),
     )
 

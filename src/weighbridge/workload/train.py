@@ -429,6 +429,13 @@ class RankSettings(Settings):
         label_zh="卸载",
         zh="什么不放在卡上。",
     )
+    float8_experts: Switch = switch(
+        label="Experts in float8",
+        help="Products of experts are in 8 bits, too (torchtitan's quantize.grouped_mm, beside "
+        "fp8-mixed).",
+        label_zh="专家用 float8",
+        zh="专家的分组乘法也用 8 位(torchtitan 的 quantize.grouped_mm，配合 fp8-mixed)。",
+    )
     float8_all_gather: Switch = switch(
         label="Gather in float8",
         help="FSDP2 gathers linears in 8 bits (torchtitan's enable_fsdp_float8_all_gather, beside "

@@ -6,6 +6,8 @@
     shared     tensor ranks gather in 8 bits what comes in and the gradient of what goes out: the
                8 bits are what is saved, of inputs that are not gathered, too; a gradient is cast
                once
+    experts    grouped products save rows and stacks as they are, and cast both for each product, the
+               gradient twice; kernels of their own cast, compiled or not
     mxfp8      as alone, with a byte more for every 32 numbers; of what backward needs the other
                way round there is no second copy, since it is cast so
 
@@ -14,7 +16,7 @@ Compiled, a cast is one kernel that takes nothing but its result; scales of rows
 Source: torchao 0.18 float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py
 (tensor_to_scale, to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm),
 fsdp_utils.py (WeightWithDynamicFloat8CastTensor), float8_tensor_parallel.py,
-prototype/moe_training/mxfp8_linear.py (mx_mm).
+prototype/moe_training/mxfp8_linear.py (mx_mm), fp8_grouped_mm.py, mxfp8_grouped_mm.py.
 """
 
 from typing import Any
@@ -81,6 +83,18 @@ class LinearFloat8:
             x = in_float8(m, x, self.casts) if self.casts.shared else x
         out = _product(m, x, self.weight, self.compute, self.casts)
         return out if self.bias is None else add(m, out, cast(m, self.bias, out.dtype))
+
+
+class StackFloat8:
+    """Stands in for a stack of experts whose grouped products are in float8."""
+
+    __slots__ = ("casts",)
+
+    def __init__(self, casts: Casts) -> None:
+        self.casts = casts
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        return x
 
 
 def in_float8(m: Machine, x: Tensor, casts: Casts) -> Tensor:
