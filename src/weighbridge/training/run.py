@@ -409,8 +409,6 @@ class Batches:
         ends: deque[Tensor] = deque()
         for number in range(self.count):
             ends.append(self._forward())
-            if not self.late:
-                ends.append(self._ended(ends))
             if self.forgets is not None and number == 0:
                 self.forgets()
             if len(ends) == self.in_flight:
@@ -437,26 +435,27 @@ class Batches:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
-        """Run one micro-batch forward, and return its hidden states."""
+        """Run one micro-batch forward, and return its loss, or what is sent to the next stage; of a
+        late loss what it is made from."""
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
             hidden = _mark(s.m, self._hidden(s), self._note)
             self._note("forward")
-        return hidden
-
-    def _ended(self, ends: deque[Tensor]) -> Tensor:
-        """Return the loss of the last micro-batch, or what is sent of it to the next stage."""
-        s, p, hidden = self.s, self.p, ends.pop()
-        if not self.last_stage:
-            self.buffers.keep(hidden)
-            return hidden
-        with s.m.casting(p.autocast):
+            if not self.last_stage:
+                self.buffers.keep(hidden)
+            if self.late or not self.last_stage:
+                return hidden
             end, logits = self.program.loss(s, hidden)
         del hidden
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
+        return self._ended(end, logits)
+
+    def _ended(self, end: Tensor, logits: Tensor | None) -> Tensor:
+        """Forget what a loss was made from, but for what the loop holds, and return it."""
+        s, p = self.s, self.p
         s.inputs.clear()
         for given in s.outputs:
             self.buffers.keep(given)
@@ -483,7 +482,8 @@ class Batches:
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
         if self.late:
-            end = self._ended(deque((end,)))
+            with s.m.casting(self.p.autocast):
+                end = self._ended(*self.program.loss(s, end))
         if not self.result.saved:
             self.result.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
