@@ -69,6 +69,7 @@ class Around:
     in host memory, `pinned` bytes where each tensor is in a pinned block of its own."""
 
     early = apart = False
+    waits = False  # whether micro-batches but the last do not reduce
     saves = False  # whether saving takes anything
     host = pinned = 0
 

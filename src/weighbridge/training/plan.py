@@ -315,7 +315,7 @@ def _usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> st
     pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:
         return "none"
-    tuned = _loss(w, framework) == framework.loss
+    tuned = _loss(w, framework) != framework.losses.get("standard")
     return (
         framework.sharded_checkpointing
         if shares.fully and tuned and framework.sharded_checkpointing
@@ -415,6 +415,8 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
 def _loss(w: Train, framework: Framework) -> str:
     """Return the loss that was asked for, or the framework's, by the framework's name of it."""
     loss = w.loss or framework.loss
+    if w.loss is None and (w.method or METHOD) == METHOD:
+        loss = framework.full_loss or loss
     return framework.losses.get(loss, loss)
 
 
@@ -463,7 +465,9 @@ def _torch(w: Train) -> tuple[int, int]:
 
 def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
     """Read the framework's version, a date where its versions are dates; None is the newest."""
-    return _dated(w) if framework.dated else _release(w.framework_version)
+    return _dated(w) if framework.dated else _release(w.framework_version) and (
+        numbers(w.framework_version)
+    )
 
 
 def _release(written: str | None) -> tuple[int, int] | None:

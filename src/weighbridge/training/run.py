@@ -381,8 +381,8 @@ def _workspace(plan: TrainingPlan) -> tuple[int, int]:
 
 
 class Batches:
-    """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
-    the first. A stage of a pipeline has several in flight (sharding/schedule.py)."""
+    """The micro-batches of a step. Of an accumulation few are run: others repeat them. A stage of a
+    pipeline has several in flight (sharding/schedule.py)."""
 
     def __init__(
         self, s: TrainingStep, plan: TrainingPlan, result: TrainingRun, stage: int
@@ -399,7 +399,7 @@ class Batches:
         self.waiting = waiting(plan.sharding, plan.accumulation, stage)
         # Where parts of the model take turns, the last runs right before its backward
         self.late = self.last_stage and plan.sharding.schedule == INTERLEAVED
-        self.count = min(_count(plan), self.in_flight + 1)
+        self.count = _count(plan, s.around, self.in_flight)
         self.buffers = StageBuffers(s, plan, stage, self.count)
         self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
@@ -510,10 +510,12 @@ def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
     return hidden
 
 
-def _count(plan: TrainingPlan) -> int:
-    """Count the micro-batches of a step that differ in what they find: later ones repeat the
-    second, but in a pipeline."""
-    return plan.accumulation if plan.sharding.pipeline > 1 else min(2, plan.accumulation)
+def _count(plan: TrainingPlan, around: Around, in_flight: int) -> int:
+    """Count the micro-batches of a step that differ in what they find: the second has the gradients
+    of the first, and those in flight. Where those before the last do not reduce, that is another.
+    """
+    apart = around.waits and plan.sharding.pipeline == 1
+    return min(in_flight + (2 if apart else 1), plan.accumulation)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:

@@ -99,7 +99,7 @@ class Fsdp2Rank(Around):
 
     def __init__(self, options: Fsdp2Options) -> None:
         self.how = options
-        self.early = options.offload
+        self.early, self.waits = options.offload, options.waits
         self.host = self.pinned = 0
         self.root = Fsdp2Unit(stays=options.root_stays)
         self.first = Fsdp2Unit()
