@@ -45,6 +45,9 @@ USUAL_OPTIMIZER = "adamw_torch"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
+# torchtitan: autocast where nothing is sharded (0b44d4c4), ranks that replicate mix precision as
+# FSDP2 does (e1847f43), which wraps one rank, too (00b7f569)
+CASTS, REPLICATES, WRAPS_ALWAYS = (2025, 6, 16), (2026, 3, 9), (2026, 4, 9)
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
@@ -196,6 +199,8 @@ def plan(
     )
     date = _framework_release(w, framework)
     if framework.name == "torchtitan":
+        if shares.kind == "none" and w.shard is None and since(date, WRAPS_ALWAYS):
+            shares = replace(shares, kind="fsdp2")
         shares = replace(shares, layers=torchtitans(shares, len(subject.body.blocks), date))
     _refuse(subject, w, framework, shares, version)
     _refuse_card(w, chosen, part)
@@ -216,7 +221,7 @@ def plan(
         dtype=FLOAT32 if base.upcast == "peft" else subject.choice.dtype,
         loaded=subject.choice.dtype,
         base=base,
-        autocast=chosen.autocast,
+        autocast=_autocast(chosen, framework, shares, date),
         method=w.method or METHOD,
         batch=w.batch_size or BATCH,
         evaluated=w.eval_batch_size or NO_EVALUATION,
@@ -358,6 +363,19 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
             f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
             "float8 need 8.9; use bf16-mixed"
         )
+
+
+def _autocast(
+    chosen: Precision, framework: Framework, shares: Sharding, date: tuple[int, ...] | None
+) -> DType | None:
+    """Return the dtype that products are cast to. torchtitan mixes none where nothing is sharded
+    before it had autocast, nor where ranks share layers and nothing else (maybe_enable_amp)."""
+    if framework.name != "torchtitan" or shares.fully:
+        return chosen.autocast
+    alone = shares.tensor * shares.pipeline > 1 and not (
+        shares.kind == "ddp" and since(date, REPLICATES)
+    )
+    return chosen.autocast if since(date, CASTS) and not alone else None
 
 
 def _base(
