@@ -105,16 +105,31 @@ def test_products_in_float8_are_read_and_others_told():
     small = 'converters = ["quantize.linear.{}"]\nhf_assets_path = "a/hf/M"'
     gathers = "[quantize.linear.float8]\nenable_fsdp_float8_all_gather = true\n"
     run = titan(gathers, model=small.format("float8"))
-    assert run.settings["precision"] == "fp8-mixed"
-    key = "quantize.linear.float8.enable_fsdp_float8_all_gather"
-    unread = [one.key for one in run.unread]
-    assert key in unread
-    assert "model.converters" not in unread
+    assert (run.settings["precision"], run.settings["float8_all_gather"]) == ("fp8-mixed", True)
+    assert "model.converters" not in [told.key for told in run.unread]
+    rows = titan(gathers + 'recipe_name = "rowwise"\n', model=small.format("float8"))
+    assert rows.settings["float8_recipe"] == "rowwise"
+    assert "float8_all_gather" not in rows.settings  # a recipe has none
     mx = titan(model=small.format("mx"))
-    low = titan(model=small.format("float8"), training='dtype = "bfloat16"')
-    assert [one.settings["precision"] for one in (mx, low)] == ["bf16-mixed", "bf16"]
-    for one in (mx, low):
-        assert "model.converters" in [told.key for told in one.unread]
+    assert (mx.settings["precision"], mx.settings["float8_recipe"]) == ("fp8-mixed", "mxfp8")
+    both = 'converters = ["quantize.linear.mx", "quantize.grouped_mm.mx"]\nhf_assets_path = "a/M"'
+    assert titan(model=both).settings["float8_experts"] is True
+
+
+@pytest.mark.parametrize(
+    ("converters", "training"),
+    [
+        ('["quantize.linear.float8"]', 'dtype = "bfloat16"'),
+        ('["quantize.grouped_mm.mx"]', ""),
+        ('["quantize.linear.float8", "quantize.grouped_mm.mx"]', ""),
+        ('["quantize.linear.mxfp4"]', ""),
+    ],
+)
+def test_products_that_are_not_counted_are_told(converters, training):
+    model = f'converters = {converters}\nhf_assets_path = "a/hf/M"'
+    run = titan(model=model, training=training)
+    assert "model.converters" in [told.key for told in run.unread]
+    assert run.settings["precision"] != "fp8-mixed"
 
 
 @pytest.mark.parametrize(

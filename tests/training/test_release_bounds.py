@@ -98,6 +98,7 @@ def plan(framework="torchtitan", **more):
         "computing": "bfloat16",
         "autocast": "bfloat16",
         "accelerate": None,
+        "float8_all_gather": False,
         "torch": (2, 13),
         "version": (5, 23),
         "reenters": True,

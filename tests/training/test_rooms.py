@@ -43,6 +43,7 @@ ROOMS = {
             "tuners",
             "prompts",
             "packages",
+            "float8",
             "plan",
             "sharding",
             "paged",
@@ -53,6 +54,7 @@ ROOMS = {
         *(
             "adapting",
             "build",
+            "stage_buffers",
             "run",
             "kept",
             "host",

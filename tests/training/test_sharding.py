@@ -15,6 +15,7 @@ from weighbridge.units import MIB, ceil_div, power_of_two
 GB = 10**9
 SEVEN = 6_738_415_616  # parameters of Llama-2-7B
 RANKS = 8
+SIXTEEN = {"gradient_accumulation": 16}
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -847,8 +848,36 @@ def test_all_that_ranks_train_together_is_counted(ranks):
 def test_ranks_of_a_sequence_shard_too():
     report = trained(CONFIG, framework="torchtitan", seq_len=64, context_parallel_size=2)
     assert report.workload["shard"] == "fsdp2"
-    report = trained(CONFIG, framework="torchtitan", seq_len=64, tensor_parallel_size=2)
+    told = {"framework": "torchtitan", "framework_version": "2026-04-08", "seq_len": 64}
+    report = trained(CONFIG, tensor_parallel_size=2, **told)
     assert report.workload["shard"] == "none"
+
+
+def of_one(date, **settings):
+    asked = {"framework": "torchtitan", "framework_version": date, "checkpointing": "full"}
+    return trained(CONFIG, seq_len=512, **asked, **settings)
+
+
+def test_torchtitan_mixes_precision_by_date():
+    """Inputs of layers, which checkpoints keep: in float32 under autocast, whose weights are; in 16
+    bits since FSDP2 wraps a rank alone, too. Before autocast all is in float32, and where ranks
+    share layers alone."""
+    kept = {d: of_one(d).derived["saved_activation_bytes"] for d in ("2025-06-16", "2026-04-09")}
+    assert kept["2025-06-16"] - kept["2026-04-09"] == 3 * 512 * 256 * 2
+    assert of_one("2026-04-09").workload["shard"] == "fsdp2"
+    assert of_one("2026-04-09", shard="none").workload["shard"] == "none"
+    wide, low = (most(of_one(d), "activations") for d in ("2025-06-15", "2025-06-16"))
+    assert wide > low  # what a layer keeps while it is run again: products in 16 bits
+    alone = [
+        most(of_one("2026-04-08", tensor_parallel_size=2, **more), "activations")
+        for more in ({}, {"data_parallel_size": 2})
+    ]
+    assert alone[0] > 1.5 * alone[1]
+    replicated = {"shard": "ddp", "tensor_parallel_size": 2, "data_parallel_size": 2}
+    before, after = (
+        most(of_one(d, **replicated), "activations") for d in ("2026-03-08", "2026-03-09")
+    )
+    assert before > after
 
 
 def of_titan(**settings):
@@ -904,6 +933,79 @@ def test_litgpts_ranks_keep_whole_gradients_of_a_frozen_base(model, ranks, batch
         gradient_accumulation=128 // batch // ranks,
     )
     assert report.devices[0].peak("allocated").expected == pytest.approx(printed * GB, rel=0.05)
+
+
+# litgpt 2685705, config_hub/finetune/README.md and extensions/thunder/README.md, GB (10^9)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "settings", "printed"),
+    [
+        ("gemma-2b", {"gpu": "a10g:4", "seq_len": 512, "gradient_accumulation": 4}, 17.43),
+        ("tinyllama-1.1b", {"gpu": "a100-40gb:8", "shard": "fsdp1"}, 22.13),
+        ("tinyllama-1.1b", {"gpu": "a100-40gb:8", "shard": "ddp", **SIXTEEN}, 32.04),
+        ("tinyllama-1.1b", {"gpu": "a100-40gb", **SIXTEEN}, 29.84),
+    ],
+)
+def test_litgpts_full_training_to_the_percent(model, settings, printed):
+    """Fine-tuning: a micro-batch that is neither the first nor the last has whole gradients, those
+    of its root, and these joined. Pretraining: no checkpoints, and norms in 16 bits."""
+    usual = {"framework": "litgpt", "framework_version": "0.3", "torch_version": "2.2"}
+    if "seq_len" not in settings:
+        usual |= {"loss": "standard", "batch_size": 4, "seq_len": 2048}
+        usual |= {"optimizer": "adamw_torch_fused", "checkpointing": "none"}
+    report = trained(model, **usual, **settings)
+    assert report.devices[0].peak("allocated").expected == pytest.approx(printed * GB, rel=0.006)
+
+
+@pytest.mark.parametrize(("batch", "printed"), [(1, 4.86), (2, 5.05), (4, 5.88)])
+def test_litgpts_first_and_longest_micro_batches_are_bounds(batch, printed):
+    """phi-1.5 on two A100: the first is the longest, later ones have whole gradients beside them
+    and lengths that nobody printed."""
+    report = trained(
+        "phi-1.5",
+        framework="litgpt",
+        framework_version="0.1",
+        torch_version="2.1",
+        method="lora",
+        lora_dropout=0.05,
+        gpu="a100-40gb:2",
+        seq_len=1044,
+        batch_size=batch,
+        gradient_accumulation=64 // batch,
+    )
+    most_of_all = report.devices[0].peak("allocated").expected
+    assert report.derived["first_step_peak_bytes"] < printed * GB < most_of_all
+
+
+def middle(count, **settings):
+    usual = {"framework": "litgpt", "seq_len": 16, "shard": "fsdp1", "data_parallel_size": 2}
+    report = trained("llama-3.2-1b", **{**usual, **settings}, gradient_accumulation=count)
+    return report.devices[0].peak("allocated").expected
+
+
+@pytest.mark.slow
+def test_a_micro_batch_in_the_middle_is_the_fullest_where_none_reduces():
+    """Beside whole gradients of all, those of embedding and head and what joins them: the last has
+    given those of the layers to other ranks by then. More of them are like it."""
+    two, three, nine = (middle(count) for count in (2, 3, 9))
+    assert two < three == nine
+    reduces = [middle(n, framework="torchtitan", shard="fsdp2", precision="bf16") for n in (2, 3)]
+    assert reduces[0] == reduces[1]
+
+
+def test_norms_of_litgpt_by_release():
+    """0.4.6 multiplies by the weight in float32: of each norm 2 bytes a number more are kept, and
+    that weight."""
+    asked = {"framework": "litgpt", "checkpointing": "none", "seq_len": 256}
+    kept = {
+        release: trained(CONFIG, framework_version=release, **asked).derived[
+            "saved_activation_bytes"
+        ]
+        for release in ("0.3", "0.4.5", "0.4.6", "0.4")
+    }
+    norms = 2 * CONFIG["num_hidden_layers"] + 1
+    assert kept["0.4.6"] - kept["0.4.5"] == norms * CONFIG["hidden_size"] * (2 * 256 + 4)
+    assert (kept["0.3"], kept["0.4"]) == (kept["0.4.5"], kept["0.4.6"])
 
 
 def test_litgpt_quantizes_on_one_device_and_shares_no_layers():

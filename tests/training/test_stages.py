@@ -37,12 +37,18 @@ def test_what_torchtitan_gives_each_stage(count, stages, release, each):
     assert titan(count, stages, release=release) == each
 
 
+def test_in_a_v_the_first_rank_has_the_last_part_too():
+    """8 in 4 parts are 2 each, of which the first and the last lose one: 1, 2, 2, 1."""
+    assert titan(6, 2, "interleaved") == (1 + 2, 2 + 1)
+    assert titan(6, 2, "zero-bubble") == (1 + 1, 2 + 2)
+
+
 def test_parts_in_turn_are_added_up():
     """34 in 8 parts are 5, 5, 4, 4, 4, 4, 4, 4, of which the first and the last lose one."""
     assert titan(32, 4, "interleaved") == (4 + 4, 5 + 4, 4 + 4, 4 + 3)
 
 
-@pytest.mark.parametrize("order", ["1f1b", "interleaved"])
+@pytest.mark.parametrize("order", ["1f1b", "interleaved", "zero-bubble"])
 @pytest.mark.parametrize("release", [None, OLD])
 def test_stages_add_up_to_the_model(order, release):
     for stages in (1, 2, 3, 4):

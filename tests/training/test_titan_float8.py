@@ -3,11 +3,14 @@
 import pytest
 
 import weighbridge
+from tests.training.test_sharding import CONFIG
+from tests.training.test_sharding import trained as asked_for
 from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.dtypes import BFLOAT16, FLOAT8
+from weighbridge.errors import UsageError
 from weighbridge.forward.checkpoint import checkpoint, every_second_product
 from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.packed import LinearFloat8
+from weighbridge.forward.ops.float8 import Casts, LinearFloat8, in_float8
 from weighbridge.forward.ops.pointwise import scale
 
 ROWS, WIDTH = 64, 32
@@ -16,7 +19,9 @@ ROWS, WIDTH = 64, 32
 def forward(*, fused, chooses=None):
     """(what is left, the most on the way) of a product, but for the output."""
     m = Machine(CountedHeap())
-    linear = LinearFloat8(m.param("w", (WIDTH, WIDTH), BFLOAT16), None, BFLOAT16, fused=fused)
+    linear = LinearFloat8(
+        m.param("w", (WIDTH, WIDTH), BFLOAT16), None, BFLOAT16, Casts(fused=fused)
+    )
     x = scale(m, m.param("x", (ROWS, WIDTH), BFLOAT16))
     before = m.heap.live("activations")
     run = lambda x: scale(m, linear(m, x))  # noqa: E731
@@ -52,3 +57,97 @@ def test_published_runs_take_as_much_as_without():
     wide, small = trained("bf16-mixed"), trained("fp8-mixed")
     assert small - wide == pytest.approx(47.77 - 47.65, abs=0.25)
     assert small == pytest.approx(47.77, rel=0.08)
+
+
+# ---- ranks
+
+
+def product(casts, weight=BFLOAT16, given=BFLOAT16):
+    """(a linear's machine, what it was given, its output)"""
+    m = Machine(CountedHeap())
+    linear = LinearFloat8(m.param("w", (2 * WIDTH, WIDTH), weight), None, BFLOAT16, casts)
+    x = scale(m, m.param("x", (ROWS, WIDTH), BFLOAT16))
+    x = x if given == BFLOAT16 else in_float8(m, x, casts)
+    before = m.heap.live("activations")
+    out = linear(m, x)
+    return m.heap.live("activations") - before - out.nbytes
+
+
+def test_what_tensor_ranks_cast_is_what_is_kept():
+    shared = Casts(fused=True, shared=True)
+    assert product(shared) == ROWS * WIDTH  # of an input in 16 bits, half as much
+    assert product(shared, given=FLOAT8) == 0  # which others keep, too
+    assert product(Casts(fused=True), weight=FLOAT8) == 0  # gathered so: nobody casts it
+
+
+def most(**settings):
+    report = asked_for(SMALL, framework="torchtitan", **{"compile": True, **ASKED, **settings})
+    return report.peak.expected
+
+
+SMALL = {**CONFIG, "hidden_size": 512, "intermediate_size": 1536, "tie_word_embeddings": False}
+SMALL |= {"num_attention_heads": 8, "num_key_value_heads": 8, "num_hidden_layers": 4}
+ASKED = {"seq_len": 2048, "precision": "fp8-mixed", "checkpointing": "full"}
+TENSORWISE = {"framework_version": "2026-04-26"}
+FOUR = {"tensor_parallel_size": 2, "data_parallel_size": 2, "shard": "fsdp2"}
+
+
+@pytest.mark.slow
+def test_a_layer_that_is_gathered_in_8_bits_takes_half():
+    """Without resharding all layers of a stage stay: 4 d^2 + 3 d f numbers each, of two, a byte less
+    of each, in 2 parts of which one is the rank's."""
+    staged = {**TENSORWISE, "pipeline_parallel_size": 2, "data_parallel_size": 2, "shard": "fsdp2"}
+    staged |= {"seq_len": 16, "torch_version": "2.8"}
+    wide, small = (most(**staged, float8_all_gather=on) for on in (False, True))
+    layer = 4 * 512 * 512 + 3 * 512 * 1536
+    assert wide - small == pytest.approx(2 * layer, rel=0.15)
+    alone = {**staged, "data_parallel_size": 1, "context_parallel_size": 2}
+    assert most(**alone, float8_all_gather=True) == most(**alone)  # dp_shard is 1
+
+
+@pytest.mark.slow
+def test_tensor_ranks_gather_in_8_bits_but_not_by_rows():
+    """Without checkpoints each layer keeps what its norms gave as it is gathered, and what its two
+    last products read: a byte less of each number of 2 T d + T d / 2 + T f / 2."""
+    asked = {**TENSORWISE, **FOUR, "checkpointing": "none", "torch_version": "2.8"}
+    rows, tensor = (most(**asked, float8_recipe=r) for r in ("rowwise", "tensorwise"))
+    kept = 4 * 2048 * (2 * 512 + 1536 // 2)
+    # the output of attention stays in 16 bits for attention, and is cast for the product
+    kept -= 4 * 2048 * 512 // 2
+    assert rows - tensor == pytest.approx(kept, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"precision": "bf16-mixed", "float8_recipe": "rowwise"}, "add --precision fp8-mixed"),
+        ({"precision": "bf16-mixed", "float8_all_gather": True}, "add --precision fp8-mixed"),
+        ({"precision": "bf16-mixed", "float8_experts": True}, "add --precision fp8-mixed"),
+        ({"float8_recipe": "tensorwise"}, "left torchtitan on 2026-04-27"),
+        ({"float8_recipe": "rowwise", "framework_version": "2025-01-01"}, "on 2025-02-27"),
+        ({"float8_all_gather": True}, "needs a scale a tensor"),
+        ({"framework_version": "2026-04-08", "float8_all_gather": True}, "FSDP2 gathers"),
+        ({"float8_experts": True}, "has no experts"),
+        ({"framework": "trainer", "float8_recipe": "rowwise"}, "is torchtitan's, not trainer's"),
+        ({"framework": "trainer", "float8_experts": True}, "is torchtitan's, not trainer's"),
+        ({"float8_recipe": "mxfp8", "gpu": "h100"}, "kernels need 10.0"),
+    ],
+)
+def test_what_there_is_not(settings, words):
+    with pytest.raises(UsageError, match=words):
+        asked_for(SMALL, **{"framework": "torchtitan", **ASKED, **settings})
+
+
+def test_classes_that_refuse_a_scale_a_tensor():
+    asked = {"framework": "torchtitan", **ASKED, **FOUR, "tensor_parallel_size": 2}
+    with pytest.raises(UsageError, match="refuses it for this class"):
+        asked_for("deepseek-v2-lite", **asked, **TENSORWISE)
+
+
+def test_mxfp8_has_a_scale_of_32_numbers():
+    m = Machine(CountedHeap())
+    x = m.param("x", (ROWS, WIDTH), BFLOAT16)
+    casts = Casts(blocks=True)
+    assert casts(m, x).nbytes == ROWS * WIDTH + ROWS * WIDTH // 32
+    assert casts(m, casts(m, x)).nbytes == casts(m, x).nbytes
+    assert product(casts) == 0  # the input, which others keep

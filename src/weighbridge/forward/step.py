@@ -69,6 +69,7 @@ class Around:
     in host memory, `pinned` bytes where each tensor is in a pinned block of its own."""
 
     early = apart = False
+    waits = False  # whether micro-batches but the last do not reduce
     saves = False  # whether saving takes anything
     host = pinned = 0
 
@@ -155,6 +156,7 @@ class TrainingStep:
         default_factory=list
     )  # what the loop holds until the loss is there
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
+    arrivals: Tensor | None = None  # places of what the stage before sends
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
     assumed: list[str] = field(default_factory=list)  # of the run, in sentences
 

@@ -13,13 +13,14 @@ from weighbridge.forward.limits import possible
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
 from weighbridge.forward.nets import INSTEAD
-from weighbridge.forward.ops.packed import MULTIPLE, Dequantized, Linear4, Linear8, LinearFloat8
+from weighbridge.forward.ops.float8 import LinearFloat8, StackFloat8
+from weighbridge.forward.ops.packed import Dequantized, Linear4, Linear8
 from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import ELSEWHERE, LeafTensor
 from weighbridge.memo import memo
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import counted
-from weighbridge.training import kbit
+from weighbridge.training import float8, kbit
 from weighbridge.training.adapting import put_on
 from weighbridge.training.parameters import Members, members
 from weighbridge.training.plan import TrainingPlan
@@ -27,6 +28,7 @@ from weighbridge.training.sharding.cut import body, cut, elsewhere, spread
 from weighbridge.training.sharding.stages import first_and_end
 from weighbridge.units import ceil_div
 
+STACK = 3  # dimensions of a stack of experts
 CODES = "codes"  # of packed weights that are parameters
 
 
@@ -202,17 +204,18 @@ def _wraps(
 def _float8(
     plan: TrainingPlan, specs: Sequence[ParameterSpec], params: dict[str, LeafTensor]
 ) -> Iterator[tuple[str, Wrap]]:
-    """All linears but the first and the last, whose sides are multiples of 16; torchtitan's first,
-    too, and not the head, which its files name in filter_fqns. Source: accelerate 1.15 utils/ao.py
-    (convert_model_to_fp8_ao, filter_linear_layers); torchtitan 0.2.2
-    components/quantization/utils.py (module_filter_fn)."""
-    linears = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
-    first = 0 if plan.framework.name == "torchtitan" else 1
-    for path in linears[first:-1]:
-        weight = params.get(f"{path}.weight")
-        if weight is not None and not any(side % MULTIPLE for side in weight.shape):
-            bias = params.get(f"{path}.bias")
-            yield path, LinearFloat8(weight, bias, plan.computing, fused=plan.compiled)
+    casts = float8.casts(plan)
+    for spec in float8.linears(plan, specs):
+        path = spec.name.removesuffix(".weight")
+        weight, bias = params.get(spec.name), params.get(f"{path}.bias")
+        if weight is not None and float8.divides(weight.shape):
+            alone = casts._replace(shared=False) if bias is not None else casts
+            yield path, LinearFloat8(weight, bias, plan.computing, alone)
+    if plan.float8_experts:
+        alone = casts._replace(fused=True, shared=False)
+        for spec in specs:
+            if spec.kind == "experts" and len(spec.shape) == STACK:
+                yield spec.name, StackFloat8(alone)
 
 
 def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:

@@ -88,6 +88,7 @@ class Framework:
     optimizer: str | None = None
     checkpointing: str = "none"
     loss: str = "standard"
+    full_loss: str = ""  # of full fine-tuning, where that is another
     losses: Mapping[str, str] = field(default_factory=dict)  # its own, by what users call them
     attention: str | None = None
     outputs: bool = True  # outputs, logits among them, live until the next forward has run
@@ -212,6 +213,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         versioned=True,
         precision="bf16",
         loss="litgpt",
+        full_loss="litgpt-full",
         losses={"standard": "litgpt-pretrain"},
         targets=("query", "value"),
         unsure=4,

@@ -21,7 +21,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.forward.adapters import Plain
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
-from weighbridge.forward.nets.litgpt import LATER, LitgptLora, LoraQkv, layout
+from weighbridge.forward.nets.litgpt import LATER, LitgptLora, LoraQkv, layout, newer
 from weighbridge.forward.ops.packed import Linear4
 from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
@@ -251,4 +251,4 @@ def packed(shape: Shape, form: str) -> Iterator[int]:
 
 
 def _later(plan: TrainingPlan) -> bool:
-    return plan.release is None or plan.release >= LATER
+    return newer(plan.release, LATER)

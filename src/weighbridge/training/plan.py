@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
+from weighbridge.accelerators.chips import FLOAT8_SINCE, MXFP8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.allocator.settings import parse
@@ -15,7 +15,7 @@ from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
-from weighbridge.training import kbit, packages, prompts
+from weighbridge.training import float8, kbit, packages, prompts
 from weighbridge.training.adapters import Adapters, usual, usual_names
 from weighbridge.training.frameworks import (
     FRAMEWORKS,
@@ -46,6 +46,9 @@ USUAL_OPTIMIZER = "adamw_torch"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
+# torchtitan: autocast where nothing is sharded (0b44d4c4), ranks that replicate mix precision as
+# FSDP2 does (e1847f43), which wraps one rank, too (00b7f569)
+CASTS, REPLICATES, WRAPS_ALWAYS = (2025, 6, 16), (2026, 3, 9), (2026, 4, 9)
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
@@ -95,6 +98,9 @@ class TrainingPlan:
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
+    float8_recipe: str = ""  # what one scale of products in 8 bits is of; "" where there are none
+    float8_all_gather: bool = False
+    float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
@@ -182,7 +188,11 @@ def plan(
     settings contradict each other or the card."""
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
-    shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
+    date = _framework_release(w, framework)
+    titan = framework.name == "torchtitan"
+    always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
+    shard = w.shard or framework.shard or always
+    shares = sharding(w.but(shard=shard), count, framework.spreads)
     attention = _attention(subject, w, framework, version)
     checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
@@ -194,6 +204,8 @@ def plan(
         if _images(w):
             raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
         subject = subject.without_towers()
+    scales = float8.recipe(w, framework, chosen, date)
+    float8.refuse(w, framework, scales, shares, subject.body)
     base = _base(subject, w, framework, chosen, shares)
     floats = stored(w, framework) is not None
     return TrainingPlan(
@@ -204,7 +216,7 @@ def plan(
         dtype=FLOAT32 if base.upcast == "peft" else subject.choice.dtype,
         loaded=subject.choice.dtype,
         base=base,
-        autocast=chosen.autocast,
+        autocast=_autocast(chosen, framework, shares, date),
         method=w.method or METHOD,
         batch=w.batch_size or BATCH,
         evaluated=w.eval_batch_size or NO_EVALUATION,
@@ -226,12 +238,15 @@ def plan(
         part=part,
         chip=chip_of(part),
         torch=_torch(w),
-        release=_framework_release(w, framework),
+        release=date,
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, framework),
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
+        float8_recipe=scales,
+        float8_all_gather=w.float8_all_gather,
+        float8_experts=w.float8_experts,
         **_asked(w),
     )
 
@@ -326,7 +341,7 @@ def _usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> st
     pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:
         return "none"
-    tuned = _loss(w, framework) == framework.loss
+    tuned = _loss(w, framework) != framework.losses.get("standard")
     return (
         framework.sharded_checkpointing
         if shares.fully and tuned and framework.sharded_checkpointing
@@ -359,11 +374,29 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
             f"--attention flash: {part.name} has compute capability {number} and flash attention "
             "needs 8.0; leave it out"
         )
+    if w.float8_recipe == float8.MXFP8 and capability < MXFP8_SINCE:
+        raise UsageError(
+            f"--float8-recipe mxfp8: {part.name} has compute capability {number} and its kernels "
+            "need 10.0; use rowwise"
+        )
     if chosen.float8 and capability < FLOAT8_SINCE:
         raise UsageError(
             f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
             "float8 need 8.9; use bf16-mixed"
         )
+
+
+def _autocast(
+    chosen: Precision, framework: Framework, shares: Sharding, date: tuple[int, ...] | None
+) -> DType | None:
+    """Return the dtype that products are cast to. torchtitan mixes none where nothing is sharded
+    before it had autocast, nor where ranks share layers and nothing else (maybe_enable_amp)."""
+    if framework.name != "torchtitan" or shares.fully:
+        return chosen.autocast
+    alone = shares.tensor * shares.pipeline > 1 and not (
+        shares.kind == "ddp" and since(date, REPLICATES)
+    )
+    return chosen.autocast if since(date, CASTS) and not alone else None
 
 
 def _base(
@@ -421,6 +454,8 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
 def _loss(w: Train, framework: Framework) -> str:
     """Return the loss that was asked for, or the framework's, by the framework's name of it."""
     loss = w.loss or framework.loss
+    if w.loss is None and (w.method or METHOD) == METHOD:
+        loss = framework.full_loss or loss
     return framework.losses.get(loss, loss)
 
 
@@ -469,7 +504,11 @@ def _torch(w: Train) -> tuple[int, int]:
 
 def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
     """Read the framework's version, a date where its versions are dates; None is the newest."""
-    return _dated(w) if framework.dated else _release(w.framework_version)
+    return (
+        _dated(w)
+        if framework.dated
+        else _release(w.framework_version) and (numbers(w.framework_version))
+    )
 
 
 def _release(written: str | None) -> tuple[int, int] | None:

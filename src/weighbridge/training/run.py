@@ -37,7 +37,8 @@ from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
-from weighbridge.training.sharding.schedule import in_flight, waiting
+from weighbridge.training.sharding.schedule import INTERLEAVED, in_flight, waiting
+from weighbridge.training.stage_buffers import StageBuffers
 from weighbridge.watching import go_on
 
 STEPS = 2
@@ -380,8 +381,8 @@ def _workspace(plan: TrainingPlan) -> tuple[int, int]:
 
 
 class Batches:
-    """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
-    the first. A stage of a pipeline has several in flight (sharding/schedule.py)."""
+    """The micro-batches of a step. Of an accumulation few are run: others repeat them. A stage of a
+    pipeline has several in flight (sharding/schedule.py)."""
 
     def __init__(
         self, s: TrainingStep, plan: TrainingPlan, result: TrainingRun, stage: int
@@ -396,20 +397,25 @@ class Batches:
         self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
         self.in_flight = in_flight(plan.sharding, plan.accumulation, stage)
         self.waiting = waiting(plan.sharding, plan.accumulation, stage)
+        # Where parts of the model take turns, the last runs right before its backward
+        self.late = self.last_stage and plan.sharding.schedule == INTERLEAVED
+        self.count = _count(plan, s.around, self.in_flight)
+        self.buffers = StageBuffers(s, plan, stage, self.count)
         self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
-        count = min(_count(self.p), self.in_flight + 1)
+        self.buffers.begins()
         ends: deque[Tensor] = deque()
-        for number in range(count):
+        for number in range(self.count):
             ends.append(self._forward())
             if self.forgets is not None and number == 0:
                 self.forgets()
             if len(ends) == self.in_flight:
-                self._backward(ends.popleft(), last=number == count - 1)
+                self._backward(ends.popleft(), last=number == self.count - 1)
         while ends:
             self._backward(ends.popleft(), last=len(ends) == 0)
+        self.buffers.ends()
 
     def evaluate(self, sequences: int) -> None:
         """A forward without gradients, dropouts and checkpoints, with its loss."""
@@ -429,20 +435,30 @@ class Batches:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
-        """Run one micro-batch forward, and return its loss, or what is sent to the next stage."""
+        """Run one micro-batch forward, and return its loss, or what is sent to the next stage; of a
+        late loss what it is made from."""
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
             hidden = _mark(s.m, self._hidden(s), self._note)
             self._note("forward")
             if not self.last_stage:
+                self.buffers.keep(hidden)
+            if self.late or not self.last_stage:
                 return hidden
             end, logits = self.program.loss(s, hidden)
         del hidden
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
+        return self._ended(end, logits)
+
+    def _ended(self, end: Tensor, logits: Tensor | None) -> Tensor:
+        """Forget what a loss was made from, but for what the loop holds, and return it."""
+        s, p = self.s, self.p
         s.inputs.clear()
+        for given in s.outputs:
+            self.buffers.keep(given)
         self._compared(logits)
         outputs = [end, *s.outputs] if logits is None else [end, logits, *s.outputs]
         self.kept = outputs if p.framework.outputs else []
@@ -465,10 +481,14 @@ class Batches:
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
+        if self.late:
+            with s.m.casting(self.p.autocast):
+                end = self._ended(*self.program.loss(s, end))
         if not self.result.saved:
             self.result.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
-        backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
+        sent = self.buffers.gradient(end)
+        backward(s.m, end, sent, name="logits" if self.last_stage else TEMPORARIES)
         del end  # and with it the graph, but where the loop holds the loss
         self._note("backward")
         s.around.after_backward(s.m, s.built, last=last)
@@ -490,10 +510,12 @@ def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
     return hidden
 
 
-def _count(plan: TrainingPlan) -> int:
-    """Count the micro-batches of a step that differ in what they find: later ones repeat the
-    second, but in a pipeline."""
-    return plan.accumulation if plan.sharding.pipeline > 1 else min(2, plan.accumulation)
+def _count(plan: TrainingPlan, around: Around, in_flight: int) -> int:
+    """Count the micro-batches of a step that differ in what they find: the second has the gradients
+    of the first, and those in flight. Where those before the last do not reduce, that is another.
+    """
+    apart = around.waits and plan.sharding.pipeline == 1
+    return min(in_flight + (2 if apart else 1), plan.accumulation)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:

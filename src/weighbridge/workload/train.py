@@ -100,6 +100,17 @@ class RunSettings(Settings):
         label_zh="训练精度",
         zh="权重和乘法的精度。默认 bf16-mixed。",
     )
+    float8_recipe: Str = word(
+        "tensorwise",
+        "rowwise",
+        "mxfp8",
+        label="Scales of float8",
+        help="What one scale of fp8-mixed is of (torchtitan): a tensor, a row, or 32 numbers of a "
+        "row (mxfp8). Default: tensorwise, of torchtitan since 2026-04-27 rowwise.",
+        label_zh="float8 的缩放",
+        zh="fp8-mixed 的一个缩放系数管多少数(torchtitan)：整个张量、一行，或一行里的 32 个数"
+        "(mxfp8)。默认 tensorwise；torchtitan 从 2026-04-27 起是 rowwise。",
+    )
     optimizer: Str = word(
         help="adamw_torch (default), adamw_8bit, sgd-momentum, muon...",
         default="adamw_torch",
@@ -419,6 +430,21 @@ class RankSettings(Settings):
         help="What is kept off the device.",
         label_zh="卸载",
         zh="什么不放在卡上。",
+    )
+    float8_experts: Switch = switch(
+        label="Experts in float8",
+        help="Products of experts are in 8 bits, too (torchtitan's quantize.grouped_mm, beside "
+        "fp8-mixed).",
+        label_zh="专家用 float8",
+        zh="专家的分组乘法也用 8 位(torchtitan 的 quantize.grouped_mm，配合 fp8-mixed)。",
+    )
+    float8_all_gather: Switch = switch(
+        label="Gather in float8",
+        help="FSDP2 gathers linears in 8 bits (torchtitan's enable_fsdp_float8_all_gather, beside "
+        "fp8-mixed with a scale a tensor).",
+        label_zh="用 float8 收集",
+        zh="FSDP2 以 8 位收集线性层(torchtitan 的 enable_fsdp_float8_all_gather，配合一个张量一个"
+        "缩放系数的 fp8-mixed)。",
     )
     cpu_ram_efficient_loading: Switch = switch(
         help="One rank of a machine reads the weights for all (accelerate's setting for FSDP; "

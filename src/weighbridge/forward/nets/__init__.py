@@ -34,6 +34,7 @@ KERNELS = {
 }
 LOOPS = {
     "litgpt": "litgpt.loss",
+    "litgpt-full": "litgpt.tuning",
     "litgpt-pretrain": "litgpt.pretraining",
     "torchtune": "torchtune.loss",
     "torchtitan": "torchtitan.loss",

@@ -3,12 +3,13 @@
     attention   queries, keys and values from one linear, turned, joined again before the kernel
     LoRA        beside the one linear of queries, keys and values: zeros in the place of what has no
                 adapter; in the base's dtype
+    full        fine-tuning of all weights has the head at once, and the loss of 128 rows at a time
     outputs     Fabric casts them to float32; the loop holds them until the next forward has run,
                 and the loss with its graph until there is another
 
 The class in memory is built by training/litgpt.py.
 Source: litgpt model.py, lora.py (GPT.forward, LoRALinear, LoRAQKVLinear), utils.py
-(chunked_cross_entropy), finetune/lora.py, pretrain.py of April 2024 (5895df10) and September 2024
+(chunked_cross_entropy), finetune/{lora,full}.py, pretrain.py of April 2024 (5895df10) and September 2024
 (00af8b0d, 0.4.13); lightning fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
 """
 
@@ -42,7 +43,8 @@ from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.records import dataclass
 
 CHUNK = 128  # tokens of one product with the head
-LATER = (0, 4)  # norms whose weight is in float32, and zeros that are filled in place
+LATER = (0, 4)  # f84b610, May 2024: zeros that are filled in place
+WIDE_NORMS = (0, 4, 6)  # 916a84c, July 2024: norms whose weight is in float32
 
 
 def layout(model_type: str) -> str:
@@ -72,11 +74,17 @@ def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
     norm_x = mean(m, mul(m, x, x))
     x_normed = mul(m, x, rsqrt(m, shift(m, norm_x)))
     unit = layout(s.built.kind) == "unit_norms"
-    if s.release is None or s.release >= LATER:
+    if newer(s.release, WIDE_NORMS):
         weight = cast(m, shift(m, w) if unit else w, FLOAT32)
         return cast(m, mul(m, x_normed, weight), dtype)
     x_normed = cast(m, x_normed, dtype)
     return mul(m, x_normed, shift(m, w) if unit else w)
+
+
+def newer(release: tuple[int, ...] | None, other: tuple[int, ...]) -> bool:
+    """Tell whether a release is not older than another; "0.4" is the last of its kind, and None the
+    newest of all."""
+    return release is None or release >= other[: len(release)]
 
 
 def block(
@@ -223,12 +231,25 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def pretraining(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """All logits at once, cast to float32, and the loss of 128 rows at a time."""
+    return _at_once(s, hidden, tuned=False)
+
+
+def tuning(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The same of all tokens but the last, of full fine-tuning, which has no head in chunks."""
+    return _at_once(s, hidden, tuned=True)
+
+
+def _at_once(s: TrainingStep, hidden: Tensor, *, tuned: bool) -> tuple[Tensor, Tensor | None]:
     m = s.m
     targets = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
         logits = cast(m, _head(s, s.built.root, hidden), FLOAT32)
         vocab = logits.shape[-1]
         s.held = [logits]
+        if tuned:
+            kept = (s.batch, s.length - 1, vocab)
+            logits = cut(m, logits.view(s.batch, s.length * vocab), _per(kept)).view(*kept)
+            logits = copied(m, logits) if s.batch > 1 else logits
         sizes = [min(CHUNK, logits.rows - start) for start in range(0, logits.rows, CHUNK)]
         flat = logits.view(logits.numel)
         pieces = split(m, flat, [n * vocab for n in sizes])

@@ -8,6 +8,7 @@ the sum of each token's experts in float32.
     gpt-oss          one product for gate and up, biases of experts (titan_gpt_oss.py)
     Llama 4          a sigmoid; rows are multiplied by their scores before the experts, in float32,
                      of which a copy is kept, and what these give is summed as it is
+    in 8 bits        each expert's rows are padded to 16, of mxfp8 to 32, at every date
     expert ranks     rows are sent to the ranks that have their experts, put in the order of experts
                      by another copy, and sent back; a rank is taken to be sent as many as it sends
 
@@ -26,6 +27,7 @@ from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, r
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets.torchtune import feed_forward
 from weighbridge.forward.ops.experts import gathered, softmax, topk
+from weighbridge.forward.ops.float8 import BLOCK, MULTIPLE, Casts, StackFloat8
 from weighbridge.forward.ops.matrix import linear, matmul
 from weighbridge.forward.ops.pointwise import (
     add,
@@ -54,10 +56,16 @@ def gated(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> 
     up, down = p.stacked(m, "experts.gate_up_proj"), p.stacked(m, "experts.down_proj")
     count, width = up.shape[0], rows.shape[-1]
     inner = up.numel // (2 * count * width)
-    half = count, inner, width
-    hidden = of_input(m, product(m, rows, up, half, trains=False))
-    hidden = mul(m, hidden, product(m, rows, up, half, trains=True))
-    return product(m, hidden, down, (count, width, inner), trains=True)
+    half, casts = (count, inner, width), small(p)
+    hidden = of_input(m, product(m, rows, up, half, casts, trains=False))
+    hidden = mul(m, hidden, product(m, rows, up, half, casts, trains=True))
+    return product(m, hidden, down, (count, width, inner), casts, trains=True)
+
+
+def small(p: Module) -> Casts | None:
+    """Return how products of experts become 8 bits; None where they do not."""
+    wrap = p.wraps.get(f"{p.path}experts.down_proj")
+    return wrap.casts if isinstance(wrap, StackFloat8) else None
 
 
 class MixtureForm(NamedTuple):
@@ -204,10 +212,12 @@ def biased(s: TrainingStep) -> str:
 
 def _multiplied(s: TrainingStep, p: Module, rows: Tensor, form: MixtureForm) -> Tensor:
     """What the experts make of rows, each expert's padded before."""
-    if since(s.release, ADDS):
+    casts = small(p)
+    if since(s.release, ADDS) and casts is None:
         return form.run(s.m, p, rows, s.release)
+    multiple = PADDED if casts is None else BLOCK if casts.blocks else MULTIPLE
     m, before, count = s.m, rows, p.bare("experts.down_proj").shape[0]
-    places = m.new((align_up(rows.shape[0] + count * PADDED, PADDED),), INT32)
+    places = m.new((align_up(rows.shape[0] + count * multiple, multiple),), INT32)
     joined = remade(m, rows, m.new((rows.shape[0] + 1, rows.shape[1]), rows.dtype))
     wider = m.new((places.numel, rows.shape[1]), rows.dtype)
     rows = remade(m, joined, wider, places)
@@ -217,23 +227,42 @@ def _multiplied(s: TrainingStep, p: Module, rows: Tensor, form: MixtureForm) -> 
     return Computed(before.shape, out.dtype, out.storage, out.node, out.slot)
 
 
-def product(m: Machine, x: Tensor, weight: Tensor, shape: Shape, *, trains: bool) -> Tensor:
+def product(
+    m: Machine,
+    x: Tensor,
+    weight: Tensor,
+    shape: Shape,
+    casts: Casts | None = None,
+    *,
+    trains: bool,
+) -> Tensor:
     """torch._grouped_mm of rows and a part of the weight, as `shape` says. The gradient of the
-    whole parameter is made with the part whose backward `trains` it."""
+    whole parameter is made with the part whose backward `trains` it. `casts`: it is in 8 bits."""
     out = m.new((x.shape[0], shape[1]), x.dtype)
     there = weight.dtype == x.dtype
     lowered = Computed(shape, x.dtype, weight.storage) if there else m.new(shape, x.dtype)
     reads, whole, dtype = x.shape, weight.shape, weight.dtype
+    _copied_small(m, casts, x, lowered)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        of_rows = m.new(reads, grads[0].dtype) if needs[0] else None
+        gradient, (rows, part) = grads[0], saved
+        _copied_small(m, casts, gradient, part)
+        of_rows = m.new(reads, gradient.dtype) if needs[0] else None
+        _copied_small(m, casts, gradient, rows)
         of_weight = None
         if needs[1] and trains:
-            of_weight = cast(m, m.new(whole, grads[0].dtype), dtype)
+            of_weight = cast(m, m.new(whole, gradient.dtype), dtype)
         return [of_rows, of_weight]
 
     record(m, back, [x, weight], [x, lowered], out)
     return out
+
+
+def _copied_small(m: Machine, casts: Casts | None, *operands: Tensor) -> None:
+    """Take 8 bits of each operand for the time of a product."""
+    if casts is not None:
+        copies = [casts(m, t) for t in operands]
+        del copies
 
 
 def _batched(m: Machine, rows: Tensor, scores: Tensor, x: Tensor) -> Tensor:

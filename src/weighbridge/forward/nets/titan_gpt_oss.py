@@ -26,7 +26,7 @@ from typing import Any
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, passed, record, remade
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets.titan_experts import MixtureForm, biased, product
+from weighbridge.forward.nets.titan_experts import MixtureForm, biased, product, small
 from weighbridge.forward.nets.torchtune import Kernel
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.pointwise import add, cast, clamp, mul, of_result, scale, shift, sub
@@ -128,12 +128,12 @@ def _run(m: Machine, p: Module, rows: Tensor, date: tuple[int, ...] | None) -> T
     """GptOssGroupedExperts.forward; its local variables live to its end."""
     up, down = p.stacked(m, "experts.gate_up_proj"), p.stacked(m, "experts.down_proj")
     count, width = up.shape[0], rows.shape[-1]
-    inner = up.numel // (2 * count * width)
-    h = product(m, rows, up, (count, 2 * inner, width), trains=True)
+    inner, casts = up.numel // (2 * count * width), small(p)
+    h = product(m, rows, up, (count, 2 * inner, width), casts, trains=True)
     b1 = _padded(m, _rows(m, p.bare("experts.gate_up_proj_bias"), rows.shape[0]), date)
     h = add(m, h, b1)
     h = _swiglu(m, h, date)
-    h = product(m, h, down, (count, width, inner), trains=True)
+    h = product(m, h, down, (count, width, inner), casts, trains=True)
     b2_base = _rows(m, p.bare("experts.down_proj_bias"), rows.shape[0])
     b2 = _padded(m, b2_base, date)
     h = add(m, h, b2)

@@ -43,6 +43,7 @@ from weighbridge.forward.nets.torchtune import (
     fused_norm,
     rope,
     sequence_cut,
+    small,
     whole,
 )
 from weighbridge.forward.ops.attention import AttentionHeads
@@ -110,14 +111,20 @@ def layer(
     x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
     """TransformerBlock.forward"""
-    h = add(s.m, x, sequence_cut(s, _attended(s, p, x, number, (cache, kernel))))
-    return add(s.m, h, sequence_cut(s, _fed(s, p, h, number)))
+    attended = _attended(s, p, x, number, (cache, kernel))
+    h = add(s.m, x, sequence_cut(s, attended, small(p.at("self_attn"), "o_proj")))
+    fed = _fed(s, p, h, number)
+    return add(s.m, h, sequence_cut(s, fed, small(_feeds(s, p), "down_proj")))
+
+
+def _feeds(s: TrainingStep, p: Module) -> Module:
+    return p.at("feed_forward" if _weighs_first(s) else "mlp")
 
 
 def _attended(
     s: TrainingStep, p: Module, x: Tensor, number: int, how: tuple[Tensor, Kernel]
 ) -> Tensor:
-    normed = whole(s, norm(s, x, p, "input_layernorm"))
+    normed = whole(s, norm(s, x, p, "input_layernorm"), small(p.at("self_attn"), "q_proj"))
     if _sinks(s):
         mixes = titan_gpt_oss.attention
     else:
@@ -126,8 +133,9 @@ def _attended(
 
 
 def _fed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    normed, experts = whole(s, norm(s, x, p, "post_attention_layernorm")), experts_of(s, number)
-    inner = p.at("feed_forward" if _weighs_first(s) else "mlp")
+    inner = _feeds(s, p)
+    normed = norm(s, x, p, "post_attention_layernorm")
+    normed, experts = whole(s, normed, small(inner, "gate_proj")), experts_of(s, number)
     if experts is None:
         return feed_forward(s.m, inner, normed)
     return mixture(s, inner, normed, experts, FORMS[facts(s.built.kind).training.titan_experts])
@@ -219,6 +227,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         else:
             entropy = loss_parallel if s.token_ranks > 1 else cross_entropy
             out = entropy(m, cast(m, pred, FLOAT32), labels)
+        s.outputs.append(pred.detach())  # which a pipeline may keep
         del pred
     return out, None
 

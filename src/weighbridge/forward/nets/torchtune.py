@@ -33,6 +33,7 @@ from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, re
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import EMBEDDINGS
 from weighbridge.forward.ops.attention import AttentionHeads
+from weighbridge.forward.ops.float8 import Casts, LinearFloat8, in_float8
 from weighbridge.forward.ops.pointwise import (
     add,
     cast,
@@ -91,9 +92,9 @@ def decoded(s: TrainingStep, kernel: Kernel, own: OwnLayers | None = None) -> Te
 
 def _received(s: TrainingStep, width: int) -> Tensor:
     """What the stage before sends: a rank's own tokens, as layers hand them on."""
-    own_length = ceil_div(s.length, s.token_ranks)
-    sent = s.m.new((s.batch, own_length, width), s.dtype)
-    return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
+    shape = s.batch, ceil_div(s.length, s.token_ranks), width
+    place = s.m.new(shape, s.dtype) if s.arrivals is None else s.arrivals
+    return LeafTensor("received", shape, s.dtype, place.storage)
 
 
 def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
@@ -186,13 +187,14 @@ def compiled_layer(
     x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
     m = s.m
-    h = whole(s, fused_norm(m, x, p.weight("input_layernorm")))
-    attn_out = sequence_cut(s, compiled_attention(s, p.at("self_attn"), h, number, kernel))
-    h = add(m, attn_out, x)
-    normed = whole(s, fused_norm(m, h, p.weight("post_attention_layernorm")))
-    mlp = p.at("mlp")
+    mixer, mlp = p.at("self_attn"), p.at("mlp")
+    h = whole(s, fused_norm(m, x, p.weight("input_layernorm")), small(mixer, "q_proj"))
+    attn_out = compiled_attention(s, mixer, h, number, kernel)
+    h = add(m, sequence_cut(s, attn_out, small(mixer, "o_proj")), x)
+    normed = fused_norm(m, h, p.weight("post_attention_layernorm"))
+    normed = whole(s, normed, small(mlp, "gate_proj"))
     product = fused(m, mlp.linear(m, normed, "gate_proj"), mlp.linear(m, normed, "up_proj"))
-    return add(m, h, sequence_cut(s, mlp.linear(m, product, "down_proj")))
+    return add(m, h, sequence_cut(s, mlp.linear(m, product, "down_proj"), small(mlp, "down_proj")))
 
 
 def compiled_attention(
@@ -306,28 +308,39 @@ def own_tokens(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:
     return tokens.view(s.batch, ceil_div(s.length, s.token_ranks))
 
 
-def whole(s: TrainingStep, x: Tensor) -> Tensor:
-    """Gather the states of all tokens from the ranks that share them."""
+def small(p: Module, name: str) -> Casts | None:
+    """Return how ranks cast what they gather for a linear; None where it stays as it is."""
+    wrap = p.wraps.get(p.path + name)
+    casts = wrap.casts if isinstance(wrap, LinearFloat8) else None
+    return casts if casts is not None and casts.shared else None
+
+
+def whole(s: TrainingStep, x: Tensor, casts: Casts | None = None) -> Tensor:
+    """Gather the states of all tokens from the ranks that share them; in 8 bits where `casts` says
+    how, their gradient in 16."""
     if s.token_ranks == 1:
         return x
+    x = x if casts is None else in_float8(s.m, x, casts)
     return _exchanged(s.m, x, (x.shape[0], s.length, *x.shape[2:]))
 
 
-def sequence_cut(s: TrainingStep, x: Tensor) -> Tensor:
-    """The rank's own tokens of a sum; nothing to do where there are no others."""
+def sequence_cut(s: TrainingStep, x: Tensor, casts: Casts | None = None) -> Tensor:
+    """The rank's own tokens of a sum; nothing to do where there are no others. `casts`: gradients
+    are gathered in 8 bits."""
     own_length = ceil_div(s.length, s.token_ranks)
     if s.token_ranks == 1 or x.shape[1] == own_length:
         return x
-    return _exchanged(s.m, x, (x.shape[0], own_length, *x.shape[2:]))
+    return _exchanged(s.m, x, (x.shape[0], own_length, *x.shape[2:]), casts)
 
 
-def _exchanged(m: Machine, x: Tensor, shape: Shape) -> Tensor:
+def _exchanged(m: Machine, x: Tensor, shape: Shape, casts: Casts | None = None) -> Tensor:
     """A collective and the copy of whichever is longer, what goes in or what comes out."""
     before = x.shape
     out = _one(m, x, shape)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [_one(m, grads[0], before)]
+        gradient = grads[0] if casts is None else casts(m, grads[0])
+        return [_one(m, gradient, before)]
 
     record(m, back, [x], [], out)
     return out

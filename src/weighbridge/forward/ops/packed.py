@@ -1,4 +1,4 @@
-"""Linears that are packed: bitsandbytes, GPTQ, AWQ, HQQ, EETQ, and torchao's float8.
+"""Linears that are packed: bitsandbytes, GPTQ, AWQ, HQQ and EETQ.
 
     4 bits    forward and backward unpack the whole matrix; nothing of the input is saved, but up to
               bitsandbytes 0.43.1 it is kept as in 8 bits
@@ -8,27 +8,21 @@
     awq       the input is saved in float16; backward repeats the matrix for every sequence
     hqq       the input is saved; forward and backward unpack by way of two more copies
     eetq      the input is saved; backward multiplies a unit matrix to unpack
-    float8    products in 8 bits, all that is kept in 16 or more: the input is saved as it comes,
-              and the weight as it is; both are scaled and cast again in backward, where the
-              gradient is cast twice. One scale a tensor, found anew each time; compiled,
-              a cast takes its result alone, and scales of rows no more than that
 
-Packed weights are never trained; those of float8 training are.
+Packed weights are never trained.
 
 Source: bitsandbytes 0.50 autograd/_functions.py (MatMul4Bit, MatMul8bitLt), nn/modules.py
 (Linear4bit.forward), backends/cuda/ops.py; GPTQModel nn_modules/qlinear/torch.py (_forward);
 AutoGPTQ nn_modules/qlinear/qlinear_cuda_old.py, triton_utils/dequant.py; AutoAWQ 0.2.9
 modules/linear/gemm.py (WQLinearMMFunction); hqq 0.2.8 core/quantize.py (HQQMatmulNoCacheMul,
-Quantizer.dequantize); transformers 5.23 integrations/eetq.py (EetqLinearMMFunction); torchao 0.18
-float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py (tensor_to_scale,
-to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm).
+Quantizer.dequantize); transformers 5.23 integrations/eetq.py (EetqLinearMMFunction).
 """
 
 from typing import Any, Literal
 
-from weighbridge.dtypes import FLOAT8, FLOAT16, FLOAT32, INT8, INT32, DType
+from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT32, DType
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
-from weighbridge.forward.ops.pointwise import add, cast
+from weighbridge.forward.ops.pointwise import cast
 from weighbridge.forward.tensors import LeafTensor, Tensor
 from weighbridge.records import dataclass
 
@@ -208,74 +202,3 @@ def _unpacked(m: Machine, kernel: PackedKernel, weight: LeafTensor, dtype: DType
     matrix = m.new(weight.shape, dtype, name)
     m.hidden(*[matrix.nbytes] * kernel.copies)
     return matrix
-
-
-# ---- float8
-
-
-MULTIPLE = 16  # of both sides; other linears stay as they are (accelerate utils/ao.py)
-
-
-class LinearFloat8:
-    """Stands in for a linear whose products are in float8. `fused`: compiled, so that a cast is one
-    kernel, which takes nothing but its result."""
-
-    __slots__ = ("bias", "compute", "fused", "weight")
-
-    def __init__(
-        self, weight: LeafTensor, bias: LeafTensor | None, compute: DType, *, fused: bool = False
-    ) -> None:
-        self.weight = weight
-        self.bias = bias
-        self.compute = compute
-        self.fused = fused
-
-    def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        out = _product(m, cast(m, x, self.compute), self.weight, fused=self.fused)
-        return out if self.bias is None else add(m, out, cast(m, self.bias, out.dtype))
-
-
-def _product(m: Machine, x: Tensor, weight: LeafTensor, *, fused: bool) -> Tensor:
-    """Multiply. To selective checkpoints it is a product like any other (torchao's tensors are what
-    aten.mm is given)."""
-    small_x, small_w = _cast(m, x, fused=fused), _cast(m, weight, fused=fused)
-    out = m.result("product", (*x.shape[:-1], weight.shape[0]), x.dtype)
-    m.product()
-    del small_x, small_w
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return _back(m, grads[0], saved, fused=fused)
-
-    record(m, back, [x, weight], [x, weight], out)
-    return out
-
-
-def _back(m: Machine, gradient: Tensor, saved: list[Any], *, fused: bool) -> Grads:
-    """Run the backward pass of a float8 product. The product for the weight needs both operands
-    with the other layout, hence the copies."""
-    x, w = saved
-    rows = _cast(m, gradient, fused=fused)
-    small_w = _cast(m, w, fused=fused)
-    turned = m.new(w.shape, FLOAT8)
-    of_input = m.new(x.shape, gradient.dtype)
-    m.product()
-    del turned
-    columns, small_x = _cast(m, gradient, fused=fused), _cast(m, x, fused=fused)
-    turned_g, turned_x = m.new(gradient.shape, FLOAT8), m.new(x.shape, FLOAT8)
-    of_weight = m.new(w.shape, gradient.dtype)
-    del turned_g, turned_x, rows, columns, small_w, small_x
-    return [of_input, cast(m, of_weight, w.dtype)]
-
-
-def _cast(m: Machine, t: Tensor, *, fused: bool) -> Tensor:
-    """hp_tensor_to_float8_dynamic: the largest number, and the scaled tensor in float32."""
-    if fused:
-        return m.new(t.shape, FLOAT8)
-    m.hidden(t.nbytes)
-    wide = m.new(t.shape, FLOAT32) if t.dtype != FLOAT32 else t
-    scaled = m.new(t.shape, FLOAT32)
-    del wide
-    clamped = m.new(t.shape, FLOAT32)
-    out = m.new(t.shape, FLOAT8)
-    del scaled, clamped
-    return out

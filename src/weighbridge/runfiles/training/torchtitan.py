@@ -75,8 +75,15 @@ RESHARDS = {"always": True, "never": False}  # "default" is neither
 PARTS = "parallelism.module_fqns_per_model_part"
 REDUCED = "training.mixed_precision_reduce"
 RELEASE = "0.2.2"
-FLOAT8 = ("quantize.linear.float8", "float8")
-GATHERED = "quantize.linear.float8.enable_fsdp_float8_all_gather"
+# Converters of linears and of experts, and whose scales are of 32 numbers
+LINEARS = {"quantize.linear.float8": "", "float8": "", "quantize.linear.mx": "mxfp8", "mx": "mxfp8"}
+GROUPED = {"quantize.grouped_mm.float8": "", "quantize.grouped_mm.mx": "mxfp8"}
+FLOAT8 = "quantize.linear.float8"
+RECIPES = {  # without one a scale is a tensor's, and layers may be gathered in 8 bits
+    "tensorwise": "tensorwise",
+    "rowwise": "rowwise",
+    "rowwise_with_gw_hp": "rowwise",
+}
 BLOCKS = "_irope"  # Llama 4's layers that attend in blocks, by flex attention: it keeps as much
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
 # What a stage has by other keys: how many layers less than the rest, or where it begins
@@ -197,12 +204,34 @@ def _small_products(keys: KeyReading, *, wide: bool) -> None:
     float32 that are gathered in bfloat16 (`wide`)."""
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
     small = [str(each) for each in converters if "float8" in str(each) or "mx" in str(each)]
-    if wide and small and all(each in FLOAT8 for each in small):
-        keys.set("precision", "fp8-mixed", "model.converters")
-        if keys.on(GATHERED):
-            keys.leave(GATHERED, "- layers are gathered in 8 bits, which counts as 16")
-    elif small:
+    linears = {LINEARS[each] for each in small if each in LINEARS}
+    experts = {GROUPED[each] for each in small if each in GROUPED}
+    known = all(each in LINEARS or each in GROUPED for each in small)
+    if not small:
+        return
+    if not wide or not known or len(linears) != 1 or not experts <= linears:
         keys.leave("model.converters", "+ products are in 8 bits, with copies that are not counted")
+        return
+    keys.set("precision", "fp8-mixed", "model.converters")
+    if experts:
+        keys.set("float8_experts", True, "model.converters")
+    if linears == {"mxfp8"}:
+        keys.set("float8_recipe", "mxfp8", "model.converters")
+    else:
+        _scaled(keys)
+
+
+def _scaled(keys: KeyReading) -> None:
+    """Read what a scale of float8 is of, or that linears are gathered in 8 bits."""
+    for room in ("quantize.linear.float8", "float8"):
+        recipe, gathers = f"{room}.recipe_name", f"{room}.enable_fsdp_float8_all_gather"
+        said = keys.text(recipe)
+        if said in RECIPES:
+            keys.set("float8_recipe", RECIPES[said], recipe)
+        elif said:
+            keys.leave(recipe, f"{said:.40} is not counted")
+        elif keys.on(gathers):
+            keys.set("float8_all_gather", True, gathers)
 
 
 def _kept(keys: KeyReading) -> None:
@@ -401,16 +430,27 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 OF_PRECISION: Mapping[str, Mapping[str, Value]] = {
     "bf16": {"training.dtype": "bfloat16"},
     "fp32": {"training.mixed_precision_param": "float32"},
-    "fp8-mixed": {
-        "model.converters": [FLOAT8[0]],
-        "quantize.linear.float8.filter_fqns": ["output"],
-    },
 }
+
+
+def _small(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words for products in 8 bits."""
+    recipe = settings.get("float8_recipe")
+    kind = "mx" if recipe == "mxfp8" else "float8"
+    grouped = [f"quantize.grouped_mm.{kind}"] if settings.get("float8_experts") else []
+    words: dict[str, Value] = {"model.converters": [f"quantize.linear.{kind}", *grouped]}
+    words[f"quantize.linear.{kind}.filter_fqns"] = ["output"]
+    if recipe in RECIPES:
+        words[f"{FLOAT8}.recipe_name"] = recipe
+    if settings.get("float8_all_gather"):
+        words[f"{FLOAT8}.enable_fsdp_float8_all_gather"] = True
+    return words
 
 
 def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the words for the precision, the ranks and what is compiled."""
-    words = dict(OF_PRECISION.get(str(settings["precision"]), {}))
+    precision = str(settings["precision"])
+    words = _small(settings) if precision == "fp8-mixed" else dict(OF_PRECISION.get(precision, {}))
     if settings["shard"] == "none":
         words["parallelism.data_parallel_shard_degree"] = 1
     reshards = settings.get("reshard_after_forward")

@@ -31,7 +31,7 @@ from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.step import Around, Unshared
 from weighbridge.records import dataclass, replace
-from weighbridge.training import kbit
+from weighbridge.training import float8, kbit
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding import fsdp1, fsdp2, zero
 from weighbridge.training.sharding.ddp import Replicated
@@ -128,8 +128,10 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
         root_stays=s.reshard is False or not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
         widens=theirs.widens if theirs is not None and plan.autocast is not None else "none",
         waits=(theirs is not None and theirs.waits) or (titan and s.pipeline > 1),
+        staged=titan and s.pipeline > 1,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
+        small=float8.small if float8.gathered(plan) else None,
     )
 
 

@@ -88,7 +88,7 @@ class FlatShard(Around):
 
     def __init__(self, options: Fsdp1Options) -> None:
         self.how = options
-        self.early = options.offload
+        self.early, self.waits = options.offload, options.waits
         self.host = self.pinned = 0
         self.root = Fsdp1Unit()
         self.layers: dict[str, Fsdp1Unit] = {}

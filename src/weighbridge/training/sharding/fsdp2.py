@@ -12,20 +12,26 @@
                 as accelerate has it, the embedding is a unit and the last norm and head are
                 one that stays gathered (all three, where tied)
     waiting     micro-batches that do not reduce keep whole gradients
+    stages      of torch's pipelines gather once a step: what is gathered stays, and all is reduced
+                behind the last backward, one unit after the other
+    in 8 bits   torchtitan may have linears that multiply in float8 gathered so: each part is cast
+                with what a cast takes, a byte a number goes round and stays, and the gradient is
+                as ever
     widened     parts that accelerate casts to float32 when they are on the device
     offload     parts, their gradients and states are on the host; parts come one by one
     across      where groups of ranks hold the same (HSDP), what is reduced among them in another
                 dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
-_fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model).
+_fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18
+float8/fsdp_utils.py (fsdp_pre_all_gather, fsdp_post_all_gather).
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, final
 
 from weighbridge.arch.roles import role
-from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.dtypes import FLOAT8, FLOAT32, DType
 from weighbridge.forward.backward import TEMPORARIES
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
@@ -63,8 +69,10 @@ class Fsdp2Options:
     widens: str = "none"
     outside: bool = False
     waits: bool = False
+    staged: bool = False  # a stage of a pipeline
     offload: bool = False
     across: bool = False
+    small: Callable[["ParameterSpec"], bool] | None = None  # which are gathered in 8 bits
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +99,7 @@ class Fsdp2Rank(Around):
 
     def __init__(self, options: Fsdp2Options) -> None:
         self.how = options
-        self.early = options.offload
+        self.early, self.waits = options.offload, options.waits
         self.host = self.pinned = 0
         self.root = Fsdp2Unit(stays=options.root_stays)
         self.first = Fsdp2Unit(stays=not options.reshard)
@@ -126,7 +134,9 @@ class Fsdp2Rank(Around):
         if self.how.cuts_experts and spec.kind == "experts" and rows < ranks:
             shape = (rows, share(others[0], ranks), *others[1:])
         self._part_of[spec.name] = LeafTensor(spec.name, shape, dtype, None, kind=spec.kind)
-        return LeafTensor(spec.name, spec.shape, self.how.compute, None, kind=spec.kind)
+        small = self.how.small is not None and self.how.small(spec)
+        gathered = FLOAT8 if small else self.how.compute
+        return LeafTensor(spec.name, spec.shape, gathered, None, kind=spec.kind)
 
     def _ranks(self, kind: str) -> int:
         """Return how many ranks share out a parameter of this kind."""
@@ -135,6 +145,11 @@ class Fsdp2Rank(Around):
     def _padded(self, parts: Iterable[LeafTensor]) -> int:
         """Return the numbers of all ranks' parts, each as large as this rank's."""
         return sum(part.numel * self._ranks(part.kind) for part in parts)
+
+    def _whole(self, unit: Fsdp2Unit) -> list[int]:
+        """Return the bytes of each parameter of a unit as it is gathered."""
+        pairs = zip(unit.params, unit.parts, strict=True)
+        return [p.dtype.size(self._padded([part])) for p, part in pairs]
 
     def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
         self._adapters.add(spec.name)
@@ -254,7 +269,7 @@ class Fsdp2Rank(Around):
 
     def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._copied = None
-        self._reduces = last or not self.how.waits
+        self._reduces = not self.how.staged and (last or not self.how.waits)
         if not self.last.stays:
             _given_back(self.last.whole)
         if not self.root.stays:
@@ -268,6 +283,12 @@ class Fsdp2Rank(Around):
         for unit in self.units:
             if unit.used:
                 self._post_backward(m, unit)
+        if self.how.staged and last:
+            self._reduces = True
+            for unit in self.units:
+                unit.done = False
+                self._post_backward(m, unit)
+        for unit in self.units:
             unit.gathered = None  # ahead, for a backward that never came (finalize_backward)
         self._copied = self._scattered = None
         self._across.clear()
@@ -284,7 +305,7 @@ class Fsdp2Rank(Around):
     def _gather(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.whole or unit.gathered is not None or not unit.parts:
             return
-        whole = self.how.compute.size(self._padded(unit.parts))
+        whole = sum(self._whole(unit))
         brought = list(self._brought(m, unit))
         unit.gathered = TensorStorage(m.heap, whole, TEMPORARIES, GATHER)
         brought.clear()
@@ -300,15 +321,19 @@ class Fsdp2Rank(Around):
                 else:
                     yield TensorStorage(m.heap, compute.size(part.numel), TEMPORARIES, GATHER)
             return
-        cast = sum(part.numel for part in unit.parts if part.dtype != compute)
+        pairs = list(zip(unit.params, unit.parts, strict=True))
+        small = [part for p, part in pairs if p.dtype == FLOAT8]
+        cast = sum(x.numel for p, x in pairs if p.dtype != FLOAT8 and x.dtype != compute)
         if cast:
             yield TensorStorage(m.heap, compute.size(cast), TEMPORARIES, GATHER)
+        for part in small:  # eagerly, one after the other: of float32 twice as much on the way
+            m.hidden(*[FLOAT32.size(part.numel)] * 2)
+            yield TensorStorage(m.heap, FLOAT8.size(part.numel), TEMPORARIES, GATHER)
 
     def _copy_out(self, m: Machine, unit: Fsdp2Unit, *, forward: bool) -> None:
         if unit.gathered is None:
             return
-        for part in unit.parts:
-            nbytes = self.how.compute.size(self._padded([part]))
+        for nbytes in self._whole(unit):
             unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
         self._copied = unit.gathered if forward else None
         unit.gathered = None
@@ -317,12 +342,16 @@ class Fsdp2Rank(Around):
         if unit.done:
             return
         unit.done = True
-        _given_back(unit.whole)
+        if self._reduces or not self.how.staged:
+            _given_back(unit.whole)
         if not self._reduces:
             self._wait(m, unit)
             return
+        waited = bool(unit.waiting)
         pairs = [
-            (p, part) for p, part in zip(unit.params, unit.parts, strict=True) if p.grad is not None
+            (p, part)
+            for p, part in zip(unit.params, unit.parts, strict=True)
+            if p.grad is not None or (waited and p.trainable)
         ]
         self._scattered = None
         if pairs:

@@ -4,7 +4,8 @@
     torchtitan  what comes before the layers counts as one, and what comes behind them as one:
                 with these they are shared out so, and the first and the last stage have one less
                 than that. Before April 2025 those two had no part of what is left over
-    in turn     a rank has two parts of the model: as many stages lie between them as there are
+    in turn     a rank has two parts of the model: the next one has those that follow
+    in a V      (zero-bubble) a rank has two parts: the first rank the first and the last one
     given       --pp-layer-partition
 
 Source: torchtitan v0.2.2 distributed/pipeline_parallel.py (generate_llm_fqn_per_model_part,
@@ -17,7 +18,7 @@ from itertools import pairwise
 from weighbridge.engines.parallel.rules import bounds, given
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.training.sharding.schedule import INTERLEAVED, PARTS
+from weighbridge.training.sharding.schedule import INTERLEAVED, PARTS, ZERO_BUBBLE
 from weighbridge.versions import since
 
 ENDS_COUNT = (2025, 4, 15)  # torchtitan
@@ -44,7 +45,7 @@ def layers_of_stages(
     if not titan:
         return _equal(count, stages)
     parts = _of_titan(count, stages * _parts(sharding), release)
-    found = tuple(sum(parts[i::stages]) for i in range(stages))
+    found = tuple(parts[i] + sum(_second(parts, sharding, i)) for i in range(stages))
     if min(*parts, *found) < 0 or 0 in found:
         raise UsageError(
             f"--pipeline-parallel-size {stages}: torchtitan counts the embedding and the head as a "
@@ -55,7 +56,15 @@ def layers_of_stages(
 
 
 def _parts(sharding: Sharding) -> int:
-    return PARTS if sharding.schedule == INTERLEAVED else 1
+    return PARTS if sharding.schedule in (INTERLEAVED, ZERO_BUBBLE) else 1
+
+
+def _second(parts: list[int], sharding: Sharding, rank: int) -> list[int]:
+    """Return the layers of the other part that a rank has; nothing where it has one alone."""
+    others = parts[sharding.pipeline :]
+    if sharding.schedule == ZERO_BUBBLE:
+        others.reverse()
+    return others[rank : rank + 1]
 
 
 def first_and_end(each: tuple[int, ...], stage: int) -> tuple[int, int]:

@@ -1,0 +1,144 @@
+"""Products of linears in 8 bits: of which linears, with which scales, and what ranks gather so.
+
+    accelerate    all linears but the first and the last whose sides are multiples of 16; a scale a
+                  tensor
+    torchtitan    the first, too, and not the head, which its files name in filter_fqns, nor the
+                  router (router.gate). A scale a tensor until 2026-04-27, when it and gathers in 8
+                  bits left (6348d93d); by rows since 2025-02-27 (069bae28), the only ones from then
+                  on; mxfp8 since 2025-05-14 (fb17e251), on Blackwell
+
+With a scale a tensor, torchtitan's tensor ranks gather in 8 bits what linears are given and the
+gradients of what they give (Float8ColwiseParallel, ...); not for DeepSeek, which it refuses, nor
+gpt-oss. By rows they gather in 16. Products of experts are by rows since 2025-06-27 (5990fa30), in
+mxfp8 since 2025-09-26 (5b5d4685). enable_fsdp_float8_all_gather does nothing where ranks share
+out parameters for a sequence alone (dp_shard_enabled).
+
+Source: accelerate 1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers); torchtitan
+0.2.2 components/quantization/{float8,mx,utils}.py, models/{llama3,llama4,qwen3,deepseek_v3,
+gpt_oss}/infra/parallelize.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.arch.body import Body, Experts
+from weighbridge.arch.mixers import Latent
+from weighbridge.arch.roles import role
+from weighbridge.errors import UsageError
+from weighbridge.forward.modules import ParameterSpec
+from weighbridge.forward.ops.float8 import MULTIPLE, Casts
+from weighbridge.training.frameworks import Framework, Precision
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.versions import dated, since
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    from weighbridge.training.plan import TrainingPlan
+
+SHARDS = ("fsdp2", "hsdp")
+TENSORWISE, ROWWISE, MXFP8 = "tensorwise", "rowwise", "mxfp8"
+Date = tuple[int, ...]
+ROWS_ALONE: Date = (2026, 4, 27)
+SINCE: dict[str, Date] = {ROWWISE: (2025, 2, 27), MXFP8: (2025, 5, 14)}
+EXPERTS_SINCE: dict[str, Date] = {ROWWISE: (2025, 6, 27), MXFP8: (2025, 9, 26)}
+
+
+def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None) -> str:
+    """Name what one scale is of; "" where no product is in 8 bits. Raises UsageError for scales
+    that the framework does not have, or not at that date (None is the newest)."""
+    titan = framework.name == "torchtitan"
+    asked = w.float8_recipe
+    if not chosen.float8:
+        _refuse_alone(w)
+        return ""
+    if asked and not titan:
+        raise UsageError(f"--float8-recipe is torchtitan's, not {framework.name}'s; leave it out")
+    rows = titan and since(date, ROWS_ALONE)
+    if asked == TENSORWISE and rows:
+        raise UsageError(
+            "--float8-recipe tensorwise left torchtitan on 2026-04-27; use rowwise, or "
+            "--framework-version 2026-04-26"
+        )
+    if asked and not since(date, SINCE.get(asked, (0,))):
+        told = "-".join(f"{n:02}" for n in SINCE[asked])
+        raise UsageError(f"--float8-recipe {asked} came to torchtitan on {told}; use tensorwise")
+    return asked or (ROWWISE if rows else TENSORWISE)
+
+
+def _refuse_alone(w: Train) -> None:
+    told = {
+        "--float8-recipe": w.float8_recipe,
+        "--float8-all-gather": w.float8_all_gather,
+        "--float8-experts": w.float8_experts,
+    }
+    for flag in (flag for flag, said in told.items() if said):
+        raise UsageError(f"{flag} is of products in 8 bits: add --precision fp8-mixed")
+
+
+def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: Body) -> None:
+    """Raise UsageError for what torchtitan does not run in 8 bits."""
+    if w.float8_all_gather and (framework.name != "torchtitan" or scales != TENSORWISE):
+        raise UsageError(
+            "--float8-all-gather is torchtitan's, and needs a scale a tensor (--float8-recipe "
+            "tensorwise, before 2026-04-27); leave it out"
+        )
+    if w.float8_all_gather and shares.kind not in SHARDS:
+        raise UsageError("--float8-all-gather: FSDP2 gathers; use --shard fsdp2, or several ranks")
+    if w.float8_experts:
+        _refuse_experts(w, framework, scales, body)
+    latent = any(isinstance(x, Latent) for b in body.blocks for x in b.mixers)
+    if latent and scales == TENSORWISE and framework.shares_tokens and shares.tensor > 1:
+        raise UsageError(
+            "--float8-recipe tensorwise: torchtitan refuses it for this class with "
+            "--tensor-parallel-size; use --float8-recipe rowwise"
+        )
+
+
+def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> None:
+    if framework.name != "torchtitan":
+        raise UsageError(f"--float8-experts is torchtitan's, not {framework.name}'s; leave it out")
+    if not any(isinstance(f, Experts) for b in body.blocks for f in b.feeds):
+        raise UsageError("--float8-experts: the model has no experts; leave it out")
+    came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
+    if not since(dated(w.framework_version or ""), came):
+        told = "-".join(f"{n:02}" for n in came)
+        raise UsageError(f"--float8-experts came to torchtitan on {told}; leave it out")
+
+
+def casts(plan: "TrainingPlan") -> Casts:
+    """Return how tensors become 8 bits."""
+    shared = plan.framework.shares_tokens and plan.sharding.tensor > 1
+    return Casts(
+        fused=plan.compiled,
+        blocks=plan.float8_recipe == MXFP8,
+        shared=shared and plan.float8_recipe == TENSORWISE,
+    )
+
+
+def linears(plan: "TrainingPlan", specs: Sequence[ParameterSpec]) -> Iterator[ParameterSpec]:
+    """Yield the linears of the class that multiply in 8 bits, whatever their sides are."""
+    every = [h for h in specs if h.kind == "linear"]
+    if plan.framework.name == "torchtitan":
+        yield from filter(_titans, every)
+    else:
+        yield from every[1:-1]
+
+
+def divides(shape: Sequence[int]) -> bool:
+    """Tell whether kernels take a weight of this shape."""
+    return not any(side % MULTIPLE for side in shape)
+
+
+def _titans(spec: ParameterSpec) -> bool:
+    return spec.kind == "linear" and role(spec.name) != "head"
+
+
+def small(spec: ParameterSpec) -> bool:
+    """Tell whether torchtitan's FSDP2 gathers a parameter in 8 bits, if any: `spec` is what is left
+    by ranks that divide layers."""
+    return _titans(spec) and spec.name.endswith(".weight") and divides(spec.shape)
+
+
+def gathered(plan: "TrainingPlan") -> bool:
+    """Tell whether FSDP2 gathers linears in 8 bits."""
+    return plan.float8_all_gather and plan.sharding.data > 1
