@@ -23,8 +23,9 @@
                 dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
-_fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18
-float8/fsdp_utils.py (fsdp_pre_all_gather, fsdp_post_all_gather).
+_fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); accelerate 1.6 to
+1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18 float8/fsdp_utils.py
+(fsdp_pre_all_gather, fsdp_post_all_gather).
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -21,8 +21,8 @@ Source: torch 2.13 distributed/pipelining/schedules.py (ScheduleGPipe, Schedule1
 ScheduleInterleaved1F1B); torchtitan v0.2.2 distributed/pipeline_parallel.py (two stages a rank
 where the schedule is looped, generate_llm_fqn_per_model_part; 1F1B by default, as DeepSpeed's
 runtime/pipe/schedule.py TrainSchedule is), 9dec370 parallelisms/pipelining_utils.py
-(generate_split_points); Qi et al., Zero Bubble Pipeline Parallelism (arXiv 2401.10241), tables 1 and 2:
-(p - i) M_B + i M_W.
+(generate_split_points); Qi et al., Zero Bubble Pipeline Parallelism (arXiv 2401.10241), tables 1
+and 2: (p - i) M_B + i M_W.
 """
 
 from weighbridge.errors import UsageError
