@@ -198,6 +198,24 @@ def test_shards_in_mixed_precision():
     assert reserved(here) == pytest.approx(reserved(there), rel=CLOSE)
 
 
+def undivided(model):
+    """torchtitan's wrapper divides gradients by the tokens itself."""
+    from torch.distributed.fsdp import FSDPModule
+
+    wrapped = sharded(WIDE)(model)
+    for module in wrapped.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+    return wrapped
+
+
+def test_shards_of_one_rank():
+    """A group of one gathers nothing, as torchtitan has it on one device."""
+    there = real(undivided, precision="fp32", ranks=1)
+    here = mine("fsdp2", precision="bf16-mixed", data_parallel_size=1)
+    assert apart(there, here, close=0.01) == []
+
+
 def test_groups_of_shards():
     """Two nodes: what is reduced between them in 16 bits stays to the end of backward."""
     settings = {"framework": "trainer"}

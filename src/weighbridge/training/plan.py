@@ -189,10 +189,7 @@ def plan(
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     date = _framework_release(w, framework)
-    titan = framework.name == "torchtitan"
-    always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
-    shard = w.shard or framework.shard or always
-    shares = sharding(w.but(shard=shard), count, framework.spreads)
+    shares = _shares(w, framework, count, date)
     attention = _attention(subject, w, framework, version)
     checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
@@ -225,34 +222,45 @@ def plan(
         items={"image": _images(w), "audio": int(bool(w.audio_seconds))},
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, framework),
-        optim_args=w.optim_args or (),
         checkpointing=checkpointing,
         loss=_loss(w, framework),
         attention=attention,
-        padded=w.padded,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
-        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,
         chip=chip_of(part),
         torch=_torch(w),
         release=date,
-        accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, framework),
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
-        compiled=w.compile,
         float8_recipe=scales,
-        float8_all_gather=w.float8_all_gather,
-        float8_experts=w.float8_experts,
         **_asked(w),
     )
 
 
+def _shares(
+    w: Train, framework: Framework, count: int | None, date: tuple[int, ...] | None
+) -> Sharding:
+    """Return the ranks of each kind, and what they share out as the framework has it."""
+    titan = framework.name == "torchtitan"
+    always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
+    shard = w.shard or framework.shard or always
+    shares = sharding(w.but(shard=shard), count, framework.spreads)
+    return replace(shares, whole_experts=titan and shares.expert > 1)
+
+
 def _asked(w: Train) -> dict[str, Any]:
     return {
+        "float8_all_gather": w.float8_all_gather,
+        "float8_experts": w.float8_experts,
+        "compiled": w.compile,
+        "padded": w.padded,
+        "loads_once": w.cpu_ram_efficient_loading,
+        "optim_args": w.optim_args or (),
+        "accelerate": numbers(w.accelerate_version),
         "asked_expandable": w.expandable_segments,
         "asked_kernels": w.kernels,
         "workers": w.dataloader_num_workers or 0,
@@ -264,12 +272,7 @@ def _staged(
 ) -> Sharding:
     """Return the ranks with what each stage has, and in which order it runs."""
     layers = len(subject.body.blocks)
-    titan = framework.name == "torchtitan"
-    shares = replace(
-        shares,
-        whole_experts=titan and shares.expert > 1,
-        schedule=schedule(w, shares, layers, checkpointing),
-    )
+    shares = replace(shares, schedule=schedule(w, shares, layers, checkpointing))
     return replace(shares, layers=stages(w, framework, shares, layers))
 
 
@@ -504,11 +507,9 @@ def _torch(w: Train) -> tuple[int, int]:
 
 def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
     """Read the framework's version, a date where its versions are dates; None is the newest."""
-    return (
-        _dated(w)
-        if framework.dated
-        else _release(w.framework_version) and (numbers(w.framework_version))
-    )
+    if framework.dated:
+        return _dated(w)
+    return numbers(w.framework_version) if _release(w.framework_version) else None
 
 
 def _release(written: str | None) -> tuple[int, int] | None:

@@ -9,8 +9,8 @@
 
 The class in memory is built by training/litgpt.py.
 Source: litgpt model.py, lora.py (GPT.forward, LoRALinear, LoRAQKVLinear), utils.py
-(chunked_cross_entropy), finetune/{lora,full}.py, pretrain.py of April 2024 (5895df10) and September 2024
-(00af8b0d, 0.4.13); lightning fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
+(chunked_cross_entropy), finetune/{lora,full}.py, pretrain.py of April 2024 (5895df10) and September
+2024 (00af8b0d, 0.4.13); lightning fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
 """
 
 from typing import Any

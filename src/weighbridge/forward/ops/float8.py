@@ -6,8 +6,8 @@
     shared     tensor ranks gather in 8 bits what comes in and the gradient of what goes out: the
                8 bits are what is saved, of inputs that are not gathered, too; a gradient is cast
                once
-    experts    grouped products save rows and stacks as they are, and cast both for each product, the
-               gradient twice; kernels of their own cast, compiled or not
+    experts    grouped products save rows and stacks as they are, and cast both for each product,
+               the gradient twice; kernels of their own cast, compiled or not
     mxfp8      as alone, with a byte more for every 32 numbers; of what backward needs the other
                way round there is no second copy, since it is cast so
 

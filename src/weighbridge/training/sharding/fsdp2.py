@@ -11,6 +11,8 @@
                 gathered from its forward to the end of backward, or is given back between them; or,
                 as accelerate has it, the embedding is a unit and the last norm and head are
                 one that stays gathered (all three, where tied)
+    alone       a group of one gathers nothing: each parameter is cast, and copied to where it
+                stays; what would be scattered is divided and copied
     waiting     micro-batches that do not reduce keep whole gradients
     stages      of torch's pipelines gather once a step: what is gathered stays, and all is reduced
                 behind the last backward, one unit after the other
@@ -23,8 +25,9 @@
                 dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
-_fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18
-float8/fsdp_utils.py (fsdp_pre_all_gather, fsdp_post_all_gather).
+_fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); accelerate 1.6 to
+1.15 utils/fsdp_utils.py (fsdp2_prepare_model); torchao 0.18 float8/fsdp_utils.py
+(fsdp_pre_all_gather, fsdp_post_all_gather).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -283,13 +286,12 @@ class Fsdp2Rank(Around):
         for unit in self.units:
             if unit.used:
                 self._post_backward(m, unit)
+            unit.gathered = None  # ahead, for a backward that never came (finalize_backward)
         if self.how.staged and last:
             self._reduces = True
             for unit in self.units:
                 unit.done = False
                 self._post_backward(m, unit)
-        for unit in self.units:
-            unit.gathered = None  # ahead, for a backward that never came (finalize_backward)
         self._copied = self._scattered = None
         self._across.clear()
 
@@ -303,7 +305,7 @@ class Fsdp2Rank(Around):
             self._gather(m, self._order[order - 1])
 
     def _gather(self, m: Machine, unit: Fsdp2Unit) -> None:
-        if unit.whole or unit.gathered is not None or not unit.parts:
+        if unit.whole or unit.gathered is not None or not unit.parts or self.how.ranks == 1:
             return
         whole = sum(self._whole(unit))
         brought = list(self._brought(m, unit))
@@ -331,12 +333,27 @@ class Fsdp2Rank(Around):
             yield TensorStorage(m.heap, FLOAT8.size(part.numel), TEMPORARIES, GATHER)
 
     def _copy_out(self, m: Machine, unit: Fsdp2Unit, *, forward: bool) -> None:
+        if self.how.ranks == 1 and not unit.whole:
+            self._copy_alone(m, unit)
         if unit.gathered is None:
             return
         for nbytes in self._whole(unit):
             unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
         self._copied = unit.gathered if forward else None
         unit.gathered = None
+
+    def _copy_alone(self, m: Machine, unit: Fsdp2Unit) -> None:
+        """Bring and cast one parameter after the other; each waits for the next."""
+        before: list[TensorStorage] = []
+        for nbytes, part in zip(self._whole(unit), unit.parts, strict=True):
+            made = []
+            if self.how.offload:
+                made.append(TensorStorage(m.heap, part.nbytes, TEMPORARIES))
+            if part.dtype.size(part.numel) != nbytes:
+                made.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
+            before = made
+            unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
+        del before
 
     def _post_backward(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.done:
@@ -379,6 +396,9 @@ class Fsdp2Rank(Around):
             p.grad = None
         unit.waiting.clear()
         shard = TensorStorage(m.heap, how.reduce.size(count), "gradients", SCATTER)
+        if how.ranks == 1:
+            divided = TensorStorage(m.heap, sent.nbytes, TEMPORARIES, SCATTER)
+            del divided
         dtype = pairs[0][1].dtype
         if dtype != how.reduce:
             stream = SCATTER
