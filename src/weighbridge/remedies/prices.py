@@ -247,6 +247,11 @@ CHANGES: Mapping[str, Cost] = {
         words="parameters come from host memory for each layer: much slower",
         source="https://arxiv.org/abs/2104.07857",
     ),
+    "less on the host": Cost(
+        price=Price(),
+        words="less is kept in host memory than was asked, and more on the cards: faster",
+        source="https://arxiv.org/abs/2101.06840",
+    ),
     "one rank reads": Cost(
         price=Price(speed=1 * SLOWER),
         words="one rank reads the weights, and sends the others theirs",

@@ -91,6 +91,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _shards(case)
     yield from _sequences(case)
     yield from _offloads(case)
+    yield from _brought_back(case)
     yield from _unpinned(case)
     yield from _read_once(case)
 
@@ -456,6 +457,23 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
             )
 
 
+def _brought_back(case: RemedyCase) -> Iterator[Move]:
+    """Keep less in host memory, or nothing, where that is short: though it was asked for, as it is
+    what takes the room."""
+    how, shard = case.effective.get("offload", "none"), case.effective["shard"]
+    if how == "none" or not case.short_of_ram:
+        return
+    less = ("optimizer", "none") if how == "params" and shard == "zero3" else ("none",)
+    for kept in less:
+        yield Move(
+            kind="offload",
+            change={"offload": kept},
+            cost=prices.CHANGES["less on the host"],
+            graded=True,
+            frees=True,
+        )
+
+
 def _unpinned(case: RemedyCase) -> Iterator[Move]:
     """Pin nothing of what ZeRO keeps in host memory: no block is rounded up, and none is kept."""
     how, shard = case.effective["offload"], case.effective["shard"]
@@ -467,6 +485,7 @@ def _unpinned(case: RemedyCase) -> Iterator[Move]:
             change={"zero_pin_memory": False},
             cost=prices.CHANGES["pages not pinned"],
             touches=ALL,
+            frees=True,
         )
 
 
@@ -481,6 +500,7 @@ def _read_once(case: RemedyCase) -> Iterator[Move]:
             change={name: True},
             cost=prices.CHANGES["one rank reads"],
             touches=ALL,
+            frees=True,
         )
 
 
