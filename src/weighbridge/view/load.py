@@ -221,6 +221,7 @@ def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:
 WHEN: Mapping[str, str] = {
     "load": "when.load",
     "save": "when.save",
+    "sleep": "when.sleep",
     **dict.fromkeys(("forward", "loss", "backward", "step", "evaluation"), "when.step"),
     "prefill": "when.serving",
     "decode": "when.serving",

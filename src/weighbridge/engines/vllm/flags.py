@@ -51,7 +51,6 @@ TABLE = """
 --kv-cache-dtype-skip-layers             values  !all layers have one dtype of cache
 --kv-sharing-fast-prefill                switch  !the prefill of layers that share a cache is whole
 --prefix-cache-retention-interval        value   !blocks of prefixes that stay unless 0
---kv-offloading-size                     value   !host memory of an offloaded cache
 --num-lookahead-slots                    value   !slots of proposed tokens unless 0
 --offload-backend                        value   !weights in host memory by another way unless auto uva
 --cpu-offload-params                     values  !every weight may be offloaded
@@ -125,7 +124,7 @@ TABLE = """
 --dp-sync-interval --dbo-prefill-token-threshold --eplb-window-size --eplb-step-interval
 --expert-placement-strategy --max-parallel-loading-workers --worker-cls --worker-extension-cls
 --fault-tolerance-config --prefix-caching-hash-algo --prefix-match-unit --kv-offloading-backend
---swap-space --preemption-mode --media-io-kwargs --mm-processor-cache-type --mm-hasher-algorithm
+--preemption-mode --media-io-kwargs --mm-processor-cache-type --mm-hasher-algorithm
 --mm-shm-cache-max-object-size-mb --mm-encoder-attn-backend --mm-encoder-fp8-scale-path
 --mm-encoder-fp8-scale-save-path --mm-encoder-fp8-scale-save-margin --video-pruning-method
 --mm-tensor-ipc --default-mm-loras --max-lora-cls-labels --long-lora-scaling-factors
