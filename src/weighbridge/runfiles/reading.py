@@ -39,7 +39,7 @@ LESS, MORE, UNSURE = "- ", "+ ", "+- "
 FLAGS_OF = "its value is not in the text: what flags it holds is not read"
 STRANGE = "it is no key that we know"
 NESTED = 5  # defaults within defaults
-EITHER = ("use_reentrant", "zero_overlap_comm", "zero_pin_memory")  # switches whose no is said, too
+EITHER = ("use_reentrant", "zero_overlap_comm", "zero_pin_memory", "gather_on_save")
 MOST_UNREAD = 12
 
 

@@ -98,6 +98,7 @@ class TrainingPlan:
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
+    gathers: bool | None = None  # what is saved, whole; None where nobody says
     loads_once: bool = False  # one rank of a machine reads the weights for all
     workers: int = 0  # processes that read data for a rank
     accelerate: tuple[int, ...] | None = None
@@ -224,6 +225,7 @@ def plan(
         padded=w.padded,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
+        gathers=w.gather_on_save,
         loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
