@@ -100,3 +100,24 @@ def test_what_a_command_says_of_host_memory():
     assert (read["kv_offloading_size"], read["swap_space"]) == (8, 16)
     report = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="h100", kv_offloading_size=8)
     assert "--kv-offloading-size 8" in report.derived["launch"]
+
+
+def test_a_machine_that_is_too_small_for_weights_that_sleep():
+    """61 GiB of weights are up to 122 in pinned blocks: asleep without them it fits."""
+    asked = {"engine": "vllm", "gpu": "h100:2", "enable_sleep_mode": True, "ram": "60GiB"}
+    report = weighbridge.infer("qwen2.5-32b", **asked)
+    assert report.verdict.host.fits == "no"
+    first = report.remedies[0]
+    assert (dict(first.change), first.fits) == ({"sleep_level": 2}, "yes")
+
+
+def test_what_a_container_is_given():
+    """All that sleeps, and pages of files: request and limit, in whole GiB."""
+    report = weighbridge.infer(
+        "llama-3.1-8b", engine="vllm", gpu="h100", enable_sleep_mode=True, kv_offloading_size=7
+    )
+    (device,) = [d for d in report.devices if d.kind == "host"]
+    most = max(sum(c.bytes.high for c in p.components) for p in device.phases)
+    assert report.verdict.host.container == -(-most // GIB) * GIB
+    assert report.to_dict()["verdict"]["host"]["container_bytes"] == -(-most // GIB) * GIB
+    assert most > device.peak("driver").expected > report.verdict.host.needed.low

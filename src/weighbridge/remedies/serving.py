@@ -32,6 +32,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _fewer(case)
     yield from _on_host(case)
     yield from _offloaded(case)
+    yield from _forgets(case)
     yield from _engines(case)
 
 
@@ -193,6 +194,18 @@ def _offloaded(case: RemedyCase) -> Iterator[Move]:
         cost = prices.crossing(share, None if known is None else known[0])
         change = {"cpu_offload_gb": float(away)}
         yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
+
+
+def _forgets(case: RemedyCase) -> Iterator[Move]:
+    """Sleep without a copy of the weights, where that is what takes host memory."""
+    sleeps = case.short_of_ram and case.effective.get("enable_sleep_mode")
+    if sleeps and case.effective.get("sleep_level") == 1 and case.free("sleep_level"):
+        yield Move(
+            kind="sleep",
+            change={"sleep_level": 2},
+            cost=prices.CHANGES["weights are dropped"],
+            frees=True,
+        )
 
 
 def _engines(case: RemedyCase) -> Iterator[Move]:
