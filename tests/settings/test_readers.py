@@ -89,6 +89,9 @@ QUESTIONS: Mapping[str, Question] = {
     "cuda_graph_max_bs": (DENSE, {}, (4, 64)),
     "disable_cuda_graph": (DENSE, {}, (False, True)),
     "disable_radix_cache": (DENSE, {"shared_prefix": 4096}, (False, True)),
+    "enable_hierarchical_cache": (DENSE, {}, (False, True)),
+    "hicache_ratio": (DENSE, {"enable_hierarchical_cache": True}, (1, 3)),
+    "hicache_size": (DENSE, {"enable_hierarchical_cache": True}, (10, 30)),
     # transformers
     "torch_version": (DENSE, {"gpu": "b200"}, ("2.1", "2.12")),
     "device_map": (DENSE, {"engine_version": "4.40"}, (None, "cuda")),
