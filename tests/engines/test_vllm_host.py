@@ -121,3 +121,22 @@ def test_what_a_container_is_given():
     assert report.verdict.host.container == -(-most // GIB) * GIB
     assert report.to_dict()["verdict"]["host"]["container_bytes"] == -(-most // GIB) * GIB
     assert most > device.peak("driver").expected > report.verdict.host.needed.low
+
+
+@pytest.mark.parametrize(
+    ("ram", "store"), [("100GB", 30 * 10**9), ("2TB", 200 * 10**9), (None, None)]
+)
+def test_rays_object_store_is_a_share_of_the_machine(ram, store):
+    """ "a node with 2 TB of RAM gets a 200 GB object store, not 600 GB" (ray-project/ray pull 66022)."""
+    device = machine("llama-3.1-8b", distributed_executor_backend="ray", ram=ram)
+    found = held(device, "load", "object store")
+    assert found == (None if store is None else (0, 0, store))
+    plain = machine("llama-3.1-8b", distributed_executor_backend="mp", ram=ram)
+    assert held(plain, "load", "object store") is None
+
+
+@pytest.mark.parametrize(("version", "told"), [("0.17", True), ("0.7.3", False)])
+def test_a_flag_that_makes_nothing_is_told(version, told):
+    asked = {"engine": "vllm", "gpu": "h100", "engine_version": version, "swap_space": 16}
+    report = weighbridge.infer("llama-3.1-8b", **asked)
+    assert any("--swap-space" in warning for warning in report.warnings) is told

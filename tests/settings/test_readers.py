@@ -74,6 +74,7 @@ QUESTIONS: Mapping[str, Question] = {
     "decode_context_parallel_size": (LATENT, SHARED_OUT, (1, 4)),
     "disable_hybrid_kv_cache_manager": (SLIDES, {}, (False, True)),
     "enable_sleep_mode": (SMALL, {"engine_version": "0.26"}, (False, True)),
+    "distributed_executor_backend": (DENSE, {"ram": "64GiB"}, ("mp", "ray")),
     "sleep_level": (SMALL, {"enable_sleep_mode": True}, (1, 2)),
     "swap_space": (DENSE, {"engine_version": "0.7.3"}, (0, 8)),
     "kv_offloading_size": (DENSE, {}, (8, 16)),

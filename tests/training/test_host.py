@@ -208,15 +208,32 @@ def test_groups_are_of_a_billion_numbers_where_nobody_says():
     assert host._groups(p, 10**9) == [10**9]
 
 
-def test_what_moves_to_the_disk():
-    """Four buffers of the largest group in float32; of parameters none to five of 10^8 numbers in 16
-    bits (offload_config.py). States are not on the host."""
-    found = told(host._kept(plan("zero3", "nvme"), ran(), 3))
-    states = 4 * 512
+@pytest.mark.parametrize(("pins", "gradients"), [(None, (668, 846, 1024)), (False, (668,) * 3)])
+def test_what_moves_to_the_disk(pins, gradients):
+    """Four buffers of the largest group in float32, as such or in powers of two; gradients in 16 bits
+    (stage3.py: grad_partitions_flat_buffer); of parameters none, or 334 numbers in a block and five
+    buffers of 10^8 (offload_config.py). States are not on the host."""
+    zero = SimpleNamespace(sizes={"sub_group": 100}, pins=pins)
+    found = told(host._kept(plan("zero3", "nvme", zero=zero), ran(), 3))
     assert found == [
         ("optimizer_states", (0, 0, 0)),
-        ("temporaries", three(states, states, states + 2 * 5 * 10**8)),
+        ("gradients", three(*gradients)),
+        ("temporaries", three(4 * 400, 4 * 456, 4 * 512)),
+        ("weights", three(0, 0, 1024 + 2 * 5 * 10**8)),
     ]
+
+
+def test_a_disk_takes_the_states_from_the_host():
+    """A law: with states on a disk the host holds less than with all of it on the host; of a large
+    model gradients in 16 bits are most of what is left: 2 bytes a number."""
+    asked = {"shard": "zero3", "gpu": "h100:8", "checkpointing": "full", "zero_pin_memory": False}
+    needs = {}
+    for offload in ("nvme", "params"):
+        report = weighbridge.train("llama-3.1-70b", offload=offload, **asked)
+        (machine,) = [d for d in report.devices if d.kind == "host"]
+        needs[offload] = next(p.needed for p in machine.phases if p.name == "step")
+    assert needs["nvme"].high < needs["params"].low
+    assert needs["nvme"].low > 2 * 70.55e9
 
 
 def test_parts_of_fsdp_are_pinned():

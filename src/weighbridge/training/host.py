@@ -16,7 +16,8 @@
     kept                     parameters are first pinned one by one; the blocks that they had are
                              kept by torch's allocator when they have become one
     FSDP                     parts and gradients, pinned, and the states
-    nvme                     pinned buffers through which all of it moves
+    nvme                     gradients in 16 bits, locked buffers of a group's states, and of
+                             parameters that are on the disk too, 10^9 of each rank
 
 A pinned block is rounded up to a power of two, and never goes back to the system. DeepSpeed pins
 the rest where `pin_memory` says so: its own default is false up to August 2026 (7dfa67ae), and most
@@ -56,6 +57,7 @@ MASTER, GRADIENT, LOW = 4, 4, 2  # bytes a number
 SUB_GROUP = 10**9  # numbers that DeepSpeed's stage 3 steps at once (sub_group_size)
 STATE_BUFFERS = 4  # of a sub group each, in float32 (offload_optimizer.buffer_count)
 PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_size)
+KEPT_IN_RAM = 10**9  # numbers of a rank (offload_param.max_in_cpu)
 GATHERED = "to be saved"
 FLOAT = "float32"  # of a part's gradients, beside those in 16 bits
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
@@ -139,7 +141,7 @@ def _kept(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Compo
             "torch distributed/fsdp; ATen/core/CachingHostAllocator.h",
         )
     elif plan.sharding.offload == "nvme":
-        yield _swapped(plan, result, ranks)
+        yield from _swapped(plan, result, ranks)
     else:
         yield from _by_zero(plan, result, ranks)
 
@@ -231,14 +233,29 @@ def _times(ranks: int, each: Bytes) -> Bytes:
     return Bytes(*(ranks * b for b in each))
 
 
-def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
+def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
+    """Yield what stays of ZeRO on the host when states are on a disk: gradients in 16 bits, buffers
+    of a group's states, and where parameters are on the disk too, the first of them."""
     elements = ceil_div(result.trainable, plan.sharding.shares)
-    states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(plan, elements), default=0))
-    return _of(
+    yield _of(
+        "gradients",
+        _times(ranks, _either(plan, LOW * elements, power_of_two(LOW * elements))),
+        "gradients in 16 bits, in one block",
+    )
+    group = MASTER * max(_groups(plan, elements), default=0)
+    least, most = STATE_BUFFERS * group, STATE_BUFFERS * power_of_two(group)
+    yield _of(
         "temporaries",
-        Bytes(*(ranks * b for b in (states, states, states + LOW * PARAMETER_BUFFERS))),
-        "pinned buffers between the device and the disk",
-        "DeepSpeed runtime/swap_tensor, runtime/zero/offload_config.py",
+        _times(ranks, Bytes(least, (least + most) // 2, most)),
+        "locked buffers of the largest group's master copy, gradients and two states",
+        "DeepSpeed runtime/swap_tensor, runtime/zero/offload_config.py (buffer_count)",
+    )
+    kept = power_of_two(LOW * min(KEPT_IN_RAM, elements)) + LOW * PARAMETER_BUFFERS
+    yield _of(
+        "weights",
+        Bytes(0, 0, ranks * kept),
+        "where parameters are on the disk, 10^9 of them are not, and five buffers of 10^8 are",
+        "DeepSpeed runtime/zero/offload_config.py (max_in_cpu, buffer_count, buffer_size)",
     )
 
 

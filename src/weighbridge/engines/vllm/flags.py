@@ -115,7 +115,7 @@ TABLE = """
 --renderer-num-workers --load-format --download-dir --safetensors-load-strategy
 --safetensors-prefetch-num-threads --safetensors-prefetch-block-size --model-loader-extra-config
 --pt-load-map-location --mamba-backend --mamba-ssu-algorithm --mamba-cache-philox-rounds
---kda-decode-backend --reasoning-parser --reasoning-parser-plugin --distributed-executor-backend
+--kda-decode-backend --reasoning-parser --reasoning-parser-plugin
 --master-addr --master-port --nnodes -n --node-rank -r --distributed-timeout-seconds
 --cpu-distributed-timeout-seconds --device-ids --dcp-comm-backend --dcp-kv-cache-interleave-size
 --cp-kv-cache-interleave-size --data-parallel-rank -dpn --data-parallel-start-rank -dpr

@@ -4,6 +4,9 @@
     asleep    at level 1 each segment of the pool that weights are in has a pinned block, which
               torch rounds up to a power of two and keeps when the engine wakes; at level 2 none
     swap      the first engine: a cache in host memory, a pinned block for each layer
+    Ray       its object store: 30 % of the memory that is there when it starts, 200 GB at most, in
+              /dev/shm. A reservation, of which vLLM's own messages take next to nothing: none to
+              all of it
     offload   the cache's second level: one file in /dev/shm that ranks share, or in earlier
               releases pinned blocks, one for each layer and rank
 
@@ -11,7 +14,9 @@ Source: vllm 0.33 device_allocator/cumem.py (sleep), v1/kv_offload/cpu/gpu_worke
 (CpuGpuOffloadingHandlers), shared_offload_region.py; 0.6.4 worker/cache_engine.py
 (_allocate_kv_cache), worker/worker.py (determine_num_available_blocks); torch
 ATen/core/CachingHostAllocator.h (PowerOf2Ceil). That memory stays when an engine wakes is
-vllm-project/vllm issue 16663.
+vllm-project/vllm issue 16663. Ray 2.5x _private/ray_constants.py
+(DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES); pull 66022 of
+ray-project/ray.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,6 +37,7 @@ SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB
 ITEMS = 4 * GIB  # --mm-processor-cache-gb
 OFFLOADER = "vllm model_executor/offloader/uva.py"
 ASLEEP = "asleep"
+STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
 
 
 def host(subject: Subject, launched: VllmLaunched) -> Device:
@@ -44,6 +50,7 @@ def host(subject: Subject, launched: VllmLaunched) -> Device:
     kept = (
         *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
         *_caches(launched),
+        *_store(launched),
     )
     processes = Component(
         name="other",
@@ -100,6 +107,21 @@ def _caches(launched: VllmLaunched) -> Iterator[Component]:
         source = "v1/kv_offload/cpu/gpu_worker.py"
         told = "one file in /dev/shm, or pinned blocks of a power of two"
         yield _cache("offloaded blocks", Bytes(whole, whole, max(whole, most)), source, told)
+
+
+def _store(launched: VllmLaunched) -> Iterator[Component]:
+    """Yield Ray's object store, of a machine whose memory is known."""
+    ram = launched.asked.host_memory()
+    if launched.asked.distributed_executor_backend != "ray" or ram is None:
+        return
+    yield Component(
+        name="other",
+        bytes=Bytes(0, 0, min(STORE_PERCENT * ram.nbytes // 100, STORE_AT_MOST)),
+        basis="assumed",
+        detail="object store",
+        formula=f"{STORE_PERCENT} % of the machine, {STORE_AT_MOST:,} bytes at most; empty at first",
+        source="ray _private/ray_constants.py",
+    )
 
 
 def _layers(layers: Iterable[Layer]) -> int:

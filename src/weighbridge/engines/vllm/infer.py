@@ -284,6 +284,8 @@ def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
             f"profile is one of {launch.tokens:,} tokens, and leaves less for the cache than "
             "--enable-chunked-prefill, or than a longer --max-model-len, would"
         )
+    if w.swap_space and not launch.swap:
+        yield "--swap-space: vllm has made nothing of it since 0.8, and refuses it since 0.18"
     if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
         yield _too_few_blocks(fullest, launch.blocks)
     lacking = min(

@@ -13,6 +13,7 @@ from weighbridge.settings.setting import (
     spelled,
     switch,
     whole,
+    word,
 )
 from weighbridge.settings.shared import (
     CacheSettings,
@@ -105,6 +106,15 @@ class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSe
         label_zh="睡眠模式",
         zh="权重和缓存放在可以归还的内存池里。",
         launch=spelled("--enable-sleep-mode", "--enable-cumem-allocator"),
+    )
+    distributed_executor_backend: Str = word(
+        "mp",
+        "ray",
+        "uni",
+        "external_launcher",
+        help="What starts the ranks. Ray's object store may take 30 % of what --ram says.",
+        label_zh="分布式后端",
+        zh="由什么启动各个 rank。用 Ray 时，对象存储可能占 --ram 的 30 %。",
     )
     sleep_level: Int = whole(
         1,
