@@ -22,8 +22,8 @@ def second(model="llama-3.1-8b", gpu="h100", **asked):
 
 @pytest.mark.parametrize(("ratio", "times"), [(None, 2), (1, 1), (2.5, 2.5)])
 def test_the_ratio_is_of_the_cards_own_pool(ratio, times):
-    """By hand: 128 KiB a token of Llama 3.1 8B, tokens of its pool times the ratio, and a page of
-    one token (pool_host/base.py: page_num = size // page_size + 1)."""
+    """A token of Llama 3.1 8B takes 128 KiB. Tokens of the card's pool times the ratio, and a page
+    of one token (pool_host/base.py: page_num = size // page_size + 1)."""
     report, pools = second(hicache_ratio=ratio)
     tokens = int(report.derived["max_total_num_tokens"] * times) + 1
     assert pools == [(tokens * 131_072,) * 3] * 3  # load, prefill, decode

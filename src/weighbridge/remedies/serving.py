@@ -33,6 +33,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _on_host(case)
     yield from _offloaded(case)
     yield from _forgets(case)
+    yield from _prompts(case)
     yield from _engines(case)
 
 
@@ -204,6 +205,17 @@ def _forgets(case: RemedyCase) -> Iterator[Move]:
             kind="sleep",
             change={"sleep_level": 2},
             cost=prices.CHANGES["weights are dropped"],
+            frees=True,
+        )
+
+
+def _prompts(case: RemedyCase) -> Iterator[Move]:
+    """Keep no prompts of earlier requests, where they may take more host memory than there is."""
+    if case.short_of_ram and case.effective.get("cache_ram") and case.free("cache_ram"):
+        yield Move(
+            kind="prompts",
+            change={"cache_ram": 0},
+            cost=prices.CHANGES["prompts are dropped"],
             frees=True,
         )
 

@@ -225,8 +225,6 @@ def plan(
         padded=w.padded,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
-        gathers=w.gather_on_save,
-        loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,
@@ -246,6 +244,8 @@ def _asked(w: Train) -> dict[str, Any]:
     return {
         "asked_expandable": w.expandable_segments,
         "asked_kernels": w.kernels,
+        "gathers": w.gather_on_save,
+        "loads_once": w.cpu_ram_efficient_loading,
         "workers": w.dataloader_num_workers or 0,
     }
 

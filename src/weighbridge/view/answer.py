@@ -265,6 +265,8 @@ def _host_alone(answer: ShownAnswer, verdict: "Verdict") -> Headline:
     unit = sizes(h.needed.expected, answer.unit)
     needs, has = unit.of(h.needed.expected), unit.of(h.available or 0)
     reason = "" if h.fits == verdict.fits else answer.say("reason.no_device")
+    if h.fits == verdict.fits == "unknown":
+        reason = _host(answer, h)
     return Headline(
         verdict=f"{answer.say(f'verdict.{verdict.fits}')}{answer.say('headline.on_host')}",
         figures=answer.say("figures.host", needs=needs, has=has),

@@ -119,7 +119,7 @@ def _store(launched: VllmLaunched) -> Iterator[Component]:
         bytes=Bytes(0, 0, min(STORE_PERCENT * ram.nbytes // 100, STORE_AT_MOST)),
         basis="assumed",
         detail="object store",
-        formula=f"{STORE_PERCENT} % of the machine, {STORE_AT_MOST:,} bytes at most; empty at first",
+        formula=f"{STORE_PERCENT} % of the machine, {STORE_AT_MOST:,} bytes at most; first empty",
         source="ray _private/ray_constants.py",
     )
 
