@@ -309,7 +309,7 @@ def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
         return _of("weights", gathered, told, source, detail=GATHERED)
     if plan.gathers is None:
         told = "the whole state dict on rank 0 where it is gathered; less where parts are saved"
-        half = Bytes(parts, (parts + gathered.expected) // 2, gathered.high)
+        half = Bytes(0, (parts + gathered.expected) // 2, gathered.high)
         return _of("weights", half, told, source, basis="assumed", detail=GATHERED)
     if not parts:
         return None
