@@ -65,6 +65,7 @@ def test_what_is_offloaded_already_does_not_sleep():
         ("llama-3.1-8b", "0.7.3", None, (4, 4, 4)),  # 32 layers of 128 MiB
         ("qwen2.5-7b", "0.7.3", None, (4, 7, 7)),  # 28 of 146 MiB, in 256
         ("llama-3.1-8b", "0.7.3", 0, None),
+        ("falcon-mamba-7b", "0.7.3", None, None),  # states are no cache of tokens
         ("llama-3.1-8b", "0.8", None, None),
         ("llama-3.1-8b", "0.17", 16, None),  # nothing is made of it
     ],

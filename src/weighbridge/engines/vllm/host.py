@@ -96,11 +96,11 @@ def _caches(launched: VllmLaunched) -> Iterator[Component]:
     """Yield caches in host memory."""
     launch = launched.launch
     layers = [_layers(r.standing.resident.rank.layers) for r in launched.ranks]
-    if launch.swap:
+    if launch.swap and any(layers):
         each = sum(n * power_of_two(launch.swap // n) for n in layers if n)
         whole = launch.swap * sum(map(bool, layers))
         yield _cache("swap", Bytes(whole, each, each), "worker/cache_engine.py", "a pinned block")
-    if launch.kv_offload:
+    if launch.kv_offload and any(layers):
         whole = launch.kv_offload * launch.data
         share = launch.kv_offload * launch.data // max(1, len(layers))
         most = sum(n * power_of_two(share // n) for n in layers if n)
