@@ -13,6 +13,8 @@ bfloat16, and one whose experts are stored apart), which 1, 2 and 4 processes th
 
 Last, DataLoader's workers are forked behind a model and a list of lists of numbers, or an array of
 the same numbers: pages of each worker's own after it has gone through all of it (Private_Dirty).
+And a state dict of a GiB on the host is written by torch.save and by safetensors, of which is told
+what they hold besides.
 """
 
 import argparse
@@ -106,6 +108,32 @@ print(json.dumps(told))
 """
 
 
+SAVED = """
+import json, os, tempfile, threading, time, torch, safetensors
+from safetensors.torch import save_file
+def own():
+    resident, shared = open("/proc/self/statm").read().split()[1:3]
+    return (int(resident) - int(shared)) * 4096
+held = {str(i): torch.ones(32 * 2**20) for i in range(8)}
+told = {"version": safetensors.__version__}
+for name, write in (("torch.save", torch.save), ("safetensors", save_file)):
+    before = most = own()
+    done = threading.Event()
+    def watch():
+        global most
+        while not done.is_set():
+            most = max(most, own())
+            time.sleep(0.002)
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with tempfile.TemporaryDirectory() as root:
+        write(held, os.path.join(root, "file"))
+    done.set(); watching.join()
+    told[name] = most - before
+print(json.dumps(told))
+"""
+
+
 class LoadedOne(NamedTuple):
     """Bytes of one process: after imports, of its own once it has loaded, at most, and its share
     of file pages."""
@@ -145,6 +173,8 @@ def run(root: Path, asked: argparse.Namespace) -> Iterator[str]:
     for kind, told in workers(asked.peers_python).items():
         first, last = told["first"] / MIB, told["last"] / MIB
         yield f"A worker over rows of a {kind}: {first:,.0f} MiB at first, {last:,.0f} at most."
+    yield ""
+    yield saved(asked.peers_python)
 
 
 def made(folder: Path, config: dict[str, Any], asked: argparse.Namespace) -> Path:
@@ -186,6 +216,16 @@ def workers(python: str) -> dict[str, dict[str, int]]:
     done = subprocess.run([python, "-c", WORKERS], check=True, capture_output=True, text=True)
     told: dict[str, dict[str, int]] = json.loads(done.stdout)
     return told
+
+
+def saved(python: str) -> str:
+    done = subprocess.run([python, "-c", SAVED], check=True, capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    plain, ours = told["torch.save"] / MIB, told["safetensors"] / MIB
+    return (
+        f"Of 1,024 MiB on the host torch.save holds {plain:,.0f} MiB more, and safetensors "
+        f"{told['version']} {ours:,.0f}."
+    )
 
 
 def said(folder: Path, dtype: str, count: int) -> Bytes:

@@ -38,7 +38,7 @@ LEVEL_OF: dict[str, Level] = {
 }
 
 
-WHILE = {"load": "while loading", "save": "while saving", "step": "in a step"}
+WHILE = {"load": "while loading", "save": "while saving", "step": "in a step", "sleep": "asleep"}
 
 
 def when(phase: str) -> str:

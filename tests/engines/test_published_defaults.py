@@ -7,9 +7,9 @@ from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import card_defaults, dialect, effective, outside_pools, replica
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import (
-    components,
     forward,
     graphs,
+    host,
     infer,
     launching,
     profile,
@@ -27,7 +27,8 @@ MIB, GIB = 2**20, 2**30
         (weights.LORA_RANKS, (1, 8, 16, 32, 64, 128, 256, 320, 512)),
         (launching.LORA_RANK, 16),
         (profile.PADDED, 64),
-        (components.ITEMS, 4 * GIB),
+        (host.ITEMS, 4 * GIB),
+        (host.STORE_AT_MOST, 200 * 10**9),  # ray _private/ray_constants.py
         # v1/attention/backends/flashinfer.py, mla/; layers/quantization/awq.py (unpacks from there on)
         (reserve.FLASHINFER, 394 * MIB),
         (weights.LATENT_BUFFER, 128 * MIB),

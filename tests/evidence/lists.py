@@ -22,6 +22,12 @@ QUANTITIES = (
     "kv_blocks",
     "compute",  # the buffer of a step [llama.cpp]
     "output",  # the buffer of logits [llama.cpp]
+    "asleep",  # weights in host memory while the engine sleeps [vllm]
+    "offloaded",  # weights in host memory while it serves [vllm]
+    "host",  # what a machine holds beside pages of files, in a phase
+    "host_master",  # of that, the master copy [DeepSpeed]
+    "host_states",  # of that, states and gradients in float32 [DeepSpeed]
+    "host_process",  # what one process holds there
 )
 DEVICES = ("gpu 0", "gpus", "fullest", "host", "all")
 UNITS = ("bytes", "tokens", "blocks")

@@ -72,8 +72,8 @@ def every():
 
 def test_every_case_has_an_id_of_its_own():
     ids = [c.id for c in cases()]
-    assert len(ids) == len(set(ids)) == 259
-    assert sum(c.outcome == "out of memory" for c in cases()) == 85
+    assert len(ids) == len(set(ids)) == 266
+    assert sum(c.outcome == "out of memory" for c in cases()) == 90
 
 
 def test_every_case_is_of_the_closed_lists():

@@ -42,6 +42,7 @@ def case(task="train", gpu="a100-80gb", *, pinned=(), needs=90 * GIB, used=1, de
         margin_bytes=80 * GIB - needs,
         devices_used=used,
         fits="no",
+        host=more.pop("host", None),
     )
     base = TRAINED if task == "train" else SERVED
     report = SimpleNamespace(

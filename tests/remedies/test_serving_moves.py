@@ -2,6 +2,7 @@
 
 import pytest
 
+import weighbridge
 from tests.remedies.made import case, of_kind
 from weighbridge.remedies.serving import moves
 from weighbridge.units import GIB
@@ -223,3 +224,16 @@ def test_cards_that_share_a_model_under_a_server(count, ranks):
     servers = [c for c in offered("engine", gpu=f"{GPU}:{count}") if TENSOR in c]
     assert servers == ([{"engine": "vllm", TENSOR: ranks}] if ranks else [])
     assert [c for c in offered("engine", gpu="m4-24gb") if TENSOR in c] == []
+
+
+def test_prompts_that_a_machine_has_no_room_for():
+    """llama-server keeps 8 GiB of prompts in host memory if it may (--cache-ram 8192)."""
+    asked = {"engine": "llama.cpp", "quantization": "Q4_K_M", "n_gpu_layers": 0, "ram": "12GiB"}
+    report = weighbridge.infer("llama-3.1-8b", **asked)
+    assert (report.verdict.fits, report.verdict.count) == ("unknown", 0)
+    first = report.remedies[0]
+    assert (dict(first.change), first.fits) == ({"cache_ram": 0}, "yes")
+    screen = str(report)
+    assert "too close to call" in screen
+    assert "0.0 GiB" not in screen
+    assert weighbridge.infer("llama-3.1-8b", **asked | {"ram": "16GiB"}).verdict.fits == "yes"

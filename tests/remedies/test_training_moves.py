@@ -1,6 +1,7 @@
 """Changes of training, each by hand: when it is offered, what it changes, what it leaves."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -392,6 +393,50 @@ def test_one_rank_that_reads_saves_the_host_memory_of_the_others():
     assert report.verdict.fits == "no"
     first = report.remedies[0]
     assert (dict(first.change), first.fits) == ({"cpu_ram_efficient_loading": True}, "yes")
+
+
+SHORT, ENOUGH = SimpleNamespace(fits="unknown"), SimpleNamespace(fits="yes")
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"offload": "params", "shard": "zero3", "host": SHORT}, ["optimizer", "none"]),
+        ({"offload": "params", "shard": "fsdp2", "host": SHORT}, ["none"]),
+        ({"offload": "optimizer", "shard": "zero2", "host": SHORT}, ["none"]),
+        ({"offload": "params", "shard": "zero3", "host": ENOUGH}, []),
+        ({"offload": "params", "shard": "zero3"}, []),
+        ({"offload": "none", "shard": "zero3", "host": SHORT}, []),
+    ],
+)
+def test_less_is_kept_on_the_host_where_that_is_short(settings, changes):
+    """Though it was asked for: a run whose cards have room is not told to train adapters first."""
+    asked = {"gpu": EIGHT_CARDS, "pinned": ("offload", "shard"), **settings}
+    moved = [change for change in offered("offload", **asked) if "shard" not in change]
+    assert [change["offload"] for change in moved] == changes
+
+
+def test_two_changes_together_where_the_host_is_short():
+    """Neither is enough alone: eight ranks read 240 GiB, and one rank's reading leaves 120 of what
+    FSDP offloads. By hand: saving copies two states of 4 bytes to the host, and 30 GiB are read."""
+    asked = {"gpu": "h100:8", "shard": "fsdp2", "offload": "params", "checkpointing": "full"}
+    report = weighbridge.train("llama-3.1-8b", ram="100GiB", **asked)
+    first = report.remedies[0]
+    assert dict(first.change) == {"cpu_ram_efficient_loading": True, "offload": "none"}
+    assert first.host.expected / 2**30 == pytest.approx(8 * 8.03e9 / 2**30 + 8 * 1.5, abs=0.5)
+    for change in first.change:
+        alone = weighbridge.train(
+            "llama-3.1-8b", ram="100GiB", **asked | {change: first.change[change]}
+        )
+        assert alone.verdict.fits != "yes"
+
+
+def test_a_change_that_leaves_the_host_as_it_is_is_not_told():
+    """The card has room to spare, and one process may take 1.5 to 6 GiB of RAM: neither fewer bits
+    nor fewer graphs are of use."""
+    report = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="h100", ram="4GiB")
+    assert (report.verdict.fits, report.verdict.host.fits) == ("unknown", "unknown")
+    assert report.remedies == ()
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ QUESTIONS: Mapping[str, Question] = {
     "decode_context_parallel_size": (LATENT, SHARED_OUT, (1, 4)),
     "disable_hybrid_kv_cache_manager": (SLIDES, {}, (False, True)),
     "enable_sleep_mode": (SMALL, {"engine_version": "0.26"}, (False, True)),
+    "distributed_executor_backend": (DENSE, {"ram": "64GiB"}, ("mp", "ray")),
+    "sleep_level": (SMALL, {"enable_sleep_mode": True}, (1, 2)),
+    "swap_space": (DENSE, {"engine_version": "0.7.3"}, (0, 8)),
+    "kv_offloading_size": (DENSE, {}, (8, 16)),
     # SGLang
     "mem_fraction_static": (DENSE, {}, (0.5, 0.8)),
     "enable_dp_attention": (LATENT, SHARED_OUT | {"data_parallel_size": 4}, (False, True)),
@@ -86,6 +90,9 @@ QUESTIONS: Mapping[str, Question] = {
     "cuda_graph_max_bs": (DENSE, {}, (4, 64)),
     "disable_cuda_graph": (DENSE, {}, (False, True)),
     "disable_radix_cache": (DENSE, {"shared_prefix": 4096}, (False, True)),
+    "enable_hierarchical_cache": (DENSE, {}, (False, True)),
+    "hicache_ratio": (DENSE, {"enable_hierarchical_cache": True}, (1, 3)),
+    "hicache_size": (DENSE, {"enable_hierarchical_cache": True}, (10, 30)),
     # transformers
     "torch_version": (DENSE, {"gpu": "b200"}, ("2.1", "2.12")),
     "device_map": (DENSE, {"engine_version": "4.40"}, (None, "cuda")),

@@ -64,14 +64,17 @@ def test_how_a_line_shares_a_model_out(shard, offload, efficient, said):
     ],
 )
 def test_a_configuration_of_deepspeed(shard, offload, share):
-    settings, asked = {"shard": shard, "offload": offload}, SimpleNamespace(zero_pin_memory=None)
+    settings = {"shard": shard, "offload": offload}
+    asked = SimpleNamespace(zero_pin_memory=None, gather_on_save=None)
     made = scripts._deepspeed(SimpleNamespace(settings=settings, asked=asked))
     assert made["zero_optimization"] == {"reduce_bucket_size": "auto", **share}
-    asked = SimpleNamespace(zero_pin_memory=False)
+    asked = SimpleNamespace(zero_pin_memory=False, gather_on_save=True)
     loose = scripts._deepspeed(SimpleNamespace(settings=settings, asked=asked))
     for name, kept in loose["zero_optimization"].items():
         if name.startswith("offload_"):
             assert kept == {"device": "cpu", "pin_memory": False}
+    gathers = "stage3_gather_16bit_weights_on_model_save"
+    assert loose["zero_optimization"].get(gathers) is (True if shard == "zero3" else None)
     assert made["bf16"] == made["fp16"] == {"enabled": "auto"}
     assert made["train_batch_size"] == made["gradient_accumulation_steps"] == "auto"
 

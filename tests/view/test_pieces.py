@@ -167,9 +167,9 @@ def test_checkpointing_is_among_what_was_assumed(kind, told):
 def verdict(fits="yes", each=(5, 6, 7), usable=10, margin=4, share=1.0, count=1, used=1):
     return SimpleNamespace(
         fits=fits,
-        per_device=Bytes(*(n * GIB for n in each)),
-        usable=exactly(usable * GIB),
-        usable_bytes=usable * GIB,
+        per_device=Bytes(*(round(n * GIB) for n in each)),
+        usable=exactly(round(usable * GIB)),
+        usable_bytes=round(usable * GIB),
         margin_bytes=round(margin * GIB),
         share_that_fits=share,
         count=count,
@@ -199,8 +199,9 @@ def test_what_numbers_alone_say(each, usable, compared):
         (verdict(margin=0.02), "0.02 GiB to spare"),
         (verdict("no", (11, 12, 13), margin=-2), "short by 2.0 GiB"),
         (verdict("unknown", (9, 10, 11), share=0.5), "50"),
-        (verdict("unknown", (9, 10, 11), share=0.999), "99"),  # it is not all
-        (verdict("unknown", (9, 10, 11), share=0.001), "1"),
+        (verdict("unknown", (9, 10, 11), share=0.0), "50"),  # the host's share is not the card's
+        (verdict("unknown", (5, 6, 11), usable=10.99), "99"),  # it is not all
+        (verdict("unknown", (9.99, 20, 30)), "1"),
         (verdict(count=2, used=3), ""),
         (verdict(count=0), ""),
         (None, ""),

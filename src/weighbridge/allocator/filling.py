@@ -10,6 +10,7 @@ The same rules as core.py, with no other option, which a test compares with it.
 """
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -49,10 +50,12 @@ class Filling:
         self._unsplit = options.max_split_size
         self.allocated = 0
         self.reserved = 0
+        self.segments: Counter[int] = Counter()  # how many there are of each size
         self._small, self._large = _Pool(), _Pool()
         if freed:
             size = align_up(freed, MIN_BLOCK)
             self.reserved = DEFAULT.segment_size(size)
+            self.segments[self.reserved] += 1
             (self._small if size <= SMALL_SIZE else self._large).put(self.reserved, 1)
 
     def place(self, sizes: Sequence[int], times: int = 1) -> None:
@@ -110,6 +113,7 @@ class Filling:
                 pool.pop(index, blocks)
             else:
                 self.reserved += block * blocks
+                self.segments[block] += blocks
             cut = min(count, each)
             remainder = block - cut * size
             splits = remainder >= MIN_BLOCK if small else remainder > SMALL_SIZE

@@ -49,10 +49,15 @@ Laid = Callable[[Sequence[Sequence[str]], int], Iterator[str]]
 @click.option("--worst", metavar="N", type=click.IntRange(0), default=0, help="And the N worst.")
 @click.option("--records", is_flag=True, help="And every figure beside what we say.")
 @click.option("--outcomes", is_flag=True, help="Runs that ran or died, beside our verdicts.")
+@click.option(
+    "--host", is_flag=True, help="All of host memory: figures, and runs that ran or died."
+)
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids and errors of the figures.")
-def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any) -> None:
+def accuracy(
+    form: str, as_json: bool, quiet: bool, outcomes: bool, host: bool, **asked: Any
+) -> None:
     """Published measurements beside what we predict for them, with their citations.
 
     Errors are (predicted - measured) / measured. `under`: share that we put too low; `inside`:
@@ -64,11 +69,15 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
     weighbridge accuracy --engine vllm --worst 10
     weighbridge accuracy --coverage
     weighbridge accuracy --outcomes --records
+    weighbridge accuracy --host
     weighbridge accuracy --trace --source xmem
     weighbridge accuracy --json | jq '.rows[] | select(.p95 > 0.1)'
     """
     from weighbridge.lab.evidence.accuracy import rows, to_dict
 
+    if host:
+        _on_host(output_form(form, as_json=as_json, quiet=quiet), asked)
+        return
     if outcomes:
         _outcomes(output_form(form, as_json=as_json, quiet=quiet), asked)
         return
@@ -265,4 +274,73 @@ def _case_in_short(judged: "Judged") -> str:
     from weighbridge.lab.evidence.outcomes import AnsweredCase
 
     said = SAID[judged.fits] if isinstance(judged, AnsweredCase) else "not answered"
+    return f"{judged.case.id} {DIED[judged.case.outcome]}: {said}"
+
+
+# Host memory, all of it: --host
+
+
+def _on_host(form: str, asked: Mapping[str, Any]) -> None:
+    """Print every figure of host memory and every run on a machine whose memory is known, beside
+    what we say. Raises UsageError for other options of figures."""
+    from weighbridge.lab.evidence import outcomes, stored
+    from weighbridge.lab.evidence.accuracy import to_dict
+    from weighbridge.lab.evidence.records import of_host
+
+    wrong = next((name for name in OF_FIGURES if asked[name]), None)
+    if wrong is not None:
+        raise UsageError(f"--{wrong.replace('_', '-')} is not beside --host; leave one of them out")
+    figures = [f for f in of_host() if asked["engine"] in (None, f.engine)]
+    found = stored.outcomes(figures)
+    cases = [outcomes.judged(c) for c in outcomes.on_host(asked["engine"])]
+    if form == "json":
+        body = to_dict(found, by_source=False, worst_count=0, all_records=True)
+        click.echo(json_text({**body, "outcomes": outcomes.to_dict(cases)["cases"]}), nl=False)
+    elif form == "quiet":
+        click.echo("\n".join([*_errors(found), *map(_host_in_short, cases)]))
+    else:
+        click.echo("\n".join(_host_lists(found, cases, form)))
+
+
+def _host_lists(found: "Sequence[Outcome]", cases: "Sequence[Judged]", form: str) -> Iterator[str]:
+    from weighbridge.lab.evidence.accuracy import rows
+    from weighbridge.lab.evidence.records import Skip
+
+    table = [HEAD, *(_cells(row) for row in rows(found))]
+    yield from (markdown if form == "markdown" else columns)(table, TEXT)
+    yield "\nfigures"
+    yield from (f"  {_line(o)}" for o in found if not isinstance(o, Skip))
+    yield "\nruns, and the memory of their machine"
+    yield from (f"  {_host_line(case)}" for case in cases)
+    yield "\nfigures that are not compared"
+    yield from (f"  {_line(o)}{_beside(o)}" for o in found if isinstance(o, Skip))
+
+
+def _beside(skip: "Outcome") -> str:
+    from weighbridge.lab.evidence.records import cited
+
+    told = f"; measured {skip.record.measured:,} {skip.record.unit}"
+    return f"{told}, {skip.record.caveat or 'see there'}  [{cited(skip.record)}]"
+
+
+def _host_line(judged: "Judged") -> str:
+    """Return a run on a line: what its machine has, what we say that it needs, and how it went."""
+    from weighbridge.lab.evidence.outcomes import AnsweredCase, cited
+
+    case = judged.case
+    start = f"{case.id}  {case.model} on {case.count} x {case.accelerator or 'no card'}, {case.ram}"
+    end = f"  [{cited(case)}]"
+    if not isinstance(judged, AnsweredCase) or judged.verdict.host is None:
+        why = judged.verdict.reason if isinstance(judged, AnsweredCase) else judged.reason
+        return f"{start}: {DIED[case.outcome]}; not answered: {why}{end}"
+    half = judged.verdict.host
+    told = "not judged" if half.fits is None else SAID[half.fits]
+    return f"{start}: {DIED[case.outcome]}; {told}: {half.reason}{end}"
+
+
+def _host_in_short(judged: "Judged") -> str:
+    from weighbridge.lab.evidence.outcomes import AnsweredCase
+
+    half = judged.verdict.host if isinstance(judged, AnsweredCase) else None
+    said = "not answered" if half is None or half.fits is None else SAID[half.fits]
     return f"{judged.case.id} {DIED[judged.case.outcome]}: {said}"

@@ -10,6 +10,7 @@
     ZeRO-3      parameters come in parts, from rank 0. From 5.0 to 5.22 every rank read the files
                 and stacked all experts first, in the dtype of the files; since 5.23 rank 0 alone,
                 a parameter at a time
+    FSDP        where rank 0 reads for all, what bitsandbytes packs comes back to its host memory
     device_map  tensors go straight to the device: pages of the file and nothing else. bitsandbytes
                 takes one where none was given, and quantizes on the device; torchao, HQQ and
                 quanto quantize where the tensors are
@@ -118,11 +119,13 @@ def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -
 
 class HostReading(NamedTuple):
     """The way in which weights are read: how many processes copy, whether tensors go straight to
-    the device, and whether ZeRO-3 takes them in parts."""
+    the device, whether ZeRO-3 takes them in parts, and whether they come back from the device once
+    they are packed, for FSDP to share them out."""
 
     processes: int = 1
     straight: bool = False
     in_parts: bool = False
+    back: bool = False
 
 
 def while_loading(
@@ -156,6 +159,10 @@ def _copies(
     stacks, plan = version >= STACKED_SINCE, part.blueprint
     if how.in_parts and stacks and version < STACKED_IN_TURN_SINCE and not part.packed:
         return exactly(to.native.size(plan.experts)), "ZeRO-3: all experts are stacked, a copy"
+    if how.back:
+        return exactly(
+            to.weights
+        ), f"packed on the device, {to.weights:,} bytes come back to rank 0"
     if how.straight or how.in_parts:
         return exactly(0), ""
     if version < BUILT_FIRST_BEFORE:

@@ -101,6 +101,17 @@ class RemedyCase:
         """The engine's record; an empty one of a loader that is no engine."""
         return record(self.engine)
 
+    @property
+    def short_of_ram(self) -> bool:
+        """Tell whether host memory is too little, or too close to call."""
+        host = self.verdict.host
+        return host is not None and host.fits in ("no", "unknown")
+
+    @property
+    def in_ram(self) -> int:
+        """Bytes that one machine holds in host memory at most; 0 where the answer has no host."""
+        return 0 if self.verdict.host is None else self.verdict.host.needed.high
+
     def free(self, *names: str) -> bool:
         """Tell whether the user left all of these settings open: a remedy may set them."""
         return self.pinned.isdisjoint(names)
@@ -202,6 +213,7 @@ class Move:
     leaves    what of those is there afterwards at least, as a share: nothing where it is not said
     keeps     what usually remains, as a share: a guess that says which sets are worth asking
     beside    kinds of changes that take nothing more away after it
+    frees     whether it takes host memory away, which the components of a device do not tell
     """
 
     kind: str
@@ -214,6 +226,7 @@ class Move:
     beside: frozenset[str] = field(default_factory=frozenset)
     apart: bool = False  # after it other changes are to be had
     alone: bool = False  # not in sets
+    frees: bool = False
     note: str = ""
 
     @property

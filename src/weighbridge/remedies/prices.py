@@ -247,6 +247,21 @@ CHANGES: Mapping[str, Cost] = {
         words="parameters come from host memory for each layer: much slower",
         source="https://arxiv.org/abs/2104.07857",
     ),
+    "prompts are dropped": Cost(
+        price=Price(speed=2 * SLOWER),
+        words="prompts of earlier requests are not kept: a conversation is read anew",
+        source="https://github.com/ggml-org/llama.cpp/pull/16391",
+    ),
+    "weights are dropped": Cost(
+        price=Price(speed=2 * SLOWER),
+        words="asleep it keeps no weights: when it wakes they are read again, or sent to it",
+        source="https://docs.vllm.ai/en/latest/features/sleep_mode/",
+    ),
+    "less on the host": Cost(
+        price=Price(),
+        words="less is kept in host memory than was asked, and more on the cards: faster",
+        source="https://arxiv.org/abs/2101.06840",
+    ),
     "one rank reads": Cost(
         price=Price(speed=1 * SLOWER),
         words="one rank reads the weights, and sends the others theirs",

@@ -23,6 +23,8 @@ from weighbridge.remedies.sets import (
     dear,
     facts_of,
     hopeless,
+    leaves_short,
+    lessens,
     matters,
     may_do,
     surely,
@@ -181,8 +183,9 @@ class Search:
             self._unsure_of.add(facts_of(node.moves))
         if node.fits == "yes":
             self._found(node)
-        elif node.held <= HELPS * parent.held or any(move.kind == "engine" for move in added):
-            self.maybe += [node] if node.fits == "unknown" else []
+        elif lessens(node, parent) or any(move.kind == "engine" for move in added):
+            helps = node.fits == "unknown" and not leaves_short(node, self.root)
+            self.maybe += [node] if helps else []
             self._grow(node, ())
 
     def _worth(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:

@@ -32,6 +32,8 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _fewer(case)
     yield from _on_host(case)
     yield from _offloaded(case)
+    yield from _forgets(case)
+    yield from _prompts(case)
     yield from _engines(case)
 
 
@@ -193,6 +195,29 @@ def _offloaded(case: RemedyCase) -> Iterator[Move]:
         cost = prices.crossing(share, None if known is None else known[0])
         change = {"cpu_offload_gb": float(away)}
         yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
+
+
+def _forgets(case: RemedyCase) -> Iterator[Move]:
+    """Sleep without a copy of the weights, where that is what takes host memory."""
+    sleeps = case.short_of_ram and case.effective.get("enable_sleep_mode")
+    if sleeps and case.effective.get("sleep_level") == 1 and case.free("sleep_level"):
+        yield Move(
+            kind="sleep",
+            change={"sleep_level": 2},
+            cost=prices.CHANGES["weights are dropped"],
+            frees=True,
+        )
+
+
+def _prompts(case: RemedyCase) -> Iterator[Move]:
+    """Keep no prompts of earlier requests, where they may take more host memory than there is."""
+    if case.short_of_ram and case.effective.get("cache_ram") and case.free("cache_ram"):
+        yield Move(
+            kind="prompts",
+            change={"cache_ram": 0},
+            cost=prices.CHANGES["prompts are dropped"],
+            frees=True,
+        )
 
 
 def _engines(case: RemedyCase) -> Iterator[Move]:

@@ -119,7 +119,26 @@ def surely(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
 
 def matters(case: RemedyCase, move: Move, before: tuple[Move, ...] = ()) -> bool:
     """Tell whether a change takes enough of what is left `before` it to be tried in sets."""
+    if move.frees and case.short_of_ram:
+        return True
     return case.guessed((*before, move)) <= HELPS * case.guessed(before)
+
+
+def lessens(node: MoveSet, parent: MoveSet) -> bool:
+    """Tell whether a set takes away some of what is lacking: on the device, or of host memory where
+    that is short."""
+    if node.held <= HELPS * parent.held:
+        return True
+    return parent.case.short_of_ram and node.case.in_ram <= HELPS * parent.case.in_ram
+
+
+def leaves_short(node: MoveSet, root: MoveSet) -> bool:
+    """Tell whether the device alone would do before and after, and host memory is as short as it
+    was: then a set changes nothing of what decides."""
+    verdict = root.case.verdict
+    if not root.case.short_of_ram or verdict.per_device.high > verdict.usable.low:
+        return False
+    return node.case.in_ram > HELPS * root.case.in_ram
 
 
 def may_do(parent: MoveSet, move: Move) -> bool:

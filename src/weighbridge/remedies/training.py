@@ -93,6 +93,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _stages(case)
     yield from _sequences(case)
     yield from _offloads(case)
+    yield from _brought_back(case)
     yield from _unpinned(case)
     yield from _read_once(case)
 
@@ -484,6 +485,23 @@ def _stages(case: RemedyCase) -> Iterator[Move]:
         )
 
 
+def _brought_back(case: RemedyCase) -> Iterator[Move]:
+    """Keep less in host memory, or nothing, where that is short: though it was asked for, as it is
+    what takes the room."""
+    how, shard = case.effective.get("offload", "none"), case.effective["shard"]
+    if how == "none" or not case.short_of_ram:
+        return
+    less = ("optimizer", "none") if how == "params" and shard == "zero3" else ("none",)
+    for kept in less:
+        yield Move(
+            kind="offload",
+            change={"offload": kept},
+            cost=prices.CHANGES["less on the host"],
+            graded=True,
+            frees=True,
+        )
+
+
 def _unpinned(case: RemedyCase) -> Iterator[Move]:
     """Pin nothing of what ZeRO keeps in host memory: no block is rounded up, and none is kept."""
     how, shard = case.effective["offload"], case.effective["shard"]
@@ -495,6 +513,7 @@ def _unpinned(case: RemedyCase) -> Iterator[Move]:
             change={"zero_pin_memory": False},
             cost=prices.CHANGES["pages not pinned"],
             touches=ALL,
+            frees=True,
         )
 
 
@@ -509,6 +528,7 @@ def _read_once(case: RemedyCase) -> Iterator[Move]:
             change={name: True},
             cost=prices.CHANGES["one rank reads"],
             touches=ALL,
+            frees=True,
         )
 
 

@@ -282,6 +282,7 @@ def _host(host: "HostVerdict") -> dict[str, Any]:
         "available": host.available,
         "fits": host.fits,
         "reason": host.reason,
+        "container_bytes": host.container,
         "share_that_fits": host.share_that_fits,
         "tight": host.tight,
         "tipped_by": host.tipped_by,

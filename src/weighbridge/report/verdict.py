@@ -21,6 +21,7 @@ class HostVerdict:
     available: int | None
     fits: Literal["yes", "no", "unknown"] | None
     reason: str
+    container: int = 0  # bytes that a container is to be given: request and limit
     share_that_fits: float | None = None  # these three as in `Verdict`
     tight: bool = False
     tipped_by: str | None = None

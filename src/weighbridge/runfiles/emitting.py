@@ -30,7 +30,8 @@ from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.serving.containers import without_secrets
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
-from weighbridge.units import GIB, ceil_div, human
+from weighbridge.units import GIB, human
+from weighbridge.verdict import on_host
 from weighbridge.wording import printable, shown
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import OWN_DTYPE
@@ -372,10 +373,9 @@ def _release(given: PlannedRun) -> str:
 
 
 def _host_need(report: Report) -> str | None:
-    """Return what a container is given of host memory, in whole GiB: all that the server may take
-    of it, and pages of files besides; None where that is not counted."""
+    """Return what a container is given of host memory; None where that is not counted."""
     host = next((device for device in report.devices if device.kind == "host"), None)
-    return None if host is None else f"{ceil_div(host.peak('driver').high, GIB)}GiB"
+    return None if host is None else f"{on_host.container(host) // GIB}GiB"
 
 
 def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> Iterator[str]:

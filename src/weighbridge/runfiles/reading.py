@@ -40,7 +40,10 @@ FLAGS_OF = "its value is not in the text: what flags it holds is not read"
 STRANGE = "it is no key that we know"
 NESTED = 5  # defaults within defaults
 # Switches whose no is said, too
-EITHER = ("use_reentrant", "zero_overlap_comm", "zero_pin_memory", "reshard_after_forward")
+EITHER = (
+    *("use_reentrant", "zero_overlap_comm", "zero_pin_memory", "reshard_after_forward"),
+    "gather_on_save",
+)
 MOST_UNREAD = 12
 
 

@@ -105,6 +105,7 @@ class TrainingPlan:
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
+    gathers: bool | None = None  # what is saved, whole; None where nobody says
     loads_once: bool = False  # one rank of a machine reads the weights for all
     workers: int = 0  # processes that read data for a rank
     accelerate: tuple[int, ...] | None = None
@@ -263,6 +264,8 @@ def _asked(w: Train) -> dict[str, Any]:
         "accelerate": numbers(w.accelerate_version),
         "asked_expandable": w.expandable_segments,
         "asked_kernels": w.kernels,
+        "gathers": w.gather_on_save,
+        "loads_once": w.cpu_ram_efficient_loading,
         "workers": w.dataloader_num_workers or 0,
     }
 

@@ -67,6 +67,7 @@ class TrainingRun:
     away: int = 0  # bytes of activations there, at most
     waiting: int = 0  # micro-batches, for the gradients of weights
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
+    states: int = 0  # bytes of all of them
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
     kernels: KernelFacts = field(default_factory=KernelFacts)
     noted: list[tuple[str, bool]] = field(default_factory=list)  # phases, and whether of the first
@@ -296,6 +297,7 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
         around.saving(m, built)
         result.note("save", m.heap.phase(), first=False)
     result.elsewhere, result.assumed = optimization.elsewhere, batches.s.assumed
+    result.states = optimization.made
     result.host, result.pinned, result.away = around.host, around.pinned, m.most_away
     result.flight, result.waiting = batches.in_flight, batches.waiting
     m.heap.close()

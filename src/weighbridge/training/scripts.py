@@ -241,6 +241,8 @@ def _deepspeed(run: TrainerRun) -> dict[str, Any]:
     if stage == 3:
         share["stage3_prefetch_bucket_size"] = "auto"
         share["stage3_param_persistence_threshold"] = "auto"
+        if run.asked.gather_on_save is not None:
+            share["stage3_gather_16bit_weights_on_model_save"] = run.asked.gather_on_save
     asked = run.asked.zero_pin_memory
     pins = {} if asked is None else {"pin_memory": asked}
     if away != "none":

@@ -36,6 +36,11 @@ def share(needed: Bytes, usable: Bytes) -> float:
     return fsum(_below(needed, room) for room in rooms) / STEPS  # `sum` adds otherwise since 3.12
 
 
+def percent(needed: Bytes, usable: Bytes) -> int:
+    """The share of an open verdict in percent: neither none nor all."""
+    return min(99, max(1, round(100 * share(needed, usable))))
+
+
 def tight(margin: int, usable: int) -> bool:
     return TENTH * margin < usable
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypedDict
 from weighbridge.memory import Bytes, Device, exactly, when
 from weighbridge.records import replace
 from weighbridge.report.verdict import Answer, HostVerdict, Verdict
-from weighbridge.units import ceil_div, human
+from weighbridge.units import GIB, ceil_div, human
 from weighbridge.verdict import closeness, reasons
 from weighbridge.verdict.on_devices import fits
 
@@ -56,6 +56,13 @@ def both(
     return replace(on_devices, reason=f"{on_devices.reason}; {half.reason}", host=half)
 
 
+def container(host: Device) -> int:
+    """Return the bytes that a container is given of host memory, its request and its limit: all
+    that may be needed, and pages of files besides, in whole GiB. A pod that asks for less than its
+    limit is the first to be ended where its node runs short."""
+    return ceil_div(host.peak("driver").high, GIB) * GIB
+
+
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
@@ -79,6 +86,7 @@ def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> Ho
         available=None if ram is None else ram.nbytes,
         fits=answer,
         reason=reason,
+        container=container(host),
         **_close(host, needed, ram, answer),
     )
 

@@ -46,7 +46,7 @@ def dealt(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
 def compared(answer: Answer, needed: Bytes, usable: Bytes, who: str, where: str = "") -> str:
     """The two numbers that were compared, and how far they are apart."""
     if answer == "unknown":
-        share = min(99, max(1, round(100 * closeness.share(needed, usable))))
+        share = closeness.percent(needed, usable)
         figures = f"needs {span(needed)}{where}, {who} has {span(usable)} for you"
         return f"too close to call: {figures}; {share} % of that range fits"
     margin, spare = usable.low - needed.expected, usable.low - needed.high

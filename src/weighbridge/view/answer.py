@@ -7,8 +7,9 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 from typing import TYPE_CHECKING
 
 from weighbridge.engines.table import ENGINES
-from weighbridge.memory import Bytes
+from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB
+from weighbridge.verdict import closeness
 from weighbridge.view.parts import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, card, sizes
@@ -116,13 +117,13 @@ def compared(verdict: "Verdict") -> str:
 
 
 def margin(answer: ShownAnswer) -> str:
-    """Return the bytes left or lacking, in words; the share that fits where nobody can say."""
+    """Return the bytes of a device left or lacking, in words; the share of its range that fits
+    where nobody can say. That of the host is told with the host."""
     v = answer.report.verdict
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
-        share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
-        return answer.say("margin.share", share=share)
+        return answer.say("margin.share", share=closeness.percent(v.per_device, v.usable))
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))
@@ -134,6 +135,10 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         key = "reason.devices.one" if verdict.count == 1 else "reason.devices"
         return answer.say(key, needs=verdict.devices_used, count=verdict.count)
     if _by_host(verdict):
+        assert verdict.host is not None
+        return _host(answer, verdict.host)
+    both = verdict.host is not None and verdict.host.fits == verdict.fits == "unknown"
+    if both and compared(verdict) == "unknown":
         assert verdict.host is not None
         return _host(answer, verdict.host)
     missing, d = answer.report.derived.get("not_counted"), answer.report.derived
@@ -229,6 +234,7 @@ def _host(answer: ShownAnswer, host: "HostVerdict") -> str:
         low=unit.bare(host.needed.low),
         high=unit.of(host.needed.high),
         has=unit.of(host.available),
+        share=closeness.percent(host.needed, exactly(host.available)),
     )
 
 
@@ -259,6 +265,8 @@ def _host_alone(answer: ShownAnswer, verdict: "Verdict") -> Headline:
     unit = sizes(h.needed.expected, answer.unit)
     needs, has = unit.of(h.needed.expected), unit.of(h.available or 0)
     reason = "" if h.fits == verdict.fits else answer.say("reason.no_device")
+    if h.fits == verdict.fits == "unknown":
+        reason = _host(answer, h)
     return Headline(
         verdict=f"{answer.say(f'verdict.{verdict.fits}')}{answer.say('headline.on_host')}",
         figures=answer.say("figures.host", needs=needs, has=has),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.units import GIB
 from weighbridge.view import scripts
 from weighbridge.view.records import Block, Cell, Column, Grid, Language, Note, Paste
-from weighbridge.view.shown import ShownAnswer
+from weighbridge.view.shown import ShownAnswer, sizes
 from weighbridge.wording import printable, printable_lines
 from weighbridge.words import Words
 
@@ -80,9 +80,16 @@ def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
         else few(answer.say, remedy)
     )
     cost = answer.say("cost.and").join(filter(None, (cost, _moved(answer, remedy))))
-    return Cell(answer.sizes.of(held(remedy)), remedy.fits), Cell(
-        f"{flags}  ({cost})" if cost else flags
-    )
+    return Cell(_size(answer, remedy), remedy.fits), Cell(f"{flags}  ({cost})" if cost else flags)
+
+
+def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
+    """Return the bytes of the fullest device after a change, of the host where none was named."""
+    verdict = answer.report.verdict
+    alone = verdict is not None and not verdict.count and remedy.host is not None
+    if alone and remedy.host is not None:
+        return sizes(remedy.host.expected, answer.unit).of(remedy.host.expected)
+    return answer.sizes.of(held(remedy))
 
 
 def _moved(answer: ShownAnswer, remedy: "Remedy") -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.verdict import HostVerdict, Verdict
-from weighbridge.units import human, human_count
+from weighbridge.units import GIB, human, human_count
 from weighbridge.view.answer import weights_too_big
 from weighbridge.view.load import WHEN
 from weighbridge.view.shown import ShownAnswer
@@ -105,6 +105,9 @@ def _judged(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
         )
     if verdict.host is not None:
         yield answer.say("fact.host"), _host(answer, verdict.host)
+        if verdict.host.container:
+            told = answer.say("container.memory", size=verdict.host.container // GIB)
+            yield answer.say("fact.container"), told
     yield answer.say(f"verdict.{verdict.fits}"), printable(verdict.reason)
 
 

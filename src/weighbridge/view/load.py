@@ -182,7 +182,7 @@ def _download(answer: ShownAnswer) -> str:
 
 
 def _grows(component: "Component") -> bool:
-    """Tell whether a device fills with use: the prompts that a server keeps in RAM."""
+    """Tell whether a device fills with use: prompts that a server keeps, a store of objects."""
     return not component.bytes.expected and component.bytes.high > 0 and not component.droppable
 
 
@@ -221,6 +221,7 @@ def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:
 WHEN: Mapping[str, str] = {
     "load": "when.load",
     "save": "when.save",
+    "sleep": "when.sleep",
     **dict.fromkeys(("forward", "loss", "backward", "step", "evaluation"), "when.step"),
     "prefill": "when.serving",
     "decode": "when.serving",

@@ -452,6 +452,13 @@ class RankSettings(Settings):
         label_zh="省内存加载",
         zh="一台机器上只有一个 rank 读权重(accelerate 的 FSDP 设置；默认关闭)。",
     )
+    gather_on_save: Bool = flag(
+        help="What is saved is gathered whole in host memory (stage3_gather_16bit_weights_on_model_"
+        "save; FSDP's FULL_STATE_DICT), or in parts. Default: either, within bounds.",
+        label_zh="保存时汇集",
+        zh="保存时把整个模型汇集到主机内存(stage3_gather_16bit_weights_on_model_save；FSDP 的 "
+        "FULL_STATE_DICT)，否则各存一份。默认两种都可能，区间包含两者。",
+    )
     data_parallel_size: Int = whole(
         1,
         1 << 16,

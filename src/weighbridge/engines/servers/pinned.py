@@ -18,6 +18,8 @@ from weighbridge.memory import Bytes, Component
 from weighbridge.records import NamedTuple
 from weighbridge.units import power_of_two
 
+OFFLOADED = "offloaded"
+
 
 class PinnedWeights(NamedTuple):
     """Bytes of parameters that are away, and of the blocks that hold them in RAM."""
@@ -67,7 +69,7 @@ def on_the_host(away: PinnedWeights, source: str) -> Component:
         name="weights",
         bytes=Bytes(away.nbytes, away.blocks, away.blocks),
         basis="computed",
-        detail="offloaded",
+        detail=OFFLOADED,
         formula="each tensor in a pinned block, rounded up to a power of two",
         source=f"{source}; torch ATen/core/CachingHostAllocator.h",
     )

@@ -11,6 +11,7 @@ cases.py               what is prepared once for a model
 replica.py             pools of the ranks of one replica, and a device's phases
 step.py                the widest moment of a step
 outside_pools.py       what lies outside the share: workspaces, graphs, activations, logits
+host.py                what is in host memory
 serving.py             flags that make it serve
 infer.py               the answer
 launch.py              the command line

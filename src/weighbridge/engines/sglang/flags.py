@@ -75,9 +75,6 @@ TABLE = """
 --enable-linear-replayssm-spec           switch  !the replay buffer of states
 --enable-unified-memory                  switch  !pools of their own are counted
 --enable-page-major-kv-layout            switch  !caches are layer by layer
---enable-hierarchical-cache --enable-hicache  switch  !the cache in host memory
---hicache-ratio                          value   !the cache in host memory
---hicache-size                           value   !the cache in host memory unless 0
 --enable-hisparse                        switch  !the cache in host memory
 --enable-lmcache                         switch  !the cache in host memory
 --enable-flexkv                          switch  !the cache in host memory

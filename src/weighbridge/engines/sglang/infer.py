@@ -7,7 +7,6 @@ taken     the same with the pools that the fraction makes of the card
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.components import host
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import (
@@ -20,25 +19,25 @@ from weighbridge.engines.interface import (
     Subject,
     unhelped,
 )
-from weighbridge.engines.servers import device_support, pinned
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
-from weighbridge.engines.sglang import ENGINE, caches, serving, weights
+from weighbridge.engines.sglang import ENGINE, caches, serving
 from weighbridge.engines.sglang.cases import SglangCase, case, said
-from weighbridge.engines.sglang.effective import generates, remembered
+from weighbridge.engines.sglang.effective import remembered
+from weighbridge.engines.sglang.host import host
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
 from weighbridge.engines.sglang.replica import CardFit, Served, phases, taken
 from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
-from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.memory import Device, Phase
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.units import GIB, human
+from weighbridge.units import human
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 5))
-PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
 def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
@@ -103,7 +102,7 @@ def _devices(launched: SglangLaunched) -> tuple[Device, ...]:
         Device(index=i, kind="gpu", phases=kinds[first][0], taken=kinds[first][1])
         for i, first in enumerate(served.case.firsts * served.settings.data)
     )
-    return (*gpus, _host(served))
+    return (*gpus, host(served, launched.fit))
 
 
 def _served(asked: SglangLaunched, able: SglangLaunched | None) -> DerivedFacts:
@@ -234,27 +233,3 @@ def _way(asked: SglangLaunched, able: SglangLaunched | None) -> str:
 def _named(asked: SglangLaunched) -> int:
     budget = asked.served.case.budget
     return 1 if budget is None else budget.choice.count
-
-
-def _host(served: Served) -> Device:
-    """One process a rank, and the files of the weights while they are read."""
-    case, ranks = served.case, len(served.case.firsts) * served.settings.data
-    tensors = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
-    loaded = sum(c.bytes.expected for c in tensors)
-    files = sum(t.nbytes for part in case.subject.model.parts for t in part.stored) or loaded
-    process = Component(
-        name="other",
-        bytes=Bytes(*(ranks * b for b in PROCESS)),
-        basis="assumed",
-        detail="processes",
-        formula=f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
-        source="no rule is published",
-    )
-    read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
-    names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
-    replica = pinned.together(case.kinds[i].offloaded for i in case.firsts)
-    away = replica.times(served.settings.data)
-    moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
-    stays = (process, *moved)
-    running = tuple(Phase(name, stays) for name in names)
-    return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))

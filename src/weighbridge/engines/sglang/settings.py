@@ -91,6 +91,25 @@ class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, Draft
     disable_radix_cache: Switch = switch(
         help="Prefixes are not kept.", label_zh="不保留前缀", zh="不保留前缀的缓存。"
     )
+    enable_hierarchical_cache: Switch = switch(
+        help="Prefixes that leave the devices are kept in host memory.",
+        label_zh="分层缓存",
+        zh="离开显卡的前缀保存在主机内存里。",
+        launch=spelled("--enable-hierarchical-cache", "--enable-hicache"),
+    )
+    hicache_ratio: Float = number(
+        label="Host cache ratio",
+        help="Tokens of the cache in host memory to those on the device. Default: 2.",
+        default=2.0,
+        label_zh="主机缓存比例",
+        zh="主机内存中的缓存 token 数与显卡上的之比。默认 2。",
+    )
+    hicache_size: Float = number(
+        label="Host cache (GB)",
+        help="GB of each rank's cache in host memory, in the ratio's place.",
+        label_zh="主机缓存(GB)",
+        zh="每个 rank 在主机内存中的缓存有多少 GB，代替比例。",
+    )
     data_parallel_size: Int = CardSettings.data_parallel_size.but(
         launch=spelled("--dp-size", reads="code")
     )

@@ -8,8 +8,8 @@ forward.py        widths of one step                  profile.py     the profile
 graphs.py         CUDA graphs                         outside_torch.py  kernels, NCCL, sleep mode
 hardware.py       what of a GPU matters               cases.py       what is prepared for a model
 reserve.py        who counts what, and what is left   serving.py     flags that make it serve
-components.py     the answer's components             launching.py   the command line
-infer.py          the answer, and what it refuses
+components.py     the answer's components             host.py        what is in host memory
+launching.py      the command line                    infer.py       the answer, and what it refuses
 """
 
 from weighbridge.engines.engine import Engine

@@ -1,25 +1,15 @@
-"""An answer's components: what is alive together in each phase of a device, and on the host."""
+"""An answer's components: what is alive together in each phase of a device."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from weighbridge.components import host as host_memory
 from weighbridge.components.weights import FormatChoice
-from weighbridge.engines.interface import Subject
-from weighbridge.engines.servers import pinned
-from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
 from weighbridge.memo import memo
-from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
 from weighbridge.records import NamedTuple
-from weighbridge.units import GIB
 
-# Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.
-# Nobody has published a rule; workers of torch with CUDA libraries hold 1 to 4 GiB each.
-SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB)
-ITEMS = 4 * GIB  # --mm-processor-cache-gb
-OFFLOADER = "vllm model_executor/offloader/uva.py"
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
@@ -214,37 +204,3 @@ def _of(
     return Component(
         name=name, bytes=exactly(nbytes), basis=basis, detail=detail, formula=formula, source=source
     )
-
-
-def host(subject: Subject, launched: VllmLaunched) -> Device:
-    """File pages, which the kernel may drop; processes; what is offloaded, pinned."""
-    ranks = [r.standing.resident.loaded for r in launched.ranks]
-    pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
-        one.weights + one.offloaded.nbytes for one in ranks
-    )
-    away = pinned.together(one.offloaded for one in ranks)
-    components = (
-        *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
-        host_memory.pages(pages, source="safetensors are mapped"),
-        Component(
-            name="other",
-            bytes=Bytes(*(s + len(ranks) * b for s, b in zip(SERVER, WORKER, strict=True))),
-            basis="assumed",
-            detail="processes",
-            formula=f"a server, and {len(ranks)} workers",
-            source="no rule is published",
-        ),
-    )
-    items = Component(
-        name="other",
-        bytes=Bytes(0, 0, ITEMS),
-        basis="assumed",
-        detail="images and sounds",
-        formula="the cache of processed items, up to --mm-processor-cache-gb",
-        source="vllm config/multimodal.py",
-    )
-    every = (*components, items) if subject.body.towers else components
-    served = tuple(c for c in every if not c.droppable)
-    names = ("prefill", "decode") if away.nbytes else ()
-    running = tuple(Phase(name, served) for name in names)
-    return Device(index=0, kind="host", phases=(Phase("load", every), *running))

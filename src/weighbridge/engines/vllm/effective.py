@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
+SWAP = 4  # GiB of a device, by default
 PLAIN_AWQ = "awq"  # of --quantization; awq_marlin and nothing are Marlin where a card has it
 WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py)
 VIDEO = 32 * (70 + 2 + 6)  # tokens of Gemma 4's: frames x (soft tokens, two marks, a time)
@@ -92,6 +93,9 @@ class VllmLaunch:
     offload: int  # bytes of weights in host memory
     adapters: bool = False  # graphs are captured with slots and without
     sleeps: bool = False
+    sleep_level: int = 1
+    swap: int = 0  # bytes of a rank's cache in host memory, by the first engine
+    kv_offload: int = 0  # bytes of the cache in host memory, of all ranks of a copy
     backend: str = ""  # of attention, where one was named
     plain_awq: bool = False  # its kernels were asked for, and this release takes them
 
@@ -119,6 +123,9 @@ class VllmLaunch:
             "enable_expert_parallel": self.expert_parallel,
             "disable_hybrid_kv_cache_manager": not self.hybrid,
             "enable_sleep_mode": self.sleeps,
+            **({"sleep_level": self.sleep_level} if self.sleeps else {}),
+            **({"swap_space": self.swap / GIB} if self.swap else {}),
+            "kv_offloading_size": self.kv_offload / GIB or None,
             "num_speculative_tokens": self.speculative,
             "cpu_offload_gb": self.offload / GIB,
             "max_loras": w.max_loras,
@@ -168,9 +175,19 @@ def launch(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules
         offload=round((w.cpu_offload_gb or 0) * GIB),
         adapters=bool(w.max_loras),
         sleeps=w.enable_sleep_mode,
+        sleep_level=w.sleep_level or 1,
+        swap=_swap(w.swap_space, rules),
+        kv_offload=round((w.kv_offloading_size or 0) * GIB),
         backend=_backend(w.attention_backend),
         plain_awq=rules.plain_awq and (w.quantization or "").lower() == PLAIN_AWQ,
     )
+
+
+def _swap(said: float | None, rules: VllmRules) -> int:
+    """Return the bytes that the first engine keeps for requests that wait: 4 GiB of each device
+    (config.py, swap_space). The engine since 0.8 makes none of it, and 0.18 dropped the flag
+    (vllm-project/vllm pull 36216)."""
+    return round((SWAP if said is None else said) * GIB) if rules.whole_to else 0
 
 
 def _backend(said: str | None) -> str:

@@ -51,7 +51,6 @@ TABLE = """
 --kv-cache-dtype-skip-layers             values  !all layers have one dtype of cache
 --kv-sharing-fast-prefill                switch  !the prefill of layers that share a cache is whole
 --prefix-cache-retention-interval        value   !blocks of prefixes that stay unless 0
---kv-offloading-size                     value   !host memory of an offloaded cache
 --num-lookahead-slots                    value   !slots of proposed tokens unless 0
 --offload-backend                        value   !weights in host memory by another way unless auto uva
 --cpu-offload-params                     values  !every weight may be offloaded
@@ -116,7 +115,7 @@ TABLE = """
 --renderer-num-workers --load-format --download-dir --safetensors-load-strategy
 --safetensors-prefetch-num-threads --safetensors-prefetch-block-size --model-loader-extra-config
 --pt-load-map-location --mamba-backend --mamba-ssu-algorithm --mamba-cache-philox-rounds
---kda-decode-backend --reasoning-parser --reasoning-parser-plugin --distributed-executor-backend
+--kda-decode-backend --reasoning-parser --reasoning-parser-plugin
 --master-addr --master-port --nnodes -n --node-rank -r --distributed-timeout-seconds
 --cpu-distributed-timeout-seconds --device-ids --dcp-comm-backend --dcp-kv-cache-interleave-size
 --cp-kv-cache-interleave-size --data-parallel-rank -dpn --data-parallel-start-rank -dpr
@@ -125,7 +124,7 @@ TABLE = """
 --dp-sync-interval --dbo-prefill-token-threshold --eplb-window-size --eplb-step-interval
 --expert-placement-strategy --max-parallel-loading-workers --worker-cls --worker-extension-cls
 --fault-tolerance-config --prefix-caching-hash-algo --prefix-match-unit --kv-offloading-backend
---swap-space --preemption-mode --media-io-kwargs --mm-processor-cache-type --mm-hasher-algorithm
+--preemption-mode --media-io-kwargs --mm-processor-cache-type --mm-hasher-algorithm
 --mm-shm-cache-max-object-size-mb --mm-encoder-attn-backend --mm-encoder-fp8-scale-path
 --mm-encoder-fp8-scale-save-path --mm-encoder-fp8-scale-save-margin --video-pruning-method
 --mm-tensor-ipc --default-mm-loras --max-lora-cls-labels --long-lora-scaling-factors

@@ -40,6 +40,7 @@ from weighbridge.engines.servers.cache_formats import refuse
 from weighbridge.engines.vllm import ENGINE, caches, components, effective, launching, serving
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.effective import attends
+from weighbridge.engines.vllm.host import host
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.rules import (
     ENCODER_DECODERS,
@@ -135,7 +136,7 @@ def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) ->
         Device(index=i, kind="gpu", phases=kinds[k][0], taken=kinds[k][1])
         for i, k in enumerate(launched.kind_of)
     )
-    return (*gpus, components.host(subject, launched))
+    return (*gpus, host(subject, launched))
 
 
 def _served(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:
@@ -283,6 +284,8 @@ def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
             f"profile is one of {launch.tokens:,} tokens, and leaves less for the cache than "
             "--enable-chunked-prefill, or than a longer --max-model-len, would"
         )
+    if w.swap_space and not launch.swap:
+        yield "--swap-space: vllm has made nothing of it since 0.8, and refuses it since 0.18"
     if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
         yield _too_few_blocks(fullest, launch.blocks)
     lacking = min(

@@ -97,6 +97,8 @@ def _numbers(effective: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], obj
             effective.context_parallel > 1,
         ),
         (Vllm.cpu_offload_gb, effective.offload / GIB, effective.offload),
+        (Vllm.swap_space, w.swap_space, effective.swap and w.swap_space is not None),
+        (Vllm.kv_offloading_size, effective.kv_offload / GIB, effective.kv_offload),
         (Vllm.max_loras, w.max_loras, w.max_loras),
         (Vllm.max_lora_rank, w.max_lora_rank or LORA_RANK, w.max_loras),
         (Vllm.attention_backend, w.attention_backend, w.attention_backend),
@@ -119,6 +121,7 @@ WRITTEN = (
     *(Vllm.dtype.name, Vllm.enable_expert_parallel.name, Vllm.enforce_eager.name),
     *(Vllm.language_model_only.name, Vllm.enable_prefix_caching.name, Vllm.async_scheduling.name),
     *(Vllm.disable_hybrid_kv_cache_manager.name, Vllm.enable_sleep_mode.name),
+    Vllm.sleep_level.name,  # said to the server, when it is to sleep
 )
 
 

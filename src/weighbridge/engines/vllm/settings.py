@@ -13,6 +13,7 @@ from weighbridge.settings.setting import (
     spelled,
     switch,
     whole,
+    word,
 )
 from weighbridge.settings.shared import (
     CacheSettings,
@@ -105,6 +106,36 @@ class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSe
         label_zh="睡眠模式",
         zh="权重和缓存放在可以归还的内存池里。",
         launch=spelled("--enable-sleep-mode", "--enable-cumem-allocator"),
+    )
+    distributed_executor_backend: Str = word(
+        "mp",
+        "ray",
+        "uni",
+        "external_launcher",
+        help="What starts the ranks. Ray's object store may take 30 % of what --ram says.",
+        label_zh="分布式后端",
+        zh="由什么启动各个 rank。用 Ray 时，对象存储可能占 --ram 的 30 %。",
+    )
+    sleep_level: Int = whole(
+        1,
+        2,
+        help="How it sleeps: at 1 weights go to host memory, at 2 nothing is kept. Default: 1.",
+        default=1,
+        label_zh="睡眠级别",
+        zh="睡眠方式：1 把权重放到主机内存，2 什么都不保留。默认 1。",
+        launch=(),
+    )
+    swap_space: Float = number(
+        label="Swap space (GiB)",
+        help="GiB of host memory for each device's cache, of releases before 0.8. Default: 4.",
+        label_zh="交换空间(GiB)",
+        zh="0.8 之前的版本里，每张卡的缓存在主机内存中占多少 GiB。默认 4。",
+    )
+    kv_offloading_size: Float = number(
+        label="KV offload (GiB)",
+        help="GiB of host memory for blocks that leave the devices, of all ranks together.",
+        label_zh="KV 卸载(GiB)",
+        zh="离开显卡的缓存块放在主机内存里，所有卡合计多少 GiB。",
     )
     dtype: Str = WeightSettings.dtype.but(launch=spelled("--dtype", reads="dtype", plain=("auto",)))
     kv_cache_dtype: Str = CacheSettings.kv_cache_dtype.but(

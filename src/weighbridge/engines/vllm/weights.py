@@ -28,6 +28,7 @@ qwen3_vl.py, qwen3_omni_moe_thinker.py (deepstack_input_embeds); deepseek_v2.py,
 (topk_indices_buffer).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any
@@ -49,7 +50,7 @@ from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import Arrives, Version, rules
 from weighbridge.memory import Bytes
 from weighbridge.records import dataclass
-from weighbridge.units import MIB
+from weighbridge.units import MIB, power_of_two
 
 MXFP4 = "mxfp4"
 UNSPLIT = AllocatorOptions(max_split_size_mb=20)
@@ -71,6 +72,7 @@ class RankWeights:
     allocated: int
     reserved: int
     offloaded: pinned.PinnedWeights  # to host memory
+    asleep: pinned.PinnedWeights  # in host memory while it sleeps at level 1
 
 
 def ranks(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
@@ -117,19 +119,41 @@ def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankW
     sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
     allocated, reserved = _replay(sizes, unsplit=launch.rules.unsplit)
     weights = total(rank.tensors, "weights")
-    away = pinned.of_tensors(pinned.taken(rank.tensors, launch.offload))
+    gone = pinned.taken(rank.tensors, launch.offload)
+    away = pinned.of_tensors(gone)
+    asleep = pinned.PinnedWeights()
+    if launch.sleeps:
+        left = Counter(sizes) - Counter(t.nbytes for t in gone)
+        here = tuple(nbytes for nbytes in sizes if _takes(left, nbytes))
+        asleep = _segments(here, unsplit=launch.rules.unsplit)
     return RankWeights(
         weights=weights - away.nbytes,
         buffers=total(rank.tensors, "buffers") + sum(scales),
         allocated=allocated - away.nbytes,
         reserved=reserved - away.nbytes,
         offloaded=away,
+        asleep=asleep,
     )
+
+
+def _takes(left: Counter[int], nbytes: int) -> bool:
+    """Take one of so many bytes, where one is left."""
+    left[nbytes] -= 1
+    return left[nbytes] >= 0
 
 
 def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
     """Tensors of numbered layers."""
     return tuple(t for t in rank.tensors if pinned.layer_of(t))
+
+
+@lru_cache(maxsize=64)
+def _segments(sizes: tuple[int, ...], *, unsplit: bool) -> pinned.PinnedWeights:
+    """Return the segments of the pool that sleep mode copies, each into a pinned block of its own
+    (device_allocator/cumem.py, sleep)."""
+    filling = filled(sizes, UNSPLIT if unsplit else DEFAULT)
+    blocks = sum(count * power_of_two(size) for size, count in filling.segments.items())
+    return pinned.PinnedWeights(filling.reserved, blocks)
 
 
 @lru_cache(maxsize=64)

@@ -136,6 +136,11 @@ def chosen(engine: str | None = None) -> tuple[PublishedCase, ...]:
     return tuple(c for c in cases() if engine in (None, c.engine))
 
 
+def on_host(engine: str | None = None) -> tuple[PublishedCase, ...]:
+    """Return the cases whose machine is known by its memory, of an engine or of all."""
+    return tuple(c for c in cases() if c.ram is not None and engine in (None, c.engine))
+
+
 def judged(case: PublishedCase) -> Judged:
     """Answer a case, or pass it over with a reason."""
     reason, detail = _outside(case), ""

@@ -16,8 +16,10 @@ from weighbridge.bounds.phases import DETAIL
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.engines.interface import EngineAnswer
+from weighbridge.engines.servers.pinned import OFFLOADED
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
+from weighbridge.engines.vllm.host import ASLEEP
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.infer import TOLD, widened
 from weighbridge.estimate.limits import runs as runs_of
@@ -355,6 +357,7 @@ def _trained(
 TRAINED: Mapping[str, Callable[[PublishedFigure, bounds.MarginTable | None], Bytes]] = {
     "peak": training.peak,
     "first": training.first,
+    **dict.fromkeys(("host", *training.PARTS), training.host),
 }
 TASKS: Mapping[
     str, Callable[[PublishedFigure, Found | None, bounds.MarginTable | None], Iterator[Outcome]]
@@ -381,6 +384,8 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("vllm", "non_torch"): _outside_torch,
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _logged("available_kv_cache_bytes", ROOM),
+    ("vllm", "asleep"): _named("weights", ASLEEP),
+    ("vllm", "offloaded"): _named("weights", OFFLOADED),
     ("vllm", "kv_blocks"): _logged("num_gpu_blocks", ROOM),
     ("sglang", "weights"): _loaded,
     ("sglang", "kv_bytes"): _named("kv_cache", ""),

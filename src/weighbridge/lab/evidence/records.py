@@ -22,7 +22,8 @@ from weighbridge.records import dataclass, field
 HERE = os.path.dirname(__file__)
 ABOVE = 1.01  # a figure that lies beyond this share of the high end is above our interval
 
-LEVELS = ("component", "allocated", "reserved", "driver")
+LEVELS = ("component", "allocated", "reserved", "driver", "host")
+HOST = "host"  # the device, and the level of what one machine holds beside pages of files
 
 
 Confidence = Literal["high", "medium", "low"]
@@ -49,6 +50,7 @@ class PublishedFigure:
     accelerator: str | None = None  # of our catalogue; None: a CPU, or not printed
     count: int = 1
     device: str = "gpu 0"
+    phase: str = ""  # of the host; "" is the fullest
     unit: str = "bytes"
     resolution: int = 0
     given: Mapping[str, int] = field(default_factory=dict)  # of the same log, as settings
@@ -170,6 +172,11 @@ def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[Pub
         if (engine is None or record.engine == engine)
         and (source is None or record.source == source)
     )
+
+
+def of_host() -> tuple[PublishedFigure, ...]:
+    """Return the figures of host memory."""
+    return tuple(record for record in records() if record.device == HOST)
 
 
 def cited(figure: PublishedFigure) -> str:

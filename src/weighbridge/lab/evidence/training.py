@@ -8,6 +8,7 @@ A setting has the names of `Train`. The record's engine is its framework, and it
 framework's; of a loop over transformers it is that of transformers.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,9 +17,10 @@ from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.estimate import megatron
 from weighbridge.estimate.train import MEGATRON, Alone, run
-from weighbridge.lab.evidence.records import PublishedFigure, config, origins
+from weighbridge.lab.evidence.records import HOST, PublishedFigure, config, origins
 from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
 from weighbridge.records import dataclass
+from weighbridge.training.host import FLOAT
 from weighbridge.units import MIB
 from weighbridge.workload import read
 
@@ -52,6 +54,26 @@ def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     return total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
 
 
+# What DeepSpeed's log tells of the host, which it adds to in turn: (component, its detail)
+PARTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "host_master": (("master_weights", ""),),
+    "host_states": (("optimizer_states", ""), ("gradients", FLOAT)),
+}
+
+
+def host(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
+    """Return what one machine holds beside pages of files, in a phase or in the fullest; of a part
+    of it alone what these components hold."""
+    run_ = _run(_asked(record))
+    (machine,) = (device for device in run_.devices(table) if device.kind == HOST)
+    phases = [p for p in machine.phases if record.phase in ("", p.name)]
+    parts = PARTS.get(record.quantity)
+    if parts is None:
+        return max((p.needed for p in phases), key=lambda b: b.expected)
+    sums = [total(c.bytes for c in p.components if (c.name, c.detail) in parts) for p in phases]
+    return max(sums, key=lambda b: b.expected)
+
+
 def _beside(device: Device, context: int) -> Bytes:
     """Return the peak with the context that was read, and what was loaded later, for ours."""
     read_context = Bytes(context, context, context + LIBRARIES)
@@ -72,8 +94,11 @@ def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     return bounds.around(value, run_.like, bounds.PEAK, "allocated", table=table)
 
 
-def kind(record: PublishedFigure) -> bounds.RunGroup:
-    """Name the published runs that a record's run is like."""
+def kind(record: PublishedFigure) -> bounds.RunGroup | None:
+    """Name the published runs that a record's run is like; None of host memory, which has no
+    margin."""
+    if record.device == HOST:
+        return None
     run_ = _run(_asked(record))
     several = sum(device.kind == "gpu" for device in run_.devices()) > 1
     return bounds.kind(run_.like, bounds.PEAK, record.level, several=several)

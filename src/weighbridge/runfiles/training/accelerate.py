@@ -55,6 +55,7 @@ RANKS = {
     "sp_size": "context_parallel_size",
 }
 AT = "parallelism_config.parallelism_config_"
+STATE_DICTS = {"FULL_STATE_DICT": True, "SHARDED_STATE_DICT": False}
 STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
 # Keys of ranks of a sequence that decide no memory: `sp_` since 1.12, `cp_` in drafts of it
 OF_SEQUENCES = ("backend", "seq_length", "seq_length_is_variable")
@@ -91,6 +92,10 @@ def _fsdp(keys: KeyReading) -> None:
     loading = "fsdp_config.fsdp_cpu_ram_efficient_loading"
     if keys.value(loading) is True:
         keys.set("cpu_ram_efficient_loading", True, loading)
+    saved = "fsdp_config.fsdp_state_dict_type"
+    whole = STATE_DICTS.get(str(keys.value(saved)))
+    if whole is not None:
+        keys.set("gather_on_save", whole, saved)
 
 
 def _zero(keys: KeyReading) -> None:

@@ -286,10 +286,11 @@ def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the keys of a new file that share out by FSDP, in accelerate's own words. Which ranks
     hold copies of each other (HSDP) is said apart: `groups`."""
     shard = str(settings["shard"])
+    saved = "SHARDED" if settings.get("gather_on_save") is False else "FULL"
     words: dict[str, Value] = {
         "fsdp_version": 1 if shard == "fsdp1" else 2,
         "fsdp_config.auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-        "fsdp_config.state_dict_type": "FULL_STATE_DICT",
+        "fsdp_config.state_dict_type": f"{saved}_STATE_DICT",
         "fsdp_config.offload_params": settings["offload"] == "params",
     }
     reshards = settings.get("reshard_after_forward") is not False

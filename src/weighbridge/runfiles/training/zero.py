@@ -34,10 +34,10 @@ tensorboard timers train_batch_size wall_clock_breakdown wandb zero_allow_untest
 zero_force_ds_cpu_optimizer zero_optimization.allgather_partitions data_parallel_size
 seq_parallel_communication_data_type
 zero_optimization.allgather_bucket_size zero_optimization.contiguous_gradients
-zero_optimization.gather_16bit_weights_on_model_save zero_optimization.ignore_unused_parameters
+zero_optimization.ignore_unused_parameters
 zero_optimization.load_from_fp32_weights zero_optimization.memory_efficient_linear
 zero_optimization.override_module_apply zero_optimization.reduce_scatter
-zero_optimization.round_robin_gradients zero_optimization.stage3_gather_*
+zero_optimization.round_robin_gradients zero_optimization.stage3_gather_fp16_weights_on_model_save
 zero_optimization.use_all_reduce_for_fetch_params zero_optimization.elastic_checkpoint
 optimizer.params.lr optimizer.params.betas optimizer.params.eps optimizer.params.weight_decay
 optimizer.params.adam_w_mode optimizer.params.max_grad_norm optimizer.params.bias_correction
@@ -62,6 +62,7 @@ zero_optimization.stage3_max_reuse_distance    what is kept for a next use
 zero_optimization.module_granularity_threshold + layers are gathered at once
 """
 ZERO = "zero_optimization"
+GATHERS = "stage3_gather_16bit_weights_on_model_save"
 FUSED = ("adam", "adamw")  # DeepSpeed's own kernel, unless torch's is asked for
 SAME_REUSE = 1e9  # its default
 
@@ -155,6 +156,7 @@ def shared(keys: KeyReading, at: str = ZERO) -> None:
     for name in ("stage3_max_live_parameters", "max_live_parameters"):
         _size(keys, at, name, "zero_max_live_parameters", None)
     _size(keys, at, "sub_group_size", "zero_sub_group_size", None)
+    _gathered(keys, at)
     reuse = f"{at}.stage3_max_reuse_distance"
     keys.used.add(f"{at}.max_reuse_distance")
     if keys.value(reuse) in ("auto", SAME_REUSE):
@@ -199,6 +201,14 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         keys.set("offload", "optimizer", f"{at}.offload_optimizer")
 
 
+def _gathered(keys: KeyReading, at: str) -> None:
+    """Take whether the weights of all ranks come together to be saved."""
+    for name in (GATHERS, GATHERS.removeprefix("stage3_")):
+        said = keys.value(f"{at}.{name}")
+        if isinstance(said, bool):
+            keys.set("gather_on_save", said, f"{at}.{name}")
+
+
 def _pinned(keys: KeyReading, at: str, names: list[str]) -> None:
     """Take pin_memory, where all that is kept off the device says the same or nothing."""
     said = {f"{at}.{name}.pin_memory": keys.value(f"{at}.{name}.pin_memory") for name in names}
@@ -224,6 +234,17 @@ OFFLOADS: Mapping[Value, tuple[str, ...]] = {
 }
 
 
+def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
+    """Return the keys of what host memory is to hold: what is offloaded, and what is saved."""
+    words: dict[str, Value] = {}
+    for name in OFFLOADS.get(settings["offload"], ()):
+        words[f"{ZERO}.{name}.device"] = "cpu"
+        words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
+    if settings.get("gather_on_save") is not None and stage == "3":
+        words[f"{ZERO}.{GATHERS}"] = settings["gather_on_save"]
+    return words
+
+
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that shares a run out. What the Trainer says itself is "auto";
     under DeepSpeed alone all is said here."""
@@ -232,9 +253,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     words: dict[str, Value] = {f"{ZERO}.stage": int(stage) if stage.isdigit() else 0}
     if str(settings["shard"]).startswith("fsdp"):
         words[f"{ZERO}.stage"] = 0
-    for name in OFFLOADS.get(settings["offload"], ()):
-        words[f"{ZERO}.{name}.device"] = "cpu"
-        words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
+    words |= _on_the_host(settings, stage)
     alone = settings["framework"] == "deepspeed"
     if settings["context_parallel_size"] > 1:
         words |= _sequence(settings, alone=alone)

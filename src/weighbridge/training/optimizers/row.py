@@ -66,6 +66,7 @@ class Optimization:
         self.apart = apart
         self.params = params
         self.elsewhere: dict[str, int] = {}
+        self.made = 0  # bytes of all states, wherever they are
         self._started: set[str] = set()
         self._sizes: dict[Hashable, tuple[tuple[Where, int], ...]] = {}
         if optimizer.in_backward:
@@ -104,6 +105,7 @@ class Optimization:
                 continue
             self._started.add(param.name)
             for where, nbytes in self._states(param):
+                self.made += nbytes
                 if where == "device":
                     here.append(nbytes)
                 else:

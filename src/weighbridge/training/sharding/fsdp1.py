@@ -139,9 +139,10 @@ class FlatShard(Around):
             few = share(sum(p.numel for p in unit.params if p.trainable), self.how.ranks)
             unit.trained = LeafTensor(f"of {part.name}", (few,), stored, None, trainable=trained)
         if self.how.offload:
-            copies = 2 if part.trainable else 1  # with its gradient
-            self.host += part.nbytes * copies
-            self.pinned += power_of_two(part.nbytes) * copies
+            # With its gradient, which is made for frozen parameters, too: torch 2.14
+            # distributed/fsdp/_flat_param.py (init_flat_param_attributes)
+            self.host += 2 * part.nbytes
+            self.pinned += 2 * power_of_two(part.nbytes)
             return
         sizes = [dtype.size(p.numel) for p in unit.params]
         m.hidden(*sizes, dtype.size(unit.numel), name="weights")

@@ -1,0 +1,83 @@
+"""Host memory of a server: a process a rank, and what each keeps there.
+
+    load            file pages, which the kernel may drop, beside all that stays
+    hierarchical    --enable-hierarchical-cache: a second pool of each rank, of --hicache-ratio
+    cache           times the tokens of its own (2 by default), or of --hicache-size GB; and a page.
+                    Plain memory that is registered with CUDA, so no block is rounded up. What of
+                    the sliding layers is there has no rule: none to all of it
+
+Source: sglang 0.5.23 srt/mem_cache/pool_host/base.py (HostKVCache), pool_host/common.py
+(ALLOC_MEMORY_FUNCS), server_args.py (hicache_ratio, hicache_size);
+srt/model_loader/weight_utils.py. "pins exactly the requested size": sgl-project/sglang pull 36562.
+"""
+
+from typing import TYPE_CHECKING
+
+from weighbridge.components import host as host_memory
+from weighbridge.engines.servers import pinned
+from weighbridge.engines.sglang import weights
+from weighbridge.engines.sglang.effective import generates
+from weighbridge.engines.sglang.replica import CardFit, Served
+from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.units import GIB
+
+if TYPE_CHECKING:
+    from weighbridge.engines.sglang.caches import Cells
+
+PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
+RATIO = 2.0  # hicache_ratio
+GB = 10**9  # of --hicache-size
+
+
+def host(served: Served, fit: CardFit | None) -> Device:
+    """Return what the ranks of all copies hold; `fit` are the pools of the card, None where none
+    was named: then the second pool is that of what the workload needs."""
+    case, ranks = served.case, len(served.case.firsts) * served.settings.data
+    tensors = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
+    loaded = sum(c.bytes.expected for c in tensors)
+    files = sum(t.nbytes for part in case.subject.model.parts for t in part.stored) or loaded
+    process = Component(
+        name="other",
+        bytes=Bytes(*(ranks * b for b in PROCESS)),
+        basis="assumed",
+        detail="processes",
+        formula=f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
+        source="no rule is published",
+    )
+    read = host_memory.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
+    names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
+    replica = pinned.together(case.kinds[i].offloaded for i in case.firsts)
+    away = replica.times(served.settings.data)
+    moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
+    second = (_second(served, fit),) if served.asked.enable_hierarchical_cache else ()
+    stays = (process, *moved, *second)
+    running = tuple(Phase(name, stays) for name in names)
+    return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))
+
+
+def _second(served: Served, fit: CardFit | None) -> Component:
+    """Return the pools in host memory of all ranks."""
+    settings, asked = served.settings, served.asked
+    size = round((asked.hicache_size or 0) * GB)
+    ratio = RATIO if asked.hicache_ratio is None else asked.hicache_ratio
+    tokens = settings.context * served.load.requests if fit is None else max(0, fit.tokens)
+    cells = [served.case.kinds[i].cells for i in served.case.firsts]
+    each = [_pool(cell, size, int(tokens * ratio), settings.page) for cell in cells]
+    told = f"{size:,} bytes a rank" if size else f"{ratio:g} x {tokens:,} tokens a rank"
+    return Component(
+        name="kv_cache",
+        bytes=Bytes(*(settings.data * sum(bounds) for bounds in zip(*each, strict=True))),
+        basis="computed" if not any(cell.sliding for cell in cells) else "assumed",
+        detail="hierarchical cache",
+        formula=f"{told}, and a page",
+        source="sglang srt/mem_cache/pool_host/base.py (HostKVCache)",
+    )
+
+
+def _pool(cell: "Cells", size: int, tokens: int, page: int) -> Bytes:
+    """Return one rank's pool: whole pages, and one more."""
+    unit = cell.full or cell.sliding
+    if size:
+        tokens = size // max(1, unit)
+    tokens = (tokens // page + 1) * page
+    return Bytes(tokens * unit, tokens * unit, tokens * (cell.full + cell.sliding))

@@ -1,0 +1,140 @@
+"""Host memory of a server: processes, and what each rank keeps there.
+
+    load      file pages, which the kernel may drop, beside all that stays
+    asleep    at level 1 each segment of the pool that weights are in has a pinned block, which
+              torch rounds up to a power of two and keeps when the engine wakes; at level 2 none
+    swap      the first engine: a cache in host memory, a pinned block for each layer
+    Ray       its object store: 30 % of the memory that is there when it starts, 200 GB at most, in
+              /dev/shm. A reservation, of which vLLM's own messages take next to nothing: none to
+              all of it
+    offload   the cache's second level: one file in /dev/shm that ranks share, or in earlier
+              releases pinned blocks, one for each layer and rank
+
+Source: vllm 0.33 device_allocator/cumem.py (sleep), v1/kv_offload/cpu/gpu_worker.py
+(CpuGpuOffloadingHandlers), shared_offload_region.py; 0.6.4 worker/cache_engine.py
+(_allocate_kv_cache), worker/worker.py (determine_num_available_blocks); torch
+ATen/core/CachingHostAllocator.h (PowerOf2Ceil). That memory stays when an engine wakes is
+vllm-project/vllm issue 16663. Ray 2.5x _private/ray_constants.py
+(DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES); pull 66022 of
+ray-project/ray.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from weighbridge.arch.mixers import Layer, Recurrent
+from weighbridge.components import host as host_memory
+from weighbridge.components.kv_cache import mixers
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import pinned
+from weighbridge.engines.vllm.cases import VllmLaunched
+from weighbridge.engines.vllm.weights import RankWeights
+from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.units import GIB, power_of_two
+
+# Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.
+# Nobody has published a rule; workers of torch with CUDA libraries hold 1 to 4 GiB each.
+SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB)
+ITEMS = 4 * GIB  # --mm-processor-cache-gb
+OFFLOADER = "vllm model_executor/offloader/uva.py"
+ASLEEP = "asleep"
+STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
+
+
+def host(subject: Subject, launched: VllmLaunched) -> Device:
+    """Return what the ranks of all copies hold on one machine."""
+    ranks = [r.standing.resident.loaded for r in launched.ranks]
+    pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
+        one.weights + one.offloaded.nbytes for one in ranks
+    )
+    away = pinned.together(one.offloaded for one in ranks)
+    kept = (
+        *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
+        *_caches(launched),
+        *_store(launched),
+    )
+    processes = Component(
+        name="other",
+        bytes=Bytes(*(s + len(ranks) * b for s, b in zip(SERVER, WORKER, strict=True))),
+        basis="assumed",
+        detail="processes",
+        formula=f"a server, and {len(ranks)} workers",
+        source="no rule is published",
+    )
+    items = Component(
+        name="other",
+        bytes=Bytes(0, 0, ITEMS),
+        basis="assumed",
+        detail="images and sounds",
+        formula="the cache of processed items, up to --mm-processor-cache-gb",
+        source="vllm config/multimodal.py",
+    )
+    files = host_memory.pages(pages, source="safetensors are mapped")
+    served = (*kept, processes, *((items,) if subject.body.towers else ()))
+    names = ("prefill", "decode") if kept else ()
+    running = tuple(Phase(name, served) for name in names)
+    asleep = tuple(_asleep(launched, ranks))
+    sleeping = (Phase("sleep", (*served, *asleep)),) if asleep else ()
+    loading = Phase("load", (*kept, files, *served[len(kept) :]))
+    return Device(index=0, kind="host", phases=(loading, *running, *sleeping))
+
+
+def _asleep(launched: VllmLaunched, ranks: list[RankWeights]) -> Iterator[Component]:
+    slept = pinned.together(one.asleep for one in ranks)
+    if launched.launch.sleep_level == 1 and slept.nbytes:
+        yield Component(
+            name="weights",
+            bytes=Bytes(slept.nbytes, slept.blocks, slept.blocks),
+            basis="computed",
+            detail=ASLEEP,
+            formula=f"segments of {slept.nbytes:,} bytes, each in a pinned block of a power of two,"
+            " which torch keeps when the engine wakes",
+            source="vllm device_allocator/cumem.py; torch ATen/core/CachingHostAllocator.h",
+        )
+
+
+def _caches(launched: VllmLaunched) -> Iterator[Component]:
+    """Yield caches in host memory."""
+    launch = launched.launch
+    layers = [_layers(r.standing.resident.rank.layers) for r in launched.ranks]
+    if launch.swap and any(layers):
+        each = sum(n * power_of_two(launch.swap // n) for n in layers if n)
+        whole = launch.swap * sum(map(bool, layers))
+        yield _cache("swap", Bytes(whole, each, each), "worker/cache_engine.py", "a pinned block")
+    if launch.kv_offload and any(layers):
+        whole = launch.kv_offload * launch.data
+        share = launch.kv_offload * launch.data // max(1, len(layers))
+        most = sum(n * power_of_two(share // n) for n in layers if n)
+        source = "v1/kv_offload/cpu/gpu_worker.py"
+        told = "one file in /dev/shm, or pinned blocks of a power of two"
+        yield _cache("offloaded blocks", Bytes(whole, whole, max(whole, most)), source, told)
+
+
+def _store(launched: VllmLaunched) -> Iterator[Component]:
+    """Yield Ray's object store, of a machine whose memory is known."""
+    ram = launched.asked.host_memory()
+    if launched.asked.distributed_executor_backend != "ray" or ram is None:
+        return
+    yield Component(
+        name="other",
+        bytes=Bytes(0, 0, min(STORE_PERCENT * ram.nbytes // 100, STORE_AT_MOST)),
+        basis="assumed",
+        detail="object store",
+        formula=f"{STORE_PERCENT} % of the machine, {STORE_AT_MOST:,} bytes at most; first empty",
+        source="ray _private/ray_constants.py",
+    )
+
+
+def _layers(layers: Iterable[Layer]) -> int:
+    """Count the layers with a cache of tokens."""
+    return sum(not isinstance(m, Recurrent) for m in mixers(layers))
+
+
+def _cache(detail: str, nbytes: Bytes, source: str, how: str) -> Component:
+    return Component(
+        name="kv_cache",
+        bytes=nbytes,
+        basis="computed" if nbytes.exact else "assumed",
+        detail=detail,
+        formula=f"{nbytes.low:,} bytes asked for; {how} for each layer",
+        source=f"vllm {source}",
+    )
