@@ -79,7 +79,7 @@ def test_where_nothing_fits_the_least_is_told():
 WRONG = [
     ({"gpu": "h100"}, "2 to 1,024 cards"),
     ({}, "2 to 1,024 cards"),
-    ({"gpu": "h100:2", "engine": "llama.cpp"}, "not llama.cpp"),
+    ({"gpu": "h100:2", "engine": "transformers"}, "not transformers"),
     ({"gpu": "h100:3", "tensor_parallel_size": 2}, "takes no ranks"),
     ({"gpu": "h100:2", "for_": "load"}, "train or infer"),
 ]

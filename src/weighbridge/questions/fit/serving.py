@@ -19,6 +19,7 @@ from weighbridge.engines.table import engine, usual, version
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate.layouts import FEW, beats, coarse, divisors
 from weighbridge.questions.fit.answers import Asker
+from weighbridge.questions.fit.placing import placing
 from weighbridge.records import NamedTuple
 from weighbridge.remedies.written import flags
 from weighbridge.report import Report
@@ -64,6 +65,8 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     given = {name: value for name, value in settings.items() if value is not None}
     w = read("infer", {"engine": usual(server=True).name, **given})
     kind, budget = engine(w.engine), w.budget()
+    if kind.places is not None:
+        return placing(asker, w, kind, given, every=every)
     if not kind.server:
         raise UsageError(f"--layouts is about servers that share layers out, not {kind.title}")
     if budget is None or not 1 < budget.choice.count <= MOST:
@@ -85,8 +88,8 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
         of="layouts",
         rows=tuple(_row(one, given, kind.name) for one in told),
         model=model.name,
-        accelerator=budget.choice.part.name,
-        count=budget.choice.count,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
     )
 
 
