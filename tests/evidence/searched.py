@@ -9,12 +9,16 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from weighbridge.lab.evidence.outcomes import PublishedCase, _prepared, _training, cases
+from weighbridge.report import Report
 from weighbridge.workload import Train
 
 RANKS = ("tensor", "pipeline", "context", "expert")
 SIZES = tuple(f"{kind}_parallel_size" for kind in RANKS)
 OF_LAYOUT = (*SIZES, "data_parallel_size", "shard")
-WORDS = ("num_virtual_stages_per_pipeline_rank", "sequence_parallel")  # of Megatron's arguments
+WORDS = (  # of Megatron's arguments
+    *("num_virtual_stages_per_pipeline_rank", "num_layers_per_virtual_pipeline_stage"),
+    "sequence_parallel",
+)
 
 
 class Searched(NamedTuple):
@@ -45,12 +49,12 @@ def searched(case: PublishedCase, *, named: Collection[str] = ()) -> Searched:
     (card,) = case.cards
     w = _training(case, case.setting, card)
     model = _prepared(case.model)
-    fits = model.train(w, remedies=False)
+    report = model.train(w, remedies=False)
     found = model.layouts(for_="train", every=True, **_open(w, named))
-    own = layout(w, fits.workload)
+    own = layout(w, report)
     row = next((row for row in found.fitting if _is(row, own)), None)
-    assert fits.verdict is not None
-    return Searched(case, fits.verdict.fits, row, len(found.fitting))
+    assert report.verdict is not None
+    return Searched(case, report.verdict.fits, row, len(found.fitting))
 
 
 def _open(w: Train, named: Collection[str]) -> dict[str, Any]:
@@ -62,16 +66,14 @@ def _open(w: Train, named: Collection[str]) -> dict[str, Any]:
     return {**said, "megatron_args": kept} if kept else said
 
 
-def layout(w: Train, effective: Mapping[str, Any]) -> dict[str, Any]:
+def layout(w: Train, report: Report) -> dict[str, Any]:
     """Return a run's own layout, as rows have it."""
+    effective = report.workload
     sizes = {size: effective.get(size) or 1 for size in SIZES}
-    for word in w.megatron_args or ():
-        name, _, value = word.partition("=")
-        if name == WORDS[0]:
-            return {**sizes, "virtual_stages": int(value)}
-    if w.framework == "megatron":
-        return {**sizes, "virtual_stages": 1}
-    return {**sizes, "shard": effective["shard"], "batch_size": effective["batch_size"]}
+    if w.framework != "megatron":
+        return {**sizes, "shard": effective["shard"], "batch_size": effective["batch_size"]}
+    parts = len(report.derived["layers_by_part"])
+    return {**sizes, "virtual_stages": parts // sizes["pipeline_parallel_size"]}
 
 
 def _is(row: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

@@ -303,7 +303,7 @@ class _Search:
             peaks.append(self._peak(made, runs[-1]))
             if peaks[-1].high > room.low and not thorough:
                 break
-        peak = max(peaks, key=lambda each: each.high)
+        peak = Bytes(*(max(bound) for bound in zip(*peaks, strict=True)))  # as a verdict has it
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits == "yes" and self.memory is not None:
             fits = self._on_host(made, runs)
