@@ -28,7 +28,7 @@ from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
-from weighbridge.training.megatron.plan import MegatronPlan, plan
+from weighbridge.training.megatron.plan import GROUP, MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import StageRun, held, run_stage
 from weighbridge.training.sharding.costs import LayoutCost
@@ -160,8 +160,8 @@ class _Search:
             if steps is None:
                 steps = self._steps(self.count // (tensor * pipeline * context))
             for chunks in self._chunks(pipeline):
-                if chunks > 1 and steps % pipeline:
-                    continue
+                if chunks > 1 and steps % pipeline and GROUP not in self.told:
+                    continue  # what is left of groups of other sizes is looked at in the plan
                 for keeps in self.kept:
                     change = self._change(shape, chunks, steps, keeps)
                     try:

@@ -221,9 +221,10 @@ def _title_of(rank: Ranking, words: Words) -> str:
         about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
         kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)
         fit = words(f"number.{'placed' if kind == 'placed' else 'layouts'}.{_number(rank)}", **many)
-        room = _size(rank.rows[0]["usable_bytes"], None) if rank.rows else ""
-        room = words("layouts.at_least", room=room) if " + " in name else room
-        return words(f"rank.{kind}", fit=fit, room=room, **about)
+        if rank.rows and " + " not in name and kind != "placed":  # cards that are alike
+            room = _size(rank.rows[0]["usable_bytes"], None)
+            about["card"] = words("layouts.each", card=card, room=room)
+        return words(f"rank.{kind}", fit=fit, **about)
     return words("rank.models", card=card, question=question, **many)
 
 
