@@ -20,9 +20,9 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, usual, version
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate.layouts import FEW, beats, coarse, divisors
+from weighbridge.memory import Device
 from weighbridge.questions.fit.answers import Asker
 from weighbridge.questions.fit.placing import placing
-from weighbridge.memory import Device
 from weighbridge.records import NamedTuple
 from weighbridge.remedies.written import flags
 from weighbridge.report import Report
