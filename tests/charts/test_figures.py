@@ -231,15 +231,27 @@ def ranked(about, *rows):
 
 
 def test_layouts_are_dots_over_what_is_waited_for():
-    """26 % of a step; nothing goes beyond one machine, so there is no plot of it."""
+    """26 % of a step; nothing goes beyond one machine, so there is no plot of it. The other one is
+    better in both, so that it alone has its name."""
     other = TRAINS | {"id": "pp8", "computed_again": 0.0, "near_bytes": 0}
     found = layouts(ranked("train", TRAINS, other, TRAINS | {"id": "dp8", "fits": "no"}))
     (plot,) = found.plots
-    assert plot.dots == (Dot(1.0, 0, "pp8", 0), Dot(26.0, 2**21, "tp8", 0))
+    assert plot.dots == (Dot(1.0, 0, "pp8", 0), Dot(26.0, 2**21, "", 0))
     assert found.table.rows[0] == ("tp8", "1.00", "26", "2.00", "0.00")
     assert len(found.notes) == 1
     far = layouts(ranked("train", TRAINS | {"far_bytes": 7}))
     assert [dot.y for plot in far.plots for dot in plot.dots] == [2**21, 7]
+
+
+def test_ways_to_place_a_model_are_dots_over_what_is_read_of_host_memory():
+    """More cached tokens are better: the one that reads more has its name there alone."""
+    less = SERVES | {"id": "-ncmoe 8", "read_from_host_bytes": 2**30, "cards": []}
+    more = less | {"id": "-ncmoe 9", "read_from_host_bytes": 2**31, "cached_tokens": 9000}
+    found = layouts(ranked("infer", less, more))
+    assert [(d.x, d.y, d.label) for p in found.plots for d in p.dots] == [
+        *((2**30, 2**31, "-ncmoe 8"), (2**31, 2**31, "")),
+        *((2**30, 1500, "-ncmoe 8"), (2**31, 9000, "-ncmoe 9")),
+    ]
 
 
 def test_layouts_of_a_server_have_what_they_cache():

@@ -1,13 +1,19 @@
 """ik_llama.cpp: what is its own. Its logs are in test_llama_cpp_records.py."""
 
+from types import SimpleNamespace
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
 from tests.engines.answers import answer, part
+from weighbridge.arch.mixers import Layer
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.launch import parse
+from weighbridge.engines.llama_cpp.ggml.graph import F32
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
+from weighbridge.engines.llama_cpp.placement import LayerPlacement, dealt
 from weighbridge.engines.llama_cpp.rules import PACKED, products, repacked
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
@@ -240,3 +246,65 @@ def test_laws(build, mode, flash, batch, name, context):
     for device in one.devices:
         for phase in device.phases:
             assert all(c.bytes.low <= c.bytes.expected <= c.bytes.high for c in phase.components)
+
+
+# Whose experts --n-cpu-moe leaves to the host
+
+
+def lent(build, *, gpus, count, layers=48, dense=0, mode="layer", split=(1.0, 1.0)):
+    """Layers of a mixture of so many, the first `dense` of them without experts."""
+    rows = [
+        Weight(f"blk.{i}.ffn_{'down' if i < dense else 'down_exps'}.weight", F32, (4, 4), 64)
+        for i in range(layers)
+    ]
+    net = Network(arch="x", hidden=4, layers=(Layer(),) * layers, weights={w.name: w for w in rows})
+    launch = SimpleNamespace(
+        gpus=gpus,
+        layers=layers + 1,
+        gpu_layers=layers + 1,
+        cpu_moe=count,
+        split_mode=mode,
+        tensor_split=split[:gpus],
+        main_gpu=0,
+        rules=ik_rules(build)[0],
+    )
+    return LayerPlacement(net=net, launch=launch, free=(1,) * gpus).lent
+
+
+def test_experts_of_the_last_layers_of_each_card_stay():
+    """Published: of 24 of 48 layers on two cards those of 12 to 23 and 36 to 47, where builds before
+    took the first 24 (ikawrakow/ik_llama.cpp pull request 1464)."""
+    assert lent(4324, gpus=2, count=24) == frozenset(range(24))
+    found = lent(4325, gpus=2, count=24, split=(24.0, 25.0))
+    assert found == frozenset((*range(12, 24), *range(36, 48)))
+
+
+def test_one_card_gives_its_first_layers_and_since_august_its_last_that_have_experts():
+    assert lent(4796, gpus=1, count=2, dense=3) == {0, 1}  # two without any
+    assert lent(4797, gpus=1, count=2, dense=3) == {46, 47}
+    assert lent(4797, gpus=1, count=99, dense=3) == frozenset(range(3, 48))
+    assert lent(4797, gpus=2, count=48) == frozenset(range(48))  # all of them
+
+
+def test_layers_are_dealt_in_proportion():
+    """Worked by hand: 5 of 24 and 24 layers are 2.5 each, rounded up to 3 and 3; the first gives
+    one back."""
+    assert dealt([24, 24], 5) == [2, 3]
+    assert dealt([30, 10], 4) == [3, 1]
+    assert dealt([1, 1, 1], 1) in ([1, 0, 0], [0, 1, 0], [0, 0, 1])
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=5), st.integers(0, 300))
+def test_no_card_gives_more_layers_than_it_has(each, count):
+    count = min(count, sum(each))
+    found = dealt(each, count)
+    assert sum(found) == count
+    assert all(0 <= n <= most for n, most in zip(found, each, strict=True))
+
+
+def test_rows_are_split_no_more():
+    """Since build 4012 (ikawrakow/ik_llama.cpp pull request 987)."""
+    row = {"engine": "ik_llama.cpp", "gpu": "3090:2", "split_mode": "row", "context": 4096}
+    assert answer("llama-3.1-8b", engine_version="4011", **row).devices
+    with pytest.raises(UsageError, match="no more since build 4012"):
+        answer("llama-3.1-8b", engine_version="4012", **row)

@@ -301,7 +301,7 @@ def test_the_command_line():
 
 
 def test_only_questions_are_public():
-    assert llama_cpp.__all__ == ["holds", "infer", "probe"]
+    assert llama_cpp.__all__ == ["holds", "infer", "places", "probe"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@ waited for along x, and one more thing that a layout costs or has.
 
     train    x: work that is done again, and time that stages wait     y: bytes that a card sends
     infer    x: weights that are read one after another for a token    y: cached tokens, bytes sent
+    placed   x: weights that are read from host memory for a token     y: those that cards read
+
+Names are of those alone that no other dot of the plot betters: the table has all.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,11 +39,13 @@ NEAR = LayoutMeasure("axis.near", lambda row: float(row["near_bytes"]))
 FAR = LayoutMeasure("axis.far", lambda row: float(row["far_bytes"]))
 TURN = LayoutMeasure("axis.turn", lambda row: float(row["read_in_turn_bytes"]))
 CACHED = LayoutMeasure("axis.cached", lambda row: float(row["cached_tokens"]), sized=False)
+HOST = LayoutMeasure("axis.ram_read", lambda row: float(row["read_from_host_bytes"]))
 WORK = LayoutMeasure("axis.work", _work, sized=False)
 NEEDS = LayoutMeasure("axis.needs", lambda row: float(row["peak_bytes"]))
 MEASURES: Mapping[str, tuple[LayoutMeasure, ...]] = {  # along x, and then along y
     "train": (WORK, NEAR, FAR),
     "infer": (TURN, CACHED, NEAR, FAR),
+    "placed": (HOST, TURN, CACHED),
 }
 
 
@@ -53,7 +58,7 @@ def layouts(
     rows = found.fitting
     if not rows:
         raise UsageError(f"no layout of {found.model} fits; there is nothing to draw")
-    x, *others = MEASURES[found.about]
+    x, *others = MEASURES["placed" if "cards" in rows[0] else found.about]
     drawn = [y for y in others if any(map(y.of, rows))]  # nothing is sent beyond one machine
     names = {"model": found.model or "", "card": f"{found.count} x {found.accelerator}"}
     return Figure(
@@ -76,9 +81,22 @@ def _notes(found: Ranking, every: bool, say: Words) -> Iterator[str]:
 def _plot(
     rows: tuple[Row, ...], x: LayoutMeasure, y: LayoutMeasure, words: tuple[Words, str | None]
 ) -> Dots:
-    dots = tuple(sorted(Dot(x.of(row), y.of(row), row["id"], 0) for row in rows))
+    dots = tuple(sorted(Dot(x.of(row), y.of(row), _name(row, rows, (x, y)), 0) for row in rows))
     axes = (_axis(rows, each, words) for each in (x, y))
     return Dots(dots, (Series(words[0]("layouts"), 0),), *axes)
+
+
+def _name(row: Row, rows: tuple[Row, ...], measures: tuple[LayoutMeasure, LayoutMeasure]) -> str:
+    """Return the name of a dot; "" where another one is better in one thing and not worse."""
+
+    def costs(of: Row) -> tuple[float, ...]:
+        return tuple(-m.of(of) if m is CACHED else m.of(of) for m in measures)
+
+    mine = costs(row)
+    better = (
+        all(a <= b for a, b in zip(c, mine, strict=True)) and c != mine for c in map(costs, rows)
+    )
+    return "" if any(better) else str(row["id"])
 
 
 def _axis(rows: tuple[Row, ...], of: LayoutMeasure, words: tuple[Words, str | None]) -> Axis:

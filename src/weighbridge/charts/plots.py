@@ -296,7 +296,8 @@ def dots(canvas: Canvas, plot: Dots, y: float) -> float:
         x, y = box.at(dot.x, dot.y)
         style = plot.series[dot.series].style
         canvas.path(f"M{x:.1f} {y:.1f}{SHAPES[style]}", f"s{style}")
-        _name(box, (x, y), cut(dot.label, SMALL, LONGEST), taken)
+        if dot.label:
+            _name(box, (x, y), cut(dot.label, SMALL, LONGEST), taken)
     return box.foot()
 
 

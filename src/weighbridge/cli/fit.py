@@ -80,7 +80,8 @@ NOT_OURS = (
     "--layouts",
     is_flag=True,
     help="Rank the ways to share its training out over --gpu h100:64, by Megatron or by another "
-    "--framework; with --for infer those of serving it.",
+    "--framework; with --for infer those of serving it, and with --engine llama.cpp those of "
+    "placing it over cards and host memory.",
 )
 @click.option(
     "-o",
@@ -128,13 +129,11 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     output = settings.pop("output")
-    ranks = [name for name in RANKS if settings.pop(name)]
-    if settings.pop("all_catalogue"):
-        _undrawn(chart)
-        return _catalogue(models, settings, form, look, output)
+    rank = _rank_of(settings)
+    if rank is not None:
+        named = models if rank is _catalogue else _named(models, settings)
+        return rank(named, settings, form, look, output, chart)
     models = _named(models, settings)
-    for name in ranks:
-        return RANKS[name](models, settings, form, look, output, chart)
     if output is not None:
         raise click.UsageError(
             "-o is for --all-gpus, --all-catalogue and --layouts: `fit` itself has --json and "
@@ -264,8 +263,10 @@ def _catalogue(
     form: str,
     look: "RenderOptions",
     output: str | None,
+    chart: str | None,
 ) -> int:
     """Every model for one card, as `weighbridge models --gpu` ranks them."""
+    _undrawn(chart)
     if models:
         raise click.UsageError("--all-catalogue asks about every model: name no MODEL")
     from weighbridge import catalogue
@@ -276,7 +277,19 @@ def _catalogue(
     return stopped or CODES["yes" if ranking.fitting else "no"]
 
 
-RANKS: Mapping[str, Callable[..., int]] = {"all_gpus": _ranked, "layouts": _layouts}
+RANKS: Mapping[str, Callable[..., int]] = {
+    "all_gpus": _ranked,
+    "all_catalogue": _catalogue,
+    "layouts": _layouts,
+}
+
+
+def _rank_of(settings: dict[str, Any]) -> Callable[..., int] | None:
+    """Return what ranks, where a rank is asked for."""
+    ranks = [rank for name, rank in RANKS.items() if settings.pop(name)]
+    if len(ranks) > 1:
+        raise click.UsageError("--all-gpus, --all-catalogue and --layouts are ranks of their own")
+    return ranks[0] if ranks else None
 
 
 def _undrawn(chart: str | None) -> None:

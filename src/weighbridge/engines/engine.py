@@ -5,7 +5,7 @@ one that another room asks for: it asks the record, and never for the engine's n
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ from weighbridge.records import NamedTuple
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
-    from weighbridge.engines.interface import EngineAnswer, Probe, Subject
+    from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
     from weighbridge.engines.model_classes import Backend, Known
     from weighbridge.engines.weight_formats import Reads
     from weighbridge.settings.shared import ServingSettings
@@ -90,6 +90,11 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
         """Prepare a search, whose probe says in numbers what `infer` would answer."""
         return getattr(self.home("infer"), "probe", None)
+
+    @property
+    def places(self) -> "Callable[[Subject, Infer, Budget, Fits], Iterator[PlacedWay]] | None":
+        """Look for ways to place a model over cards and host memory; None: it has no such flags."""
+        return getattr(self.home("infer"), "places", None)
 
     @property
     def reading(self) -> "tuple[Reads, ...]":

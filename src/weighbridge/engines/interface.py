@@ -173,6 +173,22 @@ def case_key(
 Probe = Callable[[SearchPoint], HeldBytes | None]
 
 
+# Whether settings surely fit, of a search; None: for want of host memory they do not
+Fits = Callable[["Infer"], bool | None]
+
+
+class PlacedWay(NamedTuple):
+    """Settings that place a model over cards and host memory; what each device has then, the host
+    last: layers, and bytes of weights that it reads for a token. `experts`: layers whose experts
+    are the host's; `sent`: bytes that cards send each other for a token."""
+
+    change: Mapping[str, Any]
+    layers: tuple[int, ...]
+    experts: int
+    read: tuple[int, ...]
+    sent: int
+
+
 NO_CHOICE = "no other flags would do"
 
 

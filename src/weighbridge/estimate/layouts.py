@@ -28,7 +28,7 @@ from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
-from weighbridge.training.megatron.plan import MegatronPlan, plan
+from weighbridge.training.megatron.plan import GROUP, MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import StageRun, held, run_stage
 from weighbridge.training.sharding.costs import LayoutCost
@@ -40,7 +40,8 @@ from weighbridge.workload import Train
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-TENSOR, CONTEXT, CHUNKS = (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4)
+TENSOR, CONTEXT = (1, 2, 4, 8), (1, 2, 4, 8)
+CHUNKS = 8  # at most, of a stage
 TOKENS = 4 * 2**20  # of a step
 SHORTEST = 4096  # tokens of a sequence that one context rank has
 MOST_EXPERT = 64  # ranks
@@ -53,6 +54,8 @@ FINE = 200  # parts of a step that are told apart
 FEWEST_TOKENS, _, MOST_TOKENS = range(3)  # that experts are given
 FEW = 3  # layouts that are told where none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
+PARTED = (VIRTUAL, "num_layers_per_virtual_pipeline_stage")  # words that say it
+AGAIN = ("recompute_granularity", "recompute_activations")  # words that say what is computed again
 SETTINGS = ("tensor", "pipeline", "context", "expert")
 Change = Mapping[str, Any]
 
@@ -141,6 +144,9 @@ class _Search:
         self.model: MegatronModel = described(asked)
         self.count = budget.choice.count
         self.given = workload.megatron_args or ()
+        self.told = {word.partition("=")[0] for word in self.given}
+        named = workload.checkpointing is not None or not self.told.isdisjoint(AGAIN)
+        self.kept = ("",) if named else KEEPS
         self.memory = workload.host_memory()
         self.wholes: dict[tuple[tuple[int, ...], str], RankLayout] = {}
         self.refused: UsageError | None = None  # why a layout is none of Megatron's
@@ -148,16 +154,15 @@ class _Search:
 
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
-        kept = KEEPS if self.w.checkpointing is None else ("",)
         for shape in self._shapes():
             tensor, pipeline, context, _ = shape
             steps = self.w.gradient_accumulation
             if steps is None:
                 steps = self._steps(self.count // (tensor * pipeline * context))
-            for chunks in CHUNKS if pipeline > 1 else (1,):
-                if chunks > 1 and steps % pipeline:
-                    continue
-                for keeps in kept:
+            for chunks in self._chunks(pipeline):
+                if chunks > 1 and steps % pipeline and GROUP not in self.told:
+                    continue  # what is left of groups of other sizes is looked at in the plan
+                for keeps in self.kept:
                     change = self._change(shape, chunks, steps, keeps)
                     try:
                         made = plan(self.asked, self.w.but(**change), self.budget)
@@ -166,6 +171,14 @@ class _Search:
                         continue
                     price = cost(made.model, made.run)
                     yield RankLayout(change, made.run, keeps or _kept(made.checkpointing), price)
+
+    def _chunks(self, pipeline: int) -> tuple[int, ...]:
+        """Return in how many parts a stage may be: those that divide its layers, unless it is
+        named."""
+        if pipeline == 1 or not self.told.isdisjoint(PARTED):
+            return (1,)
+        whole = ceil_div(self.model.layers, pipeline)
+        return tuple(n for n in range(1, CHUNKS + 1) if whole % n == 0)
 
     def _shapes(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield (tensor, pipeline, context, expert) ranks that divide model and devices."""
@@ -204,7 +217,7 @@ class _Search:
         between = max(held(self.model, layout.run, i) for i in {0, layout.run.pipeline - 1})
         if between > room.high:
             return layout._replace(peak=Bytes(between, between, between), fits="no")
-        for keeps in (KEEPS[-1], layout.keeps) if self.w.checkpointing is None else (layout.keeps,):
+        for keeps in (layout.keeps,) if self.kept == ("",) else (KEEPS[-1], layout.keeps):
             if self._at_least(layout, keeps, MOST_TOKENS) > room.low:
                 least = self._at_least(layout, keeps, FEWEST_TOKENS)
                 fits = "no" if least > room.high else "unknown"
@@ -290,7 +303,7 @@ class _Search:
             peaks.append(self._peak(made, runs[-1]))
             if peaks[-1].high > room.low and not thorough:
                 break
-        peak = max(peaks, key=lambda each: each.high)
+        peak = Bytes(*(max(bound) for bound in zip(*peaks, strict=True)))  # as a verdict has it
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits == "yes" and self.memory is not None:
             fits = self._on_host(made, runs)
@@ -324,8 +337,7 @@ class _Search:
             wide = "moe_act" if experts else "mlp"
             modules = "layernorm" if keeps == "norms" else f"layernorm+{wide}"
             more += ["recompute_granularity=selective", f"recompute_modules={modules}"]
-        told = {word.partition("=")[0] for word in self.given}
-        args = (*self.given, *(word for word in more if word.partition("=")[0] not in told))
+        args = (*self.given, *(word for word in more if word.partition("=")[0] not in self.told))
         sizes = {f"{kind}_parallel_size": n for kind, n in zip(SETTINGS, shape, strict=True)}
         return {
             **sizes,

@@ -14,7 +14,7 @@ from weighbridge.units import GIB, human_count
 from weighbridge.view.changes import quality_cell
 from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Paste, Screen, lines, row
 from weighbridge.view.shown import sizes
-from weighbridge.wording import printable
+from weighbridge.wording import printable, printable_lines
 from weighbridge.words import Words, words_in
 
 ACCURACY = (  # heads of its columns
@@ -191,7 +191,7 @@ def ranking(
     more = words("rank.more", count=f"{left:,}") if left else ""
     table = TABLES_OF[_kind(rank)](rows, words, unit)
     empty = lines(words("rank.none"))
-    beside = _of_layouts(rank, words) if rank.of == "layouts" else ()
+    beside = _of_layouts(rank, words, unit, full=full) if rank.of == "layouts" else ()
     return Screen(
         title=_title_of(rank, words),
         sections=((table if rows else empty,), *beside),
@@ -200,12 +200,14 @@ def ranking(
     )
 
 
-MEANS = {"layouts": "layouts.means", "sharded": "sharded.means", "served": "served.means"}
-
-
 def _kind(rank: Ranking) -> str:
-    """Name the table of a rank: layouts of a server have columns of their own."""
-    return "served" if rank.of == "layouts" and rank.about == "infer" else rank.of
+    """Name the table of a rank: layouts of FSDP and ZeRO, of a server, and of a model that is
+    placed over cards and host memory have their own."""
+    if rank.of != "layouts" or not rank.rows:
+        return rank.of
+    row = rank.rows[0]
+    of = (("sharded", "shard"), ("placed", "cards"), ("served", "cached_tokens"))
+    return next((kind for kind, name in of if name in row), rank.of)
 
 
 def _title_of(rank: Ranking, words: Words) -> str:
@@ -217,8 +219,18 @@ def _title_of(rank: Ranking, words: Words) -> str:
     card = name if rank.count == 1 else f"{rank.count} x {name}"
     if rank.of == "layouts":
         about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
-        return words(f"rank.{_kind(rank)}", **about, **many)
+        kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)
+        fit = words(f"number.{'placed' if kind == 'placed' else 'layouts'}.{_number(rank)}", **many)
+        if rank.rows and " + " not in name and kind != "placed":  # cards that are alike
+            room = _size(rank.rows[0]["usable_bytes"], None)
+            about["card"] = words("layouts.each", card=card, room=room)
+        return words(f"rank.{kind}", fit=fit, **about)
     return words("rank.models", card=card, question=question, **many)
+
+
+def _number(rank: Ranking) -> str:
+    """Tell whether none fits, or one, or more."""
+    return ("none_fits", "one_fits")[len(rank.fitting)] if len(rank.fitting) < 2 else "fit"
 
 
 def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
@@ -254,8 +266,7 @@ def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None
         Column(words("layouts.ranks")),
         Column(words("beside.needs"), right=True),
         Column(words("beside.spare"), right=True, rank=2),
-        Column(words("layouts.recompute"), rank=1),
-        Column(words("layouts.again"), right=True),
+        Column(words("layouts.again")),
         Column(words("layouts.waits"), right=True),
         Column(words("layouts.near"), right=True),
         Column(words("layouts.far"), right=True),
@@ -268,18 +279,20 @@ def _layout(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cel
         Cell(row["id"], MARKS[row["fits"]]),
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
-        Cell(words(f"layouts.{_again(row)}")),
-        Cell(f"+{100 * row['computed_again']:.0f} %"),
+        Cell(_again(row, words)),
         Cell(f"+{100 * row['bubble']:.1f} %"),
         Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
         Cell(_size(row["far_bytes"], unit) if row["far_bytes"] else "-"),
     )
 
 
-def _again(row: Mapping[str, Any]) -> str:
-    """Name what is computed again: Megatron's modules, or torchtitan's list of products."""
+def _again(row: Mapping[str, Any], words: Words) -> str:
+    """Name what is computed again, Megatron's modules or torchtitan's list of products, and the
+    percent of a step's FLOPs that it takes more."""
     selected = row["recompute"] == "selective" and "shard" in row
-    return "ops" if selected else str(row["recompute"])
+    what = words(f"layouts.{'ops' if selected else row['recompute']}")
+    more = 100 * row["computed_again"]
+    return f"{what} +{more:.0f} %" if more else what
 
 
 def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
@@ -309,15 +322,75 @@ def _way(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, 
     )
 
 
-def _of_layouts(rank: Ranking, words: Words) -> tuple[tuple[Block, ...], ...]:
+def _placed(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("placed.flags")),
+        Column(words("placed.context"), right=True),
+        Column(words("placed.cache")),
+        Column(words("placed.needs"), right=True),
+        Column(words("placed.host"), right=True),
+        Column(words("placed.host.read"), right=True),
+        Column(words("placed.read"), right=True, rank=1),
+        Column(words("placed.sent"), right=True, rank=2),
+    )
+    return Grid(columns, tuple(_place(row, words, unit) for row in rows))
+
+
+def _place(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+    read, sent = row["read_from_host_bytes"], row["near_bytes"]
+    size = sizes(max(card["needs_bytes"] for card in row["cards"]), unit)
+    needs = " + ".join(size.bare(card["needs_bytes"]) for card in row["cards"])
+    return (
+        Cell(row["placed"], MARKS[row["fits"]]),
+        Cell(f"{row['context']:,}"),
+        Cell("/".join(dict.fromkeys(row["cache_types"]))),
+        Cell(f"{needs} {size.unit}"),
+        Cell(_size(row["host_bytes"], unit)),
+        Cell(_size(read, unit) if read else "-"),
+        Cell(_size(row["read_in_turn_bytes"], unit)),
+        Cell(_size(sent, unit) if sent else "-"),
+    )
+
+
+def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[str]:
+    """Say which layers each card and the host have of a way to place a model."""
+    begin = row["host_layers"]
+    total = begin + sum(card["layers"] for card in row["cards"])
+    for card in row["cards"]:
+        end = begin + card["layers"]
+        sizes_ = {n: _size(card[f"{n}_bytes"], unit) for n in ("needs", "usable")}
+        which = f"{begin}-{end - 1}" if end > begin else words("placed.no_layers")
+        key = "placed.last_card" if end == total > begin else "placed.card"
+        yield words(key, name=printable(card["name"]), layers=which, **sizes_)
+        begin = end
+    needs, away = _size(row["host_bytes"], unit), row["host_layers"]
+    what = [words("placed.layers", count=str(away))] if away else []
+    if row["host_experts"]:
+        what.append(words("placed.experts", count=str(row["host_experts"])))
+    yield words("placed.on_host", what=words("bar.and").join(what), needs=needs)
+
+
+def _of_layouts(
+    rank: Ranking, words: Words, unit: str | None, *, full: bool
+) -> tuple[tuple[Block, ...], ...]:
     """Say what the columns mean, and the question about the first layout."""
-    sharded = bool(rank.rows) and "shard" in rank.rows[0]
-    means = MEANS["sharded" if sharded else _kind(rank)]
-    blocks: tuple[Block, ...] = (lines(words(means)),)
+    kind = _kind(rank)
+    if not rank.rows:
+        return ()
+    told = [words(f"means.{kind}")]
+    if rank.fitting and not full:
+        told.append(words(f"unbeaten.{kind}"))
+    blocks: tuple[Block, ...] = (lines(*told),)
+    if kind == "placed":
+        first = (rank.fitting or rank.rows)[0]
+        blocks += (lines(words("placed.first"), *_places(first, words, unit)),)
     if rank.fitting:
         flags = rank.fitting[0]["flags"]
         line = f"weighbridge {rank.about} {printable(rank.model or '')} {printable(flags)}"
         blocks += (Paste(words("layouts.first"), line),)
+        if rank.fitting[0].get("launch"):
+            launch = printable_lines(rank.fitting[0]["launch"])
+            blocks += (Paste(words("placed.run"), launch),)
     return tuple((block,) for block in blocks)
 
 
@@ -365,7 +438,9 @@ TABLES_OF: Mapping[str, Callable[..., Grid]] = {
     "gpus": _cards,
     "models": _models,
     "layouts": _layouts,
+    "sharded": _layouts,
     "served": _served,
+    "placed": _placed,
 }
 
 

@@ -1,13 +1,14 @@
 """Memory that ik_llama.cpp allocates for a workload: llama.cpp's answer with rules of its own."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.rules import Defaults, ik_rules
-from weighbridge.engines.interface import EngineAnswer, Probe, Subject
-from weighbridge.engines.llama_cpp import search
+from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
+from weighbridge.engines.llama_cpp import placing, search
 from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits, launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
@@ -36,6 +37,18 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
+def places(subject: Subject, w: "Infer", budget: Budget, fits: Fits) -> Iterator[PlacedWay]:
+    """Yield ways to place it over cards and host memory: that `fits` takes, where there are."""
+    build = number(w)
+    yield from placing.ways(
+        lambda v: hold(subject, v, budget, build),
+        lambda v: holds(subject, v, budget),
+        fits,
+        w,
+        budget,
+    )
+
+
 def number(w: "Infer") -> int:
     return version(ENGINE, w.engine_version)[0][0]
 
@@ -51,7 +64,7 @@ def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> Dev
     )
 
 
-__all__ = ["holds", "infer", "probe"]
+__all__ = ["holds", "infer", "places", "probe"]
 
 
 # The launch: llama.cpp's effective settings, and its own

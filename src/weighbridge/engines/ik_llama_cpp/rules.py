@@ -33,6 +33,9 @@ GRAPHS: Mapping[int, Mapping[str, Any]] = {
     3907: {"half_mask": True},  # 4e24d48e6, #825, 13 October 2025
     3941: {"always_pipelined": False},  # a3bd0158f, #879, 31 October 2025
     3953: {"spare_slot": False},  # 7978f0499, #901, 5 November 2025
+    4012: {"splits_rows": False},  # 0f6986a33, #987, 19 November 2025
+    4325: {"lends": "spread"},  # 9b7db9bc3, #1464, 19 March 2026
+    4797: {"lends": "last"},  # da2293ded, #2262, 7 August 2026
 }
 CHANGES: Mapping[int, Mapping[str, Any]] = {
     3928: {"flash": "on", "fused_experts": True},  # 41d6c42b9, #863, 25 October 2025

@@ -223,11 +223,18 @@ def _places(w: "Infer", gpus: int, rules: LlamaCppRules, traits: ModelTraits) ->
         layers=layers,
         gpu_layers=on_gpus if gpus else 0,
         cpu_moe=min(w.n_cpu_moe or 0, traits.layers),
-        split_mode=one_of(w.split_mode, MODES, "--split-mode") or "layer",
+        split_mode=_mode(w, rules),
         tensor_split=_split(w, gpus),
         main_gpu=_main(w, gpus),
         gpus=gpus,
     )
+
+
+def _mode(w: "Infer", rules: LlamaCppRules) -> str:
+    mode = one_of(w.split_mode, MODES, "--split-mode") or "layer"
+    if mode == "row" and not rules.splits_rows:
+        raise UsageError("--split-mode row: ik_llama.cpp has had it no more since build 4012")
+    return mode
 
 
 def _host(w: "Infer", rules: LlamaCppRules) -> HostSettings:

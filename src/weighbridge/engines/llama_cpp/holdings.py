@@ -23,10 +23,12 @@ Pieces of 2 MiB are mapped as they are needed and never given back. Source: llam
 ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_op_mul_mat_cublas, ggml_cuda_pool_vmm), mmq.cu.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
@@ -91,6 +93,11 @@ class DeviceHoldings:
             caches.counted(self.placed.cached(d), self.setting, among=self.net.mixers)
             for d in range(self.launch.gpus + 1)
         )
+
+    def kept(self, mixers: Sequence[Mixer]) -> int:
+        """Return the bytes that these mixers keep, of all tokens."""
+        parts = caches.counted(Counter(mixers), self.setting, among=self.net.mixers)
+        return sum(size.kv + size.state for size in parts.values())
 
     @cached_property
     def near(self) -> int:

@@ -1,11 +1,12 @@
 """Memory that llama.cpp allocates for a workload: an answer, and the numbers of searches."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
-from weighbridge.engines.interface import EngineAnswer, Probe, Subject
-from weighbridge.engines.llama_cpp import ENGINE, search, speculation
+from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
+from weighbridge.engines.llama_cpp import ENGINE, placing, search, speculation
 from weighbridge.engines.llama_cpp.answers import (
     answer,
     free,
@@ -39,6 +40,18 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere."""
     build = number(w.engine_version)
     return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
+
+
+def places(subject: Subject, w: "Infer", budget: Budget, fits: Fits) -> Iterator[PlacedWay]:
+    """Yield ways to place it over cards and host memory: that `fits` takes, where there are."""
+    build = number(w.engine_version)
+    yield from placing.ways(
+        lambda v: hold(subject, v, budget, build),
+        lambda v: holds(subject, v, budget),
+        fits,
+        w,
+        budget,
+    )
 
 
 def number(text: str | None) -> int:
@@ -78,4 +91,4 @@ def model_alone(subject: Subject, w: "Infer", budget: Budget | None, build: int)
     )
 
 
-__all__ = ["holds", "infer", "probe"]
+__all__ = ["holds", "infer", "places", "probe"]

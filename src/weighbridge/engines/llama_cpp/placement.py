@@ -5,7 +5,8 @@
                         with the first layer since then
     layer i             layers from n - ngl + 1 on are on GPUs: by the given split, or by the free
                         memory of each
-    -ncmoe N            experts of the first N layers stay on the host
+    -ncmoe N            experts of the first N layers stay on the host; of others in ik_llama.cpp
+                        since March 2026 (`lent`)
     row split           each matrix over all GPUs by rows; all else of it on the main one
     no kernel           a matrix whose type the GPU cannot multiply is on the host, which then does
     a tensor            padded to 128 bytes on a GPU, a quantized row to whole 512 values; 32 on
@@ -13,7 +14,8 @@
 
 Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor; select_weight_buft:
 the first kind of buffer whose device supports the product), common/arg.cpp
-(--n-cpu-moe), ggml/src/ggml-cuda/ggml-cuda.cu (buffer_type_get_alloc_size, split buffers).
+(--n-cpu-moe), ggml/src/ggml-cuda/ggml-cuda.cu (buffer_type_get_alloc_size, split buffers);
+ik_llama.cpp 8337e4cd3 src/llama-load-tensors.cpp (create_tensors_helper).
 """
 
 from bisect import bisect_right
@@ -38,6 +40,7 @@ INPUT = (
 PER_LAYER = "per_layer_token_embd.weight"
 OF_PER_LAYER = ("per_layer_model_proj.weight", "per_layer_proj_norm.weight")
 GPU_ALIGNMENT, HOST_ALIGNMENT, ROW = 128, 32, 512
+EXPERTS = "_exps."
 
 
 Product = tuple[bool, bool, DType, tuple[int, ...]]  # logits, experts, type, shape
@@ -83,7 +86,7 @@ class LayerPlacement:
         """Return all settings that decide which device has which tensor."""
         launch = self.launch
         split = (launch.split_mode, launch.tensor_split, launch.main_gpu, self.free)
-        rules = (launch.rules.early_per_layer, launch.rules.no_kernel)
+        rules = (launch.rules.early_per_layer, launch.rules.no_kernel, launch.rules.lends)
         return (launch.gpus, launch.layers, launch.gpu_layers, launch.cpu_moe, *split, *rules)
 
     def _deal(self) -> Allotment:
@@ -92,7 +95,7 @@ class LayerPlacement:
         kinds: list[set[Product]] = [set() for _ in range(self.launch.gpus + 1)]
         for t, device in pairs:
             logits = t.name.startswith(("output", "token_embd"))
-            kinds[device].add((logits, "_exps" in t.name, t.dtype, t.ne))
+            kinds[device].add((logits, EXPERTS in t.name, t.dtype, t.ne))
         return Allotment(
             layers=tuple(self._layer(i) for i in range(len(self.net.layers) + 1)),
             weights=weights,
@@ -143,9 +146,33 @@ class LayerPlacement:
         number = self.net.blocks[name] if name in self.net.blocks else block(name)
         if number is None:
             return self._layer(len(self.net.layers))
-        if "_exps." in name and number < self.launch.cpu_moe:
+        if EXPERTS in name and number in self.lent:
             return self.host
         return self._layer(number)
+
+    @cached_property
+    def lent(self) -> frozenset[int]:
+        """Layers whose experts stay on the host."""
+        count, layers = self.launch.cpu_moe, range(len(self.net.layers))
+        lends, shared = self.launch.rules.lends, self.launch.split_mode == "layer"
+        if lends != "first" and shared and self.launch.gpus > 1 and count < len(layers):
+            return frozenset(self._last_of_each(count))
+        if lends == "last":
+            routed = [i for i in layers if any(EXPERTS in w.name for w in self.net.of_layer(i))]
+            return frozenset(routed[max(0, len(routed) - count) :])
+        return frozenset(layers[:count])
+
+    def _last_of_each(self, count: int) -> Iterator[int]:
+        """Yield the last layers of each device, as many of it as its part of all layers; what is on
+        the host is counted with the last one."""
+        last, layers = self.launch.gpus - 1, len(self.net.layers)
+        devices = [min(self._layer(i), last) for i in range(layers)]
+        each = [devices.count(d) for d in range(last + 1)]
+        left = dealt(each, count)
+        for i in reversed(range(layers)):
+            if left[devices[i]] > 0:
+                left[devices[i]] -= 1
+                yield i
 
     def _unmultiplied(self, name: str) -> bool:
         weight = self.net.weights.get(name)
@@ -213,6 +240,12 @@ class LayerPlacement:
         """Bytes of the model's tensors on each device."""
         return self.allotment.buffers
 
+    def pieces(self) -> Iterator[tuple[Weight, int, int]]:
+        """Yield every tensor with a device that has it, and its bytes there."""
+        for t, device in self._held(self.allotment.weights):
+            for d, nbytes in self._pieces(t, device):
+                yield t, d, nbytes
+
     def _buffers(self, pairs: Sequence[tuple[Weight, int]]) -> tuple[int, ...]:
         sizes = [0] * (self.launch.gpus + 1)
         for t, device in pairs:
@@ -234,6 +267,23 @@ class LayerPlacement:
         for d, end in enumerate(self.ends):
             yield d, align_up(int(weight.nbytes * (end - begin)), GPU_ALIGNMENT)
             begin = end
+
+
+def dealt(each: Sequence[int], count: int) -> list[int]:
+    """Deal so many layers out in proportion to those that each device has: rounded, and then one by
+    one where that goes least wrong. Source: ik_llama.cpp 9b7db9bc3 (pull request 1464)."""
+    wanted = [n * count / sum(each) for n in each]
+    found = [int(x + 0.5) for x in wanted]
+    while sum(found) > count:
+        over = [n - x if n else float("-inf") for n, x in zip(found, wanted, strict=True)]
+        found[over.index(max(over))] -= 1
+    while sum(found) < count:
+        over = [
+            float("inf") if n >= most else n - x
+            for n, x, most in zip(found, wanted, each, strict=True)
+        ]
+        found[over.index(min(over))] += 1
+    return found
 
 
 def padding(weight: Weight) -> int:

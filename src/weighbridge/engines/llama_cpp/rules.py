@@ -88,6 +88,10 @@ class LlamaCppRules:
     fused_feeds: bool = False  # gate, up and activation of a dense feed-forward in one as well
     unfolds_at_once: bool = False  # latents of all heads together
     always_pipelined: bool = False  # also where experts stay on the host
+    # Whose experts --n-cpu-moe N leaves to the host: of the first N layers; or, of cards that have
+    # layers each, of their last ones in proportion; on one card of the first or of the last
+    lends: Literal["first", "spread", "last"] = "first"
+    splits_rows: bool = True  # --split-mode row
     fused_moves: bool = False  # its fused experts are computed on a GPU though they are the host's
     expert_share: bool = False  # if each expert gets enough tokens
     copies: int = 4  # GGML_SCHED_MAX_COPIES, which is compiled in: steps under way in a pipeline

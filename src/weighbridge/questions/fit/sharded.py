@@ -101,8 +101,8 @@ def sharded(asker: Asker, w: Train, given: Mapping[str, Any], *, every: bool = F
         of="layouts",
         rows=tuple(_row(one, room, given) for one in fitting or least),
         model=asker.model().name,
-        accelerator=budget.choice.part.name,
-        count=budget.choice.count,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
         by=by.name,
     )
 
@@ -296,7 +296,8 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
     sizes = (shares.tensor, shares.pipeline, shares.context, shares.expert, shares.data)
     short = zip(("tp", "pp", "cp", "ep", "dp"), sizes, strict=True)
     own = {name: value for name, value in given.items() if name != "method"}
-    told = [shares.kind, *(f"{name}{n}" for name, n in short if n > 1)]
+    kind = () if shares.kind == "none" else (shares.kind,)
+    told = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
     return {
         "id": " ".join([*told, f"mb{one.change['batch_size']}"]),
         "fits": one.fits,

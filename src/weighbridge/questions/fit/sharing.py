@@ -41,8 +41,8 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
         of="layouts",
         rows=tuple(_row(each, room, given) for each in found),
         model=model.name,
-        accelerator=budget.choice.part.name,
-        count=budget.choice.count,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
         by=MEGATRON,
     )
 

@@ -1,0 +1,293 @@
+"""Ways to place a model over cards and host memory that hold it, for a search: settings of each.
+
+    all         every layer is on a card
+    experts     of a mixture: experts of as few layers as need be stay with the host (-ncmoe)
+    layers      as few whole layers as need be (-ngl), of a mixture beside all of its experts
+
+Each is looked for with the cards used in every way that the program has:
+
+    by layers   as the program deals them out by what is free, or else by numbers of layers (-ts),
+                so that each card is about as full as the others
+    by rows     of matrices, over all cards (-sm row)
+    one card    of several (-sm none -mg N), one of each kind
+
+What a layer takes on a card is counted once; what it is beside (buffers, pools) is that of the
+launch with all layers on cards. A way is told when the numbers of `infer` say that it fits.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.interface import Fits, PlacedWay
+from weighbridge.engines.llama_cpp.answers import fixed
+from weighbridge.engines.llama_cpp.ggml.graph import F32
+from weighbridge.engines.llama_cpp.holdings import BLOCK, BLOCK_BYTES, DeviceHoldings
+from weighbridge.engines.llama_cpp.placement import EXPERTS, INPUT, PER_LAYER
+from weighbridge.records import dataclass, replace
+from weighbridge.units import ceil_div
+from weighbridge.watching import go_on
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
+
+ALL = -1  # layers, as the program counts them
+FINE = 32  # parts of a card by which the fullness of cards is told apart
+TRIES = 16  # levels, from the first that may fit
+ROUNDS = 3  # in which layers are dealt anew
+BY_ROWS = ("cuda", "hip")  # whose backend has buffers that are split by rows
+NAMED = ("tensor_split", "split_mode", "main_gpu")
+Hold = Callable[["Infer"], DeviceHoldings]
+Holds = Callable[["Infer"], bool]
+
+
+def ways(hold: Hold, holds: Holds, fits: Fits, w: "Infer", budget: Budget) -> Iterator[PlacedWay]:
+    """Yield, of each way to use the cards, the one that leaves least to the host of those that
+    cards hold and `fits` takes; else of those that cards hold; else what moves most to the host.
+    What the user named stays."""
+    for sharing in _sharings(hold(w), w, budget):
+        search = _WaySearch(hold, holds, w.but(**sharing), budget)
+        if sharing.get("split_mode") == "none" and not search.whole:
+            continue  # what one card does not hold is better shared
+        found = search.found(fits)
+        yield found._replace(change={**sharing, **found.change})
+
+
+def _sharings(holdings: DeviceHoldings, w: "Infer", budget: Budget) -> Iterator[dict[str, Any]]:
+    """Yield the settings that say how cards are used."""
+    yield {}
+    if holdings.launch.gpus < 2 or any(getattr(w, name) is not None for name in NAMED):
+        return
+    if holdings.launch.rules.splits_rows and budget.choice.part.stack in BY_ROWS:
+        yield {"split_mode": "row"}
+    kinds = budget.choice.cards if budget.mixed else (None,)
+    for card, kind in enumerate(kinds):
+        if kind not in kinds[:card]:
+            yield {"split_mode": "none", "main_gpu": card}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBytes:
+    """Bytes that a layer takes on a card: its weights, the experts among them, its cache."""
+
+    weights: int
+    experts: int
+    cache: int
+
+
+class _WaySearch:
+    """The least that is left to the host where cards are used in one way. A level counts what is
+    moved there: layers of which the experts are, and then whole layers."""
+
+    def __init__(self, hold: Hold, holds: Holds, w: "Infer", budget: Budget) -> None:
+        self.hold, self.holds, self.w = hold, holds, w
+        self.base = hold(w.but(n_gpu_layers=ALL) if w.n_gpu_layers is None else w)
+        self.rooms = [budget.of(d).low for d in range(self.base.launch.gpus)]
+        self.routed = any(EXPERTS in name for name in self.base.net.weights)
+        by_layers = self.base.launch.split_mode == "layer"
+        self.shares = len(self.rooms) > 1 and by_layers and w.tensor_split is None
+        self.layers = of_layers(self.base)
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether weights and caches of all layers may lie on cards."""
+        sizes = sum(self._sizes({}, ()))
+        one = self.base.launch.split_mode == "none"
+        rooms = [self.rooms[self.base.launch.main_gpu]] if one else self.rooms
+        return bool(sizes <= sum(rooms))
+
+    @cached_property
+    def beside(self) -> list[tuple[int, ...]]:
+        """Return what each card holds beside its layers: where all of them are on cards, if they
+        may be, and where something is not."""
+        base = self.base.launch
+        if self.routed:
+            some = replace(base, cpu_moe=len(self.base.net.layers))
+        else:
+            some = replace(base, gpu_layers=max(0, base.gpu_layers - 1))
+        launches = (base, some) if self.whole else (some,)
+        placements = [replace(self.base, launch=launch) for launch in launches]
+        return [
+            tuple(fixed(holdings, d) for d in range(len(self.rooms))) for holdings in placements
+        ]
+
+    def found(self, fits: Fits) -> PlacedWay:
+        """Return the way of the first level at which everything surely fits."""
+        levels = list(self._levels())
+        held = levels[-1]
+        for change in self._held(levels) if self.rooms else ():
+            verdict = fits(self.w.but(**change))
+            if held is levels[-1] or verdict:
+                held = change
+            if verdict is not False:  # it does, or the host is full, which holds ever more
+                break
+        return _way(held, self.hold(self.w.but(**held)))
+
+    def _held(self, levels: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield what cards hold, of the first levels that they may hold."""
+        least = bisect_left(levels, True, key=self._may)
+        for level in levels[least : least + TRIES]:
+            for split in self._splits(level):
+                go_on()
+                change = {**level, **split}
+                if self.holds(self.w.but(**change)):
+                    yield change
+
+    def _levels(self) -> Iterator[dict[str, Any]]:
+        """Yield settings that move ever more to the host, those that move nothing first."""
+        if self.w.n_gpu_layers is not None or self.w.n_cpu_moe is not None:
+            yield {}
+            return
+        yield {"n_gpu_layers": self.base.launch.layers}  # said, or the program moves some itself
+        count = len(self.base.net.layers)
+        if self.routed:
+            yield from ({"n_cpu_moe": n} for n in range(1, count + 1))
+        beside = {"n_cpu_moe": count} if self.routed else {}
+        yield from ({"n_gpu_layers": n} | beside for n in range(count, -1, -1))
+
+    def _may(self, level: Mapping[str, Any]) -> bool:
+        """Tell whether a level may fit beside what cards hold at least."""
+        go_on()
+        left = self._left(min)
+        if self.shares:
+            return self._dealt(self._sizes(level, ()), left) is not None
+        holdings = self.hold(self.w.but(**level))
+        return all(
+            holdings.weights[d] + holdings.kv(d) + holdings.state(d) <= room
+            for d, room in enumerate(left)
+        )
+
+    def _splits(self, level: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield how layers are dealt out: as the program does, and by numbers of layers."""
+        yield {}
+        known: set[tuple[int, ...]] = set()
+        for of in (max, min) if self.shares else ():
+            split = self._even(level, self._left(of))
+            if split is not None and split not in known:
+                known.add(split)
+                yield {"tensor_split": split}
+
+    def _left(self, of: Callable[[tuple[int, ...]], int]) -> list[int]:
+        """Return what each card has for layers, beside the most or the least that it holds."""
+        beside = map(of, zip(*self.beside, strict=True))
+        return [max(0, room - x) for room, x in zip(self.rooms, beside, strict=True)]
+
+    def _even(self, level: Mapping[str, Any], left: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the layers of each card where the fullest is filled least. Whose experts are
+        moved may depend on the cards' layers, which are dealt anew then."""
+        split: tuple[int, ...] | None = ()
+        for _ in range(ROUNDS):
+            sizes = self._sizes(level, split or ())
+            dealt = (
+                self._dealt(sizes, [n * parts // FINE for n in left])
+                for parts in range(1, FINE + 1)
+            )
+            known, split = split, next((each for each in dealt if each is not None), None)
+            if split in (None, known) or self.base.launch.rules.lends == "first":
+                break
+        return split
+
+    @staticmethod
+    def _dealt(sizes: Sequence[int], left: Sequence[int]) -> tuple[int, ...] | None:
+        """Fill the cards one after another: return how many layers each has, the output the last
+        one's; None where not all of them are placed."""
+        done, each = 0, []
+        for room in left:
+            begin = done
+            while done < len(sizes) and sizes[done] <= room:
+                room -= sizes[done]
+                done += 1
+            each.append(done - begin)
+        return tuple(each) if done == len(sizes) else None
+
+    def _sizes(self, level: Mapping[str, Any], split: tuple[int, ...]) -> list[int]:
+        """Return the bytes of each layer on a card, the output last."""
+        base = self.base.launch
+        on_cards = level.get("n_gpu_layers", base.gpu_layers)
+        launch = replace(
+            base,
+            gpu_layers=on_cards,
+            cpu_moe=level.get("n_cpu_moe", base.cpu_moe),
+            tensor_split=tuple(map(float, split)),
+        )
+        lent = replace(self.base, launch=launch).placed.lent
+        return [
+            x.weights + x.cache - (x.experts if i in lent else 0)
+            for i, x in enumerate(self.layers)
+            if i >= base.layers - on_cards
+        ]
+
+
+def _way(change: Mapping[str, Any], holdings: DeviceHoldings) -> PlacedWay:
+    places = [holdings.placed.layer(i) for i in range(len(holdings.net.layers))]
+    each = tuple(places.count(d) for d in range(holdings.launch.gpus + 1))
+    lent = sum(
+        any(EXPERTS in w.name for w in holdings.net.of_layer(i)) for i in holdings.placed.lent
+    )
+    return PlacedWay(change, each, lent, read(holdings), sent(holdings))
+
+
+def of_layers(holdings: DeviceHoldings) -> list[LayerBytes]:
+    """Weigh each layer as a card has it, and the output as one more."""
+    launch = replace(
+        holdings.launch, gpus=1, main_gpu=0, gpu_layers=holdings.launch.layers, cpu_moe=0
+    )
+    alone = replace(
+        holdings, launch=replace(launch, tensor_split=(), split_mode="layer"), free=(1,)
+    )
+    last = len(holdings.net.layers)
+    weights, experts = [0] * (last + 1), [0] * (last + 1)
+    for t, device, nbytes in alone.placed.pieces():
+        if device == alone.placed.host:
+            continue
+        number = holdings.net.blocks[t.name]
+        i = last if number is None else min(number, last)
+        weights[i] += nbytes
+        experts[i] += nbytes if EXPERTS in t.name else 0
+    caches = [
+        holdings.kept(layer.mixers) if holdings.launch.cache_offload else 0
+        for layer in holdings.net.layers
+    ]
+    return [LayerBytes(*x) for x in zip(weights, experts, [*caches, 0], strict=True)]
+
+
+def read(holdings: DeviceHoldings) -> tuple[int, ...]:
+    """Return the bytes of weights that each device reads for a token, the host last: of experts
+    those that a token is routed to; of a table of embeddings one row, which is nothing beside."""
+    sizes, host = [0] * (holdings.launch.gpus + 1), holdings.placed.host
+    makes_logits = holdings.net.tied and holdings.placed.layer(len(holdings.net.layers)) == host
+    for t, device, nbytes in holdings.placed.pieces():
+        looked_up = t.name in (*INPUT, PER_LAYER) and device == host
+        if looked_up and not (makes_logits and t is holdings.net.head):
+            continue
+        experts = t.ne[2] if EXPERTS in t.name and len(t.ne) > 2 else 0
+        sizes[device] += ceil_div(nbytes * holdings.net.top_k, experts) if experts else nbytes
+    return tuple(sizes)
+
+
+def sent(holdings: DeviceHoldings) -> int:
+    """Return the bytes that cards send each other for a token: a hidden state where another card
+    goes on; by rows the input of each matrix to the other cards, in 8 bits of quantized ones, and
+    what they make of it back. Source: llama.cpp 0c1e57098 ggml/src/ggml-cuda/ggml-cuda.cu
+    (ggml_cuda_op_mul_mat)."""
+    places = [holdings.placed.layer(i) for i in range(len(holdings.net.layers) + 1)]
+    ends = holdings.placed.ends if holdings.launch.gpus else ()
+    main, others = holdings.launch.main_gpu, holdings.launch.gpus - 1
+    nbytes = 0
+    for here, there in pairwise(places):
+        nbytes += (
+            F32.size(holdings.net.hidden)
+            if here != there and holdings.placed.host not in (here, there)
+            else 0
+        )
+    if holdings.launch.split_mode != "row" or others < 1:
+        return nbytes
+    own = ends[main] - (ends[main - 1] if main else 0)
+    for t, name in ((t, name) for name, t in holdings.net.weights.items() if len(t.ne) == 2):
+        if holdings.placed.weight(name) == main:
+            given = t.ne[0] * BLOCK_BYTES // BLOCK if t.dtype.block > 1 else F32.size(t.ne[0])
+            nbytes += others * given + round((1 - own) * F32.size(t.ne[1]))
+    return nbytes

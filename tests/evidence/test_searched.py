@@ -1,0 +1,35 @@
+"""The search of layouts beside published runs: what ran is a row that fits, what died is none."""
+
+import pytest
+
+from tests.evidence.searched import runs, searched
+from weighbridge.lab.evidence.outcomes import cases, judged
+
+pytestmark = pytest.mark.slow
+# Runs that went, of which `train` cannot say whether they surely fit: no search calls them fitting
+OPEN = {"tt-1993-1", "tt-1993-2", "tt-1789-4"}
+LONG = {"tt-3429": ("expert_parallel_size",)}  # of 256 cards: three minutes unless it is named
+
+
+@pytest.mark.parametrize("case", list(runs()), ids=lambda case: case.id)
+def test_what_ran_is_found_and_what_died_is_not(case):
+    found = searched(case, named=LONG.get(case.id, ()))
+    assert found.right == (case.id not in OPEN)
+    assert (found.row is not None) == (found.fits == "yes")  # the search and `train` agree
+
+
+def test_most_of_them_are_asked():
+    """17 runs: 10 that went and 7 that ran out of memory."""
+    assert [case.outcome for case in runs()].count("runs") == 10
+    assert len(list(runs())) == 17
+    assert {case.id for case in runs()} >= {*OPEN, *LONG}
+
+
+def test_a_layout_is_what_shares_a_run_out():
+    (case,) = (case for case in cases() if case.id == "mb-3107-mlp")
+    found = searched(case)
+    assert found.row["id"] == "tp4 pp4 vpp5 dp2"
+    assert judged(case).fits == "yes"
+    assert found.row["recompute"] == "selective"  # named: it stays
+    assert found.fitting > 1  # among others that nobody ran
+    assert "recompute_modules=mlp" in found.row["flags"]
