@@ -265,7 +265,6 @@ def _asked(w: Train) -> dict[str, Any]:
         "asked_expandable": w.expandable_segments,
         "asked_kernels": w.kernels,
         "gathers": w.gather_on_save,
-        "loads_once": w.cpu_ram_efficient_loading,
         "workers": w.dataloader_num_workers or 0,
     }
 
