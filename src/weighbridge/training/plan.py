@@ -238,6 +238,7 @@ def plan(
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         float8_recipe=scales,
+        padded=w.padded,
         **_asked(w),
     )
 
@@ -258,7 +259,6 @@ def _asked(w: Train) -> dict[str, Any]:
         "float8_all_gather": w.float8_all_gather,
         "float8_experts": w.float8_experts,
         "compiled": w.compile,
-        "padded": w.padded,
         "loads_once": w.cpu_ram_efficient_loading,
         "optim_args": w.optim_args or (),
         "accelerate": numbers(w.accelerate_version),
