@@ -159,7 +159,7 @@ class TrainingPlan:
     def low_layers(self) -> bool:
         """Tell whether layers are bfloat16 whatever the rest is in, and their states with them
         (torchtitan 0.2.2 models/gpt_oss/model/model.py)."""
-        own = facts(self.subject.model_type).training.titan_experts == "with_sinks"
+        own = _with_sinks(self.subject)
         return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
 
     @property
@@ -172,6 +172,11 @@ class TrainingPlan:
         """Return the dtype that layers pass on. Sharded parameters are gathered in the dtype of
         products."""
         return self.computing if self.sharding.fully else self.dtype
+
+
+def _with_sinks(subject: Subject) -> bool:
+    """Tell whether torchtitan's class of a model is its gpt-oss."""
+    return facts(subject.model_type).training.titan_experts == "with_sinks"
 
 
 def _of_text(subject: Subject, framework: Framework) -> bool:
@@ -188,7 +193,7 @@ def plan(
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     date = _framework_release(w, framework)
-    shares = _shares(w, framework, count, date)
+    shares = _shares(subject, w, framework, count, date)
     attention = _attention(subject, w, framework, version)
     checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
     layers = len(subject.body.blocks)
@@ -247,12 +252,21 @@ def plan(
 
 
 def _shares(
-    w: Train, framework: Framework, count: int | None, date: tuple[int, ...] | None
+    subject: Subject,
+    w: Train,
+    framework: Framework,
+    count: int | None,
+    date: tuple[int, ...] | None,
 ) -> Sharding:
-    """Return the ranks of each kind, and what they share out as the framework has it."""
+    """Return the ranks of each kind, and what they share out as the framework has it. torchtitan's
+    gpt-oss shares no sequence (models/gpt_oss/model/args.py; b5bcd76 models/common/decoder.py)."""
     shares = sharding(w.but(shard=w.shard or framework.shard), count, framework.spreads)
     if framework.name != "torchtitan":
         return shares
+    if shares.context > 1 and _with_sinks(subject):
+        raise UsageError(
+            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave it out"
+        )
     if shares.kind == "none" and w.shard is None and since(date, WRAPS_ALWAYS):
         shares = replace(shares, kind="fsdp2")
     return replace(shares, whole_experts=shares.expert > 1)
