@@ -8,6 +8,7 @@ import weighbridge
 from weighbridge.arch.config import Config
 from weighbridge.components.counted import CountedHeap
 from weighbridge.dtypes import BFLOAT16
+from weighbridge.errors import UsageError
 from weighbridge.forward.checkpoint import checkpoint, every_second_product
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec
@@ -137,3 +138,8 @@ def test_biases_of_experts_are_shared_out_with_them():
         for name, shape in (("gate_up_proj_bias", (8, 512)), ("down_proj_bias", (8, 256)))
     ]
     assert found == [(2, 256), (2, 256)]
+
+
+def test_no_ranks_share_a_sequence():
+    with pytest.raises(UsageError, match="torchtitan's gpt-oss has none"):
+        weighbridge.train("gpt-oss-20b", framework="torchtitan", context_parallel_size=2)

@@ -161,7 +161,7 @@ class TrainingPlan:
     def low_layers(self) -> bool:
         """Tell whether layers are bfloat16 whatever the rest is in, and their states with them
         (torchtitan 0.2.2 models/gpt_oss/model/model.py)."""
-        own = facts(self.subject.model_type).training.titan_experts == "with_sinks"
+        own = _with_sinks(self.subject)
         return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
 
     @property
@@ -174,6 +174,11 @@ class TrainingPlan:
         """Return the dtype that layers pass on. Sharded parameters are gathered in the dtype of
         products."""
         return self.computing if self.sharding.fully else self.dtype
+
+
+def _with_sinks(subject: Subject) -> bool:
+    """Tell whether torchtitan's class of a model is its gpt-oss."""
+    return facts(subject.model_type).training.titan_experts == "with_sinks"
 
 
 def _of_text(subject: Subject, framework: Framework) -> bool:
@@ -190,7 +195,7 @@ def plan(
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     date = _framework_release(w, framework)
-    shares = _shares(w, framework, count, date)
+    shares = _shares(subject, w, framework, count, date)
     attention = _attention(subject, w, framework, version)
     checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
@@ -217,7 +222,7 @@ def plan(
         autocast=_autocast(chosen, framework, shares, date),
         method=w.method or METHOD,
         batch=w.batch_size or BATCH,
-        evaluated=w.eval_batch_size or NO_EVALUATION,
+        padded=w.padded,
         length=subject.context,
         image_size=w.image_size,
         items={"image": _images(w), "audio": int(bool(w.audio_seconds))},
@@ -238,19 +243,27 @@ def plan(
         codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         float8_recipe=scales,
-        padded=w.padded,
         **_asked(w),
     )
 
 
 def _shares(
-    w: Train, framework: Framework, count: int | None, date: tuple[int, ...] | None
+    subject: Subject,
+    w: Train,
+    framework: Framework,
+    count: int | None,
+    date: tuple[int, ...] | None,
 ) -> Sharding:
-    """Return the ranks of each kind, and what they share out as the framework has it."""
+    """Return the ranks of each kind, and what they share out as the framework has it. torchtitan's
+    gpt-oss shares no sequence (models/gpt_oss/model/args.py; b5bcd76 models/common/decoder.py)."""
     titan = framework.name == "torchtitan"
     always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
     shard = w.shard or framework.shard or always
     shares = sharding(w.but(shard=shard), count, framework.spreads)
+    if titan and shares.context > 1 and _with_sinks(subject):
+        raise UsageError(
+            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave it out"
+        )
     return replace(shares, whole_experts=titan and shares.expert > 1)
 
 
@@ -259,6 +272,7 @@ def _asked(w: Train) -> dict[str, Any]:
         "float8_all_gather": w.float8_all_gather,
         "float8_experts": w.float8_experts,
         "compiled": w.compile,
+        "evaluated": w.eval_batch_size or NO_EVALUATION,
         "loads_once": w.cpu_ram_efficient_loading,
         "optim_args": w.optim_args or (),
         "accelerate": numbers(w.accelerate_version),

@@ -111,10 +111,9 @@ def layer(
     x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
     """TransformerBlock.forward"""
-    attended = _attended(s, p, x, number, (cache, kernel))
-    h = add(s.m, x, sequence_cut(s, attended, small(p.at("self_attn"), "o_proj")))
-    fed = _fed(s, p, h, number)
-    return add(s.m, h, sequence_cut(s, fed, small(_feeds(s, p), "down_proj")))
+    mixed, fed = small(p.at("self_attn"), "o_proj"), small(_feeds(s, p), "down_proj")
+    h = add(s.m, x, sequence_cut(s, _attended(s, p, x, number, (cache, kernel)), mixed))
+    return add(s.m, h, sequence_cut(s, _fed(s, p, h, number), fed))
 
 
 def _feeds(s: TrainingStep, p: Module) -> Module:

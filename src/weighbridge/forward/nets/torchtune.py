@@ -189,8 +189,9 @@ def compiled_layer(
     m = s.m
     mixer, mlp = p.at("self_attn"), p.at("mlp")
     h = whole(s, fused_norm(m, x, p.weight("input_layernorm")), small(mixer, "q_proj"))
-    attn_out = compiled_attention(s, mixer, h, number, kernel)
-    h = add(m, sequence_cut(s, attn_out, small(mixer, "o_proj")), x)
+    cast_out = small(mixer, "o_proj")
+    attn_out = sequence_cut(s, compiled_attention(s, mixer, h, number, kernel), cast_out)
+    h = add(m, attn_out, x)
     normed = fused_norm(m, h, p.weight("post_attention_layernorm"))
     normed = whole(s, normed, small(mlp, "gate_proj"))
     product = fused(m, mlp.linear(m, normed, "gate_proj"), mlp.linear(m, normed, "up_proj"))

@@ -11,8 +11,8 @@
                 gathered from its forward to the end of backward, or is given back between them; or,
                 as accelerate has it, the embedding is a unit and the last norm and head are
                 one that stays gathered (all three, where tied)
-    alone       a group of one gathers nothing: each parameter is cast, and copied to where it
-                stays; what would be scattered is divided and copied
+    alone       a group of one gathers nothing: each parameter is cast, and copied to its place;
+                what would be scattered is divided and copied
     waiting     micro-batches that do not reduce keep whole gradients
     stages      of torch's pipelines gather once a step: what is gathered stays, and all is reduced
                 behind the last backward, one unit after the other
