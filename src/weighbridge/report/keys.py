@@ -114,4 +114,5 @@ class DerivedFacts(TypedDict, total=False):
     first_step_peak_bytes: int
     # Megatron
     layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn
+    feed_forward_again: float  # Megatron's: FLOPs of their second forward, a share of a step's
     fullest_stage: int  # counted from 0: the one whose phases a screen shows
