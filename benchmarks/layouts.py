@@ -4,8 +4,9 @@
 
 Published training runs on several cards (`weighbridge accuracy --outcomes --records` has their
 sources): the search is told the model, the cards and all that is no layout, and the run's own
-layout is looked for among the rows that fit. Five minutes; half of them are 256 cards. `--figures`: runs of
-Megatron instead of which a figure is published, which all went; those that are no row are told.
+layout is looked for among the rows that fit. Five minutes; half of them are 256 cards. `--figures`:
+runs of Megatron of which a figure is published instead, which all went; those that are no row are
+told.
 """
 
 import argparse
