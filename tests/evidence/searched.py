@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from weighbridge.lab.evidence.outcomes import PublishedCase, _prepared, _training, cases
+from weighbridge.lab.evidence.records import PublishedFigure, chosen, origins
+from weighbridge.questions.prepared import Prepared
 from weighbridge.report import Report
-from weighbridge.workload import Train
+from weighbridge.workload import Train, read
 
 RANKS = ("tensor", "pipeline", "context", "expert")
 SIZES = tuple(f"{kind}_parallel_size" for kind in RANKS)
@@ -25,14 +27,16 @@ class Searched(NamedTuple):
     """A published run, what `train` says of it, and its own row of the search: None where the
     search, which has that many rows that fit, does not call it fitting."""
 
-    case: PublishedCase
+    case: PublishedCase | PublishedFigure
     fits: str
     row: Mapping[str, Any] | None
     fitting: int
 
     @property
     def right(self) -> bool:
-        return (self.row is not None) == (self.case.outcome == "runs")
+        """Whoever printed a figure of a run had one that went."""
+        went = getattr(self.case, "outcome", "runs") == "runs"
+        return (self.row is not None) == went
 
 
 def runs() -> Iterator[PublishedCase]:
@@ -48,7 +52,33 @@ def searched(case: PublishedCase, *, named: Collection[str] = ()) -> Searched:
     """Ask the search about a run; `named` are settings of its layout that are told, too."""
     (card,) = case.cards
     w = _training(case, case.setting, card)
-    model = _prepared(case.model)
+    return _looked_for(case, _prepared(case.model), w, named)
+
+
+def measured() -> list[PublishedFigure]:
+    """Return runs of Megatron on several cards of which a figure is published, each once."""
+    found: dict[Any, PublishedFigure] = {}
+    for record in chosen(source="megatron"):
+        if record.skip or record.count < 2 or record.model not in origins():
+            continue
+        setting = repr(sorted(record.setting.items()))
+        found.setdefault(
+            (record.model, setting, record.accelerator, record.count, record.version), record
+        )
+    return list(found.values())
+
+
+def searched_figure(record: PublishedFigure) -> Searched:
+    """Ask the search about a run of which a figure is published."""
+    named = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
+    beside = {"framework": "megatron", "framework_version": record.version}
+    w = read("train", {**named, **beside, "gpu": f"{record.accelerator}:{record.count}"})
+    return _looked_for(record, _prepared(record.model), w, ())
+
+
+def _looked_for(
+    case: PublishedCase | PublishedFigure, model: Prepared, w: Train, named: Collection[str]
+) -> Searched:
     report = model.train(w, remedies=False)
     found = model.layouts(for_="train", every=True, **_open(w, named))
     own = layout(w, report)

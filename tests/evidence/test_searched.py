@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.evidence.searched import runs, searched
+from tests.evidence.searched import measured, runs, searched, searched_figure
 from weighbridge.lab.evidence.outcomes import cases, judged
 
 pytestmark = pytest.mark.slow
@@ -33,3 +33,25 @@ def test_a_layout_is_what_shares_a_run_out():
     assert found.row["recompute"] == "selective"  # named: it stays
     assert found.fitting > 1  # among others that nobody ran
     assert "recompute_modules=mlp" in found.row["flags"]
+
+
+GROUPS = "gpt3_mcore_te_tp1_pp4_vp1_tunable_overlap-dgx_h100"
+CONTEXT = "gpt3_weekly_mcore_tp4_cp2_current_scaling_native_fp8_tp_sp_cp_tp_overlap-dgx_h100"
+ASKED = [
+    record
+    for i, record in enumerate(measured())
+    if i % 12 == 0 or record.id.endswith((GROUPS, CONTEXT))
+]
+
+
+@pytest.mark.parametrize("record", ASKED, ids=lambda record: record.id)
+def test_runs_of_which_a_figure_is_published_are_found(record):
+    """They went: Megatron-LM's own tests, SimuMax's and Megatron-Bridge's. All of them are asked by
+    benchmarks/layouts.py."""
+    assert searched_figure(record).right
+
+
+def test_all_kinds_of_ranks_are_among_them():
+    words = " ".join(record.id for record in ASKED)
+    assert all(kind in words for kind in ("tp", "pp", "cp", "ep", "vp"))
+    assert len(measured()) > 150

@@ -16,7 +16,11 @@ RANKS = {
 
 
 def asked(*, layers=(32,), fullest=0, **settings):
-    derived = {"layers_by_part": list(layers), "fullest_stage": fullest}
+    derived = {
+        "layers_by_part": list(layers),
+        "fullest_stage": fullest,
+        "feed_forward_again": 0.27,
+    }
     return case("train", derived=derived, **(RANKS | settings))
 
 

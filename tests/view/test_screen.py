@@ -35,3 +35,21 @@ def test_text_is_broken_where_rich_breaks_it(text, width):
 def test_signs_of_two_columns_are_counted_so():
     assert cells("模型") == 4
     assert cells("✓ █▓░│") == 6
+
+
+def test_a_long_list_of_flags_is_broken_behind_its_commas():
+    words = "cross_entropy_loss_fusion,cross_entropy_fusion_impl=te,sequence_parallel"
+    assert wrapped(f"add {words} now", 40) == [
+        "add ",
+        "cross_entropy_loss_fusion,",
+        "cross_entropy_fusion_impl=te,",
+        "sequence_parallel now",
+    ]
+    assert wrapped("a" * 9, 4) == ["aaaa", "aaaa", "a"]  # where it has none
+
+
+@given(st.text(alphabet="ab,", max_size=40), st.integers(1, 20))
+def test_nothing_of_a_word_is_lost(word, width):
+    found = wrapped(word, width)
+    assert "".join(found) == word
+    assert all(len(line) <= width for line in found)

@@ -107,15 +107,18 @@ def _again(case: RemedyCase) -> Iterator[Move]:
     if _named(case, RECOMPUTE) or _named(case, "recompute_activations"):
         return
     routed = case.report.model.active_parameters != case.report.model.parameters
-    wide = ("moe_act", "experts' activation again") if routed else ("mlp", "feed-forward again")
-    for modules, price, left in (
-        ("layernorm", "norms again", 0.9),
+    if routed:
+        wide = "moe_act", prices.CHANGES["experts' activation again"]
+    else:
+        wide = "mlp", prices.again(case.report.derived["feed_forward_again"])
+    for modules, cost, left in (
+        ("layernorm", prices.CHANGES["norms again"], 0.9),
         (f"layernorm+{wide[0]}", wide[1], 0.6),
     ):
         yield Move(
             kind="recompute",
             change=_with(case, f"{RECOMPUTE}=selective", f"recompute_modules={modules}"),
-            cost=prices.CHANGES[price],
+            cost=cost,
             touches=SAVED,
             keeps={"activations": left},
             graded=True,

@@ -151,11 +151,6 @@ CHANGES: Mapping[str, Cost] = {
         words="norms are computed again in backward: a little slower",
         source=ASSUMED,
     ),
-    "feed-forward again": Cost(
-        price=Price(speed=16 * SLOWER),
-        words="norms and feed-forwards are computed again in backward: about 16 % slower",
-        source="NVIDIA-NeMo/Megatron-Bridge 067f987 skills/nemo-mbridge-perf-memory-tuning",
-    ),
     "experts' activation again": Cost(
         price=Price(speed=11 * SLOWER),
         words="norms and what experts' activations make are computed again: 2 to 11 % slower",
@@ -292,6 +287,16 @@ def shorter(was: int, now: int, what: str) -> Cost:
         price=Price(scope=max(1.0, lost * PART)),
         words=f"{now:,} {what} instead of {was:,}",
         source="what was asked",
+    )
+
+
+def again(share: float) -> Cost:
+    """Price norms and feed-forwards that are computed again, which take such a share of a step's
+    FLOPs more: more than the time, since a step does more than products."""
+    return Cost(
+        price=Price(speed=100 * share * SLOWER),
+        words=f"norms and feed-forwards are computed again in backward: {share:.0%} more FLOPs",
+        source="counted: a forward is a third of a step",
     )
 
 

@@ -277,7 +277,8 @@ class Styled(NamedTuple):
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most `width`, broken before words, and within those that are longer."""
+    """Lines of at most `width`, broken before words; words that are longer behind a comma, where
+    they have one, and within."""
     width = max(1, width)
     if cells(text) <= width:
         return [text]
@@ -292,12 +293,25 @@ def _breaks(text: str, width: int) -> Iterator[int]:
         if length <= width - taken:
             taken += cells(word[0])
             continue
-        pieces = _chopped(word[0], width) if length > width else [word[0]]
+        pieces = list(_pieces(word[0], width)) if length > width else [word[0]]
         for piece in pieces:
             if start:
                 yield start
             start += len(piece)
         taken = cells(pieces[-1])
+
+
+def _pieces(word: str, width: int) -> Iterator[str]:
+    """Yield parts of a long word, a list of flags say, that end at commas where they fit a line."""
+    piece = ""
+    for part in re.findall(r"[^,]*,+|[^,]+", word):
+        if cells((piece + part).rstrip()) <= width:
+            piece += part
+            continue
+        *whole, rest = _chopped(part, width)
+        yield from filter(None, (piece, *whole))
+        piece = rest
+    yield piece
 
 
 def cells(text: str) -> int:

@@ -112,7 +112,8 @@ class DerivedFacts(TypedDict, total=False):
     trainable_parameters: int
     saved_activation_bytes: int
     first_step_peak_bytes: int
+    stage_layers: list[int]  # of each stage of a pipeline
     # Megatron
     layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn
-    stage_layers: list[int]  # of each stage of a pipeline
+    feed_forward_again: float  # Megatron's: FLOPs of their second forward, a share of a step's
     fullest_stage: int  # counted from 0: the one whose phases a screen shows

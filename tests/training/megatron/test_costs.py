@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.training.megatron.costs import FORWARD, cost
+from weighbridge.training.megatron.costs import FORWARD, cost, feed_forward_again
 from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers
@@ -86,4 +86,5 @@ def test_what_is_computed_again():
     feed = 3 * 4096  # of 3 x 4096 + 24 x 64 + 16 x 64 columns of 1,024
     found = cost(MODEL, replace(RUN, modules=("layernorm", "mlp"))).again
     assert found == pytest.approx(feed / (feed + 24 * 64 + 16 * 64) / 3)
+    assert found == feed_forward_again(MODEL)  # which a remedy is priced by
     assert cost(MODEL, replace(RUN, recompute="uniform")).work == pytest.approx(4 / 3)

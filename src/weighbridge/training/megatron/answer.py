@@ -29,6 +29,7 @@ from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.megatron import exchanges, graphs, muon, sharded
+from weighbridge.training.megatron.costs import feed_forward_again
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER, WEIGHT
 from weighbridge.training.megatron.stage import StageRun, run_stage
@@ -353,6 +354,7 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
         "first_step_peak_bytes": first.allocated,
         "layers_by_part": list(plan.run.layout) or [plan.model.layers],
         "fullest_stage": fullest.index,
+        "feed_forward_again": round(feed_forward_again(plan.model), 3),
     }
 
 
