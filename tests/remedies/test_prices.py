@@ -52,6 +52,7 @@ STATED = {
     "everything shared": (0, 3, 0, 0),  # 15 %
     "sequences shared": (0, 1.5, 0, 0),
     "less on the host": (0, 0, 0, 0),
+    "saved in parts": (0, 0, 0, 0.5),
     "weights are dropped": (0, 0.4, 0, 0),  # 2 %
     "prompts are dropped": (0, 0.4, 0, 0),  # 2 %
     "one rank reads": (0, 0.2, 0, 0),  # 1 %

@@ -416,6 +416,16 @@ def test_less_is_kept_on_the_host_where_that_is_short(settings, changes):
     assert [change["offload"] for change in moved] == changes
 
 
+def test_what_saves_the_run_that_was_killed():
+    """Qwen2.5-32B on one card with 744 GB, as its file pins and gathers (LLaMA-Factory issue 6755):
+    pages that are not pinned are what users found (QwenLM/Qwen3 issue 804); parts are saved."""
+    asked = {"gpu": "h100-nvl", "shard": "zero3", "offload": "params", "checkpointing": "full"}
+    asked |= {"zero_pin_memory": True, "gather_on_save": True, "ram": "744GB"}
+    report = weighbridge.train("qwen2.5-32b", framework="deepspeed", **asked)
+    changes = [(dict(remedy.change), remedy.fits) for remedy in report.remedies]
+    assert ({"gather_on_save": False, "zero_pin_memory": False}, "yes") in changes
+
+
 def test_two_changes_together_where_the_host_is_short():
     """Neither is enough alone: eight ranks read 240 GiB, and one rank's reading leaves 120 of what
     FSDP offloads. By hand: saving copies two states of 4 bytes to the host, and 30 GiB are read."""

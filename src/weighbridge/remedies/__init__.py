@@ -4,7 +4,7 @@ estimator.
     search(RemedyCase(task="infer", workload=w, report=report, ask=ask, pinned=said(w)))
     -> the cheapest changes after which the verdict is yes
 
-Nothing that the user pinned is touched, but what is kept in host memory where that is short. A
+Nothing that the user pinned is touched, but what host memory holds where that is short. A
 candidate is answered like any other question, so a remedy's numbers are those that the changed
 question gives. Changes come cheapest first (prices.py). Where no single cheap change fits, sets of
 two and then of three are tried.

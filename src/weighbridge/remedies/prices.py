@@ -252,6 +252,11 @@ CHANGES: Mapping[str, Cost] = {
         words="asleep it keeps no weights: when it wakes they are read again, or sent to it",
         source="https://docs.vllm.ai/en/latest/features/sleep_mode/",
     ),
+    "saved in parts": Cost(
+        price=Price(effort=0.5),
+        words="each rank saves its part: they are put together afterwards",
+        source="https://deepspeed.readthedocs.io/en/latest/model-checkpointing.html (zero_to_fp32)",
+    ),
     "less on the host": Cost(
         price=Price(),
         words="less is kept in host memory than was asked, and more on the cards: faster",

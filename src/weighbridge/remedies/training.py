@@ -95,6 +95,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _offloads(case)
     yield from _brought_back(case)
     yield from _unpinned(case)
+    yield from _in_parts(case)
     yield from _read_once(case)
 
 
@@ -503,16 +504,30 @@ def _brought_back(case: RemedyCase) -> Iterator[Move]:
 
 
 def _unpinned(case: RemedyCase) -> Iterator[Move]:
-    """Pin nothing of what ZeRO keeps in host memory: no block is rounded up, and none is kept."""
+    """Pin nothing of what ZeRO keeps in host memory: no block is rounded up, and none is kept.
+    Where host memory is short it is told though pages were to be pinned: that takes the room."""
     how, shard = case.effective["offload"], case.effective["shard"]
-    if how not in ("optimizer", "params") or not shard.startswith("zero"):
+    if how not in ("optimizer", "params", "nvme") or not shard.startswith("zero"):
         return
-    if case.workload.zero_pin_memory is not False and case.free("zero_pin_memory"):
+    free = case.short_of_ram or case.free("zero_pin_memory")
+    if case.workload.zero_pin_memory is not False and free:
         yield Move(
             kind="pinned pages",
             change={"zero_pin_memory": False},
             cost=prices.CHANGES["pages not pinned"],
             touches=ALL,
+            frees=True,
+        )
+
+
+def _in_parts(case: RemedyCase) -> Iterator[Move]:
+    """Save what each rank has, where a whole model does not go into host memory."""
+    shared = case.effective["shard"] in ("zero3", "fsdp1", "fsdp2", "hsdp")
+    if shared and case.short_of_ram and case.workload.gather_on_save is not False:
+        yield Move(
+            kind="saving",
+            change={"gather_on_save": False},
+            cost=prices.CHANGES["saved in parts"],
             frees=True,
         )
 
