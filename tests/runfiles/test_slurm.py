@@ -23,7 +23,7 @@ vllm serve qwen3-8b --max-model-len 8192
     [
         ("--gres=gpu:a100:4 --mem=160G", SlurmJob(4, "a100", 1, 160 * GIB)),
         ("--gres gpu:2 --mem 500", SlurmJob(2, "", 1, 500 * MIB)),
-        ("--gpus-per-node=h100:8 --nodes=2 --mem=0", SlurmJob(8, "h100", 2, None)),
+        ("--gpus-per-node=h100:8 --nodes=2 --mem=0", SlurmJob(8, "h100", 2, whole=True)),
         ("-N 2 -G 16 --mem=1T", SlurmJob(8, "", 2, 1024 * GIB)),
         ("--gpus-per-task=1 --ntasks-per-node=4 --mem-per-gpu=32G", SlurmJob(4, "", 1, 128 * GIB)),
         ("--gres=gpu --mem-per-cpu=4G --cpus-per-task=8", SlurmJob(1, "", 1, 32 * GIB, 8)),
@@ -92,6 +92,18 @@ def test_memory_that_lacks_is_a_line_to_write(run):
     code, out = run(memory="--mem=4G")
     assert code in (1, 4)
     assert "#SBATCH --mem=" in out
+
+
+def test_all_memory_of_a_machine_is_enough(run):
+    code, out = run(memory="--mem=0")
+    assert (code, "all of it is asked for" in out, "write:" in out) == (0, True, False)
+
+
+def test_a_job_without_cards_gets_none(run):
+    for gres in ({"count": 0}, {"card": "0,nvme:", "count": 1}):
+        code, out = run("--gpu", "h100-sxm", **gres)
+        assert (code, ": not enough" in out, "no card is asked for" in out) == (1, True, True)
+        assert "write:\n#SBATCH --gres=gpu:" in out and ":1\n#SBATCH --mem=64G" in out
 
 
 def test_cards_that_lack_are_told(run):

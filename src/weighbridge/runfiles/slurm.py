@@ -42,13 +42,14 @@ ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, an
 
 class SlurmJob(NamedTuple):
     """What a job asks for: `cards` on each of `nodes` machines, the kind that it names, and bytes
-    of memory on each; None where it does not say."""
+    of memory on each; None where it does not say. `whole`: it asks for all memory of them."""
 
     cards: int | None = None
     card: str = ""
     nodes: int = 1
     memory: int | None = None
     cores: int | None = None  # of a task
+    whole: bool = False
 
     @property
     def on_all(self) -> int:
@@ -86,7 +87,14 @@ def asked(text: str) -> SlurmJob:
     cores = given.get("--cpus-per-task")
     memory = _memory(given, cards)
     card = card or _constrained(given.get("--constraint", ""))
-    return SlurmJob(cards, card, nodes, memory, None if cores is None else _count(cores))
+    return SlurmJob(
+        cards,
+        card,
+        nodes,
+        memory,
+        None if cores is None else _count(cores),
+        whole="--mem" in given and memory is None,
+    )
 
 
 def _constrained(features: str) -> str:
@@ -240,7 +248,7 @@ def _size(text: str) -> int:
 
 def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     """Say whether a job asks for enough for a run, with all lines that it should have where one of
-    them lacks."""
+    them lacks. Slurm gives no card to a job that asks for none."""
     verdict = report.verdict
     assert verdict is not None  # a card was named
     needed = verdict.host.needed if verdict.host is not None else None
@@ -253,11 +261,13 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
         if not count and verdict.fits == "no":
             return SlurmAdvice(verdict.fits, worst, (), _instead(report))
         cards = ceil_div(count, job.nodes) or cards
-    memory = job.memory if job.memory is not None and job.memory >= worst else None
-    lacks = memory is None or cards != job.cards
-    size = ceil_div(memory or worst, GIB)
+    enough = job.memory if job.memory is not None and job.memory >= worst else None
+    lacks = cards != job.cards or not (enough or job.whole)
+    size = "0" if job.whole else f"{ceil_div(enough or worst, GIB)}G"
     meant = job._replace(card=_kind(job, report), cards=cards)
-    return SlurmAdvice(verdict.fits, worst, tuple(_lines(meant, size)) if lacks else ())
+    lines = tuple(_lines(meant, size)) if lacks else ()
+    fits = verdict.fits if job.cards else "no"
+    return SlurmAdvice(fits, worst, lines, "" if job.cards else "no card is asked for")
 
 
 def _kind(job: SlurmJob, report: "Report") -> str:
@@ -292,15 +302,15 @@ def _instead(report: "Report") -> str:
     return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is"
 
 
-def _lines(job: SlurmJob, size: int) -> Iterator[str]:
-    """Yield the lines of a job that asks for cards and for GiB of memory on each machine; processor
-    cores as many as it asked for."""
+def _lines(job: SlurmJob, size: str) -> Iterator[str]:
+    """Yield the lines of a job that asks for cards and for memory on each machine; processor cores
+    as many as it asked for."""
     if job.nodes > 1:
         yield f"#SBATCH --nodes={job.nodes}"
     yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{job.cards}"
     if job.cores:
         yield f"#SBATCH --cpus-per-task={job.cores}"
-    yield f"#SBATCH --mem={size}G"
+    yield f"#SBATCH --mem={size}"
 
 
 def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
@@ -310,7 +320,8 @@ def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
     signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}
     yield f"{report.model.name} on {verdict.times}{verdict.accelerator}: {signs[found.fits]}"
     yield verdict.reason.partition("; runs like")[0]
-    memory = "no memory is asked for" if job.memory is None else f"{human(job.memory)} is asked for"
+    memory = f"{human(job.memory)} is asked for" if job.memory else "no memory is asked for"
+    memory = "all of it is asked for" if job.whole else memory
     yield f"RAM of each machine: at worst {human(found.needed_memory)}; {memory}"
     if found.note:
         yield found.note
