@@ -15,6 +15,7 @@ STATED = {
     "16 bits": (0.3, 0, 0, 0),
     "tensor parallel": (0, 1, 0, 0),
     "pipeline parallel": (0, 3, 0, 0),
+    "dealt out": (0, 0, 0, 0),
     "kv cache": (1.5, 0, 0, 0),
     "kv cache in 4 bits": (12, 0, 0, 0),  # 4 %
     "files": (0, 0, 0, 6),

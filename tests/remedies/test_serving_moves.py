@@ -237,3 +237,28 @@ def test_prompts_that_a_machine_has_no_room_for():
     assert "too close to call" in screen
     assert "0.0 GiB" not in screen
     assert weighbridge.infer("llama-3.1-8b", **asked | {"ram": "16GiB"}).verdict.fits == "yes"
+
+
+def test_layers_are_dealt_out_over_cards_that_differ():
+    """What the engine looked for is offered with a few more layers on the host, and what moves none
+    is no slower."""
+    derived = {"placement_that_fits": {"n_cpu_moe": 10, "tensor_split": (30, 3)}}
+    moved = found("experts", **LLAMA, derived=derived)
+    assert [m.change["n_cpu_moe"] for m in moved if "tensor_split" in m.change] == [10, 11, 12, 13]
+    assert moved[0].change["tensor_split"] == (30, 3)
+    assert offered("experts", **LLAMA, derived=derived, pinned=("tensor_split",)) == []
+    whole = {"n_gpu_layers": LLAMA["n_gpu_layers"], "tensor_split": (20, 13)}
+    (first, second, *_) = found("layers", **LLAMA, derived={"placement_that_fits": whole})
+    assert first.cost.price.speed == 0 < second.cost.price.speed
+
+
+@pytest.mark.slow
+def test_a_mixture_over_unlike_cards_is_placed():
+    """Without -ts the first 76 layers, whose experts are the host's, would be on both cards: 89 of
+    them have to be (answers.py) where the program deals layers out by what is free."""
+    asked = {"engine": "llama.cpp", "engine_version": "7000", "gpu": "4090+3060"}
+    report = weighbridge.infer("qwen3-235b-a22b", quantization="Q4_K_M", **asked)
+    first = report.remedies[0]
+    assert first.fits == "yes"
+    assert first.change["n_cpu_moe"] + 10 < report.derived["n_cpu_moe_that_fits"]
+    assert sum(first.change["tensor_split"]) == 95

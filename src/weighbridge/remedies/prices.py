@@ -45,6 +45,11 @@ CHANGES: Mapping[str, Cost] = {
         words="the cards share the layers out; one request is no faster than on one card",
         source="https://docs.vllm.ai/en/latest/serving/parallelism_scaling/",
     ),
+    "dealt out": Cost(
+        price=Price(),
+        words="so many layers for each card, by what it has: the same result",
+        source="llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors: tensor_split)",
+    ),
     "kv cache": Cost(
         price=Price(quality=1.5),
         words="keys and values in 8 bits: a small loss",

@@ -1,6 +1,7 @@
 """Changes of a question about serving."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE, filled
 from weighbridge.engines.table import usual
@@ -153,6 +154,7 @@ def _on_host(case: RemedyCase) -> Iterator[Move]:
     if case.kind.reads != "gguf" or not case.free("n_gpu_layers", "n_cpu_moe"):
         return
     derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
+    yield from _placed(case, derived.get("placement_that_fits") or {}, whole)
     fewest, most = derived.get("n_cpu_moe_that_fits"), derived.get("n_gpu_layers_that_fit")
     for number in range(fewest or whole, min((fewest or whole) + NEAR, whole)):
         cost = prices.on_host("experts", number, whole)
@@ -173,6 +175,27 @@ def _on_host(case: RemedyCase) -> Iterator[Move]:
             kind="layers",
             change=change,
             cost=cost,
+            touches=ALL,
+            keeps=AWAY,
+            graded=True,
+            apart=True,
+        )
+
+
+def _placed(case: RemedyCase, placed: Mapping[str, Any], whole: int) -> Iterator[Move]:
+    """Deal layers out over cards that differ by what each has, and move the fewest: a few more
+    where the margins of published runs ask for it."""
+    if "tensor_split" not in placed or not case.free("tensor_split", "split_mode"):
+        return
+    experts = "n_gpu_layers" not in placed
+    name, step = ("n_cpu_moe", 1) if experts else ("n_gpu_layers", -1)
+    for more in range(NEAR + 1):
+        number = placed[name] + step * more
+        kind, moved = ("experts", number) if experts else ("layers", whole - number)
+        yield Move(
+            kind=kind,
+            change={**placed, name: number},
+            cost=prices.on_host(kind, moved, whole) if moved else prices.CHANGES["dealt out"],
             touches=ALL,
             keeps=AWAY,
             graded=True,

@@ -98,6 +98,7 @@ class DerivedFacts(TypedDict, total=False):
     compute_buffer_bytes: list[int]  # of each device, the host last
     n_gpu_layers_that_fit: int
     n_cpu_moe_that_fits: int | None
+    placement_that_fits: Mapping[str, Any]  # settings, over cards that differ
     # Ollama
     ollama_ps_bytes: int
     ollama_ps: str

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that ik_llama.cpp refuses."""
-    return answer(hold(subject, w, budget, number(w)), subject, w, budget)
+    build = number(w)
+
+    def laid_out(asked: "Infer") -> DeviceHoldings:
+        return hold(subject, asked, budget, build)
+
+    def held(asked: "Infer") -> bool:
+        return budget is not None and holds(subject, asked, budget)
+
+    return placing.helped(answer(laid_out(w), subject, w, budget), laid_out, held, w, budget)
 
 
 def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:

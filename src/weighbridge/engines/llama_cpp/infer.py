@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama.cpp refuses."""
-    held = hold(subject, w, budget, number(w.engine_version))
-    return with_tower(answer(held, subject, w, budget), subject, w)
+    build = number(w.engine_version)
+
+    def laid_out(asked: "Infer") -> DeviceHoldings:
+        return hold(subject, asked, budget, build)
+
+    def held(asked: "Infer") -> bool:
+        return budget is not None and holds(subject, asked, budget)
+
+    found = with_tower(answer(laid_out(w), subject, w, budget), subject, w)
+    return placing.helped(found, laid_out, held, w, budget)
 
 
 def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:

@@ -19,10 +19,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.interface import Fits, PlacedWay
+from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay
 from weighbridge.engines.llama_cpp.answers import fixed
 from weighbridge.engines.llama_cpp.ggml.graph import F32
 from weighbridge.engines.llama_cpp.holdings import BLOCK, BLOCK_BYTES, DeviceHoldings
@@ -32,6 +32,7 @@ from weighbridge.units import ceil_div
 from weighbridge.watching import go_on
 
 if TYPE_CHECKING:
+    from weighbridge.report.keys import DerivedFacts
     from weighbridge.workload import Infer
 
 ALL = -1  # layers, as the program counts them
@@ -40,6 +41,7 @@ TRIES = 16  # levels, from the first that may fit
 ROUNDS = 3  # in which layers are dealt anew
 BY_ROWS = ("cuda", "hip")  # whose backend has buffers that are split by rows
 NAMED = ("tensor_split", "split_mode", "main_gpu")
+OF_HOST = ("n_gpu_layers", "n_cpu_moe")
 Hold = Callable[["Infer"], DeviceHoldings]
 Holds = Callable[["Infer"], bool]
 
@@ -54,6 +56,21 @@ def ways(hold: Hold, holds: Holds, fits: Fits, w: "Infer", budget: Budget) -> It
             continue  # what one card does not hold is better shared
         found = search.found(fits)
         yield found._replace(change={**sharing, **found.change})
+
+
+def helped(
+    answer: EngineAnswer, hold: Hold, holds: Holds, w: "Infer", budget: Budget | None
+) -> EngineAnswer:
+    """Return an answer that says how cards that differ would hold it, where they do not as asked
+    and nobody said how they are used: the way that leaves least to the host."""
+    open_ = all(getattr(w, name) is None for name in (*NAMED, *OF_HOST))
+    if budget is None or not budget.mixed or not open_:
+        return answer
+    if "n_gpu_layers_that_fit" not in answer.derived:
+        return answer
+    found = _WaySearch(hold, holds, w, budget).found(lambda _: True)
+    derived = {**answer.derived, "placement_that_fits": dict(found.change)}
+    return replace(answer, derived=cast("DerivedFacts", derived))
 
 
 def _sharings(holdings: DeviceHoldings, w: "Infer", budget: Budget) -> Iterator[dict[str, Any]]:
