@@ -325,6 +325,7 @@ def test_few_figures_are_left_out(found, source):
 
 NOT_YET = {"agilerl_allocated_pairs", "peft"}  # half an hour to an hour a program: not traced yet
 OTHERS = {  # engines and pipelines that we do not model; a source of the first vLLM
+    "host",  # trainers that we do not model, and models that are not named
     "megatron",  # a quarter is T5, BERT, fp16, Muon and Megatron-FSDP
     "training_fms_fsdp",  # a third of it is of kernels of its own
     "diffusers",
@@ -445,14 +446,19 @@ def test_the_margins_are_those_of_the_evidence(whole):
 
 def test_intervals_hold(ask, whole):
     for one in coverage(ask(whole)):
+        if one.level == evidence.HOST:
+            continue  # no margin: a few figures, each told by --host
         assert one.inside >= 0.90, one
         assert one.above <= 0.02, one
         assert one.width <= (HELD[one.level] or 1), one
 
 
+APART = ("reserved", evidence.HOST)  # levels of one source, and of none that has a margin
+
+
 @pytest.mark.nightly  # four minutes
 def test_intervals_hold_for_a_source_that_they_were_not_fitted_to(ask):
-    apart = [one for one in coverage(margins.left_out(ask, sources())) if one.level != "reserved"]
+    apart = [one for one in coverage(margins.left_out(ask, sources())) if one.level not in APART]
     for one in apart:  # what was reserved one source alone printed: it has no other
         assert one.inside >= 0.87, one
         assert one.above <= 0.05, one

@@ -256,11 +256,11 @@ def test_inputs_of_layers():
         ("zero3", {}, (0, 1000, 4000)),  # gathered in 16 bits and copied, or parts are saved
         ("zero3", {"gathers": True}, (2000, 2000, 4000)),
         ("zero3", {"gathers": False}, None),
-        ("fsdp1", {}, (0, 9000, 9000)),  # states of 3,000 bytes on each of three ranks
-        ("fsdp1", {"states": 1000}, (0, 4000, 8000)),  # the model's, in its own dtype
+        ("fsdp1", {}, (0, 4500, 9000)),  # states of 3,000 bytes on each of three ranks
+        ("fsdp1", {"states": 1000}, (0, 2000, 8000)),  # the model's, in its own dtype
         ("fsdp1", {"states": 1000, "gathers": True}, (4000, 4000, 8000)),
         ("fsdp1", {"gathers": True}, (9000, 9000, 9000)),
-        ("fsdp1", {"gathers": False}, (0, 9000, 9000)),
+        ("fsdp1", {"gathers": False}, (0, 4500, 9000)),
         ("ddp", {"method": "lora"}, None),
         ("ddp", {"framework": SimpleNamespace(loads="torchtune", name="torchtune")}, None),
     ],

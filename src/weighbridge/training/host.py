@@ -309,12 +309,13 @@ def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
         return _of("weights", gathered, told, source, detail=GATHERED)
     if plan.gathers is None:
         told = "the whole state dict on rank 0 where it is gathered; less where parts are saved"
-        half = Bytes(0, (parts + gathered.expected) // 2, gathered.high)
+        half = Bytes(0, gathered.expected // 2, gathered.high)
         return _of("weights", half, told, source, basis="assumed", detail=GATHERED)
     if not parts:
         return None
     told = "copies of parts, of the model or of the optimizer's states"
-    return _of("weights", Bytes(0, parts, parts), told, source, basis="assumed", detail=GATHERED)
+    some = Bytes(0, parts // 2, parts)
+    return _of("weights", some, told, source, basis="assumed", detail=GATHERED)
 
 
 def _of(
