@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 TENSOR, CONTEXT = (1, 2, 4, 8), (1, 2, 4, 8)
 CHUNKS = 8  # at most, of a stage
 TOKENS = 4 * 2**20  # of a step
-SHORTEST = 2048  # tokens of a sequence that one context rank has: as in Megatron-LM's own tests
+SHORTEST = 4096  # tokens of a sequence that one context rank has: shorter ones are not walked
 MOST_EXPERT = 64  # ranks
 MOST = 100_000  # devices that are shared out
 LOSS = ("cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te")
