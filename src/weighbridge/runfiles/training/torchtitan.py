@@ -43,7 +43,7 @@ debug.* optimizer.lr optimizer.eps optimizer.beta1 optimizer.beta2 optimizer.wei
 training.dataset training.dataset_path training.max_norm training.steps training.warmup_steps
 training.gc_freq training.gc_debug training.seed training.deterministic
 training.data_parallel_degree model.tokenizer_path model.print_after_conversion model.norm_type
-model.tokenizer_flavor infra.* parallelism.enable_async_tensor_parallel experimental.custom_import
+model.tokenizer_flavor infra.* experimental.custom_import
 experimental.custom_args_module
 parallelism.expert_tensor_parallel_degree
 experimental.pipeline_parallel_split_schedule parallelism.prefetch_distance
@@ -57,6 +57,8 @@ activation_checkpoint.memory_budget   - a budget decides what is kept
 optimizer.early_step_in_backward      - parameters are stepped in groups, in backward
 memory_estimation.enabled             it estimates, and trains nothing
 parallelism.disable_loss_parallel     + logits are gathered on every rank
+parallelism.enable_async_tensor_parallel  +- tensor ranks send while they multiply
+experimental.enable_async_tensor_parallel +- tensor ranks send while they multiply
 model.lora                            - adapters of torchtitan are not counted
 """
 OWN = ("model", "training")
