@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.training.test_sharding import CONFIG, trained
 from weighbridge.components import host as components
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.memory import exactly
@@ -318,6 +319,17 @@ def test_packed_weights_come_back_to_the_rank_that_reads(form, once, back):
     p = plan("fsdp1", "none", loads_once=once)
     p.subject.choice = SimpleNamespace(scheme=SimpleNamespace(name=form))
     assert host._reading(p, 3).back is back
+
+
+def test_a_host_of_fsdp_may_hold_more_than_is_followed():
+    """12 of a hundred of what is offloaded, at most; of ZeRO's nothing."""
+    for shard, more in (("fsdp2", 0.12), ("zero3", 0)):
+        report = trained(CONFIG, shard=shard, offload="params", data_parallel_size=2, seq_len=64)
+        step = next(p for p in report.devices[-1].phases if p.name == "step")
+        kept = [c for c in step.components if c.name in ("weights", "optimizer_states")]
+        other = [c.bytes for c in step.components if c.source and "huggingface/peft" in c.source]
+        assert (sum(b.low for b in other), sum(b.expected for b in other)) == (0, 0)
+        assert sum(b.high for b in other) == int(more * sum(c.bytes.high for c in kept))
 
 
 def test_a_published_host_of_fsdp_with_packed_weights():
