@@ -141,3 +141,8 @@ def test_a_flag_that_makes_nothing_is_told(version, told):
     asked = {"engine": "vllm", "gpu": "h100", "engine_version": version, "swap_space": 16}
     report = weighbridge.infer("llama-3.1-8b", **asked)
     assert any("--swap-space" in warning for warning in report.warnings) is told
+
+
+def test_a_level_of_a_server_that_never_sleeps_is_refused():
+    with pytest.raises(weighbridge.UsageError, match="--sleep-level 2.*--enable-sleep-mode"):
+        machine(sleep_level=2)

@@ -261,6 +261,8 @@ def test_accelerate_is_told_ranks_of_every_kind(settings, sizes):
             "no word for --context-parallel-by ulysses; nearest is ring",
         ),
         ("accelerate", {"shard": "ddp", "tensor_parallel_size": 2}, "give --shard fsdp2"),
+        ("accelerate", {"shard": "fsdp2", "pipeline_parallel_size": 2}, "it has no pipelines"),
+        ("accelerate", {"shard": "fsdp2", "reduce_dtype": "float32"}, "no word for --reduce-dtype"),
         (
             "accelerate",
             {"shard": "fsdp2", "tensor_parallel_size": 8},

@@ -242,6 +242,11 @@ def test_the_layers_of_torchtitans_stages():
     found = titan({**usual, "module_fqns_per_model_part": json.dumps(parts)})
     assert (found.settings["pp_layer_partition"], found.unread) == ([2, 2], ())
     assert "pp_layer_partition" not in titan(usual).settings
+    for nonsense in ("[1, 2]", '"layers"', '[["layers.0"]]', "[[], []]", '[["norm"], ["a"]]'):
+        odd = titan({**usual, "module_fqns_per_model_part": nonsense})
+        assert [one.key for one in odd.unread] == ["parallelism.module_fqns_per_model_part"]
+    strange = titan({"fsdp_reshard_after_forward": '"sometimes"'})
+    assert [one.key for one in strange.unread] == ["parallelism.fsdp_reshard_after_forward"]
     fewer = titan({**usual, "pipeline_parallel_first_stage_less_layers": 2})
     assert [one.key for one in fewer.unread] == [
         "parallelism.pipeline_parallel_first_stage_less_layers"
@@ -285,6 +290,20 @@ def test_when_accelerate_gathers_layers(version, said, reshards, ahead):
     assert run.settings.get("reshard_after_forward") is reshards
     assert run.settings.get("backward_prefetch") == ahead
     assert run.unread == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (1, "fsdp_sharding_strategy: BANANA"),
+        (1, "fsdp_sharding_strategy: 9"),
+        (1, "fsdp_backward_prefetch: SIDEWAYS"),
+        (2, "fsdp_reshard_after_forward: maybe"),
+    ],
+)
+def test_words_that_fsdp_does_not_know_are_told(version, said):
+    (run,) = read(FSDP.format(version=version, said=said), "fsdp.yaml").runs
+    assert [one.key for one in run.unread] == [f"fsdp_config.{said.partition(':')[0]}"]
 
 
 def test_layers_gathered_ahead_in_forward_are_told():

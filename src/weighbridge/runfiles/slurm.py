@@ -299,7 +299,7 @@ def _instead(report: "Report") -> str:
     """Say what would do where no number of cards is known to."""
     flags = next((one.flags for one in report.remedies if one.fits == "yes" and one.flags), "")
     more = "more of these cards are not known to be enough"
-    return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is"
+    return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is known to do"
 
 
 def _lines(job: SlurmJob, size: str) -> Iterator[str]:

@@ -65,7 +65,8 @@ def given(partition: tuple[float, ...], layers: int, stages: int) -> tuple[int, 
     if len(sizes) != stages or sum(partition) != layers or min(sizes) < 1 or sizes != [*partition]:
         raise UsageError(
             f"--pp-layer-partition {','.join(f'{n:g}' for n in partition)}: {layers} layers in "
-            f"{stages} {'stage' if stages == 1 else 'stages'} (--pipeline-parallel-size) were asked"
+            f"{stages} {'stage' if stages == 1 else 'stages'} (--pipeline-parallel-size) were "
+            f"asked, each with one at least; these are {sum(partition):g} in {len(partition)}"
         )
     return bounds(sizes)
 

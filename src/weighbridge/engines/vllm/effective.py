@@ -175,7 +175,7 @@ def launch(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules
         offload=round((w.cpu_offload_gb or 0) * GIB),
         adapters=bool(w.max_loras),
         sleeps=w.enable_sleep_mode,
-        sleep_level=w.sleep_level or 1,
+        sleep_level=_sleep_level(w),
         swap=_swap(w.swap_space, rules),
         kv_offload=round((w.kv_offloading_size or 0) * GIB),
         backend=_backend(w.attention_backend),
@@ -188,6 +188,15 @@ def _swap(said: float | None, rules: VllmRules) -> int:
     (config.py, swap_space). The engine since 0.8 makes none of it, and 0.18 dropped the flag
     (vllm-project/vllm pull 36216)."""
     return round((SWAP if said is None else said) * GIB) if rules.whole_to else 0
+
+
+def _sleep_level(w: "Infer") -> int:
+    """Raises UsageError for a level of an engine that does not sleep."""
+    if w.sleep_level is not None and not w.enable_sleep_mode:
+        raise UsageError(
+            f"--sleep-level {w.sleep_level}: vllm sleeps with --enable-sleep-mode alone; add it"
+        )
+    return w.sleep_level or 1
 
 
 def _backend(said: str | None) -> str:

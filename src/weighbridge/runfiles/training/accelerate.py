@@ -274,6 +274,14 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         "debug": False,
         "downcast_bf16": "no",
     }
+    if settings["pipeline_parallel_size"] > 1:
+        raise UsageError(
+            "--emit accelerate: it has no pipelines; leave --pipeline-parallel-size out"
+        )
+    if settings.get("reduce_dtype"):
+        raise UsageError(
+            "--emit accelerate: such a file has no word for --reduce-dtype; leave it out"
+        )
     if zero:
         words |= _zero_words(shard, settings)
     elif kind == "FSDP":

@@ -17,6 +17,7 @@ from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import zero
 from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import MACHINE, OPTIMIZERS
+from weighbridge.wording import shown
 
 KEYS = """
 [settings]
@@ -62,6 +63,8 @@ STRATEGIES: Mapping[str, str] = {
     "4": "hybrid_shard",
     "5": "hybrid_shard_zero2",
 }
+# What a strategy, or the words of `fsdp`, begin with
+KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
 AHEAD: Mapping[str, str] = {
     "BACKWARD_PRE": "pre",
     "BACKWARD_POST": "post",
@@ -256,7 +259,7 @@ def _strategy(bare: Mapping[str, Any], words: str) -> str:
     """Return FSDP1's strategy in small letters: by name or number, which later files have at
     `reshard_after_forward`, or among the words of `fsdp`."""
     said = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
-    if isinstance(said, bool) or said is None:
+    if str(said).lower() in ("true", "false", "none"):
         said = words
     return STRATEGIES.get(str(said), str(said)).lower()
 
@@ -266,14 +269,18 @@ def _gathered(
 ) -> None:
     """Take when layers are gathered, and given back."""
     said, name = bare.get("reshard_after_forward"), "reshard_after_forward"
+    asked = next((n for n in ("sharding_strategy", name) if n in bare), "")
+    if asked and not strategy.startswith(KNOWN) and strategy not in ("", "true", "false"):
+        keys.leave(whose[asked], f"+- {shown(bare[asked])} is no strategy; FULL_SHARD is counted")
     if said is False or str(said).lower() == "false":
         keys.set(name, False, whose[name])
     elif "shard_grad_op" in strategy or "zero2" in strategy:
         keys.set(name, False, key)
     ahead = next((n for n in PREFETCHES if n in bare), "")
-    if ahead and keys.settings["shard"] == "fsdp1":
-        keys.take(whose[ahead], "backward_prefetch", _prefetch)
-    if keys.settings["shard"] == "fsdp1" and keys.on(whose.get("forward_prefetch", "")):
+    first = keys.settings["shard"] == "fsdp1"
+    if ahead and first and keys.take(whose[ahead], "backward_prefetch", _prefetch) is None:
+        keys.leave(whose[ahead], f"+- {shown(bare[ahead])} is no moment that FSDP knows")
+    if first and keys.on(whose.get("forward_prefetch", "")):
         keys.leave(whose["forward_prefetch"], "+ the next layer is gathered in forward, too")
 
 

@@ -19,6 +19,7 @@ from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training.shapes import shape_name
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages
+from weighbridge.wording import shown
 
 KIND = Kind(
     name="torchtitan",
@@ -284,7 +285,11 @@ def _ranks(keys: KeyReading) -> None:
     if shards > 1:
         keys.settings["data_parallel_size"] = shards * max(1, replicas)
     if keys.settings["shard"] in ("fsdp2", "hsdp"):
-        keys.take(RESHARD, "reshard_after_forward", RESHARDS.get)
+        policy = keys.value(RESHARD, "default")
+        if str(policy) in RESHARDS:
+            keys.set("reshard_after_forward", RESHARDS[policy], RESHARD)
+        elif policy != "default":
+            keys.leave(RESHARD, f"+- {shown(policy)} is no policy; its default is counted")
         keys.take(REDUCED, "reduce_dtype")
     keys.used.add(REDUCED)
 
@@ -338,9 +343,19 @@ def _layers(keys: KeyReading) -> None:
     for key in SPLITS:
         if keys.value(key) not in (None, "", [], 1):
             keys.leave(key, "+- stages of other layers than usual are not counted")
-    if isinstance(named, list) and named and len(named) % stages == 0:
+    if named in (None, []):
+        return
+    if not _are_parts(named) or len(named) % stages:
+        keys.leave(PARTS, f"+- it is no list of modules for each part of {stages} stages")
+    else:
         counts = [sum(str(name).startswith("layers.") for name in part) for part in named]
         keys.set("pp_layer_partition", [sum(counts[i::stages]) for i in range(stages)], PARTS)
+
+
+def _are_parts(named: object) -> bool:
+    """Tell whether a value is lists of modules, each with a layer or with an end of the model."""
+    lists = isinstance(named, list) and all(isinstance(part, list) and part for part in named)
+    return lists and any(str(x).startswith("layers.") for part in named for x in part)  # type: ignore[attr-defined]
 
 
 def _sequence(keys: KeyReading) -> None:

@@ -184,8 +184,9 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
 
 
 def _of_fsdp(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
+    no = "no-" if sharding.reshard is False else ""
     own = {
-        "reshard-after-forward": sharding.reshard is not None,
+        f"{no}reshard-after-forward": sharding.reshard is not None,
         "reduce-dtype": sharding.reduced is not None,
     }
     return (
