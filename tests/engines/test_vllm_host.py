@@ -144,5 +144,5 @@ def test_a_flag_that_makes_nothing_is_told(version, told):
 
 
 def test_a_level_of_a_server_that_never_sleeps_is_refused():
-    with pytest.raises(weighbridge.UsageError, match="--sleep-level 2.*--enable-sleep-mode"):
+    with pytest.raises(weighbridge.UsageError, match=r"--sleep-level 2.*--enable-sleep-mode"):
         machine(sleep_level=2)
