@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from weighbridge.engines.table import ENGINES
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB
-from weighbridge.verdict import closeness
 from weighbridge.view.parts import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, card, sizes
@@ -123,7 +122,7 @@ def margin(answer: ShownAnswer) -> str:
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
-        return answer.say("margin.share", share=closeness.percent(v.per_device, v.usable))
+        return answer.say("margin.share", share=_percent(v.per_device, v.usable))
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))
@@ -234,8 +233,14 @@ def _host(answer: ShownAnswer, host: "HostVerdict") -> str:
         low=unit.bare(host.needed.low),
         high=unit.of(host.needed.high),
         has=unit.of(host.available),
-        share=closeness.percent(host.needed, exactly(host.available)),
+        share=_percent(host.needed, exactly(host.available)),
     )
+
+
+def _percent(needed: Bytes, usable: Bytes) -> int:
+    from weighbridge.verdict import closeness  # an answer without a verdict has no use for it
+
+    return closeness.percent(needed, usable)
 
 
 def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
