@@ -1,6 +1,7 @@
 """`fit --layouts --framework torchtitan`: how training by FSDP, ZeRO or DDP may be shared out.
 
-    what data ranks share   ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has
+    what data ranks share   ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has; fsdp1
+                            where it has no fsdp2
     ranks                   tensor, context and pipeline 1 to 8, expert: those that its settings
                             have, beside FSDP2 alone; what is left are data ranks
     micro-batches           1 to 16 sequences: a larger one sends fewer parameters a step
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from weighbridge.engines.interface import Subject
 
 SHARDS = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "hsdp")
+OLDER = {"fsdp2": "fsdp1"}  # which one stands in for another that a framework has not
 BESIDE = ("fsdp2", "hsdp")  # what tensor, context and expert ranks are beside
 KINDS = ("tensor", "pipeline", "context", "expert")
 SIZES = tuple(f"{kind}_parallel_size" for kind in KINDS)
@@ -261,7 +263,8 @@ class _SharedSearch:
 
     def _shards(self) -> tuple[str, ...]:
         has = self.by.shards or SHARDS
-        return ("none", *(kind for kind in SHARDS if kind in has))
+        kinds = (kind if kind in has else OLDER.get(kind, kind) for kind in SHARDS)
+        return ("none", *(kind for kind in kinds if kind in has))
 
     def _keeps(self) -> tuple[str, ...]:
         return KEEPS if "pipeline" in self.by.ranks else ("none", "full")
