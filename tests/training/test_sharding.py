@@ -227,13 +227,13 @@ def test_blocks_of_single_parameters_are_kept_when_they_have_become_one():
 
 @pytest.mark.slow
 def test_stage_3_pins_a_block_for_each_group():
-    """842 million numbers of a rank, 100 million at a time: eight blocks of 256 MiB, and one of
-    128."""
+    """842 million numbers of a rank, 100 million at a time: in 16 bits eight blocks of 256 MiB, and
+    one of 128; gradients in float32 likewise, and those in 16 bits are one block of all groups."""
     settings = {"offload": "params", "precision": "bf16-mixed", "zero_sub_group_size": 10**8}
     report = seven(shard="zero3", **settings)
     assert of_host(report, "weights").low == RANKS * (8 * 256 + 128) * MIB
-    gradients = of_host(report, "gradients")
-    assert gradients.high == RANKS * (8 * 512 + 256) * MIB
+    assert of_host(report, "gradients", "float32").high == RANKS * (8 * 512 + 256) * MIB
+    assert of_host(report, "gradients").high == RANKS * power_of_two(2 * ceil_div(SEVEN, RANKS))
     assert of_host(report, "master_weights") == exactly(4 * SEVEN)
 
 
@@ -266,9 +266,14 @@ def test_frozen_parameters_are_in_no_flat_block():
 
 @pytest.mark.slow
 def test_what_is_on_a_disk_is_not_on_the_host():
-    """Four pinned buffers of a part in float32, and nothing that grows with it beside."""
+    """Four buffers of a part in float32 and its gradients in 16 bits, of the bytes that are asked for
+    (new_cpu_locked_tensor) up to powers of two (torch's pinned blocks, before)."""
     report = seven(shard="zero3", offload="nvme", precision="bf16-mixed")
-    assert host(report, *KEPT) == 4 * power_of_two(4 * ceil_div(SEVEN, RANKS))
+    own = ceil_div(SEVEN, RANKS)
+    assert host(report, *KEPT) == 4 * 4 * own + 2 * own
+    assert of_host(report, "temporaries").high == RANKS * 4 * power_of_two(4 * own)
+    assert of_host(report, "gradients").high == RANKS * power_of_two(2 * own)
+    assert most(report, "optimizer_states", "master_weights") == 0
 
 
 @pytest.mark.slow
