@@ -321,4 +321,5 @@ def test_a_head_that_is_one_number_has_one_row(tmp_path):
 
 
 def test_searches_are_public():
-    assert llama_cpp.__all__ == ["holds", "infer", "probe"]
+    assert llama_cpp.__all__ == ["holds", "infer", "places", "probe"]
+    assert engine("llama.cpp").places is llama_cpp.places  # of `fit --layouts`

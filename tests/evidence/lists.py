@@ -42,6 +42,8 @@ REASONS = (
     "not modelled: this training loop",
     "not modelled: packed weights in shares",
     "not modelled: float8 products among tensor ranks",
+    "not modelled: tensor ranks that send while they multiply (async TP)",
+    "not modelled: nvfp4 products",
     "not modelled: layers of this class",
     "not modelled: diffusion pipelines",
     "not modelled: a part of a model",

@@ -77,6 +77,7 @@ POSTED = [
         {
             "context": 10_000, "enable_prefix_caching": True, "max_num_seqs": 72,
             "quantization": "fp8-tensor", "max_num_batched_tokens": 2048, "engine_version": "0.9.2",
+            "swap_space": 4.0,
         }, 1,
     ),
     (
@@ -109,7 +110,10 @@ POSTED = [
         ("python3.11 -u -m vllm.entrypoints.openai.api_server --model=a/b --pipeline-parallel-size=2 "
         "--tensor-parallel-size=4 --distributed-executor-backend=ray --kv-cache-memory-bytes=20G"),
         "vllm", "a/b",
-        {"pipeline_parallel_size": 2, "tensor_parallel_size": 4, "kv_cache_memory_bytes": 20 << 30}, 8,
+        {
+            "pipeline_parallel_size": 2, "tensor_parallel_size": 4, "kv_cache_memory_bytes": 20 << 30,
+            "distributed_executor_backend": "ray",
+        }, 8,
     ),
     (
         """vllm serve Qwen/Qwen2.5-VL-7B-Instruct --limit-mm-per-prompt '{"image": {"count": 2, "width": 1280, "height": 720}, "video": 0}' --mm-processor-cache-gb 0""",
