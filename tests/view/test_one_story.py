@@ -195,7 +195,7 @@ def test_what_may_fit_is_not_denied_by_the_longest_context(capsys, room, told):
 def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apart(capsys):
     words = ("infer", "llama-3.1-8b", "--engine", "llama.cpp", "--quantization", "Q4_K_M")
     _, out, _ = _asked(capsys, *words, "--gpu", "4090")
-    assert "RAM while serving: about 504 MiB (364 to 904); earlier prompts may add 8.0 GiB\n" in out
+    assert "RAM while serving: about 504 MiB (364 to 904); up to 8.0 GiB more with use\n" in out
     _, out, _ = _asked(capsys, *words, "--gpu", "4090", "--cache-ram", "0")
     assert "RAM while serving: about 504 MiB (364 to 904)\n" in out
 
