@@ -31,8 +31,8 @@ def step(stage, name):
 
 
 def test_outputs_stay_to_the_next_step():
-    """Of the last stage logits in 16 bits, which are joined at the end; up to torch 2.7 of the
-    others what they sent."""
+    """The last stage keeps logits in 16 bits, which are joined at the end; the others, up to torch
+    2.7, what they sent."""
     sent, logits = 8 * 2 * TOKENS * WIDTH, 8 * 2 * TOKENS * WORDS
     old, new = staged(), staged(torch_version="2.8")
     for before, after in zip(old[:-1], new[:-1], strict=True):
