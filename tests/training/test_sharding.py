@@ -9,6 +9,7 @@ from weighbridge.errors import UsageError
 from weighbridge.forward.tensors import LeafTensor
 from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import exactly
+from weighbridge.training.sharding import zero
 from weighbridge.training.sharding.ddp import buckets
 from weighbridge.units import MIB, ceil_div, power_of_two
 
@@ -399,12 +400,22 @@ def test_parts_of_zero_3_are_stepped_in_groups():
     assert most(report, "gradients", phase="step") - own == pytest.approx(6 * 10**8, rel=0.001)
 
 
-def test_groups_of_zero_3_that_nobody_can_follow_are_refused():
-    """842 million numbers, 16 at a time, would be 53 million groups and as many tensors."""
-    with pytest.raises(
-        UsageError, match=r"--zero-sub-group-size .sub_group_size. 16: .*at least 42,116"
-    ):
-        seven(zero_sub_group_size=16, shard="zero3", precision="bf16-mixed")
+def test_groups_of_zero_3_end_with_a_parameter():
+    """Each closes with the parameter that fills it (stage3.py: _create_fp16_sub_groups)."""
+    assert zero.in_groups([3, 4, 2, 2], 5) == (7, 4)
+    assert zero.in_groups([5, 5], 5) == (5, 5)
+    assert zero.in_groups([5, 5], 6) == (10,)
+    assert zero.in_groups([], 6) == ()
+    assert zero.in_groups([9], 1) == (9,)
+
+
+def test_what_a_part_of_zero_touches():
+    """By hand: parts of 8 are 0-7, 8-15 of parameters of 10, 2 and 4 numbers."""
+    assert zero.touched([10, 2, 4], 8) == (16, 8)  # the second has some of all three
+    assert zero.touched([8, 8], 8) == (8, 8)
+    assert zero.touched([20], 8) == (20, 8)
+    assert zero.touched([1, 1, 1], 2) == (2, 1)
+    assert zero.touched([], 2) == (0, 0)
 
 
 @pytest.mark.slow

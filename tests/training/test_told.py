@@ -217,16 +217,6 @@ def test_gradients_of_the_first_group_are_there_before_its_step(offload, parts, 
 
 
 @pytest.mark.parametrize(
-    ("stage", "own", "sizes"),
-    [(3, 25, [10, 10, 5]), (3, 20, [10, 10]), (3, 9, [9]), (2, 25, [25]), (1, 25, [25])],
-)
-def test_a_rank_is_stepped_in_groups_in_stage_3_alone(stage, own, sizes):
-    how = SimpleNamespace(stage=stage, sizes=SimpleNamespace(sub_group=10))
-    groups = zero.Zero._cut(SimpleNamespace(how=how), own)
-    assert [leaf.numel for leaf in groups] == sizes
-
-
-@pytest.mark.parametrize(
     ("kind", "data", "context", "shares"),
     [
         ("fsdp2", 16, 1, 16),

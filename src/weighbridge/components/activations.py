@@ -38,7 +38,7 @@ from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up
 
 # What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
-TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE = range(8)
+TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE, EMPTY = range(9)
 
 
 class LiveTensor(NamedTuple):
@@ -131,6 +131,10 @@ class TensorHeap(ABC):
     @abstractmethod
     def nothing(self, nbytes: int, name: str) -> LiveTensor:
         """Return a tensor of no bytes on this card, of which nothing is counted."""
+
+    @abstractmethod
+    def emptied(self) -> None:
+        """Give the driver what is cached, as torch.cuda.empty_cache does."""
 
     def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
@@ -298,6 +302,11 @@ class Heap(TensorHeap):
         if ran and self.notes is not None:
             self.notes.append((RUN, course, len(slots), begin))
         return ran
+
+    def emptied(self) -> None:
+        if self.notes is not None:
+            self.notes.append((EMPTY,))
+        self.allocator.empty_cache()
 
     def phase(self) -> LivePeak:
         if self.notes is not None:

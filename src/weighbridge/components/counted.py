@@ -74,6 +74,9 @@ class CountedHeap(TensorHeap):
         course.counted(self, slots)
         return True
 
+    def emptied(self) -> None:
+        """Do nothing: nothing is cached."""
+
     def phase(self) -> LivePeak:
         self._reserved = max(self._reserved, self._most)
         live = {name: nbytes for name, nbytes in self._at_most.items() if nbytes}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from weighbridge.components.activations import (
+    EMPTY,
     LIVE,
     MANY,
     NAME,
@@ -79,6 +80,7 @@ class _Again:
             RUN: self._run,
             PHASE: self._phase,
             LIVE: heap.live,
+            EMPTY: heap.emptied,
         }
 
     def _sized(self, nbytes: int) -> int:

@@ -72,6 +72,7 @@ class Around:
     waits = False  # whether micro-batches but the last do not reduce
     saves = False  # whether saving takes anything
     host = pinned = 0
+    groups: tuple[int, ...] = ()  # numbers that the optimizer steps at once, where it has groups
 
     def place(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
         """Put one parameter of the class in memory."""

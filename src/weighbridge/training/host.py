@@ -54,7 +54,6 @@ from weighbridge.units import ceil_div, power_of_two
 MADE_ON_DEVICE = ("torchtitan",)
 SHARD = {4: 5 * 10**9, 5: 50 * 10**9}  # bytes of a file that save_pretrained writes
 MASTER, GRADIENT, LOW = 4, 4, 2  # bytes a number
-SUB_GROUP = 10**9  # numbers that DeepSpeed's stage 3 steps at once (sub_group_size)
 STATE_BUFFERS = 4  # of a sub group each, in float32 (offload_optimizer.buffer_count)
 PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_size)
 KEPT_IN_RAM = 10**9  # numbers of a rank (offload_param.max_in_cpu)
@@ -176,7 +175,7 @@ def _states(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Com
 def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
     elements = ceil_div(result.trainable, plan.sharding.shares)
     third = plan.sharding.kind == "zero3"
-    groups = _groups(plan, elements) if third else [elements]
+    groups = result.groups
     yield _of(
         "master_weights",
         exactly(ranks * (MASTER * elements if third else power_of_two(MASTER * elements))),
@@ -197,12 +196,20 @@ def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
         ),
         "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
     )
+    if not third:
+        largest = LOW * result.largest
+        yield _of(
+            "gradients",
+            _times(ranks, _either(plan, largest, power_of_two(largest))),
+            "room for the largest gradient in 16 bits (temp_grad_buffer_for_cpu_offload)",
+            detail="on the way",
+        )
     if plan.sharding.offload == "params":
         yield from _parameters(plan, result, ranks, groups)
 
 
 def _parameters(
-    plan: TrainingPlan, result: TrainingRun, ranks: int, groups: list[int]
+    plan: TrainingPlan, result: TrainingRun, ranks: int, groups: Sequence[int]
 ) -> Iterator[Component]:
     """Yield the parameters on the host. What is trained is copied from blocks of single parameters
     into one for each group, pinned in any case; what is frozen stays as it is."""
@@ -227,14 +234,7 @@ def _parameters(
     )
 
 
-def _groups(plan: TrainingPlan, elements: int) -> list[int]:
-    """Count the numbers in each of the groups (sub_group_size) in which stage 3 keeps a rank's
-    part."""
-    each = plan.zero.sizes.get("sub_group", SUB_GROUP)
-    return [min(each, elements - start) for start in range(0, elements, each)]
-
-
-def _pinned(width: int, groups: list[int]) -> int:
+def _pinned(width: int, groups: Sequence[int]) -> int:
     return sum(power_of_two(width * n) for n in groups)
 
 
@@ -259,7 +259,7 @@ def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
         _times(ranks, _either(plan, LOW * elements, power_of_two(LOW * elements))),
         "gradients in 16 bits, in one block",
     )
-    group = MASTER * max(_groups(plan, elements), default=0)
+    group = MASTER * max(result.groups, default=0)
     least, most = STATE_BUFFERS * group, STATE_BUFFERS * power_of_two(group)
     yield _of(
         "temporaries",

@@ -57,6 +57,7 @@ class TrainingRun:
     first: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
+    largest: int = 0  # numbers of a parameter that is trained
     saved: int = 0  # bytes that the graph holds where the first backward begins
     flight: int = 1  # micro-batches that hold them
     packed: int = 0  # numbers of packed linears, and of those of the layer that has most
@@ -64,6 +65,7 @@ class TrainingRun:
     unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
+    groups: tuple[int, ...] = ()  # numbers of this rank that ZeRO steps at once
     away: int = 0  # bytes of activations there, at most
     waiting: int = 0  # micro-batches, for the gradients of weights
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
@@ -263,7 +265,8 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     go_on()
     around.placed(m, built)
     result = TrainingRun(program=_program(plan, built), kernels=m.kernels)
-    result.trainable = sum(x.numel for x in built.own if x.trainable)
+    trained = [x.numel for x in built.own if x.trainable]
+    result.trainable, result.largest = sum(trained), max(trained, default=0)
     result.packed, result.packed_in_layer = _packed(built)
     offloaded = plan.sharding.offload != "none"
     optimization = Optimization(
@@ -299,6 +302,7 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     result.elsewhere, result.assumed = optimization.elsewhere, batches.s.assumed
     result.states = optimization.made
     result.host, result.pinned, result.away = around.host, around.pinned, m.most_away
+    result.groups = around.groups
     result.flight, result.waiting = batches.in_flight, batches.waiting
     m.heap.close()
     return result

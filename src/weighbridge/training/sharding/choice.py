@@ -165,6 +165,7 @@ def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
         widens=_with_accelerate(plan) and plan.autocast is not None,
         holds=_checkpoints_around_units(plan),
         offload=s.offload == "params",
+        spreads=_with_accelerate(plan),
     )
 
 

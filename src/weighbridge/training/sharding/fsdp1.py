@@ -14,6 +14,7 @@ keeps a part.
     one flat    with use_orig_params adapters are in the flat parameter of a layer: gradients are
                 of all of it, frozen or not, and the optimizer steps on views of what is trained
     waiting     micro-batches that do not reduce (no_sync) keep whole flat gradients
+    offloaded   gradients go to the host as they come, and stay on the device to the end of backward
     held        a frozen unit waits for the gradients of what it is given, by hooks that go at the
                 end of backward. Where a reentrant checkpoint runs the unit again, that is a leaf of
                 the checkpoint's: the layer's saved input, and its gradient, live as long
@@ -23,9 +24,11 @@ _register_post_backward_reshard_only_hook, since 2.1), torch/autograd/graph.py
 (register_multi_grad_hook); accelerate 1.15 accelerator.py (prepare_model).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
+from weighbridge.arch.roles import role
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.backward import TEMPORARIES
 from weighbridge.forward.machine import Machine
@@ -34,7 +37,7 @@ from weighbridge.forward.step import Around, keeping, passing
 from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.records import dataclass, field
 from weighbridge.training.sharding.numbers import share
-from weighbridge.units import power_of_two
+from weighbridge.units import MIB, power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.forward.modules import ParameterSpec
@@ -57,6 +60,10 @@ class Fsdp1Options:
     one_flat: bool = False  # adapters are in the unit of their layer
     holds: bool = False  # what frozen units are given, and its gradients
     offload: bool = False
+    spreads: bool = False  # sync_module_states
+
+
+BUCKET = 250 * MIB  # of sync_module_states: PARAM_BROADCAST_BUCKET_SIZE; of these two at once
 
 
 @dataclass(slots=True, eq=False)
@@ -94,8 +101,10 @@ class FlatShard(Around):
         self.layers: dict[str, Fsdp1Unit] = {}
         self._dtypes: dict[str, DType] = {}
         self._adapters: set[str] = set()
+        self._headless = self._tied = False
         self._order: list[Fsdp1Unit] = []
         self._held: list[Tensor] = []
+        self._sent: list[TensorStorage] = []  # gradients that the host has, too
         self._reduces = True
 
     @property
@@ -114,6 +123,7 @@ class FlatShard(Around):
     def placed(self, m: Machine, built: "BuiltModel") -> None:
         self.layers = {path: Fsdp1Unit(leaf=Fsdp1Unit()) for path in built.stacks}
         self.root.leaf = Fsdp1Unit()
+        self._headless = not any(role(name) == "head" for name in built.params)
         for p in built.own:
             if p.name in self._dtypes and p.kind != ELSEWHERE:
                 path = below(p.name, self.layers)
@@ -122,11 +132,13 @@ class FlatShard(Around):
                 into = unit.leaf if leaf else unit
                 assert into is not None
                 into.params.append(p)
-        for unit in [*self.units]:
-            self._flatten(m, unit)
+        root = self.root, self.root.leaf
+        for unit in sorted(self.units, key=lambda unit: unit in root):  # what is below goes first
+            self._flatten(m, unit, built.buffers if unit is self.root else [])
 
-    def _flatten(self, m: Machine, unit: Fsdp1Unit) -> None:
-        """A unit comes to the device whole, and is copied into the flat parameter."""
+    def _flatten(self, m: Machine, unit: Fsdp1Unit, buffers: list[Tensor]) -> None:
+        """A unit comes to the device whole, is spread among the ranks where they are to have the
+        same, and copied into the flat parameter, of which a part is copied."""
         first = unit.params[0].name
         dtype = self._dtypes[first]
         elements = share(unit.numel, self.how.ranks)
@@ -138,16 +150,34 @@ class FlatShard(Around):
         if self.how.one_flat:
             few = share(sum(p.numel for p in unit.params if p.trainable), self.how.ranks)
             unit.trained = LeafTensor(f"of {part.name}", (few,), stored, None, trainable=trained)
+        came = [TensorStorage(m.heap, dtype.size(p.numel), "weights") for p in unit.params]
+        if self.how.spreads:
+            alike = [b.nbytes for b in buffers if b.dtype == dtype]
+            self._spread(m, [*alike, *(storage.nbytes for storage in came)])
+        whole = TensorStorage(m.heap, dtype.size(unit.numel), "weights")
+        name = "adapters" if first in self._adapters else "weights"
+        copied = TensorStorage(m.heap, part.nbytes, name)
+        del came, whole
         if self.how.offload:
             # With its gradient, which is made for frozen parameters, too: torch 2.14
             # distributed/fsdp/_flat_param.py (init_flat_param_attributes)
             self.host += 2 * part.nbytes
             self.pinned += 2 * power_of_two(part.nbytes)
             return
-        sizes = [dtype.size(p.numel) for p in unit.params]
-        m.hidden(*sizes, dtype.size(unit.numel), name="weights")
-        name = "adapters" if first in self._adapters else "weights"
-        part.storage = TensorStorage(m.heap, part.nbytes, name)
+        part.storage = copied
+
+    def _spread(self, m: Machine, sizes: list[int]) -> None:
+        """Send parameters from rank 0 in buckets, which are copied together unless there is but one
+        in it (_sync_params_and_buffers)."""
+        sent: deque[TensorStorage] = deque(maxlen=2)
+        bucket: list[int] = []
+        for i, size in enumerate(sizes, 1):
+            bucket.append(size)
+            if sum(bucket) >= BUCKET or i == len(sizes):
+                if len(bucket) > 1:
+                    sent.append(TensorStorage(m.heap, sum(bucket), "weights"))
+                bucket = []
+        sent.clear()
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         whole = [p for p in built.own if p.name not in self._dtypes]
@@ -176,6 +206,10 @@ class FlatShard(Around):
             self._let_go(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
+    def logits(self, m: Machine, logits: Tensor) -> Tensor:
+        self._tied = self._headless
+        return logits
+
     def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._reduces = last or not self.how.waits
         if self.root.params and self._order and self.how.prefetch == "pre":
@@ -185,6 +219,7 @@ class FlatShard(Around):
         for unit in self.units:
             self._post_backward(m, unit)
         self._held.clear()
+        self._sent.clear()
 
     def _pre_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         self._gather(m, unit)
@@ -234,8 +269,14 @@ class FlatShard(Around):
             self._scatter(m, unit)
 
     def _join(self, m: Machine, unit: Fsdp1Unit) -> None:
-        """Make the one gradient that autograd gives for views of the flat parameter: all in one."""
-        joined = TensorStorage(m.heap, self.how.compute.size(unit.numel), TEMPORARIES)
+        """Make the one gradient that autograd gives for views of the flat parameter: all in one, on
+        the stream on which the views were made. Autograd adds up the two of tied weights there,
+        too."""
+        added = (p for p in unit.params if self._tied and p.kind == "embedding")
+        twice = [p for p in added if p.grad is not None]
+        sums = [TensorStorage(m.heap, p.nbytes, TEMPORARIES, GATHER) for p in twice]
+        joined = TensorStorage(m.heap, self.how.compute.size(unit.numel), TEMPORARIES, GATHER)
+        sums.clear()
         for p in unit.params:
             p.grad = None
         if unit.grad is None:
@@ -257,7 +298,9 @@ class FlatShard(Around):
         shard = TensorStorage(m.heap, how.reduce.size(part.numel), "gradients", SCATTER)
         if how.reduce != part.dtype:
             shard = TensorStorage(m.heap, part.nbytes, "gradients", SCATTER)
-        if part.grad is None and not how.offload:
+        if how.offload:
+            self._sent.append(shard)
+        elif part.grad is None:
             part.grad = Computed(part.shape, part.dtype, shard)
             if unit.trained is not None and unit.trained is not part:
                 unit.trained.grad = Computed(unit.trained.shape, part.dtype, shard)

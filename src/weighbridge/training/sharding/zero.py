@@ -3,7 +3,14 @@
     stage 1    2 P + 2 P + 12 P / N    16-bit weights and gradients whole, the rest in parts
     stage 2    2 P + 2 P / N + 12 P / N
     stage 3    (2 + 2 + 12) P / N, and what is gathered for the module that runs
-    averaged   of stage 2 the part's gradients, and beside them those of the next micro-batch
+    averaged   of stages 1 and 2 the gradients of all parameters that have numbers in the part,
+               whole (grads_in_partition); of stage 2 beside them those of the next micro-batch, of
+               stage 1 all gradients to the end of backward. Ranks differ: a large embedding is in
+               several. What is said is of the rank that has most
+    norm       of each gradient in the part, copied to float64, before a step; where states are on
+               the host as soon as the gradient is there
+    on the way where states are on the host, stages 1 and 2 keep room for the largest parameter in
+               16 bits, on both sides (temp_grad_buffer_for_gpu_offload, ..._for_cpu_offload)
     bucket     reduce_bucket_size numbers, whole, however few are trained. Of stage 3 from the
                start and for good, and what is in it once more while it is scattered; of stages 1
                and 2 during a backward, two with overlap_comm
@@ -23,11 +30,11 @@ __add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_c
 (fetch_sub_module), partition_parameters.py; the paper's section 5.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
+from weighbridge.arch.roles import role
 from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
 from weighbridge.forward.step import Around, passing
@@ -75,8 +82,8 @@ class ZeroOptions:
 
 EAGER = (0, 13, 2)  # the first that leaves the states to the first step
 FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
-MOST_GROUPS = 20_000  # of numbers that are stepped at once: each is followed, in some seconds
 HEAD = "head"
+NORM = 8  # bytes a number: get_norm_dtype is float64
 GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
 
@@ -96,8 +103,11 @@ class Zero(Around):
         self._kept: list[TensorStorage] = []
         self._buckets: list[TensorStorage] = []
         self._filled = 0  # numbers in the bucket of stage 3
-        self._trained = 0  # numbers of the part
-        self._averaged: TensorStorage | None = None  # of stage 2, and those of this micro-batch
+        self._embedded = 0  # bytes of an embedding that is the head too, and was made twice
+        self._alone: Tensor | None = None  # a gradient that is larger than it
+        self._whole = self._longest = 0  # numbers: of what the part touches, most of one parameter
+        self._reduces = True  # this micro-batch
+        self._averaged: TensorStorage | None = None  # and those of this micro-batch
         self._coming: TensorStorage | None = None
         self._gathered: dict[str, TensorStorage] = {}  # by path of a layer
         self._ahead: TensorStorage | None = None
@@ -138,21 +148,37 @@ class Zero(Around):
         self._share(m, built, mine)
         if not mine:
             return
-        how, elements = self.how, self._elements(mine)
-        dtype = mine[0].dtype
-        self._trained = elements
-        self._parts = list(self._cut(elements))
-        for part in self._parts:
-            if how.offload == "none":
+        how, sizes = self.how, [self._share_of(p) for p in mine]
+        elements = sum(sizes) if how.stage == 3 else self._elements(mine)
+        self.groups = in_groups(sizes, how.sizes.sub_group) if how.stage == 3 else (elements,)
+        self._whole, self._longest = touched([p.numel for p in mine], elements)
+        self._parts = [
+            LeafTensor(f"part {i}", (n,), FLOAT32, None) for i, n in enumerate(self.groups)
+        ]
+        if how.offload == "none":
+            for part in self._parts:
                 part.storage = TensorStorage(m.heap, part.nbytes, "master_weights")
-            elif how.offload != "nvme":
-                self.host += part.nbytes
-        if how.stage == 3:
-            if how.offload == "none":  # else grad_partitions_flat_buffer is on the host (host.py)
-                self._kept.append(TensorStorage(m.heap, dtype.size(elements), "gradients"))
-            self._kept.append(TensorStorage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
+        elif how.offload != "nvme":
+            self.host += sum(part.nbytes for part in self._parts)
+        for nbytes, component in self._buffers(mine, elements):
+            self._kept.append(TensorStorage(m.heap, nbytes, component))
         for p in mine:
             p.hooks.append(self._reduced)
+
+    def _buffers(self, mine: list[LeafTensor], elements: int) -> Iterator[tuple[int, str]]:
+        """Yield the bytes, and the component, of what is there from the start to the end."""
+        how, dtype = self.how, mine[0].dtype
+        if how.stage == 3:
+            if how.offload == "none":  # else grad_partitions_flat_buffer is on the host (host.py)
+                yield dtype.size(elements), "gradients"
+            yield dtype.size(how.sizes.reduce), "temporaries"
+        elif how.offload == "optimizer":
+            yield dtype.size(max(p.numel for p in mine)), "temporaries"
+
+    def _share_of(self, param: LeafTensor) -> int:
+        """Return the numbers of a parameter that the rank has; of experts fewer share one."""
+        among = self.how.expert_ranks if param.kind == "experts" else 0
+        return ceil_div(param.numel, among or self.how.ranks)
 
     def _elements(self, mine: list[LeafTensor]) -> int:
         """Return the numbers of the rank's part: of experts, of those that it has and shares."""
@@ -164,29 +190,18 @@ class Zero(Around):
     def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
         """Take what is there for a moment before all parameters are in their places."""
         how = self.how
+        if not any(role(name) == "head" for name in built.params):
+            self._embedded = sum(p.nbytes for p in mine if p.kind == "embedding")
         if how.stage < 3:
             if how.flattens:
                 m.hidden(sum(p.nbytes for p in mine), name="weights")
+            m.heap.emptied()  # before each group of parameters; trainers have two
             return
         whole = [p.nbytes for p in built.own if p.name in self._cut_up and p.kind != ELSEWHERE]
         if how.whole_first:
             m.hidden(max(0, sum(whole) - sum(s.nbytes for s in self._kept)), name="weights")
         else:
             m.hidden(max(whole, default=0), name="weights")
-
-    def _cut(self, elements: int) -> Iterator[LeafTensor]:
-        """Yield the groups, in float32, in which a rank's part of so many numbers is stepped.
-        Raises UsageError for more groups than are followed."""
-        each = self.how.sizes.sub_group if self.how.stage == 3 else elements
-        count = ceil_div(elements, each)
-        if count > MOST_GROUPS:
-            raise UsageError(
-                f"--zero-sub-group-size (sub_group_size) {each}: {elements:,} numbers of a rank "
-                f"are stepped in {count:,} groups, {MOST_GROUPS:,} are followed at most; give at "
-                f"least {ceil_div(elements, MOST_GROUPS):,}"
-            )
-        for start in range(0, elements, each):
-            yield LeafTensor(f"partition {start}", (min(each, elements - start),), FLOAT32, None)
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         return self._parts
@@ -268,6 +283,9 @@ class Zero(Around):
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
         if self.how.stage < 3:
             return logits
+        if self._embedded and self.how.offload == "params":
+            self.pinned += power_of_two(ceil_div(self._embedded, self.how.ranks))
+            self._embedded = 0
         there = self._gathered.get(HEAD)
         nbytes = there.nbytes if there is not None else 0
         del there
@@ -276,6 +294,7 @@ class Zero(Around):
 
     def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         mine = [p for p in built.own if p.trainable]
+        self._reduces = last
         if self.how.stage < 3 and mine:
             nbytes = mine[0].dtype.size(self.how.sizes.reduce)
             count = 2 if self.how.overlaps else 1
@@ -286,6 +305,8 @@ class Zero(Around):
         if self.how.stage == 3 and mine:
             self._scatter(m, mine[0].dtype)
         self._averaged, self._coming = self._averaged or self._coming, None
+        for p in built.own if last and self.how.stage == 1 else ():
+            p.grad = None
         self._gathered.clear()
         self._buckets.clear()
         self._ahead = None
@@ -302,20 +323,25 @@ class Zero(Around):
     def _reduced(self, m: Machine, param: LeafTensor) -> None:
         """A gradient goes into the bucket, and the part's own into what is averaged."""
         how = self.how
-        if how.stage == 1:
-            return
-        if how.stage == 2 and self._coming is None and how.offload == "none":
-            self._coming = TensorStorage(m.heap, param.dtype.size(self._trained), "gradients")
+        if how.stage < 3 and how.offload != "none":
+            m.hidden(NORM * min(param.numel, self._longest))
+        averages = how.stage == 2 or (how.stage == 1 and self._reduces)
+        if averages and self._coming is None and how.offload == "none":
+            self._coming = TensorStorage(m.heap, param.dtype.size(self._whole), "gradients")
         if how.stage == 3:
             if self._filled + param.numel > how.sizes.reduce:
                 self._scatter(m, param.dtype)
             self._filled += param.numel
-        param.grad = None
+            self._alone = param.grad if param.numel > how.sizes.reduce else None
+        if how.stage > 1:
+            param.grad = None
 
     def _scatter(self, m: Machine, dtype: DType) -> None:
         """Scatter what is in the bucket: padded, put in the order of ranks, and the part's own cut
-        off (reduce_scatter_coalesced)."""
-        if self._filled:
+        off (reduce_scatter_coalesced). A gradient that is larger than the bucket goes as it is, and
+        stays until it has gone."""
+        alone, self._alone = self._alone, None
+        if self._filled and (alone is None or self._filled % self.how.ranks):
             sent = TensorStorage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
             mine = TensorStorage(m.heap, -(-sent.nbytes // self.how.ranks), "temporaries", SCATTER)
             del sent, mine
@@ -327,6 +353,8 @@ class Zero(Around):
         they were made of, before the optimizer steps."""
         if not self._parts or self.how.offload != "none":
             return
+        if self.how.stage < 3:
+            m.hidden(NORM * self._longest)
         lower = next(p.dtype for p in built.own if p.trainable)
         first = self._parts[0]
         joined = m.new(first.shape, lower, "gradients")
@@ -350,3 +378,39 @@ def eager(version: tuple[int, ...] | None) -> bool:
 
 def flattens(version: tuple[int, ...] | None) -> bool:
     return version is None or version >= FLATTENS
+
+
+def in_groups(sizes: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return the numbers of each group of parameters that stage 3 steps at once: of parameters with
+    so many numbers on a rank, a group has those up to the one that makes it `most` or more.
+
+    >>> in_groups([3, 4, 2, 2], 5)
+    (7, 4)
+    """
+    groups, filled = [], 0
+    for i, size in enumerate(sizes, 1):
+        filled += size
+        if filled >= most or i == len(sizes):
+            groups.append(filled)
+            filled = 0
+    return tuple(groups)
+
+
+def touched(sizes: Sequence[int], elements: int) -> tuple[int, int]:
+    """Return the numbers of all parameters that have some in one rank's part, and the most that one
+    of them has there; both of the ranks that have most. Parameters are of these sizes, end to end,
+    and each part takes `elements` of them.
+
+    >>> touched([10, 2, 4], 8)
+    (16, 8)
+    """
+    whole: dict[int, int] = {}
+    longest = start = 0
+    for size in sizes:
+        end = start + size
+        for rank in range(start // elements, ceil_div(end, elements)):
+            within = min(end, (rank + 1) * elements) - max(start, rank * elements)
+            whole[rank] = whole.get(rank, 0) + size
+            longest = max(longest, within)
+        start = end
+    return max(whole.values(), default=0), longest

@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from torch.autograd import profiler
+from torch.cuda import nvtx
 
 from weighbridge.lab.trace.card import Card
 from weighbridge.lab.trace.patches import Notes, Patch, Patches
@@ -126,8 +127,18 @@ HOST = "torch.profiler sees the host alone: no kernel runs here"
 
 
 def profiling(notes: Notes) -> Iterator[Patch]:
-    """Patch the profiler: asked for the device, its C++ would ask the driver at every operation."""
+    """Patch the profiler: asked for the device, its C++ would ask the driver at every operation.
+    Ranges of NVTX, with which DeepSpeed marks its functions, are shown by nobody here; torch built
+    without CUDA has none."""
     yield Patch(profiler.profile, "__init__", _hosted(profiler.profile.__init__, notes))
+    yield Patch(nvtx, "_nvtx", Ranges())
+
+
+class Ranges:
+    """Ranges and marks of NVTX that are lost. A range's depth, or its handle, is 0."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_: 0
 
 
 def _hosted(init: Callable[..., None], notes: Notes) -> Callable[..., None]:

@@ -7,6 +7,7 @@ C++.
 import copy
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,12 +48,43 @@ COMPILED = "torch.compile is traced as eager code: compiled code keeps and fuses
 
 
 def values() -> Iterator[Patch]:
+    addresses = Addresses()
     yield Patch(FakeTensor, "tolist", _tolist)
     yield Patch(FakeTensor, "numpy", _numpy)
     yield Patch(FakeTensor, "__array__", lambda self, *_, **__: _numpy(self))
     yield Patch(FakeTensor, "__format__", _format)
     yield Patch(FakeTensor, "data", property(DATA.__get__, _set_data))
     yield Patch(FakeTensor, "__deepcopy__", _copied)
+    yield Patch(FakeTensor, "data_ptr", lambda self: addresses.of(self))
+
+
+ROOM = 36  # bits of an address within a storage
+NOWHERE = 1 << 62  # no processor has memory there
+
+
+class Addresses:
+    """Where fake tensors are said to be: each storage has an address of its own, at which nothing
+    is. Programs tell tensors apart by them, as accelerate finds the parameters of an optimizer."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, Any]] = {}  # by the storage's place in C++
+        self._count = 0
+
+    def of(self, tensor: FakeTensor) -> int:
+        """Return the address of the first element; 0 of none, as torch does."""
+        if not tensor.numel():
+            return 0
+        base = self._base(tensor.untyped_storage())
+        first: int = tensor.storage_offset() * tensor.element_size()
+        return base + first
+
+    def _base(self, storage: torch.UntypedStorage) -> int:
+        place = storage._cdata
+        if place not in self._known:
+            self._count += 1
+            ends = weakref.ref(storage, lambda _: self._known.pop(place, None))
+            self._known[place] = NOWHERE + (self._count << ROOM), ends
+        return self._known[place][0]
 
 
 def _set_data(self: FakeTensor, new: torch.Tensor) -> None:

@@ -1,0 +1,141 @@
+"""One rank of many on an H100, beside what `train` says: the Trainer under DDP, FSDP and DeepSpeed,
+whose other ranks were not there (tools/measure_rank.py; transformers 5.17, accelerate 1.15,
+DeepSpeed 0.19.8, torch 2.11 for CUDA 13, driver 580.159). Ours.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.units import GIB, MIB, power_of_two
+
+HERE = Path(__file__).parent
+RECORDS = (HERE.parent / "golden" / "h100_ranks.jsonl").read_text().splitlines()
+RUNS = {run["run"]: run for run in map(json.loads, RECORDS)}
+LEVELS = ("allocated", "reserved")
+# A Trainer of transformers 5 tells accelerate SHARD_GRAD_OP where accelerate 1.15 does not look:
+# units were given up after forward
+NOT_HEARD = "1b-fsdp1-grads"
+# With the optimizer in DeepSpeed's own config there is one group of parameters, and the pieces that
+# it was made of stay cached; we follow the Trainer's two
+ONE_GROUP = "8b-zero2-optimizer"
+# Parts that hold less of large parameters than those of the rank that we follow
+LESS = {
+    "1b-zero2-accumulated": 0.012,
+    "1b-zero2-accumulated-rank-4": 0.03,
+    "1b-zero2-accumulated-rank-7": 0.032,
+}
+
+
+@cache
+def answer(name):
+    run = RUNS[name]
+    settings = {**run["workload"], "gpu": f"h100-sxm:{run['ranks']}"}
+    if run["workload"].get("offload") and "zero" in run["workload"]["shard"]:
+        settings["zero_pin_memory"] = run.get("pin_memory", True)
+    return weighbridge.train(run["model"], **settings)
+
+
+def off(name, level):
+    """By how much ours is too high."""
+    expected = answer(name).devices[0].peak(level).expected
+    return expected / RUNS[name]["measured"][level] - 1
+
+
+def under(*shards, without=()):
+    names = (name for name, run in RUNS.items() if run["workload"]["shard"] in shards)
+    return [name for name in names if name not in without]
+
+
+@pytest.mark.parametrize("name", under("ddp", "fsdp1", "fsdp2", without=[NOT_HEARD]))
+def test_what_a_rank_of_torchs_own_allocates(name):
+    """Within 0.05 %; qwen3-8b 0.34 % too low: why is not known."""
+    assert abs(off(name, "allocated")) < (0.004 if name == "qwen3-8b-fsdp2" else 0.0005)
+
+
+@pytest.mark.parametrize("name", under("zero1", "zero2", "zero3"))
+def test_what_a_rank_of_deepspeed_allocates(name):
+    assert -0.0065 < off(name, "allocated") < LESS.get(name, 0.002)
+
+
+def test_the_rank_of_most_gradients_is_followed():
+    """Of a part that begins within the embedding DeepSpeed keeps the gradient of all of it."""
+    for other in LESS:
+        most = RUNS["1b-zero2-accumulated-rank-1"]["measured"]["allocated"]
+        assert RUNS[other]["measured"]["allocated"] < most
+    assert abs(off("1b-zero2-accumulated-rank-1", "allocated")) < 0.001
+
+
+@pytest.mark.parametrize("name", under("ddp", "fsdp1", "fsdp2", without=[NOT_HEARD]))
+def test_what_a_rank_of_torchs_own_reserves(name):
+    """FSDP1 keeps a unit more where the device is behind; DDP's buckets come in another order."""
+    assert -0.067 < off(name, "reserved") < 0.082
+
+
+def test_most_are_reserved_within_a_percent():
+    names = under("ddp", "fsdp1", "fsdp2", without=[NOT_HEARD])
+    assert sum(abs(off(name, "reserved")) < 0.01 for name in names) >= 24
+
+
+@pytest.mark.parametrize("name", under("zero1", "zero2", "zero3", without=[ONE_GROUP]))
+def test_what_a_rank_of_deepspeed_reserves(name):
+    assert -0.16 < off(name, "reserved") < 0.16
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name not in (NOT_HEARD, ONE_GROUP)])
+def test_what_was_measured_is_within_our_bounds(name):
+    device = answer(name).devices[0]
+    for level in LEVELS:
+        peak = device.peak(level)
+        assert peak.low <= RUNS[name]["measured"][level] <= peak.high, level
+
+
+OFFLOADED = [name for name, run in RUNS.items() if "offload" in run["workload"]]
+RUNNING = ("other",)  # the process itself
+
+
+def parts(name):
+    """Bytes of one rank in a step: those that are pinned, and the rest."""
+    device = next(d for d in answer(name).devices if d.kind == "host")
+    step = next(p for p in device.phases if p.name == "step")
+    each_has = [(c, c.bytes.expected / RUNS[name]["ranks"]) for c in step.components]
+    sharded = RUNS[name]["workload"]["shard"]
+    third, pins = sharded == "zero3", RUNS[name].get("pin_memory", True)
+    pinned = sum(n for c, n in each_has if is_pinned(c, third=third, pins=pins))
+    rest = sum(n for c, n in each_has if not is_pinned(c, third=third, pins=pins))
+    return pinned, rest - sum(n for c, n in each_has if c.name in RUNNING)
+
+
+def is_pinned(component, *, third, pins):
+    """DeepSpeed pins parameters in 16 bits in any case, and the master copy of stage 3 never."""
+    if component.name == "weights":
+        return pins or not component.detail
+    master = component.name == "master_weights" and not third
+    return pins and (master or component.name == "gradients")
+
+
+@pytest.mark.parametrize("name", OFFLOADED)
+def test_what_a_rank_pins(name):
+    """In powers of two, and to the mebibyte."""
+    measured = RUNS[name]["measured"]["host"]["pinned"]
+    assert parts(name)[0] == pytest.approx(measured, abs=4 * MIB, rel=0.001)
+
+
+@pytest.mark.parametrize("name", OFFLOADED)
+def test_what_a_rank_keeps_in_pages(name):
+    """Beside what the same process has that offloads nothing: 1.07 to 1.17 GiB."""
+    measured = RUNS[name]["measured"]["host"]["anonymous"]
+    assert parts(name)[1] == pytest.approx(measured - 1.13 * GIB, abs=0.2 * GIB, rel=0.03)
+
+
+def test_zero_3_takes_20_bytes_a_parameter_without_pins():
+    """2 of parameters, which are pinned in any case, 4 + 8 of the optimizer, 2 + 4 of gradients."""
+    run = RUNS["1b-zero3-params-unpinned"]
+    host = run["measured"]["host"]
+    numbers = answer(run["run"]).derived["trainable_parameters"] / run["ranks"]
+    alone = RUNS["1b-zero3"]["measured"]["host"]["anonymous"]
+    assert (host["anonymous"] - alone) / numbers == pytest.approx(4 + 8 + 2 + 4, abs=0.2)
+    assert host["pinned"] == pytest.approx(power_of_two(int(2 * numbers)), abs=MIB)
