@@ -41,6 +41,7 @@ kt_config                 - KTransformers keeps experts on the host
 megatron_lm_config        Megatron trains
 """
 OWN = ("distributed_type", "num_processes")
+SCRIPT = "the script that it launches is another file; --framework says what trains"
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
 SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
 OF_ZERO = (
@@ -70,7 +71,7 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the part of a run that a config says."""
     keys = reading(document, KEYS)
-    keys.settings["framework"] = "trainer"
+    keys.default("framework", "trainer", SCRIPT)
     asked = str(keys.value("mixed_precision", "no")).lower()
     if PRECISION.get("no" if asked == "false" else asked):
         keys.set("precision", PRECISION[asked], "mixed_precision")
