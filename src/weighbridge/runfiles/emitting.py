@@ -42,7 +42,14 @@ Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch comm
 # What no file says: the machine that it runs on, and what is installed there
 MACHINE = (
     *DEVICE,
-    *("exact", "data_parallel_size", "engine_version", "framework_version", "torch_version"),
+    *(
+        "exact",
+        "data_parallel_size",
+        "ranks_per_machine",
+        "engine_version",
+        "framework_version",
+        "torch_version",
+    ),
     *("bitsandbytes_version", "accelerate_version", "deepspeed_version", "expandable_segments"),
 )
 # What a program does in its own way, unless it was asked for by name
@@ -332,7 +339,7 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
         if called is None and recipe.get(own) == RECIPE:
             given |= {name: recipe[name] for name in CARRIED if given.get(name) is None}
     if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
-        given = _of_release(to, asked, given, ask)
+        given = dict(_of_release(to, asked, given, ask))
     if called is None and usual:
         return _with(asked, {**given, own: usual[0]})
     if usual and called not in to.uses:
@@ -449,7 +456,8 @@ def _starts(to: EmitTarget, settings: Settings) -> str:
     """Return the command that starts a file, with as many ranks as were asked for, and what no
     file says of the allocator; a script says it itself."""
     if to.syntax == "python":
-        return start(int(settings.get("data_parallel_size") or 1))
+        inside = settings.get("ranks_per_machine")
+        return start(int(settings.get("data_parallel_size") or 1), inside=inside)
     command = _command(to, settings)
     return f"{VARIABLES[0]}={GROWING} {command}" if settings.get("expandable_segments") else command
 

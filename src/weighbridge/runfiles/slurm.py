@@ -37,6 +37,7 @@ GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 # Behind what a kind of card may mean: whether that matters
 SAME, SAYS = ": the answer is the same", ": --gpu says which"
+EACH = "ranks_per_machine"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 
@@ -142,6 +143,9 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
         taken.append(_taken(text, "--mem", human(job.memory), "ram"))
     if job.cards:
         run = replace(run, cards=job.on_all)
+    if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
+        settings[EACH] = job.cards
+        taken.append(_taken(text, "--nodes", job.nodes, EACH))
     if job.card and "gpu" not in run.settings:
         run, gpu = _carded(run, job, text)
         settings |= {"gpu": gpu} if gpu else {}
@@ -177,8 +181,9 @@ def _left(run: PlannedRun, key: str, text: str, why: str) -> PlannedRun:
     return replace(run, unread=(*run.unread, told))
 
 
-def _taken(text: str, option: str, value: str, setting: str) -> Understood:
-    line, name = _stands(text, (option, "-G") if setting == "gpu" else (option,))
+def _taken(text: str, option: str, value: Value, setting: str) -> Understood:
+    short = {"gpu": "-G", EACH: "-N"}
+    line, name = _stands(text, (option, short.get(setting, option)))
     return Understood(key=f"#SBATCH {name}", value=value, setting=setting, line=line)
 
 

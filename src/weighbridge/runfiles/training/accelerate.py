@@ -144,6 +144,14 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         keys.set("data_parallel_size", max(1, count // among), "num_processes")
         if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:
             keys.settings["shard"] = "ddp"
+        _machines(keys, count)
+
+
+def _machines(keys: KeyReading, count: int) -> None:
+    """Take how many of all ranks each of several machines runs."""
+    machines = keys.value("num_machines")
+    if isinstance(machines, int) and 1 < machines <= count and count % machines == 0:
+        keys.set("ranks_per_machine", count // machines, "num_machines")
 
 
 def _sequence(keys: KeyReading) -> None:
@@ -265,7 +273,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "DEEPSPEED" if zero else kind,
         "mixed_precision": half,
-        "num_machines": -(-count // MACHINE),
+        "num_machines": -(-count // (settings.get("ranks_per_machine") or MACHINE)),
         "num_processes": count,
         "machine_rank": 0,
         "main_training_function": "main",
