@@ -50,9 +50,37 @@ def test_quantities_as_each_program_takes_them(said, binary, nbytes):
     assert (found.nbytes, found.said.setting, found.said.line) == (nbytes, "ram", 3)
 
 
-@pytest.mark.parametrize("said", ["500m", None, "", "lots", "$LIMIT", "0", "-1Gi", [], "9" * 400])
-def test_what_says_no_size_says_nothing(said):
+@pytest.mark.parametrize("said", [None, "", "$LIMIT", "{{ .Values.memory }}"])
+def test_what_is_not_in_the_file_says_nothing(said):
     assert memory_limit(said, key="memory", line=0, binary=False) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "binary", "why"),
+    [
+        (
+            "banana",
+            False,
+            "'banana' is no size of memory, and no limit is counted; write it as 64Gi",
+        ),
+        ("banana", True, "'banana' is no size of memory, and no limit is counted; write it as 64g"),
+        (
+            "500m",
+            False,
+            "'500m' is in thousandths of a byte, and no limit is counted; write it as 500Mi",
+        ),
+        ("0", False, "0 is no limit: the container may take what its machine has; --ram says how"),
+        ("0g", True, "0g is no limit: "),
+        ("-1Gi", False, "'-1Gi' is no size of memory"),
+        ([], False, "'[]' is no size of memory"),
+        ("9" * 400, False, "is no size of memory"),
+    ],
+)
+def test_what_is_no_size_is_told(said, binary, why):
+    found = memory_limit(said, key="memory", line=3, binary=binary)
+    assert (found.key, found.line) == ("memory", 3)
+    assert why in found.why
+    assert len(found.why) < 150
 
 
 def weighed(text, name):
@@ -67,6 +95,14 @@ def test_a_pod_is_ended_behind_its_limit(limit, fits):
     assert run.report.workload["ram"] is not None
     (taken,) = (u for u in run.run.understood if u.setting == "ram")
     assert (taken.key, taken.line) == ("resources.limits.memory", 13)
+
+
+@pytest.mark.parametrize("said", ["banana", "500m", "0"])
+def test_a_limit_of_a_pod_that_is_none_is_told_with_its_line(said):
+    found = weighbridge.weigh(POD % said, name="pod.yaml", offline=True, gpu="l40s")
+    assert found.runs[0].report.workload["ram"] is None
+    (told,) = (line for line in found.warnings if "limits.memory" in line)
+    assert told.startswith("pod.yaml:13: resources.limits.memory: ")
 
 
 def test_a_request_is_no_limit():
