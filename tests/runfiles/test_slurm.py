@@ -48,6 +48,11 @@ def test_lines_are_cards_machines_and_memory(lines, job):
     [
         ("srun x", "no line of it begins with #SBATCH"),
         ("#SBATCH --nodes=many", "'many' is no number"),
+        ("#SBATCH --gres=gpu:-1", "--gres=gpu:-1 is no number of cards: write --gres=gpu:2, or"),
+        ("#SBATCH --gres=gpu:h100:-1", "--gres=gpu:h100:-1 is no number of cards"),
+        ("#SBATCH --gpus=-1", "--gpus=-1 is no number of cards"),
+        ("#SBATCH --gres=gpu:$COUNT", r"--gres=gpu:\$COUNT is no number of cards"),
+        ("#SBATCH --nodes=-2", "'-2' is no number|'' is no number"),
         ("#SBATCH --gres=gpu:1 --mem=lots", "'lots' is no size of Slurm"),
     ],
 )
@@ -93,6 +98,17 @@ def test_memory_that_lacks_is_a_line_to_write(run):
     code, out = run(memory="--mem=4G")
     assert code in (1, 4)
     assert "#SBATCH --mem=" in out
+
+
+def test_memory_that_alone_lacks_is_written_with_the_same_cards(run):
+    """The need at worst, in whole GiB; a job that asks for that is enough."""
+    code, out = run(memory="--mem=1G")
+    assert code == 1
+    assert "not known to be enough" not in out
+    (card, memory) = out.partition("write:\n")[2].splitlines()[:2]
+    assert card == "#SBATCH --gres=gpu:h100:1"
+    again, out = run(memory=memory.removeprefix("#SBATCH "))
+    assert (again, "write:" in out) == (0, False)
 
 
 def test_all_memory_of_a_machine_is_enough(run):

@@ -70,7 +70,7 @@ def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLi
     return memory_limit(
         service.get("mem_limit") if said is None else said,
         key=".".join(path),
-        line=document.place(("services", name, *path)).line,
+        place=document.place(("services", name, *path)),
         binary=True,
     )
 

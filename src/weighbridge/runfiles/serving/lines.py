@@ -15,6 +15,7 @@ from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
+from weighbridge.runfiles.document import Place
 from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.runfiles.serving.paths import model_of as model_of
@@ -157,7 +158,9 @@ NO_LIMIT = "is no limit: the container may take what its machine has; --ram says
 QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
 
 
-def memory_limit(said: object, *, key: str, line: int, binary: bool) -> HostLimit | Unread | None:
+def memory_limit(
+    said: object, *, key: str, place: Place, binary: bool
+) -> HostLimit | Unread | None:
     """Return the host memory that a container may take; None where a file says none, or leaves it
     to a variable, and what is to be told where it says no size. `binary`: a plain g is GiB, as
     Docker takes it; Kubernetes says Gi for that."""
@@ -169,10 +172,12 @@ def memory_limit(said: object, *, key: str, line: int, binary: bool) -> HostLimi
     if match is None or (letter == "m" and not i):
         why = NO_SIZE if match is None else THOUSANDTHS
         example = f"64{'g' if binary else 'Gi'}" if match is None else f"{match[1]}Mi"
-        return Unread(key=key, line=line, why=f"{shown(text)} {why}; write it as {example}")
+        return Unread(key=key, line=place.line, why=f"{shown(text)} {why}; write it as {example}")
     nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
-    understood = Understood(key=key, value=text, setting="ram", line=line)
-    no_limit = Unread(key=key, line=line, why=f"{text:.20} {NO_LIMIT}")
+    understood = Understood(
+        key=key, value=text, setting="ram", line=place.line, start=place.start, end=place.end
+    )
+    no_limit = Unread(key=key, line=place.line, why=f"{text:.20} {NO_LIMIT}")
     return HostLimit(nbytes, understood) if nbytes else no_limit
 
 
