@@ -1,7 +1,13 @@
 """What torch's pipelines hold of a stage of torchtitan's beside the micro-batches in flight."""
 
-from tests.training.test_sharding import CONFIG, most_of, trained
+import pytest
 
+import weighbridge
+from tests.training.test_sharding import CONFIG, most_of, trained
+from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.words import words_in
+
+PIPES = "has no pipelines"
 DEEP = {**CONFIG, "num_hidden_layers": 8, "tie_word_embeddings": False}
 TOKENS, WIDTH, WORDS = 256, CONFIG["hidden_size"], CONFIG["vocab_size"]
 
@@ -31,7 +37,7 @@ def step(stage, name):
 
 
 def test_outputs_stay_to_the_next_step():
-    """Of the last stage logits in 16 bits, which are joined at the end; up to torch 2.7 of the
+    """Logits of the last stage, in 16 bits, which are joined at the end; up to torch 2.7 of the
     others what they sent."""
     sent, logits = 8 * 2 * TOKENS * WIDTH, 8 * 2 * TOKENS * WORDS
     old, new = staged(), staged(torch_version="2.8")
@@ -47,3 +53,24 @@ def test_gathered_layers_stay_and_gradients_wait():
     stage = staged(precision="bf16-mixed")[1]
     layer = 4 * (2 * WIDTH * WIDTH + 2 * WIDTH * WIDTH // 2 + 3 * WIDTH * 704 + 2 * WIDTH)
     assert most_of(stage, "gradients") >= 2 * layer
+
+
+NAMED = [name for name in FRAMEWORKS if name != "litgpt"]  # which refuses them
+
+
+@pytest.mark.parametrize("name", [*NAMED, None])
+def test_a_framework_without_pipelines_is_told(name):
+    """transformers' Trainer and accelerate's ParallelismConfig have no stages; accelerate's
+    prepare_pippy is inference."""
+    named = {} if name is None else {"framework": name}
+    asked = {**named, "gpu": "h100:2", "seq_len": 64, "pipeline_parallel_size": 2}
+    asked |= {"method": "lora"} if name == "unsloth" else {}
+    told = [line for line in weighbridge.train("smollm-135m", **asked).warnings if PIPES in line]
+    has = name in ("plain", "torchtitan", "deepspeed", "megatron")
+    begins = f"{name or 'trainer'} has no pipelines, and stages are counted as torch's own; "
+    others = "--framework has some with plain, torchtitan, deepspeed, megatron"
+    assert told == ([] if has else [begins + others])
+    one = weighbridge.train("smollm-135m", **{**asked, "pipeline_parallel_size": 1}).warnings
+    assert not any(PIPES in line for line in one)
+    if told:
+        assert "没有流水线" in words_in("zh").told(told[0])
