@@ -204,3 +204,16 @@ def test_a_key_that_decides_two_settings_is_shown_once(details):
     shown = draw(view(found, RenderOptions(details=details)), "human")
     told = shown[shown.index("Read from the file") :].partition("\n\n")[0]
     assert " ".join(told.split()).count("shard_grad_op auto_wrap") == 1
+
+
+@pytest.mark.parametrize("command", ["train", "infer", "fit"])
+def test_a_file_beside_a_model_is_told_how_it_is_weighed(command, tmp_path, capsys):
+    path = tmp_path / "ranks.yaml"
+    path.write_text("distributed_type: MULTI_GPU\nnum_processes: 2\n")
+    for words in (["llama-3.1-8b", str(path)], [str(path), "llama-3.1-8b"]):
+        assert menu.run([command, *words, "--gpu", "4090"]) == 2
+        told = capsys.readouterr().err
+        assert f"is a run file, and no model: weighbridge {path} --model llama-3.1-8b" in told
+        assert told.count("\n") == 1
+    assert menu.run([command, str(path), str(path)]) == 2
+    assert f": weighbridge {path} weighs it" in capsys.readouterr().err
