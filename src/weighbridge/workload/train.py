@@ -13,9 +13,9 @@ from weighbridge.settings.setting import (
     count,
     flag,
     image,
+    layers,
     number,
     release,
-    split,
     switch,
     version,
     whole,
@@ -495,7 +495,7 @@ class RankSettings(Settings):
         label_zh="流水线并行",
         zh="按层分段的 rank 数。",
     )
-    pp_layer_partition: Shares = split(
+    pp_layer_partition: Shares = layers(
         label="Layers of each stage",
         help="Layers of each stage of the pipeline, the first one first: 7,9,9,7. Default: as the "
         "framework does.",
