@@ -334,7 +334,7 @@ def _host_answer(found: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
             if DIED[each.case.outcome] == went
         ]
         if halves:
-            so, none = halves.count(means), halves.count(None)
+            so, none = sum(half == means for half in halves), halves.count(None)
             said = f"{so} of {len(halves)} runs that {went} are said to {MEANS[means]}"
             told.append(f"{said}, {none} are not judged" if none else said)
     return "; ".join(told)
