@@ -60,3 +60,23 @@ def test_what_a_command_says():
     line = "python -m sglang.launch_server --model a/b --enable-hierarchical-cache --hicache-size 9"
     read = parse(line).settings
     assert (read["enable_hierarchical_cache"], read["hicache_size"]) == (True, 9)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"hicache_size": 30}, {"hicache_ratio": 2.5}, {"hicache_size": 0}]
+)
+def test_the_size_of_a_second_cache_without_one_is_refused(asked):
+    ((name, value),) = asked.items()
+    said = (
+        rf"--{name.replace('_', '-')} {value}: sglang .* --enable-hierarchical-cache alone; add it"
+    )
+    with pytest.raises(weighbridge.UsageError, match=said):
+        second(enable_hierarchical_cache=False, **asked)
+
+
+def test_a_second_cache_without_a_size_is_answered_again_by_its_own_settings():
+    report, pools = second()
+    again = weighbridge.infer("llama-3.1-8b", **report.workload)
+    assert pools and again.peak == report.peak
+    plain, _ = second(enable_hierarchical_cache=False)
+    assert weighbridge.infer("llama-3.1-8b", **plain.workload).peak == plain.peak

@@ -267,3 +267,19 @@ def test_the_page_has_the_table(every):
         assert f"| {word} | {sum(row.values())} | {cells} |" in page
     for j in outcomes.wrong(every):
         assert f"`{j.case.id}`" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["human", "markdown"])
+def test_all_of_host_memory_begins_with_how_well_it_is_known(form, capsys):
+    """The sentence counts what stands below it: figures, and runs that ran or died."""
+    assert run(["accuracy", "--host", "--format", form]) == 0
+    first, _, rest = capsys.readouterr().out.partition("\n\n")
+    inside, compared, fit, ran, one, not_fit, died, other = map(int, re.findall(r"\d+", first))
+    figures, runs = rest.split("\nfigures\n")[1].split("\nruns, and the memory")
+    runs = runs.partition("\nfigures that are not compared")[0]
+    assert compared == len(re.findall("measured [0-9,]+ ", figures))
+    assert 0 < inside <= compared
+    assert (ran, died) == (runs.count(": ran; "), runs.count(": died; "))
+    assert (fit, not_fit) == (runs.count(": ran; fits"), runs.count(": died; does not fit"))
+    assert one + other == runs.count("; not answered") + runs.count("; not judged")

@@ -4,6 +4,7 @@ import pytest
 
 import weighbridge
 from tests.remedies.made import case, of_kind
+from weighbridge.remedies import prices
 from weighbridge.remedies.serving import moves
 from weighbridge.units import GIB
 
@@ -262,3 +263,52 @@ def test_a_mixture_over_unlike_cards_is_placed():
     assert first.fits == "yes"
     assert first.change["n_cpu_moe"] + 10 < report.derived["n_cpu_moe_that_fits"]
     assert sum(first.change["tensor_split"]) == 95
+
+
+def second_caches(report):
+    return [
+        (name, value, remedy.fits)
+        for remedy in report.remedies
+        for name, value in remedy.change.items()
+        if name in ("kv_offloading_size", "hicache_size")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"engine": "vllm", "kv_offloading_size": 200}, "kv_offloading_size"),
+        (
+            {"engine": "sglang", "enable_hierarchical_cache": True, "hicache_size": 200},
+            "hicache_size",
+        ),
+        (
+            {"engine": "sglang", "enable_hierarchical_cache": True, "hicache_ratio": 6},
+            "hicache_size",
+        ),
+    ],
+)
+def test_a_second_cache_gets_smaller_where_it_takes_the_host_memory(asked, name):
+    """Asked again with it, the same machine is enough, and with a half more it is not."""
+    asked = {"gpu": "h100", "ram": "96GiB", **asked}
+    report = weighbridge.infer("llama-3.1-8b", **asked)
+    assert report.verdict.host.fits == "no"
+    ((found, size, fits),) = second_caches(report)
+    assert (found, fits) == (name, "yes")
+    again = weighbridge.infer("llama-3.1-8b", **{**asked, name: size})
+    assert again.verdict.fits == "yes"
+    assert weighbridge.infer("llama-3.1-8b", **{**asked, name: 2.5 * size}).verdict.fits != "yes"
+
+
+def test_a_second_cache_stays_where_the_host_has_room():
+    asked = {"engine": "vllm", "gpu": "t4", "kv_offloading_size": 8, "ram": "256GiB"}
+    report = weighbridge.infer("llama-3.1-8b", **asked)
+    assert report.verdict.fits == "no"
+    assert second_caches(report) == []
+
+
+def test_a_smaller_second_cache_costs_by_what_it_loses():
+    small, large = prices.less_beside(100, 25, "GB"), prices.less_beside(100, 75, "GB")
+    assert small.price.points == pytest.approx(3 * large.price.points)
+    assert small.words.startswith("25 GB of the cache in host memory instead of 100: ")

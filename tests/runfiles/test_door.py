@@ -9,6 +9,8 @@ import pytest
 import weighbridge
 from weighbridge.cli import menu
 from weighbridge.errors import UsageError
+from weighbridge.render import RenderOptions, draw
+from weighbridge.runfiles.screen import view
 
 CONFIG = """\
 base_model: llama-3.1-8b  # a comment
@@ -190,3 +192,28 @@ def test_experts_of_ktransformers_are_refused_by_name():
     line = "python -m sglang.launch_server --model-path deepseek-v3 --kt-method FP8 --tp-size 8"
     (run,) = weighbridge.weigh(line, name="run.sh").runs
     assert run.why.startswith("KTransformers keeps experts in RAM")
+
+
+@pytest.mark.parametrize("details", [True, False])
+def test_a_key_that_decides_two_settings_is_shown_once(details):
+    line = "torchrun --nproc_per_node 2 t.py --model_name_or_path qwen3-0.6b --bf16"
+    line += ' --per_device_train_batch_size 1 --fsdp "shard_grad_op auto_wrap"\n'
+    found = weighbridge.weigh(line, name="t.sh", gpu="h100:2")
+    decided = [one.setting for one in found.runs[0].run.understood if one.key == "fsdp"]
+    assert decided == ["shard", "reshard_after_forward"]
+    shown = draw(view(found, RenderOptions(details=details)), "human")
+    told = shown[shown.index("Read from the file") :].partition("\n\n")[0]
+    assert " ".join(told.split()).count("shard_grad_op auto_wrap") == 1
+
+
+@pytest.mark.parametrize("command", ["train", "infer", "fit"])
+def test_a_file_beside_a_model_is_told_how_it_is_weighed(command, tmp_path, capsys):
+    path = tmp_path / "ranks.yaml"
+    path.write_text("distributed_type: MULTI_GPU\nnum_processes: 2\n")
+    for words in (["llama-3.1-8b", str(path)], [str(path), "llama-3.1-8b"]):
+        assert menu.run([command, *words, "--gpu", "4090"]) == 2
+        told = capsys.readouterr().err
+        assert f"is a run file, and no model: weighbridge {path} --model llama-3.1-8b" in told
+        assert told.count("\n") == 1
+    assert menu.run([command, str(path), str(path)]) == 2
+    assert f": weighbridge {path} weighs it" in capsys.readouterr().err

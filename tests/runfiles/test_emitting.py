@@ -1,5 +1,7 @@
 """`--emit`: a new file asks for what was asked, by its own reader, and gets the same answer."""
 
+import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -116,8 +118,10 @@ RECIPES = [
 @pytest.mark.parametrize(("kind", "settings"), RECIPES)
 def test_a_recipe_that_is_written_is_the_run_that_was_asked_for(kind, settings):
     made = weighbridge.emit(MODEL, kind, **settings)
-    release = {"framework_version": "0.2.2"} if kind == "torchtitan" else {}  # the last with TOML
-    asked = weighbridge.train(MODEL, framework=kind, **release, **_of_recipe(settings))
+    # The last that reads TOML, with the checkpoints that the newest makes by itself
+    release = {"framework_version": "0.2.2", "checkpointing": "selective"}
+    ways = release if kind == "torchtitan" else {}
+    asked = weighbridge.train(MODEL, framework=kind, **{**ways, **_of_recipe(settings)})
     again = answered(made, MODEL, gpu=settings["gpu"])
     assert again.peak == asked.peak == made.report.peak
     assert again.verdict.fits == asked.verdict.fits
@@ -413,3 +417,71 @@ def test_a_script_that_is_written_is_python(tmp_path):
 )
 def test_dotted_keys_are_written_as_each_syntax_has_them(syntax, text):
     assert dumped({"a": 1, "b.c": "yes"}, syntax, "x") == text
+
+
+# A law: what is emitted is read again as what was answered, whichever program it is for
+
+LAW = [
+    ("torchtitan", "torchtitan"),
+    ("torchtune", "torchtune"),
+    ("axolotl", "axolotl"),
+    ("llama-factory", "trainer"),
+    ("trl", "trl"),
+    ("trainer", "trainer"),
+    ("accelerate", "accelerate"),
+    ("accelerate", "trainer"),
+    ("accelerate", "trl"),
+    ("deepspeed", "deepspeed"),
+    ("deepspeed", "trainer"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "framework"), LAW)
+def test_what_is_emitted_is_read_again_as_what_was_answered(kind, framework, tmp_path, capsys):
+    shard = {"shard": "zero2"} if kind == "deepspeed" else {"shard": "fsdp2"}
+    asked = {"gpu": "h100-sxm:8", "framework": framework, **shard}
+    meant = weighbridge.train(MODEL, **asked)
+    made = weighbridge.emit(MODEL, kind, **asked)
+    name = f"run{SUFFIXES[TARGETS[kind].syntax]}"
+    line = ["weighbridge", name, "--model", MODEL, "--gpu", "h100-sxm:8"]
+    if made.weighs:  # a part of a run: the line has what no such file says
+        line = shlex.split(made.weighs)
+        name = line[1]
+    path = tmp_path / name
+    path.write_text(made.text)
+    assert menu.run([str(path), *line[2:], "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    peak = run["report"]["devices"][0]["peak"]["driver"]["expected"]
+    assert peak == made.report.peak.expected
+    ways = {name: run["report"]["workload"][name] for name in ("framework", "checkpointing")}
+    assert ways == {name: meant.workload[name] for name in ways}
+    if kind == "torchtitan":  # its file is for a release, whose rules are not those of the newest
+        assert made.before.peak == meant.peak != made.report.peak
+    else:
+        assert (peak, made.before) == (meant.peak.expected, None)
+
+
+@pytest.mark.slow
+def test_another_program_than_was_asked_is_told_with_what_that_takes(capsys):
+    words = ["train", MODEL, "--gpu", "h100-sxm:8", "--emit"]
+    assert menu.run([*words, "torchtitan"]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    takes = "without --emit it is trained with trainer, and takes about 1"
+    assert first.startswith(f"warning: {takes}")
+    assert first.endswith("it does not fit")
+    assert menu.run([*words, "torchtitan", "--framework", "torchtitan"]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("warning: the newest torchtitan takes about ")
+    assert first.endswith("; the file is for 0.2.2")
+
+
+def test_the_program_of_an_accelerate_file_is_told_to_be_assumed():
+    text = "distributed_type: MULTI_GPU\nmixed_precision: bf16\nnum_processes: 2\n"
+    found = weighbridge.weigh(text, name="ranks.yaml", model="qwen3-0.6b").runs[0].run
+    ((setting, value, why),) = found.defaults
+    assert (setting, value) == ("framework", "trainer")
+    assert "--framework says what trains" in why
+    named = weighbridge.weigh(text, name="r.yaml", model="qwen3-0.6b", framework="accelerate")
+    assert named.runs[0].run.defaults == ()
+    assert named.runs[0].report.workload["framework"] == "accelerate"

@@ -5,6 +5,8 @@ import re
 import pytest
 
 import weighbridge
+from weighbridge.runfiles.document import Place
+from weighbridge.runfiles.patching import patched
 from weighbridge.runfiles.serving.lines import memory_limit
 from weighbridge.units import GIB, ceil_div
 
@@ -46,13 +48,41 @@ DEPLOY = "    deploy:\n      resources:\n        limits:\n          memory: 96g\
     ],
 )
 def test_quantities_as_each_program_takes_them(said, binary, nbytes):
-    found = memory_limit(said, key="memory", line=3, binary=binary)
+    found = memory_limit(said, key="memory", place=Place(3), binary=binary)
     assert (found.nbytes, found.said.setting, found.said.line) == (nbytes, "ram", 3)
 
 
-@pytest.mark.parametrize("said", ["500m", None, "", "lots", "$LIMIT", "0", "-1Gi", [], "9" * 400])
-def test_what_says_no_size_says_nothing(said):
-    assert memory_limit(said, key="memory", line=0, binary=False) is None
+@pytest.mark.parametrize("said", [None, "", "$LIMIT", "{{ .Values.memory }}"])
+def test_what_is_not_in_the_file_says_nothing(said):
+    assert memory_limit(said, key="memory", place=Place(0), binary=False) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "binary", "why"),
+    [
+        (
+            "banana",
+            False,
+            "'banana' is no size of memory, and no limit is counted; write it as 64Gi",
+        ),
+        ("banana", True, "'banana' is no size of memory, and no limit is counted; write it as 64g"),
+        (
+            "500m",
+            False,
+            "'500m' is in thousandths of a byte, and no limit is counted; write it as 500Mi",
+        ),
+        ("0", False, "0 is no limit: the container may take what its machine has; --ram says how"),
+        ("0g", True, "0g is no limit: "),
+        ("-1Gi", False, "'-1Gi' is no size of memory"),
+        ([], False, "'[]' is no size of memory"),
+        ("9" * 400, False, "is no size of memory"),
+    ],
+)
+def test_what_is_no_size_is_told(said, binary, why):
+    found = memory_limit(said, key="memory", place=Place(3), binary=binary)
+    assert (found.key, found.line) == ("memory", 3)
+    assert why in found.why
+    assert len(found.why) < 150
 
 
 def weighed(text, name):
@@ -67,6 +97,14 @@ def test_a_pod_is_ended_behind_its_limit(limit, fits):
     assert run.report.workload["ram"] is not None
     (taken,) = (u for u in run.run.understood if u.setting == "ram")
     assert (taken.key, taken.line) == ("resources.limits.memory", 13)
+
+
+@pytest.mark.parametrize("said", ["banana", "500m", "0"])
+def test_a_limit_of_a_pod_that_is_none_is_told_with_its_line(said):
+    found = weighbridge.weigh(POD % said, name="pod.yaml", offline=True, gpu="l40s")
+    assert found.runs[0].report.workload["ram"] is None
+    (told,) = (line for line in found.warnings if "limits.memory" in line)
+    assert told.startswith("pod.yaml:13: resources.limits.memory: ")
 
 
 def test_a_request_is_no_limit():
@@ -98,3 +136,40 @@ def test_a_new_manifest_asks_for_the_host_memory_that_a_server_takes(typed, writ
     assert found[0] == (written or f"{ceil_div(high, GIB)}Gi")
     (run,) = weighbridge.weigh(text, name="k8s.yaml", offline=True, gpu="4090").runs
     assert run.report.workload["ram"] is not None
+
+
+def fixed(text, name, gpu="l40s"):
+    found = weighbridge.weigh(text, name=name, offline=True, gpu=gpu)
+    return patched(found)
+
+
+@pytest.mark.parametrize(("quote", "after"), [("", "Gi"), ('"', 'Gi"')])
+def test_a_limit_that_alone_lacks_is_raised(quote, after):
+    """To what the container is to be given; the file fits then, and is as it was besides."""
+    text = POD % f"{quote}1Gi{quote}"
+    patch = fixed(text, "pod.yaml")
+    (changed,) = set(patch.after.splitlines()) - set(text.splitlines())
+    report = weighed(text, "pod.yaml").report
+    size = report.verdict.host.container // GIB
+    assert changed == f"        memory: {quote}{size}{after}"
+    assert weighed(patch.after, "pod.yaml").fits == "yes"
+    (remedy,) = patch.remedies
+    assert remedy.cost.endswith(f"may take {size}Gi of its machine's memory, not 1Gi")
+
+
+def test_a_limit_of_compose_is_raised_in_its_own_words():
+    patch = fixed(SERVICE + "    mem_limit: 1g\n", "compose.yaml")
+    assert re.search(r"mem_limit: \d+g\n", patch.after)
+    assert weighed(patch.after, "compose.yaml").fits == "yes"
+
+
+def test_a_limit_is_not_raised_for_a_card_that_is_too_small():
+    assert fixed(POD % "1Gi", "pod.yaml", gpu="rtx-3050") is None
+
+
+@pytest.mark.slow
+def test_a_change_within_the_limit_goes_before_a_larger_one():
+    text = f"{SERVICE.rstrip()} --kv-offloading-size 200\n{DEPLOY}"
+    patch = fixed(text, "compose.yaml", gpu="h100")
+    assert "memory: 96g" in patch.after
+    assert "kv_offloading_size" in patch.remedies[0].change

@@ -317,3 +317,12 @@ def test_how_ranks_of_torchtitans_sequence_attend(word, way):
     assert titan(said).settings["context_parallel_by"] == way
     said["context_parallel_degree"] = 1
     assert "context_parallel_by" not in titan(said).settings
+
+
+@pytest.mark.parametrize(
+    ("machines", "processes", "inside"), [(2, 8, 4), (1, 8, None), (3, 8, None), (2, 16, 8)]
+)
+def test_machines_of_accelerate_share_its_processes_out(machines, processes, inside):
+    text = f"distributed_type: FSDP\nnum_machines: {machines}\nnum_processes: {processes}\n"
+    (run,) = read(text, "ranks.yaml").runs
+    assert run.settings.get("ranks_per_machine") == inside

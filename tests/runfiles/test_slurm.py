@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import weighbridge
 from weighbridge import weigh
 from weighbridge.cli import menu
 from weighbridge.errors import UsageError
@@ -47,6 +48,11 @@ def test_lines_are_cards_machines_and_memory(lines, job):
     [
         ("srun x", "no line of it begins with #SBATCH"),
         ("#SBATCH --nodes=many", "'many' is no number"),
+        ("#SBATCH --gres=gpu:-1", "--gres=gpu:-1 is no number of cards: write --gres=gpu:2, or"),
+        ("#SBATCH --gres=gpu:h100:-1", "--gres=gpu:h100:-1 is no number of cards"),
+        ("#SBATCH --gpus=-1", "--gpus=-1 is no number of cards"),
+        ("#SBATCH --gres=gpu:$COUNT", r"--gres=gpu:\$COUNT is no number of cards"),
+        ("#SBATCH --nodes=-2", "'-2' is no number|'' is no number"),
         ("#SBATCH --gres=gpu:1 --mem=lots", "'lots' is no size of Slurm"),
     ],
 )
@@ -92,6 +98,17 @@ def test_memory_that_lacks_is_a_line_to_write(run):
     code, out = run(memory="--mem=4G")
     assert code in (1, 4)
     assert "#SBATCH --mem=" in out
+
+
+def test_memory_that_alone_lacks_is_written_with_the_same_cards(run):
+    """The need at worst, in whole GiB; a job that asks for that is enough."""
+    code, out = run(memory="--mem=1G")
+    assert code == 1
+    assert "not known to be enough" not in out
+    (card, memory) = out.partition("write:\n")[2].splitlines()[:2]
+    assert card == "#SBATCH --gres=gpu:h100:1"
+    again, out = run(memory=memory.removeprefix("#SBATCH "))
+    assert (again, "write:" in out) == (0, False)
 
 
 def test_all_memory_of_a_machine_is_enough(run):
@@ -220,3 +237,35 @@ def test_a_no_of_each_card_that_a_name_may_mean_is_a_no(tmp_path):
 def test_what_a_job_asks_for_and_nobody_knows_is_told(tmp_path, line, why):
     text = f"#!/bin/bash\n#SBATCH {line}\nvllm serve qwen3-8b\n"
     assert why in weigh(written(tmp_path, text)).warnings[0]
+
+
+SEVERAL = """\
+#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --gres=gpu:a100-80gb:4
+#SBATCH --mem={memory}G
+srun torchrun --nnodes={nodes} --nproc_per_node=4 t.py --model_name_or_path qwen3-0.6b \\
+    --bf16 --per_device_train_batch_size 1 --fsdp "full_shard auto_wrap"
+"""
+
+
+@pytest.mark.parametrize("nodes", ["2", "$SLURM_NNODES"])
+def test_each_machine_of_a_job_has_the_ranks_of_its_own_cards(tmp_path, nodes):
+    """Two machines of four ranks: each loads for its own, and no more."""
+    (run,) = weigh(written(tmp_path, SEVERAL.format(memory=400, nodes=nodes))).runs
+    assert (run.run.settings["ranks_per_machine"], run.run.settings["gpu"]) == (4, "a100-80gb:8")
+    asked = {name: value for name, value in run.run.settings.items() if name != "ranks_per_machine"}
+    needed = {
+        each: weighbridge.train("qwen3-0.6b", **{**asked, **each_of}).verdict.host.needed.expected
+        for each, each_of in ((4, {"ranks_per_machine": 4}), (8, {}))
+    }
+    assert run.report.verdict.host.needed.expected == needed[4]
+    assert needed[8] == 2 * needed[4]
+    told = [(one.key, one.value) for one in run.run.understood if one.key == "#SBATCH --nodes"]
+    assert told == ([] if nodes == "2" else [("#SBATCH --nodes", 2)])
+
+
+def test_one_machine_needs_no_word_of_its_ranks(tmp_path):
+    text = SEVERAL.format(memory=400, nodes=1).replace("--nodes=2", "--nodes=1")
+    (run,) = weigh(written(tmp_path, text)).runs
+    assert "ranks_per_machine" not in run.run.settings

@@ -3,6 +3,7 @@
 import pytest
 
 from weighbridge.errors import UsageError
+from weighbridge.training.launching import start
 from weighbridge.training.sharding.numbers import Sharding, sharding, share
 from weighbridge.workload import Train
 
@@ -70,6 +71,19 @@ def test_ranks_of_a_sequence_share_only_by_fsdp():
 )
 def test_hsdp_shares_within_a_node_of_eight(kind, data, context, shares):
     assert Sharding(kind=kind, data=data, context=context).shares == shares
+
+
+def test_a_machine_has_as_many_ranks_as_is_said():
+    two = sharding(Train(shard="hsdp", ranks_per_machine=4), 8)
+    assert (two.shares, two.local, two.ranks) == (4, 4, 8)
+    assert sharding(Train(shard="hsdp", ranks_per_machine=4), 2).local == 2
+    assert sharding(Train(shard="hsdp"), 16).local == 8
+
+
+def test_a_line_starts_as_many_ranks_on_each_machine():
+    assert start(8, inside=4) == "torchrun --nnodes 2 --nproc-per-node 4 train.py"
+    assert start(16) == "torchrun --nnodes 2 --nproc-per-node 8 train.py"
+    assert start(4, inside=4) == "torchrun --nproc-per-node 4 train.py"
 
 
 def test_the_first_rank_has_the_largest_part():

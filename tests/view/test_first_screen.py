@@ -1,5 +1,6 @@
 """The law of every first screen: verdict, bar, reason and next step in eight lines of 80 columns."""
 
+import re
 from functools import cache
 
 import pytest
@@ -64,3 +65,28 @@ def test_titles_and_legends_stand_on_one_line(model, task, settings):
     assert sum(part.nbytes for part in bar.segments) == bar.total
     head = next(b for b in shown.blocks if isinstance(b, Headline))
     assert cells(f"  {head.verdict}  {head.figures}") <= WIDTH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ram", "figures", "reason"),
+    [
+        (
+            "64GiB",
+            "of host memory; the machine has 64.0 GiB",
+            r"short by [\d.]+ GiB of host memory; ",
+        ),
+        ("255GiB", "of host memory, the machine has 255.0 GiB", r"\d+ % of that range fits; "),
+    ],
+)
+def test_the_first_figures_are_those_that_decide(ram, figures, reason):
+    """Host memory lacks, and the card has room: the line with the sign is about the host."""
+    report = weighbridge.train("llama-3.1-8b", gpu="h100-sxm:8", shard="fsdp2", ram=ram)
+    (head,) = (b for s in screen(report).sections for b in s if isinstance(b, Headline))
+    assert head.figures.startswith("needs ") and head.figures.endswith(figures)
+    assert re.fullmatch(
+        rf"{reason}on each card: about [\d.]+ GiB \([\d. to]+\) of 79.2", head.reason
+    )
+    room = weighbridge.train("llama-3.1-8b", gpu="h100-sxm:8", shard="fsdp2", ram="512GiB")
+    (head,) = (b for s in screen(room).sections for b in s if isinstance(b, Headline))
+    assert head.figures.startswith("about ") and head.figures.endswith(" of 79.2")

@@ -35,6 +35,7 @@ OUTCOME_HEAD = ("it", "cases", "fits", "does not fit", "cannot say", "not answer
 VERDICTS = ("yes", "no", "unknown", "skipped")  # in the order of the columns
 OF_FIGURES = ("source", "trace", "coverage", "by_source", "worst")  # options of no outcome
 DIED = {"runs": "ran", "out of memory": "died"}
+MEANS = {"yes": "fit", "no": "not fit"}
 SAID = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 
 Laid = Callable[[Sequence[Sequence[str]], int], Iterator[str]]
@@ -307,6 +308,7 @@ def _host_lists(found: "Sequence[Outcome]", cases: "Sequence[Judged]", form: str
     from weighbridge.lab.evidence.records import Skip
 
     table = [HEAD, *(_cells(row) for row in rows(found))]
+    yield f"{_host_answer(found, cases)}\n"
     yield from (markdown if form == "markdown" else columns)(table, TEXT)
     yield "\nfigures"
     yield from (f"  {_line(o)}" for o in found if not isinstance(o, Skip))
@@ -314,6 +316,28 @@ def _host_lists(found: "Sequence[Outcome]", cases: "Sequence[Judged]", form: str
     yield from (f"  {_host_line(case)}" for case in cases)
     yield "\nfigures that are not compared"
     yield from (f"  {_line(o)}{_beside(o)}" for o in found if isinstance(o, Skip))
+
+
+def _host_answer(found: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
+    """Say how well host memory is known: figures in our range, and runs that are called as they
+    went."""
+    from weighbridge.lab.evidence.outcomes import AnsweredCase
+    from weighbridge.lab.evidence.records import Prediction
+
+    compared = [each for each in found if isinstance(each, Prediction)]
+    inside = sum(each.inside for each in compared)
+    told = [f"{inside} of {len(compared)} published figures of host memory lie in our range"]
+    for went, means in (("ran", "yes"), ("died", "no")):
+        halves = [
+            each.verdict.host.fits if isinstance(each, AnsweredCase) and each.verdict.host else None
+            for each in cases
+            if DIED[each.case.outcome] == went
+        ]
+        if halves:
+            so, none = sum(half == means for half in halves), halves.count(None)
+            said = f"{so} of {len(halves)} runs that {went} are said to {MEANS[means]}"
+            told.append(f"{said}, {none} are not judged" if none else said)
+    return "; ".join(told)
 
 
 def _beside(skip: "Outcome") -> str:

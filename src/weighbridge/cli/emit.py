@@ -70,8 +70,10 @@ def emit(
     if form != "quiet":
         warn(made.report)
         if made.before is not None:
-            itself = f"the file that it is made of {_taken(made.before)}"
-            click.echo(f"warning: {itself}; the first lines say what differs", err=True)
+            itself = _otherwise(made.before, made.report, of_file=told["file"] is not None)
+            click.echo(f"warning: {itself}", err=True)
+        if made.weighs:
+            click.echo(f"weigh it again with: {printable(made.weighs)}", err=True)
         click.echo(_answer(made.report, made.starts), err=True)
     return callback.code(exit_code(made.report, check=check))
 
@@ -79,6 +81,18 @@ def emit(
 def _said(setting: Any, value: Any) -> bool:
     """Tell whether an option was typed; one that is no setting of a run is a switch."""
     return value not in (None, ()) and value is not (False if setting is None else setting.unset)
+
+
+def _otherwise(before: Any, made: Any, *, of_file: bool) -> str:
+    """Say what a run takes as it was asked for, where its new file takes something else."""
+    if of_file:
+        itself = f"the file that it is made of {_taken(before)}"
+        return f"{itself}; the first lines say what differs"
+    program = before.workload["framework"]
+    if program == made.workload["framework"]:
+        release = made.workload["framework_version"]
+        return f"the newest {program} {_taken(before)}; the file is for {release}"
+    return f"without --emit it is trained with {program}, and {_taken(before)}"
 
 
 def _answer(report: Any, starts: str) -> str:

@@ -1,13 +1,14 @@
 """What a command is given in the place of a model: a reference, or a file that starts a run."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from weighbridge.errors import NotFoundError
+from weighbridge.errors import NotFoundError, UsageError
 
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
@@ -36,13 +37,25 @@ def starts(reference: str) -> bool:
 
 def of_file(references: Sequence[str]) -> bool:
     """Tell whether a command was given one run file in the place of a model. Raises NotFoundError
-    for a word that ends as only such files do, and is none."""
+    for a word that ends as only such files do, and is none, and UsageError for a run file beside a
+    model."""
     if len(references) != 1:
+        _alone(references)
         return False
     suffix = os.path.splitext(references[0])[1].lower()
     if suffix in RUN_FILES and not os.path.isfile(references[0]):
         raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
     return starts(references[0])
+
+
+def _alone(references: Sequence[str]) -> None:
+    """Raises UsageError for a run file among other references: its line names the model."""
+    file = next((each for each in references if each != STDIN and starts(each)), None)
+    if file is None:
+        return
+    models = [each for each in references if not starts(each)]
+    line = ["weighbridge", file, *(["--model", *models] if len(models) == 1 else ())]
+    raise UsageError(f"{file} is a run file, and no model: {shlex.join(line)} weighs it")
 
 
 def given_file(references: Sequence[str]) -> tuple[Any, str | None] | None:

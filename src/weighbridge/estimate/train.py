@@ -208,7 +208,9 @@ def _widened(
     else surely leaves."""
     usable = None if budget is None else budget.usable
     devices = bounds.widened(answer.devices, like, table)
-    return host.with_paged_states(devices, answer.managed, training.optimizer, usable)
+    return host.with_paged_states(
+        devices, answer.managed, training.optimizer, usable, training.sharding.node
+    )
 
 
 def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:

@@ -382,6 +382,11 @@ class Prepared:
             from weighbridge.questions.fit.serving import serving
 
             return serving(self, settings, every=every)
+        if settings.get("engine"):
+            raise UsageError(
+                f"--engine {settings['engine']!s:.40} serves, and does not train: --for infer has "
+                "the layouts of serving; without --engine they are those of training"
+            )
         from weighbridge.questions.fit.sharing import sharing
 
         return sharing(self, settings, every=every)

@@ -300,6 +300,17 @@ def shorter(was: int, now: int, what: str) -> Cost:
     )
 
 
+def less_beside(was: float, now: float, unit: str) -> Cost:
+    """Price a smaller second level of a cache: prefixes that it loses are read anew."""
+    return Cost(
+        price=Price(speed=2 * SLOWER * (was - now) / was),
+        words=f"{now:,g} {unit} of the cache in host memory instead of {was:,.4g}: more "
+        "prefixes are read anew",
+        source="https://docs.vllm.ai/en/latest/features/ (KV offloading); "
+        "https://docs.sglang.ai/advanced_features/hicache.html",
+    )
+
+
 def again(share: float) -> Cost:
     """Price norms and feed-forwards that are computed again, which take such a share of a step's
     FLOPs more: more than the time, since a step does more than products."""

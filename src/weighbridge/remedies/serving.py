@@ -1,12 +1,14 @@
 """Changes of a question about serving."""
 
 from collections.abc import Iterator, Mapping
+from math import floor
 from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE, filled
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import Move, RemedyCase
+from weighbridge.units import GIB, UNITS
 from weighbridge.workload import SPREAD
 
 ALL = frozenset(("*",))
@@ -19,6 +21,12 @@ AWAY = {"weights": 0.01, "kv_cache": 0.01}  # reckoned from what fits: surely wo
 SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
 SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
 NEAR = 3  # layers beside the number that an engine's own reckoning gives
+# Sizes of a cache's second level in host memory: what switches it on, and the unit
+SECOND_LEVELS = (
+    ("kv_offloading_size", "kv_offloading_size", GIB, "GiB"),
+    ("hicache_size", "enable_hierarchical_cache", UNITS["GB"], "GB"),
+)
+STEPS_DOWN = (1, 0.75, 0.5)  # of what is reckoned to be left: pinned blocks are powers of two
 OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")
 
 
@@ -35,6 +43,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     yield from _offloaded(case)
     yield from _forgets(case)
     yield from _prompts(case)
+    yield from _second_level(case)
     yield from _engines(case)
 
 
@@ -207,8 +216,6 @@ def _offloaded(case: RemedyCase) -> Iterator[Move]:
     """Keep a part of the weights in host memory, to be read anew in every step."""
     if not case.kind.offloads or not case.free("cpu_offload_gb"):
         return
-    from weighbridge.units import GIB
-
     lacks = max(0, -case.verdict.margin_bytes)
     needed = max(1, case.verdict.per_device.expected)
     for more in (1, 3):
@@ -241,6 +248,43 @@ def _prompts(case: RemedyCase) -> Iterator[Move]:
             cost=prices.CHANGES["prompts are dropped"],
             frees=True,
         )
+
+
+def _second_level(case: RemedyCase) -> Iterator[Move]:
+    """Keep a smaller second level of the cache in host memory, where that is short: though its
+    size was asked for, as it is what takes the room."""
+    host = case.verdict.host
+    if not case.short_of_ram or host is None or host.available is None:
+        return
+    held = _beside_cards(case)
+    for name, switch, unit, short in SECOND_LEVELS:
+        asked = getattr(case.workload, name, None)
+        if not getattr(case.workload, switch, None) or not held:
+            continue
+        was = float(asked or held / (unit * case.count))
+        left = was * (1 - (host.needed.high - host.available) / held)
+        for now in dict.fromkeys(floor(left * part) for part in STEPS_DOWN):
+            if 1 <= now < was:
+                yield Move(
+                    kind="second cache",
+                    change={name: float(now)},
+                    cost=prices.less_beside(was, now, short),
+                    graded=True,
+                    frees=True,
+                )
+
+
+def _beside_cards(case: RemedyCase) -> int:
+    """Return the bytes of caches in host memory, in the phase that has the most of them."""
+    hosts = (device for device in case.report.devices if device.kind == "host")
+    return max(
+        (
+            sum(c.bytes.high for c in phase.components if c.name == "kv_cache")
+            for device in hosts
+            for phase in device.phases
+        ),
+        default=0,
+    )
 
 
 def _engines(case: RemedyCase) -> Iterator[Move]:

@@ -8,6 +8,7 @@ besides that the new one does not keep, its first lines name. A setting that the
 for is refused by its name.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os.path import basename
 from typing import Any
@@ -41,7 +42,14 @@ Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch comm
 # What no file says: the machine that it runs on, and what is installed there
 MACHINE = (
     *DEVICE,
-    *("exact", "data_parallel_size", "engine_version", "framework_version", "torch_version"),
+    *(
+        "exact",
+        "data_parallel_size",
+        "ranks_per_machine",
+        "engine_version",
+        "framework_version",
+        "torch_version",
+    ),
     *("bitsandbytes_version", "accelerate_version", "deepspeed_version", "expandable_segments"),
 )
 # What a program does in its own way, unless it was asked for by name
@@ -117,7 +125,9 @@ class Emitted:
     text: str = field(repr=False)
     starts: str
     report: Report
-    before: Report | None = None  # of the file whose run it is, where that is answered otherwise
+    # of the file whose run it is, or of what was asked, where that is answered otherwise
+    before: Report | None = None
+    weighs: str = ""  # the line that weighs a part of a run again, with what such a file cannot say
 
     def __str__(self) -> str:
         return self.text
@@ -192,15 +202,7 @@ def emitted(
     `opens` returns a model by the name that it was asked by. Raises UsageError for what the file
     cannot say."""
     to = target(kind)
-    opened = opens(asked.model)
-    model = opened.loads_as
-    if not model:
-        raise UsageError("a config alone has no weights to load; give a repository or a folder")
-    if to.task == "train" and opened.repo_id and everyday.other_tune(asked.model, model):
-        raise UsageError(
-            f"--emit {kind}: {shown(asked.model)} is weighed as {model}, which is another tune; "
-            "--model ORG/NAME says its repository"
-        )
+    opened = _loadable(to, kind, asked.model, opens(asked.model))
     given = _of_program(to, kind, asked, ask)
     report = ask(given)
     if report.model.rough:
@@ -213,31 +215,76 @@ def emitted(
     back = read(text, f"the {kind} file", to.kind).runs[0]
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
-    again = ask(_told(to, back, given, report, model))
+    told = _told(to, back, given, report, opened.loads_as)
+    again = ask(told)
     typed = {name: value for name, value in asked.settings.items() if value != OWN_DTYPE}
     ways = _own_ways(report, again, typed) if to.task == "train" else {}
     meant = ask(_with(given, {**given.settings, **ways})) if ways else report
     _same(kind, meant, again, typed)
-    before = ask(source.run) if source is not None and to.task == "train" and not to.part else None
+    before, weighs = None, ""
+    if to.part:
+        weighs = _weighs(to, back, told)
+        text = text if to.syntax == "json" else _commented([f"Weigh it with: {weighs}"], text)
+    elif to.task == "train":
+        before = _other_answer(asked if source is None else source.run, again, ask)
     if before is not None and source is not None:
-        other = tuple(_otherwise(before, again, source.file.name))
-        text = _commented(other, text)
-        before = before if other else None
+        text = _commented(_otherwise(before, again, source.file.name), text)
     return Emitted(
-        kind=kind, text=text, starts=_starts(to, again.workload), report=again, before=before
+        kind=kind,
+        text=text,
+        starts=_starts(to, again.workload),
+        report=again,
+        before=before,
+        weighs=weighs,
+    )
+
+
+def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
+    """Return a model that a file can name. Raises UsageError for one that it cannot."""
+    model = opened.loads_as
+    if not model:
+        raise UsageError("a config alone has no weights to load; give a repository or a folder")
+    if to.task == "train" and opened.repo_id and everyday.other_tune(named, model):
+        raise UsageError(
+            f"--emit {kind}: {shown(named)} is weighed as {model}, which is another tune; "
+            "--model ORG/NAME says its repository"
+        )
+    return opened
+
+
+def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
+    """Return the answer about a run as it was asked for, where a new file is answered otherwise."""
+    try:
+        before = ask(run)
+    except UsageError:  # which only the program that the file is for takes
+        return None
+    fits = [None if each.verdict is None else each.verdict.fits for each in (before, again)]
+    same = before.peak.expected == again.peak.expected and fits[0] == fits[1]
+    return None if same else before
+
+
+def _weighs(to: EmitTarget, back: PlannedRun, told: PlannedRun) -> str:
+    """Return the line that weighs a part of a run again: the model, and what stands in no such
+    file."""
+    own = {"model": told.model} | {
+        name: value
+        for name, value in told.settings.items()
+        if value is not None and value != back.settings.get(name)
+    }
+    name = next(word for word in to.starts.split() if word.endswith((".json", ".yaml")))
+    flags = (_flag(setting, value).partition(" ") for setting, value in own.items())
+    return " ".join(
+        ("weighbridge", name, *(shlex.join(filter(None, (f, value))) for f, _, value in flags))
     )
 
 
 def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
     """Yield what a new file says first where it takes another amount than the file that it was made
     of: what its program does in its own way, and both sizes."""
-    fits = [None if each.verdict is None else each.verdict.fits for each in (before, again)]
-    if before.peak.expected == again.peak.expected and fits[0] == fits[1]:
-        return
     ways = [
         f"{way.replace('_', ' ')} {_said(again.workload.get(way))}, not "
         f"{_said(before.workload.get(way))}"
-        for way in ("framework", *OWN_WAYS)
+        for way in ("framework", *OWN_WAYS, "checkpointing")
         if again.workload.get(way) is not None
         and _plain(before.workload.get(way)) != _plain(again.workload.get(way))
     ]
@@ -292,13 +339,26 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
         if called is None and recipe.get(own) == RECIPE:
             given |= {name: recipe[name] for name in CARRIED if given.get(name) is None}
     if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
-        given = {"framework_version": to.release.rpartition(" ")[2], **given}
+        given = dict(_of_release(to, asked, given, ask))
     if called is None and usual:
         return _with(asked, {**given, own: usual[0]})
     if usual and called not in to.uses:
         theirs = " and ".join(to.uses)
         raise UsageError(f"--emit {kind} is not for --{own} {called}, but for {theirs}")
     return _with(asked, given)
+
+
+def _of_release(to: EmitTarget, asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
+    """Return settings with the release that reads such a file, and with the defaults that are
+    other ones there: as the newest has them, by which the question is answered."""
+    if "framework_version" in given:
+        return given
+    newest = {PROGRAM[to.task]: to.uses[0], **given}
+    older = {**newest, "framework_version": to.release.rpartition(" ")[2]}
+    assumed, other = (_recipe(asked, each, ask) for each in (newest, older))
+    by_release = {name for _, changed in FRAMEWORKS[to.uses[0]].older for name in changed}
+    meant = {name: assumed[name] for name in by_release & assumed.keys() & other.keys()}
+    return {**meant, **older}
 
 
 def _recipe(asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
@@ -396,7 +456,8 @@ def _starts(to: EmitTarget, settings: Settings) -> str:
     """Return the command that starts a file, with as many ranks as were asked for, and what no
     file says of the allocator; a script says it itself."""
     if to.syntax == "python":
-        return start(int(settings.get("data_parallel_size") or 1))
+        inside = settings.get("ranks_per_machine")
+        return start(int(settings.get("data_parallel_size") or 1), inside=inside)
     command = _command(to, settings)
     return f"{VARIABLES[0]}={GROWING} {command}" if settings.get("expandable_segments") else command
 
@@ -431,7 +492,9 @@ def _told(
             for name, value in given.settings.items()
             if name not in SHARES and not name.startswith("zero_") and name not in back.settings
         }
-        typed = {name: report.workload[name] for name in ("framework", "dtype")} | typed
+        named = given.settings.get("framework") or given.settings.get("method", "full") == "full"
+        own = ("framework",) if named else ("framework", "dtype")  # a recipe says both
+        typed = {name: report.workload[name] for name in own} | typed
     elif "data_parallel_size" in back.settings:
         typed.pop("data_parallel_size", None)
     other = to.task == "infer" and back.model != model

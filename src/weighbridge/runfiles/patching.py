@@ -18,6 +18,7 @@ from weighbridge.runfiles import notebook
 from weighbridge.runfiles.diffs import as_in, encoding_of, unified
 from weighbridge.runfiles.document import Document, Path, documents, first
 from weighbridge.runfiles.kinds import named, read
+from weighbridge.runfiles.limits import raised
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
 
@@ -67,15 +68,16 @@ Weigh = Callable[[str], WeighedFile]
 
 
 def patched(found: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
-    """Return the file with the first change of each run that surely fits, None where one of its
-    runs does not fit and has no change that its file can say. A file that fits is as it was.
-    `weigh` answers a changed text as the file was: a change that brings defaults of its program
-    with it is taken where that fits."""
+    """Return the file with the first change of each run that surely fits, or with the memory limit
+    that it needs, None where one of its runs does not fit and has none that its file can say. A
+    file that fits is as it was. `weigh` answers a changed text as the file was: a change that
+    brings defaults of its program with it is taken where that fits."""
     text, remedies = found.file.text, []
     for number, weighed in enumerate(found.runs):
         if weighed.fits == "yes":
             continue
         changed = _changed(text, found.file, number, weighed, weigh)
+        changed = changed or raised(text, found.file, number, weighed)
         if changed is None:
             return None
         text, remedy = changed

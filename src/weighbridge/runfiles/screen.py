@@ -109,13 +109,15 @@ def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
     """Yield what was understood of a run: its keys as the file writes them, and the defaults of
     the program that reads it. With `full` each stands with its line."""
     heading = words("runfile.read")
-    if full and run.understood:
+    # A key may decide several settings, and is one key of the file
+    known = tuple({(u.file, u.line, u.key, str(u.value)): u for u in run.understood}.values())
+    if full and known:
         heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
         columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
-        rows = tuple(row(_line(u), words.told(u.key), _value(u)) for u in run.understood)
+        rows = tuple(row(_line(u), words.told(u.key), _value(u)) for u in known)
         yield (Grid(columns, rows, heading),)
-    elif run.understood or run.command:
-        told = " · ".join(f"{words.told(u.key)} {_value(u)}" for u in run.understood)
+    elif known or run.command:
+        told = " · ".join(f"{words.told(u.key)} {_value(u)}" for u in known)
         line = clipped(launch_line(run.command), COMMAND)
         cells = tuple(Cell(text) for text in (told, printable(line)) if text)
         yield (Lines(cells, heading),)

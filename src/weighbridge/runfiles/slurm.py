@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
 
 LINE = re.compile(r"(?m)^#SBATCH[ \t]+([^\n#]{1,400})")
-OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][\w-]*)(?:=|[ \t]+)?([^\s-]\S*)?")
+OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][\w-]*)(?:=|[ \t]+)?((?<==)\S+|[^\s-]\S*)?")
 SHORT = {
     "-N": "--nodes",
     "-G": "--gpus",
@@ -35,8 +35,10 @@ CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<c
 A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
+NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
 # Behind what a kind of card may mean: whether that matters
 SAME, SAYS = ": the answer is the same", ": --gpu says which"
+EACH = "ranks_per_machine"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 
@@ -142,6 +144,9 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
         taken.append(_taken(text, "--mem", human(job.memory), "ram"))
     if job.cards:
         run = replace(run, cards=job.on_all)
+    if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
+        settings[EACH] = job.cards
+        taken.append(_taken(text, "--nodes", job.nodes, EACH))
     if job.card and "gpu" not in run.settings:
         run, gpu = _carded(run, job, text)
         settings |= {"gpu": gpu} if gpu else {}
@@ -177,8 +182,9 @@ def _left(run: PlannedRun, key: str, text: str, why: str) -> PlannedRun:
     return replace(run, unread=(*run.unread, told))
 
 
-def _taken(text: str, option: str, value: str, setting: str) -> Understood:
-    line, name = _stands(text, (option, "-G") if setting == "gpu" else (option,))
+def _taken(text: str, option: str, value: Value, setting: str) -> Understood:
+    short = {"gpu": "-G", EACH: "-N"}
+    line, name = _stands(text, (option, short.get(setting, option)))
     return Understood(key=f"#SBATCH {name}", value=value, setting=setting, line=line)
 
 
@@ -215,7 +221,10 @@ def _cards(given: Mapping[str, str]) -> tuple[int | None, str]:
         entries = given.get(name, "").split(",")
         if name == "--gres":
             entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
-        match = next((m for one in entries if one and (m := CARDS.fullmatch(one))), None)
+        found = [CARDS.fullmatch(one) for one in entries if one]
+        match = next(filter(None, found), None)
+        if found and match is None:
+            raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
         if match is not None:
             tasks = _count(given.get("--ntasks-per-node", "1")) if "task" in name else 1
             return int(match["count"] or 1) * tasks, match["card"] or ""
@@ -280,9 +289,9 @@ def _kind(job: SlurmJob, report: "Report") -> str:
 
 
 def _by_cards(verdict: "Verdict") -> bool:
-    """Tell whether it is the cards that are not enough, or not surely, and not the RAM."""
+    """Tell whether it is the cards that are not enough, or not surely, and not the RAM alone."""
     host = verdict.host
-    return host is None or host.fits == "yes" or host.reason != verdict.reason
+    return host is None or host.fits == "yes" or verdict.per_device.high > verdict.usable.low
 
 
 def _enough(report: "Report", card: str) -> int:

@@ -205,7 +205,9 @@ def weighed(
 
 
 def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
-    """Return a run without the doubt which card is meant, where one is typed."""
+    """Return a run without the doubt which card is meant, where one is typed, and without defaults
+    in whose place something is."""
+    run = replace(run, defaults=tuple(each for each in run.defaults if each[0] not in given))
     if given.keys().isdisjoint(("gpu", "gpu_memory")):
         return run
     unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)

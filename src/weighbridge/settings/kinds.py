@@ -140,4 +140,7 @@ IMAGE = ValueKind(
     name="image", metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720"
 )
 SPLIT = ValueKind(name="split", metavar="A,B...", read=_split, says="shares such as 3,1")
+LAYERS = ValueKind(
+    name="split", metavar="A,B...", read=_split, says="the layers of each stage such as 16,16"
+)
 WORDS = ValueKind(name="words", metavar="A,B...", read=_words, says="names such as q_proj,v_proj")

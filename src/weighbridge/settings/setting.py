@@ -28,6 +28,7 @@ from weighbridge.settings.kinds import (
     COUNT,
     FLAG,
     IMAGE,
+    LAYERS,
     MEMORY,
     NUMBER,
     RELATIVE,
@@ -279,6 +280,11 @@ def image(**facts: "Unpack[SettingFacts]") -> Pixels:
 def split(**facts: "Unpack[SettingFacts]") -> Shares:
     """Declare shares of devices."""
     return Valued(SPLIT, **facts)
+
+
+def layers(**facts: "Unpack[SettingFacts]") -> Shares:
+    """Declare layers of each stage of a pipeline."""
+    return Valued(LAYERS, **facts)
 
 
 @dataclass_transform(kw_only_default=True)

@@ -12,10 +12,10 @@ from weighbridge.settings.setting import (
     Switch,
     count,
     image,
+    layers,
     memory,
     number,
     relative,
-    split,
     switch,
     whole,
     word,
@@ -256,7 +256,7 @@ class CardSettings(Settings):
         label_zh="流水线并行",
         zh="按层分段的卡数。",
     )
-    pp_layer_partition: Shares = split(
+    pp_layer_partition: Shares = layers(
         label="Layers of each stage",
         help="Layers of each stage of the pipeline, the first one first: 16,32.",
         label_zh="各段的层数",

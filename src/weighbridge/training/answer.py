@@ -8,6 +8,7 @@ from weighbridge.forward.limits import followed
 from weighbridge.memory import Device
 from weighbridge.records import dataclass, field
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import TrainingPlan
@@ -121,6 +122,12 @@ def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
     alike = plan.sharding.ranks // plan.sharding.pipeline
     if alike > _listed(plan):
         yield f"{_listed(plan):,} of {alike:,} ranks that are alike are listed"
+    if plan.sharding.pipeline > 1 and not plan.framework.stages:
+        others = ", ".join(name for name, each in FRAMEWORKS.items() if each.stages)
+        yield (
+            f"{plan.framework.name} has no pipelines, and stages are counted as torch's own; "
+            f"--framework has some with {others}"
+        )
     if result.program.said:
         yield f"{plan.subject.model_type}: {result.program.said}"
     yield from result.assumed

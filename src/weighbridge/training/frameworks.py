@@ -111,6 +111,7 @@ class Framework:
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     ranks: tuple[str, ...] = ()  # kinds that its own settings have, besides those of data
+    stages: bool = False  # it has pipelines of its own, or leaves them to the loop
     optimizers: tuple[str, ...] = ()  # that it has at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
     shares_tokens: bool = False  # tensor ranks share the tokens between layers
@@ -168,7 +169,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
         upcast="peft",
     ),
     "plain": Framework(
-        name="plain", source="a loop over model(...).loss.backward()", float8=True, upcast="peft"
+        name="plain",
+        source="a loop over model(...).loss.backward()",
+        stages=True,
+        float8=True,
+        upcast="peft",
     ),
     "accelerate": Framework(
         name="accelerate",
@@ -227,6 +232,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "torchtitan": Framework(
         name="torchtitan",
         ranks=("tensor", "context", "pipeline", "expert"),  # config/job_config.py
+        stages=True,
         loads="",
         source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
         dated=True,
@@ -308,6 +314,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "deepspeed": Framework(
         name="deepspeed",
         ranks=("tensor", "context"),  # runtime/tensor_parallel/config.py, runtime/sequence_parallel
+        stages=True,  # runtime/pipe
         source="DeepSpeed runtime/engine.py (also _configure_basic_optimizer), bf16_optimizer.py",
         optimizer="adamw_torch_fused",  # FusedAdam, as one kernel
         versioned=True,
@@ -321,6 +328,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "megatron": Framework(  # training/megatron
         name="megatron",
+        stages=True,
         loads="",
         source="Megatron-LM 23e00ed to d98e8a6 megatron/core, Transformer Engine c188b53",
         dated=True,

@@ -48,7 +48,6 @@ from weighbridge.records import replace
 from weighbridge.training.optimizers import Optimizer
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
-from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import ceil_div, power_of_two
 
 MADE_ON_DEVICE = ("torchtitan",)
@@ -68,7 +67,7 @@ ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     """One machine, without states that the driver pages."""
-    ranks = min(NODE, plan.sharding.ranks)
+    ranks = plan.sharding.local
     process = host.processes(ranks)
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
     if plan.sharding.fully and plan.sharding.offload != "none":
@@ -316,7 +315,7 @@ def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     gathered = Bytes(
         max(whole, states), max(whole, states), max(whole + _file(plan, whole), states)
     )
-    ranks, all_ranks = min(NODE, plan.sharding.ranks), plan.sharding.ranks
+    ranks, all_ranks = plan.sharding.local, plan.sharding.ranks
     parts = 0 if zero else max(whole, states) * ranks // all_ranks
     source = "transformers trainer.py (save_model), accelerate accelerator.py (get_state_dict)"
     if not zero:
@@ -356,15 +355,20 @@ BEFORE = "load"  # the phase in which there are no states yet
 
 
 def with_paged_states(
-    devices: Sequence[Device], managed: int, optimizer: Optimizer, usable: Bytes | None
+    devices: Sequence[Device],
+    managed: int,
+    optimizer: Optimizer,
+    usable: Bytes | None,
+    node: int,
 ) -> tuple[Device, ...]:
-    """Devices and the host with so many bytes of managed states of each device."""
+    """Devices and the host with so many bytes of managed states of each device; `node` ranks are
+    on one machine, if there are so many."""
     gpus = [d for d in devices if d.kind == "gpu"]
     if not managed or not gpus:
         return tuple(devices)
     rests = [p.at("driver") for d in gpus for p in d.phases if p.name != BEFORE]
     out = paged_out(rests, managed, usable)
-    ranks = min(NODE, len(gpus))
+    ranks = min(node, len(gpus))
     away = _paged_states(Bytes(*(ranks * b for b in out)), optimizer, "paged out of the device")
     return tuple(_beside(d, managed, optimizer, usable, away) for d in devices)
 

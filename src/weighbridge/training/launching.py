@@ -76,7 +76,8 @@ class TrainerRun:
 
     @property
     def starts(self) -> str:
-        return start(int(self.settings["data_parallel_size"]))
+        inside = self.settings.get("ranks_per_machine")
+        return start(int(self.settings["data_parallel_size"]), inside=inside)
 
     @property
     def zero(self) -> bool:
@@ -99,12 +100,14 @@ class TrainerRun:
         return mixed.get(str(self.settings["precision"]), str(self.settings["dtype"]))
 
 
-def start(count: int, file: str = "train.py") -> str:
-    """Return the command that starts a script on so many devices, eight to a machine."""
+def start(count: int, file: str = "train.py", inside: int | None = None) -> str:
+    """Return the command that starts a script on so many devices, `inside` of them to a machine:
+    eight where nobody says."""
     if count <= 1:
         return f"python {file}"
-    machines = f"--nnodes {-(-count // MACHINE)} " if count > MACHINE else ""
-    return f"torchrun {machines}--nproc-per-node {min(count, MACHINE)} {file}"
+    most = inside or MACHINE
+    machines = f"--nnodes {-(-count // most)} " if count > most else ""
+    return f"torchrun {machines}--nproc-per-node {min(count, most)} {file}"
 
 
 def unwritten(run: TrainerRun) -> str:

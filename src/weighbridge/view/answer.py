@@ -37,7 +37,7 @@ def headline(answer: ShownAnswer) -> Headline:
     where = answer.say("headline.on", card=on)
     return Headline(
         verdict=f"{answer.say(f'verdict.{mark(v)}')}{where}",
-        figures=_figures(answer, v),
+        figures=_of_host(answer, v.host) if v.host and _by_host(v) else _figures(answer, v),
         mark=sign,
         margin=margin(answer),
         reason=_reason(answer, v),
@@ -135,7 +135,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         return answer.say(key, needs=verdict.devices_used, count=verdict.count)
     if _by_host(verdict):
         assert verdict.host is not None
-        return _host(answer, verdict.host)
+        return _beside_host(answer, verdict, verdict.host)
     both = verdict.host is not None and verdict.host.fits == verdict.fits == "unknown"
     if both and compared(verdict) == "unknown":
         assert verdict.host is not None
@@ -216,18 +216,38 @@ def _by_host(verdict: "Verdict") -> bool:
     )
 
 
-def _host(answer: ShownAnswer, host: "HostVerdict") -> str:
-    """Return the sentence on the host memory that one machine lacks."""
+def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:
+    """Return the unit of a machine's figures, and the bytes that it lacks."""
     assert host.available is not None
-    room = host.available - host.needed.expected
-    unit = apart(sizes(host.needed.expected, answer.unit), room)
+    lacks = host.needed.expected - host.available
+    return apart(sizes(host.needed.expected, answer.unit), lacks), lacks
+
+
+def _of_host(answer: ShownAnswer, host: "HostVerdict") -> str:
+    """Return the host memory that is needed beside that of the machine, as a sentence."""
+    unit, _ = _lacking(answer, host)
+    has = unit.of(host.available or 0)
     if host.fits == "no":
-        return answer.say(
-            "reason.host.no",
-            needs=unit.of(host.needed.expected),
-            has=unit.of(host.available),
-            short=unit.of(-room),
-        )
+        return answer.say("figures.host", needs=unit.of(host.needed.expected), has=has)
+    ends = {"low": unit.bare(host.needed.low), "high": unit.of(host.needed.high)}
+    return answer.say("figures.host.unknown", **ends, has=has)
+
+
+def _beside_host(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -> str:
+    """Return the sentence on what the machine lacks, and on the device, which does not decide."""
+    where = answer.say("reason.host.card" if verdict.count == 1 else "reason.host.cards")
+    device = {"where": where, "figures": _figures(answer, verdict)}
+    unit, lacks = _lacking(answer, host)
+    if host.fits == "no":
+        return answer.say("reason.host.no", short=unit.of(lacks), **device)
+    share = closeness.percent(host.needed, exactly(host.available or 0))
+    return answer.say("reason.host.beside", share=share, **device)
+
+
+def _host(answer: ShownAnswer, host: "HostVerdict") -> str:
+    """Return the sentence on host memory that is too close to call."""
+    assert host.available is not None
+    unit, _ = _lacking(answer, host)
     return answer.say(
         "reason.host.unknown",
         low=unit.bare(host.needed.low),

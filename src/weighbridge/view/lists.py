@@ -367,7 +367,10 @@ def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[
     what = [words("placed.layers", count=str(away))] if away else []
     if row["host_experts"]:
         what.append(words("placed.experts", count=str(row["host_experts"])))
-    yield words("placed.on_host", what=words("bar.and").join(what), needs=needs)
+    if what:
+        yield words("placed.on_host", what=words("bar.and").join(what), needs=needs)
+    else:
+        yield words("placed.none_on_host", needs=needs)
 
 
 def _of_layouts(

@@ -13,9 +13,9 @@ from weighbridge.settings.setting import (
     count,
     flag,
     image,
+    layers,
     number,
     release,
-    split,
     switch,
     version,
     whole,
@@ -468,6 +468,15 @@ class RankSettings(Settings):
         label_zh="数据并行",
         zh="处理不同数据的 rank 数。默认：其余并行用剩的卡数。",
     )
+    ranks_per_machine: Int = whole(
+        1,
+        1 << 10,
+        label="Ranks per machine",
+        help="Ranks that one machine runs, whose host memory they share, and within which HSDP "
+        "shares out. Default: all, 8 at most.",
+        label_zh="每台机器的 rank 数",
+        zh="一台机器上运行的 rank 数：它们共用主机内存，HSDP 在其内切分。默认：全部，最多 8。",
+    )
     tensor_parallel_size: Int = whole(
         1,
         1 << 10,
@@ -486,7 +495,7 @@ class RankSettings(Settings):
         label_zh="流水线并行",
         zh="按层分段的 rank 数。",
     )
-    pp_layer_partition: Shares = split(
+    pp_layer_partition: Shares = layers(
         label="Layers of each stage",
         help="Layers of each stage of the pipeline, the first one first: 7,9,9,7. Default: as the "
         "framework does.",

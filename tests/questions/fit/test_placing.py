@@ -151,3 +151,23 @@ WRONG = [({}, "places a model over cards"), ({"gpu": "4090", "split_mode": "row"
 def test_what_is_no_such_question(asked, said):
     with pytest.raises(UsageError, match=said):
         ways(for_="infer", engine="ik_llama.cpp", quantization="Q8_0", **asked)
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"),
+    [("en", "in RAM: no layers; "), ("zh", "内存：没有层；共 ")],
+)
+def test_a_host_without_layers_has_none(lang, said, capsys):
+    asked = ["--layouts", "--engine", "llama.cpp", "--gpu", "4090", "--quantization", "Q8_0"]
+    assert run(["fit", "llama-3.1-8b", *asked, "--context", "4096", "--lang", lang]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert "RAM: ;" not in shown
+
+
+def test_an_engine_does_not_train(capsys):
+    asked = ["fit", "llama-3.1-8b", "--layouts", "--engine", "llama.cpp", "--for", "train"]
+    assert run([*asked, "--gpu", "h100-sxm:2"]) == 2
+    told = capsys.readouterr().err
+    assert "--engine llama.cpp serves, and does not train: --for infer has" in told
+    assert told.count("\n") == 1

@@ -63,10 +63,13 @@ def given(partition: tuple[float, ...], layers: int, stages: int) -> tuple[int, 
     engines do. Raises UsageError where they do not add up, or a stage has none."""
     sizes = [int(number) for number in partition]
     if len(sizes) != stages or sum(partition) != layers or min(sizes) < 1 or sizes != [*partition]:
+        each = [layers // stages] * (stages - 1)
+        even = ",".join(map(str, (*each, layers - sum(each))))
         raise UsageError(
-            f"--pp-layer-partition {','.join(f'{n:g}' for n in partition)}: {layers} layers in "
-            f"{stages} {'stage' if stages == 1 else 'stages'} (--pipeline-parallel-size) were "
-            f"asked, each with one at least; these are {sum(partition):g} in {len(partition)}"
+            f"--pp-layer-partition {','.join(f'{n:g}' for n in partition)}: it says how many "
+            f"layers each stage has, and these are {sum(partition):g} in {len(partition)}; "
+            f"{layers} layers in {stages} {'stage' if stages == 1 else 'stages'} "
+            f"(--pipeline-parallel-size) are {even}, or others with one at least"
         )
     return bounds(sizes)
 

@@ -111,6 +111,7 @@ def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Ve
     backend = card_defaults.backend(w.attention_backend, k)
     algorithm = _algorithm(w)
     data, groups = _copies(w)
+    _second_cache(w)
     sized = _sized(subject, w, k, memory, groups)
     near = NEAR_OF_COMPRESSED if k.compressed else NEAR
     return Effective(
@@ -168,6 +169,19 @@ def _copies(w: "Infer") -> tuple[int, int]:
             f"--enable-dp-attention: --dp-size {number} does not divide --tp-size {ranks}"
         )
     return 1, number
+
+
+def _second_cache(w: "Infer") -> None:
+    """Raises UsageError for the size of a second cache that the server does not keep."""
+    if w.enable_hierarchical_cache:
+        return
+    for name in ("hicache_size", "hicache_ratio"):
+        value = getattr(w, name)
+        if value is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value:g}: sglang keeps prefixes in host memory with "
+                "--enable-hierarchical-cache alone; add it"
+            )
 
 
 class _Sized(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.record import PlannedRun
+from weighbridge.runfiles.record import PlannedRun, Unread
 from weighbridge.runfiles.serving.containers import served
 from weighbridge.runfiles.serving.lines import Container, HostLimit, memory_limit, of_containers
 from weighbridge.units import MIB, ceil_div, parse_size
@@ -63,14 +63,14 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
     )
 
 
-def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | None:
+def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | Unread | None:
     """Return the limit of a service's host memory, behind which it is ended."""
     said = _inside(service, LIMIT)
     path = LIMIT if said is not None else ("mem_limit",)
     return memory_limit(
         service.get("mem_limit") if said is None else said,
         key=".".join(path),
-        line=document.place(("services", name, *path)).line,
+        place=document.place(("services", name, *path)),
         binary=True,
     )
 

@@ -178,12 +178,12 @@ def _labels(selector: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in selector.items() if isinstance(value, str)}
 
 
-def _memory(resources: Any, path: Path, document: Document) -> HostLimit | None:
+def _memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
     """Return the limit of a container's host memory, behind which it is ended."""
     limits = resources.get("limits") if isinstance(resources, dict) else None
     said = limits.get("memory") if isinstance(limits, dict) else None
-    where = document.place((*path, "resources", "limits", "memory")).line
-    return memory_limit(said, key="resources.limits.memory", line=where, binary=False)
+    where = document.place((*path, "resources", "limits", "memory"))
+    return memory_limit(said, key="resources.limits.memory", place=where, binary=False)
 
 
 def _replicas(document: Document) -> int:

@@ -15,11 +15,12 @@ from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
-from weighbridge.runfiles.reading import filled
+from weighbridge.runfiles.document import Place
+from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.runfiles.serving.paths import model_of as model_of
 from weighbridge.units import parse_size
-from weighbridge.wording import unsecret
+from weighbridge.wording import shown, unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
 BY_IMAGE = (
@@ -55,7 +56,7 @@ class Container:
     gpus: int | None = None
     devices: tuple[str, ...] = ()  # ids of the cards, where the file says which
     gpu: str = ""  # the kind of card, where the file says it
-    memory: "HostLimit | None" = None
+    memory: "HostLimit | Unread | None" = None
     line: int = 0
     replicas: int = 1  # as many of it are started
     nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
@@ -133,10 +134,13 @@ def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
     return replace(run, settings=settings, understood=(*run.understood, said))
 
 
-def within(run: PlannedRun, memory: "HostLimit | None") -> PlannedRun:
-    """Return a run whose host memory is bounded by what its container may take."""
+def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
+    """Return a run whose host memory is bounded by what its container may take, or that tells why
+    its limit is none."""
     if memory is None or run.refused:
         return run
+    if isinstance(memory, Unread):
+        return replace(run, unread=(*run.unread, memory))
     settings = {**run.settings, "ram": f"{memory.nbytes}B"}
     return replace(run, settings=settings, understood=(*run.understood, memory.said))
 
@@ -148,22 +152,33 @@ class HostLimit(NamedTuple):
     said: Understood
 
 
+NO_SIZE = "is no size of memory, and no limit is counted"
+THOUSANDTHS = "is in thousandths of a byte, and no limit is counted"  # Kubernetes' m
+NO_LIMIT = "is no limit: the container may take what its machine has; --ram says how much that is"
 QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
 
 
-def memory_limit(said: object, *, key: str, line: int, binary: bool) -> HostLimit | None:
+def memory_limit(
+    said: object, *, key: str, place: Place, binary: bool
+) -> HostLimit | Unread | None:
     """Return the host memory that a container may take; None where a file says none, or leaves it
-    to a variable. `binary`: a plain g is GiB, as Docker takes it; Kubernetes says Gi for that."""
+    to a variable, and what is to be told where it says no size. `binary`: a plain g is GiB, as
+    Docker takes it; Kubernetes says Gi for that."""
     text = filled(str(said)).strip() if said is not None else ""
+    if not text or VARIABLE.search(text):
+        return None
     match = QUANTITY.fullmatch(text)
-    if match is None:
-        return None
-    letter, i = match[2] or "", "i" if binary or match[3] else ""
-    if letter == "m" and not i:  # thousandths of a byte
-        return None
+    letter, i = (match[2] or "", "i" if binary or match[3] else "") if match else ("", "")
+    if match is None or (letter == "m" and not i):
+        why = NO_SIZE if match is None else THOUSANDTHS
+        example = f"64{'g' if binary else 'Gi'}" if match is None else f"{match[1]}Mi"
+        return Unread(key=key, line=place.line, why=f"{shown(text)} {why}; write it as {example}")
     nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
-    understood = Understood(key=key, value=text, setting="ram", line=line)
-    return HostLimit(nbytes, understood) if nbytes else None
+    understood = Understood(
+        key=key, value=text, setting="ram", line=place.line, start=place.start, end=place.end
+    )
+    no_limit = Unread(key=key, line=place.line, why=f"{text:.20} {NO_LIMIT}")
+    return HostLimit(nbytes, understood) if nbytes else no_limit
 
 
 def _matters(name: str, value: str) -> bool:

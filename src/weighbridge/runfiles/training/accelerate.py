@@ -41,6 +41,7 @@ kt_config                 - KTransformers keeps experts on the host
 megatron_lm_config        Megatron trains
 """
 OWN = ("distributed_type", "num_processes")
+SCRIPT = "the script that it launches is another file; --framework says what trains"
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
 SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
 OF_ZERO = (
@@ -70,7 +71,7 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the part of a run that a config says."""
     keys = reading(document, KEYS)
-    keys.settings["framework"] = "trainer"
+    keys.default("framework", "trainer", SCRIPT)
     asked = str(keys.value("mixed_precision", "no")).lower()
     if PRECISION.get("no" if asked == "false" else asked):
         keys.set("precision", PRECISION[asked], "mixed_precision")
@@ -143,6 +144,14 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         keys.set("data_parallel_size", max(1, count // among), "num_processes")
         if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:
             keys.settings["shard"] = "ddp"
+        _machines(keys, count)
+
+
+def _machines(keys: KeyReading, count: int) -> None:
+    """Take how many of all ranks each of several machines runs."""
+    machines = keys.value("num_machines")
+    if isinstance(machines, int) and 1 < machines <= count and count % machines == 0:
+        keys.set("ranks_per_machine", count // machines, "num_machines")
 
 
 def _sequence(keys: KeyReading) -> None:
@@ -264,7 +273,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "DEEPSPEED" if zero else kind,
         "mixed_precision": half,
-        "num_machines": -(-count // MACHINE),
+        "num_machines": -(-count // (settings.get("ranks_per_machine") or MACHINE)),
         "num_processes": count,
         "machine_rank": 0,
         "main_training_function": "main",

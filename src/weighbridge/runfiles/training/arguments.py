@@ -318,7 +318,8 @@ def groups(settings: Mapping[str, Value]) -> dict[str, int]:
     """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2:
     by HSDP a copy stays within one machine."""
     data, context = settings["data_parallel_size"], settings["context_parallel_size"]
-    shares = min(MACHINE, data * context) if settings["shard"] == "hsdp" else data * context
+    inside = settings.get("ranks_per_machine") or MACHINE
+    shares = min(inside, data * context) if settings["shard"] == "hsdp" else data * context
     shards = max(1, shares // context)
     return {"dp_replicate_size": data // shards, "dp_shard_size": shards}
 

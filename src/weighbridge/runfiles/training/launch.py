@@ -49,6 +49,7 @@ BEGINS = re.compile(
 STARTERS = ("torch.distributed.launch", "torch.distributed.run")  # modules that start a script
 RANKS = ("nproc_per_node", "nproc-per-node", "num_processes", "num_gpus")
 NODES = ("nnodes", "num_nodes")
+EACH = "ranks_per_machine"
 COUNTS = ("NPROC_PER_NODE", "NGPU")  # variables that say the ranks
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
@@ -73,6 +74,7 @@ class Launched(NamedTuple):
     ranks: int | None
     config: str = ""  # a file that the launcher is told of
     flags: Sequence[str] = ()  # of accelerate's launcher
+    inside: int | None = None  # ranks of each machine, where there are several
 
 
 def tells(document: Document) -> bool:
@@ -88,7 +90,7 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each line that launches a training."""
     for each in launched(document):
-        yield _run(document, each)
+        yield _inside(_run(document, each), each.inside)
 
 
 def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -159,7 +161,9 @@ def _launched(
     own = words[start:script]
     config = str(flags.mapping(own).get(CONFIG) or "")
     said = own if names[start] == "accelerate" else ()
-    return Launched(words[script], words[script + 1 :], _ranks(own), config, said)
+    return Launched(
+        words[script], words[script + 1 :], _ranks(own), config, said, inside=_each(own)
+    )
 
 
 def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
@@ -184,6 +188,21 @@ def _ranks(words: Sequence[str]) -> int | None:
         return None
     nodes = nodes or 1
     return None if count is None else count if whole else count * nodes
+
+
+def _each(words: Sequence[str]) -> int | None:
+    """Return how many processes a launcher starts on each of several machines; None where it starts
+    them on one, or does not say."""
+    given = flags.mapping(words)
+    nodes = next((_number(given[name]) for name in NODES if name in given), None)
+    machines = _number(given.get("num_machines")) or nodes or 1
+    ranks = _ranks(words)
+    return None if ranks is None or machines == 1 else max(1, ranks // machines)
+
+
+def _inside(run: PlannedRun, ranks: int | None) -> PlannedRun:
+    """Return a run with the ranks of each of its machines."""
+    return run if ranks is None else replace(run, settings={**run.settings, EACH: ranks})
 
 
 def _number(value: Any) -> int | None:

@@ -34,7 +34,6 @@ from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER, WEIGHT
 from weighbridge.training.megatron.stage import StageRun, run_stage
 from weighbridge.training.megatron.states import StageNumbers, layers_of
-from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import GIB, human
 
 NAMES = ("load", "forward", "backward", "step")
@@ -79,7 +78,7 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
 
 def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     """One machine: weights and states are made on the devices, and pass it when they are saved."""
-    ranks = min(NODE, plan.run.ranks)
+    ranks = min(plan.sharding.node, plan.run.ranks)
     process = host.processes(ranks)
     away = tuple(_away(plan, runs, ranks))
     low = ranks * max(_saved(plan, run) for run in runs)

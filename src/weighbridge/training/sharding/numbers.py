@@ -44,7 +44,7 @@ FLAT: Mapping[str, str] = {
     "fsdp1": "FSDP1 makes one parameter of a layer, which all ranks share",
     "zero3": "DeepSpeed refuses experts under ZeRO-3",
 }
-NODE = 8  # devices of one node, within which HSDP shares out
+NODE = 8  # devices of one node, within which HSDP shares out, where nobody says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,7 @@ class Sharding:
     reshard: bool | None = None  # layers are given back after forward; None: as usual
     prefetch: str | None = None  # in backward, of FSDP1: pre, post, none; None: as usual
     reduced: DType | None = None  # what FSDP reduces gradients in; None: as usual
+    node: int = NODE  # ranks of one machine, if there are so many
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property
@@ -85,7 +86,12 @@ class Sharding:
         """Ranks among which parameters, gradients or states are shared out. Ranks of a sequence
         hold the same and count."""
         among = self.data * self.context
-        return min(NODE, among) if self.kind == "hsdp" else among
+        return min(self.node, among) if self.kind == "hsdp" else among
+
+    @property
+    def local(self) -> int:
+        """Ranks of one machine, which share its memory."""
+        return min(self.node, self.ranks)
 
     @property
     def expert_shares(self) -> int:
@@ -120,6 +126,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         context=w.context_parallel_size or 1,
         expert=w.expert_parallel_size or 1,
         offload=w.offload or "none",
+        node=w.ranks_per_machine or NODE,
         reshard=w.reshard_after_forward,
         prefetch=w.backward_prefetch,
         reduced=TORCH[w.reduce_dtype] if w.reduce_dtype else None,
