@@ -179,7 +179,7 @@ def test_a_model_that_is_gathered_to_be_saved():
     whole, step, fits = saving(gather_on_save=True)
     assert step == pytest.approx(610.3 - 61 + 18 * 4 + 12 * 2 + 1.5, abs=0.5)
     assert whole - step == pytest.approx(2 * 32.764e9 / 2**30, abs=0.1)
-    assert fits == "yes"
+    assert fits == "unknown"  # a tensor that is saved may be copied
     assert saving(gather_on_save=False) == (None, pytest.approx(step), "yes")
 
 
