@@ -291,3 +291,68 @@ def test_a_tensor_carries_attributes_along():
         assert not isinstance(plain, Image) and plain.device.type == "cuda"
         made.__dict__ = {"note": "other"}
         assert vars(made) == {"note": "other"} and made.device.type == "cuda"
+
+
+# Addresses, and ranges of NVTX
+
+
+def test_each_storage_has_an_address():
+    """Views are within their storage, what has no elements is nowhere, and nothing is there."""
+    with FakeGPU("h100"):
+        a, b = torch.empty(4), torch.empty(4, 4, device="cuda")
+        assert len({a.data_ptr(), b.data_ptr(), torch.empty(4).data_ptr()}) == 3
+        assert a[3:].data_ptr() == a.data_ptr() + 12
+        assert b[2:].data_ptr() == b.data_ptr() + 32
+        assert a.detach().data_ptr() == a.data_ptr()
+        assert torch.empty(0).data_ptr() == 0
+        assert a.data_ptr() > 1 << 57  # no processor has that
+
+
+def test_an_address_is_of_a_storage_that_lives():
+    """A storage that takes the place of another one in C++ has an address of its own."""
+    with FakeGPU("h100"):
+        seen = {torch.empty(4).data_ptr() for _ in range(8)}
+    assert len(seen) == 8
+
+
+def test_ranges_of_nvtx_are_lost():
+    with FakeGPU("h100"):
+        with torch.cuda.nvtx.range("step"):
+            torch.cuda.nvtx.mark("here")
+        assert torch.cuda.nvtx.range_push("a") == torch.cuda.nvtx.range_pop() == 0
+
+
+def reserved_by_stream():
+    found = {}
+    for segment in torch.cuda.memory_snapshot():
+        found[segment["stream"]] = found.get(segment["stream"], 0) + segment["total_size"]
+    return found
+
+
+def test_a_backward_runs_on_the_stream_of_its_forward():
+    """torch's engine does so of a real device: of two products the gradient of one is made aside."""
+    with FakeGPU("h100"):
+        leaf = torch.ones(1024, 1024, device="cuda", requires_grad=True)
+        aside = torch.cuda.Stream()
+        with torch.cuda.stream(aside):
+            first = leaf * 2  # 4 MiB, in a segment of 20
+        second = first * 2
+        assert torch.cuda.current_stream().stream_id == 0
+        before = reserved_by_stream()
+        leaves = torch.autograd.grad(second, leaf, torch.ones_like(second))
+        after = reserved_by_stream()
+        assert torch.cuda.current_stream().stream_id == 0
+        held = torch.cuda.memory_snapshot()
+    number = aside.stream_id
+    assert leaves[0].shape == (1024, 1024)
+    used = {s["stream"]: s["allocated_size"] for s in held}
+    assert used[number] == 8 * 2**20  # `first`, and the gradient of `leaf`
+    assert before[number] == after[number] == 20 * 2**20
+
+
+def test_what_another_stream_has_used_goes_at_once():
+    """The device keeps up: two tensors, one after the other, are in the same place."""
+    with FakeGPU("h100"):
+        for _ in range(2):
+            torch.ones(1024, 1024, device="cuda").record_stream(torch.cuda.Stream())
+        assert torch.cuda.memory_reserved() == 20 * 2**20

@@ -281,3 +281,27 @@ def test_tensor_parallel_by_hand():
     assert within[0] == 64 * WIDTH * 4, "the half of its 1024 columns"
     gradients = [s.nbytes for s in gpu.tape.storages if s.role == "gradient"]
     assert gradients == [SQUARE, SQUARE]
+
+
+def test_the_optimizer_of_shards_has_states_of_all():
+    """accelerate finds the parameters of an optimizer by their addresses, before and after they are
+    cut (fsdp2_switch_optimizer_parameters): each has its own."""
+    accelerate = pytest.importorskip("accelerate")
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    with FakeGPU("h100", world_size=8, rank=0):
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            auto_wrap_policy="transformer_based_wrap",
+            cpu_ram_efficient_loading=False,
+        )
+        plugin.transformer_cls_names_to_wrap = ["Block"]
+        accelerator = accelerate.Accelerator(fsdp_plugin=plugin, mixed_precision="bf16")
+        net = nn.Sequential(Block(), Block())
+        net, optimizer = accelerator.prepare(net, torch.optim.AdamW(net.parameters()))
+        accelerator.backward(net(torch.zeros(4, WIDTH, device="cuda")).sum())
+        optimizer.step()
+        stepped = [p for group in optimizer.param_groups for p in group["params"]]
+        assert len({id(p) for p in stepped}) == len(list(net.parameters()))
+        assert len(optimizer.state) == len(stepped)
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)

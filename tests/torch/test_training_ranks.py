@@ -310,8 +310,8 @@ def test_shards_of_adapters(release, config):
 
 @pytest.mark.parametrize("mixed", [True, False])
 def test_flat_shards(mixed):
-    """What other streams have used waits longer in the trace than on a card, so nothing is said of
-    what is reserved."""
+    """The trace makes gradients of flat parameters on the stream of the backward, so nothing is said
+    of what is reserved."""
     precision = ("fp32", "bf16-mixed") if mixed else ("bf16", "bf16")
     there = real(flat(WIDE if mixed else None), precision=precision[0])
     here = mine("fsdp1", precision=precision[1])

@@ -139,3 +139,16 @@ def test_zero_3_takes_20_bytes_a_parameter_without_pins():
     alone = RUNS["1b-zero3"]["measured"]["host"]["anonymous"]
     assert (host["anonymous"] - alone) / numbers == pytest.approx(4 + 8 + 2 + 4, abs=0.2)
     assert host["pinned"] == pytest.approx(power_of_two(int(2 * numbers)), abs=MIB)
+
+
+def test_a_word_that_gets_lost_is_told():
+    """Units that stay whole are counted; the run gave them up, unless the environment said so."""
+    lost, heard = answer(NOT_HEARD), answer("1b-fsdp1")
+    assert any("FSDP_SHARDING_STRATEGY" in said for said in lost.warnings)
+    assert not any("FSDP_SHARDING_STRATEGY" in said for said in heard.warnings)
+    older = {**RUNS[NOT_HEARD]["workload"], "engine_version": "4.57", "gpu": "h100-sxm:8"}
+    told = weighbridge.train("llama-3.2-1b", **older).warnings
+    assert not any("FSDP_SHARDING_STRATEGY" in said for said in told)
+    assert abs(off("1b-fsdp1-grads-env", "allocated")) < 0.0005
+    first, second = (RUNS[name]["measured"] for name in (NOT_HEARD, "1b-fsdp1"))
+    assert first["allocated"] == second["allocated"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
+HANDS_ON = 5  # major release of transformers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,15 @@ def answer(
         derived=_derived(plan, fullest, stages.index(fullest)),
         warnings=tuple(_warnings(plan, fullest)),
     )
+
+
+def _unheard(plan: TrainingPlan) -> bool:
+    """Tell whether a Trainer's SHARD_GRAD_OP gets lost on its way to FSDP1. transformers 5.0 to
+    5.23 training_args.py (_process_fsdp_args) has it as reshard_after_forward; accelerate 1.6 to
+    1.15 prefers sharding_strategy, which is FULL_SHARD by then (utils/dataclasses.py,
+    FullyShardedDataParallelPlugin). Measured, too (tests/golden/h100_ranks.jsonl)."""
+    kept = plan.sharding.kind == "fsdp1" and plan.sharding.reshard is False
+    return kept and plan.framework.name in ("trainer", "trl") and plan.major >= HANDS_ON
 
 
 def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
@@ -127,6 +137,12 @@ def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
         yield (
             f"{plan.framework.name} has no pipelines, and stages are counted as torch's own; "
             f"--framework has some with {others}"
+        )
+    if _unheard(plan):
+        yield (
+            f"transformers {plan.major} tells accelerate that units stay whole in a word that it "
+            "does not read: they are given up after forward, which takes less than is counted, "
+            "unless the environment has FSDP_SHARDING_STRATEGY=SHARD_GRAD_OP"
         )
     if result.program.said:
         yield f"{plan.subject.model_type}: {result.program.said}"

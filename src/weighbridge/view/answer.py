@@ -240,7 +240,7 @@ def _beside_host(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -
     unit, lacks = _lacking(answer, host)
     if host.fits == "no":
         return answer.say("reason.host.no", short=unit.of(lacks), **device)
-    share = closeness.percent(host.needed, exactly(host.available or 0))
+    share = _percent(host.needed, exactly(host.available or 0))
     return answer.say("reason.host.beside", share=share, **device)
 
 

@@ -64,6 +64,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.worked = 0, 0  # how often backward has run, and an optimizer has made a step
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
+        self.entering: Callable[[], None] = _nothing  # before each operation
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         # a storage's address -> its number, and that of the node that made it
         self._numbers: dict[int, tuple[Tape, int, int | None]] = {}
@@ -163,6 +164,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if kind is None:
             kind = self._kinds[func] = self._kind(func)
         name, known, whole = kind
+        self.entering()
         if self._refused is not None:
             self._raise()
         if func in self.replaced:
@@ -330,6 +332,10 @@ def _parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def _has(func: Any, key: Any) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
+
+
+def _nothing() -> None:
+    """Do nothing: there is one stream."""
 
 
 def _nowhere(_: Any) -> str:

@@ -15,7 +15,7 @@ from weighbridge.allocator import Journal
 from weighbridge.allocator.snapshot import snapshot
 from weighbridge.lab.trace.card import Card
 from weighbridge.lab.trace.patches import Patch
-from weighbridge.lab.trace.patches.streams import Event, Generator, Stream
+from weighbridge.lab.trace.patches.streams import Event, ForwardStreams, Generator, Stream
 from weighbridge.lab.trace.recorder import Recorder
 
 CUDA = 1  # c10::DeviceType::CUDA
@@ -68,7 +68,9 @@ class Devices:
         self.tapes = recorder.tapes
         self.hidden = recorder.hidden
         self.current = 0
+        self.recorder = recorder
         self.streams: dict[int, int] = {}  # device -> the current stream's id
+        self.forwards = [ForwardStreams() for _ in recorder.tapes]
         self.exchange(0)
 
     def answers(self) -> dict[str, Any]:
@@ -187,11 +189,25 @@ class Devices:
         return before
 
     def current_stream(self, index: int) -> tuple[int, int, int]:
+        self._enter()
         return self.streams.get(index, 0), index, CUDA
 
     def set_stream(self, stream_id: int, device_index: int, device_type: int = CUDA) -> None:
+        if stream_id:
+            self.recorder.entering = self._enter  # from the first other stream on
+        self._enter()
         self.streams[device_index] = self.tapes[device_index].stream = stream_id
+        self.forwards[device_index].note(stream_id)
         self.current = device_index
+
+    def _enter(self) -> None:
+        """Set the stream of the node of autograd's graph that runs."""
+        index = self.current
+        now = self.streams.get(index, 0)
+        stream = self.forwards[index].entered(now)
+        if stream != now:
+            self.streams[index] = self.tapes[index].stream = stream
+            self.forwards[index].note(stream)
 
     def memory(self, index: int) -> tuple[int, int]:
         """Return free and total bytes, as the driver counts."""

@@ -6,6 +6,7 @@ that nothing else is served from, and blocks of one stream are not given to anot
 c10/cuda/CUDACachingAllocator.cpp, PrivatePool.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -150,6 +151,40 @@ class Stream:
 
     def __hash__(self) -> int:
         return hash((self.device_index, self.stream_id))
+
+
+LEAF = (1 << 64) - 1  # the number of a node that adds to a leaf's gradient
+
+
+class ForwardStreams:
+    """The stream on which a node of autograd's graph runs: that which was current when forward made
+    it. torch's engine sets it for the backward of a real device (torch/csrc/autograd/engine.cpp,
+    evaluate_function). Nodes are numbered as they are made, one after the other."""
+
+    def __init__(self) -> None:
+        self._starts, self._streams = [0], [0]
+        self._node: Any = None
+        self._outside = 0  # the stream around a backward
+
+    def note(self, stream: int) -> None:
+        """Note that nodes are made on this stream from here on."""
+        self._starts.append(torch._C._autograd._get_sequence_nr())
+        self._streams.append(stream)
+
+    def entered(self, now: int) -> int:
+        """Return the stream of the node that runs, if it has just begun to; else the one of now."""
+        node = torch._C._current_autograd_node()
+        if node is self._node:
+            return now
+        if self._node is None:
+            self._outside = now
+        self._node = node
+        if node is None:
+            return self._outside
+        number = node._sequence_nr()
+        if number == LEAF:
+            return now
+        return self._streams[bisect_right(self._starts, number) - 1]
 
 
 class Event:
