@@ -131,8 +131,8 @@ class Tape:
 
         The device keeps up with its program here: what has been given back need not wait for the
         stream, but while a graph is captured. An H100 reserved 0.5 to 1.1 % more than this says
-        for ZeRO-3, and 4.5 % for FSDP1; if all waited, it would be up to 2.4 times as much as it is
-        (tests/golden/h100_ranks.jsonl)."""
+        for ZeRO-3, and 1.4 to 4.5 % for FSDP1; if all waited, we would say up to 2.4 times as much
+        as it took (tests/golden/h100_ranks.jsonl)."""
         self.settle()
         block = self._blocks.get(number)
         if block is not None and self.allocator.captures.capturing:
