@@ -132,3 +132,14 @@ def test_a_row_of_none_leaves_the_order_of_components(kind):
     heap.take(512, "buffers")
     heap.row([512], "weights")
     assert list(heap.phase().live) == ["buffers", "weights"]
+
+
+def test_what_is_cached_goes_back_to_the_driver():
+    heap = Heap()
+    kept = heap.take(30 * MIB)
+    heap.passing(50 * MIB)
+    assert heap.allocator.reserved == 80 * MIB
+    heap.emptied()
+    assert heap.allocator.reserved == 30 * MIB
+    heap.drop(kept)
+    assert heap.allocator.peak_reserved == 80 * MIB

@@ -31,6 +31,7 @@ TAKES = {  # what each gives to hold
     "row": lambda heap, name, nbytes, said: heap.row([nbytes, nbytes // 2 + 1], name),
     "many": lambda heap, name, nbytes, said: [heap.many(3, nbytes, name)],
     "run": lambda heap, name, nbytes, said: ran(heap, nbytes, said),
+    "empty": lambda heap, name, nbytes, said: heap.emptied() or [],
 }
 
 

@@ -15,7 +15,7 @@ from weighbridge.forward.parts.attention import mask
 from weighbridge.memory import Bytes, exactly
 from weighbridge.training import phases, scripts
 from weighbridge.training.litgpt import packed
-from weighbridge.training.sharding import zero
+from weighbridge.training.sharding import fsdp1, zero
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.zero import ZeroSizes
 from weighbridge.units import KIB, MIB
@@ -214,6 +214,26 @@ def test_gradients_of_the_first_group_are_there_before_its_step(offload, parts, 
     held = zero.Zero.starting(rank, SimpleNamespace(heap=heap))
     assert heap.allocator.allocated == nbytes
     assert (held is None) is (nbytes == 0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most"),
+    [
+        ([100, 148, 10], 258),  # one bucket: two are less than 250
+        ([100, 150, 10], 250),  # the last is alone, and goes as it is
+        ([100, 150, 10, 20], 250 + 30),  # two at once
+        ([100, 150, 10, 240, 10, 240], 250 + 250),  # the first is done before the third is made
+        ([300, 300], 0),
+        ([], 0),
+    ],
+)
+def test_parameters_are_spread_in_buckets(sizes, most):
+    """torch distributed/utils.py: _sync_params_and_buffers; csrc/distributed/c10d/comm.cpp:
+    broadcast_coalesced has two buckets in flight."""
+    heap = Heap()
+    fsdp1.FlatShard._spread(None, SimpleNamespace(heap=heap), [n * MIB for n in sizes])
+    assert heap.phase().allocated == most * MIB
+    assert heap.allocator.allocated == 0
 
 
 @pytest.mark.parametrize(

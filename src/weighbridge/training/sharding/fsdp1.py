@@ -63,7 +63,8 @@ class Fsdp1Options:
     spreads: bool = False  # sync_module_states
 
 
-BUCKET = 250 * MIB  # of sync_module_states: PARAM_BROADCAST_BUCKET_SIZE; of these two at once
+BUCKET = 250 * MIB  # of sync_module_states: PARAM_BROADCAST_BUCKET_SIZE
+IN_FLIGHT = 2  # of them (csrc/distributed/c10d/comm.cpp, broadcast_coalesced)
 
 
 @dataclass(slots=True, eq=False)
@@ -169,11 +170,13 @@ class FlatShard(Around):
     def _spread(self, m: Machine, sizes: list[int]) -> None:
         """Send parameters from rank 0 in buckets, which are copied together unless there is but one
         in it (_sync_params_and_buffers)."""
-        sent: deque[TensorStorage] = deque(maxlen=2)
+        sent: deque[TensorStorage] = deque()
         bucket: list[int] = []
         for i, size in enumerate(sizes, 1):
             bucket.append(size)
             if sum(bucket) >= BUCKET or i == len(sizes):
+                if len(sent) == IN_FLIGHT:
+                    sent.popleft()
                 if len(bucket) > 1:
                     sent.append(TensorStorage(m.heap, sum(bucket), "weights"))
                 bucket = []
