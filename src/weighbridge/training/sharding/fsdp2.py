@@ -4,7 +4,8 @@
                 stream of its own; from there into the parameters. In forward the buffer lives until
                 the next unit's copy, in backward the next unit is gathered ahead
     scatter     gradients into one buffer of the reduce dtype, which lives until the next unit's;
-                what is left is the rank's part, cast to the parameters' dtype
+                what is left is the rank's part, cast to the parameters' dtype. The gradient of a
+                unit's last parameter stays to the end of it: a loop's variable has it
     experts     where ranks have others of them (expert parallelism), those that have the same share
                 them out, and gather and reduce them apart from the rest of their unit
     units       each layer, with its adapters. What else there is, is the root's, which stays
@@ -392,6 +393,7 @@ class Fsdp2Rank(Around):
         count = sum(part.numel for _, part in pairs)
         whole = self._padded(part for _, part in pairs)
         sent = TensorStorage(m.heap, how.reduce.size(whole), TEMPORARIES)
+        held = pairs[-1][0].grad
         for p, _ in pairs:
             p.grad = None
         unit.waiting.clear()
@@ -410,6 +412,7 @@ class Fsdp2Rank(Around):
             if part.grad is None and not how.offload:
                 part.grad = Computed(part.shape, dtype, shard)
         self._scattered = sent
+        del held
 
 
 def _given_back(whole: list[TensorStorage]) -> None:
