@@ -41,7 +41,7 @@ def answer(name):
 
 
 def off(name, level):
-    """By how much ours is too high."""
+    """Return by how much ours is too high, as a share."""
     expected = answer(name).devices[0].peak(level).expected
     return expected / RUNS[name]["measured"][level] - 1
 
@@ -62,7 +62,7 @@ def test_what_a_rank_of_deepspeed_allocates(name):
 
 
 def test_the_rank_of_most_gradients_is_followed():
-    """Of a part that begins within the embedding DeepSpeed keeps the gradient of all of it."""
+    """DeepSpeed keeps the whole gradient of an embedding in which a part begins."""
     for other in LESS:
         most = RUNS["1b-zero2-accumulated-rank-1"]["measured"]["allocated"]
         assert RUNS[other]["measured"]["allocated"] < most

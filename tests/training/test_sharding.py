@@ -410,7 +410,7 @@ def test_groups_of_zero_3_end_with_a_parameter():
 
 
 def test_what_a_part_of_zero_touches():
-    """By hand: parts of 8 are 0-7, 8-15 of parameters of 10, 2 and 4 numbers."""
+    """Worked by hand: parts of 8 are 0-7, 8-15 of parameters of 10, 2 and 4 numbers."""
     assert zero.touched([10, 2, 4], 8) == (16, 8)  # the second has some of all three
     assert zero.touched([8, 8], 8) == (8, 8)
     assert zero.touched([20], 8) == (20, 8)
@@ -1085,7 +1085,7 @@ def test_what_is_attended_to_is_an_input_of_reentrant_checkpoints(model, method)
 
 
 def test_a_gradient_is_held_while_it_is_reduced():
-    """By hand, of FSDP2's last unit to be reduced in a backward, an embedding that is no head: its
+    """Worked by hand, of FSDP2's last unit to be reduced in a backward, an embedding that is no head: its
     gradient, the buffer that goes round, the part that comes back, and that in float32. An H100
     took as much of Qwen3 8B (tests/golden/h100_ranks.jsonl: 19,096,471,552 bytes)."""
     asked = {"framework": "trainer", "batch_size": 1, "seq_len": 2048, "checkpointing": "full"}
