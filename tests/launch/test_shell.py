@@ -69,7 +69,7 @@ def test_flags_in_a_variable_are_flags(used):
 
 @pytest.mark.parametrize("flags", ["--max_length 4096 $ARGS", "--bf16 $ARGS", "--bf16 ${ARGS[@]}"])
 def test_flags_that_the_text_does_not_say_are_told_and_doubted(flags):
-    (weighed,) = weighbridge.weigh(f"{TRAIN} {flags}\n", name="a.sh", gpu="3090").runs
+    (weighed,) = weighbridge.weigh(f"{TRAIN} {flags}\n", name="a.sh", gpu="h100").runs
     (told,) = weighed.run.unread
     assert told.key.strip("${}[@]") == "ARGS"
     assert weighed.fits == "unknown"
