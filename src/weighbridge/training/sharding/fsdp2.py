@@ -393,7 +393,7 @@ class Fsdp2Rank(Around):
         count = sum(part.numel for _, part in pairs)
         whole = self._padded(part for _, part in pairs)
         sent = TensorStorage(m.heap, how.reduce.size(whole), TEMPORARIES)
-        held = pairs[-1][0].grad
+        held = pairs[-1][0].grad if how.ranks > 1 else None
         for p, _ in pairs:
             p.grad = None
         unit.waiting.clear()
