@@ -60,17 +60,25 @@ def seven(**settings):
     return trained("llama-2-7b", seq_len=16, data_parallel_size=RANKS, **settings)
 
 
+# Numbers of all parameters that the rank's part with most of them touches: 57 million are elsewhere
+WHOLE, WORDS = 899_710_976, 131_072_000
+
+
 # (2 + 2 + 12) bytes a parameter, by what is in parts: the ZeRO paper's figure 1, for N = 8
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "weights", "gradients"),
-    [(1, 2.0, 2.0), (2, 2.0, 2 / RANKS), (3, 2 / RANKS, 2 / RANKS)],
+    ("stage", "weights", "gradients", "more"),
+    [  # one copy of what a part touches, before the embedding's; a gradient larger than the bucket
+        (1, 2.0, 2.0, 2 * WHOLE - 2 * WORDS),
+        (2, 2.0, 2 / RANKS, 2 * WHOLE - 2 * SEVEN / RANKS),
+        (3, 2 / RANKS, 2 / RANKS, 2 * WORDS),
+    ],
 )
-def test_the_papers_bytes_of_a_7b(stage, weights, gradients):
+def test_the_papers_bytes_of_a_7b(stage, weights, gradients, more):
     report = seven(shard=f"zero{stage}", precision="bf16-mixed")
     assert most(report, "weights", phase="step") == pytest.approx(weights * SEVEN, rel=0.002)
     found = most(report, "gradients", phase="backward")  # the embedding's comes last
-    assert found == pytest.approx(gradients * SEVEN, rel=0.02)
+    assert found == pytest.approx(gradients * SEVEN + more, rel=0.02)
     assert most(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=1e-6)
     assert most(report, "master_weights") == pytest.approx(4 * SEVEN / RANKS, rel=1e-6)
 
@@ -82,7 +90,7 @@ def test_the_float32_gradients_of_a_part_are_there_at_the_step():
     usual = {"shard": "zero2", "precision": "bf16-mixed"}
     fused = seven(**usual, optimizer="adamw_torch_fused")
     after = most(fused, "gradients", phase="step")
-    assert after == pytest.approx((4 + 2 + 2) * SEVEN / RANKS, rel=0.01)
+    assert after == pytest.approx((4 + 2) * SEVEN / RANKS + 2 * WHOLE, rel=0.01)
     peaks = [r.devices[0].peak("allocated").expected for r in (fused, seven(**usual))]
     assert peaks[0] == pytest.approx(peaks[1], rel=0.001)
 
@@ -99,13 +107,13 @@ def test_one_card_steps_with_22_bytes_a_number(stage):
 
 @pytest.mark.slow
 def test_what_does_not_fit_says_the_least_that_it_ends_on(monkeypatch):
-    """An allocator without an end keeps a quarter of what ZeRO-2 on one card takes as blocks that
+    """An allocator without an end keeps a sixth of what ZeRO-2 on one card takes as blocks that
     nothing lives in; a card that is a little larger than the tensors has them given back."""
     asked = {"seq_len": 16, "shard": "zero2", "optimizer": "adamw_torch"}
     free, full = (
         trained("llama-2-7b", **asked, **card).devices[0] for card in ({}, {"gpu": "h100"})
     )
-    assert free.peak("reserved").expected > 1.25 * free.peak("allocated").expected
+    assert free.peak("reserved").expected > 1.16 * free.peak("allocated").expected
     assert full.peak("reserved").expected < 1.15 * full.peak("allocated").expected
     found = [x.peak("allocated").expected for x in (free, full)]
     assert found[0] == pytest.approx(found[1], rel=0.001)  # blocks are cut elsewhere
@@ -229,11 +237,11 @@ def test_blocks_of_single_parameters_are_kept_when_they_have_become_one():
 @pytest.mark.slow
 def test_stage_3_pins_a_block_for_each_group():
     """842 million numbers of a rank, 100 million at a time: in 16 bits eight blocks of 256 MiB, and
-    one of 128; gradients in float32 likewise, and those in 16 bits are one block of all groups."""
+    one of 64, for they end with a parameter; gradients in float32 likewise, and those in 16 bits are one block of all groups."""
     settings = {"offload": "params", "precision": "bf16-mixed", "zero_sub_group_size": 10**8}
     report = seven(shard="zero3", **settings)
-    assert of_host(report, "weights").low == RANKS * (8 * 256 + 128) * MIB
-    assert of_host(report, "gradients", "float32").high == RANKS * (8 * 512 + 256) * MIB
+    assert of_host(report, "weights").low == RANKS * (8 * 256 + 64) * MIB
+    assert of_host(report, "gradients", "float32").high == RANKS * (8 * 512 + 128) * MIB
     assert of_host(report, "gradients").high == RANKS * power_of_two(2 * ceil_div(SEVEN, RANKS))
     assert of_host(report, "master_weights") == exactly(4 * SEVEN)
 
@@ -288,7 +296,7 @@ def test_what_the_earlier_stages_keep_on_the_host(stage):
     )
     own = SEVEN / RANKS
     master = power_of_two(int(4 * own))
-    assert host(one, *KEPT) == pytest.approx(14 * own + master, rel=0.002)
+    assert host(one, *KEPT) == pytest.approx(14 * own + master + 2 * WORDS, rel=0.002)
     assert host(two, *KEPT) - host(one, *KEPT) == pytest.approx(2 * own, rel=0.002)
 
 
@@ -397,7 +405,9 @@ def test_parts_of_zero_3_are_stepped_in_groups():
     usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": "adamw_torch_fused"}
     report = seven(zero_sub_group_size=10**8, **usual)
     own = most(report, "gradients", phase="load")
-    assert most(report, "gradients", phase="step") - own == pytest.approx(6 * 10**8, rel=0.001)
+    assert most(report, "gradients", phase="step") - own == pytest.approx(
+        6 * 100_666_368, rel=0.001
+    )
 
 
 def test_groups_of_zero_3_end_with_a_parameter():
@@ -445,7 +455,7 @@ def test_micro_batches_of_zero_2_have_their_parts_twice():
     usual = {"shard": "zero2", "precision": "bf16-mixed", "optimizer": FUSED}
     one, four = (seven(gradient_accumulation=n, **usual) for n in (1, 4))
     more = most(four, "gradients", phase="backward") - most(one, "gradients", phase="backward")
-    assert more == pytest.approx(2 * SEVEN / RANKS, rel=0.001)
+    assert more == pytest.approx(2 * WHOLE, rel=0.001)
     assert most(four, "gradients", phase="step") == most(one, "gradients", phase="step")
 
 

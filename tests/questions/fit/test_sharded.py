@@ -94,7 +94,7 @@ def test_fsdp1_is_looked_at_where_a_framework_has_no_fsdp2():
     """torchtune, above, has both: its rows are of the newer one."""
     asked = {"gpu": "a10g:4", "seq_len": 512, "batch_size": 1, "every": True}
     found = weighbridge.prepare("llama-3.2-1b").layouts(framework="litgpt", **asked).rows
-    assert {row["shard"] for row in found} == {"ddp", "fsdp1"}
+    assert "fsdp1" in {row["shard"] for row in found} <= {"ddp", "fsdp1"}
 
 
 def test_the_command_line_names_the_framework(capsys):
