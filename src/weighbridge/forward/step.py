@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import facts
+from weighbridge.arch.roles import role
 from weighbridge.dtypes import DType
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module, ParameterSpec
@@ -56,6 +57,11 @@ class BuiltModel:
     def own(self) -> list[LeafTensor]:
         """Each parameter once, though a head that is the embedding has two names."""
         return list({id(p): p for p in self.params.values()}.values())
+
+    @property
+    def headless(self) -> bool:
+        """Tell whether there is no weight of a head: there is none, or the embedding is one."""
+        return not any(role(name) == "head" for name in self.params)
 
     @property
     def stacks(self) -> dict[str, Module]:

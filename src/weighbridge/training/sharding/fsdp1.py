@@ -28,7 +28,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
-from weighbridge.arch.roles import role
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.backward import TEMPORARIES
 from weighbridge.forward.machine import Machine
@@ -124,7 +123,7 @@ class FlatShard(Around):
     def placed(self, m: Machine, built: "BuiltModel") -> None:
         self.layers = {path: Fsdp1Unit(leaf=Fsdp1Unit()) for path in built.stacks}
         self.root.leaf = Fsdp1Unit()
-        self._headless = not any(role(name) == "head" for name in built.params)
+        self._headless = built.headless
         for p in built.own:
             if p.name in self._dtypes and p.kind != ELSEWHERE:
                 path = below(p.name, self.layers)

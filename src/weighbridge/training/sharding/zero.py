@@ -33,7 +33,6 @@ __add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_c
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
-from weighbridge.arch.roles import role
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, below
@@ -149,9 +148,13 @@ class Zero(Around):
         if not mine:
             return
         how, sizes = self.how, [self._share_of(p) for p in mine]
-        elements = sum(sizes) if how.stage == 3 else self._elements(mine)
-        self.groups = in_groups(sizes, how.sizes.sub_group) if how.stage == 3 else (elements,)
-        self._whole, self._longest = touched([p.numel for p in mine], elements)
+        if how.stage == 3:
+            elements = sum(sizes)
+            self.groups = in_groups(sizes, how.sizes.sub_group)
+        else:
+            elements = self._elements(mine)
+            self.groups = (elements,)
+            self._whole, self._longest = touched([p.numel for p in mine], elements)
         self._parts = [
             LeafTensor(f"part {i}", (n,), FLOAT32, None) for i, n in enumerate(self.groups)
         ]
@@ -190,7 +193,7 @@ class Zero(Around):
     def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
         """Take what is there for a moment before all parameters are in their places."""
         how = self.how
-        if not any(role(name) == "head" for name in built.params):
+        if built.headless:
             self._embedded = sum(p.nbytes for p in mine if p.kind == "embedding")
         if how.stage < 3:
             if how.flattens:
