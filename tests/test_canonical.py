@@ -147,7 +147,7 @@ def test_what_is_no_config_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", each(16, [name for name, _ in at_hand()]))
+@pytest.mark.parametrize("name", each(48, [name for name, _ in at_hand()]))
 def test_what_a_key_stands_for_answers_as_the_whole_config(name):
     """So any two configs of one key, asked anything, have one answer."""
     assert alike(dict(at_hand())[name])
@@ -180,7 +180,7 @@ def test_a_key_without_what_decides_memory_is_found_out(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", each(16, [name for name, _ in at_hand()]))
+@pytest.mark.parametrize("name", each(48, [name for name, _ in at_hand()]))
 def test_edits_of_what_is_left_out_change_no_answer(name):
     raw = dict(at_hand())[name]
     edited = {**raw, **{key: 0.5 for key in LEFT_OUT if rotary(raw) or not rotary([key])}}
@@ -246,7 +246,7 @@ LOOKED_UP = {"_name_or_path", "initializer_range"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", each(24, NAMED))
+@pytest.mark.parametrize("name", each(48, NAMED))
 def test_no_question_looks_up_what_keys_leave_out(name):
     found = looked_up({**dict.fromkeys(LEFT_OUT, 0.5), **dict(at_hand())[name]})
     positions = set() if rotary(dict(at_hand())[name]) else {canonical.PAD}

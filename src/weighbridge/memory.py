@@ -152,9 +152,11 @@ def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
             yield name, a, b
 
 
-def _fullness(phase: Phase) -> tuple[int, int]:
-    """Order phases by the bytes that the driver is expected to show, then by what may be."""
-    return phase.at("driver").expected, phase.at("driver").high
+def _fullness(phase: Phase) -> tuple[int, int, int]:
+    """Order phases by the bytes that the driver is expected to show; where an allocator keeps what
+    another phase had reserved, by what tensors take; then by what may be."""
+    driver = phase.at("driver")
+    return driver.expected, phase.at("allocated").expected, driver.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,5 +175,6 @@ class Device:
 
     @property
     def peak_phase(self) -> str:
-        """Name the phase whose bytes at driver level are the most; the first of equals."""
+        """Name the phase whose bytes at driver level are the most; of phases that reserve alike,
+        the one in which tensors take the most."""
         return max(self.phases, key=_fullness).name

@@ -418,6 +418,7 @@ def test_the_tools_are_those_of_the_help():
     assert ",".join(OFFERED) == TOOLS
 
 
+@pytest.mark.slow
 def test_several_models_on_one_card(answers):
     asked = {"model": "gpt2", "together": ["bge-m3"], "gpu": "3060"}
     found = answers.call("infer", asked)

@@ -96,6 +96,7 @@ def wrong(record):
             yield name, value
 
 
+@pytest.mark.slow
 @all_of("model_type", TYPES)
 def test_every_fact_is_one_that_its_field_may_have(model_type):
     assert list(wrong(TYPES[model_type])) == []

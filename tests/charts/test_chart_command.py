@@ -55,6 +55,7 @@ def test_values_of_one_setting_are_a_line(tmp_path):
     assert {"1,024", "2,048", "4,096", "context, tokens"} <= set(texts(picture))
 
 
+@pytest.mark.slow
 def test_layouts_that_fit_are_drawn(tmp_path):
     asked = ["fit", "llama-3.1-70b", "--layouts", "--for", "infer", "--gpu", "h100:8"]
     done = weighbridge(*asked, "-q", "--chart", tmp_path / "a.svg")
@@ -64,6 +65,7 @@ def test_layouts_that_fit_are_drawn(tmp_path):
     assert set(done.stdout.split("\n")[:-1]) <= set(texts(picture))
 
 
+@pytest.mark.slow
 def test_where_no_layout_fits_there_is_no_picture(tmp_path):
     asked = ["fit", "llama-3.1-70b", "--layouts", "--for", "infer", "--gpu", "4090:2"]
     done = weighbridge(*asked, "--chart", tmp_path / "a.svg")

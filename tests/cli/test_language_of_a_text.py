@@ -42,5 +42,6 @@ def test_a_text_is_answered_in_its_language_where_nobody_says_another(
     assert pasted(text, lang, *options).startswith(title)
 
 
+@pytest.mark.slow
 def test_data_is_the_same_in_every_language(pasted):
     assert pasted(CHINESE, "", "--json") == pasted(CHINESE, "en_US.UTF-8", "--json")

@@ -1,5 +1,6 @@
 """What was asked of one heap is asked of another: as if the program had run there."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,11 +70,13 @@ def asked_again(steps, on_card):
     return list(zip(told[::2], told[1::2], strict=True))
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_the_same_card_is_told_the_same(steps):
     assert asked_again(steps, here) == list(program(Heap(), steps, here))
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_another_card_is_told_what_it_would_be(steps):
     assert asked_again(steps, there) == list(program(Heap(), steps, there))

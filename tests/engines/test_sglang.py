@@ -424,6 +424,7 @@ def test_tables_of_pages_of_captured_batches(version, chunked, windows, count):
     assert card_defaults.rows("fa3", 160, 1001, 4, count) == count * 160 * 251 * 4
 
 
+@pytest.mark.slow
 def test_chunks_and_windows_have_tables_of_their_own():
     setting = {"gpu": "h100-80gb:8", "context": 131_072, "tensor_parallel_size": 8}
     for version, tables in (("0.5.2", 3), ("0.5.9", 3), ("0.5.5", 2)):

@@ -49,6 +49,7 @@ def test_sliding_layers_may_be_there():
     assert low == expected < high == 2 * low  # every other layer slides
 
 
+@pytest.mark.slow
 def test_none_is_there_unasked_and_a_machine_may_be_too_small():
     assert second(enable_hierarchical_cache=False)[1] == []
     report, pools = second(ram="64GiB")

@@ -90,6 +90,7 @@ def test_each_card_gives_its_own_share():
     assert small < 16 * 2**30 < large
 
 
+@pytest.mark.slow
 def test_the_scarcer_card_decides_which_is_not_always_the_smaller():
     """With few layers on the small card, the large one has less room for each of its own."""
     room = [published(p).derived["num_gpu_blocks"] for p in ("10,38", "15,33", "18,30")]

@@ -52,6 +52,7 @@ def test_rules_by_version(version, sampler, graphs_inside, step):
     assert (r.sampler, r.graphs_inside, r.graph_step) == (sampler, graphs_inside, step)
 
 
+@pytest.mark.slow
 def test_qwen3_14b_in_0_15():
     """5.64 GiB of activations, as llm-d-planner's earlier table has it: sorting 1,024 rows."""
     found = served("qwen3-14b", gpu="H100", engine_version="0.15", context=8192)

@@ -103,6 +103,7 @@ def test_what_a_command_says_of_host_memory():
     assert "--kv-offloading-size 8" in report.derived["launch"]
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_too_small_for_weights_that_sleep():
     """61 GiB of weights are up to 122 in pinned blocks: asleep without them it fits."""
     asked = {"engine": "vllm", "gpu": "h100:2", "enable_sleep_mode": True, "ram": "60GiB"}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import each
 from tests.evidence.searched import measured, runs, searched, searched_figure
 from weighbridge.estimate.layouts import SHORTEST
 from weighbridge.lab.evidence.outcomes import cases, judged
@@ -12,7 +13,7 @@ OPEN = {"tt-1993-1", "tt-1993-2", "tt-1789-4"}
 LONG = {"tt-3429": ("expert_parallel_size",)}  # of 256 cards: three minutes unless it is named
 
 
-@pytest.mark.parametrize("case", list(runs()), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", each(3, list(runs())), ids=lambda case: case.id)
 def test_what_ran_is_found_and_what_died_is_not(case):
     found = searched(case, named=LONG.get(case.id, ()))
     assert found.right == (case.id not in OPEN)
@@ -46,7 +47,7 @@ ASKED = [
 SHORT = "_cp2_"  # sequences so short are shared among context ranks in tests alone: not walked
 
 
-@pytest.mark.parametrize("record", ASKED, ids=lambda record: record.id)
+@pytest.mark.parametrize("record", each(3, ASKED), ids=lambda record: record.id)
 def test_runs_of_which_a_figure_is_published_are_found(record):
     """They went: Megatron-LM's own tests, SimuMax's and Megatron-Bridge's. All of them are asked by
     benchmarks/layouts.py."""

@@ -67,6 +67,7 @@ def test_flags_in_a_variable_are_flags(used):
     assert parse(f"ARGS={value}\nvllm serve a/b {used}").settings == {"context": 4096}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["--max_length 4096 $ARGS", "--bf16 $ARGS", "--bf16 ${ARGS[@]}"])
 def test_flags_that_the_text_does_not_say_are_told_and_doubted(flags):
     (weighed,) = weighbridge.weigh(f"{TRAIN} {flags}\n", name="a.sh", gpu="h100").runs
@@ -76,6 +77,7 @@ def test_flags_that_the_text_does_not_say_are_told_and_doubted(flags):
     assert "ARGS" in weighed.report.verdict.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("context", "gpu"), [(2048, "h100"), (40960, "3090")])
 def test_flags_that_a_launch_line_does_not_say_leave_its_answer_open(context, gpu):
     line = f"vllm serve qwen3-8b --max-model-len {context}"

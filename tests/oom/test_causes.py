@@ -366,6 +366,7 @@ def test_a_container_gets_twice_the_memory_that_it_had(ram, paste):
     assert f"--memory={paste} --shm-size=16g" in [change.paste for change in found.remedies]
 
 
+@pytest.mark.slow
 def test_weights_that_fit_alone_are_not_blamed_for_a_training():
     text = (
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB. GPU 0 has a "

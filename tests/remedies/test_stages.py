@@ -1,5 +1,7 @@
 """Uneven stages as a remedy of pipelines that are not Megatron's."""
 
+import pytest
+
 import weighbridge
 
 ASKED = {
@@ -18,6 +20,7 @@ def stages(**more):
     return report, [r for r in report.remedies if "pp_layer_partition" in r.change]
 
 
+@pytest.mark.slow
 def test_the_fullest_stage_gives_layers_to_those_that_take_least():
     report, found = stages()
     assert (report.derived["stage_layers"], report.derived["fullest_stage"]) == ([8, 9, 8, 7], 0)
@@ -27,5 +30,6 @@ def test_the_fullest_stage_gives_layers_to_those_that_take_least():
     assert again.verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_stages_that_were_named_stay_as_they_are():
     assert stages(pp_layer_partition=(8, 9, 8, 7))[1] == []

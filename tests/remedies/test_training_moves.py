@@ -386,6 +386,7 @@ def test_one_rank_reads_for_those_that_share_out(settings, changes):
     assert offered("loading", **settings) == changes
 
 
+@pytest.mark.slow
 def test_one_rank_that_reads_saves_the_host_memory_of_the_others():
     """Eight processes that each read 8B in float32 need 251 GiB: one of them 42."""
     asked = {"gpu": "h200:8", "shard": "fsdp2", "checkpointing": "full", "ram": "160GB"}
@@ -416,6 +417,7 @@ def test_less_is_kept_on_the_host_where_that_is_short(settings, changes):
     assert [change["offload"] for change in moved] == changes
 
 
+@pytest.mark.slow
 def test_what_saves_the_run_that_was_killed():
     """Qwen2.5-32B on one card with 744 GB, as its file pins and gathers (LLaMA-Factory issue 6755):
     parts are saved, and parameters stay on the card, which has room. Pages that are not pinned are
@@ -430,6 +432,7 @@ def test_what_saves_the_run_that_was_killed():
     assert theirs.verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_two_changes_together_where_the_host_is_short():
     """Neither is enough alone: eight ranks read 240 GiB, and one rank's reading leaves 120 of what
     FSDP offloads. By hand in GiB: weights of 4 bytes are 30 once, and eight processes 12."""
@@ -445,6 +448,7 @@ def test_two_changes_together_where_the_host_is_short():
         assert alone.verdict.fits != "yes"
 
 
+@pytest.mark.slow
 def test_a_change_that_leaves_the_host_as_it_is_is_not_told():
     """The card has room to spare, and one process may take 1.5 to 6 GiB of RAM: neither fewer bits
     nor fewer graphs are of use."""
@@ -479,6 +483,7 @@ def test_an_optimizer_is_one_that_the_framework_has(framework, there):
     assert ({"optimizer": "adafactor"} in made) is there
 
 
+@pytest.mark.slow
 def test_segments_that_grow_are_offered_where_little_is_lacking():
     """LoRA of Qwen3-8B is 3 GiB fragmented, and lacks as much on 47 GiB."""
     asked = {"method": "lora", "framework": "trl", "batch_size": 4, "seq_len": 4096}

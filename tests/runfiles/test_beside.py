@@ -124,6 +124,7 @@ def test_a_stage_of_deepspeed_is_read_where_its_file_is(folder, name, text):
     assert [one.missing for one in gone.unread if one.missing] == ["configs/gone.json"]
 
 
+@pytest.mark.slow
 def test_lines_are_of_the_file_that_they_stand_in(folder):
     (folder / "ax.yml").write_text(AXOLOTL + "odd: 1\n")
     run = run_of(folder, "\naxolotl train ax.yml\n")

@@ -166,6 +166,7 @@ def test_two_methods_are_two_answers():
     assert one.settings["method"] == "qlora"
 
 
+@pytest.mark.slow
 def test_long_sequences_are_cut_over_the_cards():
     report = weighbridge.train("llama-3.1-8b", gpu="a100-40gb:8", seq_len=50_000)
     best = report.remedies[0]

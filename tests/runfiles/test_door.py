@@ -92,6 +92,7 @@ def test_a_paste_says_what_was_read_and_what_was_not(run):
     assert "the text:10: strange: it is no key that we know" in warned
 
 
+@pytest.mark.slow
 def test_a_file_without_a_model_says_how_to_name_it():
     text = CONFIG.replace("llama-3.1-8b", "$MODEL")
     (lacking,) = weighbridge.weigh(text, name="run.yaml").runs
@@ -148,6 +149,7 @@ def test_a_word_that_is_no_command_and_no_run_file(tmp_path, monkeypatch, run, w
     assert says in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "fits", "why"),
     [
@@ -174,6 +176,7 @@ output_dir: out
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "shard", "fits"),
     [

@@ -36,12 +36,14 @@ def emitted(text, kind, **said):
     return weighbridge.emit(None, kind, file=text, name="a/run.yaml", offline=True, **said)
 
 
+@pytest.mark.slow
 def test_values_that_decide_no_memory_are_kept_by_the_new_names():
     keys = yaml.safe_load(emitted(AXOLOTL, "trl").text)
     assert (keys["num_train_epochs"], keys["lr_scheduler_type"]) == (2, "cosine")
     assert (keys["learning_rate"], keys["dataset_name"]) == ("2e-5", "somebody/rows")
 
 
+@pytest.mark.slow
 def test_a_data_set_of_another_kind_is_named_and_left_out():
     text = emitted(FACTORY, "axolotl").text
     assert "# Left out of run.yaml, write your own: dataset identity\n" in text
@@ -50,10 +52,12 @@ def test_a_data_set_of_another_kind_is_named_and_left_out():
     assert keys["datasets"][0]["path"] != "identity"
 
 
+@pytest.mark.slow
 def test_a_script_names_what_it_does_not_keep():
     assert "learning_rate 1e-05" in emitted(FACTORY, "trainer").text.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_another_way_of_a_program_is_named_with_both_sizes():
     made = emitted(AXOLOTL, "trl")
     first, second = made.text.splitlines()[:2]
@@ -63,6 +67,7 @@ def test_another_way_of_a_program_is_named_with_both_sizes():
     assert made.before.peak != made.report.peak
 
 
+@pytest.mark.slow
 def test_the_same_answer_is_not_remarked_upon():
     made = emitted(FACTORY, "trainer")
     assert made.before is None
@@ -141,6 +146,7 @@ def test_a_json_object_with_a_secret_loses_that_key_alone():
     assert '{"rope_theta": 5, "a": {"b": 1}}' in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "key"),
     [("trl", "packing"), ("llama-factory", "packing"), ("axolotl", "sample_packing")],

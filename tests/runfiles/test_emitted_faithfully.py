@@ -66,6 +66,7 @@ def test_the_release_of_an_image_is_said_above_flags_that_have_no_word_for_it():
     assert yaml.safe_load(text) == {"model": "qwen3-8b", "max-model-len": 8192}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "key"), [("axolotl", "lora_alpha"), ("trl", "lora_alpha")])
 def test_the_scale_of_llama_factory_is_twice_the_rank_elsewhere_too(kind, key):
     assert yaml.safe_load(emitted(FACTORY, kind))[key] == 32
@@ -78,6 +79,7 @@ def test_the_scale_of_trl_is_its_own():
     assert run.settings["lora_alpha"] == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "model"),
     [

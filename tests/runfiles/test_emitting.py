@@ -127,6 +127,7 @@ def test_a_recipe_that_is_written_is_the_run_that_was_asked_for(kind, settings):
     assert again.verdict.fits == asked.verdict.fits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "model", "said"),
     [
@@ -340,6 +341,7 @@ def test_of_several_runs_none_is_written():
 # The command line
 
 
+@pytest.mark.slow
 def test_a_file_is_data_and_its_answer_is_talk(capsys):
     words = ["train", MODEL, "--method", "qlora", "--gpu", "4090", "--emit", "trl"]
     assert menu.run([*words, "--check"]) == 0

@@ -113,6 +113,7 @@ MESSAGE = (
 )
 
 
+@pytest.mark.slow
 def test_a_message_beside_a_training_is_explained_by_that_run():
     found = weighbridge.weigh(f"{MESSAGE}{around(('yaml', AXOLOTL))}", name="issue")
     message = found.message
@@ -135,6 +136,7 @@ def test_a_training_is_never_told_what_helps_serving(words):
     assert any("set_grad_enabled" in change.paste for change in serves.remedies)
 
 
+@pytest.mark.slow
 def test_a_message_about_the_memory_of_the_host_is_no_matter_of_the_card():
     text = "Fine-tune llama-3.1-8b on 8x H200, 160G of RAM: OOMKilled"
     message = weighbridge.weigh(f"{text}\n", name="issue").message

@@ -167,6 +167,7 @@ def test_yes_is_not_sure_where_a_key_that_is_not_counted_takes_more(more, fits, 
     assert why in found.report.verdict.reason
 
 
+@pytest.mark.slow
 def test_a_size_that_is_a_variable_leaves_both_answers_open():
     text = "base_model: llama-3.2-1b\nsequence_len: $LENGTH\nmicro_batch_size: 1\nadapter: lora\n"
     text += "datasets: []\nlora_r: 8\n"
@@ -178,6 +179,7 @@ def test_a_size_that_is_a_variable_leaves_both_answers_open():
         assert found.report.verdict.reason == "the file does not say what sequence_len is"
 
 
+@pytest.mark.slow
 def test_mixtral_as_described_has_its_published_parameters():
     report = api.weigh(MIXTRAL, name="train.sh", offline=True).runs[0].report
     assert report.model.parameters == 46_702_792_704

@@ -90,6 +90,7 @@ def weighed(text, name):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "fits"), [("64Gi", "yes"), ("1Gi", "no")])
 def test_a_pod_is_ended_behind_its_limit(limit, fits):
     run = weighed(POD % limit, "pod.yaml")
@@ -143,6 +144,7 @@ def fixed(text, name, gpu="l40s"):
     return patched(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quote", "after"), [("", "Gi"), ('"', 'Gi"')])
 def test_a_limit_that_alone_lacks_is_raised(quote, after):
     """To what the container is to be given; the file fits then, and is as it was besides."""
@@ -157,12 +159,14 @@ def test_a_limit_that_alone_lacks_is_raised(quote, after):
     assert remedy.cost.endswith(f"may take {size}Gi of its machine's memory, not 1Gi")
 
 
+@pytest.mark.slow
 def test_a_limit_of_compose_is_raised_in_its_own_words():
     patch = fixed(SERVICE + "    mem_limit: 1g\n", "compose.yaml")
     assert re.search(r"mem_limit: \d+g\n", patch.after)
     assert weighed(patch.after, "compose.yaml").fits == "yes"
 
 
+@pytest.mark.slow
 def test_a_limit_is_not_raised_for_a_card_that_is_too_small():
     assert fixed(POD % "1Gi", "pod.yaml", gpu="rtx-3050") is None
 

@@ -58,6 +58,7 @@ def test_a_weighed_file_prints_as_the_command_does(tmp_path, monkeypatch, capsys
 TWICE = f"{AXOLOTL}sequence_len: 2048\nsequence_len: 4096\nbf16: maybe\nsample_packing: sometimes\n"
 
 
+@pytest.mark.slow
 def test_switches_that_say_neither_yes_nor_no_and_keys_that_stand_twice_are_told():
     found = weighbridge.weigh(TWICE, name="run.yaml", gpu="a100-40gb")
     neither = "is neither true nor false; it is counted as if it were not there"

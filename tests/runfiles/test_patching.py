@@ -106,6 +106,7 @@ def test_lora_comes_with_the_rank_and_the_modules_that_axolotl_asks_for():
     assert again.runs[0].run.notes == ()
 
 
+@pytest.mark.slow
 def test_bitsandbytes_states_are_not_proposed_beside_fsdp2():
     """axolotl 0.19 refuses them (utils/schemas/validation.py)."""
     text = (
@@ -121,6 +122,7 @@ def test_bitsandbytes_states_are_not_proposed_beside_fsdp2():
     )
 
 
+@pytest.mark.slow
 def test_what_fits_stays_and_what_nothing_fits_has_no_patch():
     fits = weighbridge.weigh(AXOLOTL, name="run.yaml", gpu="h200:8", batch_size=1)
     assert patched(fits).after == AXOLOTL

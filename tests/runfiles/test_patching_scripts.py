@@ -107,6 +107,7 @@ def test_a_written_change_fits_when_it_is_asked_again(tmp_path, capsys, name, te
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_change_that_a_file_cannot_say_is_named(tmp_path, capsys):
     path = tmp_path / "run.sh"
     path.write_text(SHELL.replace("--max_length", "--use_peft --max_length").replace("0.6", "8"))

@@ -119,6 +119,7 @@ def kept(report):
     return fullest.at("reserved").expected - fullest.at("allocated").expected
 
 
+@pytest.mark.slow
 def test_less_is_kept_where_segments_grow():
     model = weighbridge.prepare("qwen3-8b", offline=True)
     asked = {name: value for name, value in LORA.items() if name != "offline"}
@@ -140,6 +141,7 @@ def test_older_releases_of_torch_have_none():
         weighbridge.train("qwen3-8b", expandable_segments=True, torch_version="2.0", **LORA)
 
 
+@pytest.mark.slow
 def test_a_script_that_is_written_says_it_and_is_read_again(tmp_path):
     from weighbridge.cli.menu import run as cli
 
@@ -165,6 +167,7 @@ def test_the_command_of_an_emitted_file_sets_it(kind, capsys):
     assert "# Start it with: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True" in shown.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["axolotl", "unsloth"])
 def test_some_frameworks_ask_for_it_themselves(framework):
     """Axolotl has sizes rounded up besides, which keeps more again."""
@@ -177,6 +180,7 @@ def test_some_frameworks_ask_for_it_themselves(framework):
     assert (own == on) is (framework == "unsloth")
 
 
+@pytest.mark.slow
 def test_a_framework_that_does_not_ask():
     own, off = (
         kept(weighbridge.train("qwen3-8b", gpu="a100-80gb", expandable_segments=said, **LORA))

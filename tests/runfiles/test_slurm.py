@@ -90,6 +90,7 @@ def test_a_job_that_asks_for_enough_is_told_so(run):
     assert out.endswith("h100 is H100 SXM5 80GB or H100 NVL 94GB: the answer is the same\n")
 
 
+@pytest.mark.slow
 def test_memory_that_lacks_is_a_line_to_write(run):
     code, out = run(memory="--time=1")
     assert code == 0
@@ -100,6 +101,7 @@ def test_memory_that_lacks_is_a_line_to_write(run):
     assert "#SBATCH --mem=" in out
 
 
+@pytest.mark.slow
 def test_memory_that_alone_lacks_is_written_with_the_same_cards(run):
     """The need at worst, in whole GiB; a job that asks for that is enough."""
     code, out = run(memory="--mem=1G")
@@ -123,6 +125,7 @@ def test_a_job_without_cards_gets_none(run):
         assert "write:\n#SBATCH --gres=gpu:" in out and ":1\n#SBATCH --mem=64G" in out
 
 
+@pytest.mark.slow
 def test_cards_that_lack_are_told(run):
     code, out = run("--model", "llama-3.1-70b", card="rtx-4090:")
     assert (code, ": not enough" in out) == (1, True)
@@ -149,6 +152,7 @@ def written(tmp_path, text):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_card_of_two_sizes_is_judged_by_each(tmp_path, capsys):
     code = menu.run(["sbatch", written(tmp_path, A100.format(count=2))])
     out = capsys.readouterr().out
@@ -173,6 +177,7 @@ vllm serve qwen2.5-72b --tensor-parallel-size 4 --max-model-len 32768
 """
 
 
+@pytest.mark.slow
 def test_cards_that_are_not_enough_are_not_written(tmp_path, capsys):
     """What helps is another kind of card, or a format: no number of these."""
     path = written(tmp_path, BIG.format(kind="a100", count=2))
@@ -182,6 +187,7 @@ def test_cards_that_are_not_enough_are_not_written(tmp_path, capsys):
     assert "not known to be enough; with --quantization fp8 it fits" in out
 
 
+@pytest.mark.slow
 def test_each_card_that_a_kind_may_mean_has_its_own_lines(tmp_path, capsys):
     path = written(tmp_path, BIG.format(kind="a100", count=2))
     assert menu.run(["sbatch", path]) == 1
@@ -199,6 +205,7 @@ def test_more_cards_that_were_typed_are_written_where_they_are_used(tmp_path, ca
     assert "gpu:a100:8" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_any_command_reads_the_lines_of_a_job(tmp_path):
     lines = "#SBATCH --gres=gpu:l40s:2\n#SBATCH --mem=300G\n"
     text = f"#!/bin/bash\n{lines}vllm serve llama-3.1-70b --tensor-parallel-size 2\n"
@@ -208,6 +215,7 @@ def test_any_command_reads_the_lines_of_a_job(tmp_path):
     assert {("#SBATCH --gres", 2), ("#SBATCH --mem", 3)} <= told
 
 
+@pytest.mark.slow
 def test_a_smaller_card_that_is_too_small_is_no_no(tmp_path):
     path = written(tmp_path, A100.format(count=2))
     found = weigh(path)
@@ -219,6 +227,7 @@ def test_a_smaller_card_that_is_too_small_is_no_no(tmp_path):
     assert weigh(path, gpu="a100-40gb").fits == "no"
 
 
+@pytest.mark.slow
 def test_a_no_of_each_card_that_a_name_may_mean_is_a_no(tmp_path):
     path = written(tmp_path, A100.format(count=1))
     found = weigh(path)
@@ -249,6 +258,7 @@ srun torchrun --nnodes={nodes} --nproc_per_node=4 t.py --model_name_or_path qwen
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", ["2", "$SLURM_NNODES"])
 def test_each_machine_of_a_job_has_the_ranks_of_its_own_cards(tmp_path, nodes):
     """Two machines of four ranks: each loads for its own, and no more."""

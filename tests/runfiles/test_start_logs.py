@@ -350,6 +350,7 @@ vllm serve qwen3-8b --max-model-len 4096 --max-num-seqs 1
 """
 
 
+@pytest.mark.slow
 def test_a_length_that_the_engine_says_would_do_is_not_denied():
     found = weighbridge.weigh(FAILED, name="vllm.log", gpu="4090", offline=True)
     told = str(found)
@@ -371,6 +372,7 @@ def test_a_machine_without_a_card_is_not_judged_where_the_text_has_its_memory():
     assert run.report.verdict is None
 
 
+@pytest.mark.slow
 def test_a_yes_at_the_start_is_not_sure_where_prompts_that_are_kept_outgrow_the_card():
     text = "`qwen3.8:27b-mlx` on a {}, `ollama runner --mlx-engine`: MLX runner memory?"
     (small,) = weighbridge.weigh(text.format("M1 Max 32GB"), name="mail").runs

@@ -20,9 +20,6 @@ LEVELS = ("allocated", "reserved")
 # A Trainer of transformers 5 tells accelerate SHARD_GRAD_OP where accelerate 1.15 does not look:
 # units were given up after forward
 NOT_HEARD = "1b-fsdp1-grads"
-# With the optimizer in DeepSpeed's own config there is one group of parameters, and the pieces that
-# it was made of stay cached; we follow the Trainer's two
-ONE_GROUP = "8b-zero2-optimizer"
 # Parts that hold less of large parameters than those of the rank that we follow
 LESS = {
     "1b-zero2-accumulated": 0.012,
@@ -81,14 +78,17 @@ def test_most_are_reserved_within_a_percent():
     assert sum(abs(off(name, "reserved")) < 0.01 for name in names) >= 24
 
 
-@pytest.mark.parametrize("name", some(9, under("zero1", "zero2", "zero3", without=[ONE_GROUP])))
+@pytest.mark.parametrize("name", some(9, under("zero1", "zero2", "zero3")))
 def test_what_a_rank_of_deepspeed_reserves(name):
     assert -0.16 < off(name, "reserved") < 0.16
 
 
-@pytest.mark.parametrize(
-    "name", some(9, [name for name in RUNS if name not in (NOT_HEARD, ONE_GROUP)])
-)
+def test_pieces_that_one_group_of_parameters_was_made_of_stay_cached():
+    """In segments of their own sizes: logits need new ones, 7 GiB of 37."""
+    assert abs(off("8b-zero2-optimizer", "reserved")) < 0.03
+
+
+@pytest.mark.parametrize("name", some(9, [name for name in RUNS if name != NOT_HEARD]))
 def test_what_was_measured_is_within_our_bounds(name):
     device = answer(name).devices[0]
     for level in LEVELS:

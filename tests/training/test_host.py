@@ -110,6 +110,7 @@ def test_pages_are_pinned_where_it_is_said(pins, at):
         assert got == (three(*one) if pins is None else three(one[at], one[at], one[at])), name
 
 
+@pytest.mark.slow
 def test_a_published_run_that_was_killed():
     """Qwen2.5-32B under ZeRO-3 on 8 cards with all on the host, pinned: killed in 744 GB (the note
     of a user, multi-GPU records). By hand in GiB: 20 bytes a number are 610, blocks of a power of
@@ -138,6 +139,7 @@ def test_a_published_run_that_was_killed():
     assert loose.verdict.fits == "unknown"
 
 
+@pytest.mark.slow
 def test_whole_models_on_one_machine():
     """A model of 15 billion parameters under ZeRO-3 without zero.Init on 8 A100: killed beyond 500
     GB while it was loaded (deepspeedai/DeepSpeed #3722, June 2023). It is not named; StarCoder is
@@ -161,6 +163,7 @@ def test_whole_models_on_one_machine():
     assert weighbridge.train("starcoder", **asked).verdict.fits == "yes"  # it comes in parts
 
 
+@pytest.mark.slow
 def test_a_model_that_is_gathered_to_be_saved():
     """Qwen2.5-32B in 744 GB: `pin_memory` off leaves 647 GiB in a step, and 61 more where rank 0
     gathers 16 bits of all 32.8 billion numbers; on one card it fits where parts are saved. (A
@@ -183,6 +186,7 @@ def test_a_model_that_is_gathered_to_be_saved():
     assert saving(gather_on_save=False) == (None, pytest.approx(step), "yes")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_on_one_card():
     """Qwen2.5-32B-Instruct on one H100 NVL with ZeRO-3 and both offloads, as LLaMA-Factory's file
     pins them: killed in 744 GB (hiyouga/LlamaFactory issue 6755)."""
@@ -194,6 +198,7 @@ def test_a_run_that_was_killed_on_one_card():
         assert report.verdict.host.fits == "no"
 
 
+@pytest.mark.slow
 def test_a_mixture_that_zero_3_loads():
     """Qwen3-235B-A22B under ZeRO-3 on 16 A100: with transformers 5.13 the host's memory grew until
     about 1 TB and the run was killed, with 4.51 it loaded (huggingface/transformers #47514). By
@@ -228,6 +233,7 @@ def test_what_moves_to_the_disk(pins, gradients):
     ]
 
 
+@pytest.mark.slow
 def test_a_disk_takes_the_states_from_the_host():
     """A law: with states on a disk the host holds less than with all of it on the host; of a large
     model gradients in 16 bits are most of what is left: 2 bytes a number."""

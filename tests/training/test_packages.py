@@ -95,6 +95,7 @@ def test_programs_that_norm():
     assert state_spaces.rows(1 << 20, 1, 2, H100) == 132  # no row is wider than 64 KiB
 
 
+@pytest.mark.slow
 def test_kernels_never_keep_more():
     for model in (QWEN, LFM, NEMOTRON):
         missing, there = (
@@ -105,6 +106,7 @@ def test_kernels_never_keep_more():
     assert lora(QWEN).derived == lora(QWEN, kernels="missing").derived
 
 
+@pytest.mark.slow
 def test_what_is_not_known_to_be_installed_is_said():
     line = "counted without fla and causal-conv1d, which takes more"
     assert any(w.startswith(line) for w in lora(QWEN).warnings)

@@ -66,6 +66,7 @@ def held_in_weights(**settings):
     return most(seven(**given), "weights", phase="step")
 
 
+@pytest.mark.slow
 def test_packed_weights_that_are_stored_as_floats_are_shared_out():
     """Codes are parameters to FSDP then, their scales stay whole; integers are whole on each."""
     settings = {"method": "qlora", "shard": "fsdp2", "lora_targets": ("q_proj",)}

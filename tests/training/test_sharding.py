@@ -883,6 +883,7 @@ def of_one(date, **settings):
     return trained(CONFIG, seq_len=512, **{**asked, **settings})
 
 
+@pytest.mark.slow
 def test_torchtitan_mixes_precision_by_date():
     """Inputs of layers, which checkpoints keep: in float32 under autocast, whose weights are; in 16
     bits since FSDP2 wraps a rank alone, too. Before autocast all is in float32, and where ranks

@@ -1,5 +1,7 @@
 """What torch's pipelines hold of a stage of torchtitan's beside the micro-batches in flight."""
 
+import pytest
+
 from tests.training.test_sharding import CONFIG, most_of, trained
 
 DEEP = {**CONFIG, "num_hidden_layers": 8, "tie_word_embeddings": False}
@@ -14,6 +16,7 @@ def staged(**settings):
     return [device for device in report.devices if device.kind == "gpu"][::2]
 
 
+@pytest.mark.slow
 def test_places_for_what_comes():
     """16 bits a number of the tokens, 8 micro-batches: from the left, and from the right."""
     one = 2 * TOKENS * WIDTH
@@ -30,6 +33,7 @@ def step(stage, name):
     return sum(c.bytes.expected for c in phase.components if c.name == name)
 
 
+@pytest.mark.slow
 def test_outputs_stay_to_the_next_step():
     """The last stage keeps logits in 16 bits, which are joined at the end; the others, up to torch
     2.7, what they sent."""
@@ -42,6 +46,7 @@ def test_outputs_stay_to_the_next_step():
     assert step(staged(framework_version="2025-10-22")[-1], "logits") < logits // 8
 
 
+@pytest.mark.slow
 def test_gathered_layers_stay_and_gradients_wait():
     """Two layers a stage under FSDP2: gradients of all of them in float32 at the end."""
     stage = staged(precision="bf16-mixed")[1]

@@ -78,6 +78,7 @@ def test_stages_that_there_cannot_be(count, stages, asked, says):
         layers_of_stages(count, Sharding(pipeline=stages), asked, titan=True)
 
 
+@pytest.mark.slow
 def test_layers_that_are_named_are_where_they_were_named():
     report = trained(pp_layer_partition=(1, 2, 5, 8))
     assert report.workload["pp_layer_partition"] == [1, 2, 5, 8]

@@ -42,6 +42,7 @@ def test_what_is_not_like_lora_is_taken():
     assert trained(CONFIG, method="vera", lora_targets="all-linear") == outs
 
 
+@pytest.mark.slow
 def test_a_hybrid_that_peft_does_not_name_is_taken_whole():
     name = "granite-4.0-h-tiny"
     assert trained(name, method="lora", lora_targets="all-linear") > 0

@@ -84,6 +84,7 @@ def test_its_text_alone_is_trained(model, count):
     assert held == pytest.approx(4 * whole / 64, rel=2e-4)  # a rank has a row of routers
 
 
+@pytest.mark.slow
 def test_it_has_no_class_since_june():
     trained(framework_version="2026-06-07")
     with pytest.raises(UnsupportedError, match="no class for it since 8 June 2026"):

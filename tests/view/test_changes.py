@@ -16,6 +16,7 @@ def sharded():
     return weighbridge.train("qwen2.5-32b", **ASKED)
 
 
+@pytest.mark.slow
 def test_a_remedy_says_what_the_machine_needs_then(sharded):
     """It is the answer of the question with the change."""
     (moved,) = (r for r in sharded.remedies if dict(r.change) == {"offload": "optimizer"})

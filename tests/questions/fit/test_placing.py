@@ -24,6 +24,7 @@ def rows():
     return ways(every=True, **MIXTURE).rows
 
 
+@pytest.mark.slow
 def test_each_row_is_the_answer_of_its_flags(capsys, rows):
     for row in rows:
         assert run(["infer", "qwen3-30b-a3b", *shlex.split(row["flags"]), "--json"]) == 0
@@ -35,6 +36,7 @@ def test_each_row_is_the_answer_of_its_flags(capsys, rows):
         assert sum(card["layers"] for card in row["cards"]) + row["host_layers"] == 48
 
 
+@pytest.mark.slow
 @all_of(("gpu",), ["3060:2", "4070+3060", "3060"])
 def test_a_level_less_on_the_host_does_not_surely_fit(gpu):
     """The edge of the search: with the experts of one layer more on cards, dealt out as told or as
@@ -72,6 +74,7 @@ def test_longer_texts_and_more_bits_leave_more_to_the_host(rows):
     assert all(narrow[length] <= wide[length] for length in wide)
 
 
+@pytest.mark.slow
 def test_a_second_card_leaves_less_to_the_host():
     one = ways(**MIXTURE | {"gpu": "4090", "context": 4096}).rows[0]
     two = ways(**MIXTURE | {"context": 4096}).rows[0]
@@ -104,6 +107,7 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.slow
 @all_of(("name", "gpu", "engine", "build", "context", "more", "told"), PUBLISHED)
 def test_published_numbers_of_layers_are_near(name, gpu, engine, build, context, more, told):
     form = "MXFP4_MOE" if name.startswith("gpt") else "Q4_K_M"
@@ -121,6 +125,7 @@ def test_published_numbers_of_layers_are_near(name, gpu, engine, build, context,
     assert found.rows[0]["host_experts"] in told
 
 
+@pytest.mark.slow
 def test_what_is_named_stays():
     found = ways(n_cpu_moe=40, cache_type_k="q8_0", **MIXTURE)
     assert all("-ncmoe 40" in row["launch"] for row in found.rows)
@@ -133,6 +138,7 @@ def test_a_machine_without_room_is_told():
     assert found.rows[0]["host_bytes"] > 4 * 2**30
 
 
+@pytest.mark.slow
 def test_the_command_line_places_a_model(capsys):
     said = ["--layouts", "--engine", "llama.cpp", "--quantization", "Q8_0", "--gpu", "4090+3060"]
     assert run(["fit", "qwen3-30b-a3b", *said, "--context", "32768"]) == 0

@@ -83,6 +83,7 @@ UNLIKE = "RTX 5070 Ti+GeForce RTX 5090"
 QWEN = {"engine": "vllm", "quantization": "fp8", "gpu": UNLIKE}
 
 
+@pytest.mark.slow
 def test_stages_over_unlike_cards_have_their_own_numbers_of_layers():
     """The kind of cards of vllm-project/vllm issue 34076, which has 12,36 by hand of an FP8 model
     of 30B: an even split does not fit, and one layer more or less on the smaller card leaves no

@@ -97,6 +97,7 @@ def test_fsdp1_is_looked_at_where_a_framework_has_no_fsdp2():
     assert "fsdp1" in {row["shard"] for row in found} <= {"ddp", "fsdp1"}
 
 
+@pytest.mark.slow
 def test_the_command_line_names_the_framework(capsys):
     said = ["--layouts", "--framework", "deepspeed", "--gpu", "h100:2", "--shard", "zero2"]
     assert run(["fit", "llama-3.2-1b", *said, "--batch-size", "1"]) == 0

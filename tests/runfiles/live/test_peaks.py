@@ -92,6 +92,7 @@ def told(steps=2, weigh=None):
     return teller, lines
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_is_warned_of_before_its_first_step():
     _, lines = told(weigh=lambda: weighbridge.train("llama-3.1-8b", method="full", gpu="4090"))
     assert lines[0].startswith("weighbridge: predicted: tensors ")

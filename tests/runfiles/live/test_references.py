@@ -62,6 +62,7 @@ class LoraConfig:
         return {"peft_type": "LORA", "r": 16, "target_modules": {"v_proj", "q_proj"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "typed"),
     [
@@ -94,6 +95,7 @@ def network(name, config):
     return made
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_weighed_by_the_configs_of_its_networks():
     entry = pipelines.find("sdxl")
     found = weighbridge.load(StableDiffusionXLPipeline(entry.parts))

@@ -143,6 +143,7 @@ def test_a_trainer_is_the_question_that_is_typed_by_hand(args, model, asked):
     same(weighbridge.from_trainer(trainer(args, model), gpu="4090"), **asked)
 
 
+@pytest.mark.slow
 def test_what_is_given_wins_over_what_the_trainer_says():
     found = weighbridge.from_trainer(trainer(TrainingArguments()), batch_size=1, gpu="4090")
     assert found.workload["batch_size"] == 1
@@ -287,6 +288,7 @@ class AdamW8bit:
     """bitsandbytes'."""
 
 
+@pytest.mark.slow
 def test_a_loop_of_accelerate_is_the_question_that_is_typed_by_hand():
     accelerator = SimpleNamespace(mixed_precision="bf16", gradient_accumulation_steps=4)
     found = weighbridge.from_accelerator(

@@ -23,6 +23,7 @@ def shared(model, **changes):
     return share(model, run, range(model.layers), StageNumbers(model, run, 0))
 
 
+@pytest.mark.slow
 def test_peaks_of_megatrons_own_tests():
     """Natural routing is not known, and moves these peaks by 5 %; of one of them the rank is not
     the fullest, which the interval says."""

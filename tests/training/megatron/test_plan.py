@@ -62,6 +62,7 @@ def test_what_a_checkpoint_takes_of_the_host(pipelined):
     assert pipelined.verdict.host.fits == "yes"
 
 
+@pytest.mark.slow
 def test_expert_ranks_write_no_less_of_a_checkpoint():
     """All of it passes one machine of eight cards, however its ranks share experts out."""
     settings = {"gpu": "h200:8", "shard": "zero1"}
@@ -71,6 +72,7 @@ def test_expert_ranks_write_no_less_of_a_checkpoint():
         assert saved.bytes.low == pytest.approx(14 * 30.53e9, rel=0.01)
 
 
+@pytest.mark.slow
 def test_gradients_of_too_many_micro_batches_are_not_waited_for():
     asked = {"gpu": "h100:8", "pipeline_parallel_size": 2, "gradient_accumulation": 1024}
     defers = ["defer_embedding_wgrad_compute"]
@@ -98,6 +100,7 @@ def test_defaults_are_megatrons_own():
     assert any("--shard zero1 shares them out" in w for w in report.warnings)
 
 
+@pytest.mark.slow
 def test_a_mask_of_a_long_sequence_is_told_and_can_be_left_out():
     long = {"gpu": "h200:8", "shard": "zero1", "seq_len": 65536, "checkpointing": "full"}
     with_mask = train(**long)
@@ -179,6 +182,7 @@ def test_models_of_other_parts_are_refused(model):
     assert model in str(refused.value)
 
 
+@pytest.mark.slow
 def test_every_model_of_the_catalogue_is_weighed_or_refused_by_name():
     """GPTModel's numbers are the class's, or the line says that they are not."""
     weighed, refused = [], []

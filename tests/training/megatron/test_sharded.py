@@ -121,6 +121,7 @@ def asked(*words, **more):
     return weighbridge.train("llama-3.1-8b", megatron_args=words or None, **settings)
 
 
+@pytest.mark.slow
 def test_kinds_are_arguments():
     plain = asked(shard="zero1")
     kinds = ("optim", "optim_grads", "optim_grads_params")

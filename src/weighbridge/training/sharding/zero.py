@@ -196,15 +196,26 @@ class Zero(Around):
         if built.headless:
             self._embedded = sum(p.nbytes for p in mine if p.kind == "embedding")
         if how.stage < 3:
-            if how.flattens:
-                m.hidden(sum(p.nbytes for p in mine), name="weights")
-            m.heap.emptied()  # before each group of parameters; trainers have two
+            self._flatten(m, mine)
             return
         whole = [p.nbytes for p in built.own if p.name in self._cut_up and p.kind != ELSEWHERE]
         if how.whole_first:
             m.hidden(max(0, sum(whole) - sum(s.nbytes for s in self._kept)), name="weights")
         else:
             m.hidden(max(whole, default=0), name="weights")
+
+    def _flatten(self, m: Machine, mine: list[LeafTensor]) -> None:
+        """Copy the parameters of stages 1 and 2 into one tensor. The cache is emptied before each
+        group of parameters: a trainer has two, so what the first was copied from is given back.
+        Offloaded states have DeepSpeed's own optimizer and its one group: those pieces stay
+        cached, and what is larger than each needs new segments."""
+        sizes = [p.nbytes for p in mine if self.how.flattens]
+        if self.how.offload == "none":
+            m.hidden(sum(sizes), name="weights")
+            m.heap.emptied()
+        else:
+            m.heap.emptied()
+            m.hidden(*sizes, name="weights")
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         return self._parts
