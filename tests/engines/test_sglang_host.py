@@ -81,3 +81,22 @@ def test_a_second_cache_without_a_size_is_answered_again_by_its_own_settings():
     assert pools and again.peak == report.peak
     plain, _ = second(enable_hierarchical_cache=False)
     assert weighbridge.infer("llama-3.1-8b", **plain.workload).peak == plain.peak
+
+
+def test_what_is_held_is_of_one_machine():
+    """A board has 8 of 16 H100; of other cards a machine has as many as it has slots."""
+    one, two = (
+        weighbridge.infer(
+            "llama-3.1-8b",
+            engine="sglang",
+            gpu=gpu,
+            tensor_parallel_size=16,
+            enable_hierarchical_cache=True,
+            hicache_size=4,
+        ).devices[-1]
+        for gpu in ("4090:16", "h100:16")
+    )
+    for phase, other in zip(one.phases, two.phases, strict=True):
+        for part, of_one in zip(phase.components, other.components, strict=True):
+            if not part.droppable:
+                assert part.bytes == tuple(2 * n for n in of_one.bytes)

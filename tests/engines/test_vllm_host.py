@@ -147,3 +147,35 @@ def test_a_flag_that_makes_nothing_is_told(version, told):
 def test_a_level_of_a_server_that_never_sleeps_is_refused():
     with pytest.raises(weighbridge.UsageError, match=r"--sleep-level 2.*--enable-sleep-mode"):
         machine(sleep_level=2)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "ranks", "there"),
+    [("h100:16", 16, 8), ("gb200:8", 8, 4), ("4090:16", 16, 16), ("h100:8", 8, 8)],
+)
+def test_what_is_held_is_of_the_machine_that_holds_most(gpu, ranks, there):
+    """A board has 8 H100, a tray 4 GB200; of other cards a machine has as many as it has slots. By
+    hand: half a GiB to 2 of the server, and 1 to 4 of each worker."""
+    asked = {"tensor_parallel_size": 8, "pipeline_parallel_size": ranks // 8}
+    device = machine("llama-3.1-8b", gpu, **asked)
+    assert held(device, "load", "processes") == (
+        GIB // 2 + there * GIB,
+        GIB + there * 5 * GIB // 2,
+        2 * GIB + there * 4 * GIB,
+    )
+
+
+def test_what_ranks_offload_is_dealt_out_with_them():
+    one, two = (
+        machine(
+            "llama-3.1-8b",
+            gpu,
+            tensor_parallel_size=8,
+            pipeline_parallel_size=2,
+            kv_offloading_size=64,
+            cpu_offload_gb=0.25,
+        )
+        for gpu in ("4090:16", "h100:16")
+    )
+    for detail in ("offloaded", "offloaded blocks"):
+        assert held(two, "load", detail)[0] == held(one, "load", detail)[0] // 2 > 0

@@ -6,13 +6,15 @@ with the CPU         a machine has one (Apple's chips, GB10, APUs)
 other cards          no rule: a desktop or a server holds as many as it has slots
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import TypeVar
 
 from weighbridge.accelerators.parts import Part, instances
 from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
 
+T = TypeVar("T")
 MACHINE = 8  # devices of one machine where no rule says how many (assumed)
 BOARD = 8  # GPUs of an HGX or OAM baseboard
 HGX = "an NVIDIA HGX board: nvidia.com/en-us/data-center/hgx"
@@ -59,6 +61,15 @@ def nodes(part: Part, count: int) -> int:
     """Count the machines that so many devices are in, at least; 1 where no rule says."""
     one = machine(part)
     return 1 if one is None else max(1, ceil_div(count, one.devices))
+
+
+def by_machine(ranks: Sequence[T], part: Part | None) -> Sequence[Sequence[T]]:
+    """Deal ranks out in their order, a machine's devices at a time. All are in one where no rule
+    says how many it has, and where devices have the machine's own memory: the verdict deals those
+    out."""
+    one = None if part is None or part.shares_host else machine(part)
+    size = len(ranks) if one is None else one.devices
+    return [ranks[first : first + size] for first in range(0, len(ranks), size)]
 
 
 @cache

@@ -11,8 +11,10 @@ Source: sglang 0.5.23 srt/mem_cache/pool_host/base.py (HostKVCache), pool_host/c
 srt/model_loader/weight_utils.py. "pins exactly the requested size": sgl-project/sglang pull 36562.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from weighbridge.accelerators.machines import by_machine
 from weighbridge.components import host as host_memory
 from weighbridge.engines.servers import pinned
 from weighbridge.engines.sglang import weights
@@ -30,9 +32,21 @@ GB = 10**9  # of --hicache-size
 
 
 def host(served: Served, fit: CardFit | None) -> Device:
-    """Return what the ranks of all copies hold; `fit` are the pools of the card, None where none
-    was named: then the second pool is that of what the workload needs."""
-    case, ranks = served.case, len(served.case.firsts) * served.settings.data
+    """Return what the ranks of all copies hold on the machine that holds most; `fit` are the pools
+    of the card, None where none was named: then the second pool is that of what the workload
+    needs."""
+    budget = served.case.budget
+    part = None if budget is None or budget.mixed else budget.choice.part
+    machines = by_machine(served.case.firsts * served.settings.data, part)
+    return max(
+        (_machine(served, fit, there) for there in machines),
+        key=lambda device: device.peak("driver").expected,
+    )
+
+
+def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Device:
+    """Return the host of some ranks, each by the first that is like it."""
+    case, ranks = served.case, len(there)
     tensors = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
     loaded = sum(c.bytes.expected for c in tensors)
     files = sum(t.nbytes for part in case.subject.model.parts for t in part.stored) or loaded
@@ -46,27 +60,26 @@ def host(served: Served, fit: CardFit | None) -> Device:
     )
     read = host_memory.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
-    replica = pinned.together(case.kinds[i].offloaded for i in case.firsts)
-    away = replica.times(served.settings.data)
+    away = pinned.together(case.kinds[i].offloaded for i in there)
     moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
-    second = (_second(served, fit),) if served.asked.enable_hierarchical_cache else ()
+    second = (_second(served, fit, there),) if served.asked.enable_hierarchical_cache else ()
     stays = (process, *moved, *second)
     running = tuple(Phase(name, stays) for name in names)
     return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))
 
 
-def _second(served: Served, fit: CardFit | None) -> Component:
-    """Return the pools in host memory of all ranks."""
+def _second(served: Served, fit: CardFit | None, there: Sequence[int]) -> Component:
+    """Return the pools in host memory of some ranks."""
     settings, asked = served.settings, served.asked
     size = round((asked.hicache_size or 0) * GB)
     ratio = RATIO if asked.hicache_ratio is None else asked.hicache_ratio
     tokens = settings.context * served.load.requests if fit is None else max(0, fit.tokens)
-    cells = [served.case.kinds[i].cells for i in served.case.firsts]
+    cells = [served.case.kinds[i].cells for i in there]
     each = [_pool(cell, size, int(tokens * ratio), settings.page) for cell in cells]
     told = f"{size:,} bytes a rank" if size else f"{ratio:g} x {tokens:,} tokens a rank"
     return Component(
         name="kv_cache",
-        bytes=Bytes(*(settings.data * sum(bounds) for bounds in zip(*each, strict=True))),
+        bytes=Bytes(*map(sum, zip(*each, strict=True))),
         basis="computed" if not any(cell.sliding for cell in cells) else "assumed",
         detail="hierarchical cache",
         formula=f"{told}, and a page",

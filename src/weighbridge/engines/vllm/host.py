@@ -19,14 +19,17 @@ vllm-project/vllm issue 16663. Ray 2.5x _private/ray_constants.py
 ray-project/ray.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from weighbridge.accelerators.machines import by_machine
+from weighbridge.accelerators.parts import Part
 from weighbridge.arch.mixers import Layer, Recurrent
 from weighbridge.components import host as host_memory
 from weighbridge.components.kv_cache import mixers
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import pinned
 from weighbridge.engines.vllm.cases import VllmLaunched
+from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.weights import RankWeights
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.units import GIB, power_of_two
@@ -40,16 +43,26 @@ ASLEEP = "asleep"
 STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
 
 
-def host(subject: Subject, launched: VllmLaunched) -> Device:
-    """Return what the ranks of all copies hold on one machine."""
-    ranks = [r.standing.resident.loaded for r in launched.ranks]
+def host(subject: Subject, launched: VllmLaunched, part: Part | None) -> Device:
+    """Return what the ranks of all copies hold on the machine that holds most. What the server
+    alone does is counted for each machine: `part` says how many devices one has."""
+    machines = by_machine(tuple(launched.ranks), part)
+    return max(
+        (_machine(subject, launched, ranks) for ranks in machines),
+        key=lambda device: device.peak("driver").expected,
+    )
+
+
+def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
+    ranks = [r.standing.resident.loaded for r in there]
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
-        one.weights + one.offloaded.nbytes for one in ranks
+        r.standing.resident.loaded.weights + r.standing.resident.loaded.offloaded.nbytes
+        for r in launched.ranks
     )
     away = pinned.together(one.offloaded for one in ranks)
     kept = (
         *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
-        *_caches(launched),
+        *_caches(launched, there),
         *_store(launched),
     )
     processes = Component(
@@ -92,17 +105,18 @@ def _asleep(launched: VllmLaunched, ranks: list[RankWeights]) -> Iterator[Compon
         )
 
 
-def _caches(launched: VllmLaunched) -> Iterator[Component]:
-    """Yield caches in host memory."""
+def _caches(launched: VllmLaunched, there: Sequence[RankReserve]) -> Iterator[Component]:
+    """Yield caches in the host memory of a machine; of what ranks share, the part of those that
+    are there."""
     launch = launched.launch
-    layers = [_layers(r.standing.resident.rank.layers) for r in launched.ranks]
+    layers = [_layers(r.standing.resident.rank.layers) for r in there]
     if launch.swap and any(layers):
         each = sum(n * power_of_two(launch.swap // n) for n in layers if n)
         whole = launch.swap * sum(map(bool, layers))
         yield _cache("swap", Bytes(whole, each, each), "worker/cache_engine.py", "a pinned block")
     if launch.kv_offload and any(layers):
-        whole = launch.kv_offload * launch.data
-        share = launch.kv_offload * launch.data // max(1, len(layers))
+        share = launch.kv_offload * launch.data // len(launched.kind_of)
+        whole = launch.kv_offload * launch.data * len(there) // len(launched.kind_of)
         most = sum(n * power_of_two(share // n) for n in layers if n)
         source = "v1/kv_offload/cpu/gpu_worker.py"
         told = "one file in /dev/shm, or pinned blocks of a power of two"
