@@ -197,7 +197,7 @@ def plan(
     date = _framework_release(w, framework)
     shares = _shares(subject, w, framework, count, date)
     attention = _attention(subject, w, framework, version)
-    checkpointing = w.checkpointing or _usual_checkpointing(w, framework, shares)
+    checkpointing = w.checkpointing or usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
     shares = _staged(replace(shares, context_by=by), subject, w, framework, checkpointing)
     _refuse(subject, w, framework, shares, version)
@@ -355,7 +355,7 @@ def _refuse_tuner(subject: Subject, w: Train, framework: Framework, shares: Shar
         refuse(w, subject.choice.scheme, framework, shares)
 
 
-def _usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
+def usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
     """Return the framework's checkpointing, which may be another where it shards. litgpt's
     pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:

@@ -90,11 +90,18 @@ def test_a_framework_shares_out_what_it_has():
 
 
 @pytest.mark.slow
-def test_fsdp1_is_looked_at_where_a_framework_has_no_fsdp2():
-    """torchtune, above, has both: its rows are of the newer one."""
+def test_recipes_that_share_out_in_one_way():
+    """litgpt's on several devices: FSDP1, and whole layers are computed again."""
     asked = {"gpu": "a10g:4", "seq_len": 512, "batch_size": 1, "every": True}
     found = weighbridge.prepare("llama-3.2-1b").layouts(framework="litgpt", **asked).rows
-    assert "fsdp1" in {row["shard"] for row in found} <= {"ddp", "fsdp1"}
+    assert {(row["shard"], row["recompute"]) for row in found} == {("fsdp1", "full")}
+
+
+@pytest.mark.slow
+def test_a_pretraining_of_litgpt_has_no_checkpoints():
+    asked = {"gpu": "a100-80gb:8", "loss": "standard", "seq_len": 512, "batch_size": 1}
+    found = weighbridge.prepare("llama-3.2-1b").layouts(framework="litgpt", **asked).rows
+    assert {(row["shard"], row["recompute"]) for row in found} == {("fsdp1", "none")}
 
 
 @pytest.mark.slow

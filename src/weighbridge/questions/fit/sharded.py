@@ -1,7 +1,7 @@
 """`fit --layouts --framework torchtitan`: how training by FSDP, ZeRO or DDP may be shared out.
 
-    what data ranks share   ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has; fsdp1
-                            where it has no fsdp2
+    what data ranks share   ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has. litgpt's
+                            recipes share out in one way, with checkpoints of their own
     ranks                   tensor, context and pipeline 1 to 8, expert: those that its settings
                             have, beside FSDP2 alone; what is left are data ranks
     micro-batches           1 to 16 sequences: a larger one sends fewer parameters a step
@@ -38,7 +38,7 @@ from weighbridge.remedies.written import flags
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.training.frameworks import Framework, framework
-from weighbridge.training.plan import stages
+from weighbridge.training.plan import stages, usual_checkpointing
 from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
 from weighbridge.training.sharding.numbers import NODE, Sharding
 from weighbridge.units import ceil_div
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from weighbridge.engines.interface import Subject
 
 SHARDS = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "hsdp")
-OLDER = {"fsdp2": "fsdp1"}  # which one stands in for another that a framework has not
 BESIDE = ("fsdp2", "hsdp")  # what tensor, context and expert ranks are beside
 KINDS = ("tensor", "pipeline", "context", "expert")
 SIZES = tuple(f"{kind}_parallel_size" for kind in KINDS)
@@ -262,11 +261,14 @@ class _SharedSearch:
         return tuple(n for n in POWERS if n <= most)
 
     def _shards(self) -> tuple[str, ...]:
+        if self.by.sharded_checkpointing:
+            return "none", self.by.spreads
         has = self.by.shards or SHARDS
-        kinds = (kind if kind in has else OLDER.get(kind, kind) for kind in SHARDS)
-        return ("none", *(kind for kind in kinds if kind in has))
+        return ("none", *(kind for kind in SHARDS if kind in has))
 
     def _keeps(self) -> tuple[str, ...]:
+        if self.by.sharded_checkpointing:
+            return (usual_checkpointing(self.w, self.by, Sharding(kind=self.by.spreads)),)
         return KEEPS if "pipeline" in self.by.ranks else ("none", "full")
 
     def _named(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
