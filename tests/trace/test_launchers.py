@@ -87,6 +87,39 @@ def test_accelerate_reads_its_file(tmp_path):
     assert run.variables["ACCELERATE_MIXED_PRECISION"] == "fp16"
 
 
+def test_accelerate_tells_deepspeed_what_was_asked(tmp_path):
+    asked = (
+        "--zero_stage 3 --offload_param_device CPU --zero3_init_flag True --gradient_clipping 1.0"
+    )
+    run = launch(f"accelerate launch --num_processes 4 --use_deepspeed {asked} train.py")
+    told = {name: value for name, value in run.variables.items() if "PRECISION" not in name}
+    assert told == {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "true",
+        "ACCELERATE_GRADIENT_CLIPPING": "1.0",
+    }
+    assert (run.processes, run.notes) == (4, ())
+    assert "ACCELERATE_USE_DEEPSPEED" not in launch("accelerate launch train.py").variables
+
+
+def test_accelerate_reads_deepspeed_of_its_file(tmp_path):
+    pytest.importorskip("yaml")
+    path = tmp_path / "zero.yaml"
+    path.write_text(
+        dedent("""
+        distributed_type: DEEPSPEED
+        deepspeed_config: {zero_stage: 2, deepspeed_config_file: Zero.json}
+        num_processes: 8
+    """)
+    )
+    run = launch(f"accelerate launch --config_file {path} train.py")
+    assert run.variables["ACCELERATE_USE_DEEPSPEED"] == "true"
+    assert run.variables["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
+    assert run.variables["ACCELERATE_DEEPSPEED_CONFIG_FILE"] == "Zero.json"
+
+
 def test_what_is_not_known_is_said():
     run = launch("torchrun --frob 3 --nproc-per-node 2 train.py --lr 1")
     assert (run.program, run.processes, run.arguments) == ("train.py", 2, ("--lr", "1"))
@@ -102,7 +135,7 @@ def test_what_is_not_known_is_said():
         ("torchrun --no-python train.sh", UnsupportedError, "not Python"),
         ("python -c print(1)", UsageError, "into a file"),
         ("accelerate test", UsageError, "accelerate launch"),
-        ("accelerate launch --use_deepspeed train.py", UnsupportedError, "DeepSpeed"),
+        ("accelerate launch --use_megatron_lm train.py", UnsupportedError, "Megatron-LM"),
     ],
 )
 def test_what_cannot_be_traced(line, error, words):

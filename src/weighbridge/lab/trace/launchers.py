@@ -11,7 +11,7 @@ A flag that is in no table is left out, and said. Torch-free.
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -64,13 +64,16 @@ ACCELERATE = Flags(
     "config-file num-processes num-machines machine-rank mixed-precision gpu-ids "
     "main-process-ip main-process-port main-training-function num-cpu-threads-per-process "
     "dynamo-backend dynamo-mode gradient-accumulation-steps gradient-clipping tee log-dir "
-    "role rdzv-backend rdzv-conf max-restarts monitor-interval same-network",
+    "role rdzv-backend rdzv-conf max-restarts monitor-interval same-network "
+    "zero-stage offload-optimizer-device offload-param-device zero3-init-flag "
+    "zero3-save-16bit-model deepspeed-config-file deepspeed-moe-layer-cls-names "
+    "deepspeed-hostfile deepspeed-multinode-launcher deepspeed-inclusion-filter "
+    "deepspeed-exclusion-filter offload-optimizer-nvme-path offload-param-nvme-path",
     "quiet q cpu multi-gpu use-fsdp module m no-python debug enable-cpu-affinity "
     "dynamo-use-fullgraph dynamo-use-dynamic downcast-bf16 use-deepspeed use-megatron-lm "
     "use-parallelism-config tpu",
 )
 REFUSED = {
-    "use-deepspeed": "DeepSpeed makes its own engine of C++ and Triton, which is not traced",
     "use-megatron-lm": "Megatron-LM is not traced",
     "no-python": "a program that is not Python is not traced",
     "cpu": "nothing of it would be on a GPU",
@@ -90,6 +93,17 @@ FSDP = {
     "sync-module-states": "true",
     "activation-checkpointing": "false",
 }
+DEEPSPEED = {  # what ACCELERATE_... are, where the flags are given
+    "gradient-clipping": "GRADIENT_CLIPPING",
+    "zero-stage": "DEEPSPEED_ZERO_STAGE",
+    "offload-optimizer-device": "DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
+    "offload-param-device": "DEEPSPEED_OFFLOAD_PARAM_DEVICE",
+    "zero3-init-flag": "DEEPSPEED_ZERO3_INIT",
+    "zero3-save-16bit-model": "DEEPSPEED_ZERO3_SAVE_16BIT_MODEL",
+    "deepspeed-config-file": "DEEPSPEED_CONFIG_FILE",
+    "deepspeed-moe-layer-cls-names": "DEEPSPEED_MOE_LAYER_CLS_NAMES",
+}
+SPELLED = ("deepspeed-config-file", "deepspeed-moe-layer-cls-names")  # with capitals
 RENAMED = {"transformer-layer-cls-to-wrap": "transformer-cls-to-wrap"}
 
 
@@ -173,7 +187,7 @@ def _accelerate_launch(words: Sequence[str]) -> TraceLaunch:
 
 def _variables(flags: Found) -> dict[str, str]:
     """Return the environment that accelerate makes (accelerate/utils/launch.py:
-    prepare_multi_gpu_env)."""
+    prepare_multi_gpu_env, prepare_deepspeed_cmd_env)."""
     variables = {"ACCELERATE_MIXED_PRECISION": flags.get("mixed-precision", "no").lower()}
     steps = flags.get("gradient-accumulation-steps")
     if steps is not None:
@@ -183,7 +197,17 @@ def _variables(flags: Found) -> dict[str, str]:
         fsdp = {k.removeprefix("fsdp-"): v for k, v in flags.items() if k.startswith("fsdp-")}
         for name, value in (FSDP | fsdp).items():
             variables["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _spelled(value)
+    if "use-deepspeed" in flags:
+        variables |= _of_deepspeed(flags)
     return variables
+
+
+def _of_deepspeed(flags: Found) -> Iterator[tuple[str, str]]:
+    yield "ACCELERATE_USE_DEEPSPEED", "true"
+    for flag, name in DEEPSPEED.items():
+        if flag in flags:
+            value = flags[flag]
+            yield f"ACCELERATE_{name}", value if flag in SPELLED else value.lower()
 
 
 def _spelled(value: str) -> str:
@@ -206,7 +230,9 @@ def _configured(path: str | None) -> Found:
     kind = str(content.get("distributed_type", "")).upper()
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         values["use-" + kind.lower().replace("_", "-")] = ""
-    for name, value in (*content.items(), *(content.get("fsdp_config") or {}).items()):
+    nested = ("fsdp_config", "deepspeed_config")
+    inner = (pair for name in nested for pair in (content.get(name) or {}).items())
+    for name, value in (*content.items(), *inner):
         if isinstance(value, str | int | float):
             values[_dashed(name)] = str(value)
     alone = ACCELERATE.alone.split()
