@@ -5,6 +5,8 @@ from random import Random
 import pytest
 
 from weighbridge.allocator import Allocator
+from weighbridge.allocator.journal import Journal
+from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.allocator.sequence import follow, ready
 from weighbridge.errors import OutOfMemoryError
 from weighbridge.units import MIB
@@ -49,17 +51,39 @@ def told(allocator):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_in_one_go_is_one_by_one(seed):
-    made = []
+@pytest.mark.parametrize("grows", [False, True])
+def test_in_one_go_is_one_by_one(seed, grows):
+    """Who keeps a journal has each request served the long way. The cache goes back in between:
+    segments that grow have holes from then on."""
+    options, made = AllocatorOptions(expandable_segments=grows), []
     for at_once in (True, False):
-        allocator = Allocator()
+        allocator = Allocator(options, journal=None if at_once else Journal())
+        slots = [allocator.malloc(SIZES[i % len(SIZES)]) for i in range(12)] + [None] * 400
+        found = []
+        for times in (0, 1):
+            ops = [(n + 200 * times if n >= 12 else n, *rest) for n, *rest in random_ops(seed, 12)]
+            ops = [op for op in ops if op[0] >= 12 or not times]  # the first go once
+            if at_once:
+                assert allocator.plain
+                prepared = ready(allocator, ops)
+                found.append(follow(allocator, prepared, slots, allocator.allocated))
+            else:
+                found.append(one_by_one(allocator, ops, slots))
+            found.append(told(allocator))
+            allocator.empty_cache()
+        made.append(found)
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_request_is_served_alike_with_and_without_a_journal(seed):
+    """Of segments that grow: most requests go a short way, none of those of which somebody keeps
+    a journal."""
+    options, made = AllocatorOptions(expandable_segments=True), []
+    for journal in (None, Journal()):
+        allocator = Allocator(options, journal=journal)
         slots = [allocator.malloc(SIZES[i % len(SIZES)]) for i in range(12)] + [None] * 200
-        ops = random_ops(seed, 12)
-        if at_once:
-            found = follow(allocator, ready(allocator, ops), slots, allocator.allocated)
-        else:
-            found = one_by_one(allocator, ops, slots)
-        made.append((found, told(allocator)))
+        made.append((one_by_one(allocator, random_ops(seed, 12), slots), told(allocator)))
     assert made[0] == made[1]
 
 

@@ -153,6 +153,18 @@ class Free:
                 places.append((remainder.address, remainder))
         return block
 
+    def take_mapped(self, size: int, least: int) -> Block | None:
+        """Take the first block of an expandable segment that has room, as `take` does; None where
+        there is none, or a hole follows it: then a larger one may serve better."""
+        sizes = self.sizes
+        index = bisect_left(sizes, size)
+        if index == len(sizes):
+            return None
+        following = self.places[sizes[index]][0][1].next
+        if following is not None and not following.mapped:
+            return None
+        return self.take(size, least)
+
     def settle(self, block: Block) -> Block:
         """Free a block that nobody has any more, and merge it with its free neighbours
         (free_block). Return the merged one."""

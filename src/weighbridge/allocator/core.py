@@ -66,8 +66,8 @@ class Allocator:
 
     @property
     def plain(self) -> bool:
-        """True where nothing bends what serves a request: no option, no capture, no other stream
-        that still uses a block."""
+        """True where nothing bends what serves a request: no option but segments that grow, no
+        capture, no other stream that still uses a block."""
         bent = self.uses.any or self.captures.underway or self.journal is not None
         return self._plain and not bent
 
@@ -81,10 +81,10 @@ class Allocator:
         divided = any(options.roundup_power2_divisions)
         self._round = options.round_size if divided else _to_blocks
         self._limit = options.max_split_size
-        self._plain = self._limit == UNLIMITED and not (
-            options.expandable_segments or options.garbage_collection_threshold
-        )
-        self._plain = self._plain and not any(b.range for b in self.reserve.heads.values())
+        self.grows = options.expandable_segments
+        self._plain = self._limit == UNLIMITED and not options.garbage_collection_threshold
+        grown = any(b.range for b in self.reserve.heads.values())
+        self._plain = self._plain and (self.grows or not grown)
         if self.journal is not None:
             self.journal.max_split_size = self._limit
 
@@ -107,7 +107,11 @@ class Allocator:
         home = self.small if size <= SMALL_SIZE else self.large
         if not self._plain or self.captures.underway or self.journal is not None or home.searches:
             return self._served(home, size, stream, nbytes)
-        block = home.free[stream].take(size, MIN_BLOCK if home.small else SMALL_SIZE + 1)
+        free = home.free[stream]
+        if self.grows:
+            block = free.take_mapped(size, MIN_BLOCK)
+        else:
+            block = free.take(size, MIN_BLOCK if home.small else SMALL_SIZE + 1)
         if block is None:
             return self._served(home, size, stream, nbytes)
         block.requested = nbytes
@@ -200,7 +204,7 @@ class Allocator:
             self.journal.reset_peak()
 
     def _cached(self, home: Pool, size: int, stream: int) -> Block | None:
-        if not self._plain:
+        if self.grows or not self._plain:
             if self._collects:
                 home.searches += 1
             return home.fit(size, stream, self.options)

@@ -8,7 +8,7 @@ come and go together are served as one move.
 
 from collections.abc import Iterable, Mapping
 
-from weighbridge.allocator.blocks import Block
+from weighbridge.allocator.blocks import Block, Free
 from weighbridge.allocator.core import Allocator
 from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
 from weighbridge.records import NamedTuple, dataclass
@@ -73,7 +73,8 @@ def ready(
             prepared.append((slot, 0, nbytes, stream, alike[slot]))
             continue
         size = allocator.rounded(nbytes) if nbytes else 0
-        least = MIN_BLOCK if size <= SMALL_SIZE else SMALL_SIZE + 1
+        small = size <= SMALL_SIZE or allocator.grows
+        least = MIN_BLOCK if small else SMALL_SIZE + 1
         prepared.append((slot, size, nbytes, stream, least))
     return RequestOps(tuple(prepared), sum(op[1] > 0 for op in prepared))
 
@@ -85,6 +86,7 @@ def follow(
     made it; `most` and None where it was never more. The allocator has to be `plain`."""
     small, large = allocator.small.free, allocator.large.free
     allocated, fullest = allocator.allocated, None
+    take = Free.take_mapped if allocator.grows else Free.take
     for slot, size, nbytes, stream, least in sequence.ops:
         if not size:
             gone = slots[slot]
@@ -99,7 +101,7 @@ def follow(
                 most, fullest = allocated, slot
             continue
         free = (small if size <= SMALL_SIZE else large)[stream]
-        block = free.take(size, least)
+        block = take(free, size, least)
         if block is not None:
             allocated += block.size
             slots[slot] = block
