@@ -1,6 +1,8 @@
 """A model that was read once, asked again: milliseconds of CPU an answer, in one process.
 
 Each question is asked with other numbers than before, so that no answer is one that was kept whole.
+Then vLLM is asked about each card of the catalogue, as a scan asks: how many cards it serves on,
+how many launches were followed for them through kernels and graphs, and how many needs differ.
 """
 
 import json
@@ -40,6 +42,33 @@ for kind, asked in questions.items():
 print(json.dumps(found))
 """
 
+FOLLOWED = 66  # launches, for all cards that vLLM serves on
+CARDS = """
+import json, sys, time
+from weighbridge import Infer, prepare
+from weighbridge.accelerators.parts import parts
+from weighbridge.engines.vllm import cases, infer
+from weighbridge.errors import WeighbridgeError
+followed, follow = [], cases.standing_of
+cases.standing_of = lambda *at: followed.append(at) or follow(*at)
+def asked(model):
+    needs, spent = [], 0.0
+    for card in parts():
+        begin = time.process_time()
+        try:
+            needs.append(tuple(model.briefly(Infer(engine="vllm", gpu=card, context=8192)).peak))
+            spent += time.process_time() - begin
+        except WeighbridgeError:
+            pass
+    return len(needs), len(set(needs)), 1000 * spent / len(needs)
+asked(prepare("qwen3-0.6b"))  # modules, and tables of the house
+model = prepare(sys.argv[1])
+model.model()
+followed.clear()
+served, needs, first = asked(model)
+print(json.dumps([served, len(followed), needs, first, asked(model)[2]]))
+"""
+
 
 def run(bench: Bench) -> Iterator[str]:
     asked = [bench.python(f"{name} asked again", CODE, name) for name in MODELS]
@@ -57,6 +86,27 @@ def run(bench: Bench) -> Iterator[str]:
             beside = f"; base {_median(before, kind, 1):.2f}" if before else ""
             told = f"`{one.name}`: {kind}, ms of CPU"
             yield verdict(told, _median(found[one.name], kind, 1), limit) + beside
+    yield from _each_card(bench)
+
+
+def _each_card(bench: Bench) -> Iterator[str]:
+    asked = [bench.python(f"{name} on each card", CARDS, name) for name in MODELS]
+    found = side_by_side(bench.beside_base(*asked), bench.rounds)
+    yield ""
+    yield "| model | cards of vLLM | launches followed | needs | a card, ms | again, ms |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    rows = {name: [json.loads(turn.output) for turn in turns] for name, turns in found.items()}
+    for name, told in rows.items():
+        (served, followed, needs, *_), *_ = told
+        first, again = (median(turn[place] for turn in told) for place in (3, 4))
+        yield f"| {name} | {served} | {followed} | {needs} | {first:.2f} | {again:.2f} |"
+    yield ""
+    for one in asked:
+        _, followed, *_ = rows[one.name][0]
+        before = rows.get(BASE.format(one.name))
+        beside = f"; base {before[0][1]}" if before else ""
+        told_name = f"`{one.name}`: launches followed"
+        yield verdict(told_name, followed, FOLLOWED) + beside
 
 
 def _median(turns: Sequence[Turn], kind: str, place: int) -> float:

@@ -402,12 +402,11 @@ def test_graphs_of_ollama_of_a_small_model(arch, vocab, more, sizes):
     ],
 )
 def test_what_attention_of_vllm_keeps(monkeypatch, rows_of, backend, blackwell, late, sizes):
-    monkeypatch.setattr(reserve.hardware, "blackwell", lambda budget: blackwell)
     monkeypatch.setattr(reserve.forward, "expanded_rows", lambda context, sequences: 20)
     at = SimpleNamespace(rules=SimpleNamespace(latent_late=late), backend=backend, sequences=1)
     subject = SimpleNamespace(choice=SimpleNamespace(dtype=BFLOAT16))
     own = SimpleNamespace(
-        launch=at, widths=SimpleNamespace(latent=rows_of), budget=None, subject=subject
+        launch=at, widths=SimpleNamespace(latent=rows_of), blackwell=blackwell, subject=subject
     )
     rows, scratch, buffers = sizes
     found = reserve._late(SimpleNamespace(standing=own, context=7))

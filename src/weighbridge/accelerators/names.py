@@ -13,7 +13,7 @@ derived name fits several parts, the error says what there is to choose from.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, instances, parts, slice_of
 from weighbridge.accelerators.spelling import (
@@ -50,6 +50,7 @@ MOST = 1 << 14  # devices, our limit: more than the largest trainings that are p
 HOST = ("cpu", "cpus", "host", "ram", "none")  # what is no accelerator
 NUMBER = 3  # digits of the shortest that says something of a card: 780
 SHOWN = 5  # names in an error
+SHORT, NAMES = 64, 512  # characters of names that are kept, and how many of them
 MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
 
 
@@ -87,6 +88,16 @@ class DeviceChoice:
 
 def find(text: str) -> DeviceChoice:
     """Return the part and the count that `text` means. Raises UsageError with the nearest names."""
+    return _again(text) if len(text) <= SHORT else _found(text)
+
+
+@lru_cache(maxsize=NAMES)
+def _again(text: str) -> DeviceChoice:
+    """Find what a short text means, once where it is asked again."""
+    return _found(text)
+
+
+def _found(text: str) -> DeviceChoice:
     if "+" in text:
         pieces = [one.strip() for one in text.split("+")]
         if len(pieces) <= MIXED and all(map(_is_one, pieces)):

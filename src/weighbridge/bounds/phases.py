@@ -96,9 +96,10 @@ def highest(
 def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
     """Return the sum of the high ends, in bytes, as `_phase` has it, without making components."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
+    settled = widths.settled
     for name, nbytes in parts:
         sums[LEVEL_OF[name]] += nbytes.expected
-        ends = fixed if name in EXACT or name in widths.settled else open_above
+        ends = fixed if name in EXACT or name in settled else open_above
         ends[LEVEL_OF[name]] += nbytes.high - nbytes.expected
     for names, margin in widths.parts.items():
         sizes = [nbytes for name, nbytes in parts if name in names]
@@ -194,12 +195,25 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
 
 
 def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ...]:
-    return tuple(_phase(one, runs, widths) for one in device.phases)
+    """Widen each phase, once for all cards that have the very same one."""
+
+    def kept(one: Phase) -> Phase:
+        facts = "widened", runs, id(widths)
+        return memo(one, facts, lambda: _Kept(widths, _phase(one, runs, widths))).phase
+
+    return tuple(map(kept, device.phases))
+
+
+class _Kept(NamedTuple):
+    """A phase with margins, and the margins: what has their id is nothing else."""
+
+    widths: MarginSet
+    phase: Phase
 
 
 def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
     """Widen one phase, level by level: levels nest, so what one adds is in all above it."""
-    components = whole.components
+    components, settled = whole.components, widths.settled
     for names, margin in widths.parts.items():
         places = frozenset(n for n, c in enumerate(components) if c.name in names)
         if places:
@@ -217,7 +231,7 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
             name=NAMES[level],
             size=size,
             own=places,
-            loose=frozenset(n for n in free if components[n].name not in widths.settled),
+            loose=frozenset(n for n in free if components[n].name not in settled),
             counted=_places(components, below),
             deep=margin.near,
             least=_least(margin, runs, level, size),
@@ -228,7 +242,7 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
 
 
 def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozenset[int]:
-    return frozenset(n for n, c in enumerate(components) if c.level in levels)
+    return frozenset(n for n, c in enumerate(components) if LEVEL_OF[c.name] in levels)
 
 
 def _moving(components: Sequence[Component], places: frozenset[int]) -> frozenset[int]:

@@ -7,6 +7,7 @@ refused with the others (`foreign`): silence would be a guess.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,7 @@ def _near(name: str, known: Table) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
 
 
+@cache
 def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
     """Name the engines that have a setting; () is every engine."""
     from weighbridge.engines.table import ENGINES  # a start reads one record, or none
@@ -145,10 +147,11 @@ def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
 
 def foreign(w: "Infer", engine: str) -> None:
     """Raise UsageError where a setting of another engine was given."""
-    for name, setting in INFER.items():
-        value = w.said.get(name)
-        if value is None or value is False:
+    said = w.said
+    for name in (name for name in INFER if name in said):
+        if said[name] is None or said[name] is False:
             continue
+        setting = INFER[name]
         having = engines_of(setting)
         if not having or engine in having:
             continue

@@ -22,11 +22,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Unpack
 
 from weighbridge.accelerators.chips import LINKED, SWITCHED, Links
+from weighbridge.accelerators.parts import Link
+from weighbridge.accelerators.seen import Card, fact
 from weighbridge.arch.body import Body, Experts
 from weighbridge.engines.parallel.rules import Spread, SpreadArgs
 from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import Bytes, Component, exactly
-from weighbridge.records import dataclass
+from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:
@@ -77,19 +79,18 @@ def communication(
     by: Collectives,
     *,
     body: Body | None = None,
-    budget: "Budget | None" = None,
+    budget: Card = None,
     **sizes: Unpack[SpreadArgs],
 ) -> tuple[Component, ...]:
     """Estimate communication buffers on one device. There are none for a single device, nor for
     replicas of a dense model."""
     over = Spread(**sizes)
-    part = budget.choice.part if budget else None
-    capability = part.capability if part else None
     components: list[Component] = []
     if over.tensor > 1:
-        tensor = _tensor_group(by, over.tensor, part)
+        wires = _wires(budget)
+        tensor = _tensor_group(by, over.tensor, wires)
         components.append(_nccl(_least(tensor, by.most or tensor), "tensor"))
-        components += _custom(by, over.tensor, capability)
+        components += _custom(by, over.tensor, wires.capability if wires else None)
     if over.pipeline > 1:
         components.append(_nccl(BETWEEN_STAGES, PIPELINE))
     sparse = body is not None and any(isinstance(f, Experts) for b in body.blocks for f in b.feeds)
@@ -111,7 +112,20 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
     )
 
 
-def linked(part: "Part", *, lazy: bool = True) -> Bytes:
+class Wires(NamedTuple):
+    """How cards of a kind reach each other, and the compute capability that decides the rest."""
+
+    capability: tuple[int, int] | None
+    nvlink: Link | None
+
+
+@fact
+def _wires(budget: "Budget | None") -> Wires | None:
+    part = budget.choice.part if budget else None
+    return None if part is None else Wires(part.capability, part.nvlink)
+
+
+def linked(part: "Part | Wires", *, lazy: bool = True) -> Bytes:
     """One communicator of NCCL on cards of that kind. Both servers' releases that we read have
     torch 2.7 or newer, or SGLang's of before."""
     sharp = (part.capability or (0, 0)) >= HOPPER
@@ -119,7 +133,7 @@ def linked(part: "Part", *, lazy: bool = True) -> Bytes:
     return communicator(links, lazy=lazy, sharp=sharp)
 
 
-def _tensor_group(by: Collectives, ranks: int, part: "Part | None") -> MiB:
+def _tensor_group(by: Collectives, ranks: int, part: Wires | None) -> MiB:
     """Readings, where cards reach each other through switches of Hopper's or newer, and where they
     have no links at all; others by NCCL's own channels. A card that was not named may be any."""
     switched, plain = by.switched, by.plain

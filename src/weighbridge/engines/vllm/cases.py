@@ -1,7 +1,10 @@
 """A model, settings and cards as vLLM meets them: prepared once for any context and batch.
 
-case(subject, workload, budget, rules)   kept by the model, the settings and the card
-case.launched(workload, point, batch)    ranks at a context, of so many requests, by such steps
+case(subject, workload, budget, rules)     kept by the model, the settings and facts of the card
+case.launched(workload, point, batch, b)   ranks at a context, of so many requests, by such steps
+
+Of a card nothing is read here but by facts, so that cards of which they say the same share what is
+prepared (accelerators/seen.py). What such cards hold is read where it is compared: serving.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.components.device import context
+from weighbridge.accelerators.seen import Card, by_card, first_alike
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
 from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.servers.communication import communication, received
@@ -32,13 +35,18 @@ from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.memo import memo
 from weighbridge.memory import Component
 from weighbridge.records import dataclass, replace
+from weighbridge.settings.setting import fields
+from weighbridge.settings.shared import DeviceSettings
 from weighbridge.units import ceil_div
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-STEPS = 16  # launches by their steps that are kept of a case
+OF_CARDS = tuple(
+    fields(DeviceSettings)
+)  # and of the machine: a case is that of cards that are alike
 PEAKS = 16  # moments that are kept of a launch
+REQUESTS = 2  # contexts and batches that are kept of one
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -86,90 +94,137 @@ class VllmLaunched:
 
 @dataclass(frozen=True, slots=True)
 class VllmCase:
-    """`first` is a launch of the first question's context and requests."""
+    """`first` is a launch of the first question's context and requests. It is that of every card of
+    which the same facts were read (accelerators/seen.py). `key` is its own: what is made of it is
+    kept by that."""
 
+    key: object
     first: VllmLaunch
     usual: tuple[int, int]  # tokens and sequences of a server on this card
-    # by tokens, sequences, whether steps are eager, and prompts read in pieces
-    standing: Callable[[int, int, bool, bool], tuple[Standing, ...]]
-    kind_of: tuple[int, ...]
-    made_of: tuple[Subject, Budget | None]
+    residents: tuple[Resident, ...]  # kinds of ranks, by the steps of `first`
+    kind_of: tuple[int, ...]  # of each rank, which of them it is
+    subject: Subject
+    w: "Infer"  # without a card
 
-    def launched(self, w: "Infer", point: SearchPoint, batch: Batch) -> VllmLaunched:
+    def launched(
+        self, w: "Infer", point: SearchPoint, batch: Batch, budget: Budget | None
+    ) -> VllmLaunched:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first
         requests = ceil_div(point.batch_size, first.data)
-        chunked = effective.in_pieces(self.made_of[0], w, point.context, first.rules)
+        chunked = effective.in_pieces(self.subject, w, point.context, first.rules)
         tokens, sequences = effective.batch(
             point.context, requests, batch, self.usual, first.rules, chunked=chunked
         )
         requests = min(requests, sequences)
         prompts = prompt_tokens(first, w, point, requests)
+        steps = replace(
+            first, tokens=tokens, sequences=sequences, eager=bool(batch.eager), chunked=chunked
+        )
         kinds = tuple(
-            RankReserve(
-                standing=standing, context=point.context, requests=requests, prompts=prompts
-            )
-            for standing in self.standing(tokens, sequences, bool(batch.eager), chunked)
+            _reserve(standing, point.context, requests, prompts)
+            for standing in self._standing(steps, budget)
         )
         return VllmLaunched(asked=w, batch=batch, kinds=kinds, kind_of=self.kind_of)
 
+    def _standing(self, steps: VllmLaunch, budget: Budget | None) -> tuple[Standing, ...]:
+        """Return what stands on each kind of rank whatever the requests, by these steps: what
+        kernels decide, which many cards have alike, with the context of this one."""
+        asked = self.key, steps.tokens, steps.sequences, steps.eager, steps.chunked
+        model = self.subject.model
+
+        def placed(card: Card) -> tuple[Standing, ...]:
+            found = by_card(model, ("kernels", *asked), card, lambda seen: self._stand(steps, seen))
+            return tuple(
+                replace(r, context=hardware.context(_own(r.resident, card))) for r in found
+            )
+
+        return by_card(model, asked, budget, placed)
+
+    def _stand(self, steps: VllmLaunch, card: Card) -> tuple[Standing, ...]:
+        batch = steps.tokens, steps.sequences
+        captures = effective.captured(
+            self.subject, batch, self.w, card, steps.rules, eager=steps.eager
+        )
+        launch = replace(steps, captures=captures)
+        return tuple(
+            standing_of(self.subject, r, launch, self.w, _own(r, card))
+            for r in self._resident(card, eager=launch.eager)
+        )
+
+    def _resident(self, card: Card, *, eager: bool) -> tuple[Resident, ...]:
+        """Return what ranks hold whatever is asked of them, with eager steps or without."""
+        first = self.first
+        if eager == first.eager:
+            return self.residents
+        other = replace(first, eager=eager)
+        return by_card(
+            self.subject.model,
+            ("residents", self.key, eager),
+            card,
+            lambda seen: residents_of(self.subject, other, self.w, seen)[0],
+        )
+
+
+def _own(resident: Resident, card: Card) -> Card:
+    """Return the card of the first rank of a kind."""
+    return card and card.like(resident.number)
+
+
+def _reserve(standing: Standing, *requests: int) -> RankReserve:
+    """Return a rank with its requests: the one that cards that are alike have, too, of those that
+    were asked for last."""
+    kept: dict[tuple[int, ...], RankReserve] = memo(standing, ("requests",), dict)
+    found = kept.get(requests)
+    if found is None:
+        context, count, prompts = requests
+        found = RankReserve(standing=standing, context=context, requests=count, prompts=prompts)
+        for oldest in list(kept)[: 1 - REQUESTS]:
+            kept.pop(oldest, None)
+        kept[requests] = found
+    return found
+
 
 def case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmCase:
-    return memo(
+    w = w.but(**dict.fromkeys(OF_CARDS))
+    return by_card(
         subject.model,
-        case_key("vllm case", subject, w, budget),
-        lambda: _case(subject, w, budget, rules),
+        case_key("vllm case", subject, w, None),
+        budget,
+        lambda card: _case(subject, w, card, rules),
     )
 
 
-def _case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmCase:
-    first = effective.launch(subject, w, budget, rules)
-
-    @lru_cache(maxsize=2)
-    def residents(eager: bool) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
-        return residents_of(subject, replace(first, eager=eager), w, budget)
-
-    @lru_cache(maxsize=STEPS)
-    def standing(tokens: int, sequences: int, eager: bool, chunked: bool) -> tuple[Standing, ...]:
-        captures = effective.captured(subject, (tokens, sequences), w, budget, rules, eager=eager)
-        launch = replace(
-            first,
-            tokens=tokens,
-            sequences=sequences,
-            eager=eager,
-            captures=captures,
-            chunked=chunked,
-        )
-        return tuple(standing_of(subject, r, launch, w, r.budget) for r in residents(eager)[0])
-
-    usual, kind_of = effective.by_default(subject, budget, rules), residents(first.eager)[1]
-    return VllmCase(first, usual, standing, kind_of, made_of=(subject, budget))
+def _case(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmCase:
+    first = effective.launch(subject, w, card, rules)
+    usual = effective.by_default(subject, card, rules)
+    residents, kind_of = residents_of(subject, first, w, card)
+    return VllmCase(object(), first, usual, residents, kind_of, subject, w)
 
 
 def resident_of(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", card: Card
 ) -> Resident:
-    adapters = _adapters(subject, rank, launch, w, budget)
-    draft = _draft(subject, rank, launch, budget)
-    imported = weights.imported(subject, launch, budget)
+    adapters = _adapters(subject, rank, launch, w, card)
+    draft = _draft(subject, rank, launch, card)
+    imported = weights.imported(subject, launch, card)
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     return Resident(
         rank=rank,
-        budget=budget,
+        number=0,
         loaded=weights.loaded(rank, launch, (*extra, imported)),
         imported=imported,
         adapters=adapters,
         draft=draft,
         cached=pool.cached(subject, rank, launch, w),
-        context=context(budget.choice.part if budget else None),
-        talk_before=outside_torch.first_communicators(launch, budget, experts=has_experts(subject)),
+        talk_before=outside_torch.first_communicators(launch, card, experts=has_experts(subject)),
         asleep=outside_torch.asleep(subject, rank, launch),
         arriving=(),
     )
 
 
 def standing_of(
-    subject: Subject, resident: Resident, launch: VllmLaunch, w: "Infer", budget: Budget | None
+    subject: Subject, resident: Resident, launch: VllmLaunch, w: "Infer", card: Card
 ) -> Standing:
     rank = resident.rank
     widths = forward.widths(
@@ -182,23 +237,25 @@ def standing_of(
     return Standing(
         subject=subject,
         w=w,
-        budget=budget,
         launch=launch,
         resident=resident,
         widths=widths,
-        captured=graphs.captured(subject, rank, launch, budget),
-        growth=outside_torch.growth(launch, rank, subject.body.vocab, budget),
+        captured=graphs.captured(subject, rank, launch, card),
+        growth=outside_torch.growth(launch, rank, subject.body.vocab, card),
         batch=sum(weights.batch_buffers(subject, launch.tokens)),
-        talk_after=_talk(subject, rank, launch, budget),
-        peak=_peaks(subject, rank, launch, widths, budget),
+        talk_after=_talk(subject, rank, launch, card),
+        peak=_peaks(subject, rank, launch, widths, card),
+        blackwell=hardware.blackwell(card),
+        context=hardware.context(None),
     )
 
 
 def _peaks(
-    subject: Subject, rank: Rank, launch: VllmLaunch, widths: forward.Widths, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, widths: forward.Widths, card: Card
 ) -> Callable[[int, bool, int], profile.ProfiledMoment]:
     """The widest moment of so many tokens, with images and sounds or without, of a context."""
-    kept_workspace = weights.keeps_workspace(subject, budget)
+    kept_workspace = weights.keeps_workspace(subject, card)
+    kernels = profile.kernels(launch, card)
     seen = launch.rules.second_items or not launch.second_runner
     towers = profile.largest_towers(subject) if seen else subject.body.towers
 
@@ -216,7 +273,7 @@ def _peaks(
             towers=towers,
             levels=weights.deepstack_levels(subject),
         )
-        moments = profile.moments(subject.body, widths, launch, work, budget, last=rank.last)
+        moments = profile.moments(subject.body, widths, launch, work, kernels, last=rank.last)
         return profile.peak(moments)
 
     def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
@@ -237,7 +294,7 @@ def prompt_tokens(launch: VllmLaunch, w: "Infer", point: SearchPoint, requests: 
 
 
 def _adapters(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", card: Card
 ) -> tuple[Component, ...]:
     if not w.max_loras:
         return ()
@@ -247,13 +304,11 @@ def _adapters(
         slots=w.max_loras,
         lora_rank=w.max_lora_rank or launching.LORA_RANK,
         rules=weights.split(launch),
-        **weights.sizes(launch, budget),
+        **weights.sizes(launch, card),
     )
 
 
-def _draft(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
-) -> tuple[Component, ...]:
+def _draft(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> tuple[Component, ...]:
     if not launch.speculative or not rank.last:
         return ()
     return lora_and_speculation.draft(
@@ -261,18 +316,16 @@ def _draft(
         method=launch.method,
         tokens=launch.speculative,
         rules=weights.split(launch),
-        **weights.sizes(launch, budget),
+        **weights.sizes(launch, card),
     )
 
 
-def _talk(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
-) -> tuple[Component, ...]:
+def _talk(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> tuple[Component, ...]:
     groups = communication(
         outside_torch.collectives(launch.rules),
         body=subject.body,
-        budget=budget,
-        **weights.sizes(launch, budget),
+        budget=card,
+        **weights.sizes(launch, card),
     )
     if rank.first:
         return groups
@@ -281,27 +334,27 @@ def _talk(
 
 
 def residents_of(
-    subject: Subject, launch: VllmLaunch, w: "Infer", budget: Budget | None
+    subject: Subject, launch: VllmLaunch, w: "Infer", card: Card
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
     """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
     number_of: dict[tuple[object, ...], int] = {}
     kinds: list[Resident] = []
     dealt: list[int] = []
-    ranks = weights.ranks(subject, launch, budget)
-    arriving = _unpacked(subject, launch, budget, ranks)
+    ranks = weights.ranks(subject, launch, card)
+    arriving = _unpacked(subject, launch, card, ranks)
     for number, (rank, unpacked) in enumerate(zip(ranks, arriving, strict=True)):
-        card = budget and budget.like(number)  # ranks are on the cards in the order of both
-        kind = card and (card.choice.part.id, card.choice.part.name, card.choice.room)
-        key = (id(rank.tensors), rank.layers, rank.first, rank.last, kind)
+        own = card and card.like(number)  # ranks are on the cards in the order of both
+        key = (id(rank.tensors), rank.layers, rank.first, rank.last, first_alike(card, number))
         if key not in number_of:
             number_of[key] = len(kinds)
-            kinds.append(replace(resident_of(subject, rank, launch, w, card), arriving=unpacked))
+            resident = resident_of(subject, rank, launch, w, own)
+            kinds.append(replace(resident, number=number, arriving=unpacked))
         dealt.append(number_of[key])
     return tuple(kinds), tuple(dealt)
 
 
 def _unpacked(
-    subject: Subject, launch: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
+    subject: Subject, launch: VllmLaunch, card: Card, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
     """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
     packed ones that are laid out anew."""
@@ -309,9 +362,9 @@ def _unpacked(
     if form is None:
         return [()] * len(packed)
     if plain is None:
-        kernel = weights.split(launch).kernel(hardware.capability(budget)[0])
+        kernel = weights.split(launch).kernel(hardware.major(card))
         moved = (shards.laid_out(form.name, kernel, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
-    pairs = zip(packed, weights.ranks(plain, launch, budget), strict=True)
+    pairs = zip(packed, weights.ranks(plain, launch, card), strict=True)
     at_once = weights.AT_ONCE[launch.rules.arrives]
     return [(shards.arriving(*pair, at_once),) for pair in pairs]

@@ -14,7 +14,12 @@ RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
 def phases(reserve: RankReserve) -> tuple[Phase, ...]:
-    """Pooling models do not decode."""
+    """Return the phases of a rank, made once for all cards that are alike. Pooling models do not
+    decode."""
+    return memo(reserve, ("phases",), lambda: _phases(reserve))
+
+
+def _phases(reserve: RankReserve) -> tuple[Phase, ...]:
     standing = memo(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
     loaded = tuple(_shown((*standing.held, _requests(reserve), *standing.driver)))
     cached = (*reserve.blocks.components(), *_late(reserve), *standing.running)
@@ -42,7 +47,7 @@ class _Standing(NamedTuple):
 
     @classmethod
     def of(cls, standing: Standing) -> "_Standing":
-        driver = (standing.resident.context, _communication(standing))
+        driver = (standing.context, _communication(standing))
         running = (_graphs(standing), *standing.talk_after, *standing.resident.asleep)
         return cls(tuple(_held(standing)), driver, running, tuple(_unseen(standing)))
 

@@ -17,6 +17,7 @@ _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagra
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.seen import Card, fact
 from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention, Latent, Recurrent
 from weighbridge.arch.model_types import facts
@@ -133,13 +134,13 @@ class VllmLaunch:
         }
 
 
-def launch(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmLaunch:
+def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLaunch:
     """Raises UsageError for values that the engine refuses."""
     pooling = pools(subject)
     chunked = in_pieces(subject, w, subject.context, rules)
     data = positive(w.data_parallel_size, "--data-parallel-size") or 1
     requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
-    usual = by_default(subject, budget, rules)
+    usual = by_default(subject, card, rules)
     tokens, sequences = batch(subject.context, requests, said(w), usual, rules, chunked=chunked)
     eager = bool(w.enforce_eager)
     speculative = _speculative(w)
@@ -157,7 +158,7 @@ def launch(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules
         asynchronous=_asynchronous(w, pooling=pooling),
         pooling=pooling,
         second_runner=second,
-        captures=captured(subject, (tokens, sequences), w, budget, rules, eager=eager),
+        captures=captured(subject, (tokens, sequences), w, card, rules, eager=eager),
         kv_cache_dtype=w.kv_cache_dtype or "auto",
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
@@ -279,22 +280,27 @@ def _speculative(w: "Infer") -> int:
 # Batches
 
 
-def by_default(subject: Subject, budget: Budget | None, rules: VllmRules) -> tuple[int, int]:
+def by_default(subject: Subject, card: Card, rules: VllmRules) -> tuple[int, int]:
     """The same for a model: where all tokens of an image or a video see each other, a batch has
     room for the largest of them."""
-    tokens, sequences = tier(budget, rules)
+    tokens, sequences = tier(card, rules)
     whole = (subject.text or {}).get("use_bidirectional_attention") == "vision"
     if rules.whole_items and whole and subject.body.towers:
         tokens = max(tokens, VIDEO)
     return tokens, sequences
 
 
-def tier(budget: Budget | None, rules: VllmRules) -> tuple[int, int]:
+def tier(card: Card, rules: VllmRules) -> tuple[int, int]:
     """(tokens, sequences) of a server on this card."""
+    return _by_memory(card, rules.largest_tier)
+
+
+@fact
+def _by_memory(budget: Budget | None, largest: bool) -> tuple[int, int]:
     if budget is None:
         return SMALL
     total = hardware.total(budget)
-    if rules.largest_tier and total >= LARGEST:
+    if largest and total >= LARGEST:
         return 16_384, 1024
     small = hardware.small_for_its_memory(budget)
     return (8192, 1024) if total >= LARGE and not small else SMALL
@@ -344,7 +350,7 @@ def captured(
     subject: Subject,
     batch: tuple[int, int],
     w: "Infer",
-    budget: Budget | None,
+    card: Card,
     rules: VllmRules,
     *,
     eager: bool,
@@ -353,14 +359,14 @@ def captured(
     if eager:
         return ()
     wide = facts(subject.model_type).vllm.wide_graphs
-    return captures(batch, _speculative(w) + 1, w, budget, rules, wide=wide)
+    return captures(batch, _speculative(w) + 1, w, card, rules, wide=wide)
 
 
 def captures(
     batch: tuple[int, int],
     length: int,
     w: "Infer",
-    budget: Budget | None,
+    card: Card,
     rules: VllmRules,
     *,
     wide: bool,
@@ -368,7 +374,7 @@ def captures(
     """Return the tokens of each CUDA graph. `batch`: its tokens, and its sequences; `length` is
     what one request decodes at a time; `wide` models ask for twice as many."""
     tokens, sequences = batch
-    limit = WIDE_GRAPHS if rules.wide_graphs and hardware.blackwell(budget) else GRAPHS
+    limit = WIDE_GRAPHS if rules.wide_graphs and hardware.blackwell(card) else GRAPHS
     if rules.graphs_by_sequences:
         limit = min(2 * length * sequences, limit)
     if wide:

@@ -27,7 +27,7 @@ model_executor/layers/quantization/awq.py (apply).
 
 from collections.abc import Sequence
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.seen import Card
 from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.arch.model_types import facts
@@ -156,9 +156,7 @@ def _nodes(blocks: Sequence[LayerBlock], counts: tuple[int, int]) -> tuple[int, 
     return each[0], each[1]
 
 
-def captured(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
-) -> CapturedGraphs:
+def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> CapturedGraphs:
     full = launch.rules.full_graphs and not launch.pooling
     count = graphs(launch.captures, launch.sequences, 1 + launch.speculative, full=full)
     step = forward.step(
@@ -172,7 +170,7 @@ def captured(
     cut = 0
     if (
         full
-        and hardware.splits_contexts(budget)
+        and hardware.splits_contexts(card)
         and launch.backend in ("", effective.FLASH_ATTN)
         and not facts(_outer(subject)).vllm.other_kernels
     ):
@@ -184,7 +182,7 @@ def captured(
         GraphPool(
             widest=largest * step.widest * int(subject.choice.dtype.nbytes),
             cut=cut,
-            matrices=_matrices(subject, rank, launch, budget, largest),
+            matrices=_matrices(subject, rank, launch, card, largest),
         ),
         GraphKind(
             ranks=launch.tensor,
@@ -194,9 +192,7 @@ def captured(
     )
 
 
-def _matrices(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None, largest: int
-) -> Bytes:
+def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:
     """Return the bytes that AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that
     Marlin runs on take that kernel only if --quantization awq asks for it (awq_marlin.py,
     override_quantization_method; get_min_capability), and since 0.24 not then (auto_awq.py,
@@ -206,7 +202,7 @@ def _matrices(
         return NONE
     numbers = unpacked(rank.blocks, subject.body.hidden, launch.tensor)
     nbytes = numbers * int(subject.choice.dtype.nbytes)
-    plain = launch.plain_awq or hardware.capability(budget) < MARLIN_SINCE
+    plain = launch.plain_awq or hardware.capability(card) < MARLIN_SINCE
     return exactly(nbytes * plain)
 
 

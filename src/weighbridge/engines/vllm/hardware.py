@@ -9,32 +9,67 @@ vllm v1/sample/ops/topk_topp_triton.py.
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.parts import chip_of
+from weighbridge.accelerators.seen import fact
+from weighbridge.components import device
 from weighbridge.kernels.workspaces import product
+from weighbridge.memory import Component
+from weighbridge.records import NamedTuple
 
 HOPPER = 9, 0
 CACHE = 48  # MiB of L2, assumed where it is not known
 
 
+class KernelSizes(NamedTuple):
+    """What kernels of a profiled step take of a card: bytes of the workspace of cuBLAS, MiB of L2
+    that a benchmark overwrites, processors that filter logits; 0 where nothing asks for them."""
+
+    cublas: int
+    cache: int = 0
+    processors: int = 0
+
+
+@fact
+def context(budget: Budget | None) -> Component:
+    """Estimate what a process takes on that card beside the allocator."""
+    return device.context(budget.choice.part if budget else None)
+
+
+@fact
 def multiprocessors(budget: Budget | None) -> int:
     """The count of the part; an A100's is assumed where it is not known."""
     return chip_of(budget.choice.part if budget else None).multiprocessors
 
 
+@fact
 def cache(budget: Budget | None) -> int:
     """MiB of L2."""
     chip = budget.choice.part.chip if budget else None
     return CACHE if chip is None or chip.cache is None else chip.cache
 
 
+@fact
 def cublas(budget: Budget | None) -> int:
     """Bytes of the workspace; the larger where the architecture is not known."""
     return product(capability(budget)[0])
 
 
+@fact
 def capability(budget: Budget | None) -> tuple[int, int]:
     """Hopper's where no part is named, or none of CUDA's."""
     number = budget.choice.part.capability if budget else None
     return HOPPER if number is None else number
+
+
+@fact
+def major(budget: Budget | None) -> int:
+    """Return the first number of that."""
+    return capability(budget)[0]
+
+
+@fact
+def hopper(budget: Budget | None) -> bool:
+    """Tell whether it is of sm_90, or taken for one."""
+    return capability(budget) == HOPPER
 
 
 def total(budget: Budget) -> int:
@@ -43,11 +78,13 @@ def total(budget: Budget) -> int:
     return budget.choice.part.visible.bytes.expected
 
 
+@fact
 def blackwell(budget: Budget | None) -> bool:
     """A data-centre one: sm_100 to sm_109."""
     return capability(budget)[0] == 10
 
 
+@fact
 def splits_contexts(budget: Budget | None) -> bool:
     """FlashAttention 3 decodes on Hopper."""
     return capability(budget)[0] == HOPPER[0]

@@ -75,7 +75,7 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that the engine refuses."""
     subject, case_of = _met(subject, w, budget)
     point = SearchPoint(subject.context, w.prompt_len, effective.positive(w.batch_size, BATCH) or 1)
-    asked = case_of.launched(w, point, effective.said(w))
+    asked = case_of.launched(w, point, effective.said(w), budget)
     able = asked if budget is None else serving.able(case_of, asked, point, budget)
     sized = asked if w.engine_defaults or able is None else able  # a command is taken as it is
     return EngineAnswer(
@@ -98,7 +98,7 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     subject, case_of = _met(subject, w, budget)
 
     def ask(point: SearchPoint) -> HeldBytes | None:
-        launched: VllmLaunched | None = case_of.launched(w, point, effective.said(w))
+        launched: VllmLaunched | None = case_of.launched(w, point, effective.said(w), budget)
         assert launched is not None
         if not w.engine_defaults:
             launched = serving.surest(case_of, launched, point, budget)
@@ -225,8 +225,8 @@ def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
         "available_kv_cache_interval": list(least.available_interval(share_bytes)),
-        "serving_bytes": max(r.serving(asks) for r, asks in shares),
-        "serving_interval": list(max(r.serving_interval(asks) for r, asks in shares)),
+        "serving_bytes": max(r.serving(asks, budget) for r, asks in shares),
+        "serving_interval": list(max(r.serving_interval(asks, budget) for r, asks in shares)),
         "gpu_memory_utilization_needed": serving.utilization(kinds, budget),
     }
     if not least.blocks.pool.groups:

@@ -36,6 +36,7 @@ from collections.abc import Mapping
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.chips import SWITCHED as SWITCHED_CHIPS
 from weighbridge.accelerators.parts import chip_of
+from weighbridge.accelerators.seen import Card, fact
 from weighbridge.arch.model_types import facts
 from weighbridge.arch.roles import VOCAB, role_of
 from weighbridge.engines.interface import Subject
@@ -56,7 +57,6 @@ HOPPER = Bytes(
     180 * MIB, 230 * MIB, 300 * MIB
 )  # since 0.21: 230 to 246 as measured, a fifth around
 UNREAD = Bytes(40 * MIB, 130 * MIB, 352 * MIB)  # since 0.21, on other cards
-HOPPER_CHIP = (9, 0)
 HELD, EIGHTHS = (6, 7, 8), 8  # of the rule
 COMMUNICATOR = Bytes(400 * MIB, 520 * MIB, 640 * MIB)
 UNKNOWN = Bytes(12 * MIB, 520 * MIB, 640 * MIB)  # no card was named
@@ -85,24 +85,29 @@ OTHER = ThreadStack(Bytes(736, 850, 1056), 2824)
 ALIGNED = 4  # numbers: 16 bytes of float32
 
 
-def growth(launch: VllmLaunch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
+def growth(launch: VllmLaunch, rank: Rank, vocabulary: int, card: Card) -> Bytes:
     """Bytes of one rank, communicators aside."""
     if not rank.last or launch.pooling:
         return MODEL
     if launch.rules.sampler == "sort":
         return SORTING
     if launch.rules.sampler == "flashinfer":
-        return HOPPER if hardware.capability(budget) == HOPPER_CHIP else UNREAD
+        return HOPPER if hardware.hopper(card) else UNREAD
     if launch.sequences < FEW:
         return MODEL
-    with_kernel = MODEL.plus(local_memory(vocabulary, budget))
+    with_kernel = MODEL.plus(local_memory(vocabulary, card))
     if not launch.rules.kernel_of_samples:
         return Bytes(SORTING.low, SORTING.expected, with_kernel.high)
     return with_kernel
 
 
-def local_memory(vocabulary: int, budget: Budget | None) -> Bytes:
+def local_memory(vocabulary: int, card: Card) -> Bytes:
     """Memory that the driver keeps for stacks of the kernel."""
+    return _stacks(card, vocabulary)
+
+
+@fact
+def _stacks(budget: Budget | None, vocabulary: int) -> Bytes:
     threads = chip_of(budget.choice.part if budget else None).resident
     thread = stack_bytes(vocabulary, hardware.capability(budget))
     shares = zip(thread, HELD, strict=True)
@@ -143,14 +148,15 @@ def collectives(rules: VllmRules) -> Collectives:
     )
 
 
-def first_communicators(launch: VllmLaunch, budget: Budget | None, *, experts: bool) -> Bytes:
+def first_communicators(launch: VllmLaunch, card: Card, *, experts: bool) -> Bytes:
     if launch.tensor * launch.pipeline * launch.data == 1:
         return exactly(0)
     groups = 2 * (launch.tensor > 1) + (launch.pipeline > 1) + (launch.data > 1)
     count = max(2, groups + (experts and launch.tensor * launch.data > 1))
-    return Bytes(*(count * b for b in _communicator(budget)))
+    return Bytes(*(count * b for b in _communicator(card)))
 
 
+@fact
 def _communicator(budget: Budget | None) -> Bytes:
     if budget is None:
         return UNKNOWN

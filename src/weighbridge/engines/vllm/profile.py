@@ -17,7 +17,7 @@ _dummy_sampler_run), v1/worker/gpu/model_runner.py.
 
 from collections.abc import Iterable, Sequence
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.seen import Card
 from weighbridge.arch.body import Body, Dense, Tower
 from weighbridge.arch.stacks import sort
 from weighbridge.arch.towers import of_stacks
@@ -148,7 +148,7 @@ def moments(
     widths: forward.Widths,
     launch: VllmLaunch,
     work: Work,
-    budget: Budget | None,
+    kernels: hardware.KernelSizes,
     *,
     last: bool,
 ) -> tuple[ProfiledMoment, ...]:
@@ -163,18 +163,33 @@ def moments(
             share=share(launch),
         )
     constant = _Constant(
-        cublas=hardware.cublas(budget),
+        cublas=kernels.cublas,
         seen=seen,
         experts=_experts(widths.step, launch, work),
         size=work.itemsize,
         again=widths.dense * work.tokens * work.itemsize,
     )
-    result = [_stepping(widths, launch, work, constant, budget)]
+    result = [_stepping(widths, launch, work, constant, kernels)]
     if seen.widest:
         result.insert(0, _encoding(constant))
     if last:
-        result.append(_answering(body, launch, work, constant, budget))
+        result.append(_answering(body, launch, work, constant, kernels))
     return tuple(result)
+
+
+def kernels(launch: VllmLaunch, card: Card) -> hardware.KernelSizes:
+    """Ask what a profiled step takes of that card, and no more than it does."""
+    filters = sampler(launch) == "triton" and not launch.pooling
+    return hardware.KernelSizes(
+        cublas=hardware.cublas(card),
+        cache=0 if launch.eager else hardware.cache(card),
+        processors=hardware.multiprocessors(card) if filters else 0,
+    )
+
+
+def sampler(launch: VllmLaunch) -> str:
+    """Name what samples while vLLM profiles: a sampler, or the newer runner's way."""
+    return launch.rules.second if launch.second_runner else launch.rules.sampler
 
 
 def share(launch: VllmLaunch) -> forward.RankShare:
@@ -227,13 +242,13 @@ def _stepping(
     launch: VllmLaunch,
     work: Work,
     constant: _Constant,
-    budget: Budget | None,
+    kernels: hardware.KernelSizes,
 ) -> ProfiledMoment:
     step = widths.step
     tried = widths.expanded * work.rows
     trial = step.attending * work.tokens + tried if tried else 0
     nbytes = max(step.widest * work.tokens, trial) * work.itemsize + constant.encoder
-    benchmark = 0 if launch.eager else hardware.cache(budget) * MIB
+    benchmark = 0 if launch.eager else kernels.cache * MIB
     again = constant.again if constant.size == FLOAT32 else 0
     return ProfiledMoment(
         name="step",
@@ -244,7 +259,11 @@ def _stepping(
 
 
 def _answering(
-    body: Body, launch: VllmLaunch, work: Work, constant: _Constant, budget: Budget | None
+    body: Body,
+    launch: VllmLaunch,
+    work: Work,
+    constant: _Constant,
+    kernels: hardware.KernelSizes,
 ) -> ProfiledMoment:
     workspaces = constant.cublas + (
         constant.experts if launch.rules.workspace_kept and work.kept else 0
@@ -259,10 +278,10 @@ def _answering(
             workspaces=workspaces,
             formula=f"{work.tokens:,} tokens of {body.hidden:,}, {rows:,} answers",
         )
-    kind = launch.rules.second if launch.second_runner else launch.rules.sampler
+    kind = sampler(launch)
     each = entry(kind, work.itemsize, rows)
     copies = 1 if launch.second_runner else 2
-    workspaces += buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
+    workspaces += buffer(kind, rows, body.vocab, kernels.processors)
     activations = hidden + copies * rows * body.hidden * work.itemsize
     doubled = unexplained(kind, work.itemsize) * rows * padded(body.vocab)
     return ProfiledMoment(

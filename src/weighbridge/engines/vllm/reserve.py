@@ -51,13 +51,12 @@ class Resident:
     """Bytes that one rank holds whatever is asked of it."""
 
     rank: Rank
-    budget: Budget | None  # of its own card, where cards differ
+    number: int  # of the first rank that holds this, and of its card
     loaded: weights.RankWeights
     imported: int  # buffers of kernels, counted with the weights
     adapters: tuple[Component, ...]
     draft: tuple[Component, ...]
     cached: pool.Cached
-    context: Component
     talk_before: Bytes  # ranks to each other, before free memory is first looked at
     asleep: tuple[Component, ...]  # what sleep mode puts beyond the share
     arriving: tuple[Component, ...]  # what is there while it loads alone
@@ -68,8 +67,7 @@ class Standing:
     """One rank at a launch of so many tokens and sequences, whatever contexts and requests."""
 
     subject: Subject
-    w: "Infer"
-    budget: Budget | None
+    w: "Infer"  # without a card
     launch: VllmLaunch  # its context and requests are those of another question
     resident: Resident
     widths: forward.Widths
@@ -78,6 +76,8 @@ class Standing:
     batch: int  # buffers for the tokens of a batch, made with the model
     talk_after: tuple[Component, ...]
     peak: Callable[[int, bool, int], profile.ProfiledMoment]  # of tokens, with items, of a context
+    blackwell: bool  # FlashInfer is the usual backend of attention
+    context: Component  # of the rank's process
 
     @cached_property
     def torch(self) -> int:
@@ -113,7 +113,7 @@ class Standing:
     @cached_property
     def outside(self) -> Bytes:
         """Return the bytes outside the share, without buffers and images."""
-        outside_bytes = self.resident.context.bytes.plus(LATER).plus(self.talk_outside)
+        outside_bytes = self.context.bytes.plus(LATER).plus(self.talk_outside)
         outside_bytes = outside_bytes.plus(total(c.bytes for c in self.resident.asleep)).plus(
             self._graphs_outside
         )
@@ -183,12 +183,12 @@ class Standing:
     @cached_property
     def before(self) -> Bytes:
         """Return the bytes that are there when vLLM looks at free memory for the first time."""
-        return self.resident.context.bytes.plus(self.talk_outside)
+        return self.context.bytes.plus(self.talk_outside)
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class RankReserve:
-    """One rank, with its requests."""
+    """One rank, with its requests, on whatever card that is alike."""
 
     standing: Standing
     context: int
@@ -227,10 +227,9 @@ class RankReserve:
         launch = self.standing.launch
         return self.standing.peak(launch.sequences * (1 + launch.speculative), False, self.context)
 
-    @cached_property
-    def asked(self) -> profile.ProfiledMoment:
+    def asked(self, budget: Budget | None) -> profile.ProfiledMoment:
         """The widest moment of this workload."""
-        again = _again(self)
+        again = _again(self, budget and self.own(budget))
         return self.standing.peak(again or self.prompts, False, self.context)
 
     @cached_property
@@ -268,8 +267,7 @@ class RankReserve:
 
     def own(self, budget: Budget) -> Budget:
         """Return the budget of this rank's card, where the cards of `budget` differ."""
-        card = self.standing.budget
-        return budget if card is None or not budget.mixed else card
+        return budget.like(self.standing.resident.number)
 
     @property
     def given(self) -> int | None:
@@ -294,14 +292,15 @@ class RankReserve:
         inside = self.inside.expected + self.available(share)
         return inside + self.outside.expected
 
-    def serving(self, share: int) -> int:
+    def serving(self, share: int, budget: Budget) -> int:
         """Return the bytes that the driver shows while this workload runs: the profile's memory was
         given back."""
-        return self.taken(share) - self.profiled.total.expected + self.asked.total.expected
+        asked = self.asked(budget).total.expected
+        return self.taken(share) - self.profiled.total.expected + asked
 
-    def serving_interval(self, share: int) -> Bytes:
+    def serving_interval(self, share: int, budget: Budget) -> Bytes:
         """The same: the share is exact, what is outside of it is not."""
-        middle, outside_bytes = self.serving(share), self.outside
+        middle, outside_bytes = self.serving(share, budget), self.outside
         return Bytes(*(middle + bound - outside_bytes.expected for bound in outside_bytes))
 
 
@@ -311,11 +310,11 @@ def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
     return math.ceil(wanted) if rules.rounds_up else int(wanted)
 
 
-def _again(reserve: RankReserve) -> int:
+def _again(reserve: RankReserve, budget: Budget | None) -> int:
     """Tokens of one step where requests do not all fit: those that gave up their blocks read what
     they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
     _preempt_request). 0 where none does."""
-    launch, budget = reserve.standing.launch, reserve.standing.budget
+    launch = reserve.standing.launch
     if budget is None or not reserve.blocks.pool.groups or reserve.requests < 2:
         return 0
     room = max(0, reserve.available(share(launch.rules, launch.utilization, budget)))
@@ -346,7 +345,7 @@ def _late(reserve: RankReserve) -> int:
     launch, latent = reserve.standing.launch, reserve.standing.widths.latent
     rows = latent and latent * forward.expanded_rows(reserve.context, launch.sequences)
     decoding = launch.rules.latent_late * weights.LATENT_BUFFER if rows else 0
-    usual = hardware.blackwell(reserve.standing.budget)
+    usual = reserve.standing.blackwell
     flashinfer = launch.backend == effective.FLASHINFER if launch.backend else usual
     scratch = FLASHINFER * flashinfer + decoding * usual
     return rows * int(reserve.standing.subject.choice.dtype.nbytes) + scratch

@@ -70,7 +70,9 @@ def _tries(
 ) -> Iterator[VllmLaunched]:
     """Yield other launches, the nearest first."""
     for batch in _ladder(asked):
-        launched = asked if batch == asked.batch else case.launched(asked.asked, point, batch)
+        launched = (
+            asked if batch == asked.batch else case.launched(asked.asked, point, batch, budget)
+        )
         yield _widened(launched, budget)
         yield from _narrowed(launched, budget)
 

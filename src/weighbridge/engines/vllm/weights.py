@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.accelerators.seen import Card
 from weighbridge.allocator.filling import filled
 from weighbridge.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.arch.mixers import Latent, Recurrent
@@ -75,23 +75,23 @@ class RankWeights:
     asleep: pinned.PinnedWeights  # in host memory while it sleeps at level 1
 
 
-def ranks(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
-    return shards.ranks(subject, rules=split(launch), **sizes(launch, budget))
+def ranks(subject: Subject, launch: VllmLaunch, card: Card) -> tuple[shards.Rank, ...]:
+    return shards.ranks(subject, rules=split(launch), **sizes(launch, card))
 
 
 def split(launch: VllmLaunch) -> shards.SplitRules:
     return split_rules(launch.rules.version, eager=launch.eager, towers=not launch.language_only)
 
 
-def imported(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> int:
+def imported(subject: Subject, launch: VllmLaunch, card: Card) -> int:
     """Bytes that choosing the kernels of latent attention takes: every module that is tried makes
     its buffer. On Kimi-VL-A3B and DeepSeek-V2-Lite 128 MiB were read, on one rank and on two."""
     if not any(isinstance(m, Latent) for m in mixers(subject.layers)):
         return 0
-    return LATENT_BUFFER * launch.rules.latent_buffers[not hardware.blackwell(budget)]
+    return LATENT_BUFFER * launch.rules.latent_buffers[not hardware.blackwell(card)]
 
 
-def sizes(launch: VllmLaunch, budget: Budget | None) -> SpreadArgs:
+def sizes(launch: VllmLaunch, card: Card) -> SpreadArgs:
     """Return how the model is spread, as `engines/parallel` takes it."""
     return {
         "tensor": launch.tensor,
@@ -99,17 +99,17 @@ def sizes(launch: VllmLaunch, budget: Budget | None) -> SpreadArgs:
         "partition": launch.partition,
         "data": launch.data,
         "expert_parallel": launch.expert_parallel,
-        "capability": hardware.capability(budget)[0],
+        "capability": hardware.major(card),
     }
 
 
-def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
+def keeps_workspace(subject: Subject, card: Card) -> bool:
     """Tell whether the experts' kernel takes its buffers from the workspace that is never freed.
     The Triton and TensorRT-LLM kernels for MXFP4 make their own (oracle/mxfp4.py)."""
     scheme = subject.choice.scheme
     if scheme is None or scheme.name != MXFP4:
         return True
-    return hardware.capability(budget)[0] not in OWN_BUFFERS
+    return hardware.major(card) not in OWN_BUFFERS
 
 
 def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankWeights:
