@@ -77,7 +77,7 @@ def test_in_one_go_is_one_by_one(seed, grows):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_request_is_served_alike_with_and_without_a_journal(seed):
-    """Of segments that grow: most requests go a short way, none of those of which somebody keeps
+    """Most requests of segments that grow go a short way, none of those of which somebody keeps
     a journal."""
     options, made = AllocatorOptions(expandable_segments=True), []
     for journal in (None, Journal()):

@@ -1,4 +1,4 @@
-"""Of the phases of a device, the one that is told as its peak."""
+"""Which phase of a device is told as its peak."""
 
 from weighbridge.memory import Component, Device, Phase, exactly
 

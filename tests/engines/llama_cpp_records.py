@@ -80,7 +80,7 @@ class Run:
 FLASH = {"flash_attn": "on"}
 FMOE = {"flash_attn": "on", "fused_moe": True}
 HOST = {"n_gpu_layers": 0}
-MOVED = {"n_cpu_moe": 99}  # -ot exps=CPU
+MOVED = {"override_tensor": ("exps=CPU",)}
 PACKED = ("Q4_K_R4", "Q4_K_R4")  # rows for the processor: -rtr, or the file's own
 LONG = {"context": 32_768, "mla_attn": 3, "attn_max_b": 512, **FMOE, **MOVED}
 Q8 = {"cache_type_k": "q8_0"}

@@ -15,6 +15,7 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
+from weighbridge.engines.llama_cpp.overrides import Override, overrides
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass
@@ -58,6 +59,7 @@ class LlamaCppLaunch:
     cache_ram: int  # MiB
     gpus: int
     rules: LlamaCppRules
+    overrides: tuple[Override, ...] = ()  # the first that is found in a tensor's name places it
     embeds: bool = False
     pooled: bool = False
     forked: bool = False  # it has what follows
@@ -76,6 +78,11 @@ class LlamaCppLaunch:
     @property
     def step_tokens(self) -> int:
         return min(self.n_ctx, self.ubatch)
+
+    @property
+    def moves(self) -> bool:
+        """Tell whether tensors are moved from their layer's device by name: no pipeline then."""
+        return bool(self.cpu_moe or self.overrides)
 
     @property
     def outputs(self) -> int:
@@ -109,6 +116,7 @@ class LlamaCppLaunch:
             "swa_full": self.swa_full,
             "n_gpu_layers": self.gpu_layers,
             "n_cpu_moe": self.cpu_moe,
+            "override_tensor": [each.written for each in self.overrides] or None,
             "split_mode": self.split_mode,
             "tensor_split": list(self.tensor_split) or None,
             "main_gpu": self.main_gpu,
@@ -150,6 +158,7 @@ class PlaceSettings(TypedDict):
     tensor_split: tuple[float, ...]
     main_gpu: int
     gpus: int
+    overrides: tuple[Override, ...]
 
 
 class HostSettings(TypedDict):
@@ -227,7 +236,13 @@ def _places(w: "Infer", gpus: int, rules: LlamaCppRules, traits: ModelTraits) ->
         tensor_split=_split(w, gpus),
         main_gpu=_main(w, gpus),
         gpus=gpus,
+        overrides=_overrides(w, gpus, rules),
     )
+
+
+def _overrides(w: "Infer", gpus: int, rules: LlamaCppRules) -> tuple[Override, ...]:
+    alone = _main(w, gpus) if gpus > 1 and _mode(w, rules) == "none" else None
+    return overrides(w.override_tensor or (), gpus, alone)
 
 
 def _mode(w: "Infer", rules: LlamaCppRules) -> str:
