@@ -165,12 +165,15 @@ class _Search:
                 for keeps in self.kept:
                     change = self._change(shape, chunks, steps, keeps)
                     try:
-                        made = plan(self.asked, self.w.but(**change), self.budget)
+                        made = self._plan(change)
                     except UsageError as error:
                         self.refused = self.refused or error
                         continue
                     price = cost(made.model, made.run)
                     yield RankLayout(change, made.run, keeps or _kept(made.checkpointing), price)
+
+    def _plan(self, change: Change) -> MegatronPlan:
+        return plan(self.asked, self.w.but(**change), self.budget, self.model)
 
     def _chunks(self, pipeline: int) -> tuple[int, ...]:
         """Return in how many parts a stage may be: those that divide its layers, unless it is
@@ -234,7 +237,7 @@ class _Search:
             tensor, pipeline, _, context, expert = layout.shape
             change = self._change((tensor, pipeline, context, expert), 1, steps, keeps)
             try:
-                made = plan(self.asked, self.w.but(**change), self.budget)
+                made = self._plan(change)
             except UsageError:  # arguments that are named stop it
                 self.least[key] = 0
                 return 0
@@ -293,7 +296,7 @@ class _Search:
         known = self.wholes.get((layout.shape, layout.keeps))
         if known is not None and not thorough:
             return layout._replace(peak=known.peak, fits=known.fits)
-        made = plan(self.asked, self.w.but(**layout.change), self.budget)
+        made = self._plan(layout.change)
         room, last = self.budget.usable, made.run.pipeline - 1
         second = {min(1, last)} if made.model.experts else set()  # dense layers may be in the first
         runs: list[StageRun] = []
