@@ -109,8 +109,9 @@ class MegatronPlan:
 def plan(
     subject: Subject, w: Train, budget: "Budget | None", model: MegatronModel | None = None
 ) -> MegatronPlan:
-    """Return the plan of a run; `model` is the subject as it was `described` before. Raises UsageError for settings that Megatron has not, or that are
-    not weighed, and UnsupportedError for models of other parts."""
+    """Return the plan of a run; `model` is the subject where it was `described` before. Raises
+    UsageError for settings that Megatron has not, or that are not weighed, and UnsupportedError for
+    models of other parts."""
     _refuse(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     refuse_segments(w, part)
