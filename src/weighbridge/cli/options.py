@@ -56,6 +56,14 @@ def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
 EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
+def joined(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The lists of an option that may be given several times, as one."""
+    return ",".join(given) if given else None
+
+
+JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
+
+
 def source_options(command: F) -> F:
     """Add the options that say where a model comes from."""
     return _apply(

@@ -16,6 +16,7 @@ import click
 from weighbridge.cli.completion import COMPLETED
 from weighbridge.cli.options import (
     EACH,
+    JOINED,
     ONCE,
     SOURCE,
     beside,
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
 LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
 DEVICE = ("gpu", "gpu_memory", "ram")
+# Options that may be given several times, or that say so where they may not
+REPEATED: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(DEVICE, ONCE),
+    "gpu": EACH,
+    "override_tensor": JOINED,
+}
 
 
 class LabelledQuestion(NamedTuple):
@@ -263,7 +270,7 @@ def options(table: "Table") -> Iterator[click.Option]:
 def _option(setting: "Setting[Any]") -> click.Option:
     if setting.kind.metavar:
         metavar = "|".join(setting.choices) or setting.kind.metavar
-        alone = EACH if setting.name == "gpu" else ONCE if setting.name in DEVICE else {}
+        alone = REPEATED.get(setting.name, {})
         known: dict[str, Any] = {}
         if setting.name in COMPLETED:
             known["shell_complete"] = COMPLETED[setting.name]

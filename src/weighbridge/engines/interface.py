@@ -180,13 +180,15 @@ Fits = Callable[["Infer"], bool | None]
 class PlacedWay(NamedTuple):
     """Settings that place a model over cards and host memory; what each device has then, the host
     last: layers, and bytes of weights that it reads for a token. `experts`: layers whose experts
-    are the host's; `sent`: bytes that cards send each other for a token."""
+    are the host's; `sent`: bytes that cards send each other for a token; `guests`: of each card,
+    layers of other devices of which it has experts."""
 
     change: Mapping[str, Any]
     layers: tuple[int, ...]
     experts: int
     read: tuple[int, ...]
     sent: int
+    guests: tuple[int, ...] = ()
 
 
 NO_CHOICE = "no other flags would do"

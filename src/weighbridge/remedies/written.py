@@ -16,7 +16,8 @@ from weighbridge.training.scripts import line
 
 # What llama.cpp calls them, and this program too
 OF_GGML = (
-    *(Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.cache_type_k, Ggml.cache_type_v),
+    *(Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.override_tensor),
+    *(Ggml.cache_type_k, Ggml.cache_type_v),
     *(Ggml.split_mode, Ggml.tensor_split, Ggml.main_gpu),
 )
 SHELL = re.compile(r"[\s|&;<>()$`*?'\"\\~!#]")  # what a shell reads otherwise

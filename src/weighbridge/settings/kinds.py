@@ -118,6 +118,15 @@ def _words(value: Any) -> tuple[str, ...]:
     return words
 
 
+def _pairs(value: Any) -> tuple[str, ...]:
+    """Read pairs as they are written: a space is a part of one, a comma ends it anywhere."""
+    listed = (value,) if isinstance(value, str) else value
+    pairs = tuple(pair for text in listed for pair in _word(text).split(","))
+    if not pairs:
+        raise ValueError
+    return pairs
+
+
 WORD = ValueKind(name="word", metavar="NAME", read=_word, says="a name")
 VERSION = ValueKind(name="version", metavar="V", read=_version, says="a version such as 2.5")
 RELEASE = ValueKind(
@@ -144,3 +153,6 @@ LAYERS = ValueKind(
     name="split", metavar="A,B...", read=_split, says="the layers of each stage such as 16,16"
 )
 WORDS = ValueKind(name="words", metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
+PAIRS = ValueKind(
+    name="words", metavar="A,B...", read=_pairs, says="pairs such as exps=CPU, a comma between them"
+)

@@ -31,6 +31,7 @@ from weighbridge.settings.kinds import (
     LAYERS,
     MEMORY,
     NUMBER,
+    PAIRS,
     RELATIVE,
     RELEASE,
     SIZE,
@@ -250,6 +251,11 @@ def word(*choices: str, **facts: "Unpack[SettingFacts]") -> Str:
 def words(**facts: "Unpack[SettingFacts]") -> Words:
     """Declare a list of texts."""
     return Valued(WORDS, **facts)
+
+
+def pairs(**facts: "Unpack[SettingFacts]") -> Words:
+    """Declare a list of pairs such as a=b, which stay as they are written."""
+    return Valued(PAIRS, **facts)
 
 
 def version(**facts: "Unpack[SettingFacts]") -> Str:

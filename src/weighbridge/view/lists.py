@@ -361,6 +361,8 @@ def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[
         sizes_ = {n: _size(card[f"{n}_bytes"], unit) for n in ("needs", "usable")}
         which = f"{begin}-{end - 1}" if end > begin else words("placed.no_layers")
         key = "placed.last_card" if end == total > begin else "placed.card"
+        if card["guests"]:
+            which += words("placed.guests", count=str(card["guests"]))
         yield words(key, name=printable(card["name"]), layers=which, **sizes_)
         begin = end
     needs, away = _size(row["host_bytes"], unit), row["host_layers"]

@@ -124,6 +124,17 @@ def _left_to_the_host(holdings: DeviceHoldings) -> Iterator[str]:
         )
 
 
+def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
+    """Name patterns that place nothing: a word of them may be wrong."""
+    used = set(holdings.placed.overridden.values())
+    for each in holdings.launch.overrides:
+        if each not in used:
+            yield (
+                f"--override-tensor {each.written!r:.80} places no tensor: no name has it, or a "
+                "pattern before it has all of them"
+            )
+
+
 def free(budget: Budget | None, settings: LlamaCppLaunch) -> tuple[int, ...]:
     """Return what each GPU has room for, as shares of them all without a common divisor: layers are
     dealt out by shares, so cards alike have what was dealt on others."""
@@ -155,6 +166,7 @@ def warnings(holdings: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
             "at once, the others wait"
         )
     yield from _left_to_the_host(holdings)
+    yield from _nowhere(holdings)
     if holdings.foreign:
         yield f"{holdings.foreign}, whose graph is not in our rules: its buffer is an interval"
     if holdings.guessed:
@@ -240,7 +252,7 @@ def what_fits(holdings: DeviceHoldings, budget: Budget) -> DerivedFacts:
 
 def _moves_by_itself(w: "Infer") -> bool:
     """Tell whether nobody said where layers go: common/fit.cpp stops where somebody did."""
-    said = (w.n_gpu_layers, w.n_cpu_moe, w.tensor_split)
+    said = (w.n_gpu_layers, w.n_cpu_moe, w.override_tensor, w.tensor_split)
     return all(setting is None for setting in said) and w.split_mode in (None, "layer", "none")
 
 

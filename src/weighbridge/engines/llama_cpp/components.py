@@ -59,13 +59,8 @@ def gpu(
 def gpus(
     holdings: DeviceHoldings, subject: Subject, projector: Projector | None, part: "Part | None"
 ) -> tuple[Device, ...]:
-    """List the GPUs that hold a layer, or compute what the host's tensors are brought for."""
-    used = [
-        d
-        for d in range(holdings.launch.gpus)
-        if holdings.launch.gpu_layers > 0 or holdings.compute[d] > 0
-    ]
-    return tuple(on_stack(gpu(holdings, subject, d, projector), part) for d in used)
+    """List the GPUs that are used."""
+    return tuple(on_stack(gpu(holdings, subject, d, projector), part) for d in holdings.used)
 
 
 def on_stack(device: Device, part: "Part | None") -> Device:
@@ -142,7 +137,9 @@ def _layers(holdings: DeviceHoldings, device: int) -> str:
     mine = sum(holdings.placed.layer(i) == device for i in range(count))
     last = " and the output" if holdings.placed.layer(count) == device else ""
     moved = f", without the experts of {holdings.launch.cpu_moe}" if holdings.launch.cpu_moe else ""
-    return f"{mine} of {count} layers{last}{moved}"
+    named = sum(each.device == device for each in holdings.placed.overridden.values())
+    by_name = f", {named} tensors by name" if named else ""
+    return f"{mine} of {count} layers{last}{moved}{by_name}"
 
 
 def _proposing(holdings: DeviceHoldings, device: int) -> Iterator[Component]:

@@ -49,7 +49,7 @@ def alone(layers: LayerPlacement) -> bool:
     """Tell whether one GPU computes all: its graph is the same for every step, and the one of most
     tokens takes the most, but for what logits take."""
     launch = layers.launch
-    here = layers.full and launch.gpus == 1 and launch.cache_offload and not launch.cpu_moe
+    here = layers.full and launch.gpus == 1 and launch.cache_offload and not launch.moves
     return here and not launch.rules.fused
 
 

@@ -10,6 +10,7 @@ import re
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.llama_cpp import ENGINE
+from weighbridge.engines.llama_cpp.overrides import ALL, cards, of_first
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.errors import UnsupportedError
 
@@ -29,9 +30,10 @@ TABLE = """
 -np --parallel                           value   @slots
 --kv-unified-per-slot                    value   !a slot may use the whole context
 -ngl --gpu-layers --n-gpu-layers         value   @layers
--cmoe --cpu-moe                          switch  @all_experts
--ncffn --n-cpu-ffn                       value   !feed-forward layers are on the device
+-cmoe --cpu-moe                          switch  @placed
+-ncmoe --n-cpu-moe                       value   @placed
 -ot --override-tensor                    value   @placed
+-ncffn --n-cpu-ffn                       value   !feed-forward layers are on the device
 -fa --flash-attn                         maybe   @flash
 -sm --split-mode                         value   @split
 -ts --tensor-split                       value   @shares
@@ -153,17 +155,12 @@ TABLE = """
 FLAGS = flags(TABLE, LlamaCpp)
 
 
-ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
 TRUTH = {"on": "on", "1": "on", "true": "on", "enabled": "on"}
 FALSEHOOD = {"off": "off", "0": "off", "false": "off", "disabled": "off"}
 AUTO = {"auto": "auto", "-1": "auto"}
 FLASH = TRUTH | FALSEHOOD | AUTO
+OVERRIDES = ("-ot", "--override-tensor")
 SPECULATION = {"draft-simple": "draft", "draft-mtp": "mtp", "draft-eagle3": "eagle3", "none": ""}
-# Patterns of --override-tensor that mean every expert of every layer, without their signs.
-EXPERTS = re.compile(
-    r"(blkd?)?(ffn)?((upgatedown|downgateup|gateupdown|updowngate|gatedownup)?)exps(weight)?"
-)
-HOST = re.compile(r"=(CPU|CUDA_Host)$")
 ENV = {
     "LLAMA_ARG_MODEL": "give the flag instead",
     "LLAMA_ARG_": "variables that stand for flags are not read; give the flag instead",
@@ -236,25 +233,26 @@ def _layers(reading: CommandReading) -> None:
 
 
 def _experts(reading: CommandReading) -> None:
-    on = reading.last("all_experts")
-    if on is not None:
-        reading.settings["n_cpu_moe"] = ALL
-    for name, text in reading.every("placed"):
-        for pattern in str(text).split(","):
-            if _every_expert(pattern):
-                reading.settings["n_cpu_moe"] = ALL
-            else:
-                reading.warn(
-                    f"{name} {pattern:.80} is not modelled: give --n-cpu-moe if it is that"
-                )
-
-
-def _every_expert(pattern: str) -> bool:
-    """exps=CPU, .ffn_.*_exps.=CPU, blk\\.[0-9]+\\.ffn_(up|down|gate)_exps\\.weight=CPU, ..."""
-    if not HOST.search(pattern):
-        return False
-    name = re.sub(r"\[0-9\]|\\d", "d", HOST.sub("", pattern))
-    return EXPERTS.fullmatch(re.sub(r"[\\.*+()|_^$?]", "", name)) is not None
+    """Read patterns in their order. Behind them --n-cpu-moe has what they leave; before them, to
+    llama.cpp, it is a pattern as they are. ik_llama.cpp reads it behind them wherever it stands."""
+    said = reading.every("placed")
+    last = max((i for i, (name, _) in enumerate(said) if name in OVERRIDES), default=-1)
+    ordered = reading.dialect.engine == ENGINE.name
+    patterns: list[str] = []
+    for i, (name, value) in enumerate(said):
+        if name in OVERRIDES:
+            patterns.append(str(value))
+            continue
+        count = ALL if value is True else int(reading.read("whole", name, value))
+        if ordered and i < last and count > 0:
+            patterns.append(of_first(count))
+        else:
+            reading.settings["n_cpu_moe"] = count
+    if patterns:
+        text = ",".join(patterns)
+        reading.settings["override_tensor"] = text
+        named = cards(text.split(","))
+        reading.devices = named if named > 1 else None
 
 
 def _flash(reading: CommandReading) -> None:

@@ -15,6 +15,7 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
+from weighbridge.engines.llama_cpp.overrides import Override, overrides
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass
@@ -58,6 +59,7 @@ class LlamaCppLaunch:
     cache_ram: int  # MiB
     gpus: int
     rules: LlamaCppRules
+    overrides: tuple[Override, ...] = ()  # the first that is found in a tensor's name places it
     embeds: bool = False
     pooled: bool = False
     forked: bool = False  # it has what follows
@@ -78,6 +80,11 @@ class LlamaCppLaunch:
         return min(self.n_ctx, self.ubatch)
 
     @property
+    def moves(self) -> bool:
+        """Tell whether tensors are moved from their layer's device by name: no pipeline then."""
+        return bool(self.cpu_moe or self.overrides)
+
+    @property
     def outputs(self) -> int:
         """Rows of logits that the reserved step has."""
         if self.program == "server" and self.rules.few_outputs and not self.embeds:
@@ -85,13 +92,16 @@ class LlamaCppLaunch:
         return self.step_tokens
 
     def to_dict(self) -> EffectiveSettings:
-        settings: EffectiveSettings = {
+        of_fork: EffectiveSettings = {
             "mla_attn": self.latent_mode or 0,
             "attn_max_b": self.largest_batch,
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        return self._common() | settings if self.forked else self._common()
+        settings = self._common() | of_fork if self.forked else self._common()
+        if self.overrides:
+            settings["override_tensor"] = [each.written for each in self.overrides]
+        return settings
 
     def _common(self) -> EffectiveSettings:
         return {
@@ -150,6 +160,7 @@ class PlaceSettings(TypedDict):
     tensor_split: tuple[float, ...]
     main_gpu: int
     gpus: int
+    overrides: tuple[Override, ...]
 
 
 class HostSettings(TypedDict):
@@ -227,7 +238,13 @@ def _places(w: "Infer", gpus: int, rules: LlamaCppRules, traits: ModelTraits) ->
         tensor_split=_split(w, gpus),
         main_gpu=_main(w, gpus),
         gpus=gpus,
+        overrides=_overrides(w, gpus, rules),
     )
+
+
+def _overrides(w: "Infer", gpus: int, rules: LlamaCppRules) -> tuple[Override, ...]:
+    alone = _main(w, gpus) if gpus > 1 and _mode(w, rules) == "none" else None
+    return overrides(w.override_tensor or (), gpus, alone)
 
 
 def _mode(w: "Infer", rules: LlamaCppRules) -> str:

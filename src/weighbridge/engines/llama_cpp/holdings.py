@@ -164,6 +164,16 @@ class DeviceHoldings:
         width = self.net.vocab + (self.net.hidden if self.launch.embeds else 0)
         return 4 * width * self.output_rows
 
+    @property
+    def used(self) -> list[int]:
+        """Return the GPUs that hold a layer or a tensor, or compute what the host's are brought
+        for."""
+        return [
+            d
+            for d in range(self.launch.gpus)
+            if self.launch.gpu_layers or self.weights[d] or self.compute[d]
+        ]
+
     def kv(self, device: int) -> int:
         return sum(size.kv for size in self.caches[device].values())
 
@@ -189,6 +199,7 @@ def roughly(placement: LayerPlacement) -> tuple[int, ...]:
     )
     whole = mask + working(placement.net, placement.launch)
     layers = {placement.layer(i) for i in range(len(placement.net.layers) + 1)}
+    layers |= {each.device for each in placement.overridden.values()}
     inputs = mask + F32.size(placement.launch.step_tokens * placement.net.hidden)
     gpus = tuple(whole if d in layers else 0 for d in range(placement.launch.gpus))
     return (*gpus, whole if placement.host in layers else inputs)
@@ -225,7 +236,7 @@ def heads(net: Network) -> int:
 
 
 def pool(holdings: DeviceHoldings, device: int) -> Bytes:
-    if not holdings.launch.gpu_layers:
+    if not (holdings.launch.gpu_layers or holdings.weights[device]):
         return Bytes(0, 0, 0)
     need = max(
         (_product(holdings, kind) for kind in holdings.placed.allotment.products[device]), default=0

@@ -190,6 +190,7 @@ def _numbers(
     proposed = w.num_speculative_tokens
     return (
         (LlamaCpp.n_gpu_layers, effective.gpu_layers, said),
+        (LlamaCpp.override_tensor, _patterns(effective), effective.overrides),
         (LlamaCpp.n_cpu_moe, effective.cpu_moe, effective.cpu_moe),
         (
             LlamaCpp.parallel,
@@ -214,6 +215,11 @@ def _numbers(
         (LlamaCpp.speculative_method, proposes, proposes),
         (LlamaCpp.num_speculative_tokens, proposed, proposed is not None),
     )
+
+
+def _patterns(effective: LlamaCppLaunch) -> str:
+    """Return the patterns, before --n-cpu-moe, which has what they leave."""
+    return shlex.quote(",".join(each.written for each in effective.overrides))
 
 
 def _switches(effective: LlamaCppLaunch, w: "Infer") -> tuple[tuple[Setting[Any], bool], ...]:

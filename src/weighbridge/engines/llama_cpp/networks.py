@@ -174,7 +174,12 @@ def as_heads(net: Network) -> Network:
 
 def all_heads(net: Network) -> Network:
     """The same computation, beside all three matrices."""
-    return _once(net, "all_heads", lambda n: replace(as_heads(n), weights=complete(n).weights))
+    return _once(net, "all_heads", _all_heads)
+
+
+def _all_heads(net: Network) -> Network:
+    whole = complete(net)
+    return replace(as_heads(net), weights=whole.weights, made=whole.made)
 
 
 def complete(net: Network) -> Network:
@@ -196,10 +201,13 @@ def _as_heads(net: Network) -> Network:
 
 
 def _complete(net: Network) -> Network:
-    weights = dict(net.weights)
+    weights, made = dict(net.weights), dict[str, str]()
     for i, m in latents(net):
-        weights |= {w.name: w for w in _missing(net, i, m)}
-    return replace(net, weights=weights)
+        for w in _missing(net, i, m):
+            weights[w.name] = w
+            of = "attn_k_b" if w.name.endswith("attn_kv_b.weight") else "attn_kv_b"
+            made[w.name] = f"blk.{i}.{of}.weight"
+    return replace(net, weights=weights, made=made)
 
 
 def latents(net: Network) -> list[tuple[int, Latent]]:

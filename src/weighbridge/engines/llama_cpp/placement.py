@@ -7,6 +7,8 @@
                         memory of each
     -ncmoe N            experts of the first N layers stay on the host; of others in ik_llama.cpp
                         since March 2026 (`lent`)
+    -ot PATTERN=BUFFER  a tensor in whose name a pattern is found goes where that says, alone and
+                        whole; the first pattern decides, and decides before -ncmoe (overrides.py)
     row split           each matrix over all GPUs by rows; all else of it on the main one
     no kernel           a matrix whose type the GPU cannot multiply is on the host, which then does
     a tensor            padded to 128 bytes on a GPU, a quantized row to whole 512 values; 32 on
@@ -28,12 +30,14 @@ from weighbridge.arch.mixers import Mixer
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
+from weighbridge.engines.llama_cpp.overrides import Override, named
 from weighbridge.memo import memo
 from weighbridge.records import dataclass
 from weighbridge.units import align_up
 
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 INPUT = (
-    "token_embd.weight", "position_embd.weight", "token_types.weight",
+    EMBEDDING, "position_embd.weight", "token_types.weight",
     "token_embd_norm.weight", "token_embd_norm.bias",
 )  # fmt: skip
 # Gemma 3n's and 4's: src/llama-arch.cpp (LLM_TENSOR_INFOS) in llama-cpp-python 0.3.20 and 0.3.22
@@ -87,7 +91,19 @@ class LayerPlacement:
         launch = self.launch
         split = (launch.split_mode, launch.tensor_split, launch.main_gpu, self.free)
         rules = (launch.rules.early_per_layer, launch.rules.no_kernel, launch.rules.lends)
-        return (launch.gpus, launch.layers, launch.gpu_layers, launch.cpu_moe, *split, *rules)
+        moved = (launch.cpu_moe, launch.overrides)
+        return (launch.gpus, launch.layers, launch.gpu_layers, *moved, *split, *rules)
+
+    @cached_property
+    def overridden(self) -> Mapping[str, Override]:
+        """Return what places each tensor that is placed by its name; that of a matrix which is
+        made at load is the name of what it is made of."""
+        said, net = self.launch.overrides, self.net
+        if not said:
+            return {}
+        numbers = memo(net, ("overrides", said), lambda: named(net.weights, said))
+        sources = {name: net.made.get(name, name) for name in net.weights}
+        return {name: said[numbers[s]] for name, s in sources.items() if s in numbers}
 
     def _deal(self) -> Allotment:
         weights = {name: self._weight(name) for name in self.net.weights}
@@ -135,6 +151,9 @@ class LayerPlacement:
         )
 
     def _weight(self, name: str) -> int:
+        told = self.overridden.get(EMBEDDING if name == OUTPUT and self.net.tied else name)
+        if told is not None:
+            return told.device
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
         if name == PER_LAYER and self.launch.rules.early_per_layer != "no":
@@ -203,7 +222,7 @@ class LayerPlacement:
             and self.full
             and self.launch.split_mode == "layer"
             and self.launch.cache_offload
-            and (self.launch.rules.always_pipelined or not self.launch.cpu_moe)
+            and (self.launch.rules.always_pipelined or not self.launch.moves)
         )
 
     @property
@@ -215,17 +234,17 @@ class LayerPlacement:
     def many_copies(self) -> bool:
         """Tell whether weights of the host are on a device several times at once: copies of a
         pipeline are inputs, whose memory is not used again."""
-        return self.copies > 1 and bool(self.launch.cpu_moe)
+        by_name = any(each.device == self.host for each in self.overridden.values())
+        return self.copies > 1 and (bool(self.launch.cpu_moe) or by_name)
 
     def _held(self, weights: Mapping[str, int]) -> Iterator[tuple[Weight, int]]:
         """Every tensor and its device; the output matrix of a tied pair is one more."""
         for name, t in self.net.weights.items():
             yield t, weights[name]
-        embedding = "token_embd.weight"
-        if self.net.tied and embedding in self.net.weights and not self.net.encodes:
-            output = self._layer(len(self.net.layers))
-            if output != self.host and not self._unmultiplied(embedding):
-                yield self.net.weights[embedding], output
+        if self.net.tied and EMBEDDING in self.net.weights and not self.net.encodes:
+            output = self._weight(OUTPUT)
+            if output not in (self.host, weights[EMBEDDING]) and not self._unmultiplied(EMBEDDING):
+                yield self.net.weights[EMBEDDING], output
 
     @property
     def moved(self) -> int:
@@ -256,10 +275,14 @@ class LayerPlacement:
     def _pieces(self, weight: Weight, device: int) -> Iterator[tuple[int, int]]:
         if device == self.host:
             yield device, align_up(weight.nbytes, HOST_ALIGNMENT)
-        elif self.launch.split_mode == "row" and self.launch.gpus > 1 and len(weight.ne) == 2:
+        elif self._in_rows(weight):
             yield from self._rows(weight)
         else:
             yield device, align_up(weight.nbytes + padding(weight), GPU_ALIGNMENT)
+
+    def _in_rows(self, weight: Weight) -> bool:
+        by_rows = self.launch.split_mode == "row" and self.launch.gpus > 1
+        return by_rows and len(weight.ne) == 2 and weight.name not in self.overridden
 
     def _rows(self, weight: Weight) -> Iterator[tuple[int, int]]:
         """Row by row over the GPUs, to multiples of what their kernels need: taken as even."""

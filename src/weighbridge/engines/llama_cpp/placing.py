@@ -3,6 +3,8 @@
     all         every layer is on a card
     experts     of a mixture: experts of as few layers as need be stay with the host (-ncmoe)
     layers      as few whole layers as need be (-ngl), of a mixture beside all of its experts
+    by name     of a mixture that none of these holds: experts where there is room, matrix by matrix
+                (-ot; by_name.py)
 
 Each is looked for with the cards used in every way that the program has:
 
@@ -24,9 +26,10 @@ from typing import TYPE_CHECKING, Any, cast
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay
 from weighbridge.engines.llama_cpp.answers import fixed
+from weighbridge.engines.llama_cpp.by_name import by_name
 from weighbridge.engines.llama_cpp.ggml.graph import F32
 from weighbridge.engines.llama_cpp.holdings import BLOCK, BLOCK_BYTES, DeviceHoldings
-from weighbridge.engines.llama_cpp.placement import EXPERTS, INPUT, PER_LAYER
+from weighbridge.engines.llama_cpp.placement import EXPERTS, INPUT, OUTPUT, PER_LAYER
 from weighbridge.records import dataclass, replace
 from weighbridge.units import ceil_div
 from weighbridge.watching import go_on
@@ -41,21 +44,25 @@ TRIES = 16  # levels, from the first that may fit
 ROUNDS = 3  # in which layers are dealt anew
 BY_ROWS = ("cuda", "hip")  # whose backend has buffers that are split by rows
 NAMED = ("tensor_split", "split_mode", "main_gpu")
-OF_HOST = ("n_gpu_layers", "n_cpu_moe")
+OF_HOST = ("n_gpu_layers", "n_cpu_moe", "override_tensor")
 Hold = Callable[["Infer"], DeviceHoldings]
 Holds = Callable[["Infer"], bool]
 
 
 def ways(hold: Hold, holds: Holds, fits: Fits, w: "Infer", budget: Budget) -> Iterator[PlacedWay]:
     """Yield, of each way to use the cards, the one that leaves least to the host of those that
-    cards hold and `fits` takes; else of those that cards hold; else what moves most to the host.
-    What the user named stays."""
+    cards hold and `fits` takes; else of those that cards hold; else what moves most to the host;
+    and experts by name, where none of these fits. What the user named stays."""
+    fitting = False
     for sharing in _sharings(hold(w), w, budget):
         search = _WaySearch(hold, holds, w.but(**sharing), budget)
         if sharing.get("split_mode") == "none" and not search.whole:
             continue  # what one card does not hold is better shared
         found = search.found(fits)
+        fitting = fitting or search.fitting
         yield found._replace(change={**sharing, **found.change})
+    if not fitting and all(getattr(w, name) is None for name in OF_HOST):
+        yield from _WaySearch(hold, holds, w, budget).named(fits)
 
 
 def helped(
@@ -76,7 +83,8 @@ def helped(
 def _sharings(holdings: DeviceHoldings, w: "Infer", budget: Budget) -> Iterator[dict[str, Any]]:
     """Yield the settings that say how cards are used."""
     yield {}
-    if holdings.launch.gpus < 2 or any(getattr(w, name) is not None for name in NAMED):
+    said = (*NAMED, "override_tensor")
+    if holdings.launch.gpus < 2 or any(getattr(w, name) is not None for name in said):
         return
     if holdings.launch.rules.splits_rows and budget.choice.part.stack in BY_ROWS:
         yield {"split_mode": "row"}
@@ -105,8 +113,11 @@ class _WaySearch:
         self.rooms = [budget.of(d).low for d in range(self.base.launch.gpus)]
         self.routed = any(EXPERTS in name for name in self.base.net.weights)
         by_layers = self.base.launch.split_mode == "layer"
-        self.shares = len(self.rooms) > 1 and by_layers and w.tensor_split is None
+        free = w.tensor_split is None and w.override_tensor is None
+        self.shares = len(self.rooms) > 1 and by_layers and free
         self.layers = of_layers(self.base)
+        self.fitting = False  # whether the way that was found surely fits
+        self.stack = budget.choice.part.stack
 
     @property
     def whole(self) -> bool:
@@ -140,8 +151,36 @@ class _WaySearch:
             if held is levels[-1] or verdict:
                 held = change
             if verdict is not False:  # it does, or the host is full, which holds ever more
+                self.fitting = bool(verdict)
                 break
         return _way(held, self.hold(self.w.but(**held)))
+
+    def named(self, fits: Fits) -> Iterator[PlacedWay]:
+        """Yield the way that places experts by name, if one fits: of those of each way to deal
+        layers out the one that reads least of the host."""
+        if not self.routed or not self.rooms:
+            return
+        every = {"n_cpu_moe": len(self.base.net.layers)}
+        found = [self._named(every, split, fits) for split in self._splits(every)]
+        fitting = [way for way in found if way is not None]
+        if fitting:
+            yield min(fitting, key=lambda way: way.read[-1])
+
+    def _named(
+        self, every: Mapping[str, Any], split: Mapping[str, Any], fits: Fits
+    ) -> PlacedWay | None:
+        """Return the first way that fits, of those that leave ever more of each card free."""
+        empty = self.hold(self.w.but(**every, **split))
+        for patterns in by_name(empty, self.rooms, self.stack):
+            go_on()
+            change = {**patterns, **split}
+            moved = self.w.but(**change)
+            verdict = fits(moved) if self.holds(moved) else False
+            if verdict:
+                return _way(change, self.hold(moved))
+            if verdict is None:  # the host is full, which holds ever more
+                break
+        return None
 
     def _held(self, levels: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield what cards hold, of the first levels that they may hold."""
@@ -155,7 +194,7 @@ class _WaySearch:
 
     def _levels(self) -> Iterator[dict[str, Any]]:
         """Yield settings that move ever more to the host, those that move nothing first."""
-        if self.w.n_gpu_layers is not None or self.w.n_cpu_moe is not None:
+        if any(getattr(self.w, name) is not None for name in OF_HOST):
             yield {}
             return
         yield {"n_gpu_layers": self.base.launch.layers}  # said, or the program moves some itself
@@ -241,16 +280,32 @@ class _WaySearch:
 def _way(change: Mapping[str, Any], holdings: DeviceHoldings) -> PlacedWay:
     places = [holdings.placed.layer(i) for i in range(len(holdings.net.layers))]
     each = tuple(places.count(d) for d in range(holdings.launch.gpus + 1))
-    lent = sum(
-        any(EXPERTS in w.name for w in holdings.net.of_layer(i)) for i in holdings.placed.lent
+    lent = {*holdings.placed.lent, *_by_name(holdings, holdings.placed.host)}
+    host = sum(any(EXPERTS in w.name for w in holdings.net.of_layer(i)) for i in lent)
+    cards = tuple(len(_by_name(holdings, d)) for d in range(holdings.launch.gpus))
+    return PlacedWay(change, each, host, read(holdings), sent(holdings), cards)
+
+
+def _by_name(holdings: DeviceHoldings, device: int) -> set[int]:
+    """Return the layers of which that device has experts by name, and is not the layer's own."""
+    placed, blocks = holdings.placed, holdings.net.blocks
+    numbers = (
+        blocks[name]
+        for name, each in placed.overridden.items()
+        if EXPERTS in name and each.device == device
     )
-    return PlacedWay(change, each, lent, read(holdings), sent(holdings))
+    return {n for n in numbers if n is not None and placed.layer(n) != device}
 
 
 def of_layers(holdings: DeviceHoldings) -> list[LayerBytes]:
     """Weigh each layer as a card has it, and the output as one more."""
     launch = replace(
-        holdings.launch, gpus=1, main_gpu=0, gpu_layers=holdings.launch.layers, cpu_moe=0
+        holdings.launch,
+        gpus=1,
+        main_gpu=0,
+        gpu_layers=holdings.launch.layers,
+        cpu_moe=0,
+        overrides=(),
     )
     alone = replace(
         holdings, launch=replace(launch, tensor_split=(), split_mode="layer"), free=(1,)
@@ -274,11 +329,12 @@ def of_layers(holdings: DeviceHoldings) -> list[LayerBytes]:
 def read(holdings: DeviceHoldings) -> tuple[int, ...]:
     """Return the bytes of weights that each device reads for a token, the host last: of experts
     those that a token is routed to; of a table of embeddings one row, which is nothing beside."""
-    sizes, host = [0] * (holdings.launch.gpus + 1), holdings.placed.host
-    makes_logits = holdings.net.tied and holdings.placed.layer(len(holdings.net.layers)) == host
-    for t, device, nbytes in holdings.placed.pieces():
-        looked_up = t.name in (*INPUT, PER_LAYER) and device == host
-        if looked_up and not (makes_logits and t is holdings.net.head):
+    sizes, placed = [0] * (holdings.launch.gpus + 1), holdings.placed
+    logits_at = placed.weight(OUTPUT)
+    for t, device, nbytes in placed.pieces():
+        looked_up = t.name in (*INPUT, PER_LAYER) and device == placed.weight(t.name)
+        makes_logits = holdings.net.tied and t is holdings.net.head and device == logits_at
+        if looked_up and not makes_logits:
             continue
         experts = t.ne[2] if EXPERTS in t.name and len(t.ne) > 2 else 0
         sizes[device] += ceil_div(nbytes * holdings.net.top_k, experts) if experts else nbytes
@@ -300,6 +356,8 @@ def sent(holdings: DeviceHoldings) -> int:
             if here != there and holdings.placed.host not in (here, there)
             else 0
         )
+    for d in range(holdings.launch.gpus):  # to experts on another card, and back
+        nbytes += 2 * F32.size(holdings.net.hidden) * len(_by_name(holdings, d))
     if holdings.launch.split_mode != "row" or others < 1:
         return nbytes
     own = ends[main] - (ends[main - 1] if main else 0)

@@ -94,7 +94,9 @@ def _kinds(
 ) -> list[list[list[NamedBytes]]]:
     """Loading and running on each GPU that has a part in it, as `parts` says it."""
     used = (
-        d for d in range(holdings.launch.gpus) if holdings.launch.gpu_layers > 0 or compute[d].high
+        d
+        for d in range(holdings.launch.gpus)
+        if holdings.launch.gpu_layers > 0 or holdings.weights[d] or compute[d].high
     )
     return [
         _phases(holdings, tower if d == holdings.launch.main_gpu else None, budget, d, compute[d])

@@ -7,8 +7,10 @@ from weighbridge.settings.setting import (
     Shares,
     Str,
     Switch,
+    Words,
     count,
     flag,
+    pairs,
     spelled,
     split,
     switch,
@@ -45,6 +47,15 @@ class Ggml(Settings):
         help="Layers whose experts stay in host memory.",
         label_zh="专家在内存的层数",
         zh="有多少层的专家留在主机内存。",
+        launch=spelled("-ncmoe", "--n-cpu-moe", reads="code"),
+    )
+    override_tensor: Words = pairs(
+        flags=("-ot",),
+        label="Tensors placed by name",
+        help="Where tensors go whose names have a pattern: 'blk.[0-9].ffn_.*_exps=CUDA1,exps=CPU'.",
+        label_zh="按名称放置张量",
+        zh="名称符合正则表达式的张量放在哪里：'blk.[0-9].ffn_.*_exps=CUDA1,exps=CPU'。",
+        launch=spelled("-ot", "--override-tensor", reads="code"),
     )
     n_batch: Int = count(
         1,

@@ -96,6 +96,7 @@ def plain(w: "Infer") -> "Infer":
         kv_cache_dtype=None,
         n_gpu_layers=None,
         n_cpu_moe=None,
+        override_tensor=None,
         quantization=None,
         mmproj=None,
         speculative_method=None,

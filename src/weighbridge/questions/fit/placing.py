@@ -1,7 +1,8 @@
 """`fit --layouts --engine llama.cpp`: where a model's layers and experts may lie, as rows.
 
     cards      shared by layers, by rows, or one alone; where they differ, so many layers each
-    host       experts of as few layers as need be, or as few whole layers
+    host       experts of as few layers as need be, or as few whole layers; where none of that fits,
+               experts matrix by matrix
     caches     keys and values in 16, 8 and 4 bits, unless a type is named
     contexts   what is asked; unless it is named also eight times that, and the model's maximum
 
@@ -186,7 +187,8 @@ def _row(
         "peak_bytes": fullest["needs_bytes"],
         "margin_bytes": fullest["usable_bytes"] - fullest["needs_bytes"],
         "cards": [
-            {**card, "layers": n} for card, n in zip(cards, one.way.layers[:-1], strict=True)
+            {**card, "layers": n, "guests": guests}
+            for card, n, guests in zip(cards, one.way.layers[:-1], one.way.guests, strict=True)
         ],
         "host_layers": one.way.layers[-1],
         "host_experts": one.way.experts,

@@ -227,10 +227,11 @@ class Build:
     def _kind(self, layer: int) -> object:
         """Return all of a layer that decides its part of the graph and where that is placed."""
         device = self.placement.layer(layer)
+        places = ((w, self.placement.weight(w.name)) for w in self.net.of_layer(layer))
         moved = tuple(
-            (w.name.partition(".")[2].partition(".")[2], w.nbytes)
-            for w in self.net.of_layer(layer)
-            if self.placement.weight(w.name) != device
+            (w.name.partition(".")[2].partition(".")[2], w.nbytes, place)
+            for w, place in places
+            if place != device
         )
         turn = layer % UNROTATED.get(self.net.arch, 1)
         return self.net.kind(layer), device, self.placement.cache(layer), moved, turn

@@ -12,7 +12,7 @@ from functools import cached_property
 from weighbridge.arch.gguf_layers import ENCODER_GRAPHS, NORM_OF_EMBEDDING
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.dtypes import DType
-from weighbridge.records import dataclass
+from weighbridge.records import dataclass, field
 
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 BLOCK = re.compile(r"blk\.(\d{1,9})\..")
@@ -55,6 +55,8 @@ class Network:
     heads: int = 0  # of an encoder
     normed_weights: bool | None = None  # of the routed experts, where the file says
     scaled_weights: bool | None = None
+    # Matrices that are made at load, and what each is made of
+    made: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def vocab(self) -> int:

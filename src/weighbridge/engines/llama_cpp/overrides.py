@@ -1,0 +1,142 @@
+"""--override-tensor: tensors that go where their name says, whatever layer they belong to.
+
+    -ot 'blk\\.[0-6]\\.ffn_.*_exps=CUDA1,exps=CPU'
+
+Pairs of a pattern and a buffer, with commas between them; the first pattern that is found in a
+tensor's name decides. A buffer is a card's (CUDA0, ROCm1, Vulkan0, ...) or the host's.
+
+Source: llama.cpp 0c1e57098 common/arg.cpp (parse_tensor_buffer_overrides),
+src/llama-model-loader.cpp (create_tensor); ik_llama.cpp 8337e4cd3 common/common.cpp
+(parse_buft_overrides), src/llama-load-tensors.cpp (get_context_for_tensor).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, TensorPattern
+from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
+from weighbridge.watching import go_on
+
+FLAG = "--override-tensor"
+HOST = re.compile(r"CPU|(CUDA|ROCm)_Host")
+CARD = re.compile(r"(?:CUDA|ROCm|MUSA|Vulkan|SYCL|CANN|MTL)(\d{1,3})|Metal")
+MOST_SIGNS = 1 << 15  # of all patterns together
+ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
+
+
+class Override(NamedTuple):
+    """A pattern, and the device that its tensors go to: the host is behind all GPUs."""
+
+    pattern: str
+    buffer: str
+    device: int
+
+    @property
+    def written(self) -> str:
+        return f"{self.pattern}={self.buffer}"
+
+
+# Experts of a layer, as both programs name them for --n-cpu-moe: llama.cpp 0c1e57098
+# common/common.h (LLM_FFN_EXPS_REGEX)
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+
+
+def overrides(pairs: Sequence[str], gpus: int, alone: int | None) -> tuple[Override, ...]:
+    """Read what was said; `alone` is the one card that is used of several. Raises UsageError for
+    what the program refuses, too."""
+    if sum(map(len, pairs)) > MOST_SIGNS:
+        raise UsageError(f"{FLAG}: {MOST_SIGNS:,} signs of patterns are the most that are read")
+    found = tuple(_override(pair, gpus, alone) for pair in pairs)
+    for each in found:
+        _made(each.pattern, PatternWork())
+    return found
+
+
+def _override(pair: str, gpus: int, alone: int | None) -> Override:
+    pattern, equals, buffer = pair.partition("=")
+    if not equals:
+        raise UsageError(
+            f"{FLAG} {pair!r:.80} has no buffer: write PATTERN=CPU or PATTERN=CUDA0; a comma ends "
+            "a pattern"
+        )
+    if HOST.fullmatch(buffer):
+        return Override(pattern, buffer, gpus)
+    card = CARD.fullmatch(buffer)
+    if card is None:
+        raise UsageError(f"{FLAG} {pair!r:.80}: {buffer!r:.40} is no buffer; use CPU, CUDA0, ...")
+    number = int(card[1] or 0)
+    if number >= gpus:
+        there = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+        raise UsageError(
+            f"{FLAG} {pair!r:.80}: there is no {buffer} among {there}: name all with --gpu"
+        )
+    if alone is not None and number != alone:
+        raise UsageError(f"{FLAG} {pair!r:.80}: --split-mode none uses GPU {alone} alone")
+    return Override(pattern, buffer, number)
+
+
+def cards(pairs: Iterable[str]) -> int:
+    """Count the cards up to the last one that is named."""
+    named_ = (CARD.fullmatch(pair.rpartition("=")[2]) for pair in pairs)
+    return max((1 + int(card[1] or 0) for card in named_ if card), default=0)
+
+
+def _made(pattern: str, work: PatternWork) -> TensorPattern:
+    try:
+        return TensorPattern(pattern, work)
+    except PatternError as error:
+        raise UsageError(f"{FLAG} {pattern!r:.80} {error}") from None
+
+
+def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
+    """Return, of tensors that a pattern is found in, the number of the first such pattern. Raises
+    UsageError where that takes too long."""
+    left, work = list(names), PatternWork()
+    found: dict[str, int] = {}
+    for number, each in enumerate(said):
+        go_on()
+        pattern = _made(each.pattern, work)
+        try:
+            found |= {name: number for name in left if pattern.found(name)}
+        except PatternError as error:
+            raise UsageError(f"{FLAG} {each.pattern!r:.80} {error}") from None
+        left = [name for name in left if name not in found]
+    return found
+
+
+def of_first(count: int) -> str:
+    """Return the pair that leaves the experts of the first layers to the host, as --n-cpu-moe
+    does; those of all layers from a number on that no model has."""
+    if count >= ALL:
+        return f"{EXPERTS}=CPU"
+    return f"{blocks(range(count))}{EXPERTS}=CPU"
+
+
+def blocks(numbers: Iterable[int]) -> str:
+    """Return a pattern of blocks by their numbers, tens that have the same ones together:
+    blk\\.([3-9]|[12][0-9]|3[05])."""
+    ones: dict[int, list[int]] = {}
+    for number in sorted(set(numbers)):
+        ones.setdefault(number // 10, []).append(number % 10)
+    tens: dict[tuple[str, str], list[int]] = {}  # by hundreds, and by the ones that they have
+    for ten, digits in ones.items():
+        if ten:
+            tens.setdefault((str(ten)[:-1], _digits(digits)), []).append(ten % 10)
+    words = [_digits(ones[0])] if 0 in ones else []
+    words += [f"{hundreds}{_digits(each)}{digits}" for (hundreds, digits), each in tens.items()]
+    return f"blk\\.({'|'.join(words)})"
+
+
+def _digits(digits: Sequence[int]) -> str:
+    """Return what matches one of these digits, which are in order."""
+    if len(digits) == 1:
+        return str(digits[0])
+    runs: list[list[int]] = []
+    for digit in digits:
+        if runs and digit == runs[-1][-1] + 1:
+            runs[-1].append(digit)
+        else:
+            runs.append([digit])
+    written = (f"{r[0]}-{r[-1]}" if len(r) > 2 else "".join(map(str, r)) for r in runs)
+    return f"[{''.join(written)}]"
