@@ -208,7 +208,7 @@ POSTED = [
     ("llama-server -m m.gguf -c 65536 -np 4 -kvu -ncmoe 20 --swa-full -nkvo", "llama.cpp", "m.gguf",
      {**SERVER, "context": 65_536, "parallel": 4, "kv_unified": True, "n_cpu_moe": 20, "swa_full": True, "no_kv_offload": True}, None),
     (r"llama-server -m m.gguf -ot '.ffn_.*_exps.=CPU' -ngl all -sm row -ts 3,1 -mg 1", "llama.cpp", "m.gguf",
-     {**SERVER, "n_cpu_moe": 999, "n_gpu_layers": -1, "split_mode": "row", "tensor_split": "3.0,1.0", "main_gpu": 1}, 2),
+     {**SERVER, "override_tensor": ".ffn_.*_exps.=CPU", "n_gpu_layers": -1, "split_mode": "row", "tensor_split": "3.0,1.0", "main_gpu": 1}, 2),
     ("CUDA_VISIBLE_DEVICES=0,1,2 ./llama-server -m m.gguf --mmproj mmproj-F16.gguf -md draft.gguf -cram 0 --flash-attn off --no-kv-unified",
      "llama.cpp", "m.gguf",
      {**SERVER, "mmproj": "mmproj-F16.gguf", "draft_model": "draft.gguf", "cache_ram": 0, "flash_attn": "off", "kv_unified": False}, 3),
@@ -220,7 +220,7 @@ POSTED = [
     ("docker run ghcr.io/ggml-org/llama.cpp:light -m x.gguf -p hi", "llama.cpp", "x.gguf", {"program": "cli"}, None),
     ("./llama-server -m DeepSeek-R1-IQ4_K.gguf -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -ctk q8_0 -ngl 63 -c 32768 --parallel 1 -b 4096 -ub 4096",
      "ik_llama.cpp", "DeepSeek-R1-IQ4_K.gguf",
-     {**SERVER, "mla_attn": 3, "flash_attn": "on", "fused_moe": True, "attn_max_b": 512, "run_time_repack": True, "n_cpu_moe": 999,
+     {**SERVER, "mla_attn": 3, "flash_attn": "on", "fused_moe": True, "attn_max_b": 512, "run_time_repack": True, "override_tensor": "exps=CPU",
       "cache_type_k": "q8_0", "n_gpu_layers": 63, "context": 32_768, "parallel": 1, "n_batch": 4096, "ubatch_size": 4096}, None),
     ("numactl -N 0 -m 0 ./build/bin/llama-server --model x.gguf -ser 7,1 --no-fused-moe", "ik_llama.cpp", "x.gguf", {**SERVER, "fused_moe": False}, None),
 ]  # fmt: skip
@@ -271,6 +271,8 @@ def sample(flag):
         return []
     if flag.takes == "pair":
         return ["1", "2"]
+    if "--n-cpu-moe" in flag.names:
+        return ["2"]
     if flag.effect == "@":
         return [SPECIAL.get(flag.detail, "x")]
     return [KINDS.get(flag.kind, "x")]
@@ -398,32 +400,25 @@ def test_a_share_of_the_context_per_slot():
     assert "--ctx-size" in parse("llama-server -m x -np 4").warnings[0]
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "exps=CPU", ".ffn_.*_exps.=CPU", r"\.ffn_.*_exps\.weight=CPU", "ffn_(up|down|gate)_exps=CPU",
-        r"blk\.\d+\.ffn_(up|gate|down)_exps\.weight=CPU", r"blk\.[0-9]+\.ffn_.*_exps=CPU", "_exps=CPU",
-    ],
-)  # fmt: skip
-def test_every_expert_in_host_memory(pattern):
-    found = parse(f"llama-server -m x -ot '{pattern}'")
-    assert (found.settings["n_cpu_moe"], found.warnings) == (999, ())
+PLACED = [
+    ("-ot exps=CPU -ot attn=CUDA1", "exps=CPU,attn=CUDA1", None, 2),
+    (r"-ot 'blk\.[0-6]\.ffn=CUDA3,exps=CPU' -ncmoe 4", r"blk\.[0-6]\.ffn=CUDA3,exps=CPU", 4, 4),
+    ("-ncmoe 4", None, 4, None),
+    ("-ncmoe 4 -ncmoe 0 -ot x=CUDA0", r"blk\.([0-3])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,x=CUDA0", None, None),
+    ("-cmoe -ot x=CPU", r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,x=CPU", None, None),
+    ("-ot x=CPU -cmoe", "x=CPU", 999, None),
+    ("-fmoe -ncmoe 4 -ot x=CPU", "x=CPU", 4, None),  # ik_llama.cpp: behind them wherever it stands
+    ("-ot x=CUDA2 -ts 1,1", "x=CUDA2", None, 2),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        r"blk\.[0-4]\.ffn_.*_exps=CPU",
-        "exps=CUDA0",
-        "ffn_up_exps=CPU",
-        "attn=CPU",
-        r"blk\.(1|2)\.=CPU",
-    ],
-)
-def test_other_placements_are_not_guessed(pattern):
-    found = parse(f"llama-server -m x -ot '{pattern}'")
-    assert "n_cpu_moe" not in found.settings
-    assert pattern in found.warnings[0]
+@all_of(("flags", "patterns", "lent", "devices"), PLACED)
+def test_patterns_are_kept_in_their_order(flags, patterns, lent, devices):
+    """The first pattern that is found decides: to llama.cpp --n-cpu-moe is one of them."""
+    found = parse(f"llama-server -m x {flags}")
+    said = found.settings
+    assert (said.get("override_tensor"), said.get("n_cpu_moe") or None) == (patterns, lent)
+    assert (found.devices, found.warnings) == (devices, ())
 
 
 @pytest.mark.parametrize(

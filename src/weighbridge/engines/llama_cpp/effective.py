@@ -92,13 +92,16 @@ class LlamaCppLaunch:
         return self.step_tokens
 
     def to_dict(self) -> EffectiveSettings:
-        settings: EffectiveSettings = {
+        of_fork: EffectiveSettings = {
             "mla_attn": self.latent_mode or 0,
             "attn_max_b": self.largest_batch,
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        return self._common() | settings if self.forked else self._common()
+        settings = self._common() | of_fork if self.forked else self._common()
+        if self.overrides:
+            settings["override_tensor"] = [each.written for each in self.overrides]
+        return settings
 
     def _common(self) -> EffectiveSettings:
         return {
