@@ -98,10 +98,7 @@ class LlamaCppLaunch:
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        settings = self._common() | of_fork if self.forked else self._common()
-        if self.overrides:
-            settings["override_tensor"] = [each.written for each in self.overrides]
-        return settings
+        return self._common() | of_fork if self.forked else self._common()
 
     def _common(self) -> EffectiveSettings:
         return {
