@@ -935,3 +935,12 @@ def test_graphs_that_nobody_counted_may_run_out():
     assert said(engine_version="0.8.5") == ("unknown", True)
     assert said(engine_version="0.8.5", enforce_eager=True) == ("yes", False)
     assert said(engine_version="0.33") == ("yes", False)
+
+
+def test_experts_are_not_shared_out_where_there_are_none():
+    """ "Number of experts in the model must be greater than 0 when expert parallelism is enabled":
+    vLLM does not start."""
+    asked = {"engine": "vllm", "gpu": "h100:2", "enable_expert_parallel": True}
+    with pytest.raises(UsageError, match="--enable-expert-parallel: the model has no experts"):
+        answer("llama-3.1-8b", **asked)
+    assert answer("qwen3-30b-a3b", **asked).settings["enable_expert_parallel"]

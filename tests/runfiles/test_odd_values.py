@@ -27,15 +27,35 @@ def test_modules_that_are_none_are_told(value, why):
     ]
 
 
-STAGES = ["true", "[]", '{"stage": "x"}', '{"stage": 7}', '{"stage": true}', '{"stage": 1e999}']
+STAGES = ['{"stage": "x"}', '{"stage": 7}', '{"stage": true}', '{"stage": 1e999}']
 
 
 @all_of("said", STAGES)
-def test_stages_that_deepspeed_has_not_are_told(said):
-    text = f'{{"zero_optimization": {said}, "train_micro_batch_size_per_gpu": 1}}'
-    run = read(text, "zero.json", "deepspeed").runs[0]
+def test_a_stage_that_deepspeed_has_not_is_refused(said):
+    with pytest.raises(
+        UsageError, match=r"zero_optimization\.stage .*: DeepSpeed has stages 0 to 3"
+    ):
+        read(f'{{"zero_optimization": {said}}}', "zero.json", "deepspeed")
+
+
+@all_of("said", ["true", "[]"])
+def test_what_says_no_stage_is_told(said):
+    run = read(f'{{"zero_optimization": {said}}}', "zero.json", "deepspeed").runs[0]
     assert run.settings.get("shard") in (None, "ddp")
     assert any(one.key.startswith("zero_optimization") for one in run.unread)
+
+
+def test_two_precisions_are_refused_and_parameters_that_stay_are_told():
+    both = (
+        '{"fp16": {"enabled": true}, "bf16": {"enabled": true}, "zero_optimization": {"stage": 2}}'
+    )
+    with pytest.raises(UsageError, match="fp16 and bf16 are enabled"):
+        read(both, "zero.json", "deepspeed")
+    away = '{"zero_optimization": {"stage": %d, "offload_param": {"device": "cpu"}}}'
+    second, third = (read(away % n, "zero.json", "deepspeed").runs[0] for n in (2, 3))
+    assert [one.why for one in second.unread] == ["stage 2 keeps its parameters on the device"]
+    assert "offload" not in second.settings
+    assert third.settings["offload"] == "params"
 
 
 @all_of("kind", ["compose", "llama-swap"])

@@ -404,3 +404,14 @@ def test_frameworks_over_transformers_load_and_save_as_it_does(framework):
     )
     assert each.low - once.low == 7 * 4 * 1_235_814_400
     assert init.low == 8 * PROCESS.low
+
+
+def test_the_phase_that_is_named_is_the_one_that_is_expected_to_take_most():
+    """A step and a save that take as much at least: 'no' names the fuller of the two."""
+    needs = {"step": Bytes(20, 30, 50), "save": Bytes(20, 40, 45)}
+    phases = tuple(
+        Phase(name, (Component(name="other", bytes=need, basis="assumed"),))
+        for name, need in needs.items()
+    )
+    host = Device(index=0, kind="host", phases=phases)
+    assert judged(host, Ram(10, "asked")).phase == "save"

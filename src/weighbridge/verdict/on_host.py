@@ -73,7 +73,7 @@ def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> Ho
     needed = _worst(needs.values())
     answer = None if ram is None else fits(needed, exactly(ram.nbytes))
     bound = 0 if answer == "no" else 2
-    name = max(needs, key=lambda phase: needs[phase][bound])
+    name = max(needs, key=lambda phase: (needs[phase][bound], needs[phase].expected))
     where = f" on one of {len(inside)} machines" if len(inside) > 1 else ""
     if ram is None or answer is None:
         reason = f"{_span(needed)} of host memory {when(name)}{where}; --ram SIZE judges it"

@@ -147,6 +147,12 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
         ({"tensor_parallel_size": 3, "gpu": "h100:3"}, "does not divide the 32 heads"),
         ({"pipeline_parallel_size": 64, "gpu": "h100:64"}, "64 stages do not divide the 32 layers"),
         ({"context_parallel_size": 8, "gpu": "h100:8", "seq_len": 1001}, "change --seq-len"),
+        ({"context_parallel_size": 8, "gpu": "h100:8", "seq_len": 1000}, "into 16 pieces"),
+        (
+            {"tensor_parallel_size": 8, "gpu": "h100:8", "seq_len": 2047}
+            | {"megatron_args": ["sequence_parallel"]},
+            "2,047 tokens of a rank, which sequence_parallel shares out",
+        ),
         ({"megatron_args": ["use_distributed_optimizer"]}, "a flag of its own: --shard zero1"),
         ({"expert_parallel_size": 2, "gpu": "h100:2"}, "the model has no experts"),
         (

@@ -169,7 +169,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         partition=w.pp_layer_partition or (),
         data=data,
         context_parallel=_context_parallel(w),
-        expert_parallel=w.enable_expert_parallel,
+        expert_parallel=_expert_parallel(subject, w),
         hybrid=not w.disable_hybrid_kv_cache_manager,
         speculative=speculative,
         method=w.speculative_method or ("draft" if w.draft_model else ""),
@@ -403,6 +403,16 @@ def _not_plain(subject: Subject, rules: VllmRules) -> frozenset[str]:
     experts or packed weights that this release of the runner has not."""
     plain = subject.choice.scheme is None and not has_experts(subject)
     return frozenset() if plain or rules.second_packed else rules.second_runner
+
+
+def _expert_parallel(subject: Subject, w: "Infer") -> bool:
+    """Raises UsageError where there are none (ModelConfig._verify_with_expert_parallelism)."""
+    if w.enable_expert_parallel and not has_experts(subject):
+        raise UsageError(
+            "--enable-expert-parallel: the model has no experts, and vLLM does not start; leave "
+            "it out"
+        )
+    return w.enable_expert_parallel
 
 
 def has_experts(subject: Subject) -> bool:

@@ -92,6 +92,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _precision(keys: KeyReading) -> None:
+    """Take the precision. Raises UsageError for two of them, with which DeepSpeed does not start
+    (runtime/config.py, _initialize_params)."""
+    if all(keys.value(f"{name}.enabled") is True for name in ("bf16", "fp16")):
+        raise UsageError("fp16 and bf16 are enabled: DeepSpeed takes one; set the other to false")
     for name in ("bf16", "fp16"):
         asked = keys.value(f"{name}.enabled")
         if asked is True:
@@ -121,10 +125,12 @@ def _number(value: object) -> int | None:
 
 
 def _stage(keys: KeyReading, key: str) -> int:
+    """Take the stage. Raises UsageError for one that is none: nothing would be known."""
     said = keys.value(key, 0)
-    if said not in (0, 1, 2, 3) or isinstance(said, bool):
-        keys.leave(key, "DeepSpeed has stages 0 to 3")
-    return _number(said) or 0
+    number = _number(said)
+    if number not in (0, 1, 2, 3):
+        raise UsageError(f"{key} {said!r:.40}: DeepSpeed has stages 0 to 3")
+    return number
 
 
 def shared(keys: KeyReading, at: str = ZERO) -> None:
@@ -199,6 +205,8 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         keys.set("offload", "params", f"{at}.offload_param")
     elif states == "cpu":
         keys.set("offload", "optimizer", f"{at}.offload_optimizer")
+    if params != "none" and stage < 3:
+        keys.leave(f"{at}.offload_param", f"stage {stage} keeps its parameters on the device")
 
 
 def _gathered(keys: KeyReading, at: str) -> None:

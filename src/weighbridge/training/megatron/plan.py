@@ -459,6 +459,24 @@ def _mixes(model: MegatronModel, run: MegatronRun) -> None:
         )
 
 
+def _divides_tokens(run: MegatronRun) -> None:
+    """Raise UsageError where a sequence is not cut as Megatron cuts it: for context ranks into two
+    pieces each (core/utils.py, get_batch_on_this_cp_rank), for tensor ranks into one each
+    (core/tensor_parallel/mappings.py)."""
+    pieces = 2 * run.context if run.context > 1 else 1
+    if run.length % pieces:
+        raise UsageError(
+            f"--context-parallel-size {run.context} cuts a sequence into {pieces} pieces, which do "
+            f"not divide its {run.length:,} tokens; change --seq-len"
+        )
+    if run.length // run.context % run.parts:
+        raise UsageError(
+            f"--tensor-parallel-size {run.tensor} does not divide the "
+            f"{run.length // run.context:,} tokens of a rank, which sequence_parallel shares out; "
+            "change --seq-len"
+        )
+
+
 def _divides(model: MegatronModel, run: MegatronRun) -> None:
     """Raise UsageError where ranks do not divide what they share out."""
     for what, count in (("heads", model.heads), ("columns of the feed-forward", model.width)):
@@ -466,11 +484,7 @@ def _divides(model: MegatronModel, run: MegatronRun) -> None:
             raise UsageError(
                 f"--tensor-parallel-size {run.tensor} does not divide the {count:,} {what}"
             )
-    if run.length % run.context:
-        raise UsageError(
-            f"--context-parallel-size {run.context} does not divide the {run.length:,} tokens of a "
-            "sequence; change --seq-len"
-        )
+    _divides_tokens(run)
     feed = model.experts
     if feed is None and run.expert > 1:
         raise UsageError(
