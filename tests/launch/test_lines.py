@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.cases import all_of
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import dialect
+from weighbridge.engines.llama_cpp.overrides import EXPERTS
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.settings.setting import fields
@@ -208,7 +209,7 @@ POSTED = [
     ("llama-server -m m.gguf -c 65536 -np 4 -kvu -ncmoe 20 --swa-full -nkvo", "llama.cpp", "m.gguf",
      {**SERVER, "context": 65_536, "parallel": 4, "kv_unified": True, "n_cpu_moe": 20, "swa_full": True, "no_kv_offload": True}, None),
     (r"llama-server -m m.gguf -ot '.ffn_.*_exps.=CPU' -ngl all -sm row -ts 3,1 -mg 1", "llama.cpp", "m.gguf",
-     {**SERVER, "n_cpu_moe": 999, "n_gpu_layers": -1, "split_mode": "row", "tensor_split": "3.0,1.0", "main_gpu": 1}, 2),
+     {**SERVER, "override_tensor": ".ffn_.*_exps.=CPU", "n_gpu_layers": -1, "split_mode": "row", "tensor_split": "3.0,1.0", "main_gpu": 1}, 2),
     ("CUDA_VISIBLE_DEVICES=0,1,2 ./llama-server -m m.gguf --mmproj mmproj-F16.gguf -md draft.gguf -cram 0 --flash-attn off --no-kv-unified",
      "llama.cpp", "m.gguf",
      {**SERVER, "mmproj": "mmproj-F16.gguf", "draft_model": "draft.gguf", "cache_ram": 0, "flash_attn": "off", "kv_unified": False}, 3),
@@ -220,7 +221,7 @@ POSTED = [
     ("docker run ghcr.io/ggml-org/llama.cpp:light -m x.gguf -p hi", "llama.cpp", "x.gguf", {"program": "cli"}, None),
     ("./llama-server -m DeepSeek-R1-IQ4_K.gguf -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -ctk q8_0 -ngl 63 -c 32768 --parallel 1 -b 4096 -ub 4096",
      "ik_llama.cpp", "DeepSeek-R1-IQ4_K.gguf",
-     {**SERVER, "mla_attn": 3, "flash_attn": "on", "fused_moe": True, "attn_max_b": 512, "run_time_repack": True, "n_cpu_moe": 999,
+     {**SERVER, "mla_attn": 3, "flash_attn": "on", "fused_moe": True, "attn_max_b": 512, "run_time_repack": True, "override_tensor": "exps=CPU",
       "cache_type_k": "q8_0", "n_gpu_layers": 63, "context": 32_768, "parallel": 1, "n_batch": 4096, "ubatch_size": 4096}, None),
     ("numactl -N 0 -m 0 ./build/bin/llama-server --model x.gguf -ser 7,1 --no-fused-moe", "ik_llama.cpp", "x.gguf", {**SERVER, "fused_moe": False}, None),
 ]  # fmt: skip
@@ -271,6 +272,8 @@ def sample(flag):
         return []
     if flag.takes == "pair":
         return ["1", "2"]
+    if "-ncmoe" in flag.names:  # read beside -ot, in their order
+        return ["2"]
     if flag.effect == "@":
         return [SPECIAL.get(flag.detail, "x")]
     return [KINDS.get(flag.kind, "x")]
@@ -399,31 +402,30 @@ def test_a_share_of_the_context_per_slot():
 
 
 @pytest.mark.parametrize(
-    "pattern",
+    ("flags", "patterns", "experts"),
     [
-        "exps=CPU", ".ffn_.*_exps.=CPU", r"\.ffn_.*_exps\.weight=CPU", "ffn_(up|down|gate)_exps=CPU",
-        r"blk\.\d+\.ffn_(up|gate|down)_exps\.weight=CPU", r"blk\.[0-9]+\.ffn_.*_exps=CPU", "_exps=CPU",
-    ],
-)  # fmt: skip
-def test_every_expert_in_host_memory(pattern):
-    found = parse(f"llama-server -m x -ot '{pattern}'")
-    assert (found.settings["n_cpu_moe"], found.warnings) == (999, ())
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        r"blk\.[0-4]\.ffn_.*_exps=CPU",
-        "exps=CUDA0",
-        "ffn_up_exps=CPU",
-        "attn=CPU",
-        r"blk\.(1|2)\.=CPU",
+        ("-ot exps=CPU", "exps=CPU", None),
+        ("-ot 'x=CPU,attn=CUDA0' --override-tensor blk.1=CPU", "x=CPU,attn=CUDA0,blk.1=CPU", None),
+        ("-cmoe", None, 999),
+        ("-ncmoe 0", None, 0),
+        ("-cmoe -ncmoe 3", None, 999),  # both are there
+        ("-ncmoe 3 -ncmoe 9 -ncmoe 5", None, 9),
+        ("-ot attn=CPU -ncmoe 3", "attn=CPU", 3),
+        ("-ncmoe 3 -ot exps=CUDA0", rf"blk\.([0-2]){EXPERTS}=CPU,exps=CUDA0", None),
+        ("-ncmoe 0 -ot exps=CUDA0", "exps=CUDA0", None),
+        ("-ot a=CPU -ncmoe 1 -ot b=CPU -ncmoe 2", rf"a=CPU,blk\.(0){EXPERTS}=CPU,b=CPU", 2),
     ],
 )
-def test_other_placements_are_not_guessed(pattern):
-    found = parse(f"llama-server -m x -ot '{pattern}'")
-    assert "n_cpu_moe" not in found.settings
-    assert pattern in found.warnings[0]
+def test_patterns_and_numbers_of_experts_are_read_in_order(flags, patterns, experts):
+    """A number is patterns to llama.cpp, and those before it decide first. ik_llama.cpp asks its
+    number behind all patterns."""
+    found = parse(f"llama-server -m x {flags}")
+    assert found.settings.get("override_tensor") == patterns
+    assert found.settings.get("n_cpu_moe") == experts
+    assert found.warnings == ()
+    fork = parse(f"llama-server -m x -no-gr {flags}")
+    assert r"blk\.(" not in fork.settings.get("override_tensor", "")
+    assert fork.engine == "ik_llama.cpp"
 
 
 @pytest.mark.parametrize(

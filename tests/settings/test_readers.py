@@ -104,6 +104,7 @@ QUESTIONS: Mapping[str, Question] = {
     "program": (DENSE, {}, ("server", "cli")),
     "n_gpu_layers": (DENSE, {}, (10, 33)),
     "n_cpu_moe": (MIXTURE, {}, (0, 24)),
+    "override_tensor": (MIXTURE, {}, ("blk.7.*exps=CPU", "attn=CPU")),
     "n_batch": (DENSE, {}, (256, 4096)),
     "ubatch_size": (DENSE, {}, (256, 2048)),
     "parallel": (DENSE, {}, (1, 4)),

@@ -98,7 +98,9 @@ class LlamaCppLaunch:
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        return self._common() | settings if self.forked else self._common()
+        settings = self._common() | settings if self.forked else self._common()
+        by_name: EffectiveSettings = {"override_tensor": [o.written for o in self.overrides]}
+        return settings | by_name if self.overrides else settings
 
     def _common(self) -> EffectiveSettings:
         return {
@@ -116,7 +118,6 @@ class LlamaCppLaunch:
             "swa_full": self.swa_full,
             "n_gpu_layers": self.gpu_layers,
             "n_cpu_moe": self.cpu_moe,
-            "override_tensor": [each.written for each in self.overrides] or None,
             "split_mode": self.split_mode,
             "tensor_split": list(self.tensor_split) or None,
             "main_gpu": self.main_gpu,
