@@ -197,9 +197,10 @@ def test_buffers_are_whole_blocks(name, w):
         {"n_gpu_layers": 10},
         {"gpu": "2xh100"},
         {"n_cpu_moe": 99},
+        {"override_tensor": (r"blk\.[4-9]\.ffn=CUDA1", "ffn_down=CPU"), "gpu": "2xh100"},
         {"engine_version": "5331"},
     ],
-    ids=["full", "scores", "some layers", "two GPUs", "experts", "b5331"],
+    ids=["full", "scores", "some layers", "two GPUs", "experts", "by name", "b5331"],
 )
 def test_layers_that_repeat_change_nothing(name, w):
     """The graph of the layers that decide, and that of all of them."""

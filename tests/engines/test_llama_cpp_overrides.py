@@ -1,247 +1,408 @@
-"""-ot: tensors that go where their names say."""
+"""--override-tensor: what a pattern finds, where the tensors go, and what is refused. Buffers of
+runs with it are in test_llama_cpp_records.py."""
 
-import json
-import shlex
+import re
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
-import weighbridge
+from tests.cases import all_of
+from tests.engines.answers import answer, named, part
 from weighbridge.cli.menu import run
-from weighbridge.engines.llama_cpp.overrides import blocks, named, of_first, overrides
-from weighbridge.engines.llama_cpp.patterns import NamePattern
+from weighbridge.engines.llama_cpp import infer, patterns
+from weighbridge.engines.llama_cpp.answers import fixed
+from weighbridge.engines.llama_cpp.by_name import by_name
+from weighbridge.engines.llama_cpp.networks import complete
+from weighbridge.engines.llama_cpp.overrides import blocks, cards, of_first, overrides
+from weighbridge.engines.llama_cpp.overrides import named as found_by
+from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, TensorPattern
+from weighbridge.engines.llama_cpp.placing import read, sent
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import engine, version
 from weighbridge.errors import UsageError
+from weighbridge.records import replace
+from weighbridge.workload import Infer
 
-MODEL = {"engine": "llama.cpp", "quantization": "Q8_0", "context": 4096}
-MIXTURE = "qwen3-30b-a3b"  # 48 layers with experts
-
-
-def asked(name=MIXTURE, gpu="3090", **settings):
-    return weighbridge.infer(name, **{**MODEL, "gpu": gpu, **settings})
-
-
-def held(report, kind="weights"):
-    """Return the bytes of each device, the host last, once it serves."""
-    return [
-        sum(c.bytes.expected for c in d.phases[-1].components if c.name == kind)
-        for d in report.devices
-    ]
-
-
-def amounts(report):
-    """Return all bytes of each device: of every phase, and of every component by its name."""
-    return [
-        (phase.name, component.name, component.bytes)
-        for device in report.devices
-        for phase in device.phases
-        for component in phase.components
-    ]
+NAMES = [
+    *(f"blk.{i}.{what}" for i in (0, 3, 9, 10, 27, 60) for what in
+      ("ffn_up_exps.weight", "ffn_gate_shexp.weight", "attn_kv_b.weight", "exp_probs_b.bias")),
+    "token_embd.weight", "output.weight", "output_norm.weight",
+]  # fmt: skip
+SAME = [  # to Python's `re` as to std::regex
+    "exps", "", r"blk\.(1[0-9]|2\d)\.ffn_.*_exps\.", r"^blk.[3-9]\.", r"weight$", r"\bexps\b", r"\Bexps",
+    r"[6-9]\.*exps", r"(a|)exps", r"blk.*[02468].ffn.", r"\d{2}", r"[^b]lk", r"(?:ffn|attn)_(up|kv)",
+    r"x*", r"\w+\.\w+$", r"a{0,2}ttn_", r"t{2}", r"(e|x)+?ps", r"[\w.]+_b\.(bias|weight)$", r"\S\D\W",
+    r"[a-c-]ias", r"\x62lk", r"blk\.{1}6", r"(t|_)+k?v{1,}", "^output|^token", r"a|b{3}|blk\.60",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [1, 9, 10, 11, 37, 48, 99, 100, 123])
-def test_blocks_are_those_and_no_others(count):
-    told = NamePattern(blocks(range(count)) + r"\.")
-    assert [told.found(f"blk.{i}.x") for i in range(200)] == [i < count for i in range(200)]
-    odd = NamePattern(blocks(range(1, count + 100, 7)) + r"\.")
-    assert [i for i in range(300) if odd.found(f"blk.{i}.")] == list(range(1, count + 100, 7))
+@all_of("text", SAME)
+def test_patterns_mean_what_they_mean_elsewhere(text):
+    pattern = TensorPattern(text)
+    told = [pattern.found(name) for name in NAMES]
+    assert told == [re.search(text, name) is not None for name in NAMES]
+
+
+OWN = [  # of ECMAScript, which Python has otherwise or not at all
+    (r"[[:digit:]]{2}", "blk.10", True),
+    (r"[[:digit:]]{2}", "blk.1x", False),
+    (r"[]k", "blk", False),  # a class of nothing
+    (r"[^]k", "blk", True),  # a class of everything
+    (r"]", "a]", True),
+    (r"a**b", "b", True),
+    (r"[\d]k", "1k", True),
+    (r"[\D]k", "1k", False),
+    (r"é$", "blk.é", True),
+    (r"^..$", "é", True),  # byte by byte
+    (r"[\b]", "b", False),
+    ("\\u0062lk", "blk", True),
+]
+
+
+@all_of(("text", "name", "told"), OWN)
+def test_patterns_are_those_of_the_program(text, name, told):
+    assert TensorPattern(text).found(name) is told
+
+
+SIGNS = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\.", r"\w", "^", "$", r"\b"])
+
+
+def joined(parts):
+    return st.one_of(
+        st.tuples(parts, parts).map("".join),
+        st.tuples(parts, parts).map(lambda two: f"({two[0]}|{two[1]})"),
+        st.tuples(parts, st.sampled_from("*+?")).map(lambda two: f"(?:{two[0]}){two[1]}"),
+        st.tuples(parts, st.integers(0, 2)).map(lambda two: f"({two[0]}){{{two[1]}}}"),
+    )
+
+
+@given(st.recursive(SIGNS, joined, max_leaves=12), st.lists(st.text("ab._", max_size=7)))
+def test_any_pattern_finds_what_an_engine_with_backtracking_finds(text, names):
+    pattern = TensorPattern(text)
+    for name in names:
+        assert pattern.found(name) == (re.search(text, name) is not None), name
+
+
+REFUSED = [
+    ("(", "( that is not closed"), (")", ") without"), ("[a", "[ that is not closed"),
+    ("*a", "has a * with nothing before"), ("a|+", "has a + with nothing before"), ("^*", "nothing"),
+    ("a{", "no count"), ("a{x}", "no count"), ("a{3", "no count"), ("a{2,1}", "backwards"),
+    ("[b-a]", "range that runs backwards"), (r"[a-\d]", "range"), ("\\", "middle of an escape"),
+    ("(?=a)", "looks ahead"), ("(?!a)", "looks ahead"), (r"(a)\1", "refers back"), (r"\x1", "no number"),
+    (r"\cA", "control"), ("[[:x:]]", "class of signs"), ("(" * 41 + ")" * 41, "40 groups"),
+    ("a" + "*" * 41, "repeats repetitions"), ("a{1001}", "1,000"), ("(a{900}){900}", "too long"),
+]  # fmt: skip
+
+
+@all_of(("text", "says"), REFUSED)
+def test_what_is_no_pattern_is_refused_with_the_reason(text, says):
+    with pytest.raises(PatternError, match=re.escape(says)):
+        TensorPattern(text)
+
+
+def test_as_many_groups_and_repetitions_as_are_read():
+    assert TensorPattern("(" * 40 + "a" + ")" * 40).found("a")
+    assert TensorPattern("b" + "*" * 40 + "a{1000}").found("a" * 1000)
+    assert not TensorPattern("a{1000}").found("a" * 999)
+
+
+@all_of("text", ["(a*)*b", "(a|a)*b", "(.*.*.*.*)*b", "(a?){30}a{30}b", "(.*a){12}b"])
+def test_patterns_that_hang_elsewhere_are_read_in_few_looks(text):
+    """Looks at a name of forty signs, which backtracking takes 2^40 times."""
+    work = PatternWork()
+    before = work.left
+    assert not TensorPattern(text, work).found("a" * 40)
+    assert before - work.left < 200_000
+
+
+def test_work_is_counted_and_ends():
+    """A state costs what eight signs do; all patterns of a question share what there is."""
+    work = PatternWork(left=3 + 3 * patterns.STATE * 3)
+    assert not TensorPattern("bc", work).found("ab")
+    assert work.left == 3 * patterns.STATE * 3 - patterns.STATE * (1 + 1 + 2)
+    with pytest.raises(PatternError, match="too long to match"):
+        TensorPattern("bc", work).found("x" * 200)
+
+
+def test_what_was_read_once_is_looked_up():
+    work = PatternWork()
+    pattern = TensorPattern("exps", work)
+    pattern.found("blk.1.attn")
+    left = work.left
+    pattern.found("blk.1.attn")
+    assert left - work.left == len("blk.1.attn") + 1
+
+
+# Which tensors, and where to
 
 
 def test_the_first_pattern_that_is_found_decides():
-    said = overrides(("blk.1=CUDA1", r"exps=CPU", "blk.2=CUDA0"), 2, None)
-    names = ("blk.1.ffn_up_exps", "blk.2.ffn_up_exps", "blk.2.attn_q", "output")
-    assert named(names, said) == {"blk.1.ffn_up_exps": 0, "blk.2.ffn_up_exps": 1, "blk.2.attn_q": 2}
-    assert [each.device for each in said] == [1, 2, 0]  # the host is behind both cards
+    said = overrides(("ffn_up=CUDA1", "exps=CPU", "up=CUDA0"), 2, None)
+    assert [(each.pattern, each.device) for each in said] == [("ffn_up", 1), ("exps", 2), ("up", 0)]
+    names = ["blk.0.ffn_up_exps", "blk.0.ffn_down_exps", "blk.0.up", "output"]
+    assert found_by(names, said) == {names[0]: 0, names[1]: 1, names[2]: 2}
 
 
-@pytest.mark.parametrize(
-    ("pairs", "gpus", "alone", "why"),
-    [
-        (("exps",), 1, None, "has no buffer"),
-        (("exps=CUDA1",), 1, None, "no CUDA1 among 1 GPU"),
-        (("exps=CUDA2",), 2, None, "no CUDA2 among 2 GPUs"),
-        (("exps=Disk",), 1, None, "'Disk' is no buffer"),
-        (("exps=CUDA1",), 2, 0, "uses GPU 0 alone"),
-        (("(=CPU",), 1, None, "not closed"),
-        (("a" * 40_000 + "=CPU",), 1, None, "32,768 signs"),
-        (("(a{1000}){19}=CPU",) * 1900, 1, None, "takes too long"),
-    ],
-)
-def test_what_the_program_refuses(pairs, gpus, alone, why):
-    with pytest.raises(UsageError, match=why):
-        overrides(pairs, gpus, alone)
+BUFFERS = [
+    ("x=CPU", 3), ("x=CUDA_Host", 3), ("x=ROCm_Host", 3), ("x=CUDA0", 0), ("x=ROCm2", 2), ("x=Vulkan1", 1),
+    ("x=SYCL1", 1), ("x=Metal", 0), ("x=MTL0", 0), ("=CPU", 3),
+]  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [5, 48])
-def test_experts_by_name_are_those_of_the_first_layers(count):
-    """llama.cpp turns -ncmoe into such patterns itself."""
-    by_count = asked(n_cpu_moe=count)
-    by_name = asked(override_tensor=f"{blocks(range(count))}\\.ffn_.*_exps=CPU")
-    assert held(by_name) == held(by_count)
-    assert [d.peak("driver") for d in by_name.devices] == [
-        d.peak("driver") for d in by_count.devices
+@all_of(("pair", "device"), BUFFERS)
+def test_buffers_are_named_as_backends_name_them(pair, device):
+    (each,) = overrides((pair,), 3, None)
+    assert (each.device, each.written) == (device, pair)
+
+
+WRONG = [
+    ("x=CUDA3", None, "no CUDA3 among 3 GPUs"), ("x=GPU0", None, "'GPU0' is no buffer"),
+    ("x=cpu", None, "'cpu' is no buffer"), ("x", None, "has no buffer"), ("x=", None, "'' is no buffer"),
+    ("(=CPU", None, "'(' has a ( that"), ("x=CUDA1", 0, "uses GPU 0 alone"), ("x=a=CPU", None, "no buffer"),
+    ("x" * (1 << 15) + "=CPU", None, "32,768"),
+]  # fmt: skip
+
+
+@all_of(("pair", "alone", "says"), WRONG)
+def test_wrong_pairs_are_refused(pair, alone, says):
+    with pytest.raises(UsageError, match=re.escape(says)):
+        overrides((pair,), 3, alone)
+
+
+def test_cards_that_are_named():
+    assert cards(["a=CUDA0", "b=CPU", "c=CUDA2"]) == 3
+    assert cards(["a=CPU", "b=nothing"]) == 0
+
+
+@given(st.sets(st.integers(0, 1299), min_size=1, max_size=80))
+def test_numbers_of_blocks_are_written_so_that_they_alone_are_found(numbers):
+    pattern = TensorPattern(blocks(numbers) + r"\.")
+    assert {i for i in range(1300) if pattern.found(f"blk.{i}.x")} == numbers
+
+
+def test_blocks_in_short():
+    assert blocks(range(3, 30)) == r"blk\.([3-9]|[12][0-9])"
+    assert blocks([0, 5, 72, 74, 75, 76, 100]) == r"blk\.([05]|7[24-6]|100)"
+    assert blocks([7, 8, 21]) == r"blk\.([78]|21)"
+    assert of_first(3) == r"blk\.([0-2])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
+    assert of_first(9999) == r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
+
+
+# Bytes
+
+ASKED = {"engine": "llama.cpp", "quantization": "Q4_0", "context": 4096, "program": "cli"}
+TWO = {"gpu": "2xh100"}
+MIXTURE = "qwen3-30b-a3b"
+
+
+def held(name=MIXTURE, **more):
+    w = Infer(**ASKED | more)
+    kind = engine(w.engine)
+    known, _ = version(kind, w.engine_version)
+    return infer.hold(subject(named(name), w, kind, known), w, w.budget(), known[0])
+
+
+# Experts of a layer of Qwen3-30B-A3B in 4.5 bits: 128 of three matrices of 2,048 x 768. Rows of 768
+# are read to 1,024 on a card: 144 bytes more of a tensor, to 128
+LAYER = 3 * 128 * 2048 * 768 * 18 // 32
+MORE = 256
+
+
+def test_experts_go_where_their_names_say():
+    plain = held(**TWO)
+    moved = held(override_tensor=(r"blk\.[0-3]\..*exps=CUDA1", r"blk\.4[0-9]\..*exps=CPU"), **TWO)
+    assert moved.weights[0] - plain.weights[0] == -4 * (LAYER + MORE)
+    assert moved.weights[1] - plain.weights[1] == (4 - 8) * (LAYER + MORE)
+    assert moved.weights[2] - plain.weights[2] == 8 * LAYER
+    assert (moved.caches, moved.placed.allotment.layers) == (
+        plain.caches,
+        plain.placed.allotment.layers,
+    )
+
+
+def test_all_experts_by_name_are_those_of_the_flag():
+    by_name, by_flag = held(override_tensor=("exps=CPU",)), held(n_cpu_moe=99)
+    assert by_name.weights == by_flag.weights
+    assert by_name.compute == by_flag.compute
+
+
+def test_a_pattern_comes_before_the_flag():
+    kept = held(override_tensor=("ffn_up_exps=CUDA0",), n_cpu_moe=99)
+    assert kept.weights[0] - held(n_cpu_moe=99).weights[0] == 48 * LAYER // 3
+
+
+def test_names_end_a_pipeline():
+    """src/llama-context.cpp (pipeline_parallel): not with tensor overrides, whatever they move."""
+    assert held(**TWO).placed.copies == 4
+    assert held(override_tensor=("nothing=CUDA1",), **TWO).placed.copies == 1
+
+
+def test_a_tied_embedding_lies_once_where_its_name_says():
+    """Llama-3.2-1B: on the card beside the host's rows, unless both are on one device."""
+    plain, card, host = (
+        held("llama-3.2-1b", override_tensor=said)
+        for said in (None, ("token_embd=CUDA0",), ("token_embd=CPU",))
+    )
+    table = plain.net.weights["token_embd.weight"].nbytes
+    assert plain.weights[1] - card.weights[1] == table
+    assert plain.weights[0] == card.weights[0]
+    assert plain.weights[0] - host.weights[0] == table
+    assert plain.weights[1] == host.weights[1]
+    assert read(host)[1] == read(plain)[1] + table  # the host makes logits
+    assert read(card) == read(plain)
+
+
+def test_a_tensor_by_name_is_not_split_by_rows():
+    rows, whole = (
+        held("llama-3.1-8b", override_tensor=said, split_mode="row", **TWO)
+        for said in (None, (r"blk\.5\.ffn_down=CUDA1",))
+    )
+    matrix = 14336 * 4096 * 18 // 32
+    half = rows.placed.ends[0]
+    assert rows.weights[0] - whole.weights[0] == pytest.approx(matrix * half, abs=256)
+    assert whole.weights[1] - rows.weights[1] == pytest.approx(matrix * half, abs=256)
+
+
+def test_a_matrix_that_is_made_at_load_lies_beside_what_it_is_made_of():
+    """ik_llama.cpp: kv_b in the buffer of k_b, whatever its own name (src/llama.cpp,
+    llm_prepare_mla). DeepSeek-V2-Lite: 27 layers, 16 heads of 128 keys and values, a latent of 512."""
+    name, more = "deepseek-v2-lite", {"engine": "ik_llama.cpp", "mla_attn": 3}
+    plain, keys, both = (
+        part(answer(name, **ASKED | more, override_tensor=said).devices[0].phases[0], "weights")
+        for said in (None, ("attn_k_b=CPU",), ("attn_kv_b=CPU",))
+    )
+    values = 27 * 16 * 128 * 512
+    assert plain - keys == 3 * values * 18 // 32 + 27 * 256  # rows of 128 are read to 512
+    assert both == plain
+
+
+def test_matrices_that_a_file_lacks_lie_beside_the_one_that_it_has():
+    whole = held("deepseek-v2-lite").net
+    names = [
+        name for name in whole.weights if name.endswith(("attn_k_b.weight", "attn_v_b.weight"))
     ]
+    one = {n: w for n, w in whole.weights.items() if n not in names}
+    kind = whole.weights["blk.0.attn_v_b.weight"]
+    for i in range(27):
+        kv = f"blk.{i}.attn_kv_b.weight"
+        one[kv] = replace(kind, name=kv, ne=(512, 16 * 256), nbytes=kind.nbytes * 2)
+    made = complete(replace(whole, weights=one)).made
+    assert made == {name: name[: name.index("attn")] + "attn_kv_b.weight" for name in names}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["llama.cpp", "ik_llama.cpp"])
-def test_all_experts_by_name_or_by_number(engine):
-    """-ot exps=CPU and --n-cpu-moe of all layers, in every phase of each device and the host."""
-    settings = {"engine": engine, "n_gpu_layers": 99, "ram": "64GiB"}
-    by_name = asked(**settings, override_tensor="exps=CPU")
-    by_count = asked(**settings, n_cpu_moe=48)
-    assert amounts(by_name) == amounts(by_count)
-    assert by_name.verdict.fits == by_count.verdict.fits == "yes"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("flags", "same"),
-    [
-        ("-cmoe", "-ot exps=CPU"),
-        ("-ncmoe 20", rf"-ot '{of_first(20)}'"),
-        ("-ncmoe 20 -ot attn=CPU", "-ot attn=CPU -ncmoe 20"),  # none is found by both
-    ],
-)
-def test_lines_that_mean_the_same(flags, same):
-    line = f"llama-server -m {MIXTURE} -c 4096 -ngl 99"
-    one, other = (weighbridge.infer(command=f"{line} {f}", gpu="h100") for f in (flags, same))
-    assert amounts(one) == amounts(other)
-
-
-def test_what_stands_first_decides_between_a_number_and_a_pattern():
-    """The number before it keeps those layers' experts on the host; behind it, it has nothing."""
-    line = f"llama-server -m {MIXTURE} -c 4096 -ngl 99"
-    before, behind, whole = (
-        held(weighbridge.infer(command=f"{line} {flags}", gpu="h100"))
-        for flags in ("-ncmoe 20 -ot exps=CUDA0", "-ot exps=CUDA0 -ncmoe 20", "")
+def test_a_card_without_layers_is_used_by_names():
+    found = answer(
+        MIXTURE, **ASKED | {"n_gpu_layers": 0, "override_tensor": ("exps=CUDA1",)}, gpu="2xh100"
     )
-    experts = 20 * 3 * 128 * 2048 * 768 * 2  # 16 bits
-    assert whole[0] - before[0] == pytest.approx(experts, rel=1e-4)
-    assert behind == whole
+    gpus = {d.index: d for d in found.devices if d.kind == "gpu"}
+    assert part(gpus[1].phases[0], "weights") == 48 * (LAYER + MORE)
 
 
-def test_by_hand():
-    """Q8_0 has 34 bytes for 32 numbers. A layer's experts are 3 matrices of 128 x 2048 x 768."""
-    whole, moved = (
-        held(asked(gpu="h100")),
-        held(asked(gpu="h100", override_tensor=r"blk\.(0|7)\.ffn_.*_exps=CPU")),
+def test_hidden_states_go_to_experts_on_another_card_and_back():
+    own, other = (
+        held(override_tensor=(said,), **TWO)
+        for said in (r"blk\.[0-3]\..*exps=CUDA0", r"blk\.[0-3]\..*exps=CUDA1")
     )
-    experts = 2 * 3 * 128 * 2048 * 768 * 34 // 32
-    assert whole[0] - moved[0] == pytest.approx(experts, abs=4096)
-    assert moved[-1] - whole[-1] == pytest.approx(experts, abs=4096)
-    one = held(asked(gpu="h100", override_tensor=r"blk\.7\.ffn_up_exps=CPU"))
-    assert whole[0] - one[0] == pytest.approx(experts // 6, abs=4096)
+    assert sent(other) - sent(own) == 4 * 2 * 4 * 2048
 
 
-def test_a_card_may_have_the_experts_of_another():
-    there = asked(gpu="3090+3090", tensor_split=(49, 0), override_tensor="exps=CUDA1")
-    first, second, _ = held(there)
-    assert second == pytest.approx(48 * 3 * 128 * 2048 * 768 * 34 // 32, rel=1e-4)
-    assert 0 < first < second / 10
-    assert all(d.peak("driver").expected > 0 for d in there.devices[:2])
+# What is said of it
 
 
-def test_dense_layers_are_placed_too():
-    """All feed-forwards of Llama 3.2 1B: 16 layers of 3 matrices of 2048 x 8192, of 16 bits."""
-    settings = {"quantization": None, "dtype": "bfloat16"}
-    whole = held(asked("llama-3.2-1b", **settings))
-    moved = held(asked("llama-3.2-1b", **settings, override_tensor="ffn_(up|down|gate)=CPU"))
-    assert whole[0] - moved[0] == pytest.approx(16 * 3 * 2048 * 8192 * 2, abs=1 << 16)
+def test_a_pattern_that_places_nothing_is_named():
+    found = answer(MIXTURE, **ASKED, override_tensor=("exps=CPU", "ffn_up_exps=CUDA0", "x=CPU"))
+    told = [w for w in found.warnings if "places no tensor" in w]
+    assert [w.split("'")[1] for w in told] == ["ffn_up_exps=CUDA0", "x=CPU"]
 
 
-def test_dense_layers_of_each_card_by_hand():
-    """Llama 3.2 1B, 16 layers over two cards evenly, and a matrix of 2048 x 8192 of two of each."""
-    settings = {
-        "quantization": None,
-        "dtype": "bfloat16",
-        "gpu": "3090+3090",
-        "tensor_split": "1,1",
-    }
-    matrix = 2048 * 8192 * 2
-    whole = held(asked("llama-3.2-1b", **settings))
-    said = r"blk\.(2|15)\.ffn_up\.=CPU,blk\.3\.ffn_up\.=CUDA1,ffn_up=CUDA0"
-    moved = held(asked("llama-3.2-1b", **settings, override_tensor=said))
-    first = sum(i < 9 for i in range(16))  # 17 layers with the output: the first card has nine
-    gone = -2 + (16 - first - 1)  # 2 and 3 are away; those of the second, but 15, are here
-    assert moved[0] - whole[0] == gone * matrix
-    assert moved[1] - whole[1] == (1 - (16 - first)) * matrix
-    assert moved[2] - whole[2] == 2 * matrix
+def test_nothing_is_moved_by_itself_beside_names():
+    """common/fit.cpp: tensor_buft_overrides already set by user, abort."""
+    small = {"gpu": "rtx-3060-12gb"}
+    assert answer(MIXTURE, **ASKED | small).divisions
+    assert not answer(MIXTURE, **ASKED | small, override_tensor=("x=CPU",)).divisions
 
 
-def test_the_host_has_what_is_placed_there():
-    """RAM that is not enough for it is said; a card that is named by its number has no other."""
-    small, large = (asked(override_tensor="exps=CPU", ram=ram) for ram in ("16GiB", "64GiB"))
-    assert (small.verdict.fits, large.verdict.fits) == ("no", "yes")
-    assert asked(override_tensor="exps=CUDA0", ram="64GiB").verdict.fits == "no"
+def test_the_line_to_paste_has_names_before_the_flag_that_has_the_rest():
+    found = answer(MIXTURE, **ASKED, override_tensor=(r"ffn_(up|x)\.=CPU", "b=CUDA0"), n_cpu_moe=3)
+    assert r"-ot 'ffn_(up|x)\.=CPU,b=CUDA0' -ncmoe 3" in found.derived["launch"]
+    assert found.settings["override_tensor"] == [r"ffn_(up|x)\.=CPU", "b=CUDA0"]
+    assert answer(MIXTURE, **ASKED).settings["override_tensor"] is None
 
 
-def test_cards_that_differ():
-    """A 3060 beside a 3090 has the experts of ten more layers, and no others move."""
-    settings = {"gpu": "3090+3060", "quantization": "Q4_0", "tensor_split": "30,19"}
-    whole = held(asked(**settings))
-    moved = held(asked(**settings, override_tensor=r"blk\.1[0-9]\..*_exps=CUDA1"))
-    assert moved[1] - whole[1] == whole[0] - moved[0]
-    assert moved[1] - whole[1] == pytest.approx(10 * 3 * 128 * 2048 * 768 * 18 // 32, rel=1e-4)
-    assert moved[2] == whole[2]
+ONE_LINE = [
+    (["-ot", "exps=CUDA1"], "no CUDA1 among 1 GPU"),
+    (["-ot", "exps"], "'exps' has no buffer"),
+    (["-ot", "a[=CPU"], "not closed"),
+    (["-ot", r"blk\.[0-9]{1,2}=CPU"], "a comma ends a pattern"),  # a comma ends a pattern
+]
 
 
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ("exps", "is pairs such as exps=CPU"),
-        ("exps=CPU,", "is pairs such as exps=CPU"),
-        ("exps=CUDA1", "there is no CUDA1 among 1 GPU"),
-        ("exps=Disk", "'Disk' is no buffer"),
-        ("(=CPU", "is not closed"),
-        ("(((){1000}){1000}){1000}=CPU", "takes too long"),
-    ],
-)
-def test_one_line_says_what_is_wrong(said, why, capsys):
-    words = ["infer", MIXTURE, "--engine", "llama.cpp", "--gpu", "h100"]
-    assert run([*words, "-ot", said]) == 2
-    [line] = capsys.readouterr().err.strip().split("\n")
-    assert line.startswith("error: --override-tensor ")
-    assert why in line
+@all_of(("flags", "says"), ONE_LINE)
+def test_a_wrong_pattern_is_one_line_and_wrong_usage(flags, says, capsys):
+    asked = ["infer", MIXTURE, "--engine", "llama.cpp", "--gpu", "4090", *flags]
+    assert run(asked) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert says in err
 
 
-def test_a_pattern_that_places_nothing_is_told():
-    warnings = " ".join(asked(override_tensor=("exps=CPU", "blk.[0-9]*.nope=CPU")).warnings)
-    assert "'blk.[0-9]*.nope=CPU' places no tensor" in warnings
-    assert "exps=CPU' places no tensor" not in warnings
+def test_the_option_may_be_repeated(capsys):
+    asked = ["infer", MIXTURE, "--engine", "llama.cpp", "--context", "4096", "-q"]
+    assert run([*asked, "-ot", "ffn_up_exps=CPU", "-ot", "ffn_down_exps=CPU"]) == 0
+    twice = capsys.readouterr().out
+    assert run([*asked, "-ot", "ffn_up_exps=CPU,ffn_down_exps=CPU"]) == 0
+    assert twice == capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_the_command_line_reads_flags_that_are_given_twice(capsys):
-    """A pattern with a space and quotes goes through the shell, and comes back the same."""
-    words = ["infer", MIXTURE, "--engine", "llama.cpp", "--quantization", "Q8_0", "--gpu", "3090"]
-    flags = ["-ot", r"blk\.(1[0-9])\.ffn_.*_exps\.=CPU", "-ot", r"blk\.2\..*_exps=CPU,x y=CPU"]
-    assert run([*words, *flags, "--json"]) == 0
-    first = json.loads(capsys.readouterr().out)
-    [line] = [w for w in first["derived"]["launch"].split("\n") if w.startswith("llama-server")]
-    assert shlex.split(line)[shlex.split(line).index("-ot") + 1] == ",".join([flags[1], flags[3]])
-    assert run(["infer", "--command", line, "--gpu", "3090", "--json"]) == 0
-    again = json.loads(capsys.readouterr().out)
-    assert [d["peak"] for d in again["devices"]] == [d["peak"] for d in first["devices"]]
-    assert run([*words, "-ot", "blk.(=CPU"]) == 2
-    assert "is not closed" in capsys.readouterr().err
+# Experts that a search places
 
 
-@pytest.mark.slow
-def test_experts_are_placed_by_name_where_no_number_of_layers_fits(capsys):
-    """Half a GiB of host memory less than the experts of 17 layers need: those of six layers are
-    the smaller card's, and one matrix of another layer is left to the host."""
-    asked = {"engine": "llama.cpp", "gpu": "4090+3060", "context": 8192, "cache_type_k": "f16"}
-    model = weighbridge.prepare("gpt-oss-120b")
-    packed = {"for_": "infer", "quantization": "Q4_K_M"}
-    by_count, by_name = (
-        model.layouts(**packed, **asked, ram=ram).rows[0] for ram in ("36GiB", "35.5GiB")
+def placed(rooms, stack="cuda", **more):
+    """Return the first patterns where each card has room for so many experts' bytes beside what it
+    holds, and how many layers' experts each device has then."""
+    empty = held(n_cpu_moe=99, **TWO | more)
+    beside = [empty.weights[d] + empty.kv(d) + empty.state(d) + fixed(empty, d) for d in range(2)]
+    rooms = [n + room for n, room in zip(beside, rooms, strict=True)]
+    (said, *_) = (change["override_tensor"] for change in by_name(empty, rooms, stack))
+    found = held(override_tensor=said, **TWO | more)
+    plain = held(**TWO | more)
+    return said, [found.weights[d] - plain.weights[d] for d in range(3)]
+
+
+ONE = LAYER + MORE
+
+
+def test_cards_keep_the_experts_of_their_first_layers():
+    """25 and 23 layers and the output: of each so many stay, and the rest is the host's."""
+    said, moved = placed([3 * ONE, 23 * ONE])
+    assert said == (r"blk\.([3-9]|1[0-9]|2[0-4])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU",)
+    assert moved == [-22 * ONE, 0, 22 * LAYER]
+
+
+def test_a_card_with_room_has_experts_of_others():
+    said, moved = placed([0, 25 * ONE])
+    assert said[0] == r"blk\.([01])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CUDA1"
+    assert said[1] == r"blk\.([2-9]|1[0-9]|2[0-4])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
+    assert moved == [-25 * ONE, 2 * ONE, 23 * LAYER]
+    assert placed([0, 25 * ONE], "hip")[0][0].endswith("exps=ROCm1")
+    alone, _ = placed([0, 25 * ONE], "own")  # cards whose buffers have other names
+    assert alone == (r"blk\.([0-9]|1[0-9]|2[0-4])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU",)
+
+
+def test_what_is_left_has_the_largest_matrix_of_a_layer():
+    """A down matrix is padded on a card, and so the largest of three."""
+    said, moved = placed([23 * ONE + LAYER // 3 + MORE, 23 * ONE])
+    assert said == (
+        r"blk\.(23)\.(ffn_gate_exps|ffn_up_exps)\.=CPU",
+        r"blk\.(24)\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU",
     )
-    assert "-ncmoe 17" in by_count["flags"]
-    assert "CUDA1" in by_name["flags"]
-    assert by_name["host_bytes"] < by_count["host_bytes"]
-    assert by_count["fits"] == by_name["fits"] == "yes"
-    assert run(["infer", "gpt-oss-120b", *shlex.split(by_name["flags"]), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["verdict"]["fits"] == "yes"
-    peaks = [d["peak"]["driver"]["expected"] for d in found["devices"] if d["kind"] == "gpu"]
-    assert peaks == [card["needs_bytes"] for card in by_name["cards"]]
+    assert moved == [-ONE - 2 * LAYER // 3, 0, LAYER + 2 * LAYER // 3]
+
+
+def test_ever_more_is_left_free():
+    empty = held(n_cpu_moe=99, **TWO)
+    told = [change["override_tensor"] for change in by_name(empty, [6 << 30] * 2, "cuda")]
+    hosts = [held(override_tensor=said, **TWO).weights[2] for said in told]
+    assert len(set(told)) == len(told) > 3
+    assert hosts == sorted(hosts)

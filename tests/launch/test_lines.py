@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.cases import all_of
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import dialect
-from weighbridge.engines.llama_cpp.overrides import EXPERTS
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.settings.setting import fields
@@ -272,7 +271,7 @@ def sample(flag):
         return []
     if flag.takes == "pair":
         return ["1", "2"]
-    if "-ncmoe" in flag.names:  # read beside -ot, in their order
+    if "--n-cpu-moe" in flag.names:
         return ["2"]
     if flag.effect == "@":
         return [SPECIAL.get(flag.detail, "x")]
@@ -401,31 +400,25 @@ def test_a_share_of_the_context_per_slot():
     assert "--ctx-size" in parse("llama-server -m x -np 4").warnings[0]
 
 
-@pytest.mark.parametrize(
-    ("flags", "patterns", "experts"),
-    [
-        ("-ot exps=CPU", "exps=CPU", None),
-        ("-ot 'x=CPU,attn=CUDA0' --override-tensor blk.1=CPU", "x=CPU,attn=CUDA0,blk.1=CPU", None),
-        ("-cmoe", None, 999),
-        ("-ncmoe 0", None, 0),
-        ("-cmoe -ncmoe 3", None, 999),  # both are there
-        ("-ncmoe 3 -ncmoe 9 -ncmoe 5", None, 9),
-        ("-ot attn=CPU -ncmoe 3", "attn=CPU", 3),
-        ("-ncmoe 3 -ot exps=CUDA0", rf"blk\.([0-2]){EXPERTS}=CPU,exps=CUDA0", None),
-        ("-ncmoe 0 -ot exps=CUDA0", "exps=CUDA0", None),
-        ("-ot a=CPU -ncmoe 1 -ot b=CPU -ncmoe 2", rf"a=CPU,blk\.(0){EXPERTS}=CPU,b=CPU", 2),
-    ],
-)
-def test_patterns_and_numbers_of_experts_are_read_in_order(flags, patterns, experts):
-    """A number is patterns to llama.cpp, and those before it decide first. ik_llama.cpp asks its
-    number behind all patterns."""
+PLACED = [
+    ("-ot exps=CPU -ot attn=CUDA1", "exps=CPU,attn=CUDA1", None, 2),
+    (r"-ot 'blk\.[0-6]\.ffn=CUDA3,exps=CPU' -ncmoe 4", r"blk\.[0-6]\.ffn=CUDA3,exps=CPU", 4, 4),
+    ("-ncmoe 4", None, 4, None),
+    ("-ncmoe 4 -ncmoe 0 -ot x=CUDA0", r"blk\.([0-3])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,x=CUDA0", None, None),
+    ("-cmoe -ot x=CPU", r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,x=CPU", None, None),
+    ("-ot x=CPU -cmoe", "x=CPU", 999, None),
+    ("-fmoe -ncmoe 4 -ot x=CPU", "x=CPU", 4, None),  # ik_llama.cpp: behind them wherever it stands
+    ("-ot x=CUDA2 -ts 1,1", "x=CUDA2", None, 2),
+]  # fmt: skip
+
+
+@all_of(("flags", "patterns", "lent", "devices"), PLACED)
+def test_patterns_are_kept_in_their_order(flags, patterns, lent, devices):
+    """The first pattern that is found decides: to llama.cpp --n-cpu-moe is one of them."""
     found = parse(f"llama-server -m x {flags}")
-    assert found.settings.get("override_tensor") == patterns
-    assert found.settings.get("n_cpu_moe") == experts
-    assert found.warnings == ()
-    fork = parse(f"llama-server -m x -no-gr {flags}")
-    assert r"blk\.(" not in fork.settings.get("override_tensor", "")
-    assert fork.engine == "ik_llama.cpp"
+    said = found.settings
+    assert (said.get("override_tensor"), said.get("n_cpu_moe") or None) == (patterns, lent)
+    assert (found.devices, found.warnings) == (devices, ())
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ QUESTIONS: Mapping[str, Question] = {
     "program": (DENSE, {}, ("server", "cli")),
     "n_gpu_layers": (DENSE, {}, (10, 33)),
     "n_cpu_moe": (MIXTURE, {}, (0, 24)),
-    "override_tensor": (MIXTURE, {}, ("blk.7.*exps=CPU", "attn=CPU")),
+    "override_tensor": (MIXTURE, {}, (None, r"blk\.1[0-9]\.ffn_.*_exps\.=CPU")),
     "n_batch": (DENSE, {}, (256, 4096)),
     "ubatch_size": (DENSE, {}, (256, 2048)),
     "parallel": (DENSE, {}, (1, 4)),

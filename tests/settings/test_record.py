@@ -184,3 +184,13 @@ def test_every_sentence_has_its_translation():
     for task, name in EVERY:
         one = TABLES[task][name]
         assert one.help and one.zh and one.label_zh, (task, name)
+
+
+def test_pairs_stay_as_they_are_written():
+    """A comma ends a pair in a list, too: no command line could say it otherwise."""
+    placed = TABLES["infer"]["override_tensor"]
+    assert placed.value("a=CPU, b=c") == ("a=CPU", " b=c")
+    assert placed.value(["a=CPU,b=c", "d"]) == ("a=CPU", "b=c", "d")
+    for wrong in ("", [], [1], 3):
+        with pytest.raises(UsageError, match="--override-tensor is pairs such as"):
+            placed.value(wrong)

@@ -150,7 +150,7 @@ class _Search:
         self.memory = workload.host_memory()
         self.wholes: dict[tuple[tuple[int, ...], str], RankLayout] = {}
         self.refused: UsageError | None = None  # why a layout is none of Megatron's
-        self.least: dict[tuple[tuple[int, ...], str, int], int] = {}
+        self.least: dict[tuple[tuple[int, ...], str, int, int], int] = {}
 
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
@@ -165,12 +165,15 @@ class _Search:
                 for keeps in self.kept:
                     change = self._change(shape, chunks, steps, keeps)
                     try:
-                        made = plan(self.asked, self.w.but(**change), self.budget)
+                        made = self._plan(change)
                     except UsageError as error:
                         self.refused = self.refused or error
                         continue
                     price = cost(made.model, made.run)
                     yield RankLayout(change, made.run, keeps or _kept(made.checkpointing), price)
+
+    def _plan(self, change: Change) -> MegatronPlan:
+        return plan(self.asked, self.w.but(**change), self.budget, self.model)
 
     def _chunks(self, pipeline: int) -> tuple[int, ...]:
         """Return in how many parts a stage may be: those that divide its layers, unless it is
@@ -211,41 +214,53 @@ class _Search:
         return max(1, samples // (data * (self.w.batch_size or 1)))
 
     def too_large(self, layout: RankLayout) -> RankLayout | None:
-        """Return that a layout does not surely fit where it takes too much at least, or would if
-        whole layers were computed again; None where it may fit."""
+        """Return that a layout does not surely fit where what a stage holds between steps is too
+        much, or what it takes at least, even if whole layers were computed again; None where it may
+        fit."""
         room = self.budget.usable
-        between = max(held(self.model, layout.run, i) for i in {0, layout.run.pipeline - 1})
+        between = max(self._held(layout, stage) for stage in self._stages(layout.run))
         if between > room.high:
             return layout._replace(peak=Bytes(between, between, between), fits="no")
         for keeps in (layout.keeps,) if self.kept == ("",) else (KEEPS[-1], layout.keeps):
             if self._at_least(layout, keeps, MOST_TOKENS) > room.low:
-                least = self._at_least(layout, keeps, FEWEST_TOKENS)
-                fits = "no" if least > room.high else "unknown"
-                return layout._replace(peak=Bytes(least, least, least), fits=fits)
+                return layout._replace(peak=Bytes(between, between, between))
         return None
 
-    def _at_least(self, layout: RankLayout, keeps: str, tokens: int) -> int:
-        """Return the bytes that the first stage takes at least, with its layers in one piece and so
-        much computed again: one micro-batch runs while others in flight have saved what it saves.
+    def _stages(self, run: MegatronRun) -> list[int]:
+        """List the stages of which one is the fullest: dense layers may be in the first."""
+        last = run.pipeline - 1
+        return sorted({0, last} | ({min(1, last)} if self.model.experts else set()))
+
+    def _held(self, layout: RankLayout, stage: int) -> int:
+        return held(self.model, layout.run, stage)
+
+    def _at_least(self, layout: RankLayout, keeps: str, tokens: int, stage: int = 0) -> int:
+        """Return the bytes that a stage takes at least, with its layers in one piece and so much
+        computed again: one micro-batch runs while others in flight have saved what it saves.
         Experts are given the fewest or the most `tokens`."""
-        key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens
+        key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens, stage
         if key not in self.least:
             steps = layout.run.accumulation
             tensor, pipeline, _, context, expert = layout.shape
             change = self._change((tensor, pipeline, context, expert), 1, steps, keeps)
             try:
-                made = plan(self.asked, self.w.but(**change), self.budget)
+                made = self._plan(change)
             except UsageError:  # arguments that are named stop it
                 self.least[key] = 0
                 return 0
             run = replace(made.run, accumulation=1, uneven=made.uneven[tokens])
-            found = run_stage(made.model, run, 0)
-            in_flight = min(steps, run.pipeline) - 1
+            found = run_stage(made.model, run, stage)
+            in_flight = min(steps, run.pipeline - stage) - 1
             self.least[key] = found.peak + in_flight * found.saved
         return self.least[key]
 
     def _bounded(self, layout: RankLayout) -> RankLayout:
-        least = self._at_least(layout, layout.keeps, FEWEST_TOKENS)
+        """Return a layout with what it takes at least: by the first stage, and by the one that
+        holds most between steps."""
+        fullest = max(self._stages(layout.run), key=partial(self._held, layout))
+        least = max(
+            self._at_least(layout, layout.keeps, FEWEST_TOKENS, stage) for stage in {0, fullest}
+        )
         return layout._replace(peak=Bytes(least, least, least))
 
     def nearest(self, others: Sequence[RankLayout]) -> list[RankLayout]:
@@ -289,20 +304,23 @@ class _Search:
 
     def weighed(self, layout: RankLayout, *, thorough: bool = False) -> RankLayout:
         """Run the stages of which one is the fullest, up to one that does not surely fit
-        (`thorough`: all of them)."""
+        (`thorough`: all of them). What experts are given is looked at where a stage fits with what
+        is expected."""
         known = self.wholes.get((layout.shape, layout.keeps))
         if known is not None and not thorough:
             return layout._replace(peak=known.peak, fits=known.fits)
-        made = plan(self.asked, self.w.but(**layout.change), self.budget)
-        room, last = self.budget.usable, made.run.pipeline - 1
-        second = {min(1, last)} if made.model.experts else set()  # dense layers may be in the first
+        made = self._plan(layout.change)
+        room, expected = self.budget.usable, made.uneven[1]
+        even = replace(made, uneven=(expected,) * 3)
         runs: list[StageRun] = []
         peaks: list[Bytes] = []
-        for stage in sorted({0, last} | second):
+        for stage in self._stages(made.run):
             runs.append(run_stage(made.model, made.run, stage))
-            peaks.append(self._peak(made, runs[-1]))
-            if peaks[-1].high > room.low and not thorough:
-                break
+            for each in (made,) if thorough else (even, made):
+                peak = self._peak(each, runs[-1])
+                if peak.high > room.low and not thorough:
+                    return layout._replace(fits="unknown")
+            peaks.append(peak)
         peak = Bytes(*(max(bound) for bound in zip(*peaks, strict=True)))  # as a verdict has it
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits == "yes" and self.memory is not None:

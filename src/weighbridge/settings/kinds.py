@@ -119,10 +119,10 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _pairs(value: Any) -> tuple[str, ...]:
-    """Read pairs with an equals sign, as they are written: a space is a part of one."""
+    """Read pairs as they are written: a space is a part of one, a comma ends it anywhere."""
     listed = (value,) if isinstance(value, str) else value
     pairs = tuple(pair for text in listed for pair in _word(text).split(","))
-    if not pairs or not all("=" in pair for pair in pairs):
+    if not pairs:
         raise ValueError
     return pairs
 

@@ -254,7 +254,7 @@ def words(**facts: "Unpack[SettingFacts]") -> Words:
 
 
 def pairs(**facts: "Unpack[SettingFacts]") -> Words:
-    """Declare a list of pairs, each with an equals sign."""
+    """Declare a list of pairs such as a=b, which stay as they are written."""
     return Valued(PAIRS, **facts)
 
 

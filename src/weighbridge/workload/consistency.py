@@ -26,6 +26,12 @@ OF_ADAPTERS = tuple(
     if one is not AdapterSettings.bnb_4bit_quant_storage
 )
 OF_ZERO = (*fields(ZeroSettings), BaseSettings.deepspeed_version.name)
+OF_STAGE_3 = (  # of parameters that are gathered
+    ZeroSettings.zero_prefetch_bucket_size.name,
+    ZeroSettings.zero_param_persistence_threshold.name,
+    ZeroSettings.zero_max_live_parameters.name,
+    ZeroSettings.zero_sub_group_size.name,
+)
 
 MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
 
@@ -71,8 +77,13 @@ def _of_methods(w: Train) -> None:
 
 
 def _of_zero(w: Train) -> None:
-    """Refuse DeepSpeed's settings without DeepSpeed."""
+    """Refuse DeepSpeed's settings without DeepSpeed, and those of stage 3 beside another."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
+        for name in OF_STAGE_3:
+            if w.shard in ("zero1", "zero2") and _given(w, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is of stage 3: use --shard zero3, or leave it out"
+                )
         return
     for name in OF_ZERO:
         if _given(w, name):

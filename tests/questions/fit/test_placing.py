@@ -10,6 +10,8 @@ import weighbridge
 from tests.cases import all_of
 from weighbridge.cli.menu import run
 from weighbridge.errors import UsageError
+from weighbridge.view.lists import _places
+from weighbridge.words import words_in
 
 MIXTURE = {"for_": "infer", "engine": "llama.cpp", "gpu": "4090+3060", "quantization": "Q8_0"}
 DENSE = {"for_": "infer", "engine": "llama.cpp", "gpu": "4090", "quantization": "Q4_K_M"}
@@ -177,3 +179,67 @@ def test_an_engine_does_not_train(capsys):
     told = capsys.readouterr().err
     assert "--engine llama.cpp serves, and does not train: --for infer has" in told
     assert told.count("\n") == 1
+
+
+# Experts by name, where no number of layers is fine enough
+
+CLOSE = {
+    "for_": "infer",
+    "gpu": "4090+3060",
+    "quantization": "Q4_K_M",
+    "context": 32_768,
+    "cache_type_k": "f16",
+    "engine": "llama.cpp",
+}
+ROOM = [
+    (CLOSE, "115GiB", "114GiB", "116GiB"),
+    (
+        {**CLOSE, "engine": "ik_llama.cpp", "gpu": "3060+3060+4090"},
+        *("105GiB", "103GiB", "107.5GiB"),
+    ),
+]
+
+
+@all_of(("asked", "ram", "less", "more"), ROOM)
+def test_experts_are_placed_by_name_where_layers_do_not_fit(asked, ram, less, more):
+    """Qwen3-235B: with less host memory nothing fits, with more a number of layers does."""
+    (row,) = ways("qwen3-235b-a22b", ram=ram, **asked).rows
+    assert row["fits"] == "yes"
+    assert row["placed"].startswith("-ot 'blk")
+    assert "=CPU" in row["placed"]
+    few, many = (ways("qwen3-235b-a22b", ram=size, **asked).rows for size in (less, more))
+    assert "yes" not in {each["fits"] for each in few}
+    assert "yes" in {each["fits"] for each in many}
+    assert not any("-ot" in each["placed"] for each in many)
+
+
+def test_a_row_by_name_is_the_answer_of_its_flags_and_of_its_line(capsys):
+    row = ways("qwen3-235b-a22b", ram="115GiB", **CLOSE).rows[0]
+    words = shlex.split(row["flags"])
+    assert run(["infer", "qwen3-235b-a22b", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"]["fits"] == row["fits"] == "yes"
+    peaks = [d["peak"]["driver"]["expected"] for d in found["devices"] if d["kind"] == "gpu"]
+    assert peaks == [card["needs_bytes"] for card in row["cards"]]
+    assert found["derived"]["launch"] == row["launch"]
+    line = row["launch"].splitlines()[-1].replace("qwen3-235b-a22b-Q4_K_M.gguf", "qwen3-235b-a22b")
+    more = ["--gpu", "4090+3060", "--ram", "115GiB", "--quantization", "Q4_K_M"]
+    assert run(["infer", "--command", line, *more, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["devices"][:2] == found["devices"][:2]
+    assert again["workload"]["override_tensor"] == found["workload"]["override_tensor"]
+
+
+def test_a_placement_by_name_is_kept():
+    """What the user named is the one way that is told, and judged as it is."""
+    named = ("exps=CPU",)
+    rows = ways(**MIXTURE, context=8192, cache_type_k="f16", override_tensor=named).rows
+    assert [row["placed"] for row in rows] == [""]
+    assert rows[0]["host_experts"] == 48
+
+
+def test_experts_of_other_cards_layers_are_told():
+    card = {"name": "A", "needs_bytes": 1 << 30, "usable_bytes": 2 << 30, "layers": 3, "guests": 2}
+    row = {"cards": [card], "host_layers": 0, "host_experts": 0, "host_bytes": 1 << 30}
+    first, _ = _places(row, words_in("en", "screens"), None)
+    assert first == "on A: layers 0-2, experts of 2 others and the output, 1.0 GiB of 2.0 GiB"

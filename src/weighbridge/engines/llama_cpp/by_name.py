@@ -60,9 +60,9 @@ def by_name(
 
 def _matrices(holdings: DeviceHoldings) -> Iterator[ExpertMatrix]:
     for layer in range(len(holdings.net.layers)):
-        for weight in holdings.net.of_layer(layer):
-            if OF_EXPERTS in weight.name and weight.name.endswith(".weight"):
-                yield ExpertMatrix(layer, weight.name.split(".")[2], _size(weight))
+        for t in holdings.net.of_layer(layer):
+            if OF_EXPERTS in t.name and t.name.endswith(".weight"):
+                yield ExpertMatrix(layer, t.name.split(".")[2], _size(t))
 
 
 def _size(weight: Weight) -> int:

@@ -10,7 +10,7 @@ import re
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.llama_cpp import ENGINE
-from weighbridge.engines.llama_cpp.overrides import of_first
+from weighbridge.engines.llama_cpp.overrides import ALL, cards, of_first
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.errors import UnsupportedError
 
@@ -155,7 +155,6 @@ TABLE = """
 FLAGS = flags(TABLE, LlamaCpp)
 
 
-ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
 TRUTH = {"on": "on", "1": "on", "true": "on", "enabled": "on"}
 FALSEHOOD = {"off": "off", "0": "off", "false": "off", "disabled": "off"}
 AUTO = {"auto": "auto", "-1": "auto"}
@@ -240,20 +239,20 @@ def _experts(reading: CommandReading) -> None:
     last = max((i for i, (name, _) in enumerate(said) if name in OVERRIDES), default=-1)
     ordered = reading.dialect.engine == ENGINE.name
     patterns: list[str] = []
-    behind: list[int] = []
     for i, (name, value) in enumerate(said):
         if name in OVERRIDES:
             patterns.append(str(value))
             continue
         count = ALL if value is True else int(reading.read("whole", name, value))
-        if not ordered or i > last:
-            behind.append(count)
-        elif count > 0:
-            patterns.append(of_first(min(count, ALL)))
-    if behind:
-        reading.settings["n_cpu_moe"] = max(behind)
+        if ordered and i < last and count > 0:
+            patterns.append(of_first(count))
+        else:
+            reading.settings["n_cpu_moe"] = count
     if patterns:
-        reading.settings["override_tensor"] = ",".join(patterns)
+        text = ",".join(patterns)
+        reading.settings["override_tensor"] = text
+        named = cards(text.split(","))
+        reading.devices = named if named > 1 else None
 
 
 def _flash(reading: CommandReading) -> None:

@@ -92,15 +92,13 @@ class LlamaCppLaunch:
         return self.step_tokens
 
     def to_dict(self) -> EffectiveSettings:
-        settings: EffectiveSettings = {
+        of_fork: EffectiveSettings = {
             "mla_attn": self.latent_mode or 0,
             "attn_max_b": self.largest_batch,
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        settings = self._common() | settings if self.forked else self._common()
-        by_name: EffectiveSettings = {"override_tensor": [o.written for o in self.overrides]}
-        return settings | by_name if self.overrides else settings
+        return self._common() | of_fork if self.forked else self._common()
 
     def _common(self) -> EffectiveSettings:
         return {
@@ -118,6 +116,7 @@ class LlamaCppLaunch:
             "swa_full": self.swa_full,
             "n_gpu_layers": self.gpu_layers,
             "n_cpu_moe": self.cpu_moe,
+            "override_tensor": [each.written for each in self.overrides] or None,
             "split_mode": self.split_mode,
             "tensor_split": list(self.tensor_split) or None,
             "main_gpu": self.main_gpu,

@@ -205,7 +205,7 @@ def _complete(net: Network) -> Network:
     for i, m in latents(net):
         for w in _missing(net, i, m):
             weights[w.name] = w
-            of = "attn_v_b" if w.name.endswith("attn_kv_b.weight") else "attn_kv_b"
+            of = "attn_k_b" if w.name.endswith("attn_kv_b.weight") else "attn_kv_b"
             made[w.name] = f"blk.{i}.{of}.weight"
     return replace(net, weights=weights, made=made)
 

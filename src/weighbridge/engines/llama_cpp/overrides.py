@@ -13,8 +13,7 @@ src/llama-model-loader.cpp (create_tensor); ik_llama.cpp 8337e4cd3 common/common
 import re
 from collections.abc import Iterable, Sequence
 
-from weighbridge.arch.gguf_layers import MAX_LAYERS
-from weighbridge.engines.llama_cpp.patterns import NamePattern, PatternError, PatternWork
+from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, TensorPattern
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
 from weighbridge.watching import go_on
@@ -23,6 +22,7 @@ FLAG = "--override-tensor"
 HOST = re.compile(r"CPU|(CUDA|ROCm)_Host")
 CARD = re.compile(r"(?:CUDA|ROCm|MUSA|Vulkan|SYCL|CANN|MTL)(\d{1,3})|Metal")
 MOST_SIGNS = 1 << 15  # of all patterns together
+ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
 
 
 class Override(NamedTuple):
@@ -47,9 +47,9 @@ def overrides(pairs: Sequence[str], gpus: int, alone: int | None) -> tuple[Overr
     what the program refuses, too."""
     if sum(map(len, pairs)) > MOST_SIGNS:
         raise UsageError(f"{FLAG}: {MOST_SIGNS:,} signs of patterns are the most that are read")
-    found, work = tuple(_override(pair, gpus, alone) for pair in pairs), PatternWork()
+    found = tuple(_override(pair, gpus, alone) for pair in pairs)
     for each in found:
-        _made(each.pattern, work)
+        _made(each.pattern, PatternWork())
     return found
 
 
@@ -76,9 +76,15 @@ def _override(pair: str, gpus: int, alone: int | None) -> Override:
     return Override(pattern, buffer, number)
 
 
-def _made(pattern: str, work: PatternWork) -> NamePattern:
+def cards(pairs: Iterable[str]) -> int:
+    """Count the cards up to the last one that is named."""
+    named_ = (CARD.fullmatch(pair.rpartition("=")[2]) for pair in pairs)
+    return max((1 + int(card[1] or 0) for card in named_ if card), default=0)
+
+
+def _made(pattern: str, work: PatternWork) -> TensorPattern:
     try:
-        return NamePattern(pattern, work)
+        return TensorPattern(pattern, work)
     except PatternError as error:
         raise UsageError(f"{FLAG} {pattern!r:.80} {error}") from None
 
@@ -101,8 +107,8 @@ def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
 
 def of_first(count: int) -> str:
     """Return the pair that leaves the experts of the first layers to the host, as --n-cpu-moe
-    does; those of all layers where no model has as many."""
-    if count > MAX_LAYERS:
+    does; those of all layers from a number on that no model has."""
+    if count >= ALL:
         return f"{EXPERTS}=CPU"
     return f"{blocks(range(count))}{EXPERTS}=CPU"
 
@@ -113,15 +119,12 @@ def blocks(numbers: Iterable[int]) -> str:
     ones: dict[int, list[int]] = {}
     for number in sorted(set(numbers)):
         ones.setdefault(number // 10, []).append(number % 10)
-    tens: dict[tuple[str, str], list[int]] = {}  # hundreds, and which ones
+    tens: dict[tuple[str, str], list[int]] = {}  # by hundreds, and by the ones that they have
     for ten, digits in ones.items():
-        tens.setdefault(
-            (str(ten)[:-1], _digits(digits) if ten else f"={_digits(digits)}"), []
-        ).append(ten % 10)
-    words = (
-        last[1:] if last.startswith("=") else f"{head}{_digits(each)}{last}"
-        for (head, last), each in tens.items()
-    )
+        if ten:
+            tens.setdefault((str(ten)[:-1], _digits(digits)), []).append(ten % 10)
+    words = [_digits(ones[0])] if 0 in ones else []
+    words += [f"{hundreds}{_digits(each)}{digits}" for (hundreds, digits), each in tens.items()]
     return f"blk\\.({'|'.join(words)})"
 
 

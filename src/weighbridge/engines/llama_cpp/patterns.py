@@ -1,6 +1,6 @@
 """Regular expressions of strangers, searched for in names in a time that is bounded.
 
-    NamePattern(r"blk\\.(1[0-9]|2\\d)\\.ffn_.*_exps").found("blk.12.ffn_up_exps.weight")    True
+    TensorPattern(r"blk\\.(1[0-9]|2\\d)\\.ffn_.*_exps").found("blk.12.ffn_up_exps.weight")    True
 
 They mean what std::regex makes of them by default: ECMAScript, found anywhere in a name, byte by
 byte. What looks ahead (?=) or back (\\1) is refused: nobody needs it to name tensors, and what is
@@ -11,15 +11,14 @@ more than `PatternWork` has.
 Source: libstdc++ bits/regex_scanner.tcc, bits/regex_compiler.tcc (GCC 13).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from weighbridge.records import NamedTuple, dataclass
 
 MOST_STATES = 20_000  # of one pattern, counted parts among them; libstdc++ has 100,000
 MOST_DEPTH = 40  # groups within groups
 MOST_COUNT = 1_000  # of {1000}
-# Signs that one look at a state costs as much as, and that a part of a pattern costs
-STATE, NODE = 8, 32
+STATE = 8  # signs that one look at a state costs as much as
 END, FOUND, START = "", -1, 0
 SPECIAL = "^$\\.*+?()[]{}|"
 REPEATS = "*+?{"
@@ -50,7 +49,7 @@ class PatternError(ValueError):
 
 @dataclass(slots=True)
 class PatternWork:
-    """Signs that all patterns of one question may look at, together, those of their making too."""
+    """Signs that all patterns of one question may look at, together."""
 
     left: int = 16_000_000
 
@@ -70,9 +69,36 @@ class SignSet(NamedTuple):
         return (sign in self.signs) is not self.others
 
 
-Placed = Callable[[bool | None, str], bool]  # (was the sign before of a word?, the next) -> holds
-# What a pattern is made of: a sign of a set; a place; one after another; one of several; repeated
-Node = tuple[str, object]
+PlaceTest = Callable[[bool | None, str], bool]  # (was the sign before of a word?, the next)
+
+
+class PlaceNode(NamedTuple):
+    """A place between signs."""
+
+    test: PlaceTest
+
+
+class SequenceNode(NamedTuple):
+    """Parts one after another."""
+
+    parts: "Sequence[PatternNode]"
+
+
+class ChoiceNode(NamedTuple):
+    """One of several."""
+
+    parts: "Sequence[PatternNode]"
+
+
+class RepeatNode(NamedTuple):
+    """A part that is there several times; `most` is None where it may be there for ever."""
+
+    part: "PatternNode"
+    least: int
+    most: int | None
+
+
+PatternNode = SignSet | PlaceNode | SequenceNode | ChoiceNode | RepeatNode
 
 
 class PatternState(NamedTuple):
@@ -80,18 +106,18 @@ class PatternState(NamedTuple):
 
     following: tuple[int, ...] = ()
     sign: SignSet | None = None
-    place: Placed | None = None
+    place: PlaceTest | None = None
 
 
-PLACES: dict[str, Placed] = {
+PLACES: Mapping[str, PlaceTest] = {
     "^": lambda before, sign: before is None,
     "$": lambda before, sign: sign == END,
-    "b": lambda before, sign: bool(before) is not (sign in WORD),
-    "B": lambda before, sign: bool(before) is (sign in WORD),
+    "\\b": lambda before, sign: bool(before) is not (sign in WORD),
+    "\\B": lambda before, sign: bool(before) is (sign in WORD),
 }
 
 
-class NamePattern:
+class TensorPattern:
     """A pattern, and what it has read so far: sets of states by number, and the moves from each."""
 
     def __init__(self, text: str, work: PatternWork | None = None) -> None:
@@ -154,34 +180,32 @@ class NamePattern:
 
     # States of nodes, the last first: each is made with the state that follows it
 
-    def _made(self, node: Node, following: int) -> int:
-        self.work.spend(NODE)
-        kind, of = node
-        if kind == "sign":
-            return self._add(PatternState((following,), sign=of))  # type: ignore[arg-type]
-        if kind == "place":
-            return self._add(PatternState((following,), place=of))  # type: ignore[arg-type]
-        if kind == "repeat":
-            return self._repeated(of, following)  # type: ignore[arg-type]
-        parts: Sequence[Node] = of  # type: ignore[assignment]
-        if kind == "any":
-            return self._add(PatternState(tuple(self._made(each, following) for each in parts)))
-        for each in reversed(parts):
-            following = self._made(each, following)
+    def _made(self, node: PatternNode, following: int) -> int:
+        match node:
+            case SignSet():
+                return self._add(PatternState((following,), sign=node))
+            case PlaceNode(test):
+                return self._add(PatternState((following,), place=test))
+            case ChoiceNode(parts):
+                return self._add(PatternState(tuple(self._made(each, following) for each in parts)))
+            case RepeatNode():
+                return self._repeated(node, following)
+            case SequenceNode(parts):
+                for each in reversed(parts):
+                    following = self._made(each, following)
         return following
 
-    def _repeated(self, times: tuple[Node, int, int | None], following: int) -> int:
-        node, least, most = times
+    def _repeated(self, node: RepeatNode, following: int) -> int:
+        part, least, most = node
         if most is None:
-            loop = self._add(PatternState())
-            self._states[loop] = PatternState((self._made(node, loop), following))
-            at = loop
+            at = self._add(PatternState())
+            self._states[at] = PatternState((self._made(part, at), following))
         else:
             at = following
             for _ in range(most - least):
-                at = self._add(PatternState((self._made(node, at), following)))
+                at = self._add(PatternState((self._made(part, at), following)))
         for _ in range(least):
-            at = self._made(node, at)
+            at = self._made(part, at)
         return at
 
     def _add(self, state: PatternState) -> int:
@@ -202,7 +226,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text, self.at, self.depth = text, 0, 0
 
-    def whole(self) -> Node:
+    def whole(self) -> PatternNode:
         node = self._alternatives()
         if self._next() == ")":
             raise PatternError("has a ) without a (")
@@ -226,38 +250,33 @@ class _Parser:
         self.at += 1
         return sign
 
-    def _alternatives(self) -> Node:
+    def _alternatives(self) -> PatternNode:
         found = [self._sequence()]
         while self._take("|"):
             found.append(self._sequence())
-        return found[0] if len(found) == 1 else ("any", found)
+        return found[0] if len(found) == 1 else ChoiceNode(found)
 
-    def _sequence(self) -> Node:
-        found: list[Node] = []
+    def _sequence(self) -> PatternNode:
+        found: list[PatternNode] = []
         while self._next() and self._next() not in ")|*+?{":
-            if self._take("^"):
-                found.append(("place", PLACES["^"]))
-            elif self._take("$"):
-                found.append(("place", PLACES["$"]))
-            elif self._take("\\b"):
-                found.append(("place", PLACES["b"]))
-            elif self._take("\\B"):
-                found.append(("place", PLACES["B"]))
-            else:
+            place = next((sign for sign in PLACES if self._take(sign)), None)
+            if place is None:
                 found.append(self._repeats(self._atom()))
-        return "all", found
+            else:
+                found.append(PlaceNode(PLACES[place]))
+        return SequenceNode(found)
 
-    def _atom(self) -> Node:
+    def _atom(self) -> PatternNode:
         if self._take("("):
             return self._group()
         if self._take("["):
-            return "sign", self._bracket()
+            return self._bracket()
         sign = self._one()
         if sign == ".":
-            return "sign", SignSet(frozenset("\n\r"), others=True)
-        return "sign", self._escape() if sign == "\\" else SignSet(frozenset(sign))
+            return SignSet(frozenset("\n\r"), others=True)
+        return self._escape() if sign == "\\" else SignSet(frozenset(sign))
 
-    def _group(self) -> Node:
+    def _group(self) -> PatternNode:
         if self._take("?=") or self._take("?!"):
             raise PatternError("looks ahead, which is not read here")
         self._take("?:")
@@ -270,14 +289,14 @@ class _Parser:
             raise PatternError("has a ( that is not closed")
         return node
 
-    def _repeats(self, node: Node) -> Node:
+    def _repeats(self, node: PatternNode) -> PatternNode:
         """Read what says how often; whether it takes as many or as few changes no answer."""
         for _ in range(MOST_DEPTH + 1):
             if not self._next() or self._next() not in REPEATS:
                 return node
             sign = self._one()
             least, most = self._counts() if sign == "{" else (int(sign == "+"), None)
-            node = ("repeat", (node, least, 1 if sign == "?" else most))
+            node = RepeatNode(node, least, 1 if sign == "?" else most)
             self._take("?")
         raise PatternError(f"repeats repetitions more than {MOST_DEPTH} times")
 

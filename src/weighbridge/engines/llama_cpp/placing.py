@@ -156,23 +156,31 @@ class _WaySearch:
         return _way(held, self.hold(self.w.but(**held)))
 
     def named(self, fits: Fits) -> Iterator[PlacedWay]:
-        """Yield the way that places experts by name, if one fits: the first of those that leave
-        ever more of each card free."""
+        """Yield the way that places experts by name, if one fits: of those of each way to deal
+        layers out the one that reads least of the host."""
         if not self.routed or not self.rooms:
             return
         every = {"n_cpu_moe": len(self.base.net.layers)}
-        for split in self._splits(every):
-            empty = self.hold(self.w.but(**every, **split))
-            for patterns in by_name(empty, self.rooms, self.stack):
-                go_on()
-                change = {**patterns, **split}
-                moved = self.w.but(**change)
-                verdict = fits(moved) if self.holds(moved) else False
-                if verdict:
-                    yield _way(change, self.hold(moved))
-                    return
-                if verdict is None:  # the host is full, which holds ever more
-                    break
+        found = [self._named(every, split, fits) for split in self._splits(every)]
+        fitting = [way for way in found if way is not None]
+        if fitting:
+            yield min(fitting, key=lambda way: way.read[-1])
+
+    def _named(
+        self, every: Mapping[str, Any], split: Mapping[str, Any], fits: Fits
+    ) -> PlacedWay | None:
+        """Return the first way that fits, of those that leave ever more of each card free."""
+        empty = self.hold(self.w.but(**every, **split))
+        for patterns in by_name(empty, self.rooms, self.stack):
+            go_on()
+            change = {**patterns, **split}
+            moved = self.w.but(**change)
+            verdict = fits(moved) if self.holds(moved) else False
+            if verdict:
+                return _way(change, self.hold(moved))
+            if verdict is None:  # the host is full, which holds ever more
+                break
+        return None
 
     def _held(self, levels: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield what cards hold, of the first levels that they may hold."""

@@ -32,13 +32,12 @@ from weighbridge.training.megatron import exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.costs import feed_forward_again
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER, WEIGHT
-from weighbridge.training.megatron.stage import StageRun, run_stage
+from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 from weighbridge.units import GIB, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
-HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
 THREADS = 2  # that multiply by torch, forward and backward
 MASKS = GIB  # from which on one is told of
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
@@ -161,7 +160,7 @@ def _components(
         if name == "workspaces":
             low -= min(low, THREADS * (plan.run.workspace - plan.least_workspace))
         if name == "optimizer_states":
-            low = _fewest_states(plan, run, low)
+            low = fewest_states(plan.run, low, run.spared)
         yield Component(
             name=name,
             bytes=Bytes(low, nbytes, high),
@@ -243,13 +242,6 @@ def _unread(plan: MegatronPlan) -> int:
         return 0
     rows = plan.model.rows(run.tensor, run.multiple) // run.tensor
     return FLOAT * run.tokens * rows // 6
-
-
-def _fewest_states(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
-    """Return the states of the rank that has least, with remainders alone of master weights where
-    they may be all that is kept."""
-    fewest = nbytes - run.spared
-    return fewest * (plan.run.states - HALF) // plan.run.states if plan.run.remainders else fewest
 
 
 def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:

@@ -63,6 +63,12 @@ class MegatronModel:
             return self.pattern[layer] == EXPERTS
         return self.experts is not None and layer >= self.dense
 
+    def kind(self, layer: int) -> str:
+        """Return the letter of a layer: those that have the same are made alike."""
+        if self.pattern:
+            return self.pattern[layer]
+        return EXPERTS if self.routed(layer) else ATTENDS
+
     def rows(self, ranks: int, multiple: int) -> int:
         """Count the rows of the embedding, of all tensor ranks together."""
         return align_up(self.words, multiple * ranks)

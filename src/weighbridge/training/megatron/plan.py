@@ -106,14 +106,17 @@ class MegatronPlan:
     least_workspace: int = 0  # of torch: what an older one takes, where none is named
 
 
-def plan(subject: Subject, w: Train, budget: "Budget | None") -> MegatronPlan:
-    """Return the plan of a run. Raises UsageError for settings that Megatron has not, or that are
-    not weighed, and UnsupportedError for models of other parts."""
+def plan(
+    subject: Subject, w: Train, budget: "Budget | None", model: MegatronModel | None = None
+) -> MegatronPlan:
+    """Return the plan of a run; `model` is the subject where it was `described` before. Raises
+    UsageError for settings that Megatron has not, or that are not weighed, and UnsupportedError for
+    models of other parts."""
     _refuse(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     refuse_segments(w, part)
     shares = sharding(w, count, "ddp")
-    model, asked = described(subject), arguments.read(w.megatron_args or ())
+    model, asked = model or described(subject), arguments.read(w.megatron_args or ())
     arguments.refuse(asked, growing=bool(w.expandable_segments))
     chip, torch = chip_of(part), numbers(w.torch_version) or (2, 13)
     capability = chip.capability or HOPPER

@@ -29,6 +29,7 @@ from weighbridge.units import KIB, MIB
 
 STEPS = 2  # before the end of the first there are no averages
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
+HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
 STREAMS = 4  # of grouped products
 KEPT = 256  # stages
 LINEARS = 4  # of a layer: what a step copies is a tensor a parameter
@@ -116,11 +117,20 @@ def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
 
 
 def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
-    """Return the bytes of weights, gradients and states that a rank holds between steps, without
-    a run."""
+    """Return the bytes of weights, gradients and states that each rank of a stage surely holds
+    between steps, without a run."""
     numbers = StageNumbers(model, run, stage)
     shared = _share(model, run, _layers(model, run, stage), numbers)
-    return sum(_buffers(run, numbers, shared.padding)) + _states(run, numbers, shared)
+    states = _states(run, numbers, shared)
+    fewest = fewest_states(run, states, shared.most - shared.least)
+    return sum(_buffers(run, numbers, shared.padding)) + fewest
+
+
+def fewest_states(run: MegatronRun, states: int, spared: int) -> int:
+    """Return the bytes of states of the rank that has `spared` less, with remainders alone of
+    master weights where they may be all that is kept."""
+    fewest = states - spared
+    return fewest * (run.states - HALF) // run.states if run.remainders else fewest
 
 
 def _share(

@@ -81,6 +81,7 @@ class StageNumbers:
         self.dense = self.experts = 0
         self.float8 = 0  # those of both that multiply in 8 bits
         self.layers: list[int] = []  # those of each layer
+        self._counted: dict[tuple[str, bool], tuple[int, int, int]] = {}
         for chunk in layers_of(model, run, stage):
             for i in chunk:
                 self._add(model, run, i)
@@ -108,21 +109,15 @@ class StageNumbers:
             self.float8 += linear if run.float8 else 0
 
     def _add(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
-        before = self.all
-        self._count(model, run, layer)
-        self.layers.append(self.all - before)
-
-    def _count(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
-        self.dense += sum(small(model, run.tensor, layer))
-        for x in linears(model, run.tensor, run.expert_tensor, layer):
-            numbers = x.numbers
-            if x.share == "expert" and model.experts is not None:
-                numbers *= model.experts.count // run.expert
-                self.experts += numbers
-            else:
-                self.dense += numbers + (x.rows if x.biased else 0)
-            if in_float8(model, run, layer):
-                self.float8 += numbers
+        """Add a layer, of those that are alike as the first one was counted."""
+        kind = model.kind(layer), in_float8(model, run, layer)
+        if kind not in self._counted:
+            self._counted[kind] = _numbers(model, run, layer)
+        dense, experts, float8 = self._counted[kind]
+        self.dense += dense
+        self.experts += experts
+        self.float8 += float8
+        self.layers.append(dense + experts)
 
     @property
     def all(self) -> int:
@@ -168,3 +163,18 @@ class StageNumbers:
         dense = max(1, run.data * run.context // run.instances)
         experts = max(1, run.expert_data // run.instances)
         return ceil_div(self.dense, dense), ceil_div(self.experts, experts)
+
+
+def _numbers(model: MegatronModel, run: MegatronRun, layer: int) -> tuple[int, int, int]:
+    """Count the numbers of a layer on one rank: those of experts apart, and of all those that
+    multiply in 8 bits."""
+    dense, experts, multiplied = sum(small(model, run.tensor, layer)), 0, 0
+    for x in linears(model, run.tensor, run.expert_tensor, layer):
+        numbers = x.numbers
+        if x.share == "expert" and model.experts is not None:
+            numbers *= model.experts.count // run.expert
+            experts += numbers
+        else:
+            dense += numbers + (x.rows if x.biased else 0)
+        multiplied += numbers
+    return dense, experts, multiplied if in_float8(model, run, layer) else 0
