@@ -117,10 +117,12 @@ def test_patterns_that_hang_elsewhere_are_read_in_few_looks(text):
 
 
 def test_work_is_counted_and_ends():
-    """A state costs what eight signs do; all patterns of a question share what there is."""
-    work = PatternWork(left=3 + 3 * patterns.STATE * 3)
+    """A state costs what eight signs do, and each part of a pattern what 32 do; all patterns of a
+    question share what there is."""
+    made = 3 * patterns.NODE  # two signs, and one after another
+    work = PatternWork(left=made + 3 + 3 * patterns.STATE * 3 + made)
     assert not TensorPattern("bc", work).found("ab")
-    assert work.left == 3 * patterns.STATE * 3 - patterns.STATE * (1 + 1 + 2)
+    assert work.left == 3 * patterns.STATE * 3 - patterns.STATE * (1 + 1 + 2) + made
     with pytest.raises(PatternError, match="too long to match"):
         TensorPattern("bc", work).found("x" * 200)
 

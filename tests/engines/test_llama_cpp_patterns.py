@@ -8,7 +8,7 @@ from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, Te
 
 KINDS = ("ffn_up_exps.weight", "ffn_down_exps.weight", "attn_q.weight", "ffn_gate_inp.weight")
 NAMES = (
-    *(f"blk.{i}.{kind}" for i in (0, 1, 7, 10, 19, 25, 60) for kind in KINDS),
+    *(f"blk.{i}.{kind}" for i in range(101) for kind in KINDS),
     *("token_embd.weight", "output.weight", "output_norm.weight", "A_b-2"),
 )
 # Where Python's expressions mean the same as ECMAScript's
@@ -70,8 +70,39 @@ def test_no_pattern_takes_long(pattern):
     assert before - work.left < 6_000_000
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["(((){1000}){1000}){1000}", "((|){900}){900}", "(a{1000}){19}(b{900})", "((a?){99}){99}"],
+)
+def test_no_pattern_takes_long_to_make(pattern):
+    """Groups of nothing, a thousand times each, are looked at as often as they are repeated."""
+    with pytest.raises(PatternError, match="too long"):
+        TensorPattern(pattern, PatternWork(left=500_000))
+
+
+def test_work_is_counted_by_signs():
+    """A name of 20 bytes and its end; a look at each of two states, and two parts of a pattern."""
+    work = PatternWork(left=1000)
+    told = TensorPattern("b", work)
+    made = 1000 - work.left
+    assert made == 2 * 32
+    assert not told.found("a" * 20)
+    first = 1000 - made - work.left
+    assert not told.found("a" * 20)  # every move is known
+    assert 1000 - made - work.left - first == 21
+    assert first > 21
+
+
+def test_work_ends_at_the_last_sign():
+    work = PatternWork(left=5)
+    work.spend(5)
+    with pytest.raises(PatternError, match="takes too long"):
+        work.spend(1)
+
+
 def test_work_ends():
-    many = TensorPattern("(a?){400}" + "a{400}$", PatternWork(left=10_000))
+    many = TensorPattern("(a?){400}" + "a{400}$", work := PatternWork())
+    work.left = 10_000
     with pytest.raises(PatternError, match="takes too long"):
         many.found("a" * 200 + "b")
 

@@ -407,6 +407,8 @@ PLACED = [
     ("-ncmoe 4 -ncmoe 0 -ot x=CUDA0", r"blk\.([0-3])\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,x=CUDA0", None, None),
     ("-cmoe -ot x=CPU", r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,x=CPU", None, None),
     ("-ot x=CPU -cmoe", "x=CPU", 999, None),
+    ("-cmoe -ncmoe 3", None, 999, None),  # both are there
+    ("-ncmoe 3 -ncmoe 9 -ncmoe 5", None, 9, None),
     ("-fmoe -ncmoe 4 -ot x=CPU", "x=CPU", 4, None),  # ik_llama.cpp: behind them wherever it stands
     ("-ot x=CUDA2 -ts 1,1", "x=CUDA2", None, 2),
 ]  # fmt: skip

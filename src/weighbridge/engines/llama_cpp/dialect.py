@@ -239,15 +239,18 @@ def _experts(reading: CommandReading) -> None:
     last = max((i for i, (name, _) in enumerate(said) if name in OVERRIDES), default=-1)
     ordered = reading.dialect.engine == ENGINE.name
     patterns: list[str] = []
+    behind: list[int] = []
     for i, (name, value) in enumerate(said):
         if name in OVERRIDES:
             patterns.append(str(value))
             continue
         count = ALL if value is True else int(reading.read("whole", name, value))
-        if ordered and i < last and count > 0:
+        if not ordered or i > last:
+            behind.append(count)
+        elif count > 0:
             patterns.append(of_first(count))
-        else:
-            reading.settings["n_cpu_moe"] = count
+    if behind:
+        reading.settings["n_cpu_moe"] = max(behind)
     if patterns:
         text = ",".join(patterns)
         reading.settings["override_tensor"] = text

@@ -47,9 +47,9 @@ def overrides(pairs: Sequence[str], gpus: int, alone: int | None) -> tuple[Overr
     what the program refuses, too."""
     if sum(map(len, pairs)) > MOST_SIGNS:
         raise UsageError(f"{FLAG}: {MOST_SIGNS:,} signs of patterns are the most that are read")
-    found = tuple(_override(pair, gpus, alone) for pair in pairs)
+    found, work = tuple(_override(pair, gpus, alone) for pair in pairs), PatternWork()
     for each in found:
-        _made(each.pattern, PatternWork())
+        _made(each.pattern, work)
     return found
 
 

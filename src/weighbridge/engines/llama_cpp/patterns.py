@@ -18,7 +18,8 @@ from weighbridge.records import NamedTuple, dataclass
 MOST_STATES = 20_000  # of one pattern, counted parts among them; libstdc++ has 100,000
 MOST_DEPTH = 40  # groups within groups
 MOST_COUNT = 1_000  # of {1000}
-STATE = 8  # signs that one look at a state costs as much as
+# Signs that one look at a state costs as much as, and that a part of a pattern costs
+STATE, NODE = 8, 32
 END, FOUND, START = "", -1, 0
 SPECIAL = "^$\\.*+?()[]{}|"
 REPEATS = "*+?{"
@@ -49,7 +50,7 @@ class PatternError(ValueError):
 
 @dataclass(slots=True)
 class PatternWork:
-    """Signs that all patterns of one question may look at, together."""
+    """Signs that all patterns of one question may look at, together, those of their making too."""
 
     left: int = 16_000_000
 
@@ -181,6 +182,7 @@ class TensorPattern:
     # States of nodes, the last first: each is made with the state that follows it
 
     def _made(self, node: PatternNode, following: int) -> int:
+        self.work.spend(NODE)
         match node:
             case SignSet():
                 return self._add(PatternState((following,), sign=node))
