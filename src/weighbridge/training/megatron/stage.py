@@ -148,9 +148,18 @@ def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
     between steps, without a run."""
     numbers = StageNumbers(model, run, stage)
     shared = _share(model, run, _layers(model, run, stage), numbers)
+    states = _states(run, numbers, shared) - spare(model, run, stage)
+    return sum(_buffers(run, numbers, shared.padding)) + states
+
+
+def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
+    """Return the bytes of states of a stage's run that a rank may not have."""
+    if not (run.muon or run.remainders):
+        return 0
+    numbers = StageNumbers(model, run, stage)
+    shared = _share(model, run, _layers(model, run, stage), numbers)
     states = _states(run, numbers, shared)
-    fewest = fewest_states(run, states, shared.most - shared.least)
-    return sum(_buffers(run, numbers, shared.padding)) + fewest
+    return states - fewest_states(run, states, shared.most - shared.least)
 
 
 def fewest_states(run: MegatronRun, states: int, spared: int) -> int:
