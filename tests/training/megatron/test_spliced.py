@@ -94,7 +94,7 @@ def test_stages_alike_walk_once(monkeypatch, model, changes, few):
 
 
 def test_layers_alike_are_counted_once(monkeypatch):
-    """Those of other kinds, and those that multiply in 8 bits, are counted by themselves."""
+    """Count those of other kinds, and those that multiply in 8 bits, by themselves."""
     model, run = replace(ROUTED, dense=3), replace(FUSED, float8="tensorwise", plain_ends=(1, 2))
     counted = []
     real = states._numbers
