@@ -374,7 +374,9 @@ class HeapCourse:
             self._asked = ready(
                 a, [(slot, max(0, n), stream) for slot, n, stream, _ in moves], self._alike
             )
-        blocks = [_blocks(tensor) for tensor in slots]
+        blocks: list[Slot] = [None] * len(slots)
+        for there in self.names:
+            blocks[there] = _blocks(slots[there])
         most, slot = follow(a, self._asked, blocks, heap.most)
         if slot is not None:
             if slot not in self._fullest:

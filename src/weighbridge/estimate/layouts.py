@@ -30,7 +30,7 @@ from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.plan import GROUP, MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.training.megatron.stage import StageRun, held, run_stage
+from weighbridge.training.megatron.stage import StageRun, held, run_stage, spare
 from weighbridge.training.sharding.costs import LayoutCost
 from weighbridge.units import ceil_div
 from weighbridge.verdict import on_host
@@ -251,7 +251,8 @@ class _Search:
             run = replace(made.run, accumulation=1, uneven=made.uneven[tokens])
             found = run_stage(made.model, run, stage)
             in_flight = min(steps, run.pipeline - stage) - 1
-            self.least[key] = found.peak + in_flight * found.saved
+            less = spare(made.model, run, stage) if tokens == FEWEST_TOKENS else 0
+            self.least[key] = found.peak + in_flight * found.saved - less
         return self.least[key]
 
     def _bounded(self, layout: RankLayout) -> RankLayout:

@@ -133,9 +133,11 @@ class Splices:
 
     def repeat(self, m: Machine, key: Hashable, number: int, whole: Whole, x: Tensor) -> Tensor:
         """Run `whole(x)` for the `number`th time, walked or spliced: layers that each micro-batch
-        runs through, whose backwards come in the order of their forwards."""
+        runs through, whose backwards come in the order of their forwards. Where another run that is
+        made alike has spliced them both ways, the first time alone is walked, which may differ."""
         kind = self._kinds.setdefault(key, AlikeLayers())
-        if number >= LAST and kind.forward.proven:
+        sure = kind.forward.used and kind.backward.used
+        if number >= (1 if sure else LAST) and kind.forward.proven:
             return _spliced(m, kind, (), x)
         return Walk(m, kind, SplicedLayer((), number, number + 1)).run(whole, x)
 

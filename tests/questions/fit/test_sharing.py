@@ -11,6 +11,8 @@ from weighbridge.engines.table import usual, version
 from weighbridge.errors import UsageError
 from weighbridge.estimate import layouts as estimate
 from weighbridge.estimate.train import subject_for
+from weighbridge.training.megatron import answer
+from weighbridge.training.megatron.stage import spare
 from weighbridge.workload import Train
 
 pytestmark = pytest.mark.slow
@@ -142,12 +144,18 @@ def test_where_nothing_fits_the_three_ways_that_take_least_are_told(model):
     assert len({row["id"] for row in told}) == 3
 
 
+def searching(name, **asked):
+    """Return a search of layouts of a training by Megatron on four cards."""
+    model = weighbridge.prepare(name, offline=True).model()
+    settings = {"gpu": "h100:4", "seq_len": 4096} | asked
+    workload = Train(framework="megatron", method="full", **settings)
+    number, _ = version(usual(), None)
+    return estimate._Search(subject_for(model, workload, number), workload, workload.budget())
+
+
 @pytest.mark.parametrize("name", ["llama-3.2-3b", "moonlight-16b-a3b"])
 def test_what_a_layout_takes_at_least_is_no_more_than_it_takes(name):
-    model = weighbridge.prepare(name, offline=True).model()
-    asked = Train(framework="megatron", method="full", gpu="h100:4", seq_len=4096)
-    number, _ = version(usual(), None)
-    search = estimate._Search(subject_for(model, asked, number), asked, asked.budget())
+    search = searching(name)
     stages = set()
     for each in search.candidates():
         stages.add(each.run.pipeline)
@@ -155,7 +163,77 @@ def test_what_a_layout_takes_at_least_is_no_more_than_it_takes(name):
         least = [search._at_least(each, each.keeps, tokens) for tokens in TOKENS]
         assert 0.8 * peak.low < least[0] <= peak.low
         assert least[1] <= peak.high
+        assert least[0] <= search._bounded(each).peak.low <= peak.low
     assert stages >= {1, 2, 4}
+
+
+LESS = [  # a rank may have less states than the one that is told
+    {"megatron_args": ("use_precision_aware_optimizer",)},
+    {"optimizer": "muon", "megatron_args": ("no_use_layer_wise_param_layout",)},
+]
+
+
+@pytest.mark.parametrize("asked", LESS, ids=["remainders", "Muon"])
+def test_states_that_a_rank_may_not_have_are_not_counted_at_least(asked):
+    search = searching("moonlight-16b-a3b", tensor_parallel_size=1, checkpointing="full", **asked)
+    spared = set()
+    for each in search.candidates():
+        low = search.weighed(each, thorough=True).peak.low
+        between = max(search._held(each, stage) for stage in search._stages(each.run))
+        assert between <= search._bounded(each).peak.low <= low
+        spared |= {spare(search.model, each.run, stage) > 0 for stage in range(each.run.pipeline)}
+    assert True in spared
+
+
+def test_the_nearest_are_those_that_take_least_where_states_may_be_less():
+    """The one that has all states may take more than another, and surely less."""
+    search = searching(
+        "moonlight-16b-a3b",
+        gpu="t4:8",
+        context_parallel_size=1,
+        checkpointing="full",
+        megatron_args=("use_precision_aware_optimizer",),
+    )
+    every = [search.too_large(each) for each in search.candidates()]
+    lows = [search.weighed(each, thorough=True).peak.low for each in every if each.run.chunks == 1]
+    assert [each.peak.low for each in search.nearest(every)] == sorted(lows)[:3]
+
+
+def test_what_experts_may_be_given_is_run_where_what_is_expected_fits(monkeypatch):
+    """Both are told apart by one search: all of a stage's ends are looked at before it fits."""
+    search = searching("moonlight-16b-a3b", gpu="h200:4", seq_len=16384, tensor_parallel_size=1)
+    given = []
+    for name in ("run_stage", "run_stages"):
+        real = getattr(answer, name)
+        monkeypatch.setattr(
+            answer, name, lambda *a, real=real: given.append(a[1].uneven) or real(*a)
+        )
+    seen = set()
+    for each in search.candidates():
+        if each.run.expert == 1:
+            continue
+        whole = search.weighed(each, thorough=True)
+        given.clear()
+        found = search.weighed(each)
+        assert (found.fits == "yes") == (whole.fits == "yes")
+        if found.fits == "yes":
+            assert found.peak == whole.peak
+        seen.add((found.fits, bool(given)))
+    assert seen == {("yes", True), ("unknown", False), ("unknown", True)}
+
+
+def test_stages_that_hold_too_much_are_not_run(monkeypatch):
+    """The first stage may have layers without experts: the second is the one that holds most."""
+    search = searching("deepseek-v3", gpu="h100:64", pipeline_parallel_size=16)
+    monkeypatch.setattr(estimate, "run_stage", None)
+    shapes = set()
+    for each in search.candidates():
+        if each.run.expert == 4:
+            first, second, *_ = (search._held(each, i) for i in search._stages(each.run))
+            assert first < search.budget.usable.high < second
+            assert search.too_large(each).fits == "no"
+            shapes.add(each.shape)
+    assert shapes
 
 
 @pytest.mark.parametrize(

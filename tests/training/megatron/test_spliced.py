@@ -5,9 +5,9 @@ import pytest
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN
 from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.records import replace
-from weighbridge.training.megatron import program
+from weighbridge.training.megatron import program, states
 from weighbridge.training.megatron.layers import layer
-from weighbridge.training.megatron.stage import _run, run_stage
+from weighbridge.training.megatron.stage import _run, run_stage, run_stages
 
 DEEP = replace(LLAMA, layers=16)
 ROUTED = replace(EXPERTS, layers=16)
@@ -62,6 +62,49 @@ def test_few_layers_are_walked(monkeypatch, changes, all_of_them, few):
     walked.clear()
     _run(DEEP, replace(FUSED, **changes), 0, Splices())
     assert len(walked) == few
+
+
+@pytest.mark.parametrize(("model", "changes"), CASES.values(), ids=CASES)
+def test_stages_that_share_what_was_walked_are_as_if_alone(model, changes):
+    run = replace(FUSED, **changes)
+    alone = tuple(_run(model, run, stage, None) for stage in range(run.pipeline))
+    assert run_stages.__wrapped__(model, run) == alone
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "few"),
+    [
+        # the ends three times, the second stage as often, and those behind it once; of two layers
+        (DEEP, {}, 2 * (3 + 3 + 3 + 5)),
+        # layers that are not alike: in the second stage, one of them has no experts
+        (replace(ROUTED, dense=3), {}, 2 * (3 + 3 + 3 + 3 + 4)),
+        # the second has a layer in 16 bits
+        (DEEP, {"float8": "tensorwise", "plain_ends": (3, 1)}, 2 * (3 + 3 + 3 + 3 + 4)),
+        (DEEP, {"layout": (2, 3, 2, 2, 2, 2, 2, 1)}, 2 * (3 + 3 + 4) + 3 * 3 + 3),
+    ],
+    ids=["alike", "experts", "8 bits", "more layers"],
+)
+def test_stages_alike_walk_once(monkeypatch, model, changes, few):
+    run = replace(FUSED, ranks=8, pipeline=8, accumulation=32, **changes)
+    alone = tuple(_run(model, run, stage, None) for stage in range(8))
+    walked = []
+    monkeypatch.setattr(program, "layer", lambda *a, **more: walked.append(1) or layer(*a, **more))
+    assert run_stages.__wrapped__(model, run) == alone
+    assert len(walked) == few
+
+
+def test_layers_alike_are_counted_once(monkeypatch):
+    """Count those of other kinds, and those that multiply in 8 bits, by themselves."""
+    model, run = replace(ROUTED, dense=3), replace(FUSED, float8="tensorwise", plain_ends=(1, 2))
+    counted = []
+    real = states._numbers
+    monkeypatch.setattr(states, "_numbers", lambda *a: counted.append(a[2]) or real(*a))
+    numbers = states.StageNumbers(model, run, 0)
+    assert counted == [0, 1, 3, 14]
+    each = [real(model, run, i) for i in range(16)]
+    assert numbers.layers == [dense + experts for dense, experts, _ in each]
+    assert numbers.experts == sum(experts for _, experts, _ in each)
+    assert numbers.float8 == sum(float8 for *_, float8 in each)
 
 
 def test_what_is_not_alike_is_walked_whole(monkeypatch):

@@ -32,7 +32,7 @@ from weighbridge.training.megatron import exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.costs import feed_forward_again
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER, WEIGHT
-from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage
+from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage, run_stages
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 from weighbridge.units import GIB, human
 
@@ -61,7 +61,7 @@ CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
 def stages(plan: MegatronPlan) -> tuple[StageRun, ...]:
     """Run each stage of the pipeline."""
-    return tuple(run_stage(plan.model, plan.run, i) for i in range(plan.run.pipeline))
+    return run_stages(plan.model, plan.run)
 
 
 def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
@@ -69,8 +69,8 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
     alike = plan.run.ranks // plan.run.pipeline
     listed = min(alike, max(1, LISTED // plan.run.pipeline))
     out = []
-    for run in runs:
-        shown, start = tuple(_phases(plan, run)), run.index * alike
+    for run, fuller in zip(runs, _fuller(plan, runs), strict=True):
+        shown, start = tuple(_phases(plan, run, fuller)), run.index * alike
         out += [Device(index=start + i, kind="gpu", phases=shown) for i in range(listed)]
     return (*out, _host(plan, runs))
 
@@ -131,21 +131,22 @@ def _saved(plan: MegatronPlan, run: StageRun) -> int:
     return StageNumbers(plan.model, plan.run, run.index).saved(plan.run, states)
 
 
-def _phases(plan: MegatronPlan, run: StageRun) -> Iterator[Phase]:
-    fuller = _fuller(plan, run)
+def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Phase]:
     for name in NAMES:
         if name in run.moments:
-            most = fuller.moments[name] if fuller is not None else run.moments[name]
-            yield Phase(name, tuple(_components(plan, run, name, most)))
+            yield Phase(name, tuple(_components(plan, run, name, fuller.moments[name])))
 
 
-def _fuller(plan: MegatronPlan, run: StageRun) -> StageRun | None:
-    """Return the stage where its experts are given the most tokens; None where they are given what
-    is expected."""
+def _fuller(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
+    """Return the stages where their experts are given the most tokens: the same where they are
+    given what is expected."""
     _, expected, most = plan.uneven
     if expected == most:
-        return None
-    return run_stage(plan.model, replace(plan.run, uneven=most), run.index)
+        return runs
+    fuller = replace(plan.run, uneven=most)
+    if len(runs) == fuller.pipeline:
+        return run_stages(plan.model, fuller)
+    return [run_stage(plan.model, fuller, run.index) for run in runs]
 
 
 def _components(

@@ -32,8 +32,10 @@ SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB
 HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
 STREAMS = 4  # of grouped products
 KEPT = 256  # stages
+KEPT_WHOLE = 32  # pipelines of stages
 LINEARS = 4  # of a layer: what a step copies is a tensor a parameter
 OVERLAPS = 3  # streams of products that overlap with what is sent
+StageKind = tuple[bool, bool, tuple[tuple[tuple[str, bool], ...], ...]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,8 +68,33 @@ class StageRun:
 @lru_cache(maxsize=KEPT)
 def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
     """Run two steps of one rank of a stage. A search asks for the same again and again."""
+    return _spliced(model, run, stage, Splices())
+
+
+@lru_cache(maxsize=KEPT_WHOLE)
+def run_stages(model: MegatronModel, run: MegatronRun) -> tuple[StageRun, ...]:
+    """Run two steps of one rank of each stage. Stages between the first and the last that have the
+    same layers are made alike: what one of them walked the others splice."""
+    known: dict[StageKind, Splices] = {}
+    stages = range(run.pipeline)
+    return tuple(
+        _spliced(model, run, i, known.setdefault(_kind(model, run, i), Splices())) for i in stages
+    )
+
+
+def _kind(model: MegatronModel, run: MegatronRun, stage: int) -> StageKind:
+    """Return which end of the pipeline a stage is, and of each layer of its chunks the letter and
+    whether it multiplies in 8 bits."""
+    layers = (
+        tuple((model.kind(i), float8.in_float8(model, run, i)) for i in chunk)
+        for chunk in layers_of(model, run, stage)
+    )
+    return stage == 0, stage == run.pipeline - 1, tuple(layers)
+
+
+def _spliced(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices) -> StageRun:
     try:
-        return _run(model, run, stage, Splices())
+        return _run(model, run, stage, splices)
     except UnlikeLayersError:
         return _run(model, run, stage, None)
 
@@ -121,9 +148,18 @@ def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
     between steps, without a run."""
     numbers = StageNumbers(model, run, stage)
     shared = _share(model, run, _layers(model, run, stage), numbers)
+    states = _states(run, numbers, shared) - spare(model, run, stage)
+    return sum(_buffers(run, numbers, shared.padding)) + states
+
+
+def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
+    """Return the bytes of states of a stage's run that a rank may not have."""
+    if not (run.muon or run.remainders):
+        return 0
+    numbers = StageNumbers(model, run, stage)
+    shared = _share(model, run, _layers(model, run, stage), numbers)
     states = _states(run, numbers, shared)
-    fewest = fewest_states(run, states, shared.most - shared.least)
-    return sum(_buffers(run, numbers, shared.padding)) + fewest
+    return states - fewest_states(run, states, shared.most - shared.least)
 
 
 def fewest_states(run: MegatronRun, states: int, spared: int) -> int:
