@@ -150,10 +150,7 @@ def shared(keys: KeyReading, at: str = ZERO) -> None:
     _size(keys, at, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)
     keys.used.add(f"{at}.overlap_comm")
     if stage < 3:
-        overlap = keys.value(f"{at}.overlap_comm")
-        if isinstance(overlap, bool):
-            keys.set("zero_overlap_comm", overlap, f"{at}.overlap_comm")
-        keys.used.update(f"{at}.{name}" for name in keys.value(at) if "stage3_" in name)
+        _below_stage_3(keys, at, stage)
         return
     _size(keys, at, "stage3_prefetch_bucket_size", "zero_prefetch_bucket_size", 50_000_000)
     _size(
@@ -167,6 +164,18 @@ def shared(keys: KeyReading, at: str = ZERO) -> None:
     keys.used.add(f"{at}.max_reuse_distance")
     if keys.value(reuse) in ("auto", SAME_REUSE):
         keys.used.add(reuse)
+
+
+def _below_stage_3(keys: KeyReading, at: str, stage: int) -> None:
+    """Take whether buckets overlap, and pass what stage 3 alone reads; say where parameters were to
+    leave the device."""
+    away = keys.value(f"{at}.offload_param")
+    if isinstance(away, dict) and away.get("device", "none") != "none":
+        keys.leave(f"{at}.offload_param", f"stage {stage} keeps its parameters on the device")
+    overlap = keys.value(f"{at}.overlap_comm")
+    if isinstance(overlap, bool):
+        keys.set("zero_overlap_comm", overlap, f"{at}.overlap_comm")
+    keys.used.update(f"{at}.{name}" for name in keys.value(at) if "stage3_" in name)
 
 
 def _size(keys: KeyReading, at: str, name: str, setting: str, own: int | None) -> None:
@@ -205,8 +214,6 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         keys.set("offload", "params", f"{at}.offload_param")
     elif states == "cpu":
         keys.set("offload", "optimizer", f"{at}.offload_optimizer")
-    if params != "none" and stage < 3:
-        keys.leave(f"{at}.offload_param", f"stage {stage} keeps its parameters on the device")
 
 
 def _gathered(keys: KeyReading, at: str) -> None:
