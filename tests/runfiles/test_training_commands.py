@@ -159,3 +159,15 @@ def test_prose_is_no_command():
     (prose,) = documents(f"I ran this and it died:\n\n{line}", "shell")
     assert launch.tells(told)
     assert not launch.tells(prose)
+
+
+def test_a_precision_of_the_launcher_counts_where_nothing_is_shared_out():
+    """TrainingArguments reads ACCELERATE_MIXED_PRECISION where the script says none itself."""
+    line = "accelerate launch --multi_gpu --num_processes 8 {} train.py --model_name_or_path org/name\n"
+    told = run(line.format("--mixed_precision bf16")).settings
+    assert (told["precision"], told["shard"], told["data_parallel_size"]) == (
+        "bf16-mixed",
+        "ddp",
+        8,
+    )
+    assert run(line.format("")).settings.get("precision") != "bf16-mixed"

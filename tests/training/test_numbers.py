@@ -84,6 +84,8 @@ def test_a_line_starts_as_many_ranks_on_each_machine():
     assert start(8, inside=4) == "torchrun --nnodes 2 --nproc-per-node 4 train.py"
     assert start(16) == "torchrun --nnodes 2 --nproc-per-node 8 train.py"
     assert start(4, inside=4) == "torchrun --nproc-per-node 4 train.py"
+    assert start(12) == "torchrun --nnodes 2 --nproc-per-node 6 train.py"
+    assert start(20) == "torchrun --nnodes 4 --nproc-per-node 5 train.py"
 
 
 def test_the_first_rank_has_the_largest_part():

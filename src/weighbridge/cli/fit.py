@@ -254,7 +254,8 @@ def _rank(
     with progress(model) as callback:
         ranking = ask(api.prepare(model, progress=callback, **source_of(settings)))
     told(ranking, form, look, output)
-    return callback.code(CODES["yes" if ranking.fitting else "no"])
+    unsure = any(row["fits"] == "unknown" for row in ranking.rows)
+    return callback.code(CODES["yes" if ranking.fitting else "unknown" if unsure else "no"])
 
 
 def _catalogue(

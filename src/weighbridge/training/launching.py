@@ -76,8 +76,8 @@ class TrainerRun:
 
     @property
     def starts(self) -> str:
-        inside = self.settings.get("ranks_per_machine")
-        return start(int(self.settings["data_parallel_size"]), inside=inside)
+        count = int(self.settings["data_parallel_size"])
+        return start(count, inside=self.asked.ranks_per_machine)
 
     @property
     def zero(self) -> bool:
@@ -101,13 +101,14 @@ class TrainerRun:
 
 
 def start(count: int, file: str = "train.py", inside: int | None = None) -> str:
-    """Return the command that starts a script on so many devices, `inside` of them to a machine:
-    eight where nobody says."""
+    """Return the command that starts a script on so many devices, at most `inside` of them on a
+    machine, eight where nobody says, and as many on each."""
     if count <= 1:
         return f"python {file}"
-    most = inside or MACHINE
-    machines = f"--nnodes {-(-count // most)} " if count > most else ""
-    return f"torchrun {machines}--nproc-per-node {min(count, most)} {file}"
+    least = -(-count // (inside or MACHINE))
+    machines = next(n for n in range(least, count + 1) if count % n == 0)
+    several = f"--nnodes {machines} " if machines > 1 else ""
+    return f"torchrun {several}--nproc-per-node {count // machines} {file}"
 
 
 def unwritten(run: TrainerRun) -> str:

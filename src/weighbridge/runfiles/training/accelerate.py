@@ -173,11 +173,11 @@ def _sequence(keys: KeyReading) -> None:
 
 def flagged(given: Document) -> Document | None:
     """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
-    where they share nothing out. Of DeepSpeed the flags count beside --use_deepspeed alone."""
+    where they share nothing out and say no precision. Of DeepSpeed the flags count beside --use_deepspeed alone."""
     said = given.data
     kind = next((name for flag, name in SWITCHES.items() if said.get(flag) is True), "")
     ranks = any(name.startswith("parallelism_config_") for name in said)
-    if not kind and not ranks:
+    if not kind and not ranks and "mixed_precision" not in said:
         return None
     paths: dict[str, Path] = {n: _path(n, kind) for n in said if n not in SWITCHES}
     data: dict[str, Any] = {"distributed_type": kind or "MULTI_GPU"}
