@@ -132,7 +132,7 @@ def test_all_of_them_are_no_change():
     ("model", "settings"),
     [
         ("llama-3.1-8b", {"method": "lora", "gpu": "4090", "dtype": "bfloat16"}),
-        ("qwen3-8b", {"method": "qlora", "gpu_memory": "16GiB"}),
+        ("qwen3-8b", {"method": "qlora", "gpu_memory": "12GiB"}),
     ],
 )
 def test_a_step_more_does_not_surely_fit(model, settings):
