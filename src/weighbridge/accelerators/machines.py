@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 
+from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.parts import Part, instances
 from weighbridge.records import dataclass
 from weighbridge.units import ceil_div
@@ -63,10 +64,11 @@ def nodes(part: Part, count: int) -> int:
     return 1 if one is None else max(1, ceil_div(count, one.devices))
 
 
-def by_machine(ranks: Sequence[T], part: Part | None) -> Sequence[Sequence[T]]:
+def by_machine(ranks: Sequence[T], budget: Budget | None) -> Sequence[Sequence[T]]:
     """Deal ranks out in their order, a machine's devices at a time. All are in one where no rule
-    says how many it has, and where devices have the machine's own memory: the verdict deals those
-    out."""
+    says how many it has, where cards differ, and where devices have the machine's own memory: the
+    verdict deals those out."""
+    part = None if budget is None or budget.mixed else budget.choice.part
     one = None if part is None or part.shares_host else machine(part)
     size = len(ranks) if one is None else one.devices
     return [ranks[first : first + size] for first in range(0, len(ranks), size)]

@@ -254,8 +254,7 @@ def _rank(
     with progress(model) as callback:
         ranking = ask(api.prepare(model, progress=callback, **source_of(settings)))
     told(ranking, form, look, output)
-    unsure = any(row["fits"] == "unknown" for row in ranking.rows)
-    return callback.code(CODES["yes" if ranking.fitting else "unknown" if unsure else "no"])
+    return callback.code(CODES[ranking.fits])
 
 
 def _catalogue(

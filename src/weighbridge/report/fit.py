@@ -348,6 +348,12 @@ class Ranking:
     def fitting(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(row for row in self.rows if row["fits"] == "yes")
 
+    @property
+    def fits(self) -> Answer:
+        """Tell whether anything fits, or may."""
+        answers: set[Answer] = {row["fits"] for row in self.rows}
+        return "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON answer (docs/report.md)."""
         return {

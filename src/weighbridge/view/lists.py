@@ -230,7 +230,7 @@ def _title_of(rank: Ranking, words: Words) -> str:
 
 def _number(rank: Ranking) -> str:
     """Tell whether none fits, or one, or more; and where of none we cannot say that it does not."""
-    if not rank.fitting and any(row["fits"] == "unknown" for row in rank.rows):
+    if rank.fits == "unknown":
         return "none_surely"
     return ("none_fits", "one_fits")[len(rank.fitting)] if len(rank.fitting) < 2 else "fit"
 

@@ -13,13 +13,12 @@ Only what lies elsewhere than its layer is written, and of whole layers one patt
 from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.engines.llama_cpp.answers import fixed
-from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.overrides import EXPERTS, blocks
 from weighbridge.engines.llama_cpp.placement import EXPERTS as OF_EXPERTS
-from weighbridge.engines.llama_cpp.placement import GPU_ALIGNMENT, padding
+from weighbridge.engines.llama_cpp.placement import on_a_card
 from weighbridge.records import dataclass
-from weighbridge.units import MIB, align_up
+from weighbridge.units import MIB
 
 BUFFERS: Mapping[str, str] = {
     "cuda": "CUDA",
@@ -62,11 +61,7 @@ def _matrices(holdings: DeviceHoldings) -> Iterator[ExpertMatrix]:
     for layer in range(len(holdings.net.layers)):
         for t in holdings.net.of_layer(layer):
             if OF_EXPERTS in t.name and t.name.endswith(".weight"):
-                yield ExpertMatrix(layer, t.name.split(".")[2], _size(t))
-
-
-def _size(weight: Weight) -> int:
-    return align_up(weight.nbytes + padding(weight), GPU_ALIGNMENT)
+                yield ExpertMatrix(layer, t.name.split(".")[2], on_a_card(t))
 
 
 def _dealt(

@@ -278,7 +278,7 @@ class LayerPlacement:
         elif self._in_rows(weight):
             yield from self._rows(weight)
         else:
-            yield device, align_up(weight.nbytes + padding(weight), GPU_ALIGNMENT)
+            yield device, on_a_card(weight)
 
     def _in_rows(self, weight: Weight) -> bool:
         by_rows = self.launch.split_mode == "row" and self.launch.gpus > 1
@@ -307,6 +307,11 @@ def dealt(each: Sequence[int], count: int) -> list[int]:
         ]
         found[over.index(min(over))] += 1
     return found
+
+
+def on_a_card(weight: Weight) -> int:
+    """Return the bytes that a tensor takes, whole, of a GPU."""
+    return align_up(weight.nbytes + padding(weight), GPU_ALIGNMENT)
 
 
 def padding(weight: Weight) -> int:

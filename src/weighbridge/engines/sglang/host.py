@@ -35,9 +35,7 @@ def host(served: Served, fit: CardFit | None) -> Device:
     """Return what the ranks of all copies hold on the machine that holds most; `fit` are the pools
     of the card, None where none was named: then the second pool is that of what the workload
     needs."""
-    budget = served.case.budget
-    part = None if budget is None or budget.mixed else budget.choice.part
-    machines = by_machine(served.case.firsts * served.settings.data, part)
+    machines = by_machine(served.case.firsts * served.settings.data, served.case.budget)
     return max(
         (_machine(served, fit, there) for there in machines),
         key=lambda device: device.peak("driver").expected,

@@ -21,8 +21,8 @@ ray-project/ray.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.machines import by_machine
-from weighbridge.accelerators.parts import Part
 from weighbridge.arch.mixers import Layer, Recurrent
 from weighbridge.components import host as host_memory
 from weighbridge.components.kv_cache import mixers
@@ -43,10 +43,10 @@ ASLEEP = "asleep"
 STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
 
 
-def host(subject: Subject, launched: VllmLaunched, part: Part | None) -> Device:
+def host(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> Device:
     """Return what the ranks of all copies hold on the machine that holds most. What the server
-    alone does is counted for each machine: `part` says how many devices one has."""
-    machines = by_machine(tuple(launched.ranks), part)
+    alone does is counted for each machine: the card says how many devices one has."""
+    machines = by_machine(tuple(launched.ranks), budget)
     return max(
         (_machine(subject, launched, ranks) for ranks in machines),
         key=lambda device: device.peak("driver").expected,

@@ -136,8 +136,7 @@ def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) ->
         Device(index=i, kind="gpu", phases=kinds[k][0], taken=kinds[k][1])
         for i, k in enumerate(launched.kind_of)
     )
-    part = None if budget is None or budget.mixed else budget.choice.part
-    return (*gpus, host(subject, launched, part))
+    return (*gpus, host(subject, launched, budget))
 
 
 def _served(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:

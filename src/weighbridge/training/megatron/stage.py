@@ -148,8 +148,9 @@ def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
     between steps, without a run."""
     numbers = StageNumbers(model, run, stage)
     shared = _share(model, run, _layers(model, run, stage), numbers)
-    states = _states(run, numbers, shared) - spare(model, run, stage)
-    return sum(_buffers(run, numbers, shared.padding)) + states
+    states = _states(run, numbers, shared)
+    fewest = fewest_states(run, states, shared.most - shared.least)
+    return sum(_buffers(run, numbers, shared.padding)) + fewest
 
 
 def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
