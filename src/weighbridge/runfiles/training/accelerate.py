@@ -173,7 +173,8 @@ def _sequence(keys: KeyReading) -> None:
 
 def flagged(given: Document) -> Document | None:
     """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
-    where they share nothing out and say no precision. Of DeepSpeed the flags count beside --use_deepspeed alone."""
+    where they share nothing out and say no precision. Of DeepSpeed the flags count beside
+    --use_deepspeed alone."""
     said = given.data
     kind = next((name for flag, name in SWITCHES.items() if said.get(flag) is True), "")
     ranks = any(name.startswith("parallelism_config_") for name in said)
