@@ -5,7 +5,7 @@ import pytest
 from tests.remedies.made import case, of_kind
 from weighbridge.remedies.megatron import moves
 from weighbridge.remedies.sets import changed
-from weighbridge.remedies.written import flags
+from weighbridge.workload.flags import flags
 
 RANKS = {
     "data_parallel_size": 8, "tensor_parallel_size": 1, "pipeline_parallel_size": 1,

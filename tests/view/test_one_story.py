@@ -291,5 +291,6 @@ def test_the_next_question_quotes_a_name_with_a_blank():
     from weighbridge.view.changes import asks
 
     report = weighbridge.infer("Qwen3 0.6B", gpu="4090", offline=True)
-    assert shlex.split(asks(report)) == ["weighbridge", "fit", "Qwen3 0.6B", "--gpu", "4090"]
-    assert asks(report, on=False) == "weighbridge fit 'Qwen3 0.6B'"
+    asked = asks(report, "--max batch")
+    assert shlex.split(asked)[1:] == ["fit", "Qwen3 0.6B", "--gpu", "4090", "--max", "batch"]
+    assert asks(report, "--smallest gpu") == "weighbridge fit 'Qwen3 0.6B' --smallest gpu"

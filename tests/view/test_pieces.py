@@ -254,30 +254,6 @@ def test_a_line_to_paste_is_of_its_language(text, language):
     assert (pasted.text, pasted.language) == (text, language)
 
 
-@pytest.mark.parametrize(
-    ("settings", "sees", "typed"),
-    [
-        ({}, False, []),
-        ({"batch_size": 4}, False, ["--batch-size 4"]),
-        ({"batch_size": 4}, True, []),  # the images are said
-        ({"batch_size": 1}, False, []),
-        ({"seq_len": None}, False, []),
-    ],
-)
-def test_settings_that_are_not_a_plain_runs_are_typed(settings, sees, typed):
-    report = SimpleNamespace(
-        workload={"method": "full"},
-        derived={"as_stored": True},
-        setting=lambda name: (
-            settings.get(name, {**train.USUAL, "kbit_upcast": "none"}[name])
-            if name in {**train.USUAL, "kbit_upcast": ""}
-            else None
-        ),
-    )
-    found = list(train._given(SimpleNamespace(report=report, sees=sees)))
-    assert found == typed
-
-
 def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
     verdict = SimpleNamespace(
         fits=fits,

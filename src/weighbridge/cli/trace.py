@@ -130,7 +130,7 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
         return report
     from weighbridge import api
     from weighbridge.lab.trace.trainers import KEPT, TrainingAdvice, TrainingChange
-    from weighbridge.remedies.written import flags
+    from weighbridge.workload.flags import flags
 
     asked = {"gpu": card.gpu, "gpu_memory": card.gpu_memory, "torch_version": card.torch_version}
     try:

@@ -101,6 +101,7 @@ class Estimator:
 def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Report:
     """Add all that was asked to the settings of a report, and a word on each name that was read as
     another one. `meant` are the settings that were estimated."""
+    report = replace(report, said=typed.workload.said)
     if typed.task == "train":
         report = _with_optimizer(report, typed.workload)
     more = besides(report.task, meant, report.workload)

@@ -31,8 +31,8 @@ from weighbridge.remedies.sets import (
     tried,
     within,
 )
-from weighbridge.remedies.written import flags
 from weighbridge.watching import kept, stopped, trying
+from weighbridge.workload.flags import flags
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
 SLOW = ("train",)  # tasks of which dear single changes wait for cheap sets

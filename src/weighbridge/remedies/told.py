@@ -8,6 +8,7 @@ from weighbridge.remedies.sets import TO_HOST, MoveSet, asked
 from weighbridge.report.verdict import Remedy
 from weighbridge.training.launching import start
 from weighbridge.units import human
+from weighbridge.workload.flags import flags
 
 
 def flagged(case: RemedyCase) -> tuple[Remedy, ...]:
@@ -45,7 +46,7 @@ def told(node: MoveSet) -> Remedy:
         margin_bytes=verdict.margin_bytes,
         per_device=Bytes(*verdict.per_device),
         kind=node.moves[0].kind,
-        flags=written.flags(node.change, node.case.engine if node.case.commanded else ""),
+        flags=flags(node.change, node.case.engine if node.case.commanded else ""),
         paste=line.text,
         note=_note(node, line.why),
         host=None if verdict.host is None else verdict.host.needed,

@@ -1,44 +1,13 @@
-"""A change as flags, and the line to paste for it."""
+"""The line to paste for a change."""
 
 import json
-import re
-import shlex
-from collections.abc import Mapping
-from typing import Any
 
-from weighbridge.engines.llama_cpp.settings import Ggml
 from weighbridge.engines.table import record
 from weighbridge.quantization.on_load import arguments as config_arguments
 from weighbridge.quantization.on_load import written
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.training.launching import TrainerRun, TrainingLine
 from weighbridge.training.scripts import line
-
-# What llama.cpp calls them, and this program too
-OF_GGML = (
-    *(Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.override_tensor),
-    *(Ggml.cache_type_k, Ggml.cache_type_v),
-    *(Ggml.split_mode, Ggml.tensor_split, Ggml.main_gpu),
-)
-SHELL = re.compile(r"[\s|&;<>()$`*?'\"\\~!#]")  # what a shell reads otherwise
-SHORT = {setting.name: setting.written for setting in OF_GGML}
-
-
-def flags(change: Mapping[str, Any], engine: str) -> str:
-    """Write a change in the engine's own flags where this program has the same, else in its own."""
-    return " ".join(_flag(name, value, engine) for name, value in change.items())
-
-
-def _flag(name: str, value: Any, engine: str) -> str:
-    flag = SHORT.get(name) or f"--{name.replace('_', '-')}"
-    if name == "context":
-        flag = record(engine).length or flag
-    if value is True:
-        return flag
-    if value is False:
-        return f"--no-{flag.removeprefix('--')}"
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"{flag} {shlex.quote(text) if SHELL.search(text) else text}"
 
 
 def paste(case: RemedyCase) -> TrainingLine:

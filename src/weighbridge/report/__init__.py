@@ -1,6 +1,6 @@
 """The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ class Report(Shown):
     verdict: "Verdict | None" = None
     warnings: tuple[str, ...] = ()
     remedies: "tuple[Remedy, ...]" = ()
+    said: Mapping[str, Any] = field(default_factory=dict)  # settings that were given, of `workload`
 
     @property
     def fullest(self) -> Device:

@@ -34,7 +34,7 @@ def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -
     """Return a launch line that asks for settings too, by the flags that its engine has for them.
     One that no flag says stays out; a format does that the engine does not make itself."""
     from weighbridge.engines.table import record
-    from weighbridge.remedies.written import flags
+    from weighbridge.workload.flags import flags
 
     run, kind = PlannedRun(task="infer", model=model, command=command), record(engine)
     for name, value in settings.items():
@@ -62,7 +62,7 @@ def of_copy(run: PlannedRun, remedy: Remedy) -> tuple[str, Remedy] | None:
     """Return the repository in which a model is published in the format of a change that its
     engine does not make, and what else the change asks for; None where it is no such change."""
     from weighbridge.engines.table import record
-    from weighbridge.remedies.written import flags
+    from weighbridge.workload.flags import flags
 
     form = remedy.change.get("quantization")
     try:

@@ -6,7 +6,7 @@ change has (report/verdict.py). Where nothing helps, the question to ask next st
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.units import GIB
@@ -47,9 +47,14 @@ QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spel
     "load": "load",
     "infer": "infer",
     "full": "train",
+    "lora": "lora",
     "qlora": "qlora",
 }
-ADAPTERS = "lora"  # what --for calls every other method
+ASKED_ANEW: Mapping[str, frozenset[str]] = {  # what `fit` solves for -> settings that it finds
+    "--max seq-len": frozenset(("seq_len",)),
+    "--max batch": frozenset(("batch_size",)),
+    "--smallest gpu": frozenset(("gpu", "gpu_memory")),
+}
 
 
 def found(answer: ShownAnswer) -> "tuple[Remedy, ...]":
@@ -200,24 +205,41 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
 
 
 def askable(report: "Report") -> bool:
-    """Tell whether a command can name the model: not one that was described."""
+    """Tell whether a command of `fit` can ask it: of a model that has a name, and of a method that
+    has a word there, where LoRA is of plain weights."""
     from weighbridge.checkpoint.gather import NAMELESS
 
-    return report.model.reference != NAMELESS
+    packed = _method(report) == "lora" and "quantization" in report.said
+    return report.model.reference != NAMELESS and _method(report) in QUESTIONS and not packed
 
 
-def asks(report: "Report", *, on: bool = True) -> str:
-    """The command that asks `fit` about the same thing, as it is typed."""
-    about = QUESTIONS.get(
-        report.workload["method"] if report.task == "train" else report.task, ADAPTERS
-    )
-    v = report.verdict
-    gpu = _typed(v.accelerator_id) if v is not None and v.marketed_gb else ""
-    times = f":{v.count}" if v is not None and v.count > 1 else ""
-    named = [f"--gpu {gpu}{times}"] if gpu and on else []
-    model = shlex.quote(printable(report.model.reference))
-    wanted = [f"--for {about}"] if about != "infer" else []
-    return " ".join(("weighbridge fit", model, *named, *wanted))
+def asks(report: "Report", sought: str) -> str:
+    """The command that asks `fit` to solve for what is `sought`, of a question that is else the
+    same: every setting that was given stands in it."""
+    about = QUESTIONS[_method(report)]
+    anew, v = ASKED_ANEW[sought], report.verdict
+    words = [shlex.quote(printable(report.model.reference))]
+    if v is not None and v.marketed_gb and "gpu" not in anew:
+        words.append(f"--gpu {_typed(v.accelerator_id)}{f':{v.count}' if v.count > 1 else ''}")
+    if about != "infer":
+        words.append(f"--for {about}")
+    words.append(_said(report, anew))
+    return " ".join(("weighbridge fit", *filter(None, words), sought))
+
+
+def _method(report: "Report") -> str:
+    """The method of training; the task of any other question."""
+    method: str = report.workload["method"] if report.task == "train" else report.task
+    return method
+
+
+def _said(report: "Report", anew: Set[str]) -> str:
+    """Settings that were given and that `fit` takes, as they are typed."""
+    from weighbridge.workload import FIT
+    from weighbridge.workload.flags import flags
+
+    known = {n: v for n, v in report.said.items() if n in FIT and n != "gpu"}
+    return printable(flags({n: v for n, v in known.items() if n not in anew}, ""))
 
 
 def _typed(accelerator_id: str) -> str:
@@ -242,4 +264,4 @@ def smallest(answer: ShownAnswer) -> Paste | Note:
         return Note(answer.say("changes.nothing"))
     if answer.say.page:
         return Note(answer.say("changes.none"))
-    return Paste(answer.say("changes.none"), f"{asks(answer.report, on=False)} --smallest gpu")
+    return Paste(answer.say("changes.none"), asks(answer.report, "--smallest gpu"))

@@ -1,6 +1,5 @@
 """`train` on a screen: the phases of a step, and what would leave more room."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
@@ -11,42 +10,8 @@ from weighbridge.view.parts import phases, phases_differ
 from weighbridge.view.records import Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
-from weighbridge.workload import TABLES
 from weighbridge.workload.train import TUNERS
 
-USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defaults
-    "framework": "trainer",
-    "batch_size": "1",
-    "gradient_accumulation": "1",
-    "checkpointing": "none",
-    "optimizer": "adamw_torch",
-    "precision": "bf16-mixed",
-    "loss": "standard",
-    "tensor_parallel_size": "1",
-    "pipeline_parallel_size": "1",
-    "pipeline_schedule": "1f1b",
-    "pp_layer_partition": "",
-    "reshard_after_forward": "",
-    "backward_prefetch": "",
-    "reduce_dtype": "",
-    "context_parallel_size": "1",
-    "context_parallel_by": "",
-    "expert_parallel_size": "1",
-    "megatron_args": "",
-    "shard": "none",
-    "offload": "none",
-    "lora_r": "8",
-    "lora_targets": "q_proj,v_proj",
-    "lora_dropout": "0.0",
-    "modules_to_save": "",
-    "images": "0",
-}
-RECIPE: Mapping[str, str] = {  # the same of adapters, where no framework is named
-    "framework": "trl",
-    "checkpointing": "full",
-    "loss": "trl",
-    "kbit_upcast": "none",
-}
 METHODS: Mapping[str, str] = {
     "full": "method.full",
     "lora": "method.lora",
@@ -105,33 +70,10 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
     v = answer.report.verdict
     if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
-    if not askable(answer.report) or answer.report.workload["method"] in TUNERS:
-        return  # fit has no word for the latter
+    if not askable(answer.report):
+        return
     most = "batch" if answer.sees else "seq-len"
-    named = " ".join((asks(answer.report), *_given(answer)))
-    yield (Paste(answer.say("changes.room"), f"{named} --max {most}"),)
-
-
-def _given(answer: ShownAnswer) -> Iterator[str]:
-    """Settings that are not a plain run's, as they are typed."""
-    packs = answer.report.workload["method"] == "qlora"
-    usual = {**USUAL, "kbit_upcast": "peft" if packs else "none"}
-    if answer.report.derived.get("recipe"):
-        usual |= RECIPE
-    elif answer.report.workload["method"] != "full":
-        usual["framework"] = ""
-    if not answer.report.derived["as_stored"]:
-        usual["quantization"] = "nf4" if packs else ""
-    for name, default in usual.items():
-        value = answer.report.setting(name)
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        choices = TABLES["train"][name].choices
-        if value is None or text == default or (answer.sees and name == "batch_size"):
-            continue
-        if isinstance(value, bool):
-            yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
-        elif not choices or text in choices:  # else it is a framework's own, which nobody sets
-            yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
+    yield (Paste(answer.say("changes.room"), asks(answer.report, f"--max {most}")),)
 
 
 def _facts(answer: ShownAnswer) -> Iterator[str]:

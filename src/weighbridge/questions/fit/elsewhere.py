@@ -131,7 +131,7 @@ def _sums(phase: Phase) -> tuple[int, int]:
 
 def _remedy(training: "Train", number: int, report: Report, pinned: frozenset[str]) -> Remedy:
     from weighbridge.remedies.prices import hardware
-    from weighbridge.remedies.written import flags
+    from weighbridge.workload.flags import flags
 
     verdict, change = report.verdict, _change(number, pinned)
     assert verdict is not None

@@ -22,10 +22,10 @@ from weighbridge.estimate.divided import RAM_SPEED
 from weighbridge.estimate.layouts import FEW, beats, coarse
 from weighbridge.questions.fit.answers import Asker
 from weighbridge.records import NamedTuple
-from weighbridge.remedies.written import flags
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.workload import Infer
+from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -24,12 +24,12 @@ from weighbridge.memory import Device
 from weighbridge.questions.fit.answers import Asker
 from weighbridge.questions.fit.placing import placing
 from weighbridge.records import NamedTuple
-from weighbridge.remedies.written import flags
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.settings.setting import fields
 from weighbridge.watching import go_on
 from weighbridge.workload import SPREAD, Infer, read
+from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -34,7 +34,6 @@ from weighbridge.estimate.layouts import (
 from weighbridge.estimate.train import subject_for
 from weighbridge.questions.fit.answers import REFUSED, Asker
 from weighbridge.records import NamedTuple, replace
-from weighbridge.remedies.written import flags
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.training.frameworks import Framework, framework
@@ -44,6 +43,7 @@ from weighbridge.training.sharding.numbers import NODE, Sharding
 from weighbridge.units import ceil_div
 from weighbridge.watching import go_on
 from weighbridge.workload import Train
+from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:
     from weighbridge.engines.interface import Subject

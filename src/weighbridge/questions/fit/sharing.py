@@ -8,9 +8,9 @@ from weighbridge.estimate.layouts import SETTINGS, RankLayout, layouts
 from weighbridge.estimate.train import MEGATRON
 from weighbridge.questions.fit.answers import Asker
 from weighbridge.questions.fit.sharded import sharded
-from weighbridge.remedies.written import flags
 from weighbridge.report.fit import Ranking
 from weighbridge.workload import read
+from weighbridge.workload.flags import flags
 
 FULL, NAMED = "full", ("framework", "method")
 PARTS = ("tensor", "pipeline", "chunks", "context", "expert", "data")  # of a name
