@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import weighbridge
 from weighbridge.errors import UsageError
 from weighbridge.settings.setting import fields
-from weighbridge.workload import INFER, LOAD, Infer, Load, foreign, read
+from weighbridge.workload import INFER, LOAD, TRAIN, Infer, Load, foreign, read
 
 
 def test_the_table_and_the_records_name_the_same_settings():
@@ -93,3 +94,12 @@ def test_a_flag_that_is_off_is_no_setting_of_another_engine():
 def test_whatever_is_written_is_read_or_refused(name, written):
     with suppress(UsageError):
         read("infer", {name: written})
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_default_that_help_names_is_the_one_that_is_used(method):
+    used = weighbridge.train("qwen3-0.6b", method=method, framework="trainer").workload
+    named = {name: one.default for name, one in TRAIN.items() if one.default is not None}
+    told = {name: value for name, value in named.items() if used.get(name) is not None}
+    assert {name: used[name] for name in told} == {**told, "method": method}
+    assert "optimizer" in told

@@ -23,8 +23,8 @@ def offered(report, sought="--max seq-len"):
         ({"seq_len": 512}, "--for train"),  # is what is solved for
         ({"batch_size": 4}, "--for train --batch-size 4"),
         (
-            {"optimizer": "sgd", "use_reentrant": False},
-            "--for train --optimizer sgd --no-use-reentrant",
+            {"checkpointing": "full", "use_reentrant": False},
+            "--for train --checkpointing full --no-use-reentrant",
         ),
         ({"method": "qlora", "lora_r": 8}, "--for qlora --lora-r 8"),
         (

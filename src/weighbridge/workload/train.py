@@ -112,10 +112,12 @@ class RunSettings(Settings):
         "(mxfp8)。默认 tensorwise；torchtitan 从 2026-04-27 起是 rowwise。",
     )
     optimizer: Str = word(
-        help="adamw_torch (default), adamw_8bit, sgd-momentum, muon...",
-        default="adamw_torch",
+        help="adamw_torch_fused (default; of a release or framework that has another, that one), "
+        "adamw_torch, adamw_8bit, sgd-momentum, muon...",
+        default="adamw_torch_fused",
         label_zh="优化器",
-        zh="adamw_torch(默认)、adamw_8bit、sgd-momentum、muon……",
+        zh="adamw_torch_fused(默认；有自己默认值的版本或框架用自己的)、adamw_torch、adamw_8bit、"
+        "sgd-momentum、muon……",
     )
     optim_args: Words = words(
         label="Optimizer arguments",
