@@ -38,8 +38,13 @@ def test_ranks(asked, count, data, kind):
 @pytest.mark.parametrize(
     ("asked", "count", "says"),
     [
-        ({"tensor_parallel_size": 2}, 7, "no multiple of 2"),
-        ({"tensor_parallel_size": 2, "context_parallel_size": 2}, 6, "no multiple of 4"),
+        ({"tensor_parallel_size": 2}, 7, "on 2 devices, and 7 .* name 6 devices"),
+        (
+            {"tensor_parallel_size": 2, "context_parallel_size": 2},
+            6,
+            "^--tensor-parallel-size 2 x --context-parallel-size 2 puts .* on 4 .* name 4 ",
+        ),
+        ({"tensor_parallel_size": 4}, 3, "name 4 devices"),
         ({"data_parallel_size": 65_537}, None, "65,536 are weighed at most"),
         ({"data_parallel_size": 2, "tensor_parallel_size": 1 << 16}, None, "131,072 ranks"),
         ({"shard": "none"}, 2, "2 unsharded runs"),
@@ -48,9 +53,11 @@ def test_ranks(asked, count, data, kind):
         ({"expert_parallel_size": 9}, 8, "more than the 8 ranks"),
         ({"expert_parallel_size": 3}, 8, "does not divide the 8"),
         ({"expert_parallel_size": 3, "tensor_parallel_size": 2}, 8, "does not divide the 8"),
-        ({"shard": "zero2", "offload": "nvme"}, 2, "needs --shard zero3"),
-        ({"shard": "fsdp2", "offload": "nvme"}, 2, "is DeepSpeed's"),
+        ({"shard": "zero2", "offload": "nvme"}, 2, "use --shard zero3$"),
+        ({"shard": "fsdp2", "offload": "nvme"}, 2, "is of DeepSpeed's stage 3 alone"),
         ({"shard": "ddp", "offload": "params"}, 2, "needs --shard zero3"),
+        ({"shard": "hsdp"}, 12, "over the 8 ranks of a machine, and 12 .* --ranks-per-machine 6,"),
+        ({"shard": "hsdp", "ranks_per_machine": 3}, 16, "--ranks-per-machine 2,"),
     ],
 )
 def test_what_cannot_be(asked, count, says):

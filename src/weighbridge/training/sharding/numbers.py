@@ -44,6 +44,7 @@ FLAT: Mapping[str, str] = {
     "fsdp1": "FSDP1 makes one parameter of a layer, which all ranks share",
     "zero3": "DeepSpeed refuses experts under ZeRO-3",
 }
+OF_A_COPY = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 NODE = 8  # devices of one node, within which HSDP shares out, where nobody says
 
 
@@ -116,7 +117,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
     model *= w.context_parallel_size or 1
     count = count or model
     if w.data_parallel_size is None and count % model:
-        raise UsageError(f"{count} devices are no multiple of {model}, which share a model")
+        raise UsageError(_undivided(w, count, model))
     data = w.data_parallel_size or max(1, count // model)
     shares = Sharding(
         kind=w.shard or (spreads if _shares(w, data, spreads) else "none"),
@@ -135,6 +136,17 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         if wrong:
             raise UsageError(why)
     return shares
+
+
+def _undivided(w: Train, count: int, model: int) -> str:
+    """Say that devices do not make whole copies of a model."""
+    named = [name for name in OF_A_COPY if (getattr(w, name) or 1) > 1]
+    by = " x ".join(f"--{name.replace('_', '-')} {getattr(w, name)}" for name in named)
+    near = count // model * model or model
+    return (
+        f"{by} puts one copy of the model on {model} devices, and {count} are no multiple of "
+        f"that: name {near} devices, or other sizes"
+    )
 
 
 def _shares(w: Train, data: int, spreads: str) -> bool:
@@ -164,10 +176,10 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
             ),
         ),
         (
-            sharding.offload in ("params", "nvme") and not sharding.parameters,
+            sharding.offload == "params" and not sharding.parameters,
             (
-                f"--offload {sharding.offload} needs --shard zero3, fsdp1 or fsdp2: others keep "
-                "all parameters on the device"
+                "--offload params needs --shard zero3, fsdp1 or fsdp2: others keep all parameters "
+                "on the device"
             ),
         ),
         (
@@ -182,8 +194,8 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
             "--offload optimizer needs --shard zero1, zero2 or zero3",
         ),
         (
-            sharding.offload == "nvme" and not stage,
-            "--offload nvme is DeepSpeed's: use --shard zero3",
+            sharding.offload == "nvme" and sharding.kind != "zero3",
+            "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3",
         ),
         *_of_fsdp(sharding),
         *_of_experts(sharding),
@@ -196,7 +208,17 @@ def _of_fsdp(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
         f"{no}reshard-after-forward": sharding.reshard is not None,
         "reduce-dtype": sharding.reduced is not None,
     }
+    among, group = sharding.data * sharding.context, sharding.shares
+    even = next(n for n in range(group, 0, -1) if among % n == 0)
     return (
+        (  # torch distributed/fsdp/_init_utils.py makes its groups by dist.new_subgroups
+            among % group != 0,
+            (
+                f"--shard hsdp shares a model out over the {group} ranks of a machine, and {among} "
+                f"are no multiple of that: name as many as a machine has, --ranks-per-machine "
+                f"{even}, or use --shard fsdp2"
+            ),
+        ),
         *(
             (
                 given and not sharding.fully,
