@@ -1,6 +1,7 @@
 """Versions of libraries as people write them."""
 
 import re
+from collections.abc import Mapping
 
 
 def numbers(text: str | None) -> tuple[int, ...] | None:
@@ -15,21 +16,36 @@ def release(text: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-DATES = {  # torchtitan's tags
-    (0, 1): (2025, 6, 17),
-    (0, 2): (2025, 10, 17),
-    (0, 2, 1): (2025, 12, 26),
-    (0, 2, 2): (2026, 2, 20),
+DATES: Mapping[str, Mapping[tuple[int, ...], tuple[int, int, int]]] = {
+    "torchtitan": {  # its tags
+        (0, 1): (2025, 6, 17),
+        (0, 2): (2025, 10, 17),
+        (0, 2, 1): (2025, 12, 26),
+        (0, 2, 2): (2026, 2, 20),
+    },
+    "megatron": {  # Megatron-core: pypi.org/project/megatron-core, the first of each release
+        (0, 10): (2025, 2, 17),
+        (0, 11): (2025, 3, 14),
+        (0, 12): (2025, 5, 6),
+        (0, 13): (2025, 7, 25),
+        (0, 14): (2025, 10, 8),
+        (0, 15): (2025, 12, 18),
+        (0, 16): (2026, 2, 26),
+        (0, 17): (2026, 4, 16),
+        (0, 18): (2026, 6, 22),
+        (0, 19): (2026, 8, 19),
+    },
 }
 
 
-def dated(text: str) -> tuple[int, ...] | None:
-    """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; a tag of torchtitan by its date."""
+def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
+    """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; the date of a release of `whose`."""
     match = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
     if match:
         return tuple(int(n) for n in match.groups() if n is not None)
     tag = numbers(text)
-    return None if tag is None else DATES.get(tag, DATES.get(tag[:2]))
+    tags = DATES.get(whose, {})
+    return None if tag is None else tags.get(tag, tags.get(tag[:2]))
 
 
 def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:

@@ -50,6 +50,7 @@ MODEL = resolve(gather("qwen3-0.6b", GatherOptions(offline=True)))
         ({"dtype": "int4"}, "--dtype int4"),
         ({"zero_prefetch_bucket_size": 0}, "--zero-prefetch-bucket-size is DeepSpeed's"),
         ({"zero_max_live_parameters": "0"}, "--zero-max-live-parameters is DeepSpeed's"),
+        ({"shard": "zero2", "no_zero_init": True}, "--no-zero-init is of stage 3"),
         (
             {"shard": "zero2", "zero_sub_group_size": 10},
             "--zero-sub-group-size is of stage 3: use --shard zero3",

@@ -221,8 +221,29 @@ def test_a_version_that_no_rule_depends_on_is_said_to_change_nothing():
         assert bool(told) == said, framework
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"torch_version": "2.15"}, ["torch 2.15: our rules are for releases up to 2.14"]),
+        ({"torch_version": "2.14.1"}, []),
+        ({"accelerate_version": "2.0"}, ["accelerate 2.0: our rules are for releases up to 1.15"]),
+        ({"framework": "trl", "framework_version": "1.17"}, ["trl 1.17: our rules are for"]),
+        ({"framework": "trl", "framework_version": "1.16"}, []),
+        (
+            {"shard": "zero2", "deepspeed_version": "0.20", "torch_version": "3.0"},
+            ["torch 3.0: our rules are for releases up to 2.14", "DeepSpeed 0.20: our rules"],
+        ),
+    ],
+)
+def test_a_release_that_nobody_read_is_told(asked, told):
+    found = weighbridge.train(TITAN, seq_len=64, **asked)
+    lines = [line for line in found.warnings if "our rules are for releases up to" in line]
+    assert len(lines) == bool(told)
+    assert all(one in lines[0] for one in told)
+
+
 def test_versions_of_torchtitan_are_dates():
-    with pytest.raises(UsageError, match="are dates: write 2025-04-02"):
+    with pytest.raises(UsageError, match="are dates, .* its releases from 0.1 to 0.2.2$"):
         weighbridge.train(TITAN, framework="torchtitan", framework_version="2.5", seq_len=64)
 
 

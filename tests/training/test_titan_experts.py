@@ -197,11 +197,20 @@ def test_published_runs_of_sixteen_billion(rows, length, ranks, said):
 
 
 @pytest.mark.parametrize(
-    ("tag", "date"),
-    [("0.2.2", (2026, 2, 20)), ("0.2.1", (2025, 12, 26)), ("0.2", (2025, 10, 17)), ("0.3", None)],
+    ("whose", "tag", "date"),
+    [
+        ("torchtitan", "0.2.2", (2026, 2, 20)),
+        ("torchtitan", "0.2.1", (2025, 12, 26)),
+        ("torchtitan", "0.2", (2025, 10, 17)),
+        ("torchtitan", "0.3", None),
+        ("megatron", "0.16.1", (2026, 2, 26)),
+        ("megatron", "0.15.3", (2025, 12, 18)),
+        ("megatron", "0.1", None),
+        ("", "0.2", None),
+    ],
 )
-def test_a_tag_is_its_date(tag, date):
-    assert dated(tag) == date
+def test_a_tag_is_its_date(whose, tag, date):
+    assert dated(tag, whose) == date
 
 
 @pytest.mark.parametrize("blocks", [False, True])

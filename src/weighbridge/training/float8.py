@@ -100,7 +100,7 @@ def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> 
     if not any(isinstance(f, Experts) for b in body.blocks for f in b.feeds):
         raise UsageError("--float8-experts: the model has no experts; leave it out")
     came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
-    if not since(dated(w.framework_version or ""), came):
+    if not since(dated(w.framework_version or "", framework.name), came):
         told = "-".join(f"{n:02}" for n in came)
         raise UsageError(f"--float8-experts came to torchtitan on {told}; leave it out")
 

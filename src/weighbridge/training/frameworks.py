@@ -37,9 +37,10 @@ from typing import Any
 from weighbridge.allocator.settings import GROWING
 from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.engines.engine import written
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass, field, replace
-from weighbridge.versions import dated, numbers
+from weighbridge.versions import DATES, dated, numbers
 from weighbridge.workload import FSDP, Train
 
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
@@ -356,7 +357,19 @@ def framework(name: str | None, release: str | None = None) -> Framework:
     known = FRAMEWORKS.get(name or "trainer")
     if known is None:
         raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
-    return known.at(dated(release or "") if known.dated else numbers(release))
+    return known.at(dated(release or "", known.name) if known.dated else numbers(release))
+
+
+def date_of(framework: str, version: str) -> tuple[int, ...]:
+    """Read the version of a framework whose rules go by dates. Raises UsageError."""
+    date = dated(version, framework)
+    if date is None:
+        releases = sorted(DATES[framework])
+        raise UsageError(
+            f"--framework-version {version}: versions of {framework} are dates, such as "
+            f"2026-08-22, or its releases from {written(releases[0])} to {written(releases[-1])}"
+        )
+    return date
 
 
 RECIPE_SINCE = (4, 56)  # transformers that TRL 1.16 runs with (trl 1.16 pyproject.toml)

@@ -22,6 +22,7 @@ from weighbridge.training.frameworks import (
     OF_ARGUMENTS,
     Framework,
     Precision,
+    date_of,
     resolved,
     stored,
 )
@@ -33,7 +34,7 @@ from weighbridge.training.sharding.schedule import schedule
 from weighbridge.training.sharding.sequence import way
 from weighbridge.training.sharding.stages import layers_of_stages
 from weighbridge.training.tuners import TUNERS, refuse
-from weighbridge.versions import dated, numbers, release, since
+from weighbridge.versions import numbers, release, since
 from weighbridge.workload import Train
 from weighbridge.workload.train import PROMPTS
 
@@ -538,15 +539,7 @@ def _release(written: str | None) -> tuple[int, int] | None:
 
 
 def _dated(w: Train) -> tuple[int, ...] | None:
-    if w.framework_version is None:
-        return None
-    date = dated(w.framework_version)
-    if date is None:
-        raise UsageError(
-            f"--framework-version {w.framework_version}: versions of {w.framework} are dates: "
-            "write 2025-04-02"
-        )
-    return date
+    return None if w.framework_version is None else date_of(w.framework or "", w.framework_version)
 
 
 def _usual_optimizer(w: Train, framework: Framework) -> str:

@@ -1,10 +1,11 @@
 """Remarks on settings, a line each, of which a user may not expect what they do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from weighbridge.arch.model_types import differs
 from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
 from weighbridge.dtypes import FLOAT32
+from weighbridge.engines.engine import written
 from weighbridge.engines.transformers import formats
 from weighbridge.records import replace
 from weighbridge.training import packages
@@ -194,6 +195,31 @@ def _version(plan: TrainingPlan) -> str:
     )
 
 
+def _newer(plan: TrainingPlan) -> str:
+    """Say of releases that are newer than those whose sources our rules were read in."""
+    asked = {
+        "torch": plan.torch,
+        "accelerate": plan.accelerate,
+        "DeepSpeed": plan.zero.version,
+        "bitsandbytes": plan.base.bitsandbytes,
+        plan.framework.name: plan.release,
+    }
+    newer = [n for n, read in NEWEST.items() if (asked.get(n) or ())[:2] > read]
+    return "; ".join(
+        f"{name} {written(asked[name] or ())}: our rules are for releases up to "
+        f"{written(NEWEST[name])}, and those are used"
+        for name in newer
+    )
+
+
+NEWEST: Mapping[str, tuple[int, int]] = {  # releases that we read
+    "torch": (2, 14),
+    "accelerate": (1, 15),
+    "DeepSpeed": (0, 19),
+    "bitsandbytes": (0, 50),
+    "trl": (1, 16),
+    "litgpt": (0, 5),
+}
 CASTS = {
     "peft": "QLoRA: embeddings, norms and hidden states count in float32, because PEFT's "
     "prepare_model_for_kbit_training casts them",
@@ -215,4 +241,5 @@ REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _items,
     _whole,
     _version,
+    _newer,
 )

@@ -31,6 +31,7 @@ OF_STAGE_3 = (  # of parameters that are gathered
     ZeroSettings.zero_param_persistence_threshold.name,
     ZeroSettings.zero_max_live_parameters.name,
     ZeroSettings.zero_sub_group_size.name,
+    ZeroSettings.no_zero_init.name,
 )
 
 MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name

@@ -84,9 +84,11 @@ class RunSettings(Settings):
         zh="按哪个框架的默认值和惯例。默认 trainer；适配器按 PEFT 和 TRL 的做法(trl，底座 16 位)。",
     )
     framework_version: Str = release(
-        help="Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.",
+        help="Its version; of torchtitan and megatron a date such as 2025-04-02, or the release "
+        "(Megatron-core's). Default: the newest known.",
         label_zh="框架版本",
-        zh="框架的版本；torchtitan 用日期，例如 2025-04-02。默认：已知的最新版。",
+        zh="框架的版本；torchtitan 和 megatron 用日期，例如 2025-04-02，或发布号(Megatron-core)。"
+        "默认：已知的最新版。",
     )
     precision: Str = word(
         "bf16-mixed",

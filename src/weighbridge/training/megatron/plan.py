@@ -22,6 +22,7 @@ from weighbridge.errors import UsageError
 from weighbridge.records import dataclass
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
+from weighbridge.training.frameworks import date_of
 from weighbridge.training.megatron import arguments
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import parts
@@ -31,7 +32,7 @@ from weighbridge.training.megatron.states import states
 from weighbridge.training.segments import refuse_segments
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.units import MIB
-from weighbridge.versions import dated, numbers
+from weighbridge.versions import numbers
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
@@ -186,11 +187,6 @@ def _refuse(w: Train) -> None:
                 f"{flag} {value} is not weighed with --framework megatron; use "
                 f"{' or '.join(MEANS[name])}"
             )
-    if w.framework_version and dated(w.framework_version) is None:
-        raise UsageError(
-            f"--framework-version {w.framework_version}: versions of megatron are dates: write "
-            "2026-08-22"
-        )
 
 
 def _pipeline(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +260,7 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
 
 
 def _release(w: Train) -> tuple[int, ...] | None:
-    return dated(w.framework_version) if w.framework_version else None
+    return date_of(w.framework or "", w.framework_version) if w.framework_version else None
 
 
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
