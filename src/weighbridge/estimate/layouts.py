@@ -23,6 +23,7 @@ from weighbridge.estimate.megatron import form_of
 from weighbridge.estimate.train import subject_for
 from weighbridge.memory import Bytes
 from weighbridge.records import NamedTuple, replace
+from weighbridge.report.verdict import HostVerdict
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
@@ -70,6 +71,7 @@ class RankLayout(NamedTuple):
     cost: LayoutCost
     peak: Bytes = Bytes(0, 0, 0)
     fits: str = "unknown"
+    host: HostVerdict | None = None  # where the memory of a machine was judged
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -309,7 +311,7 @@ class _Search:
         is expected."""
         known = self.wholes.get((layout.shape, layout.keeps))
         if known is not None and not thorough:
-            return layout._replace(peak=known.peak, fits=known.fits)
+            return layout._replace(peak=known.peak, fits=known.fits, host=known.host)
         made = self._plan(layout.change)
         room, expected = self.budget.usable, made.uneven[1]
         even = replace(made, uneven=(expected,) * 3)
@@ -324,15 +326,15 @@ class _Search:
             peaks.append(peak)
         peak = Bytes(*(max(bound) for bound in zip(*peaks, strict=True)))  # as a verdict has it
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
-        if fits == "yes" and self.memory is not None:
-            fits = self._on_host(made, runs)
-        return layout._replace(peak=peak, fits=fits)
+        if fits != "yes" or self.memory is None:
+            return layout._replace(peak=peak, fits=fits)
+        host = self._on_host(made, runs)
+        return layout._replace(peak=peak, fits=host.fits or fits, host=host)
 
-    def _on_host(self, made: MegatronPlan, runs: Sequence[StageRun]) -> str:
+    def _on_host(self, made: MegatronPlan, runs: Sequence[StageRun]) -> HostVerdict:
         """Judge the machine's memory, which what is saved passes: of the stages that were run."""
         *_, host = answer.devices(made, runs)
-        fits = on_host.judged(host, self.memory).fits
-        return "yes" if fits is None else fits
+        return on_host.judged(host, self.memory)
 
     def _peak(self, made: MegatronPlan, run: StageRun) -> Bytes:
         """Return what a device of a stage holds at the driver."""

@@ -193,7 +193,7 @@ def ranking(
     empty = lines(words("rank.none"))
     beside = _of_layouts(rank, words, unit, full=full) if rank.of == "layouts" else ()
     return Screen(
-        title=_title_of(rank, words),
+        title=_title_of(rank, words, full=full),
         sections=((table if rows else empty,), *beside),
         footer=(more,) if more else (),
         lang=lang,
@@ -210,7 +210,7 @@ def _kind(rank: Ranking) -> str:
     return next((kind for kind, name in of if name in row), rank.of)
 
 
-def _title_of(rank: Ranking, words: Words) -> str:
+def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
     many = {"fitting": f"{len(rank.fitting):,}", "count": f"{len(rank.rows):,}"}
     question = words(f"fit.{rank.about}", tokens="").strip()
     if rank.of == "gpus":
@@ -220,7 +220,8 @@ def _title_of(rank: Ranking, words: Words) -> str:
     if rank.of == "layouts":
         about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
         kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)
-        fit = words(f"number.{'placed' if kind == 'placed' else 'layouts'}.{_number(rank)}", **many)
+        of = "placed" if kind == "placed" else "layouts"
+        fit = words(f"number.{of}.{_number(rank, full=full)}", **many)
         if rank.rows and " + " not in name and kind != "placed":  # cards that are alike
             room = _size(rank.rows[0]["usable_bytes"], None)
             about["card"] = words("layouts.each", card=card, room=room)
@@ -228,11 +229,14 @@ def _title_of(rank: Ranking, words: Words) -> str:
     return words("rank.models", card=card, question=question, **many)
 
 
-def _number(rank: Ranking) -> str:
-    """Tell whether none fits, or one, or more; and where of none we cannot say that it does not."""
+def _number(rank: Ranking, *, full: bool) -> str:
+    """Tell whether none fits, or one, or more, of all or of the few that nothing beats; and where
+    of none we cannot say that it does not."""
     if rank.fits == "unknown":
         return "none_surely"
-    return ("none_fits", "one_fits")[len(rank.fitting)] if len(rank.fitting) < 2 else "fit"
+    if not rank.fitting:
+        return "none_fits"
+    return ("one_" if len(rank.fitting) == 1 else "") + ("all" if full else "best")
 
 
 def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
@@ -268,19 +272,38 @@ def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None
         Column(words("layouts.ranks")),
         Column(words("beside.needs"), right=True),
         Column(words("beside.spare"), right=True, rank=2),
+        *_on_host(rows, words),
         Column(words("layouts.again")),
         Column(words("layouts.waits"), right=True),
         Column(words("layouts.near"), right=True),
         Column(words("layouts.far"), right=True),
     )
-    return Grid(columns, tuple(_layout(row, words, unit) for row in rows))
+    return Grid(columns, tuple(_layout(row, words, unit, judged=_judged(rows)) for row in rows))
 
 
-def _layout(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+def _judged(rows: tuple[Mapping[str, Any], ...]) -> bool:
+    """Tell whether host memory was judged of a layout."""
+    return any("host_bytes" in row for row in rows)
+
+
+def _on_host(rows: tuple[Mapping[str, Any], ...], words: Words) -> tuple[Column, ...]:
+    return (Column(words("placed.host"), right=True),) if _judged(rows) else ()
+
+
+def _needed(row: Mapping[str, Any], unit: str | None, *, judged: bool) -> tuple[Cell, ...]:
+    """Say what a machine needs of its memory; of a layout that does not fit on cards nothing."""
+    host = row.get("host_bytes")
+    return (Cell("" if host is None else _size(host, unit)),) if judged else ()
+
+
+def _layout(
+    row: Mapping[str, Any], words: Words, unit: str | None, *, judged: bool
+) -> tuple[Cell, ...]:
     return (
         Cell(row["id"], MARKS[row["fits"]]),
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
+        *_needed(row, unit, judged=judged),
         Cell(_again(row, words)),
         Cell(f"+{100 * row['bubble']:.1f} %"),
         Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
@@ -302,20 +325,24 @@ def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
         Column(words("layouts.ranks")),
         Column(words("beside.needs"), right=True),
         Column(words("beside.spare"), right=True, rank=2),
+        *_on_host(rows, words),
         Column(words("served.tokens"), right=True),
         Column(words("served.requests"), right=True, rank=1),
         Column(words("served.turn"), right=True),
         Column(words("layouts.near"), right=True),
         Column(words("layouts.far"), right=True),
     )
-    return Grid(columns, tuple(_way(row, words, unit) for row in rows))
+    return Grid(columns, tuple(_way(row, words, unit, judged=_judged(rows)) for row in rows))
 
 
-def _way(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+def _way(
+    row: Mapping[str, Any], words: Words, unit: str | None, *, judged: bool
+) -> tuple[Cell, ...]:
     return (
         Cell(row["id"], MARKS[row["fits"]]),
         Cell(_size(row["peak_bytes"], unit)),
         Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
+        *_needed(row, unit, judged=judged),
         Cell(f"{row['cached_tokens']:,}"),
         Cell(f"{row['requests']:,}"),
         Cell(_size(row["read_in_turn_bytes"], unit)),
@@ -385,6 +412,11 @@ def _of_layouts(
     if not rank.rows:
         return ()
     told = [words(f"means.{kind}")]
+    if _judged(rank.rows) and kind != "placed":
+        had = _size(
+            next(row["host_usable_bytes"] for row in rank.rows if "host_bytes" in row), unit
+        )
+        told.append(words("means.host", size=had))
     if rank.fitting and not full:
         told.append(words(f"unbeaten.{kind}"))
     blocks: tuple[Block, ...] = (lines(*told),)

@@ -11,8 +11,10 @@ from weighbridge.engines.table import usual, version
 from weighbridge.errors import UsageError
 from weighbridge.estimate import layouts as estimate
 from weighbridge.estimate.train import subject_for
+from weighbridge.records import replace
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.stage import spare
+from weighbridge.view.lists import ranking
 from weighbridge.workload import Train
 
 pytestmark = pytest.mark.slow
@@ -112,7 +114,11 @@ def test_memory_of_the_machine_is_judged_too(model):
     few = model.layouts(ram="8GiB", **SMALL)
     assert not few.fitting
     asked = {"framework": "megatron", "shard": "zero1", "tensor_parallel_size": 4, "ram": "8GiB"}
-    assert model.train(**asked, **SMALL).verdict.host.fits == "no"
+    host = model.train(**asked, **SMALL).verdict.host
+    assert host.fits == "no"
+    same = next(row for row in few.rows if row["id"] == "tp4")
+    assert same["host_bytes"] == host.needed.expected
+    assert same["host_usable_bytes"] == host.available
 
 
 def test_where_nothing_fits_the_least_is_told(model):
@@ -271,4 +277,37 @@ def test_the_command_line(capsys):
     assert "questions of their own" in capsys.readouterr().err
     assert run(["fit", "llama-3.2-3b", "--layouts", "--gpu", "t4:2"]) == 1
     assert run([*asked, "--lang", "zh"]) == 0
-    assert "种切分放得下" in capsys.readouterr().out
+    assert "放得下的切分里" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fits", "full", "said"),
+    [
+        (["yes", "yes"], False, "2 layouts that fit are worth a look"),
+        (["yes", "no"], False, "1 layout that fits is worth a look"),
+        (["yes", "yes"], True, "2 layouts fit"),
+        (["yes"], True, "1 layout fits"),
+        (["unknown", "no"], False, "no layout surely fits"),
+        (["no"], True, "no layout fits"),
+    ],
+)
+def test_a_screen_says_how_many_it_tells_of(model, fits, full, said):
+    known = model.layouts(**SMALL)
+    rows = tuple({**known.rows[0], "fits": each} for each in fits)
+    title = ranking(replace(known, rows=rows), full=full).title
+    assert title.endswith(f": {said}")
+
+
+@pytest.mark.slow
+def test_a_screen_says_what_a_machine_needs_of_its_memory(capsys):
+    asked = ["fit", "llama-3.2-3b", "--layouts", "--gpu", "a100-40gb:4", "--seq-len", "4096"]
+    assert run([*asked, "--ram", "8GiB"]) == 1
+    lacking = capsys.readouterr().out
+    assert "layout fits" in lacking
+    assert "of the 8.0 GiB that it has" in lacking
+    assert run([*asked, "--ram", "2TiB"]) == 0
+    screen = capsys.readouterr().out
+    told = [line.split(" GiB") for line in screen.splitlines() if "✓" in line]
+    assert all(len(parts) >= 3 and float(parts[1]) > 8 for parts in told), "after what cards need"
+    assert run(asked) == 0
+    assert "RAM" not in capsys.readouterr().out, "nothing was judged"

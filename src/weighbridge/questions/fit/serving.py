@@ -23,6 +23,7 @@ from weighbridge.estimate.layouts import FEW, beats, coarse, divisors
 from weighbridge.memory import Device
 from weighbridge.questions.fit.answers import Asker
 from weighbridge.questions.fit.placing import placing
+from weighbridge.questions.fit.sharded import on_machine
 from weighbridge.records import NamedTuple
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
@@ -247,6 +248,7 @@ def _row(one: ServedLayout, given: Mapping[str, Any], name: str) -> dict[str, An
         "usable_bytes": verdict.usable_bytes,
         "peak_bytes": one.report.peak.expected,
         "margin_bytes": verdict.margin_bytes,
+        **on_machine(verdict.host),
         **{size: change[size] for size in SPREAD},
         EXPERTS: EXPERTS in change,
         ATTENTION: ATTENTION in change,

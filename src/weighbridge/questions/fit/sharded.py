@@ -36,6 +36,7 @@ from weighbridge.questions.fit.answers import REFUSED, Asker
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
+from weighbridge.report.verdict import HostVerdict
 from weighbridge.training.frameworks import Framework, framework
 from weighbridge.training.plan import stages, usual_checkpointing
 from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
@@ -297,6 +298,7 @@ def _order(one: SharedLayout) -> tuple[Any, ...]:
 
 def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
     assert one.report is not None  # of those that were asked
+    verdict = one.report.verdict
     peak, shares, price = one.report.peak, one.sharding, one.cost
     sizes = (shares.tensor, shares.pipeline, shares.context, shares.expert, shares.data)
     short = zip(("tp", "pp", "cp", "ep", "dp"), sizes, strict=True)
@@ -309,6 +311,7 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
         "usable_bytes": room,
         "peak_bytes": peak.expected,
         "margin_bytes": room - peak.expected,
+        **on_machine(None if verdict is None else verdict.host),
         **dict(zip((*SIZES, "data_parallel_size"), sizes, strict=True)),
         "shard": shares.kind,
         "batch_size": one.change["batch_size"],
@@ -320,3 +323,10 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
         "far_bytes": price.far,
         "flags": flags({**own, **one.change}, ""),
     }
+
+
+def on_machine(host: HostVerdict | None) -> dict[str, Any]:
+    """Return what a machine of a layout needs of host memory and has, where that was judged."""
+    if host is None or host.available is None:
+        return {}
+    return {"host_bytes": host.needed.expected, "host_usable_bytes": host.available}

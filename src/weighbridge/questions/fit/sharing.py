@@ -7,7 +7,7 @@ from weighbridge.errors import UsageError
 from weighbridge.estimate.layouts import SETTINGS, RankLayout, layouts
 from weighbridge.estimate.train import MEGATRON
 from weighbridge.questions.fit.answers import Asker
-from weighbridge.questions.fit.sharded import sharded
+from weighbridge.questions.fit.sharded import on_machine, sharded
 from weighbridge.report.fit import Ranking
 from weighbridge.workload import read
 from weighbridge.workload.flags import flags
@@ -57,6 +57,7 @@ def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any
         "usable_bytes": room,
         "peak_bytes": each.peak.expected,
         "margin_bytes": room - each.peak.expected,
+        **on_machine(each.host),
         **{f"{kind}_parallel_size": getattr(run, kind) for kind in (*SETTINGS, "data")},
         "virtual_stages": run.chunks,
         "micro_batches": run.accumulation,
