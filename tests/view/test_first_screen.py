@@ -84,9 +84,22 @@ def test_the_first_figures_are_those_that_decide(ram, figures, reason):
     report = weighbridge.train("llama-3.1-8b", gpu="h100-sxm:8", shard="fsdp2", ram=ram)
     (head,) = (b for s in screen(report).sections for b in s if isinstance(b, Headline))
     assert head.figures.startswith("needs ") and head.figures.endswith(figures)
+    assert head.margin == "", "what the card has to spare is no margin of the host"
     assert re.fullmatch(
         rf"{reason}on each card: about [\d.]+ GiB \([\d. to]+\) of 79.2", head.reason
     )
     room = weighbridge.train("llama-3.1-8b", gpu="h100-sxm:8", shard="fsdp2", ram="512GiB")
     (head,) = (b for s in screen(room).sections for b in s if isinstance(b, Headline))
     assert head.figures.startswith("about ") and head.figures.endswith(" of 79.2")
+
+
+@pytest.mark.parametrize(("ram", "also"), [("30GiB", True), ("4TiB", False)])
+def test_a_machine_that_is_short_beside_its_cards_is_told_at_once(ram, also):
+    settings = {"gpu": "3060:2", "shard": "zero3", "offload": "params", "ram": ram}
+    report = weighbridge.train("llama-3.1-8b", optimizer="adamw_torch", **settings)
+    (head,) = (b for s in screen(report).sections for b in s if isinstance(b, Headline))
+    assert report.verdict.fits == "no"
+    told = re.search(
+        r"; also needs about [\d.]+ GiB of host memory; the machine has 30", head.reason
+    )
+    assert bool(told) == also, head.reason

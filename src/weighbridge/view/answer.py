@@ -39,7 +39,7 @@ def headline(answer: ShownAnswer) -> Headline:
         verdict=f"{answer.say(f'verdict.{mark(v)}')}{where}",
         figures=_of_host(answer, v.host) if v.host and _by_host(v) else _figures(answer, v),
         mark=sign,
-        margin=margin(answer),
+        margin="" if _by_host(v) else margin(answer),
         reason=_reason(answer, v),
         needs=answer.peak.expected,
         has=v.usable_bytes,
@@ -148,9 +148,8 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return answer.say("reason.flags" if d.get("launch") else "reason.flags.alone")
     lead = printable(_lead(verdict))
-    return lead or "; ".join(
-        filter(None, (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict)))
-    )
+    told = (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict))
+    return lead or "; ".join(filter(None, (*told, _host_too(answer, verdict))))
 
 
 def _divided(answer: ShownAnswer) -> str:
@@ -198,6 +197,13 @@ def _nodes(answer: ShownAnswer, verdict: "Verdict") -> str:
         if verdict.nodes > 1
         else ""
     )
+
+
+def _host_too(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """Return the sentence on host memory that is short beside a device that is; else ""."""
+    if verdict.host is None or verdict.fits != "no" or verdict.host.fits != "no":
+        return ""
+    return answer.say("reason.host.too", figures=_of_host(answer, verdict.host))
 
 
 def _lead(verdict: "Verdict") -> str:

@@ -127,7 +127,10 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
         ({"optimizer": "lion"}, "--optimizer lion is not weighed"),
         ({"precision": "fp32"}, "--precision 'fp32' is not one of megatron: bf16-mixed"),
         ({"offload": "optimizer", "shard": "zero1"}, "--offload optimizer is not weighed"),
-        ({"framework_version": "0.1"}, "are dates, such as 2026-08-22, or its releases from 0.10 to 0.19"),
+        (
+            {"framework_version": "0.1"},
+            "are dates, such as 2026-08-22, or its releases from 0.10 to 0.19",
+        ),
         ({"megatron_args": ["moe_x"]}, "--megatron-args moe_x: it is not among those"),
         ({"megatron_args": ["sequence_parallel=3"]}, "it is a switch"),
         (
