@@ -355,8 +355,8 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
     run = plan.run
     if plan.filled:
         yield (
-            f"a pipeline is taken as filled: {run.accumulation} micro-batches or more; "
-            "--gradient-accumulation says fewer"
+            f"every stage is taken to be at work at once: a step has {run.accumulation} "
+            "micro-batches or more; with fewer (--gradient-accumulation) it takes less"
             if run.deferred is None
             else f"a step has {run.accumulation} micro-batches, and the head's gradient of each "
             "waits for its end: more of them take more; --gradient-accumulation says how many"
