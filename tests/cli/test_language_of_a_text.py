@@ -24,6 +24,7 @@ def pasted(capsys, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "lang", "options", "title"),
     [

@@ -21,6 +21,7 @@ def test_a_script_is_written_under_its_own_name(folder, capsys):
     assert "tune.py is written; start it with: python tune.py" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [

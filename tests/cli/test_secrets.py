@@ -20,6 +20,7 @@ vllm serve llama-3.1-8b $LONG --api-key 'plain secret five'
 LINE = "vllm serve llama-3.1-8b --max-model-len 131072 --api-key '***'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sh", "md"])
 @pytest.mark.parametrize(
     "form",

@@ -58,6 +58,7 @@ def test_lines_that_mean_the_same(flags, same):
     assert amounts(one) == amounts(other)
 
 
+@pytest.mark.slow
 def test_what_stands_first_decides_between_a_number_and_a_pattern():
     """The number before it keeps those layers' experts on the host; behind it, it has nothing."""
     line = f"llama-server -m {MIXTURE} -c 4096 -ngl 99"
@@ -70,6 +71,7 @@ def test_what_stands_first_decides_between_a_number_and_a_pattern():
     assert behind == whole
 
 
+@pytest.mark.slow
 def test_by_hand():
     """Q8_0 has 34 bytes for 32 numbers. A layer's experts are 3 matrices of 128 x 2048 x 768."""
     whole, moved = (
@@ -83,6 +85,7 @@ def test_by_hand():
     assert whole[0] - one[0] == pytest.approx(experts // 6, abs=4096)
 
 
+@pytest.mark.slow
 def test_dense_layers_of_each_card_by_hand():
     """Llama 3.2 1B, 16 layers over two cards evenly, and a matrix of 2048 x 8192 of two of each."""
     settings = {
@@ -102,6 +105,7 @@ def test_dense_layers_of_each_card_by_hand():
     assert moved[2] - whole[2] == 2 * matrix
 
 
+@pytest.mark.slow
 def test_the_host_has_what_is_placed_there():
     """RAM that is not enough for it is said; a card that is named by its number has no other."""
     small, large = (asked(override_tensor="exps=CPU", ram=ram) for ram in ("16GiB", "64GiB"))
@@ -109,6 +113,7 @@ def test_the_host_has_what_is_placed_there():
     assert asked(override_tensor="exps=CUDA0", ram="64GiB").verdict.fits == "no"
 
 
+@pytest.mark.slow
 def test_cards_that_differ():
     """A 3060 beside a 3090 has the experts of ten more layers, and no others move."""
     settings = {"gpu": "3090+3060", "quantization": "Q4_0", "tensor_split": "30,19"}
@@ -119,6 +124,7 @@ def test_cards_that_differ():
     assert moved[2] == whole[2]
 
 
+@pytest.mark.slow
 def test_patterns_are_made_in_a_time_that_is_bounded_together():
     """19,000 states each, and as many patterns as are read; groups of nothing, repeated."""
     with pytest.raises(UsageError, match="takes too long"):

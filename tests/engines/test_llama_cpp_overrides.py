@@ -77,6 +77,7 @@ def joined(parts):
     )
 
 
+@pytest.mark.slow
 @given(st.recursive(SIGNS, joined, max_leaves=12), st.lists(st.text("ab._", max_size=7)))
 def test_any_pattern_finds_what_an_engine_with_backtracking_finds(text, names):
     pattern = TensorPattern(text)
@@ -101,6 +102,7 @@ def test_what_is_no_pattern_is_refused_with_the_reason(text, says):
         TensorPattern(text)
 
 
+@pytest.mark.slow
 def test_as_many_groups_and_repetitions_as_are_read():
     assert TensorPattern("(" * 40 + "a" + ")" * 40).found("a")
     assert TensorPattern("b" + "*" * 40 + "a{1000}").found("a" * 1000)
@@ -177,6 +179,7 @@ def test_cards_that_are_named():
     assert cards(["a=CPU", "b=nothing"]) == 0
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 1299), min_size=1, max_size=80))
 def test_numbers_of_blocks_are_written_so_that_they_alone_are_found(numbers):
     pattern = TensorPattern(blocks(numbers) + r"\.")
@@ -349,6 +352,7 @@ def test_a_wrong_pattern_is_one_line_and_wrong_usage(flags, says, capsys):
     assert says in err
 
 
+@pytest.mark.slow
 def test_the_option_may_be_repeated(capsys):
     asked = ["infer", MIXTURE, "--engine", "llama.cpp", "--context", "4096", "-q"]
     assert run([*asked, "-ot", "ffn_up_exps=CPU", "-ot", "ffn_down_exps=CPU"]) == 0

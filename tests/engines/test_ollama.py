@@ -743,6 +743,7 @@ def test_every_tag_of_the_library_is_one_model_of_ours():
 
 
 # Sizes of tags in GB: src/ollama_models.py of github.com/Jeffser/Alpaca at 1ddb62fe5946
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "size"),
     [

@@ -59,6 +59,7 @@ def test_what_is_offloaded_already_does_not_sleep():
     assert part[0] + away[0] == pytest.approx(whole[0], rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "version", "said", "gib"),
     [

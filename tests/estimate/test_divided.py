@@ -72,6 +72,7 @@ def test_with_less_than_a_gibibyte_to_spare_the_line_says_all_layers():
     assert " -ngl" not in asked("qwen3-8b", **tight | {"gpu_memory": "12GiB"}).derived["launch"]
 
 
+@pytest.mark.slow
 def test_old_releases_of_ollama_go_by_an_estimate_of_their_own():
     """Before 0.12.11 a closed formula said how many: 35 of 41 where 36 have room."""
     kept = [

@@ -341,6 +341,7 @@ def test_json_with_a_model(capfd, tmp_path):
     assert json.loads(out)["estimate"]["schema"] == "weighbridge.report/1"
 
 
+@pytest.mark.slow
 @all_of("row", messages(), ids=lambda r: r["source"][19:])
 def test_a_screen_answers_first_and_is_80_columns_wide(row):
     lines = str(weighbridge.explain_oom(row["message"])).splitlines()

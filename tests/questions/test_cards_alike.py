@@ -154,6 +154,7 @@ ONE_CARD = (
 ON_TWO = {**VLLM, "tensor_parallel_size": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ONE_CARD, ids=lambda settings: settings["engine"])
 def test_cards_that_differ_in_one_thing(settings, made_up, alone):
     model, other = config(DENSE), config(DENSE)
@@ -162,6 +163,7 @@ def test_cards_that_differ_in_one_thing(settings, made_up, alone):
     assert together == each_alone + each_alone[::-1]
 
 
+@pytest.mark.slow
 def test_two_cards_that_differ_in_one_thing(made_up, alone):
     model, other = config(DENSE), config(DENSE)
     pairs = [f"{name}:2" for name in made_up]
@@ -176,6 +178,7 @@ def test_each_thing_that_a_record_says_of_a_card_is_changed_in_one():
     assert {*Part.__slots__} - changed == {"also_sold_as", "aliases"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "settings"),
     [
@@ -204,6 +207,7 @@ def test_a_fact_that_is_read_and_not_noted_is_found(rule, settings, made_up, alo
     assert [told(model, settings, gpu) for gpu in asked] != each_alone
 
 
+@pytest.mark.slow
 def test_what_is_made_for_the_cards_that_vllm_serves_on(monkeypatch):
     """Kernels are followed for a quarter of them, and no two that need the same are made twice but
     where an L2 cache that is no matter differs."""

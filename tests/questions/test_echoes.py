@@ -45,6 +45,7 @@ def answer():
     return ask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "workload"), [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED]
 )

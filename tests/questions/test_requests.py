@@ -191,6 +191,7 @@ def test_what_a_request_cannot_say_is_named(request_, says):
 SEVERAL = {"task": "infer", "models": ["gpt2", "bge-m3"], "workload": {"gpu": "3060"}}
 
 
+@pytest.mark.slow
 def test_several_models_are_asked_about_at_once():
     told = Requests(offline=True).answer(json.dumps(SEVERAL))
     alone = together(["gpt2", "bge-m3"], gpu="3060", offline=True).to_dict()

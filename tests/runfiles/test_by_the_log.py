@@ -156,6 +156,7 @@ def test_several_cards_share_all_of_a_model_unless_the_text_says_otherwise():
         assert "shard" not in other.settings
 
 
+@pytest.mark.slow
 def test_two_methods_are_two_answers():
     text = "Memory to fine-tune qwen3-8b: a LoRA fine-tuning option, and 4 bits for QLoRA?"
     runs = weighbridge.weigh(text, name="the text").runs

@@ -478,6 +478,7 @@ def test_another_program_than_was_asked_is_told_with_what_that_takes(capsys):
     assert first.endswith("; the file is for 0.2.2")
 
 
+@pytest.mark.slow
 def test_the_program_of_an_accelerate_file_is_told_to_be_assumed():
     text = "distributed_type: MULTI_GPU\nmixed_precision: bf16\nnum_processes: 2\n"
     found = weighbridge.weigh(text, name="ranks.yaml", model="qwen3-0.6b").runs[0].run

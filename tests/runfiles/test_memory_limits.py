@@ -124,6 +124,7 @@ def test_a_service_of_compose_has_either_key(more, key, line):
     assert weighed(SERVICE, "compose.yaml").report.workload["ram"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "written"), [(None, None), ("64GiB", "64Gi"), ("1500MiB", "1500Mi")]
 )

@@ -123,6 +123,7 @@ def test_a_training_that_a_notebook_launches_is_read_as_one():
     assert (found.settings["batch_size"], found.settings["data_parallel_size"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_broken_notebooks_are_one_line_each():
     with pytest.raises(BadFileError, match=r"tune\.ipynb") as error:
         read(text(*UNSLOTH)[:-40], "tune.ipynb")

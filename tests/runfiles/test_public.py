@@ -58,6 +58,7 @@ def said(run) -> dict:
     return {name: value for name, value in told.items() if value}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "row"), ROWS)
 def test_a_public_file_is_the_run_that_it_starts(kind, row):
     found = read(written(row), "run")
@@ -65,6 +66,7 @@ def test_a_public_file_is_the_run_that_it_starts(kind, row):
     assert json.loads(json.dumps([said(run) for run in found.runs])) == row["runs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "row"), ROWS)
 def test_what_was_understood_stands_where_it_is_said_to(kind, row):
     """A value's place in the text holds that value: a patch writes there."""

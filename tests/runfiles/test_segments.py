@@ -155,6 +155,7 @@ def test_a_script_that_is_written_says_it_and_is_read_again(tmp_path):
     assert found.runs[0].settings["expandable_segments"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["axolotl", "trl", "accelerate"])
 def test_the_command_of_an_emitted_file_sets_it(kind, capsys):
     from weighbridge.cli.menu import run as cli

@@ -266,6 +266,7 @@ def test_pinned_memory_is_one_to_two_times_what_was_asked_for():
     assert keys([], "--cpu-offload-gb uses 1.9x") == ["pinned"]
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_the_ram_has_to_lie_on_cards():
     found = weighbridge.weigh("DeepSeek R1 in Q4 with 256G RAM?", name="the text")
     (finding,) = found.findings

@@ -119,6 +119,7 @@ def test_a_model_that_is_loaded_without_a_dtype_is_in_its_own():
     assert "dtype" not in computed.settings
 
 
+@pytest.mark.slow
 def test_its_own_dtype_is_that_of_the_checkpoint():
     sizes = {}
     for name, dtype in (

@@ -107,6 +107,7 @@ def test_a_download_that_offline_relies_on_stays_the_one_that_is_referred_to(hub
     assert (folder / "refs/main").read_text() == hub.commit("org/name"), "it held no more than ours"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [("tokenizer.model", "x" * 100), ("big.json", "1" * (17 << 20)), ("empty.json", "")],

@@ -243,7 +243,7 @@ def test_a_release_that_nobody_read_is_told(asked, told):
 
 
 def test_versions_of_torchtitan_are_dates():
-    with pytest.raises(UsageError, match="are dates, .* its releases from 0.1 to 0.2.2$"):
+    with pytest.raises(UsageError, match=r"are dates, .* its releases from 0\.1 to 0\.2\.2$"):
         weighbridge.train(TITAN, framework="torchtitan", framework_version="2.5", seq_len=64)
 
 

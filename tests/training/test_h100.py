@@ -32,6 +32,7 @@ def usual(runs):
     return [r["run"] for r in runs if r["run"] not in LIGER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", usual(RUNS))
 def test_a_run(name):
     measured, found = device(name)

@@ -48,6 +48,7 @@ def under(*shards, without=()):
     return [name for name in names if name not in without]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(9, under("ddp", "fsdp1", "fsdp2", without=[NOT_HEARD])))
 def test_what_a_rank_of_torchs_own_allocates(name):
     assert abs(off(name, "allocated")) < 0.0005

@@ -342,6 +342,7 @@ def test_a_host_of_fsdp_may_hold_more_than_is_followed():
         assert sum(b.high for b in other) == int(more * sum(c.bytes.high for c in kept))
 
 
+@pytest.mark.slow
 def test_a_published_host_of_fsdp_with_packed_weights():
     """Llama 2 70B in nf4 on two cards of 24 GB with offloaded parameters: about 107 GB of CPU memory
     (huggingface/peft docs/source/accelerate/fsdp.md). By hand in GB: a layer of 428 million bytes

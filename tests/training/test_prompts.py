@@ -31,6 +31,7 @@ def test_p_tuning_keeps_what_its_linears_read():
     assert found == 3 * 20 * 2048 * 4
 
 
+@pytest.mark.slow
 def test_a_prefix_has_keys_and_no_queries():
     """Each layer keeps its keys and values for all 32 heads, which a mask has copied, and no more
     than that of what it reads."""

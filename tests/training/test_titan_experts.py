@@ -123,6 +123,7 @@ def test_fewer_experts_than_ranks_are_cut_in_their_rows():
     assert held == pytest.approx(4 * 30_532_122_624 / 1024, rel=0.02)
 
 
+@pytest.mark.slow
 def test_its_own_checkpoints_are_selective():
     now, before = (
         trained("llama-3.2-1b", gpu="h100:2", framework_version=date)

@@ -52,6 +52,7 @@ def test_limits_of_the_machine_are_asked_again():
     assert "h100" not in anywhere and "60GiB" not in anywhere and "--ram 1TB" in anywhere
 
 
+@pytest.mark.slow
 def test_a_server_keeps_its_context_and_engine():
     report = weighbridge.infer("llama-3.1-70b", gpu="4090", context=65536, engine="vllm")
     asked = "weighbridge fit llama-3.1-70b --context 65536 --engine vllm --smallest gpu"

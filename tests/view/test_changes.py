@@ -29,6 +29,7 @@ def test_a_remedy_says_what_the_machine_needs_then(sharded):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lang", "said"), [("en", " of RAM)"), ("zh", "内存 ")])
 def test_a_row_says_the_ram_that_a_change_takes(sharded, lang, said):
     """Others, which leave the machine as it is, say nothing of it."""

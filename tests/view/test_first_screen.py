@@ -93,6 +93,7 @@ def test_the_first_figures_are_those_that_decide(ram, figures, reason):
     assert head.figures.startswith("about ") and head.figures.endswith(" of 79.2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ram", "also"), [("30GiB", True), ("4TiB", False)])
 def test_a_machine_that_is_short_beside_its_cards_is_told_at_once(ram, also):
     settings = {"gpu": "3060:2", "shard": "zero3", "offload": "params", "ram": ram}

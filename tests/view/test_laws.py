@@ -106,6 +106,7 @@ def test_marks_are_signs_and_words(report):
         assert f"{signs[head.mark]}{head.verdict}" in plain
 
 
+@pytest.mark.slow
 def test_a_bar_has_words_beside_it(report):
     for bar in bars(screen(report)):
         for part in bar.segments:

@@ -83,7 +83,7 @@ def test_defaults_are_values_and_their_sentences_name_them():
     assert setting("infer", "engine")["default"] == "transformers"
     assert setting("infer", "context")["default"] == 4096
     assert setting("train", "seq_len")["default"] == 2048
-    assert setting("train", "optimizer")["default"] == "adamw_torch"
+    assert setting("train", "optimizer")["default"] == "adamw_torch_fused"
     for tab, table in TABLES.items():
         for one in settings(tab):
             if one["default"] is not None:

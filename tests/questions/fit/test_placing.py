@@ -59,6 +59,7 @@ def test_a_level_less_on_the_host_does_not_surely_fit(gpu):
     assert "yes" not in fits
 
 
+@pytest.mark.slow
 def test_longer_texts_and_more_bits_leave_more_to_the_host(rows):
     """A law: of one way to use the cards, a longer context or a wider cache never leaves less."""
     by_layers = [row for row in rows if "-sm" not in row["placed"]]
@@ -200,6 +201,7 @@ ROOM = [
 ]
 
 
+@pytest.mark.slow
 @all_of(("asked", "ram", "less", "more"), ROOM)
 def test_experts_are_placed_by_name_where_layers_do_not_fit(asked, ram, less, more):
     """Qwen3-235B: with less host memory nothing fits, with more a number of layers does."""
@@ -213,6 +215,7 @@ def test_experts_are_placed_by_name_where_layers_do_not_fit(asked, ram, less, mo
     assert not any("-ot" in each["placed"] for each in many)
 
 
+@pytest.mark.slow
 def test_a_row_by_name_is_the_answer_of_its_flags_and_of_its_line(capsys):
     row = ways("qwen3-235b-a22b", ram="115GiB", **CLOSE).rows[0]
     words = shlex.split(row["flags"])

@@ -35,6 +35,7 @@ def test_each_row_is_the_answer_of_its_flags(capsys, rows):
         assert ("--enable-expert-parallel" in row["flags"]) == row["id"].endswith("ep")
 
 
+@pytest.mark.slow
 def test_all_cards_are_used_each_way_once(rows):
     for row in rows:
         sizes = (row[f"{kind}_parallel_size"] for kind in ("tensor", "pipeline", "data"))

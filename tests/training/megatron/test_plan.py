@@ -94,6 +94,7 @@ def test_the_report_sends_its_settings_back(pipelined):
     }
 
 
+@pytest.mark.slow
 def test_defaults_are_megatrons_own():
     report = train(gpu="h200:8")
     assert report.workload["shard"] == "ddp"

@@ -39,6 +39,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "changes"), CASES.values(), ids=CASES)
 def test_spliced_is_walked(model, changes):
     run = replace(FUSED, **changes)
@@ -64,6 +65,7 @@ def test_few_layers_are_walked(monkeypatch, changes, all_of_them, few):
     assert len(walked) == few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "changes"), CASES.values(), ids=CASES)
 def test_stages_that_share_what_was_walked_are_as_if_alone(model, changes):
     run = replace(FUSED, **changes)
@@ -71,6 +73,7 @@ def test_stages_that_share_what_was_walked_are_as_if_alone(model, changes):
     assert run_stages.__wrapped__(model, run) == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "changes", "few"),
     [
