@@ -143,7 +143,8 @@ def test_deepspeed_and_ms_swift_name_ranks_of_a_sequence():
 
 def test_replicas_of_shards_are_hybrid():
     sizes = "  parallelism_config_dp_replicate_size: 2\n  parallelism_config_dp_shard_size: 4\n"
-    assert accelerate("FSDP", "parallelism_config:\n" + sizes)["shard"] == "hsdp"
+    got = accelerate("FSDP", "parallelism_config:\n" + sizes)
+    assert (got["shard"], got["data_parallel_replicas"]) == ("hsdp", 2)
 
 
 def test_fsdp2_reads_no_strategy():
@@ -153,20 +154,23 @@ def test_fsdp2_reads_no_strategy():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "shard", "ranks"),
+    ("sizes", "shard", "ranks", "copies"),
     [
-        ("dp_shard_size: 8\ndp_replicate_size: 2\n", "hsdp", 16),
-        ("dp_shard_size: 4\ndp_replicate_size: 2\ncontext_parallel_size: 2\n", "hsdp", 8),
-        ("dp_shard_size: 4\ndp_replicate_size: 2\n", "fsdp2", 4),
-        ("dp_shard_size: 8\ndp_replicate_size: '2'\n", "fsdp2", 8),
+        ("dp_shard_size: 8\ndp_replicate_size: 2\n", "hsdp", 16, 2),
+        ("dp_shard_size: 4\ndp_replicate_size: 2\ncontext_parallel_size: 2\n", "hsdp", 8, 2),
+        ("dp_shard_size: 4\ndp_replicate_size: 2\n", "hsdp", 8, 2),
+        ("dp_replicate_size: 4\n", "hsdp", None, 4),
+        ("dp_shard_size: 8\ndp_replicate_size: 1\n", "fsdp2", 8, None),
+        ("dp_shard_size: 8\ndp_replicate_size: '2'\n", "fsdp2", 8, None),
     ],
 )
-def test_copies_of_axolotl_stay_within_a_machine(sizes, shard, ranks):
+def test_copies_of_axolotl(sizes, shard, ranks, copies):
     text = (
         "base_model: a/b\nsequence_len: 512\nfsdp_version: 2\nfsdp_config: {state_dict_type: X}\n"
     )
     got = read(text + sizes, "run.yaml").runs[0].settings
-    assert (got["shard"], got["data_parallel_size"]) == (shard, ranks)
+    assert (got["shard"], got.get("data_parallel_size")) == (shard, ranks)
+    assert got.get("data_parallel_replicas") == copies
 
 
 def test_processes_without_more_are_data_parallel():

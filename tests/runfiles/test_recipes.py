@@ -73,18 +73,20 @@ def test_a_length_that_is_not_set_is_said():
 
 
 @pytest.mark.parametrize(
-    ("degrees", "shard", "ranks"),
+    ("degrees", "shard", "ranks", "copies"),
     [
-        ("", "fsdp2", None),
-        ("data_parallel_shard_degree = 8", "fsdp2", 8),
-        ("data_parallel_shard_degree = 4\ndata_parallel_replicate_degree = 2", "hsdp", 8),
-        ("data_parallel_shard_degree = 1\ndata_parallel_replicate_degree = 2", "ddp", None),
-        ("data_parallel_shard_degree = 1", "none", None),
+        ("", "fsdp2", None, None),
+        ("data_parallel_shard_degree = 8", "fsdp2", 8, None),
+        ("data_parallel_shard_degree = 4\ndata_parallel_replicate_degree = 2", "hsdp", 8, 2),
+        ("data_parallel_shard_degree = -1\ndata_parallel_replicate_degree = 4", "hsdp", None, 4),
+        ("data_parallel_shard_degree = 1\ndata_parallel_replicate_degree = 2", "ddp", None, None),
+        ("data_parallel_shard_degree = 1", "none", None, None),
     ],
 )
-def test_degrees_of_data_parallelism(degrees, shard, ranks):
+def test_degrees_of_data_parallelism(degrees, shard, ranks, copies):
     settings = titan(f"[parallelism]\n{degrees}\n").settings
     assert (settings["shard"], settings.get("data_parallel_size")) == (shard, ranks)
+    assert settings.get("data_parallel_replicas") == copies
 
 
 def test_torchtitans_own_sizes_and_precision():

@@ -56,7 +56,18 @@ def test_ranks(asked, count, data, kind):
         ({"shard": "zero2", "offload": "nvme"}, 2, "use --shard zero3$"),
         ({"shard": "fsdp2", "offload": "nvme"}, 2, "is of DeepSpeed's stage 3 alone"),
         ({"shard": "ddp", "offload": "params"}, 2, "needs --shard zero3"),
-        ({"shard": "hsdp"}, 12, "over the 8 ranks of a machine, and 12 .* --ranks-per-machine 6,"),
+        ({"shard": "hsdp", "data_parallel_replicas": 3}, 16, "3 does not divide the 16 data"),
+        ({"shard": "fsdp2", "data_parallel_replicas": 2}, 16, "is HSDP's: use --shard hsdp"),
+        (
+            {"shard": "hsdp", "tensor_parallel_size": 2},
+            20,
+            "over the 4 data-.* 10 .*-machine 4,",
+        ),
+        (
+            {"shard": "hsdp"},
+            12,
+            "over the 8 data-parallel ranks of a machine, and 12 .* --ranks-per-machine 6,",
+        ),
         ({"shard": "hsdp", "ranks_per_machine": 3}, 16, "--ranks-per-machine 2,"),
     ],
 )
@@ -78,6 +89,23 @@ def test_ranks_of_a_sequence_share_only_by_fsdp():
 )
 def test_hsdp_shares_within_a_node_of_eight(kind, data, context, shares):
     assert Sharding(kind=kind, data=data, context=context).shares == shares
+
+
+@pytest.mark.parametrize(
+    ("asked", "shares"),
+    [
+        ({}, 8),  # a machine's
+        ({"data_parallel_replicas": 1}, 16),
+        ({"data_parallel_replicas": 4}, 4),
+        ({"data_parallel_replicas": 16}, 1),
+        ({"tensor_parallel_size": 2}, 4),  # a machine's, two of which share each layer
+        ({"context_parallel_size": 2}, 8),
+        ({"context_parallel_size": 2, "data_parallel_replicas": 4}, 4),
+        ({"ranks_per_machine": 4}, 4),
+    ],
+)
+def test_hsdp_shares_each_copy_out(asked, shares):
+    assert sharding(Train(shard="hsdp", **asked), 16).shares == shares
 
 
 def test_a_machine_has_as_many_ranks_as_is_said():

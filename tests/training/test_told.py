@@ -241,7 +241,7 @@ def test_parameters_are_spread_in_buckets(sizes, most):
     [
         ("fsdp2", 16, 1, 16),
         ("fsdp2", 8, 4, 32),  # ranks of a sequence hold the same, and count
-        ("hsdp", 16, 2, 8),  # within a node
+        ("hsdp", 16, 2, 4),  # within a node, which tensor ranks share
         ("hsdp", 4, 1, 4),
         ("zero3", 16, 1, 16),
     ],

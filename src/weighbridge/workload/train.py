@@ -472,14 +472,25 @@ class RankSettings(Settings):
         label_zh="数据并行",
         zh="处理不同数据的 rank 数。默认：其余并行用剩的卡数。",
     )
+    data_parallel_replicas: Int = whole(
+        1,
+        1 << 16,
+        label="Replicas",
+        help="Copies of the model that HSDP keeps, each shared out among equally many ranks "
+        "(dp_replicate of accelerate, axolotl and torchtitan). Default: one a machine.",
+        label_zh="副本数",
+        zh="HSDP 保留的模型副本数，每个副本在同样多的 rank 之间切分"
+        "(accelerate、axolotl、torchtitan 的 dp_replicate)。默认：每台机器一份。",
+    )
     ranks_per_machine: Int = whole(
         1,
         1 << 10,
         label="Ranks per machine",
         help="Ranks that one machine runs, whose host memory they share, and within which HSDP "
-        "shares out. Default: all, 8 at most.",
+        "shares out unless --data-parallel-replicas says otherwise. Default: all, 8 at most.",
         label_zh="每台机器的 rank 数",
-        zh="一台机器上运行的 rank 数：它们共用主机内存，HSDP 在其内切分。默认：全部，最多 8。",
+        zh="一台机器上运行的 rank 数：它们共用主机内存；没有 --data-parallel-replicas 时 "
+        "HSDP 在其内切分。默认：全部，最多 8。",
     )
     tensor_parallel_size: Int = whole(
         1,

@@ -199,6 +199,8 @@ class _SharedSearch:
                 pipeline=pipeline,
                 context=context,
                 expert=expert,
+                node=self.w.ranks_per_machine or NODE,
+                replicas=self.w.data_parallel_replicas,
                 whole_experts=expert > 1,
             )
             if not _goes(by, shape):
@@ -286,7 +288,7 @@ def _goes(by: Sharding, shape: tuple[int, int, int, int]) -> bool:
     shares = by.data * by.context
     if by.kind == "none":
         return shares == 1
-    if by.kind == "hsdp" and shares <= NODE:
+    if by.kind == "hsdp" and by.shares == shares:
         return False
     return shares > 1 and (by.kind in BESIDE or max(shape) == 1)
 

@@ -140,6 +140,7 @@ def _ranks(keys: KeyReading, kind: str) -> None:
     shards = keys.value("parallelism_config.parallelism_config_dp_shard_size")
     if isinstance(replicas, int) and isinstance(shards, int) and min(replicas, shards) > 1:
         keys.settings["shard"] = "hsdp"
+        keys.take(f"{AT}dp_replicate_size", "data_parallel_replicas")
     if count:
         keys.set("data_parallel_size", max(1, count // among), "num_processes")
         if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:

@@ -16,7 +16,8 @@ from weighbridge.runfiles.record import Value
 from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import zero
 from weighbridge.training.frameworks import OF_ARGUMENTS
-from weighbridge.training.launching import MACHINE, OPTIMIZERS
+from weighbridge.training.launching import OPTIMIZERS
+from weighbridge.training.sharding.numbers import NODE, Sharding
 from weighbridge.wording import shown
 
 KEYS = """
@@ -219,13 +220,13 @@ def fsdp(keys: KeyReading) -> None:
 
 
 def _copies(keys: KeyReading) -> None:
-    """Take HSDP from the ranks that share one copy, where these are a machine's, and the copies."""
-    names = ("dp_shard_size", "dp_replicate_size", "context_parallel_size")
-    shards, copies, context = (keys.data.get(name) or 1 for name in names)
-    if not all(isinstance(size, int) for size in (shards, copies, context)):
+    """Take HSDP from the copies of the model, and from the ranks that share one."""
+    shards, copies = keys.data.get("dp_shard_size"), keys.data.get("dp_replicate_size")
+    if not isinstance(copies, int) or copies <= 1:
         return
-    if copies > 1 and shards * context == MACHINE:
-        keys.set("shard", "hsdp", "dp_replicate_size")
+    keys.settings["shard"] = "hsdp"
+    keys.set("data_parallel_replicas", copies, "dp_replicate_size")
+    if isinstance(shards, int):
         keys.set("data_parallel_size", shards * copies, "dp_shard_size")
 
 
@@ -315,12 +316,17 @@ def _told_ahead(settings: Mapping[str, Value], key: str) -> dict[str, Value]:
 
 
 def groups(settings: Mapping[str, Value]) -> dict[str, int]:
-    """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2:
-    by HSDP a copy stays within one machine."""
+    """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2."""
     data, context = settings["data_parallel_size"], settings["context_parallel_size"]
-    inside = settings.get("ranks_per_machine") or MACHINE
-    shares = min(inside, data * context) if settings["shard"] == "hsdp" else data * context
-    shards = max(1, shares // context)
+    spread = Sharding(
+        kind=settings["shard"],
+        data=data,
+        context=context,
+        tensor=settings["tensor_parallel_size"],
+        node=settings.get("ranks_per_machine") or NODE,
+        replicas=settings.get("data_parallel_replicas"),
+    )
+    shards = max(1, spread.shares // context)
     return {"dp_replicate_size": data // shards, "dp_shard_size": shards}
 
 

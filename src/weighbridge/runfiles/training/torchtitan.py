@@ -275,11 +275,13 @@ def _optimizer(keys: KeyReading) -> None:
 
 
 def _ranks(keys: KeyReading) -> None:
-    replicas, shards = _degree(keys, "replicate", 1), _degree(keys, "shard", -1)
+    (replicas, where), (shards, _) = _degree(keys, "replicate", 1), _degree(keys, "shard", -1)
     if shards == 1:
         keys.settings["shard"] = "ddp" if replicas > 1 else "none"
     else:
         keys.settings["shard"] = "hsdp" if replicas > 1 else "fsdp2"
+        if replicas > 1:
+            keys.set("data_parallel_replicas", replicas, where)
     if keys.on("training.enable_cpu_offload"):
         keys.set("offload", "params", "training.enable_cpu_offload")
     if shards > 1:
@@ -294,14 +296,12 @@ def _ranks(keys: KeyReading) -> None:
     keys.used.add(REDUCED)
 
 
-def _degree(keys: KeyReading, what: str, otherwise: int) -> int:
-    """Return a degree of data parallelism; older files have it in [training]."""
-    places: Mapping[str, object] = {
-        room: keys.value(f"{room}.data_parallel_{what}_degree")
-        for room in ("parallelism", "training")
-    }
-    found = next((value for value in places.values() if isinstance(value, int)), otherwise)
-    return int(found)
+def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
+    """Return a degree of data parallelism and its key; older files have it in [training]."""
+    names = [f"{room}.data_parallel_{what}_degree" for room in ("parallelism", "training")]
+    said = {name: keys.value(name) for name in names}
+    known = ((value, name) for name, value in said.items() if isinstance(value, int))
+    return next(known, (otherwise, names[0]))
 
 
 def _pipelined(keys: KeyReading) -> None:

@@ -274,7 +274,10 @@ def _ranks(keys: KeyReading) -> None:
     replicas = keys.value("data_parallel_replicate_dim", 1)
     keys.used.add("data_parallel_shard_dim")
     if _several(keys):
-        keys.settings["shard"] = "hsdp" if isinstance(replicas, int) and replicas > 1 else "fsdp2"
+        keys.settings["shard"] = "fsdp2"
+        if isinstance(replicas, int) and replicas > 1:
+            keys.settings["shard"] = "hsdp"
+            keys.take("data_parallel_replicate_dim", "data_parallel_replicas")
     if keys.on("fsdp_cpu_offload"):
         keys.set("offload", "params", "fsdp_cpu_offload")
 

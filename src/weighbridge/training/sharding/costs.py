@@ -119,7 +119,7 @@ def _states(run: SharedRun) -> list[tuple[int, int]]:
     ranks = by.data * by.context
     if by.kind == "none" or ranks == 1:
         return []
-    shares = min(by.node, ranks) if by.kind == "hsdp" else ranks
+    shares = by.shares
     held = LOW * run.dense // (by.tensor * by.pipeline)
     each = others(held, shares)
     own = LOW * run.experts // (by.pipeline * by.expert * by.expert_width)

@@ -66,6 +66,7 @@ class Sharding:
     prefetch: str | None = None  # in backward, of FSDP1: pre, post, none; None: as usual
     reduced: DType | None = None  # what FSDP reduces gradients in; None: as usual
     node: int = NODE  # ranks of one machine, if there are so many
+    replicas: int | None = None  # copies of a model, of HSDP; None: one a machine
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property
@@ -85,9 +86,13 @@ class Sharding:
     @property
     def shares(self) -> int:
         """Ranks among which parameters, gradients or states are shared out. Ranks of a sequence
-        hold the same and count."""
+        hold the same and count; those that share a layer fill a machine first."""
         among = self.data * self.context
-        return min(self.node, among) if self.kind == "hsdp" else among
+        if self.kind != "hsdp":
+            return among
+        if self.replicas is not None:
+            return max(1, among // self.replicas)
+        return min(max(1, self.node // self.tensor), among)
 
     @property
     def local(self) -> int:
@@ -128,6 +133,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         expert=w.expert_parallel_size or 1,
         offload=w.offload or "none",
         node=w.ranks_per_machine or NODE,
+        replicas=w.data_parallel_replicas,
         reshard=w.reshard_after_forward,
         prefetch=w.backward_prefetch,
         reduced=TORCH[w.reduce_dtype] if w.reduce_dtype else None,
@@ -208,15 +214,26 @@ def _of_fsdp(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
         f"{no}reshard-after-forward": sharding.reshard is not None,
         "reduce-dtype": sharding.reduced is not None,
     }
-    among, group = sharding.data * sharding.context, sharding.shares
-    even = next(n for n in range(group, 0, -1) if among % n == 0)
+    among, group, copies = sharding.data * sharding.context, sharding.shares, sharding.replicas
+    even = sharding.tensor * next(n for n in range(group, 0, -1) if among % n == 0)
     return (
+        (
+            copies is not None and sharding.kind != "hsdp",
+            "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out",
+        ),
+        (
+            sharding.data % (copies or 1) != 0,
+            (
+                f"--data-parallel-replicas {copies} does not divide the {sharding.data} "
+                "data-parallel ranks"
+            ),
+        ),
         (  # torch distributed/fsdp/_init_utils.py makes its groups by dist.new_subgroups
             among % group != 0,
             (
-                f"--shard hsdp shares a model out over the {group} ranks of a machine, and {among} "
-                f"are no multiple of that: name as many as a machine has, --ranks-per-machine "
-                f"{even}, or use --shard fsdp2"
+                f"--shard hsdp shares a model out over the {group} data-parallel ranks of a "
+                f"machine, and {among} are no multiple of that: name as many as a machine has, "
+                f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
             ),
         ),
         *(
