@@ -38,6 +38,7 @@ from weighbridge.runfiles.record import (
 from weighbridge.runfiles.remarks import remarks
 from weighbridge.runfiles.slurm import SAME, SAYS, times
 from weighbridge.runfiles.together import together
+from weighbridge.runfiles.training.ranks import ranks_of
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
@@ -507,7 +508,7 @@ def _weighed(
     absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
     if "gpu" in typed and NAMED.fullmatch(str(typed["gpu"])):
-        typed["gpu"] = times(str(typed["gpu"]), run.cards or _ranks_of(run) or 1)
+        typed["gpu"] = times(str(typed["gpu"]), run.cards or ranks_of(run) or 1)
     typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
@@ -518,13 +519,6 @@ def _weighed(
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
-
-
-def _ranks_of(run: PlannedRun) -> int:
-    """Return the ranks that a training starts by its file; 0 where that does not say."""
-    named = [run.settings.get(name) for name in ("data_parallel_size", *SHARES)]
-    sizes = [size for size in named if isinstance(size, int)]
-    return prod(sizes) if run.task == "train" and sizes else 0
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
