@@ -90,6 +90,7 @@ class KeyReading:
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     odd: dict[str, str] = field(default_factory=dict)  # switches with a value that is no switch's
+    zero: tuple[str, Mapping[str, Any]] | None = None  # DeepSpeed's config, and where it stands
 
     @property
     def data(self) -> Any:
