@@ -1,6 +1,7 @@
 """Recipes of torchtune, torchtitan and litgpt: the keys that decide something together."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.runfiles import read
 
@@ -85,6 +86,22 @@ def test_a_length_that_is_not_set_is_said():
 def test_degrees_of_data_parallelism(degrees, shard, ranks):
     settings = titan(f"[parallelism]\n{degrees}\n").settings
     assert (settings["shard"], settings.get("data_parallel_size")) == (shard, ranks)
+
+
+@all_of(
+    ("degrees", "inside"),
+    [
+        ("replicate_degree = 2\ndata_parallel_shard_degree = 8", None),
+        ("replicate_degree = 2\ndata_parallel_shard_degree = 4", 4),
+        ("replicate_degree = 2\ndata_parallel_shard_degree = 4\ncontext_parallel_degree = 2", None),
+        ("replicate_degree = 2\ndata_parallel_shard_degree = 8\ncontext_parallel_degree = 2", 16),
+        ("replicate_degree = 2", None),
+        ("shard_degree = 4", None),
+    ],
+)
+def test_the_ranks_that_share_one_copy_of_torchtitans_are_those_of_its_degrees(degrees, inside):
+    settings = titan(f"[parallelism]\ndata_parallel_{degrees}\n").settings
+    assert settings.get("ranks_per_machine") == inside
 
 
 def test_torchtitans_own_sizes_and_precision():

@@ -264,14 +264,18 @@ FILLED = tuple(SIZES)[:3]  # by the Trainer, where they are "auto"
 OFFLOADS: Mapping[Value, tuple[str, ...]] = {
     "optimizer": ("offload_optimizer",),
     "params": ("offload_optimizer", "offload_param"),
+    "nvme": ("offload_optimizer", "offload_param"),
 }
+NVME = "/local_nvme"  # the folder of DeepSpeed's own examples
 
 
 def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
-    """Return the keys of what host memory is to hold: what is offloaded, and what is saved."""
+    """Return the keys of what is kept off the device, and of what is saved."""
     words: dict[str, Value] = {}
     for name in OFFLOADS.get(settings["offload"], ()):
-        words[f"{ZERO}.{name}.device"] = "cpu"
+        disk = settings["offload"] == "nvme"
+        words[f"{ZERO}.{name}.device"] = "nvme" if disk else "cpu"
+        words |= {f"{ZERO}.{name}.nvme_path": NVME} if disk else {}
         words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
     if settings.get("gather_on_save") is not None and stage == "3":
         words[f"{ZERO}.{GATHERS}"] = settings["gather_on_save"]
