@@ -37,7 +37,7 @@ def test_each_is_weighed_and_the_worst_exit_code_counts(paths, capsys, names, co
 
 def test_one_file_is_emitted_at_a_time(paths, capsys):
     assert menu.run([paths["fits.sh"], paths["fits.sh"], "--emit", "compose"]) == 2
-    assert "--emit is about one FILE" in capsys.readouterr().err
+    assert "--emit and --save are about one FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["fit", "train", "infer"])

@@ -79,6 +79,9 @@ def test_every_command_takes_the_file(file, run):
     assert run("fit", file, "--gpu", "a100-80gb", "-q")[:2] == (0, "yes\n")
     assert run("fit", file, "--gpu-memory", "4GiB", "-q")[:2] == (1, "no\n")
     assert run(file, "--gpu-memory", "4GiB", "-q")[:2] == (0, "no\n")
+    report = json.loads(trained)["runs"][0]["report"]
+    peak = report["devices"][0]["peak"]["driver"]["expected"]
+    assert run("train", file, "--gpu", "4090", "-q")[:2] == (0, f"{peak}\n")
     code, _, said = run("infer", file, "--gpu", "4090")
     assert code == 2 and "is about train" in said
 
@@ -100,6 +103,52 @@ def test_a_file_without_a_model_says_how_to_name_it():
     assert "--model" in lacking.why
     (named,) = weighbridge.weigh(text, name="run.yaml", model="llama-3.1-8b").runs
     assert named.report is not None
+
+
+NAMELESS = CONFIG.replace("llama-3.1-8b", "$MODEL").replace("4096", "64")
+
+
+@pytest.mark.slow
+def test_a_command_about_a_file_takes_the_model_that_it_does_not_name(tmp_path, run):
+    path = tmp_path / "run.yaml"
+    path.write_text(NAMELESS)
+    for words in (("train", str(path)), (str(path),), ("fit", str(path), "--gpu", "4090")):
+        code, told, _ = run(*words, "--model", "qwen3-0.6b", "--json")
+        assert code == 0
+        assert json.loads(told)["runs"][0]["report"]["model"]["name"] == "qwen3-0.6b"
+        code, told, _ = run(*words)
+        assert code == 2 and "--model says it" in told
+    assert run("train", str(path), "-q") == (2, "unknown\n", "")
+    zero = tmp_path / "ds.json"
+    zero.write_text('{"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 2}}')
+    assert run("train", str(zero), "--model", "qwen3-0.6b", "--seq-len", "64", "-q")[0] == 0
+    for command in ("train", "infer", "fit"):
+        code, _, said = run(command, "qwen3-0.6b", "--model", "qwen3-0.6b", "--gpu", "4090")
+        assert (code, "--model goes with a run file" in said) == (2, True)
+    code, _, said = run("infer", "--command", "vllm serve qwen3-0.6b", "--model", "qwen3-0.6b")
+    assert (code, "--model goes with a run file" in said) == (2, True)
+
+
+@pytest.mark.slow
+def test_the_script_of_a_file_is_written_where_it_trains(tmp_path, run):
+    path, script = tmp_path / "run.sh", tmp_path / "made.py"
+    line = "python any.py --model_name_or_path qwen3-0.6b --per_device_train_batch_size 1"
+    path.write_text(f"{line} --max_length 64\n")
+    for words in ((str(path),), ("train", str(path))):
+        code, _, said = run(*words, "--save", str(script))
+        assert code == 0 and "is written; start it with: python made.py" in said
+        assert "python made.py" in script.read_text()
+        script.unlink()
+    path.write_text(f"{line}\n{line.replace('0.6b', '1.7b')}\n")
+    code, _, said = run(str(path), "--save", str(script))
+    assert code == 2 and "--save writes one script" in said
+    path.write_text("vllm serve qwen3-0.6b\n")
+    code, _, said = run(str(path), "--save", str(script))
+    assert code == 2 and "--save writes the script of a training" in said
+    for other in (("--fix",), ("--emit", "trl"), (str(path),)):
+        code, _, said = run(str(path), *other, "--save", str(script))
+        assert code == 2 and "--save" in said
+    assert not script.exists()
 
 
 SECRETS = """\

@@ -35,6 +35,7 @@ TRAINED = {
     "zero2": {"gpu": "h100:4", "shard": "zero2", "offload": "optimizer", "method": "lora"},
     "zero3": {"gpu": "h100:8", "shard": "zero3", "offload": "params", "checkpointing": "full"},
 }
+NVME = {"gpu": "h100:8", "shard": "zero3", "offload": "nvme"}
 WHOLE = ("axolotl", "llama-factory", "trl", "trainer")
 FRAMEWORK = {"axolotl": "axolotl", "llama-factory": "trainer", "trainer": "trainer", "trl": "trl"}
 # What LLaMA-Factory does in its own way: a base in 16 bits, nothing of it cast
@@ -102,6 +103,12 @@ RECIPES = [
     ("torchtitan", {"gpu": "h200", "precision": "bf16", "optimizer": "adamw_torch"}),
     ("torchtitan", {"gpu": "h200", "precision": "fp32", "compile": True}),
     ("torchtitan", {"gpu": "h100:8", "tensor_parallel_size": 2}),
+    ("torchtitan", {"gpu": "h100:16", "shard": "hsdp"}),
+    ("torchtitan", {"gpu": "h100:16", "shard": "hsdp", "ranks_per_machine": 4}),
+    ("torchtitan", {"gpu": "h100:16", "shard": "hsdp", "data_parallel_replicas": 8}),
+    ("accelerate", {"gpu": "h100:16", "shard": "hsdp", "data_parallel_replicas": 4}),
+    ("axolotl", {"gpu": "h100:16", "shard": "hsdp", "data_parallel_replicas": 8}),
+    ("torchtitan", {"gpu": "h100:32", "shard": "hsdp", "context_parallel_size": 2}),
     ("torchtune", {"gpu": "h100:8"}),
     ("torchtune", {"gpu": "h100:8", "offload": "params", "optimizer": "paged_adamw_8bit"}),
     ("torchtune", {"gpu": "h200", "optimizer_in_backward": True, "loss": "standard"}),
@@ -142,9 +149,8 @@ def test_a_model_that_a_program_has_not_is_refused(kind, model, said):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deepspeed", "accelerate"])
-@pytest.mark.parametrize("case", ["zero2", "zero3"])
-def test_a_part_of_a_run_that_is_written_shares_it_out_as_it_was_asked_for(kind, case):
-    settings = TRAINED[case]
+@pytest.mark.parametrize("settings", [TRAINED["zero2"], TRAINED["zero3"], NVME])
+def test_a_part_of_a_run_that_is_written_shares_it_out_as_it_was_asked_for(kind, settings):
     made = weighbridge.emit(MODEL, kind, **settings)
     shares = {"shard", "offload"}
     others = {name: value for name, value in settings.items() if name not in shares}

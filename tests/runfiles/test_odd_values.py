@@ -33,9 +33,22 @@ STAGES = ['{"stage": "x"}', '{"stage": 7}', '{"stage": true}', '{"stage": 1e999}
 @all_of("said", STAGES)
 def test_a_stage_that_deepspeed_has_not_is_refused(said):
     with pytest.raises(
-        UsageError, match=r"zero_optimization\.stage .*: DeepSpeed has stages 0 to 3"
+        UsageError, match=r"zero\.json:1: zero_optimization\.stage .*: DeepSpeed has stages 0 to 3"
     ):
         read(f'{{"zero_optimization": {said}}}', "zero.json", "deepspeed")
+
+
+PLACE = '{"zero_optimization": {"stage": 3, "%s": {"device": %s}}}'
+
+
+@all_of("name", ["offload_param", "offload_optimizer"])
+def test_a_place_that_deepspeed_has_not_is_refused(name):
+    why = rf"zero\.json:1: zero_optimization\.{name}\.device 'disk': DeepSpeed has none, cpu, nvme"
+    with pytest.raises(UsageError, match=why):
+        read(PLACE % (name, '"disk"'), "zero.json", "deepspeed")
+    for place in ("none", "CPU", "nvme"):
+        read(PLACE % (name, f'"{place}"'), "zero.json", "deepspeed")
+    read(PLACE % (name, "null"), "zero.json", "deepspeed")
 
 
 @all_of("said", ["true", "[]"])

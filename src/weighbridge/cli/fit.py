@@ -17,7 +17,9 @@ from weighbridge.cli.options import (
     chart_file,
     chart_option,
     draw_reports,
+    in_a_word,
     look_of,
+    model_option,
     output_form,
     output_options,
     source_of,
@@ -94,6 +96,7 @@ NOT_OURS = (
 @click.option(
     "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its verdict."
 )
+@model_option
 @source_options
 @output_options
 @chart_option
@@ -121,7 +124,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
             raise click.UsageError("--explain-oom is about one MODEL, or none")
         look = look_of(settings, form)
         return explain(explain_oom, models[0] if models else None, settings, form, look)
-    if of_file(models):
+    if of_file(models, settings):
         from weighbridge.cli.runfile import answer as weigh
 
         shown = {"form": form, "as_json": False, "quiet": False, "check": True}
@@ -321,6 +324,7 @@ def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
         warn(answer)
 
 
+in_a_word(fit)
 fit.params += options(FIT)
 
 

@@ -11,6 +11,7 @@ from weighbridge.cli.options import (
     WHOLE,
     chart_option,
     look_of,
+    model_option,
     output_form,
     output_options,
     source_options,
@@ -18,7 +19,7 @@ from weighbridge.cli.options import (
     writable,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.cli.references import given_file, of_file
+from weighbridge.cli.references import ALONE, given_file, of_file
 from weighbridge.errors import UsageError
 from weighbridge.workload import INFER
 
@@ -29,6 +30,7 @@ from weighbridge.workload import INFER
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @click.option("--together", is_flag=True, help="All MODELs at once on the same cards.")
 @emit_option
+@model_option
 @source_options
 @output_options
 @chart_option
@@ -50,10 +52,13 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     if kind and together:
         raise UsageError("--emit writes the file of one model; leave --together out")
     if kind:
-        return emit(kind, "infer", models, settings, given_file(models))
+        return emit(kind, "infer", models, settings, given_file(models, settings))
+    filed = not together and settings["command"] is None and of_file(models, settings)
+    if not filed and settings.pop("model", None) is not None:
+        raise UsageError(ALONE)
     if together:
         return _together(models, settings)
-    if settings["command"] is None and of_file(models):
+    if filed:
         from weighbridge.cli.runfile import answer as weigh
 
         return weigh(models[0], settings, task="infer")

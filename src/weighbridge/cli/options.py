@@ -138,6 +138,12 @@ def exit_code(report: "Report", *, check: bool) -> int:
     return CODES["unknown" if report.verdict is None else report.verdict.fits]
 
 
+def model_option(command: F) -> F:
+    """Add the model of a run file."""
+    told = "The model of a run FILE that does not name it."
+    return click.option("--model", metavar="MODEL", help=told)(command)
+
+
 def output_options(command: F) -> F:
     """Add the options of how the answer is written."""
     return _apply(
@@ -161,6 +167,13 @@ def output_options(command: F) -> F:
             click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
         ],
     )
+
+
+def in_a_word(command: click.Command) -> None:
+    """Say in the help of a command that -q prints its verdict."""
+    option = next(one for one in command.params if one.name == "quiet")
+    assert isinstance(option, click.Option)
+    option.help = "One word: whether it fits."
 
 
 def language_option(command: F) -> F:

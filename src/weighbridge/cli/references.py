@@ -13,6 +13,7 @@ from weighbridge.errors import NotFoundError, UsageError
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
 
 def given(reference: str) -> bool:
@@ -35,17 +36,27 @@ def starts(reference: str) -> bool:
     return named and suffix not in MODELS
 
 
-def of_file(references: Sequence[str]) -> bool:
-    """Tell whether a command was given one run file in the place of a model. Raises NotFoundError
+def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
+    """Tell whether a command was given one run file in the place of a model: one that `--model` is
+    typed beside is of any name. Without a file nothing is left of that option. Raises NotFoundError
     for a word that ends as only such files do, and is none, and UsageError for a run file beside a
-    model."""
+    model, and for --model beside one."""
+    named = settings.get("model")
+    if named is not None and len(references) == 1 and os.path.isfile(references[0]):
+        return True
     if len(references) != 1:
         _alone(references)
-        return False
-    suffix = os.path.splitext(references[0])[1].lower()
-    if suffix in RUN_FILES and not os.path.isfile(references[0]):
-        raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
-    return starts(references[0])
+        found = False
+    else:
+        suffix = os.path.splitext(references[0])[1].lower()
+        if suffix in RUN_FILES and not os.path.isfile(references[0]):
+            raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
+        found = starts(references[0])
+    if named is not None and not found:
+        raise UsageError(ALONE)
+    if not found:
+        settings.pop("model", None)
+    return found
 
 
 def _alone(references: Sequence[str]) -> None:
@@ -58,10 +69,12 @@ def _alone(references: Sequence[str]) -> None:
     raise UsageError(f"{file} is a run file, and no model: {shlex.join(line)} weighs it")
 
 
-def given_file(references: Sequence[str]) -> tuple[Any, str | None] | None:
+def given_file(
+    references: Sequence[str], settings: dict[str, Any]
+) -> tuple[Any, str | None] | None:
     """Return the run file that a command was given in the place of a model, as `given_text`; None
     where it was given none."""
-    return given_text(references[0]) if of_file(references) else None
+    return given_text(references[0]) if of_file(references, settings) else None
 
 
 def given_text(file: str) -> tuple[Any, str | None]:

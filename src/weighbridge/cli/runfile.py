@@ -9,8 +9,10 @@ from weighbridge.cli.options import (
     CODES,
     SOURCE,
     WHOLE,
+    in_a_word,
     language_of,
     look_of,
+    model_option,
     output_form,
     output_options,
     source_options,
@@ -19,6 +21,7 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.questions import Sections, options
 from weighbridge.cli.references import STDIN, given_text
+from weighbridge.cli.saving import BOTH, checked, save_of_file, save_option
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.units import human
 from weighbridge.wording import LONGEST, clipped, one_line, printable
@@ -38,9 +41,10 @@ if TYPE_CHECKING:
 @click.command("FILE", cls=Sections)
 @click.argument("files", metavar="FILE|-...", nargs=-1, required=True)
 @click.option("--as", "kind", metavar="KIND", help="What FILE is, whatever is in it: axolotl...")
-@click.option("--model", metavar="MODEL", help="The model, where FILE does not name it.")
+@model_option
 @click.option("--fix", is_flag=True, help="Print the change that makes it fit, as a diff.")
 @click.option("--write", is_flag=True, help="With --fix: make the change in FILE.")
+@save_option
 @emit_option
 @click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
@@ -65,6 +69,8 @@ def runfile(files: tuple[str, ...], **settings: Any) -> int:
     file, kind = files[0], settings.pop("emit")
     if kind and (settings.pop("fix") or settings.pop("write")):
         raise UsageError("--fix changes the file and --emit writes another: leave one of them out")
+    if kind and settings.pop("save") is not None:
+        raise UsageError(BOTH)
     if kind:
         settings.pop("write", None)
         return emit(kind, None, (), settings, given_text(file))
@@ -76,8 +82,8 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
     others are weighed."""
     from weighbridge.words import words_in
 
-    if settings.pop("emit") or files.count(STDIN) > 1:
-        raise UsageError("--emit is about one FILE, and - stands once")
+    if settings.pop("emit") or settings.pop("save") or files.count(STDIN) > 1:
+        raise UsageError("--emit and --save are about one FILE, and - stands once")
     codes = []
     plain = settings.get("quiet") or settings.get("as_json") or settings.get("form")
     for number, file in enumerate(files):
@@ -101,6 +107,10 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
     )
+    path = settings.pop("save", None)
+    if path is not None and settings.get("fix"):
+        raise UsageError("--fix changes the file and --save writes a script: leave one of them out")
+    checked(path)
     text, name = given_text(file)
     settings["lang"] = settings["lang"] or _language(text, file)
     look, check = look_of(settings, form), settings.pop("check")
@@ -116,7 +126,9 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
             return api.weigh(after, name=found.file.name, task=task, **given)
 
         return callback.code(_fixed(found, file, form, write=write, weigh=weigh))
-    _show(found, form, look)
+    _show(found, form, look, task)
+    if path is not None and found.answered:
+        return callback.code(save_of_file(found, path))
     return callback.code(code(found, check=check))
 
 
@@ -242,13 +254,18 @@ def code(found: "WeighedFile", *, check: bool) -> int:
     return CODES[found.fits] if check else 0
 
 
-def _show(found: "WeighedFile", form: str, look: Any) -> None:
-    from weighbridge.render import DATA, draw
+def _show(found: "WeighedFile", form: str, look: Any, task: str | None) -> None:
+    """Print an answer. By -q that is its verdict in a word, and of `task` the peak of each run, as
+    that question prints it."""
+    from weighbridge.render import DATA, draw, render
     from weighbridge.render.data import json_text
     from weighbridge.runfiles.screen import view
 
     if form in DATA:
-        told = json_text(found.to_dict()) if form == "json" else f"{found.fits}\n"
+        reports = [run.report for run in found.runs]
+        peaks = "".join("unknown\n" if r is None else render(r, "quiet") for r in reports)
+        quiet = f"{found.fits}\n" if task is None else peaks
+        told = json_text(found.to_dict()) if form == "json" else quiet
         click.echo(writable(told), nl=False)
         return
     page = view(found, look)
@@ -257,4 +274,5 @@ def _show(found: "WeighedFile", form: str, look: Any) -> None:
         warn(page)
 
 
+in_a_word(runfile)
 runfile.params += options({**TABLES["infer"], **TABLES["train"], **FIT})

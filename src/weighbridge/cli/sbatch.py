@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.options import CODES, source_of, source_options, writable
+from weighbridge.cli.options import CODES, model_option, source_of, source_options, writable
 from weighbridge.cli.references import given_text
 from weighbridge.errors import UsageError
 from weighbridge.wording import printable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", metavar="FILE|-")
 @click.option("--gpu", metavar="NAME", help="The kind of card, where no #SBATCH line names it.")
-@click.option("--model", metavar="MODEL", help="The model, where FILE does not name it.")
+@model_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/report.md).")
 @source_options
 def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **settings: Any) -> int:

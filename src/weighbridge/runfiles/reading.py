@@ -90,6 +90,7 @@ class KeyReading:
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     odd: dict[str, str] = field(default_factory=dict)  # switches with a value that is no switch's
+    zero: tuple[str, Mapping[str, Any]] | None = None  # DeepSpeed's config, and where it stands
 
     @property
     def data(self) -> Any:
@@ -134,7 +135,8 @@ class KeyReading:
         if value is None or value == "":
             return None
         if isinstance(value, str) and VARIABLE.search(value):
-            self.leave(key, f"{UNSURE}it is a variable, whose value is not in the file")
+            doubt = "" if setting == "model" else UNSURE  # without a model there is no answer
+            self.leave(key, f"{doubt}it is a variable, whose value is not in the file")
             return None
         meant = value if read is None else read(value)
         if meant is None:

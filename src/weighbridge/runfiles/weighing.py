@@ -33,14 +33,17 @@ from weighbridge.runfiles.record import (
     PlannedRun,
     RunFile,
     ServerStart,
+    Unread,
     Value,
 )
 from weighbridge.runfiles.remarks import remarks
 from weighbridge.runfiles.slurm import SAME, SAYS, times
 from weighbridge.runfiles.together import together
+from weighbridge.runfiles.training.ranks import ranks_of
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
 from weighbridge.workload import TABLES
+from weighbridge.workload.consistency import idle
 
 if TYPE_CHECKING:
     from weighbridge.oom import Oom
@@ -51,6 +54,7 @@ DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
+IDLE = "it means nothing beside {}, and is left out"
 UNKNOWN = 4  # the exit code of what cannot be said
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
@@ -208,10 +212,33 @@ def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
     """Return a run without the doubt which card is meant, where one is typed, and without defaults
     in whose place something is."""
     run = replace(run, defaults=tuple(each for each in run.defaults if each[0] not in given))
+    run = _without_idle(run, given)
     if given.keys().isdisjoint(("gpu", "gpu_memory")):
         return run
     unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
     return replace(run, unread=unread, larger=())
+
+
+def _without_idle(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run without what means nothing beside a setting that is typed, which is told."""
+    left = idle(given, run.settings) if run.task == "train" else {}
+    if not left:
+        return run
+    told = (
+        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
+        for u in run.understood
+        if u.setting in left
+    )
+    said = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
+    others = (f"{n} {run.settings[n]}: {IDLE.format(left[n])}" for n in left if n not in said)
+    return replace(
+        run,
+        settings={name: value for name, value in run.settings.items() if name not in left},
+        notes=(*run.notes, *others),
+        understood=tuple(u for u in run.understood if u.setting not in left),
+        defaults=tuple(each for each in run.defaults if each[0] not in left),
+        unread=(*run.unread, *told),
+    )
 
 
 def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
@@ -507,7 +534,7 @@ def _weighed(
     absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
     if "gpu" in typed and NAMED.fullmatch(str(typed["gpu"])):
-        typed["gpu"] = times(str(typed["gpu"]), run.cards or _ranks_of(run) or 1)
+        typed["gpu"] = times(str(typed["gpu"]), run.cards or ranks_of(run) or 1)
     typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
@@ -518,13 +545,6 @@ def _weighed(
         return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
-
-
-def _ranks_of(run: PlannedRun) -> int:
-    """Return the ranks that a training starts by its file; 0 where that does not say."""
-    named = [run.settings.get(name) for name in ("data_parallel_size", *SHARES)]
-    sizes = [size for size in named if isinstance(size, int)]
-    return prod(sizes) if run.task == "train" and sizes else 0
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,8 @@ A setting that another one makes meaningless is refused: silence would be a gues
 """
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.quantization.declared import intricate
@@ -14,6 +16,8 @@ from weighbridge.workload.train import (
     METHOD_SETTINGS,
     AdapterSettings,
     BaseSettings,
+    FsdpSettings,
+    RankSettings,
     ZeroSettings,
 )
 
@@ -33,6 +37,16 @@ OF_STAGE_3 = (  # of parameters that are gathered
     ZeroSettings.zero_sub_group_size.name,
     ZeroSettings.no_zero_init.name,
 )
+
+OF_FSDP = (*fields(FsdpSettings), RankSettings.cpu_ram_efficient_loading.name)
+OF_FSDP1 = FsdpSettings.backward_prefetch.name
+# What a way to share out keeps off the device, by the value of --offload
+KEEPS: Mapping[str, tuple[str, ...]] = {
+    "optimizer": ("zero1", "zero2", "zero3"),
+    "params": ("zero3", *FSDP),
+    "nvme": ("zero3",),
+}
+OF_PACKED = ("quantization", "bnb_4bit_quant_storage", *OF_ADAPTERS)  # of no full training
 
 MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
 
@@ -66,6 +80,28 @@ def consistent(w: Train) -> None:
             "fsdp2 or hsdp, or leave it out"
         )
     _readable(w.lora_targets)
+
+
+def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings that mean nothing beside a method, or a way to share out, that is typed in
+    the place of theirs, each with what is typed."""
+    found: dict[str, str] = {}
+    if typed.get("method") == "full":
+        found |= dict.fromkeys(OF_PACKED, "--method full")
+    if shard := typed.get("shard"):
+        found |= dict.fromkeys(_idle_beside(shard, settings), f"--shard {shard}")
+    return {name: why for name, why in found.items() if name in settings and name not in typed}
+
+
+def _idle_beside(shard: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield settings that mean nothing beside a way to share out."""
+    zero = shard.startswith("zero")
+    yield from () if zero else OF_ZERO
+    yield from OF_STAGE_3 if shard in ("zero1", "zero2") else ()
+    yield from () if shard in FSDP else OF_FSDP
+    yield from () if shard == "fsdp1" else (OF_FSDP1,)
+    if shard not in KEEPS.get(str(settings.get("offload")), (shard,)):
+        yield RankSettings.offload.name
 
 
 def _of_methods(w: Train) -> None:

@@ -48,6 +48,7 @@ LABELS = (  # of a node, which name its card
     "beta.kubernetes.io/instance-type",
 )
 CARDS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")  # resources that count cards
+OF_NODES = "resourcesPerNode"  # of Kubeflow's TrainJob, whose runtime has the image
 BESIDE = ("initContainers", "sidecars")
 # KServe's server (kserve 00397f1e, python/huggingfaceserver/huggingfaceserver/__main__.py), which
 # hands all other flags to vLLM: its own flag -> vLLM's, and those that decide no memory of that
@@ -112,7 +113,9 @@ def _containers(
     selector = named if isinstance(named, dict) else selector
     image = data.get("image")
     named_so = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
-    if "image" in data and (data.get("args") or data.get("command") or named_so):
+    if ("image" in data or OF_NODES in data) and (
+        data.get("args") or data.get("command") or named_so
+    ):
         yield path, data, selector
         return
     if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
@@ -128,15 +131,15 @@ def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Ma
     """Return the selector with what an operator's own resources say beside the container."""
     resources = data.get("resources")
     if key == "extraPodSpec" and isinstance(resources, dict):
-        return {**selector, "gpu": _count(resources)}
+        return {**selector, "gpu": count(resources)}
     return selector
 
 
 def _container(
     path: Path, data: Mapping[str, Any], selector: Mapping[str, Any], document: Document
 ) -> Container:
-    resources = data.get("resources")
-    gpus = _count(resources) if isinstance(resources, dict) else None
+    resources = data.get("resources", data.get(OF_NODES))
+    gpus = count(resources) if isinstance(resources, dict) else None
     mounts: dict[str, str] = {}
     stored = str(data.get("storageUri") or "")
     if stored:
@@ -152,8 +155,9 @@ def _container(
         mounts=mounts,
         gpus=gpus if gpus is not None else selector.get("gpu"),
         gpu=_card(selector),
-        memory=_memory(resources, path, document),
+        memory=memory(resources, path, document),
         line=document.place(path).line,
+        path=path,
         replicas=_replicas(document),
         nodes=_labels(selector),
     )
@@ -178,7 +182,7 @@ def _labels(selector: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in selector.items() if isinstance(value, str)}
 
 
-def _memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
+def memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
     """Return the limit of a container's host memory, behind which it is ended."""
     limits = resources.get("limits") if isinstance(resources, dict) else None
     said = limits.get("memory") if isinstance(limits, dict) else None
@@ -216,7 +220,7 @@ def _env(given: Any) -> dict[str, str]:
     }
 
 
-def _count(resources: Mapping[str, Any]) -> int | None:
+def count(resources: Mapping[str, Any]) -> int | None:
     """Return the cards that are asked for; None where the number is not in the file."""
     for group in ("limits", "requests"):
         given = resources.get(group)

@@ -15,7 +15,7 @@ from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass, field, replace
-from weighbridge.runfiles.document import Place
+from weighbridge.runfiles.document import Path, Place
 from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.runfiles.serving.paths import model_of as model_of
@@ -58,6 +58,7 @@ class Container:
     gpu: str = ""  # the kind of card, where the file says it
     memory: "HostLimit | Unread | None" = None
     line: int = 0
+    path: Path = ()  # of where it stands in its document
     replicas: int = 1  # as many of it are started
     nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
 

@@ -15,6 +15,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.training import arguments
+from weighbridge.runfiles.training import zero as deepspeed
 from weighbridge.training.launching import MACHINE
 
 KIND = Kind(
@@ -249,9 +250,10 @@ def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedR
 
 # A new file
 
-PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept on the host
-    "optimizer": ("offload_optimizer_device",),
-    "params": ("offload_optimizer_device", "offload_param_device"),
+PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept off the device
+    "optimizer": ("offload_optimizer",),
+    "params": ("offload_optimizer", "offload_param"),
+    "nvme": ("offload_optimizer", "offload_param"),
 }
 
 
@@ -375,5 +377,7 @@ def _zero_words(shard: str, settings: Mapping[str, Value]) -> dict[str, Value]:
         f"{at}.zero3_save_16bit_model": shard == "zero3",
     }
     for name in PLACES.get(settings["offload"], ()):
-        words[f"{at}.{name}"] = "cpu"
+        disk = settings["offload"] == "nvme"
+        words[f"{at}.{name}_device"] = "nvme" if disk else "cpu"
+        words |= {f"{at}.{name}_nvme_path": deepspeed.NVME} if disk else {}
     return words

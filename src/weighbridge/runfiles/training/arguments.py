@@ -377,6 +377,7 @@ def zero_beside(keys: KeyReading, key: str) -> bool:
     if found is None or not isinstance(found.data, dict):
         return False
     run = of_another(next(zero.read(found)), name)
+    keys.zero = (name, found.data)
     sharing = {n: v for n, v in run.settings.items() if n in ("shard", "offload") or "zero_" in n}
     keys.settings.update(sharing)
     keys.knows(key, "shard")

@@ -22,6 +22,7 @@ from weighbridge.runfiles.reading import (
 )
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
+from weighbridge.runfiles.training.contradictions import contradicted
 from weighbridge.wording import shown
 
 KIND = Kind(
@@ -180,7 +181,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _sharding(keys)
     keys.plain()
     _sequence(keys)
-    yield keys.run(keys.text("base_model"), refused=_refused(keys))
+    yield keys.run(keys.text("base_model"), refused=_refused(keys) or contradicted(keys))
 
 
 def _refused(keys: KeyReading) -> str:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
@@ -24,6 +23,7 @@ from weighbridge.runfiles.training import (
     accelerate,
     flags,
     llama_factory,
+    ranks,
     script,
     starters,
     trl,
@@ -46,11 +46,7 @@ BEGINS = re.compile(
     r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|uv|nohup|read|megatron|module|conda"
     r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
 )
-STARTERS = ("torch.distributed.launch", "torch.distributed.run")  # modules that start a script
-RANKS = ("nproc_per_node", "nproc-per-node", "num_processes", "num_gpus")
-NODES = ("nnodes", "num_nodes")
 EACH = "ranks_per_machine"
-COUNTS = ("NPROC_PER_NODE", "NGPU")  # variables that say the ranks
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
@@ -67,14 +63,18 @@ EACH_CARD = "llamafactory-cli"
 
 
 class Launched(NamedTuple):
-    """A training's program (a script, or one of PROGRAMS), its arguments and its ranks."""
+    """A training's program (a script, or one of PROGRAMS), its arguments, and what starts it."""
 
     program: str
     words: Sequence[str]
-    ranks: int | None
+    start: ranks.Start = ranks.Start()
     config: str = ""  # a file that the launcher is told of
     flags: Sequence[str] = ()  # of accelerate's launcher
-    inside: int | None = None  # ranks of each machine, where there are several
+
+    @property
+    def ranks(self) -> int | None:
+        """Return how many processes are started; None where nobody says it."""
+        return self.start.ranks
 
 
 def tells(document: Document) -> bool:
@@ -90,7 +90,25 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each line that launches a training."""
     for each in launched(document):
-        yield _inside(_run(document, each), each.inside)
+        yield of_launched(document, each)
+
+
+def of_launched(document: Document, each: Launched) -> PlannedRun:
+    """Return the run of a launch, with the ranks of each of its machines."""
+    start, run = each.start, _run(document, each)
+    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.unread))
+    return _inside(run, start)
+
+
+def with_ranks(run: PlannedRun, start: ranks.Start) -> PlannedRun:
+    """Return a run that says no ranks with those of a start."""
+    return _inside(starters.ranked(run, start.ranks), start)
+
+
+def _inside(run: PlannedRun, start: ranks.Start) -> PlannedRun:
+    """Return a run with the ranks of each of its machines."""
+    inside = {} if start.inside is None else {EACH: start.inside}
+    return replace(run, settings={**run.settings, **inside})
 
 
 def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -101,7 +119,7 @@ def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def launched(document: Document) -> Iterator[Launched]:
     """Yield the trainings that a text launches: of programs whose arguments we know, and of scripts
     beside it that train."""
-    for each in started(document.text, (*PROGRAMS, *starters.STARTERS)):
+    for each in started(document, document.text, (*PROGRAMS, *starters.STARTERS)):
         if _trains(each) or _script(document, each) is not None:
             yield each
 
@@ -117,15 +135,17 @@ def _script(document: Document, each: Launched) -> Document | None:
     return found if found is not None and script.tells(found) else None
 
 
-def started(text: str, programs: Sequence[str] = PROGRAMS) -> Iterator[Launched]:
-    """Yield what a text launches: a script of any name, or one of `programs`."""
+def started(
+    document: Document, text: str, programs: Sequence[str] = PROGRAMS
+) -> Iterator[Launched]:
+    """Yield what a text of a document launches: a script of any name, or one of `programs`."""
     try:
         found = list(commands(text))
     except UsageError:
         return
     for command in found:
         words = [filled(word) for word in command.words]
-        each = _launched(words, command.env, programs)
+        each = _launched(document, words, command.env, programs)
         if each is not None:
             yield each
 
@@ -138,7 +158,7 @@ def _trains(each: Launched) -> bool:
 
 
 def _launched(
-    words: Sequence[str], env: Mapping[str, str], programs: Sequence[str]
+    document: Document, words: Sequence[str], env: Mapping[str, str], programs: Sequence[str]
 ) -> Launched | None:
     """Return what a command launches: its last launcher is the one that counts."""
     names = [word.rpartition("/")[2] for word in words]
@@ -150,20 +170,16 @@ def _launched(
         named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
         if not named and len(words) < start + 2:
             return None
-        ranks = next((n for name in COUNTS if (n := _number(env.get(name)))), None)
-        ranks = ranks or _ranks(words[:start])
-        if ranks is None and names[start] == EACH_CARD:
-            ranks = visible(env) or None
-        return Launched(names[start], [*named, *words[start + 1 :]], ranks)
+        how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
+        return Launched(names[start], [*named, *words[start + 1 :]], how)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
         return None
     own = words[start:script]
     config = str(flags.mapping(own).get(CONFIG) or "")
     said = own if names[start] == "accelerate" else ()
-    return Launched(
-        words[script], words[script + 1 :], _ranks(own), config, said, inside=_each(own)
-    )
+    how = ranks.of_launcher(names[start], own, env, words[:start], document)
+    return Launched(words[script], words[script + 1 :], how, config, said)
 
 
 def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
@@ -173,41 +189,8 @@ def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
 
 def _is_script(words: Sequence[str], at: int) -> bool:
     """Tell whether a word is what a launcher starts: a file, or a module."""
-    module = words[at - 1] in ("-m", "--module") and words[at] not in STARTERS
+    module = words[at - 1] in ("-m", "--module") and words[at] not in ranks.TORCHRUN
     return module or words[at].endswith(".py")
-
-
-def _ranks(words: Sequence[str]) -> int | None:
-    """Return how many processes a launcher starts; None where it does not say."""
-    given = flags.mapping(words)
-    count = next((n for name in RANKS if (n := _number(given.get(name.replace("-", "_"))))), None)
-    whole = "num_processes" in given  # of all machines
-    said = next((given[name] for name in NODES if name in given), 1)
-    nodes = _number(said)
-    if nodes is None and not whole:  # a variable: nobody knows how many machines
-        return None
-    nodes = nodes or 1
-    return None if count is None else count if whole else count * nodes
-
-
-def _each(words: Sequence[str]) -> int | None:
-    """Return how many processes a launcher starts on each of several machines; None where it starts
-    them on one, or does not say."""
-    given = flags.mapping(words)
-    nodes = next((_number(given[name]) for name in NODES if name in given), None)
-    machines = _number(given.get("num_machines")) or nodes or 1
-    ranks = _ranks(words)
-    return None if ranks is None or machines == 1 else max(1, ranks // machines)
-
-
-def _inside(run: PlannedRun, ranks: int | None) -> PlannedRun:
-    """Return a run with the ranks of each of its machines."""
-    return run if ranks is None else replace(run, settings={**run.settings, EACH: ranks})
-
-
-def _number(value: Any) -> int | None:
-    text = str(value)
-    return int(text) if text.isdigit() and int(text) else None
 
 
 def _run(document: Document, each: Launched) -> PlannedRun:

@@ -14,6 +14,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments
+from weighbridge.runfiles.training.contradictions import contradicted
 
 KIND = Kind(
     name="llama-factory",
@@ -105,7 +106,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     arguments.sequence(keys)
     arguments.zero_named(keys)
     keys.plain()
-    yield keys.run(model, refused=refused)
+    yield keys.run(model, refused=refused or contradicted(keys))
 
 
 def _refused(keys: KeyReading) -> str:

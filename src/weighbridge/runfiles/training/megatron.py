@@ -189,7 +189,7 @@ def tells(document: Document) -> bool:
         r"\bmegatron[ \t]+(?:sft|pt)\b", document.text
     ):
         return False
-    return next(_started(document.text), None) is not None
+    return next(_started(document), None) is not None
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
@@ -198,14 +198,19 @@ def read(document: Document) -> Iterator[PlannedRun]:
         words = _words(document.data[ARGS])
         yield _run(flags.document(document.text, words, document.name), None)
         return
-    for each in _started(document.text):
+    for each in _started(document):
         words = _without_others(each.words)
         given = flags.document(document.text, words, document.name)
         if each.program == SWIFT:
             data = {NAMES_OF_SWIFT.get(name, name): value for name, value in given.data.items()}
             given = replace(given, data={**OF_SWIFT, **data})
         run = _run(given, each.ranks)
-        yield replace(run, notes=(*run.notes, *_partly(document.text, each)))
+        yield replace(
+            run,
+            notes=(*run.notes, *_partly(document.text, each)),
+            unread=(*run.unread, *each.start.unread),
+            refused=run.refused or each.start.refused,
+        )
 
 
 def _partly(text: str, each: launch.Launched) -> Iterator[str]:
@@ -241,8 +246,8 @@ def _is_switch(word: str) -> bool:
     return word.lstrip("-").replace("-", "_") in SWITCHES
 
 
-def _started(text: str) -> Iterator[launch.Launched]:
-    for each in launch.started(arrays.filled_in(text), (SWIFT,)):
+def _started(document: Document) -> Iterator[launch.Launched]:
+    for each in launch.started(document, arrays.filled_in(document.text), (SWIFT,)):
         swift = each.program == SWIFT and each.words[0] in TRAINS
         if swift or each.program.rpartition("/")[2] in PROGRAMS:
             yield each

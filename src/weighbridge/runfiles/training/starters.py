@@ -22,6 +22,7 @@ from weighbridge.runfiles.training import (
     flags,
     litgpt,
     llama_factory,
+    ranks,
     torchtitan,
     torchtune,
 )
@@ -31,6 +32,7 @@ ARGUMENTS = (".yaml", ".yml")
 OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no keys of its config
     ("launcher", "num_processes", "nproc_per_node", "main_process_port", "cloud", "sweep")
 )
+LAUNCHED = ("num_processes", "nproc_per_node")
 AMONG = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 
 
@@ -86,7 +88,7 @@ def arguments_of(document: Document, words: Sequence[str]) -> str:
     return first if there else ""
 
 
-def run_of(document: Document, program: str, words: Sequence[str], ranks: int | None) -> PlannedRun:
+def run_of(document: Document, program: str, words: Sequence[str], count: int | None) -> PlannedRun:
     """Return the run of the config that a command names. Where that is not there, all of the run is
     unknown."""
     starter, name = STARTERS[program], config_of(program, words)
@@ -99,7 +101,9 @@ def run_of(document: Document, program: str, words: Sequence[str], ranks: int | 
         return PlannedRun(task="train", refused=f"{name:.80} is no {starter.reader.KIND.title}")
     said = _changes(starter, name, words)
     run: PlannedRun = next(starter.reader.read(changed(found, said)))
-    return of_another(ranked(run, ranks or _ranks(words)), name)
+    own = _ranks(words)
+    run = replace(run, refused=run.refused or own.refused)
+    return of_another(ranked(run, count or own.each), name)
 
 
 def changed(document: Document, said: Mapping[str, Value]) -> Document:
@@ -116,11 +120,11 @@ def changed(document: Document, said: Mapping[str, Value]) -> Document:
     return replace(document, data=data)
 
 
-def ranked(run: PlannedRun, ranks: int | None) -> PlannedRun:
+def ranked(run: PlannedRun, count: int | None) -> PlannedRun:
     """Return a run with the ranks that a launcher starts, where the config does not say them."""
-    if not ranks or "data_parallel_size" in run.settings:
+    if not count or "data_parallel_size" in run.settings:
         return run
-    data = max(1, ranks // prod(int(run.settings.get(name) or 1) for name in AMONG))
+    data = max(1, count // prod(int(run.settings.get(name) or 1) for name in AMONG))
     shard = {"shard": "ddp"} if data > 1 else {}
     return replace(run, settings={**shard, **run.settings, "data_parallel_size": data})
 
@@ -135,10 +139,13 @@ def _first(value: Value) -> Value:
     return value[0] if isinstance(value, list) else value
 
 
-def _ranks(words: Sequence[str]) -> int | None:
+def _ranks(words: Sequence[str]) -> ranks.Start:
+    """Return what a program is told of its launcher, before `--` and behind it."""
     given = flags.mapping([word for word in words if word != "--"])
-    counts = (_first(given.get(name)) for name in ("num_processes", "nproc_per_node"))
-    return next((count for count in counts if isinstance(count, int) and count > 0), None)
+    said = {name: _first(given[name]) for name in LAUNCHED if name in given}
+    return ranks.Start(
+        each=next(filter(None, map(ranks.number, said.values())), None), refused=ranks.below(said)
+    )
 
 
 def _changes(starter: Starter, name: str, words: Sequence[str]) -> dict[str, Value]:

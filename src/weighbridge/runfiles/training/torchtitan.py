@@ -16,6 +16,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
+from weighbridge.runfiles.training.arguments import groups
 from weighbridge.runfiles.training.shapes import shape_name
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages
@@ -73,6 +74,7 @@ SCHEDULES = {  # as torch calls them, in lower case
 }
 TORCHS = ("GPipe", "1F1B", "Interleaved1F1B", "ZBVZeroBubble")
 ROTATES = {"alltoall": "ring", "allgather": "allgather"}
+DEGREE = "parallelism.data_parallel_"
 RESHARD = "parallelism.fsdp_reshard_after_forward"
 RESHARDS = {"always": True, "never": False}  # "default" is neither
 PARTS = "parallelism.module_fqns_per_model_part"
@@ -468,8 +470,7 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the words for the precision, the ranks and what is compiled."""
     precision = str(settings["precision"])
     words = _small(settings) if precision == "fp8-mixed" else dict(OF_PRECISION.get(precision, {}))
-    if settings["shard"] == "none":
-        words["parallelism.data_parallel_shard_degree"] = 1
+    words |= _degrees(settings)
     reshards = settings.get("reshard_after_forward")
     if reshards is not None:
         words[RESHARD] = next(word for word, told in RESHARDS.items() if told is reshards)
@@ -485,6 +486,19 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     if settings.get("context_parallel_size", 1) > 1 and (word := next(rotates, None)):
         words["parallelism.context_parallel_rotate_method"] = word
     return words
+
+
+def _degrees(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words for ranks that share out, where not all of them share one copy."""
+    if settings["shard"] == "none":
+        return {f"{DEGREE}shard_degree": 1}
+    if settings["shard"] != "hsdp":
+        return {}
+    sizes = groups(settings)
+    return {
+        f"{DEGREE}replicate_degree": sizes["dp_replicate_size"],
+        f"{DEGREE}shard_degree": sizes["dp_shard_size"],
+    }
 
 
 def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:

@@ -14,6 +14,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arguments, zero
+from weighbridge.runfiles.training.contradictions import contradicted
 
 KIND = Kind(
     name="trl",
@@ -132,6 +133,7 @@ def of_arguments(
     arguments.sequence(keys)
     keys.take("cp_size", "context_parallel_size")
     _zero(keys)
+    whole = ranks
     if ranks:
         among = (keys.settings.get(name) or 1 for name in arguments.OF_RANKS.values())
         ranks = max(1, ranks // prod(map(int, among)))
@@ -141,7 +143,7 @@ def of_arguments(
     keys.plain()
     if refused:
         keys.used.update(keys.data)
-    return keys.run(model, refused=refused)
+    return keys.run(model, refused=refused or contradicted(keys, whole))
 
 
 def _zero(keys: KeyReading) -> None:
@@ -150,8 +152,12 @@ def _zero(keys: KeyReading) -> None:
     if isinstance(given, dict):
         keys.used.update(f"deepspeed.{name}" for name in given)
         zero.shared(keys, f"deepspeed.{zero.ZERO}")
+        keys.zero = ("deepspeed", given)
+    elif given is True:  # DeepSpeed's own argument: the script hands it over by itself
+        arguments.zero_named(keys, "deepspeed_config")
+        keys.zero = None
     else:
-        arguments.zero_named(keys, "deepspeed_config" if given is True else "deepspeed")
+        arguments.zero_named(keys)
 
 
 def _refused(keys: KeyReading) -> str:

@@ -14,6 +14,7 @@ from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
 from weighbridge.runfiles.record import PlannedRun, Value
+from weighbridge.wording import shown
 
 KIND = Kind(
     name="deepspeed",
@@ -63,6 +64,7 @@ zero_optimization.module_granularity_threshold + layers are gathered at once
 """
 ZERO = "zero_optimization"
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
+PLACES = ("none", "cpu", "nvme")  # of what is kept off the device
 FUSED = ("adam", "adamw")  # DeepSpeed's own kernel, unless torch's is asked for
 SAME_REUSE = 1e9  # its default
 
@@ -129,7 +131,7 @@ def _stage(keys: KeyReading, key: str) -> int:
     said = keys.value(key, 0)
     number = _number(said)
     if number not in (0, 1, 2, 3):
-        raise UsageError(f"{key} {said!r:.40}: DeepSpeed has stages 0 to 3")
+        raise _wrong(keys, key, f"{key} {said!r:.40}: DeepSpeed has stages 0 to 3")
     return number
 
 
@@ -192,6 +194,22 @@ def _size(keys: KeyReading, at: str, name: str, setting: str, own: int | None) -
         keys.take(key, setting, _number)
 
 
+def _wrong(keys: KeyReading, key: str, why: str) -> UsageError:
+    """Return the error of a value with which DeepSpeed does not start, with its file and line."""
+    line = keys.document.place((*keys.base, *key.split("."))).line
+    return UsageError(f"{keys.document.name}:{line}: {why}")
+
+
+def _device(keys: KeyReading, key: str) -> str:
+    """Return where something is kept. Raises UsageError for a place that DeepSpeed has not, with
+    which it does not start (runtime/zero/offload_config.py, OffloadDeviceEnum)."""
+    said = keys.value(key)
+    place = str(said or PLACES[0]).lower()
+    if place not in PLACES:
+        raise _wrong(keys, key, f"{key} {shown(said)}: DeepSpeed has {', '.join(PLACES)}")
+    return place
+
+
 def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
     """Take what is kept off the device: parameters go with their states in what we count."""
     places = {}
@@ -199,7 +217,7 @@ def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
         asked = keys.value(f"{at}.{name}")
         options = asked if isinstance(asked, dict) else {}
         keys.used.update(f"{at}.{name}.{option}" for option in options)
-        places[name] = str(options.get("device") or "none").lower()
+        places[name] = _device(keys, f"{at}.{name}.device")
         if options.get("ratio") not in (None, 1, 1.0):
             keys.leave(f"{at}.{name}.ratio", "+ a part of it stays on the device")
     _pinned(keys, at, [name for name, place in places.items() if place != "none"])
@@ -246,14 +264,18 @@ FILLED = tuple(SIZES)[:3]  # by the Trainer, where they are "auto"
 OFFLOADS: Mapping[Value, tuple[str, ...]] = {
     "optimizer": ("offload_optimizer",),
     "params": ("offload_optimizer", "offload_param"),
+    "nvme": ("offload_optimizer", "offload_param"),
 }
+NVME = "/local_nvme"  # the folder of DeepSpeed's own examples
 
 
 def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
-    """Return the keys of what host memory is to hold: what is offloaded, and what is saved."""
+    """Return the keys of what is kept off the device, and of what is saved."""
     words: dict[str, Value] = {}
     for name in OFFLOADS.get(settings["offload"], ()):
-        words[f"{ZERO}.{name}.device"] = "cpu"
+        disk = settings["offload"] == "nvme"
+        words[f"{ZERO}.{name}.device"] = "nvme" if disk else "cpu"
+        words |= {f"{ZERO}.{name}.nvme_path": NVME} if disk else {}
         words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
     if settings.get("gather_on_save") is not None and stage == "3":
         words[f"{ZERO}.{GATHERS}"] = settings["gather_on_save"]
