@@ -106,7 +106,6 @@ RECIPES = [
     ("torchtitan", {"gpu": "h100:16", "shard": "hsdp"}),
     ("torchtitan", {"gpu": "h100:16", "shard": "hsdp", "ranks_per_machine": 4}),
     ("torchtitan", {"gpu": "h100:16", "shard": "hsdp", "data_parallel_replicas": 8}),
-    ("accelerate", {"gpu": "h100:16", "shard": "hsdp", "data_parallel_replicas": 4}),
     ("axolotl", {"gpu": "h100:16", "shard": "hsdp", "data_parallel_replicas": 8}),
     ("torchtitan", {"gpu": "h100:32", "shard": "hsdp", "context_parallel_size": 2}),
     ("torchtune", {"gpu": "h100:8"}),
