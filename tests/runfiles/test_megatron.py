@@ -247,13 +247,29 @@ def test_what_is_not_counted_is_told(more, why):
     [
         (LINE.replace(" --bf16", ""), "without --bf16"),
         (f"{LINE} --optimizer soap", "optimizer soap is not weighed"),
-        (LINE.replace("--hidden-size 512", ""), "--hidden-size says no number"),
-        (LINE.replace("512", "many"), "--hidden-size says no number"),
+        (LINE.replace("512", "many"), "--hidden-size is 'many', which is no number"),
         ("megatron sft --model a/b --train_type lora", "adapters trained by Megatron"),
     ],
 )
 def test_what_is_not_weighed_is_refused_by_name(line, why):
     assert why in run(line).refused
+
+
+SWIFT = (
+    "NPROC_PER_NODE=8 megatron sft --load Qwen3-mcore --tensor_model_parallel_size 2 "
+    "--micro_batch_size 1 --global_batch_size 16 --max_length 2048\n"
+)
+
+
+@pytest.mark.parametrize("text", [SWIFT, LINE.replace("--hidden-size 512", "")])
+def test_a_model_that_no_argument_describes_is_typed(tmp_path, text):
+    file = tmp_path / "train.sh"
+    file.write_text(text)
+    (unnamed,) = api.weigh(file, gpu="h100:8").runs
+    assert unnamed.why == "the file names no model: --model says it"
+    (named,) = api.weigh(file, gpu="h100:8", model="qwen3-0.6b").runs
+    assert named.report.model.name == "qwen3-0.6b"
+    assert named.report.workload["framework"] == "megatron"
 
 
 def test_a_run_in_fp16():

@@ -27,6 +27,7 @@ from weighbridge.runfiles.training import arrays, flags, launch
 from weighbridge.runfiles.training import megatron_mixed as mixed
 from weighbridge.training.megatron import arguments
 from weighbridge.training.megatron.layout import LAYOUT
+from weighbridge.wording import shown
 
 KIND = Kind(
     name="megatron",
@@ -269,7 +270,8 @@ def _run(given: Document, ranks: int | None) -> PlannedRun:
     keys.settings |= {"framework": "megatron", "method": "full"}
     refused = _refused(keys)
     named = keys.text("model")
-    config = {} if named else _config(keys)
+    described = isinstance(keys.value("hidden_size"), int)  # else --model says it, or nobody
+    config = _config(keys) if described and not named else {}
     _arguments(keys)
     keys.plain()
     if keys.on("fp16"):
@@ -297,8 +299,9 @@ def _refused(keys: KeyReading) -> str:
         return "adapters trained by Megatron are not weighed yet"
     if not (keys.on("bf16") or keys.on("fp16")):
         return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
-    if not keys.text("model") and not isinstance(keys.value("hidden_size"), int):
-        return "it names no model and describes none: --hidden-size says no number"
+    width = keys.value("hidden_size")
+    if not keys.text("model") and width is not None and not isinstance(width, int):
+        return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
     return ""
 
 
