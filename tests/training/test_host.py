@@ -8,7 +8,7 @@ import weighbridge
 from tests.training.test_sharding import CONFIG, trained
 from weighbridge.components import host as components
 from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.memory import exactly
+from weighbridge.memory import Bytes, exactly
 from weighbridge.training import host
 from weighbridge.training.sharding.numbers import Sharding
 
@@ -383,9 +383,29 @@ def test_workers_read_for_each_rank_once_it_runs():
     assert "dataloader_num_workers" not in weighbridge.train("llama-3.2-1b").workload
 
 
-def test_recipes_copy_none_to_all():
-    one = host._by_recipe(plan(), 3, SimpleNamespace(weights=100))
-    assert told([one]) == [("weights", three(0, 50, 100))]
+ATTENTION = 16 * (2048 * 2048 + 512 * 2048) * 2  # Llama-3.2-1B's queries and keys, in 16 bits
+ALL_OF_IT = 4 * 1_235_814_400  # in float32
+EMBEDDING = 128_256 * 2048 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "framework", "precision", "copied"),
+    [
+        ("llama-3.2-1b", "torchtune", "bf16", (ATTENTION,) * 3),
+        ("llama-3.2-1b", "torchtune", "fp32", (ALL_OF_IT,) * 3),
+        ("qwen2.5-0.5b", "torchtune", "bf16", None),  # as they are stored
+        ("llama-3.2-1b", "litgpt", "bf16", (0, 0, EMBEDDING)),  # one after another
+    ],
+)
+def test_recipes_copy_what_they_store_otherwise(name, framework, precision, copied):
+    """By hand: of one of two ranks, beside pages of files that all of them map."""
+    settings = {"framework": framework, "precision": precision, "data_parallel_size": 2}
+    report = weighbridge.train(name, gpu="h100:2", **settings)
+    (machine,) = (d for d in report.devices if d.kind == "host")
+    load = next(phase for phase in machine.phases if phase.name == "load")
+    copies = [c.bytes for c in load.components if c.detail == "copies"]
+    assert copies == ([] if copied is None else [Bytes(*(2 * n for n in copied))])
+    assert [c.droppable for c in load.components if c.detail.startswith("mapped")] == [True]
 
 
 @pytest.mark.parametrize(("data", "ranks"), [(3, 3), (8, 8), (16, 8)])

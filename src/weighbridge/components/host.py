@@ -133,8 +133,6 @@ def while_loading(
 ) -> tuple[Component, ...]:
     """Estimate what the host holds at the worst moment of loading one part."""
     files = _files(part)
-    whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
-    file_bytes = files.nbytes or whole
     copied, formula = _copies(part, to, how, version)
     read = 0 if version >= MAPPED_PICKLES_SINCE else files.largest_pickle
     if read:
@@ -148,8 +146,14 @@ def while_loading(
         formula=f"{formula}{several}",
         source=SOURCE,
     )
-    mapped = pages(file_bytes, detail=f"mapped files {part.name}".strip())
-    return (copies, mapped) if copies.bytes.high else (mapped,)
+    return (copies, mapped(part, to)) if copies.bytes.high else (mapped(part, to),)
+
+
+def mapped(part: ModelPart, to: LoadedPart, *, source: str = SOURCE) -> Component:
+    """Return the pages of a part's files, which its tensors are views of."""
+    whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
+    name = f"mapped files {part.name}".strip()
+    return pages(_files(part).nbytes or whole, detail=name, source=source)
 
 
 def _copies(

@@ -61,6 +61,16 @@ GATHERED = "to be saved"
 # cards took 107 GB, 11 % more than our rules' upper end (huggingface/peft 5d602fd
 # docs/source/accelerate/fsdp.md)
 BESIDE = 0.12
+AS_STORED = ("qwen", "phi")  # families whose queries and keys torchtune leaves as they are
+TORCHTUNE = (
+    "torchtune 0.6.1 training/checkpointing (safe_torch_load, FullModelHFCheckpointer), "
+    "models/convert_weights.py (hf_to_tune), training/_distributed.py "
+    "(load_from_full_model_state_dict)"
+)
+LITGPT = (
+    "litgpt 0.5.11 utils.py (load_checkpoint), lightning 2.5.5 fabric/strategies/model_parallel.py "
+    "(_load_raw_module_state_from_path), fabric/utilities/load.py (_lazy_load)"
+)
 FLOAT = "float32"  # of a part's gradients, beside those in 16 bits
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
@@ -110,24 +120,28 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
     weights = weight_bytes(part, choice, major=plan.major)
     to = host.loaded(part, choice, weights, native_dtype(part))
     if plan.framework.loads != "transformers":
-        yield _by_recipe(plan, ranks, to)
+        yield from _by_recipe(plan, ranks, to)
         return
     yield from host.while_loading(part, to, _reading(plan, ranks), version=plan.version)
 
 
-def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:
-    """torchtune and litgpt map the files, and copy what they store in another order."""
-    most = ranks * to.weights
-    return Component(
-        name="weights",
-        detail="copies",
-        bytes=Bytes(0, most // 2, most),
-        basis="assumed",
-        formula=(
-            f"{plan.framework.name} rewrites tensors as it reads them: none to all, in each rank"
-        ),
-        source=plan.framework.source,
-    )
+def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[Component]:
+    """Yield what torchtune and litgpt hold while every rank reads the files, which are mapped.
+    litgpt copies a tensor at a time. torchtune writes queries and keys in another order, a copy
+    of them, and casts all where the model is of another dtype than the files."""
+    part, source = plan.subject.part, LITGPT
+    numels = [p.numel for p in part.blueprint.counted]
+    each, told = Bytes(0, 0, to.native.size(max(numels, default=0))), "a tensor at a time"
+    if plan.framework.name == "torchtune":
+        turned = [p.numel for p in part.blueprint.counted if p.role in ("q", "k")]
+        kept = part.config.get("model_type", "").startswith(AS_STORED)
+        each = exactly(0 if kept else to.native.size(sum(turned)))
+        told, source = "queries and keys in another order, a copy", TORCHTUNE
+        if to.dtype != to.native and plan.subject.choice.scheme is None:
+            each, told = exactly(to.weights), f"all are copied in {to.dtype.name}"
+    if each.high:
+        yield _of("weights", _times(ranks, each), f"{told}, in each rank", source, detail="copies")
+    yield host.mapped(part, to, source=source)
 
 
 # Running
