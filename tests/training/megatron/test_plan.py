@@ -176,7 +176,10 @@ def test_what_megatron_has_not_is_refused_in_a_line(settings, said):
 def test_expert_ranks_must_divide_the_experts():
     with pytest.raises(UsageError, match="does not divide 128 experts"):
         train("qwen3-30b-a3b", expert_parallel_size=3, gpu="h100:3")
-    with pytest.raises(UsageError, match="needs 16 devices, and there are 8"):
+    with pytest.raises(
+        UsageError,
+        match="needs 16 devices, and there are 8; use --megatron-args expert_tensor_parallel_size=1 or",
+    ):
         train(
             "qwen3-30b-a3b", expert_parallel_size=8, gpu="h100:8",
             megatron_args=["expert_tensor_parallel_size=2"],

@@ -491,8 +491,10 @@ def _divides(model: MegatronModel, run: MegatronRun) -> None:
             f"--expert-parallel-size {run.expert} does not divide {feed.count} experts"
         )
     if feed is not None and run.expert_data < 1:
+        whole = run.expert * run.pipeline <= run.ranks
+        ways = ("--megatron-args expert_tensor_parallel_size=1", "fewer expert ranks")
         raise UsageError(
             f"--expert-parallel-size {run.expert} with expert_tensor_parallel_size="
             f"{run.expert_tensor} needs {run.expert * run.expert_tensor * run.pipeline} devices, "
-            f"and there are {run.ranks}"
+            f"and there are {run.ranks}; use {' or '.join(ways if whole else ways[1:])}"
         )
