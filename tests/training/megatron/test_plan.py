@@ -129,6 +129,8 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
         ({"offload": "optimizer", "shard": "zero1"}, "--offload optimizer is not weighed"),
         ({"framework_version": "0.15"}, "versions of megatron are dates"),
         ({"megatron_args": ["moe_x"]}, "--megatron-args moe_x: it is not among those"),
+        ({"megatron_args": ["zzz"]}, "that are weighed: account_for_embedding"),
+        ({"megatron_args": ["sequence_paralel"]}, "weighed; did you mean sequence_parallel?"),
         ({"megatron_args": ["sequence_parallel=3"]}, "it is a switch"),
         (
             {"megatron_args": ["moe_token_dispatcher_type=ring"]},
