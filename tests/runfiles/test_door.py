@@ -151,6 +151,20 @@ def test_the_script_of_a_file_is_written_where_it_trains(tmp_path, run):
     assert not script.exists()
 
 
+@pytest.mark.slow
+def test_what_a_file_asks_for_is_not_told_as_typed():
+    text = "vllm serve qwen3-0.6b --dtype float16 --max-model-len 512"
+
+    def told(**typed):
+        derived = weighbridge.weigh(text, name="a.sh", **typed).runs[0].report.derived
+        return [derived[name].split()[1] for name in ("dtype_from", "context_from")]
+
+    assert told() == ["the", "the"]
+    assert told(dtype="bfloat16") == ["you", "the"]
+    assert told(context=256) == ["the", "you"]
+    assert told(quantization="fp8-tensor")[0] == "you"
+
+
 SECRETS = """\
 apiVersion: v1
 kind: Pod

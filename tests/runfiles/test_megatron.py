@@ -437,3 +437,14 @@ def test_a_hybrid_model_says_where_parts_of_a_pipeline_end():
 )
 def test_a_hybrid_model_of_other_parts_is_refused(line, why):
     assert why in run(line).refused
+
+
+def test_an_argument_that_is_nearly_one_that_we_know_is_asked_about():
+    line = "torchrun pretrain_gpt.py --num-layers 2 --hidden-size 64 --micro-batch-size 1 "
+    told = {
+        one.key: one.why
+        for one in read(f"{line}--tensor-model-paralel-size 2 --qqq 1\n", "a.sh").runs[0].unread
+    }
+    meant = "it is no key that we know; did you mean tensor_model_parallel_size?"
+    assert told["tensor_model_paralel_size"] == meant
+    assert told["qqq"] == "it is no key that we know"

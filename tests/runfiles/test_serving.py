@@ -234,7 +234,8 @@ servingEngineSpec:
 @pytest.mark.parametrize("text", [COMPOSED, DEPLOYED, STACKED])
 def test_several_of_one_container_are_told(text):
     (run,) = read(text % 3, "a.yaml").runs
-    assert run.notes[-1] == "3 of it are started, and each takes what is said here"
+    assert run.notes[-1] == f"{run.name}: 3 replicas are started; each takes what is said here"
+    assert run.name
     (run,) = read(text % 1, "a.yaml").runs
     assert not any("are started" in note for note in run.notes)
 

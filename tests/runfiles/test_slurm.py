@@ -8,6 +8,7 @@ import weighbridge
 from weighbridge import weigh
 from weighbridge.cli import menu
 from weighbridge.errors import UsageError
+from weighbridge.runfiles import read
 from weighbridge.runfiles.slurm import SlurmJob, asked
 from weighbridge.units import GIB, MIB
 
@@ -40,7 +41,7 @@ vllm serve qwen3-8b --max-model-len 8192
     ],
 )
 def test_lines_are_cards_machines_and_memory(lines, job):
-    assert asked(f"#!/bin/bash\n#SBATCH {lines}\nsrun x\n") == job
+    assert asked(f"#!/bin/bash\n#SBATCH {lines}\nsrun x\n")._replace(says="") == job
 
 
 @pytest.mark.parametrize(
@@ -272,10 +273,79 @@ def test_each_machine_of_a_job_has_the_ranks_of_its_own_cards(tmp_path, nodes):
     assert run.report.verdict.host.needed.expected == needed[4]
     assert needed[8] == 2 * needed[4]
     told = [(one.key, one.value) for one in run.run.understood if one.key == "#SBATCH --nodes"]
-    assert told == ([] if nodes == "2" else [("#SBATCH --nodes", 2)])
+    assert told == ([] if nodes == "2" else [("#SBATCH --nodes", "2")])
 
 
 def test_one_machine_needs_no_word_of_its_ranks(tmp_path):
     text = SEVERAL.format(memory=400, nodes=1).replace("--nodes=2", "--nodes=1")
     (run,) = weigh(written(tmp_path, text)).runs
     assert "ranks_per_machine" not in run.run.settings
+
+
+TRAINS = "python train.py --model_name_or_path org/name --per_device_train_batch_size 1"
+SPELLED = [
+    ("--gres=gpu:h100-sxm:16", "--mem=64G", ["--gres gpu:h100-sxm:16", "--mem 64G"]),
+    ("--gres nvme:1,gpu:v100:2", "--mem 500", ["--gres nvme:1,gpu:v100:2", "--mem 500"]),
+    ("-G h100-sxm:2", "--mem-per-gpu=30G", ["-G h100-sxm:2", "--mem-per-gpu 30G"]),
+    ("--gpus-per-node=1 -C h100-sxm", "--mem-per-cpu 4G", ["-C h100-sxm", "--mem-per-cpu 4G"]),
+    ("--gres=gpu:2\n#SBATCH --gres=gpu:h100-sxm:4", "--time=1", ["--gres gpu:h100-sxm:4"]),
+]
+
+
+@pytest.mark.parametrize(("cards", "memory", "shown"), SPELLED)
+def test_what_was_read_is_shown_as_it_stands_there(cards, memory, shown):
+    text = f"#!/bin/bash\n#SBATCH {memory}\n#SBATCH {cards}\n{TRAINS}\n"
+    (run,) = read(text, "job.sh").runs
+    told = [one for one in run.understood if one.key.startswith("#SBATCH")]
+    assert sorted(f"{one.key} {one.value}" for one in told) == sorted(f"#SBATCH {s}" for s in shown)
+    last = 2 + cards.count("\n") + 1
+    assert {one.setting: one.line for one in told} == {
+        "gpu": last,
+        **({"ram": 2} if told[1:] else {}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("cards", "key", "why"),
+    [
+        ("-G h100:2", "card", "h100 is H100 SXM5 80GB or H100 NVL 94GB"),
+        ("--gpus-per-node=2 -C h100", "card", "h100 is H100 SXM5 80GB or H100 NVL 94GB"),
+        ("--gpus=mine:2", "--gpus", "'mine' is no card that we know"),
+    ],
+)
+def test_what_is_unsure_of_a_card_stands_at_its_own_option(cards, key, why):
+    text = f"#!/bin/bash\n#SBATCH --mem=64G\n\n#SBATCH {cards}\n{TRAINS}\n"
+    (run,) = read(text, "job.sh").runs
+    (told,) = (one for one in run.unread if one.key == key)
+    assert told.line == 4 and why in told.why
+
+
+SHORT = """\
+#!/bin/bash
+#SBATCH --gres=gpu:h100-sxm:2
+#SBATCH --mem={memory}G
+torchrun --nproc_per_node 2 train.py --model_name_or_path llama-3.1-8b --bf16 True \\
+  --per_device_train_batch_size {batch} --fsdp "full_shard auto_wrap"
+"""
+
+
+@pytest.mark.slow
+def test_the_change_of_a_file_is_told_where_no_number_of_cards_surely_does(tmp_path, capsys):
+    """The note names the first change of the report; memory that lacks is written all the same, by
+    the screen of the file as well."""
+    for batch, memory, lines in ((2, 64, True), (2, 200, False), (8, 64, False)):
+        path = tmp_path / "job.sbatch"
+        path.write_text(SHORT.format(memory=memory, batch=batch))
+        (report,) = (run.report for run in weigh(path).runs)
+        assert report.verdict.fits == ("unknown" if batch == 2 else "no")
+        assert menu.run(["sbatch", str(path)]) == (4 if batch == 2 else 1)
+        out = capsys.readouterr().out
+        flags = next((one.flags for one in report.remedies if one.fits == "yes"), "")
+        told = f"; with {flags} it fits" if flags else ", and no change is known to do"
+        assert f"more of these cards are not known to be enough{told}" in out
+        assert bool(flags) is (batch == 2)
+        assert ("write:" in out) is lines
+        screen = str(weigh(path))
+        assert ("What the job has to ask Slurm for" in screen) is lines
+        written = out.partition("write:\n")[2].splitlines()
+        assert all(f"  {line}" in screen.splitlines() for line in written)

@@ -178,7 +178,7 @@ def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
     assert {"weighbridge/web/protocol.py", "weighbridge/catalogue/models.jsonl"} <= names
     assert not any("cli/" in name or "/page/" in name or "pyc" in name for name in names)
     # A page asks for all of it before its first answer: a rule may add some, no table of data may
-    assert len(build.tar(held)) < 1_830_000
+    assert len(build.tar(held)) < 1_860_000
 
 
 NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, or the doors

@@ -45,6 +45,7 @@ EITHER = (
     "gather_on_save",
 )
 MOST_UNREAD = 12
+NEAR, MOST_KEY = 0.85, 80  # of the letters of a key, and how many are looked at
 
 
 class KeyTable(NamedTuple):
@@ -241,9 +242,19 @@ class KeyReading:
             else:
                 self.leave(key, why)
         for key in unknown[:MOST_UNREAD]:
-            self.leave(key, STRANGE)
+            self.leave(key, f"{STRANGE}{self._near(key)}")
         if len(unknown) > MOST_UNREAD:
             self.notes.append(f"{len(unknown) - MOST_UNREAD} more keys are not known to us")
+
+    def _near(self, key: str) -> str:
+        """Return the question whether a known key is meant that is written nearly so; "" where
+        none is."""
+        from difflib import get_close_matches
+
+        known = {*self.keys.settings, *self.keys.ignored, *self.keys.memory, *self.used} - {key}
+        names = sorted(name for name in known if "*" not in name)
+        near = get_close_matches(key[:MOST_KEY], names, 1, cutoff=NEAR)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def _leaves(self, data: Any, above: str) -> Iterator[tuple[str, Any]]:
         """Yield keys with their values; a mapping is looked into where a key within it is known."""

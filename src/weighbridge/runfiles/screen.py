@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+from weighbridge.errors import UsageError
 from weighbridge.render import RenderOptions
+from weighbridge.report import Report
 from weighbridge.runfiles.findings import text_of
 from weighbridge.runfiles.measured import MeasuredPart
 from weighbridge.runfiles.others import asks
 from weighbridge.runfiles.record import PlannedRun, Understood
 from weighbridge.runfiles.serving.lines import launch_line
+from weighbridge.runfiles.slurm import advice, asked
 from weighbridge.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.view import screen
 from weighbridge.view.records import (
@@ -18,6 +21,7 @@ from weighbridge.view.records import (
     Headline,
     Lines,
     Note,
+    Paste,
     Screen,
     Section,
     lines,
@@ -82,7 +86,22 @@ def _run(weighed: WeighedRun, found: WeighedFile, words: Words, look: RenderOpti
     first, *others = whole.sections
     title = Lines((Cell(whole.title),), *(block.heading for block in head))
     measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
-    return whole._replace(sections=((title, *first), *measured, *read, *others))
+    asks = _asks(weighed.report, found.file.text, words)
+    return whole._replace(sections=((title, *first), *measured, *read, *others, *asks))
+
+
+def _asks(report: Report, text: str, words: Words) -> Iterator[Section]:
+    """Yield the lines by which a batch script asks Slurm for enough, where it does not: those of
+    `weighbridge sbatch`."""
+    if report.verdict is None or report.verdict.fits == "yes":
+        return
+    try:
+        job = asked(text)
+        found = advice(job, report) if job.cards else None
+    except UsageError:  # no batch script, or one whose lines are told as not read
+        return
+    if found is not None and found.lines:
+        yield (Paste(words("runfile.asks"), "\n".join(found.lines)),)
 
 
 def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) -> Iterator[Section]:

@@ -34,6 +34,7 @@ SHORT = {
 CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
 A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
+MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has counts
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
 # Behind what a kind of card may mean: whether that matters
@@ -52,6 +53,7 @@ class SlurmJob(NamedTuple):
     memory: int | None = None
     cores: int | None = None  # of a task
     whole: bool = False
+    says: str = ""  # the option that names the kind
 
     @property
     def on_all(self) -> int:
@@ -68,6 +70,14 @@ class SlurmJob(NamedTuple):
         return {"gpu": times(kind, self.on_all), "ram": ram}
 
 
+class SlurmOption(NamedTuple):
+    """One option of a job as it is spelled, and where."""
+
+    spelled: str
+    value: str
+    line: int
+
+
 class SlurmAdvice(NamedTuple):
     """Whether a job asks for enough, and the lines that it should have instead."""
 
@@ -79,16 +89,17 @@ class SlurmAdvice(NamedTuple):
 
 def asked(text: str) -> SlurmJob:
     """Return what the #SBATCH lines of a script ask for. Raises UsageError where it has none."""
-    given = dict(_options(text))
+    given = {name: option.value for name, option in _options(text).items()}
     if not given:
         raise UsageError("no line of it begins with #SBATCH; weighbridge FILE weighs other scripts")
     nodes = _count(given.get("--nodes", "1").partition("-")[0])
-    cards, card = _cards(given)
+    cards, card, says = _cards(given)
     if cards is not None and "--gpus" in given and "--gres" not in given:
         cards = ceil_div(cards, nodes)  # of the whole job
     cores = given.get("--cpus-per-task")
     memory = _memory(given, cards)
-    card = card or _constrained(given.get("--constraint", ""))
+    if not card:
+        card, says = _constrained(given.get("--constraint", "")), "--constraint"
     return SlurmJob(
         cards,
         card,
@@ -96,6 +107,7 @@ def asked(text: str) -> SlurmJob:
         memory,
         None if cores is None else _count(cores),
         whole="--mem" in given and memory is None,
+        says=says if card else "",
     )
 
 
@@ -141,16 +153,16 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
     taken = []
     if job.memory and "ram" not in run.settings:
         settings["ram"] = f"{job.memory}B"
-        taken.append(_taken(text, "--mem", human(job.memory), "ram"))
+        taken.append(_taken(text, MEMORY, "ram"))
     if job.cards:
         run = replace(run, cards=job.on_all)
     if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
         settings[EACH] = job.cards
-        taken.append(_taken(text, "--nodes", job.nodes, EACH))
+        taken.append(_taken(text, ("--nodes",), EACH))
     if job.card and "gpu" not in run.settings:
         run, gpu = _carded(run, job, text)
         settings |= {"gpu": gpu} if gpu else {}
-        taken += [_taken(text, "--g", times(job.card, job.on_all), "gpu")] if gpu else []
+        taken += [_taken(text, (job.says,), "gpu")] if gpu else []
     understood = (*run.understood, *sorted(taken, key=lambda one: one.line))
     return replace(run, settings={**run.settings, **settings}, understood=understood)
 
@@ -162,10 +174,10 @@ def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]
         cards = could_be(job.card)
     except UsageError:
         why = f"{shown(job.card)} is no card that we know: --gpu says which it is"
-        return _left(run, "--gres", text, why), ""
+        return _left(run, job.says, text, why, job.says), ""
     if len(cards) == 1:
         return run, times(job.card, job.on_all)
-    run = _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}{SAYS}")
+    run = _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}{SAYS}", job.says)
     smallest, *larger = (times(card.id, job.on_all) for card in cards)
     return replace(run, larger=tuple(larger)), smallest
 
@@ -176,25 +188,22 @@ def several(kind: str, cards: tuple[Part, ...]) -> str:
     return f"{kind} is {', '.join(names)} or {last}"
 
 
-def _left(run: PlannedRun, key: str, text: str, why: str) -> PlannedRun:
-    line, _ = _stands(text, ("--g",) if key != "#SBATCH" else ("-",))
-    told = Unread(key=key, line=line, why=why, lowers=key == SEVERAL_CARDS)
+def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
+    """Return a run with what is unsure of a job; `says` is the option that it is about."""
+    given = _options(text)
+    option = given.get(says) or next(iter(given.values()))
+    key = option.spelled if key == says else key
+    told = Unread(key=key, line=option.line, why=why, lowers=key == SEVERAL_CARDS)
     return replace(run, unread=(*run.unread, told))
 
 
-def _taken(text: str, option: str, value: Value, setting: str) -> Understood:
-    short = {"gpu": "-G", EACH: "-N"}
-    line, name = _stands(text, (option, short.get(setting, option)))
-    return Understood(key=f"#SBATCH {name}", value=value, setting=setting, line=line)
-
-
-def _stands(text: str, begins: tuple[str, ...]) -> tuple[int, str]:
-    """Return the line of the first option of a job that begins so, and the option."""
-    for line in LINE.finditer(text):
-        for option in OPTION.finditer(line[1]):
-            if option[1].startswith(begins):
-                return text.count("\n", 0, line.start()) + 1, option[1]
-    return 1, ""
+def _taken(text: str, names: tuple[str, ...], setting: str) -> Understood:
+    """Return the first of these options that a job has, as it stands there."""
+    given = _options(text)
+    option = next(given[name] for name in names if name in given)
+    return Understood(
+        key=f"#SBATCH {option.spelled}", value=option.value, setting=setting, line=option.line
+    )
 
 
 def environment(export: str | None, env: Mapping[str, str]) -> dict[str, str]:
@@ -207,16 +216,23 @@ def environment(export: str | None, env: Mapping[str, str]) -> dict[str, str]:
 
 def exported(text: str) -> str | None:
     """Return what the lines of a job say of `--export`, which its srun has, too."""
-    return dict(_options(text)).get("--export")
+    option = _options(text).get("--export")
+    return None if option is None else option.value
 
 
-def _options(text: str) -> Iterator[tuple[str, str]]:
+def _options(text: str) -> dict[str, SlurmOption]:
+    """Return the options of a job by their long names: of several the last, as Slurm takes it."""
+    found = {}
     for line in LINE.finditer(text):
+        at = text.count("\n", 0, line.start()) + 1
         for option in OPTION.finditer(line[1]):
-            yield SHORT.get(option[1], option[1]), option[2] or ""
+            name = SHORT.get(option[1], option[1])
+            found[name] = SlurmOption(option[1], option[2] or "", at)
+    return found
 
 
-def _cards(given: Mapping[str, str]) -> tuple[int | None, str]:
+def _cards(given: Mapping[str, str]) -> tuple[int | None, str, str]:
+    """Return the cards of each machine, their kind, and the option that says them."""
     for name in ("--gres", "--gpus-per-node", "--gpus-per-task", "--gpus"):
         entries = given.get(name, "").split(",")
         if name == "--gres":
@@ -227,8 +243,8 @@ def _cards(given: Mapping[str, str]) -> tuple[int | None, str]:
             raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
         if match is not None:
             tasks = _count(given.get("--ntasks-per-node", "1")) if "task" in name else 1
-            return int(match["count"] or 1) * tasks, match["card"] or ""
-    return None, ""
+            return int(match["count"] or 1) * tasks, match["card"] or "", name
+    return None, "", ""
 
 
 def _memory(given: Mapping[str, str], cards: int | None) -> int | None:
@@ -262,13 +278,14 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     assert verdict is not None  # a card was named
     needed = verdict.host.needed if verdict.host is not None else None
     worst = needed.high if needed is not None else 0
-    cards = job.cards or 1
+    cards, note = job.cards or 1, "" if job.cards else "no card is asked for"
     if verdict.fits == "yes":
         cards = max(cards, ceil_div(verdict.devices_used, job.nodes))
     elif _by_cards(verdict):
         count = _enough(report, verdict.accelerator_id)
+        note = note if count else _instead(report)
         if not count and verdict.fits == "no":
-            return SlurmAdvice(verdict.fits, worst, (), _instead(report))
+            return SlurmAdvice(verdict.fits, worst, (), note)
         cards = ceil_div(count, job.nodes) or cards
     enough = job.memory if job.memory is not None and job.memory >= worst else None
     lacks = cards != job.cards or not (enough or job.whole)
@@ -276,7 +293,7 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     meant = job._replace(card=_kind(job, report), cards=cards)
     lines = tuple(_lines(meant, size)) if lacks else ()
     fits = verdict.fits if job.cards else "no"
-    return SlurmAdvice(fits, worst, lines, "" if job.cards else "no card is asked for")
+    return SlurmAdvice(fits, worst, lines, note)
 
 
 def _kind(job: SlurmJob, report: "Report") -> str:

@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.questions.prepared import Prepared
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from weighbridge.oom import Oom
 
 SCHEMA = "weighbridge.runfile/1"
+BY_FILE = "as the file asks"
+LENGTHS = ("context", "prompt_len", "max_new_tokens")
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
@@ -542,9 +545,20 @@ def _weighed(
         why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
         return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
-        return WeighedRun(run=run, report=answered(run, named or run.config, open_, typed))
+        report = answered(run, named or run.config, open_, typed)
+        return WeighedRun(run=run, report=_by_the_file(report, given))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _by_the_file(report: Report, typed: Mapping[str, Any]) -> Report:
+    """Return an answer that says what the file asks for as such, and not as typed."""
+    derived = report.derived.copy()
+    if derived.get("dtype_from") == ASKED and typed.keys().isdisjoint(("dtype", "quantization")):
+        derived["dtype_from"] = BY_FILE
+    if derived.get("context_from") == ASKED and typed.keys().isdisjoint(LENGTHS):
+        derived["context_from"] = BY_FILE
+    return replace(report, derived=derived)
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:

@@ -133,6 +133,8 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
             "are dates, such as 2026-08-22, or its releases from 0.10 to 0.19",
         ),
         ({"megatron_args": ["moe_x"]}, "--megatron-args moe_x: it is not among those"),
+        ({"megatron_args": ["zzz"]}, "that are weighed: account_for_embedding"),
+        ({"megatron_args": ["sequence_paralel"]}, "weighed; did you mean sequence_parallel?"),
         ({"megatron_args": ["sequence_parallel=3"]}, "it is a switch"),
         (
             {"megatron_args": ["moe_token_dispatcher_type=ring"]},

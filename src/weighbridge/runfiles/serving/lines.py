@@ -71,7 +71,8 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
     if not text:
         return
     seen = (f"export {n}={shlex.quote(v)}\n" for n, v in env.items() if _matters(n, v))
-    several = f"{container.replicas} of it are started, and each takes what is said here"
+    name = container.name or "the container"
+    several = f"{name}: {container.replicas} replicas are started; each takes what is said here"
     for run in of_text(
         "".join((*seen, text)),
         name=container.name,

@@ -213,13 +213,20 @@ def read(words: Iterable[str]) -> dict[str, Any]:
                 f"--megatron-args {name.strip()}: it has a flag of its own: {OWN[key]}"
             )
         if argument is None:
-            raise UsageError(
-                f"--megatron-args {name.strip()}: it is not among those that are weighed: "
-                f"{', '.join(sorted(ARGUMENTS))}"
-            )
+            why = f"it is not among those that are weighed{_near(key)}"
+            raise UsageError(f"--megatron-args {name.strip()}: {why}")
         found[argument.field] = _value(key, argument, value.strip(), given=bool(equals))
     found.pop("", None)
     return found
+
+
+def _near(key: str) -> str:
+    """Return what may be meant by an argument that is not known, else all that are."""
+    from difflib import get_close_matches
+
+    known = [*ARGUMENTS, *OWN]
+    near = get_close_matches(key[:80], known, 1, cutoff=0.8)
+    return f"; did you mean {near[0]}?" if near else f": {', '.join(sorted(ARGUMENTS))}"
 
 
 def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> Any:
