@@ -146,6 +146,22 @@ def test_replicas_of_shards_are_hybrid():
     assert accelerate("FSDP", "parallelism_config:\n" + sizes)["shard"] == "hsdp"
 
 
+@pytest.mark.parametrize(
+    ("shards", "more", "inside"),
+    [
+        (4, "", 4),
+        (8, "", None),
+        (1, "", None),
+        (4, "  parallelism_config_cp_size: 2\n", None),
+        (8, "  parallelism_config_cp_size: 2\n", 16),
+    ],
+)
+def test_ranks_that_share_a_copy_are_those_of_the_file(shards, more, inside):
+    sizes = "  parallelism_config_dp_replicate_size: 2\n  parallelism_config_dp_shard_size: "
+    settings = accelerate("FSDP", f"parallelism_config:\n{sizes}{shards}\n{more}")
+    assert settings.get("ranks_per_machine") == inside
+
+
 def test_fsdp2_reads_no_strategy():
     hybrid = "fsdp_config: {{fsdp_version: {}, fsdp_sharding_strategy: HYBRID_SHARD}}\n"
     assert accelerate("FSDP", hybrid.format(1))["shard"] == "hsdp"

@@ -104,6 +104,14 @@ def test_the_ranks_that_share_one_copy_of_torchtitans_are_those_of_its_degrees(d
     assert settings.get("ranks_per_machine") == inside
 
 
+@pytest.mark.parametrize(("shards", "inside"), [(4, 4), (8, None), (-1, None)])
+def test_the_ranks_that_share_one_copy_of_torchtunes_are_those_of_its_dimensions(shards, inside):
+    text = TUNE.format(model="llama3_2_1b", more="")
+    text += f"data_parallel_shard_dim: {shards}\ndata_parallel_replicate_dim: 2\n"
+    (run,) = read(text, "r.yaml").runs
+    assert (run.settings["shard"], run.settings.get("ranks_per_machine")) == ("hsdp", inside)
+
+
 def test_torchtitans_own_sizes_and_precision():
     settings = titan().settings
     assert (settings["batch_size"], settings["checkpointing"]) == (8, "none")

@@ -135,17 +135,24 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         taken = keys.take(f"{AT}{name}", setting)
         among *= taken if isinstance(taken, int) else 1
     _sequence(keys)
-    for name in ("dp_replicate_size", "dp_shard_size"):
-        keys.used.add(f"parallelism_config.parallelism_config_{name}")
-    replicas = keys.value("parallelism_config.parallelism_config_dp_replicate_size")
-    shards = keys.value("parallelism_config.parallelism_config_dp_shard_size")
-    if isinstance(replicas, int) and isinstance(shards, int) and min(replicas, shards) > 1:
-        keys.settings["shard"] = "hsdp"
+    group = _copies(keys)
     if count:
         keys.set("data_parallel_size", max(1, count // among), "num_processes")
         if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:
             keys.settings["shard"] = "ddp"
         _machines(keys, count)
+    arguments.within(keys, group)
+
+
+def _copies(keys: KeyReading) -> int:
+    """Take HSDP, and return how many ranks share one copy, those of a sequence too; 0 where all
+    share one, or nobody says it."""
+    at = "parallelism_config.parallelism_config_dp_"
+    replicas, shards = (keys.value(f"{at}{name}_size") for name in ("replicate", "shard"))
+    if not isinstance(replicas, int) or not isinstance(shards, int) or min(replicas, shards) < 2:
+        return 0
+    keys.settings["shard"] = "hsdp"
+    return shards * int(keys.settings.get("context_parallel_size") or 1)
 
 
 def _machines(keys: KeyReading, count: int) -> None:

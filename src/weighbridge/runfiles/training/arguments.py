@@ -229,6 +229,13 @@ def _copies(keys: KeyReading) -> None:
         keys.set("data_parallel_size", shards * copies, "dp_shard_size")
 
 
+def within(keys: KeyReading, ranks: object) -> None:
+    """Take how many ranks share one copy of HSDP, where these are not as many as a machine has."""
+    machine = keys.settings.get("ranks_per_machine") or MACHINE
+    if keys.settings.get("shard") == "hsdp" and isinstance(ranks, int) and 0 < ranks != machine:
+        keys.settings["ranks_per_machine"] = ranks
+
+
 def sharded(
     keys: KeyReading, options: Mapping[str, Any], version: object, words: str, key: str
 ) -> None:

@@ -16,9 +16,8 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
-from weighbridge.runfiles.training.arguments import groups
+from weighbridge.runfiles.training.arguments import groups, within
 from weighbridge.runfiles.training.shapes import shape_name
-from weighbridge.training.launching import MACHINE
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages
 from weighbridge.wording import shown
@@ -135,7 +134,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _ranks(keys)
     model = _model(keys)
     keys.plain()
-    _within(keys)
+    # Ranks of a sequence share a copy, too
+    within(keys, _degree(keys, "shard", -1) * (keys.settings.get("context_parallel_size") or 1))
     _pipelined(keys)
     _layers(keys)
     _sequence(keys)
@@ -296,14 +296,6 @@ def _ranks(keys: KeyReading) -> None:
             keys.leave(RESHARD, f"+- {shown(policy)} is no policy; its default is counted")
         keys.take(REDUCED, "reduce_dtype")
     keys.used.add(REDUCED)
-
-
-def _within(keys: KeyReading) -> None:
-    """Take how many ranks share one copy of HSDP, where these are not as many as a machine has:
-    those of a sequence share it, too."""
-    ranks = _degree(keys, "shard", -1) * (keys.settings.get("context_parallel_size") or 1)
-    if keys.settings["shard"] == "hsdp" and 0 < ranks != MACHINE:
-        keys.settings["ranks_per_machine"] = ranks
 
 
 def _degree(keys: KeyReading, what: str, otherwise: int) -> int:

@@ -15,6 +15,7 @@ from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
+from weighbridge.runfiles.training.arguments import within
 
 KIND = Kind(
     name="torchtune",
@@ -272,9 +273,10 @@ def _several(keys: KeyReading) -> bool:
 def _ranks(keys: KeyReading) -> None:
     """FSDP2 shares out where a recipe is one of several devices, which its keys alone tell."""
     replicas = keys.value("data_parallel_replicate_dim", 1)
-    keys.used.add("data_parallel_shard_dim")
+    shards = keys.value("data_parallel_shard_dim")
     if _several(keys):
         keys.settings["shard"] = "hsdp" if isinstance(replicas, int) and replicas > 1 else "fsdp2"
+        within(keys, shards)
     if keys.on("fsdp_cpu_offload"):
         keys.set("offload", "params", "fsdp_cpu_offload")
 
