@@ -1,4 +1,5 @@
-"""SQL over a dataset, by DuckDB: views `models`, `answers`, and `weighed`, which is both joined.
+"""SQL over a dataset, by DuckDB: views `models`, `answers`, `weighed`, which is both joined, and
+`refused`, the models that have no answer.
 
 A query sees these views and nothing else of the machine: files are handed over as Arrow datasets,
 or named to DuckDB, which reads them faster; then all other access from within SQL is closed, and it
@@ -17,12 +18,17 @@ from weighbridge.report.columns import FlatColumn
 from weighbridge.report.scanned import ScanCell, ScanLine, ScanSummary
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import ANSWERS, MODELS, ScanPlan, answers_file, arrow_schema, noted
-from weighbridge.scan.packing import packed
+from weighbridge.scan.packing import damaged, packed
 from weighbridge.wording import one_line
 
 WEIGHED = (
     "create view weighed as select m.id, m.sha, m.downloads, a.* "
     "from models m join answers a using (key)"
+)
+REFUSED = (
+    "create view refused as select id, sha, downloads, coalesce(unread, message) as why "
+    f"from models left join (select key, message from answers where question = '{MODEL}') "
+    "using (key) where coalesce(unread, message) is not null"
 )
 CLOSED = (  # no file, no address, no library of DuckDB's, no variable of this program
     "set python_enable_replacements = false",
@@ -64,6 +70,7 @@ class ScanView:
         else:
             self._opened({"models": out / "models.parquet", "answers": whole})
         self._connection.execute(WEIGHED)
+        self._connection.execute(REFUSED)
         for line in CLOSED:
             self._connection.execute(line)
 
@@ -77,7 +84,7 @@ class ScanView:
                 made = f"create view {name} as select * from read_parquet('{text}')"
                 self._connection.execute(made)
         except duckdb_error() as error:
-            raise BadFileError(f"a file cannot be read: {one_line(str(error))}") from None
+            raise damaged(error) from None
 
     def _checked(self, sql: str) -> None:
         """Raises UsageError where SQL would do more than read: DuckDB may write what it may
@@ -97,6 +104,8 @@ class ScanView:
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
         except duckdb_error() as error:
+            if "Parquet" in str(error):  # a view of ours, whatever was asked
+                raise damaged(error) from None
             raise UsageError(f"the query: {one_line(str(error))}") from None
 
     def table(self, sql: str, values: Sequence[Any] = ()) -> Any:
@@ -107,7 +116,7 @@ class ScanView:
         try:
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
         except duckdb.Error as error:
-            raise BadFileError(f"the dataset cannot be read: {one_line(str(error))}") from None
+            raise damaged(error) from None
 
     def summary(self, plan: ScanPlan, most: int) -> ScanSummary:
         """Return models with all their answers: those that are downloaded most, else the
@@ -174,4 +183,4 @@ def _opened(paths: Sequence[Path], columns: Sequence[FlatColumn]) -> Any:
     try:
         return dataset.dataset([str(path) for path in paths], schema=schema, format="parquet")
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise BadFileError(f"{paths[0].parent}: cannot be read: {error}") from None
+        raise damaged(error) from None
