@@ -146,7 +146,7 @@ def test_tokens_of_a_text_are_no_secrets(more):
 
 @pytest.mark.slow
 def test_what_looks_like_a_secret_in_a_config_decides_nothing():
-    """Of all configs at hand: what is left out so is text, and no number of any size."""
+    """What is left out of any config at hand is text, and no number of any size."""
     left_out = {}
     for name, config in at_hand():
         for key, value in config.items():

@@ -398,7 +398,7 @@ EMBEDDING = 128_256 * 2048 * 2
     ],
 )
 def test_recipes_copy_what_they_store_otherwise(name, framework, precision, copied):
-    """By hand: of one of two ranks, beside pages of files that all of them map."""
+    """Sums by hand of one of two ranks, beside pages of files that both of them map."""
     settings = {"framework": framework, "precision": precision, "data_parallel_size": 2}
     report = weighbridge.train(name, gpu="h100:2", **settings)
     (machine,) = (d for d in report.devices if d.kind == "host")

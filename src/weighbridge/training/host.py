@@ -61,7 +61,7 @@ GATHERED = "to be saved"
 # cards took 107 GB, 11 % more than our rules' upper end (huggingface/peft 5d602fd
 # docs/source/accelerate/fsdp.md)
 BESIDE = 0.12
-AS_STORED = ("qwen", "phi")  # families whose queries and keys torchtune leaves as they are
+AS_STORED = ("q_proj.bias", "q_norm.weight")  # what Qwen has, whose rotation is as in the files
 TORCHTUNE = (
     "torchtune 0.6.1 training/checkpointing (safe_torch_load, FullModelHFCheckpointer), "
     "models/convert_weights.py (hf_to_tune), training/_distributed.py "
@@ -134,7 +134,7 @@ def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[
     each, told = Bytes(0, 0, to.native.size(max(numels, default=0))), "a tensor at a time"
     if plan.framework.name == "torchtune":
         turned = [p.numel for p in part.blueprint.counted if p.role in ("q", "k")]
-        kept = part.config.get("model_type", "").startswith(AS_STORED)
+        kept = any(p.name.endswith(AS_STORED) for p in part.blueprint.counted)
         each = exactly(0 if kept else to.native.size(sum(turned)))
         told, source = "queries and keys in another order, a copy", TORCHTUNE
         if to.dtype != to.native and plan.subject.choice.scheme is None:
