@@ -10,14 +10,22 @@ from hypothesis import given
 from tests.cases import all_of
 from tests.engines.answers import answer, named, part
 from weighbridge.cli.menu import run
+from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.llama_cpp import infer, patterns
 from weighbridge.engines.llama_cpp.answers import fixed
 from weighbridge.engines.llama_cpp.by_name import by_name
+from weighbridge.engines.llama_cpp.compute import placement, reads_rows, step_of
+from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.engines.llama_cpp.networks import complete
 from weighbridge.engines.llama_cpp.overrides import blocks, cards, of_first, overrides
 from weighbridge.engines.llama_cpp.overrides import named as found_by
 from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, TensorPattern
+from weighbridge.engines.llama_cpp.placement import FREQUENCIES
 from weighbridge.engines.llama_cpp.placing import read, sent
+from weighbridge.engines.llama_cpp.rules import rules, rules_on_metal
+from weighbridge.engines.llama_cpp.speculation import plain as of_draft
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import UsageError
@@ -256,6 +264,98 @@ def test_a_tied_embedding_lies_once_where_its_name_says():
     assert plain.weights[1] == host.weights[1]
     assert read(host)[1] == read(plain)[1] + table  # the host makes logits
     assert read(card) == read(plain)
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "read"),
+    [
+        ("b10088", "Q4_K_M", False),
+        ("b10089", "Q4_K_M", True),
+        ("b10088", "Q8_0", True),
+        ("b10088", "BF16", True),
+    ],
+)
+def test_rows_that_a_card_does_not_read_are_copied_to_the_host(build, kind, read):
+    """The whole table, each step: nothing aborts (llama.cpp #25962; ik_llama.cpp #1855)."""
+    more = {"quantization": kind, "engine_version": build, "override_tensor": ("token_embd=CUDA0",)}
+    found, plain = (held("llama-3.1-8b", **one) for one in (more, more | {"override_tensor": None}))
+    table = found.net.weights["token_embd.weight"].nbytes
+    assert found.weights[0] - plain.weights[0] == table
+    copied = found.compute[1] - plain.compute[1]
+    assert (copied > 0.9 * table) is not read
+    assert copied == pytest.approx(0 if read else table, abs=64 << 20)
+    told = answer("llama-3.1-8b", **ASKED | more).warnings
+    assert any("reads rows of" in line and "token_embd" in line for line in told) is not read
+
+
+def test_types_whose_rows_are_read():
+    def of(name, width=4096, build=10089):
+        return reads_rows(GGML_BY_NAME[name], width, rules(build))
+
+    assert all(map(of, ("Q6_K", "IQ3_S", "Q8_0", "F16", "IQ4_NL", "MXFP4")))
+    assert not of("MXFP4", 2880)  # no whole 256 values
+    assert of("Q8_0", 2880)
+    assert not of("TQ1_0")
+    assert not of("Q6_K", build=10088)
+    assert reads_rows(GGML_BY_NAME["Q6_K"], 4096, rules_on_metal(10000))
+    for name, able in (("Q8_0", True), ("BF16", False), ("Q6_K", False)):
+        assert reads_rows(GGML_BY_NAME[name], 4096, ik_rules(4840)[0]) is able
+
+
+def test_what_heads_are_turned_by_lies_beside_every_layer():
+    """create_tensor: one in the file, a copy in each buffer of layers; one where a name says."""
+    assert turned(**TWO) == [(0, 256), (1, 256)]
+    assert turned() == [(0, 256)]
+    assert turned(n_gpu_layers=9) == [(0, 256), (1, 256)]  # and the host
+    assert turned(override_tensor=("rope_freqs=CPU",), **TWO) == [(2, 256)]
+    assert turned(override_tensor=("rope=CUDA1",), **TWO) == [(1, 256)]
+    assert turned(override_tensor=("ropes=CUDA1",), **TWO) == [(0, 256), (1, 256)]
+
+
+def turned(**more):
+    """(device, bytes) of each copy, and the graph reads those."""
+    found = held("llama-3.1-8b", **more)
+    one = Weight(FREQUENCIES, GGML_BY_NAME["F32"], (64,), 256)
+    found = replace(found, net=replace(found.net, weights=found.net.weights | {one.name: one}))
+    places = [(d, n) for t, d, n in found.placed.pieces() if t.name == FREQUENCIES]
+    build = Build(found.net, step_of(found.launch, found.near), placement(found.placed))
+    read_of = {build.rope_factors(i).dev for i in range(len(found.net.layers))}
+    assert read_of == {d for d, _ in places}
+    return places
+
+
+@pytest.mark.parametrize(
+    ("said", "mapped"),
+    [
+        ({}, True),
+        ({"override_tensor": ("exps=CPU",)}, False),
+        ({"override_tensor": ("nothing=CPU",)}, True),
+        ({"override_tensor": ("exps=CUDA0",)}, True),
+        ({"override_tensor": ("exps=CUDA0", "exps=CPU")}, True),
+        ({"override_tensor": ("exps=CUDA0",), "n_cpu_moe": 9}, True),
+        ({"n_cpu_moe": 1}, False),
+        ({"override_tensor": ("exps=CPU",), "engine_version": "4356"}, True),
+        ({"override_tensor": ("exps=CPU",), "engine": "llama.cpp"}, True),
+    ],
+)
+def test_ik_llama_cpp_maps_no_file_where_a_name_leaves_a_tensor_to_the_host(said, mapped):
+    """Since build 4357 (#1510): what is on the host is allocated, and no page of it is dropped."""
+    found = answer(MIXTURE, **ASKED | {"engine": "ik_llama.cpp"} | said)
+    assert found.settings["no_mmap"] is not mapped
+    host = next(d for d in found.devices if d.kind == "host")
+    loading = next(c for c in host.phases[0].components if c.detail == "while loading")
+    assert loading.droppable is mapped
+    assert "--no-mmap" not in found.derived["launch"]
+
+
+def test_a_model_without_experts_has_none_to_leave():
+    found = answer("llama-3.1-8b", **ASKED | {"engine": "ik_llama.cpp", "n_cpu_moe": 99})
+    assert not found.settings["no_mmap"]
+
+
+def test_a_draft_is_not_placed_by_the_patterns_of_the_model():
+    w = Infer(engine="llama.cpp", override_tensor=("ffn=CPU",), n_cpu_moe=3)
+    assert of_draft(w).override_tensor is None
 
 
 def test_a_tensor_by_name_is_not_split_by_rows():

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from weighbridge.engines.llama_cpp.rules import aborts_on_metal
+from weighbridge.engines.llama_cpp.rules import READ_EARLY, READ_LATE, aborts_on_metal
 from weighbridge.engines.llama_cpp.rules import rules as of_build
 from weighbridge.engines.ollama import rules
 from weighbridge.engines.ollama.rules import build
@@ -121,6 +121,7 @@ def test_builds_of_llama_cpp():
         (7000, "rotary_first", True, False),
         (7830, "latent_values", True, False),
         (8681, "early_per_layer", "no", "perhaps"),
+        (10089, "read_rows", frozenset(("BF16", *READ_EARLY)), frozenset(READ_LATE)),
         (8750, "early_per_layer", "perhaps", "yes"),
         (10_300, "no_kernel", {"TQ1_0", "TQ2_0", "Q2_0"}, {"TQ1_0", "TQ2_0"}),
     ],

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from weighbridge.engines.llama_cpp.rules import LlamaCppRules, products
+from weighbridge.engines.llama_cpp.rules import READ_EARLY, LlamaCppRules, products
 from weighbridge.records import dataclass, replace
 
 OLDEST, NEWEST = 3576, 4840
@@ -35,6 +35,8 @@ GRAPHS: Mapping[int, Mapping[str, Any]] = {
     3953: {"spare_slot": False},  # 7978f0499, #901, 5 November 2025
     4012: {"splits_rows": False},  # 0f6986a33, #987, 19 November 2025
     4325: {"lends": "spread"},  # 9b7db9bc3, #1464, 19 March 2026
+    # 095bd3d3b, #1510, 26 March 2026; not where the environment has GGML_CUDA_NO_PINNED, #1546
+    4357: {"names_end_mmap": True},
     4797: {"lends": "last"},  # da2293ded, #2262, 7 August 2026
 }
 CHANGES: Mapping[int, Mapping[str, Any]] = {
@@ -53,6 +55,7 @@ BASE = LlamaCppRules(
     always_pipelined=True,
     rotary_first=False,
     unfolds_at_once=True,
+    read_rows=frozenset(READ_EARLY),  # 8337e4cd3 ggml/src/ggml-cuda.cu (supports_op)
 )
 
 

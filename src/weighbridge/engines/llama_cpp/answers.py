@@ -18,12 +18,13 @@ from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.llama_cpp import components, launching
 from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.components import CONTEXT, projector
-from weighbridge.engines.llama_cpp.compute import PAIRS
+from weighbridge.engines.llama_cpp.compute import PAIRS, reads_rows
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits
 from weighbridge.engines.llama_cpp.graphs import architectures
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.engines.llama_cpp.networks import network
+from weighbridge.engines.llama_cpp.placement import EMBEDDING, PER_LAYER
 from weighbridge.engines.llama_cpp.rules import (
     LlamaCppRules,
     aborts_on_metal,
@@ -135,6 +136,20 @@ def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
             )
 
 
+def _unread_rows(holdings: DeviceHoldings) -> Iterator[str]:
+    """A table that a name puts on a card whose rows the card does not read."""
+    placed = holdings.placed
+    for name, each in placed.overridden.items():
+        table = holdings.net.weights[name]
+        on_card = each.device != placed.host and name in (EMBEDDING, PER_LAYER)
+        if on_card and not reads_rows(table.dtype, table.ne[0], holdings.launch.rules):
+            yield (
+                f"--override-tensor {each.written!r:.80}: this build has no GPU kernel that reads "
+                f"rows of {table.dtype.name}, so each step copies {human(table.nbytes)} of "
+                f"{name.partition('.')[0]} back into host memory; leave it there"
+            )
+
+
 def free(budget: Budget | None, settings: LlamaCppLaunch) -> tuple[int, ...]:
     """Return what each GPU has room for, as shares of them all without a common divisor: layers are
     dealt out by shares, so cards alike have what was dealt on others."""
@@ -167,6 +182,7 @@ def warnings(holdings: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
         )
     yield from _left_to_the_host(holdings)
     yield from _nowhere(holdings)
+    yield from _unread_rows(holdings)
     if holdings.foreign:
         yield f"{holdings.foreign}, whose graph is not in our rules: its buffer is an interval"
     if holdings.guessed:

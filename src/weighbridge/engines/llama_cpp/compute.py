@@ -10,6 +10,7 @@ Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve)
 
 from collections.abc import Callable, Mapping
 
+from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.ggml.graph import F16, GgmlTensor, elements
 from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool, GraphAllocator, Scheduler
@@ -21,7 +22,7 @@ from weighbridge.engines.llama_cpp.placement import (
     ROW,
     LayerPlacement,
 )
-from weighbridge.engines.llama_cpp.rules import PACKED, LlamaCppRules, repacked
+from weighbridge.engines.llama_cpp.rules import PACKED, READ_WHOLE, LlamaCppRules, repacked
 from weighbridge.records import replace
 from weighbridge.units import align_up
 from weighbridge.watching import go_on
@@ -33,6 +34,7 @@ PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)
 # Tokens of a step for each sequence: with 32 and more, its buffers are no smaller than those of a
 # token each for all 218 models of the catalogue that llama.cpp reads; with 4, logits can be more
 MUCH = 64
+READ_AT_ONCE = 256  # values of a row
 
 
 def reserved(layers: LayerPlacement, near: int) -> tuple[int, ...]:
@@ -106,6 +108,7 @@ def placement(layers: LayerPlacement) -> Placement:
         pinned=layers.full,
         copies=layers.copies,
         cache_offload=layers.launch.cache_offload,
+        named=layers.overridden,
         facts=(*layers.facts, layers.launch.cache_offload),
     )
 
@@ -149,9 +152,20 @@ def supports(host: int, step: GraphStep) -> Callable[[GgmlTensor, int], bool]:
                 return False
         if t.op in MULTIPLY:
             return all(_multiplies(w, step, host) for w in t.src if w.weight)
+        if t.op == "get_rows" and t.src[0].weight:
+            return reads_rows(t.src[0].dtype, t.src[0].ne[0], step.rules)
         return KERNELS.get(t.op, _always)(t)
 
     return known
+
+
+def reads_rows(dtype: DType, width: int, rules: LlamaCppRules) -> bool:
+    """Tell whether a card reads rows of a table, such as an embedding. Where it does not, nothing
+    aborts: the scheduler gives the operation to the processor and copies the whole table there,
+    each step (ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_from_buffer: no backend
+    supports the operation with that weight, which "will need to be copied")."""
+    whole = dtype.name not in READ_WHOLE or width % READ_AT_ONCE == 0
+    return rules.read_rows is None or (dtype.name in rules.read_rows and whole)
 
 
 MULTIPLY = ("mul_mat", "mul_mat_id", "moe_up_gate")

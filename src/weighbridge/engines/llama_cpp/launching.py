@@ -228,5 +228,5 @@ def _switches(effective: LlamaCppLaunch, w: "Infer") -> tuple[tuple[Setting[Any]
         (LlamaCpp.kv_unified, bool(w.kv_unified) or _told_apart(effective)),
         (LlamaCpp.swa_full, w.swa_full),
         (LlamaCpp.no_kv_offload, not effective.cache_offload),
-        (LlamaCpp.no_mmap, not effective.mmap and not effective.repacks),
+        (LlamaCpp.no_mmap, w.no_mmap and not effective.repacks),
     )

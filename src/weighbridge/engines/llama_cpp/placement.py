@@ -1,6 +1,8 @@
 """Placement of layers, tensors and caches on devices, and what their buffers take.
 
     token_embd          always the host; a tied output matrix is copied to the output's device
+    rope_freqs          one in the file; a copy on every device that has layers, unless a name
+                        places it: once then, where that says (create_tensor, TENSOR_DUPLICATED)
     per_layer_token_embd    as the output until #21612, and on the host since; what projects it is
                         with the first layer since then
     layer i             layers from n - ngl + 1 on are on GPUs: by the given split, or by the free
@@ -43,6 +45,7 @@ INPUT = (
 # Gemma 3n's and 4's: src/llama-arch.cpp (LLM_TENSOR_INFOS) in llama-cpp-python 0.3.20 and 0.3.22
 PER_LAYER = "per_layer_token_embd.weight"
 OF_PER_LAYER = ("per_layer_model_proj.weight", "per_layer_proj_norm.weight")
+FREQUENCIES = "rope_freqs.weight"
 GPU_ALIGNMENT, HOST_ALIGNMENT, ROW = 128, 32, 512
 EXPERTS = "_exps."
 
@@ -169,6 +172,19 @@ class LayerPlacement:
             return self.host
         return self._layer(number)
 
+    @property
+    def names_host(self) -> bool:
+        """Tell whether a tensor is on the host for its name: by -ot, or an expert by -ncmoe.
+        Source: ik_llama.cpp 8337e4cd3 src/llama-load-tensors.cpp (get_context_for_tensor sets
+        has_buft_overrides, with which create_tensors maps no file)."""
+        if any(each.device == self.host for each in self.overridden.values()):
+            return True
+        return any(
+            EXPERTS in t.name and t.name not in self.overridden
+            for i in self.lent
+            for t in self.net.of_layer(i)
+        )
+
     @cached_property
     def lent(self) -> frozenset[int]:
         """Layers whose experts stay on the host."""
@@ -238,13 +254,21 @@ class LayerPlacement:
         return self.copies > 1 and (bool(self.launch.cpu_moe) or by_name)
 
     def _held(self, weights: Mapping[str, int]) -> Iterator[tuple[Weight, int]]:
-        """Every tensor and its device; the output matrix of a tied pair is one more."""
+        """Every tensor and its device; the output matrix of a tied pair is one more, and so is what
+        layers of other devices turn heads by."""
         for name, t in self.net.weights.items():
-            yield t, weights[name]
+            if name == FREQUENCIES and name not in self.overridden:
+                yield from ((t, d) for d in sorted(set(map(self._layer, self._of_net))))
+            else:
+                yield t, weights[name]
         if self.net.tied and EMBEDDING in self.net.weights and not self.net.encodes:
             output = self._weight(OUTPUT)
             if output not in (self.host, weights[EMBEDDING]) and not self._unmultiplied(EMBEDDING):
                 yield self.net.weights[EMBEDDING], output
+
+    @property
+    def _of_net(self) -> range:
+        return range(len(self.net.layers))
 
     @property
     def moved(self) -> int:

@@ -41,6 +41,12 @@ PRODUCTS: Mapping[int, str] = {  # build -> types
 }
 
 
+READ_EARLY = ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+_READ_LATE = "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS"
+READ_WHOLE = ("IQ4_NL", "MXFP4")  # in rows of whole 256 values alone
+READ_LATE = (*READ_EARLY, "BF16", *_READ_LATE.split(), *READ_WHOLE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaCppRules:
     """Defaults first, then what graphs and buffers are like."""
@@ -88,6 +94,7 @@ class LlamaCppRules:
     fused_feeds: bool = False  # gate, up and activation of a dense feed-forward in one as well
     unfolds_at_once: bool = False  # latents of all heads together
     always_pipelined: bool = False  # also where experts stay on the host
+    names_end_mmap: bool = False  # a tensor that a name leaves to the host: no file is mapped
     # Whose experts --n-cpu-moe N leaves to the host: of the first N layers; or, of cards that have
     # layers each, of their last ones in proportion; on one card of the first or of the last
     lends: Literal["first", "spread", "last"] = "first"
@@ -100,6 +107,9 @@ class LlamaCppRules:
     # Types that CUDA does not multiply: ggml/src/ggml-cuda/ggml-cuda.cu (supports_op) in
     # llama-cpp-python 0.3.25; ggml-org/llama.cpp#11183 is open, #28769 was closed
     no_kernel: frozenset[str] = frozenset(("TQ1_0", "TQ2_0", "Q2_0"))
+    # Types whose rows CUDA reads: ggml/src/ggml-cuda/ggml-cuda.cu
+    # (ggml_backend_cuda_device_supports_op, GGML_OP_GET_ROWS); None: all
+    read_rows: frozenset[str] | None = frozenset(("BF16", *READ_EARLY))
 
     def mask_rows(self, tokens: int) -> int:
         return align_up(tokens, self.mask_pad)
@@ -129,6 +139,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     9180: {"predicts": True},  # May 2026: in llama-cpp-python 0.3.25, by its days
     9470: {"few_outputs": True},  # #23861, 1 June 2026
     9520: {"fattn_copies": True},  # between 1 and 7 June 2026
+    10089: {"read_rows": frozenset(READ_LATE)},  # #25962, 22 July 2026
     10300: {"no_kernel": frozenset(("TQ1_0", "TQ2_0"))},  # #25707, 30 July 2026: Q2_0
     10850: {  # between 17 August and 1 October 2026
         "kept_experts": True,
@@ -158,7 +169,7 @@ def rules(build: int) -> LlamaCppRules:
 @cache
 def rules_on_metal(build: int) -> LlamaCppRules:
     """Rules of a build on a Mac: no product is left to the processor for its type."""
-    return replace(rules(build), no_kernel=frozenset())
+    return replace(rules(build), no_kernel=frozenset(), read_rows=None)
 
 
 def aborts_on_metal(types: Iterable[str], build: int) -> list[str]:

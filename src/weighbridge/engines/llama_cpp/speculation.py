@@ -89,7 +89,11 @@ def goes_back(subject: Subject, w: "Infer", net: Network) -> int:
 
 def plain(w: "Infer") -> "Infer":
     """Return the workload that a draft model is launched with: all of it on the devices, a cache in
-    f16."""
+    f16. Patterns (-ot) are the model's alone: a draft has its own (-otd), which are not read here.
+    Source: llama.cpp 0c1e57098 tools/server/server-context.cpp (load_model sets the draft's
+    tensor_buft_overrides to params.speculative's). ik_llama.cpp has no -otd, and its draft has the
+    model's patterns, unless it is an MTP file: 8337e4cd3 common/speculative.cpp
+    (common_speculative_load_draft_model)."""
     return w.but(
         cache_type_k=None,
         cache_type_v=None,

@@ -3,7 +3,7 @@
 The step that a graph is built for, and where its memory is: the worst case that is reserved.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import cached_property
 
 from weighbridge.arch.gguf_layers import UNROTATED
@@ -55,6 +55,7 @@ class Placement:
     pinned: bool = True  # norms stay on their layer's device: all layers are on GPUs
     copies: int = 1
     cache_offload: bool = True
+    named: Collection[str] = ()  # tensors that are placed by their names
     facts: tuple[Hashable, ...] = ()  # what decides where layers, caches and weights are
 
 
@@ -193,11 +194,15 @@ class Build:
         return (attention or mixers)[0]
 
     def rope_factors(self, layer: int) -> GgmlTensor | None:
-        """One tensor in the file, a copy on every device that has layers."""
+        """One tensor in the file, a copy on every device that has layers; once where it is placed
+        by its name."""
         stored = self.net.weights.get("rope_freqs.weight")
         if stored is None:
             return None
-        device = self.placement.layer(layer)
+        if stored.name in self.placement.named:
+            device = self.placement.weight(stored.name)
+        else:
+            device = self.placement.layer(layer)
         return self.entry(f"rope_freqs{device}", g.weight(stored.dtype, stored.ne, device))
 
     @cached_property
