@@ -161,9 +161,8 @@ def plan(source: str, out: Path, **chosen: Any) -> None:
     """
     made = _planned(source, out, chosen)
     click.echo(
-        f"{_of(made.counts['models'], 'model')}, {_of(made.counts['keys'], 'key')}, "
-        f"{made.counts['unread']:,} not read; {_of(len(made.questions), 'question')}, "
-        f"{_of(made.parts, 'part')}"
+        f"{made.counts['models']:,} models, {made.counts['keys']:,} keys, "
+        f"{made.counts['unread']:,} not read; {len(made.questions)} questions, {made.parts} parts"
     )
 
 
@@ -208,8 +207,8 @@ def check(out: Path) -> int:
     needed("pyarrow")
     found = checked(out, plan_of(out))
     click.echo(
-        f"{_of(found.rows, 'answer')} about {_of(found.keys, 'key')}; "
-        f"{found.left} of {_of(found.parts, 'part')} left"
+        f"{found.rows:,} answers about {found.keys:,} keys; "
+        f"{found.left} of {found.parts} parts are left"
     )
     for fault in found.faults:
         click.echo(writable(fault), err=True)
@@ -223,8 +222,7 @@ def check(out: Path) -> int:
 @form_option
 @language_option
 def query(out: Path, sql: str | None, rows: int, form: str, lang: str | None) -> None:
-    """Ask SQL of OUT: the views `models`, `answers`, `weighed`, which is both joined, and
-    `refused`, the models that have no answer, and why.
+    """Ask SQL of OUT: the views `models`, `answers`, and `weighed`, which is both joined.
 
     Without SQL it shows the models that are downloaded most, else the largest.
 
@@ -331,11 +329,6 @@ def _planned(source: str, out: Path, chosen: dict[str, Any]) -> "ScanPlan":
     return planning.plan(found, out, asked, source=name, parts=chosen["count"])
 
 
-def _of(count: int, what: str) -> str:
-    """Return a number of things in words: "1 part", "2 parts"."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def _bytes(path: Path) -> bytes:
     from weighbridge.errors import NotFoundError
     from weighbridge.runfiles.document import MOST
@@ -353,13 +346,12 @@ def _run(out: Path, made: "ScanPlan", chosen: dict[str, Any]) -> None:
 
     answered = _answered(out, made, chosen)
     parts = running.todo(out, made, running.share(chosen.get("share", "0/1")))
-    click.echo(f"{_of(len(parts), 'part')} to answer", err=True)
+    click.echo(f"{len(parts)} parts to answer", err=True)
     done = rows = 0
     for part in answered(parts):
         done, rows = done + 1, rows + part.rows
         if done * 10 // len(parts) > (done - 1) * 10 // len(parts):
-            told = f"{done} of {_of(len(parts), 'part')}, {_of(rows, 'answer')}"
-            click.echo(told, err=True)
+            click.echo(f"{done} of {len(parts)} parts, {rows:,} answers", err=True)
     put_json(out / "manifest.json", running.manifest(out, made))
     if not running.todo(out, made):
         pack(out, made)

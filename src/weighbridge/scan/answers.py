@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AnswerRow = dict[str, FlatValue]
 # What differs between two messages that say the same: values, names, numbers
 OWN = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[\w./-]*\d[\w.,/-]*")
-MOST = 500  # characters of a reason
+MOST = 120  # characters of a reason
 DEFECT = "this is a defect of weighbridge: "
 
 

@@ -12,7 +12,6 @@ from weighbridge.scan.dataset import (
     answers_file,
     checked_configs,
     checksum,
-    note_file,
     noted,
     rows_of,
 )
@@ -79,8 +78,7 @@ def _checksums(out: Path, plan: ScanPlan, number: int) -> Iterator[str]:
     for family in plan.families:
         note, path = noted(out, plan, family, number), answers_file(out, family, number)
         if note is not None and checksum(path) != note.get("sha256"):
-            noted_at = note_file(out, family, number)
-            yield f"{path}: is not the file that was written; delete {noted_at} and run again"
+            yield f"{path}: is not the file that was written; delete its note and run again"
 
 
 def _answers(plan: ScanPlan, keys: set[str], found: AnswersByFamily, number: int) -> Iterator[str]:

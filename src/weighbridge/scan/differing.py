@@ -11,7 +11,6 @@ from typing import Any
 from weighbridge.report.scan_diff import WHYS, ScanChange, ScanDiff, ScanNames, ScanTurn
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import ScanPlan, noted
-from weighbridge.scan.packing import damaged
 from weighbridge.scan.query import answers_of, models_of
 
 PAIRS = """
@@ -96,12 +95,9 @@ def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> S
         connection.register(f"{name}_models", models_of(out))
         connection.register(f"{name}_answers", answers_of(out, plan))
     names = _questions(old[1], new[1])
-    try:
-        connection.execute(PAIRS)
-        connection.execute(COMPARED, [list(names.other)])
-        connection.execute(CHANGES)
-    except duckdb.Error as error:  # our own SQL: what it reads is damaged
-        raise damaged(error) from None
+    connection.execute(PAIRS)
+    connection.execute(COMPARED, [list(names.other)])
+    connection.execute(CHANGES)
 
     def asked(sql: str, *values: Any) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = connection.execute(sql, list(values)).fetchall()
@@ -109,7 +105,7 @@ def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> S
 
     both, here, gone = asked(MODELS)[0]
     return ScanDiff(
-        sources=_folders(old[0], new[0]),
+        sources=(old[1].source, new[1].source),
         models=(both, here, gone),
         questions=names,
         rules={family: (was, now) for family, was, now in asked(RULES)},
@@ -118,13 +114,6 @@ def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> S
         turns=tuple(_turns(asked(TURNS))),
         changes=tuple(_changes(asked(FIRST, most))),
     )
-
-
-def _folders(old: Path, new: Path) -> tuple[str, str]:
-    """Name the folders of two datasets, by their last words where these differ: both may be of one
-    source."""
-    names = old.resolve().name, new.resolve().name
-    return names if names[0] != names[1] else (str(old), str(new))
 
 
 def _questions(old: ScanPlan, new: ScanPlan) -> ScanNames:

@@ -9,7 +9,6 @@ It is written when nothing is left to answer, and counts until a part is answere
 from io import BytesIO
 from pathlib import Path
 
-from weighbridge.errors import BadFileError
 from weighbridge.scan.dataset import (
     ANSWERS,
     ScanPlan,
@@ -20,36 +19,21 @@ from weighbridge.scan.dataset import (
     put,
     put_json,
 )
-from weighbridge.wording import one_line
 
 PACKED, NOTE = "answers.parquet", "answers.json"
 GROUP = 1 << 14  # rows that are read together: who wants one question reads little of others
 
 
-def damaged(error: Exception, out: str | Path = "DIR") -> BadFileError:
-    """Return the error of a dataset of which a file cannot be read, from what its reader says."""
-    told = str(error).partition("\n")[0]
-    return BadFileError(
-        one_line(
-            f"a file of {out} cannot be read: {told}; `weighbridge scan check {out}` says more"
-        )
-    )
-
-
 def pack(out: Path, plan: ScanPlan) -> None:
-    """Write the answers of all parts, which must be there, into one file. Raises BadFileError where
-    one of them is damaged."""
-    from pyarrow import ArrowInvalid, dataset, parquet
+    """Write the answers of all parts, which must be there, into one file."""
+    from pyarrow import dataset, parquet
 
     written = BytesIO()
     schema = arrow_schema(ANSWERS)
     with parquet.ParquetWriter(written, schema, compression="zstd") as file:
         for family in plan.families:
             paths = [str(answers_file(out, family, number)) for number in range(plan.parts)]
-            try:
-                rows = dataset.dataset(paths, schema=schema, format="parquet").to_table()
-            except (ArrowInvalid, OSError) as error:
-                raise damaged(error, out) from None
+            rows = dataset.dataset(paths, schema=schema, format="parquet").to_table()
             order = [("question", "ascending"), ("key", "ascending")]
             file.write_table(rows.sort_by(order), row_group_size=GROUP)
     digest = put(out / PACKED, written.getvalue())

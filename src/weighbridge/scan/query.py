@@ -1,5 +1,4 @@
-"""SQL over a dataset, by DuckDB: views `models`, `answers`, `weighed`, which is both joined, and
-`refused`, the models that have no answer.
+"""SQL over a dataset, by DuckDB: views `models`, `answers`, and `weighed`, which is both joined.
 
 A query sees these views and nothing else of the machine: files are handed over as Arrow datasets,
 or named to DuckDB, which reads them faster; then all other access from within SQL is closed, and it
@@ -18,17 +17,12 @@ from weighbridge.report.columns import FlatColumn
 from weighbridge.report.scanned import ScanCell, ScanLine, ScanSummary
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import ANSWERS, MODELS, ScanPlan, answers_file, arrow_schema, noted
-from weighbridge.scan.packing import damaged, packed
+from weighbridge.scan.packing import packed
 from weighbridge.wording import one_line
 
 WEIGHED = (
     "create view weighed as select m.id, m.sha, m.downloads, a.* "
     "from models m join answers a using (key)"
-)
-REFUSED = (
-    "create view refused as select id, sha, downloads, coalesce(unread, message) as why "
-    f"from models left join (select key, message from answers where question = '{MODEL}') "
-    "using (key) where coalesce(unread, message) is not null"
 )
 CLOSED = (  # no file, no address, no library of DuckDB's, no variable of this program
     "set python_enable_replacements = false",
@@ -70,7 +64,6 @@ class ScanView:
         else:
             self._opened({"models": out / "models.parquet", "answers": whole})
         self._connection.execute(WEIGHED)
-        self._connection.execute(REFUSED)
         for line in CLOSED:
             self._connection.execute(line)
 
@@ -84,7 +77,7 @@ class ScanView:
                 made = f"create view {name} as select * from read_parquet('{text}')"
                 self._connection.execute(made)
         except duckdb_error() as error:
-            raise damaged(error) from None
+            raise BadFileError(f"a file cannot be read: {one_line(str(error))}") from None
 
     def _checked(self, sql: str) -> None:
         """Raises UsageError where SQL would do more than read: DuckDB may write what it may
@@ -104,8 +97,6 @@ class ScanView:
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
         except duckdb_error() as error:
-            if "Parquet" in str(error):  # a view of ours, whatever was asked
-                raise damaged(error) from None
             raise UsageError(f"the query: {one_line(str(error))}") from None
 
     def table(self, sql: str, values: Sequence[Any] = ()) -> Any:
@@ -116,7 +107,7 @@ class ScanView:
         try:
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
         except duckdb.Error as error:
-            raise damaged(error) from None
+            raise BadFileError(f"the dataset cannot be read: {one_line(str(error))}") from None
 
     def summary(self, plan: ScanPlan, most: int) -> ScanSummary:
         """Return models with all their answers: those that are downloaded most, else the
@@ -183,4 +174,4 @@ def _opened(paths: Sequence[Path], columns: Sequence[FlatColumn]) -> Any:
     try:
         return dataset.dataset([str(path) for path in paths], schema=schema, format="parquet")
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise damaged(error) from None
+        raise BadFileError(f"{paths[0].parent}: cannot be read: {error}") from None

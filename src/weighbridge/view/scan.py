@@ -1,11 +1,11 @@
 """Many models on one screen: a row each, a column for each question."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.report.scanned import ScanLine, ScanSummary
 from weighbridge.units import GIB, human_count
-from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Note, Screen, lines
+from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Note, Screen
 from weighbridge.view.shown import SizeFormat
 from weighbridge.wording import clipped, printable
 from weighbridge.words import Words, words_in
@@ -16,8 +16,6 @@ LONGEST = 48  # characters of a model's name
 MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # before the name of a card
 FEW = 4  # questions whose columns any terminal has
 REASONS = 3  # why models have no answer, the most frequent first
-NAMED = 3  # models that are named by a reason
-LONG_REASON = 240  # characters of one
 
 
 def scan(summary: ScanSummary, lang: str = "en") -> Screen:
@@ -90,29 +88,15 @@ def _card(gpu: str) -> str:
 def _notes(summary: ScanSummary, words: Words) -> Iterator[Block]:
     if len(summary.questions) > FEW:
         yield Note(words("scan.asked", questions=", ".join(map(printable, summary.questions))))
-    yield from _refused(summary, words)
+    refused = Counter(line.reason for line in summary.lines if line.reason is not None)
+    if refused:
+        first = (f"{printable(str(why))} ({n})" for why, n in refused.most_common(REASONS))
+        count = sum(refused.values())
+        key = "scan.refused.one" if count == 1 else "scan.refused"
+        reasons = "; ".join(first)
+        yield Note(words(key, count=f"{count:,}", reasons=reasons))
+        if "#" in reasons:
+            yield Note(words("scan.refused.names"))
     shown, models = len(summary.lines), summary.counts["models"]
     if shown < models:
         yield Note(words("scan.more", shown=f"{shown:,}", models=f"{models:,}"))
-
-
-def _refused(summary: ScanSummary, words: Words) -> Iterator[Block]:
-    """Name models that have no answer, by the reason: the most frequent reasons first."""
-    why: dict[str, list[str]] = defaultdict(list)
-    for line in summary.lines:
-        if line.reason is not None:
-            why[line.reason].append(clipped(printable(line.id), LONGEST))
-    if not why:
-        return
-    count = sum(map(len, why.values()))
-    told = [words("scan.refused.one" if count == 1 else "scan.refused", count=f"{count:,}")]
-    for reason in sorted(why, key=lambda each: -len(why[each]))[:REASONS]:
-        named, more = why[reason][:NAMED], len(why[reason]) - NAMED
-        key = "scan.refused.more" if more > 0 else "scan.refused.why"
-        said = {"models": ", ".join(named), "reason": clipped(printable(reason), LONG_REASON)}
-        told.append(words(key, more=f"{more:,}", **said))
-    if any("#" in line for line in told):
-        told.append(words("scan.refused.names"))
-    if count > NAMED or len(why) > REASONS:
-        told.append(words("scan.refused.all"))
-    yield lines(*told)
