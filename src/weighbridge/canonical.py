@@ -3,8 +3,8 @@
     key(config)         text that two configs share where every question has one answer for both
     canonical(config)   the config that this key stands for, which answers as the whole one does
 
-Names, ids of tokens, epsilons, scales, defaults of generation and secrets are left out. A key that
-nobody here has thought of stays: that costs a second question, and never a wrong answer. Bytes and
+Names, ids of tokens, epsilons, scales and defaults of generation are left out. A key that nobody
+here has thought of stays: that costs a second question, and never a wrong answer. Bytes and
 verdicts are what is meant: a launch line and a format's published quality go by a model's name.
 """
 
@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.wording import holds_secret
 
 # Numbers that a kernel multiplies by, and ids that it compares with: no size hangs on them.
 VALUES = re.compile(r"(?:^|(?:norm|ln)_)(?:eps|epsilon)$|_token_(?:ids?|index)$")
@@ -68,23 +67,11 @@ def digest(text: str) -> str:
 def canonical_text(config: Mapping[str, Any]) -> str:
     """Write out what decides memory in a config, as JSON. Raises WeighbridgeError as `key` does."""
     try:
-        return json.dumps(_config(_public(config)), sort_keys=True, separators=(",", ":"))
+        return json.dumps(_config(config), sort_keys=True, separators=(",", ":"))
     except RecursionError:
         raise BadFileError("config: is nested too deeply") from None
     except (TypeError, ValueError) as error:  # an object of Python; a number of 5,000 digits
         raise BadFileError(f"config: cannot be written as JSON: {error}") from None
-
-
-def _public(value: Any) -> Any:
-    """Return a value without the tokens, passwords and addresses with either that keys of it hold:
-    no size hangs on them, and a scan writes configs to files."""
-    if isinstance(value, Mapping):
-        return {n: _public(v) for n, v in value.items() if not _secret(n, v)}
-    return [_public(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _secret(name: Any, value: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, str) and holds_secret(name, value)
 
 
 def _config(raw: Mapping[str, Any]) -> dict[str, Any]:

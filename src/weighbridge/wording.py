@@ -21,7 +21,6 @@ NAMED += r"[^\s&'\"]+"
 # How tokens of Hugging Face, of OpenAI and of hosts of code begin
 TOKEN = r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}"
 BEGINS = ("hf_", "sk-", "gh", "glpat-")
-MOST_ADDRESS = 1024  # characters: longer texts are no address and no token
 DIGITS = 60  # of a number; more are counted
 # A flag (one of vLLM's may lead to a key of its JSON: --hf-overrides.auth_token), a variable or a
 # key whose name says that its value is a secret, and the value
@@ -101,14 +100,6 @@ def unsecret(text: str) -> str:
 def names_secret(flag: str) -> bool:
     """Tell whether a flag's name says that its value is a secret."""
     return flag.startswith("--") and re.fullmatch(KEPT, flag, re.IGNORECASE) is not None
-
-
-def holds_secret(name: str, value: str) -> bool:
-    """Tell whether a key of a file holds a token, a password or an address with one: its name says
-    so, or the value looks like it."""
-    if re.fullmatch(KEPT, name, re.IGNORECASE) is not None:
-        return True
-    return len(value) <= MOST_ADDRESS and redacted(value) != value
 
 
 def clipped(text: str, most: int = SHOWN) -> str:
