@@ -132,6 +132,69 @@ def test_padding_counts_where_positions_begin_after_it():
     assert weighbridge.key(learned) != weighbridge.key({**learned, "pad_token_id": 3})
 
 
+SECRETS = {
+    "hub_token": "hunter2-hunter2",
+    "HF_TOKEN": "abcdefgh",
+    "_auth_token": "zzzzzz",
+    "token": "abcdef",
+    "auth_tokens": ["<s>", "abcdefgh"],
+    "api_key": "a",
+    "apiKey": "x",
+    "api_keys": ["x"],
+    "aws_secret_access_key": "AAAA",
+    "password": 1234,
+    "passwords": ["x"],
+    "client_secret": "x",
+    "credentials": {"user": "a", "of": "b"},
+    "proxy_auth": "u:p",
+    "Authorization": "Bearer x",
+}
+MARKS = {
+    "bos_token_id": 1,
+    "pad_token": "<pad>",
+    "unk_token": "unknown",
+    "cls_token": [False, True],
+    "sep_token": "[SEP]",
+    "audio_token": "<|AUDIO|>",
+    "eod_token": "EOD",
+    "use_auth_token": True,
+    "experts_per_token": 8,
+    "num_tokens": 3,
+    "token_embedding": "rotary",
+    "tokens": {"embed_tokens": {"bits": 8}},
+    "secret": False,
+    "key": "value",
+    "author": "somebody",
+    "label2id": {"B-secret": 29, "password": 3},
+    "id2label": {"secret": "token"},
+}
+
+
+@pytest.mark.parametrize(("name", "value"), SECRETS.items())
+def test_a_secret_is_in_no_key_and_no_config_that_is_kept(name, value):
+    told = {**LLAMA, name: value, "quantization_config": {"of": [{name: value}]}}
+    safe = {**LLAMA, "quantization_config": {"of": [{}]}}
+    assert canonical.public(told) == safe
+    assert canonical.canonical(told) == canonical.canonical(safe)
+    assert weighbridge.key(told) == weighbridge.key(safe)
+
+
+@pytest.mark.parametrize(("name", "value"), MARKS.items())
+def test_what_looks_like_a_secret_and_is_none_stays(name, value):
+    assert canonical.public({"within": [{name: value}]}) == {"within": [{name: value}]}
+
+
+def test_secrets_within_other_text_are_asterisks():
+    told = {"note": ["https://me:pass@host/x", f"hf_{'a' * 20}"], "n": 1}
+    assert canonical.public(told) == {"note": ["https://host/x", "hf_***"], "n": 1}
+
+
+@pytest.mark.slow
+def test_no_key_of_a_real_config_is_taken_for_a_secret():
+    """So its answers are what they were."""
+    assert [name for name, raw in at_hand() if canonical.public(raw) != raw] == []
+
+
 def test_what_is_no_config_is_refused():
     deep = {}
     for _ in range(100_000):

@@ -2,10 +2,14 @@
 
     key(config)         text that two configs share where every question has one answer for both
     canonical(config)   the config that this key stands for, which answers as the whole one does
+    public(value)       a config, or a part of one, without secrets: as others may see it
 
 Names, ids of tokens, epsilons, scales and defaults of generation are left out. A key that nobody
 here has thought of stays: that costs a second question, and never a wrong answer. Bytes and
 verdicts are what is meant: a launch line and a format's published quality go by a model's name.
+
+A config is written by whoever trained the model, and may hold the token that it was uploaded with.
+That decides no memory, and goes into no file and no key of ours.
 """
 
 import json
@@ -14,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.errors import BadFileError, UsageError
+from weighbridge.wording import names_secret, redacted
 
 # Numbers that a kernel multiplies by, and ids that it compares with: no size hangs on them.
 VALUES = re.compile(r"(?:^|(?:norm|ln)_)(?:eps|epsilon)$|_token_(?:ids?|index)$")
@@ -39,6 +44,13 @@ DROPPED = frozenset(
 )
 WHOLE = frozenset(("quantization_config", "compression_config"))  # formats have words of their own
 LABELS = "id2label"
+NAMED = frozenset((LABELS, "label2id"))  # what a classifier calls its classes: any word
+# How names of secrets end, and those that no flag is called
+ENDS = re.compile(r"(?i)(?:key|token|secret|passw(?:or)?d|passphrase|credential|pw)s?$")
+ALSO = re.compile(r"(?i)(?:^|[_-])(?:auth|authorization|bearer|pwd)$")
+TOKEN = re.compile(r"(?i)tokens?$")
+# How a tokenizer's marks look: <s>, [CLS], and words too short to keep anything
+MARK = re.compile(r"[^\w/+-]|.{0,5}$")
 
 
 def key(config: Mapping[str, Any]) -> str:
@@ -67,11 +79,39 @@ def digest(text: str) -> str:
 def canonical_text(config: Mapping[str, Any]) -> str:
     """Write out what decides memory in a config, as JSON. Raises WeighbridgeError as `key` does."""
     try:
-        return json.dumps(_config(config), sort_keys=True, separators=(",", ":"))
+        return json.dumps(_config(public(config)), sort_keys=True, separators=(",", ":"))
     except RecursionError:
         raise BadFileError("config: is nested too deeply") from None
     except (TypeError, ValueError) as error:  # an object of Python; a number of 5,000 digits
         raise BadFileError(f"config: cannot be written as JSON: {error}") from None
+
+
+def public(value: Any) -> Any:
+    """Return a value of a config without the keys that hold a secret, at any depth, and without
+    the passwords and tokens that stand in other text. Raises RecursionError where it is nested
+    too deeply."""
+    if isinstance(value, Mapping):
+        return {
+            name: one if name in NAMED else public(one)
+            for name, one in value.items()
+            if not (isinstance(name, str) and _secret(name, one))
+        }
+    if isinstance(value, list | tuple):
+        return [public(one) for one in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
+def _secret(name: str, value: Any) -> bool:
+    """Tell whether a key holds a secret. What is called a token may be a tokenizer's, or a module
+    (embed_tokens), or count them: only text that is no mark is a secret there."""
+    if ENDS.search(name):  # as few do, and the other takes longer
+        named = names_secret(f"--{name.removesuffix('s')}")
+    else:
+        named = ALSO.search(name) is not None
+    if not named or not TOKEN.search(name):
+        return named and type(value) is not bool
+    texts = value if isinstance(value, list | tuple) else (value,)
+    return any(isinstance(one, str) and not MARK.match(one) for one in texts)
 
 
 def _config(raw: Mapping[str, Any]) -> dict[str, Any]:

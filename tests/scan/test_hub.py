@@ -2,6 +2,7 @@
 came stays when a scan is ended."""
 
 import json
+import sqlite3
 from itertools import islice
 
 import pytest
@@ -63,6 +64,24 @@ def test_what_came_is_not_asked_for_again(listed, tmp_path):
     (_, _, _, new, *_) = list(registry.models("hub:author=acme", kept=tmp_path / "kept"))
     assert new.config == {"model_type": "gpt2"}
     assert len(listed.asked(CONFIGS)) == before + 26
+
+
+def test_secrets_of_a_config_are_not_kept(listed, tmp_path):
+    """Not even of one that is no JSON; what is wrong with that is said again."""
+    put(listed, "acme/told", {**small.LLAMA, "hub_token": "hunter2-hunter2", "a": 1.0})
+    broken = b'{"api_key": "hunter2-hunter2", \xff'
+    put(listed, "acme/torn", {})
+    (listed.root / "acme/torn/config.json").write_bytes(broken)
+    first, again = ({m.id: m for m in found("hub:author=acme", tmp_path)} for _ in range(2))
+    assert first == again
+    assert first["acme/told"].config == {**small.LLAMA, "a": 1.0}
+    assert "not UTF-8" in first["acme/torn"].unread
+    for path in (tmp_path / "out").iterdir():
+        assert b"hunter2" not in path.read_bytes()
+    (raw,) = sqlite3.connect(tmp_path / "out" / "fetched.sqlite").execute(
+        "select config from kept where id = 'acme/m00'"
+    )
+    assert raw[0] == (listed.root / "acme/m00/config.json").read_bytes()  # as it was sent
 
 
 def test_a_listing_at_hand_is_fetched_by_its_revisions(listed, tmp_path):

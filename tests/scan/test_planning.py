@@ -48,6 +48,19 @@ def test_the_same_models_in_other_files_are_the_same_plan(planned, folder, tmp_p
         assert {r["downloads"] for r in rows_of(other / "models.parquet")} == {3}
 
 
+def test_no_file_of_a_plan_has_a_secret(tmp_path):
+    config = {**small.LLAMA, "hub_token": "hunter2-hunter2", "of": {"password": "hunter2"}}
+    source = tmp_path / "models.jsonl"
+    rows = [{"id": "https://me:hunter2@host/a", "config": config}, {"id": "b", "config": "hunter2"}]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    out, plan = make(source, tmp_path / "out")
+    assert plan.counts == {"models": 2, "keys": 1, "unread": 1}
+    assert [r["id"] for r in rows_of(out / "models.parquet")] == ["b", "https://host/a"]
+    kept = [r["config"] for path in out.glob("configs/*") for r in rows_of(path)]
+    assert "hunter2" not in "".join(kept)
+    assert json.loads(kept[0])["of"] == {}
+
+
 def test_references_lead_to_configs(tmp_path):
     source = tmp_path / "list.txt"
     source.write_text(

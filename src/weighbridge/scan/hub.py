@@ -7,6 +7,7 @@ and revision in a file of SQLite, so a scan that was ended goes on where it was.
 one budget of requests. The Hub counts each config that is fetched as a download of its model.
 """
 
+import json
 import re
 import sqlite3
 from collections import deque
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from weighbridge.canonical import public
 from weighbridge.errors import BadFileError, HubError, UsageError
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
 from weighbridge.records import NamedTuple
@@ -26,7 +28,7 @@ from weighbridge.sources.budget import RequestBudget
 from weighbridge.sources.http import Client, RefusedAnswerError
 from weighbridge.sources.reference import check_repo_id
 from weighbridge.units import MIB
-from weighbridge.wording import one_line, shown
+from weighbridge.wording import one_line, shown, unsecret
 
 FILTERS = ("author", "search", "filter", "sort", "limit")
 PAGE = 1000  # models of one answer
@@ -119,8 +121,8 @@ def filters(source: str) -> dict[str, list[str]]:
 
 
 class FetchedConfigs:
-    """Configs that a Hub has sent, by (id, revision); null where there is none. One thread writes,
-    and each is there when the next is fetched."""
+    """Configs that a Hub has sent, by (id, revision), without secrets; null where there is none.
+    One thread writes, and each is there when the next is fetched."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,9 +221,20 @@ def _first(
             raise HubError(f"{one_line(str(error))}; run it again: what came is kept") from None
         yield model.known._replace(unread=one_line(str(error)))
         return failed + 1
-    store.put(model, config)
-    yield _with(model, config)
+    kept = None if config is None else _public(config)
+    store.put(model, kept)
+    yield _with(model, kept)
     return 0
+
+
+def _public(raw: bytes) -> bytes:
+    """Return a config as it may be kept: without secrets, and else as it was sent."""
+    try:
+        config = strict_json(raw, constants=True)
+        told = public(config)
+    except (BadFileError, RecursionError):  # it is no config, and what is wrong with it stays
+        return unsecret(raw.decode("latin-1")).encode("latin-1")
+    return raw if told == config else json.dumps(told).encode()
 
 
 def _with(model: ListedModel, config: bytes | None) -> RegisteredModel:

@@ -20,6 +20,7 @@ from weighbridge.scan.dataset import (
 from weighbridge.scan.earlier import set_aside
 from weighbridge.scan.registered import RegisteredModel
 from weighbridge.units import ceil_div
+from weighbridge.wording import redacted
 
 KEYS_A_PART = 32  # some 30 seconds of one core: what a killed process loses at most
 MOST_PARTS = 10_000
@@ -97,5 +98,6 @@ def _keyed(found: Iterable[RegisteredModel], texts: dict[str, str]) -> Iterator[
 
 
 def _storable(text: str) -> str:
-    """Return text that UTF-8 can hold: names of files may have halves of pairs."""
-    return text.encode(errors="replace").decode()
+    """Return text that UTF-8 can hold, since names of files may have halves of pairs; an address
+    without its password."""
+    return redacted(text.encode(errors="replace").decode())
