@@ -79,6 +79,11 @@ def either(names: Iterable[str]) -> str:
     return f"{', '.join(more)} or {last}" if more else last
 
 
+def counted(count: int, one: str) -> str:
+    """Return how many there are of a thing: "1 part", "2 parts"."""
+    return f"{count:,} {one}{'s' * (count != 1)}"
+
+
 def redacted(text: str) -> str:
     """`text` without the passwords and signatures of the addresses in it."""
     if not any(sign in text for sign in ("=", "@", "?", *BEGINS)):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 
 import pytest
 from click.testing import CliRunner
@@ -32,11 +33,14 @@ def test_one_command_for_a_folder(folder, questions, tmp_path):
     picture = tmp_path / "fits.svg"
     done, _ = typed(folder, "--gpu", "4090", "--questions", questions, "--picture", picture)
     assert done.exception is None, done.exception
-    assert "12 models of models on rtx-4090" in done.stdout
+    assert "12 models of models/ on rtx-4090" in done.stdout
     line = next(line for line in done.stdout.splitlines() if "llama-7" in line)
     assert line.count("✓") == 4
-    assert "4 of them have no answer" in done.stdout
-    assert "There # stands for a name or a number." in done.stdout
+    assert "4 models could not be weighed:" in done.stdout
+    assert "broken: is not JSON" in done.stdout
+    assert "'no-such-type'" in done.stdout  # in full, with its name
+    assert "more; all of them" not in done.stdout
+    assert "the card alone does not decide" not in done.stdout
     assert "✓ fits, ✗ does not" in " ".join(done.stdout.split())
     assert "Asked:" not in done.stdout  # four questions have room
     assert "serve/512" in picture.read_text()
@@ -61,11 +65,18 @@ def test_step_by_step(folder, questions, tmp_path):
     out = tmp_path / "out"
     done, _ = typed("plan", folder, out, "--questions", questions, "--gpu", "4090", "--parts", "4")
     assert done.stdout == "12 models, 9 keys, 2 not read; 4 questions, 4 parts\n"
-    assert typed("check", out)[1] == 1
-    for share in ("0-0/2", "1-1/2"):
-        typed("run", out, "--parts", share)
     done, code = typed("check", out)
-    assert (done.stdout, code) == ("37 answers about 9 keys; 0 of 4 parts are left\n", 0)
+    assert (done.stdout, code) == ("0 answers about 9 keys; 4 of 4 parts left to answer\n", 1)
+    assert done.stderr == f"`weighbridge scan run {out}` goes on\n"
+    done, _ = typed("run", out, "--parts", "0-0/2")
+    assert "2 parts to answer\n" in done.stderr
+    assert "could not be weighed" not in done.stderr  # before all are asked
+    done, _ = typed("run", out, "--parts", "1-1/2")
+    assert "4 models could not be weighed:\nbroken: is not JSON" in done.stderr
+    assert done.stderr.endswith(f"`weighbridge scan query {out}` shows the answers\n")
+    assert "nothing is left to answer\n" in typed("run", out)[0].stderr
+    done, code = typed("check", out)
+    assert (done.stdout, code) == ("37 answers about 9 keys; none is left to answer\n", 0)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["rows"] == 37
     sql = (
@@ -79,6 +90,69 @@ def test_step_by_step(folder, questions, tmp_path):
     assert "The first 2 of 12" in done.stdout
     done, _ = typed("query", out, "--rows", "2", "--format", "json")
     assert len(json.loads(done.stdout)["models"]) == 2
+
+
+def many(folder, count):
+    """Models of which none can be weighed, beside those that are there."""
+    for number in range(count):
+        place = folder / f"a-{number}"
+        place.mkdir()
+        (place / "config.json").write_text("{")
+
+
+def test_models_that_cannot_be_weighed_are_named_and_all_can_be_asked_for(
+    folder, questions, tmp_path
+):
+    many(folder, 3)
+    out = tmp_path / "o ut"
+    words = (folder, "--gpu", "4090", "--questions", questions)
+    done, _ = typed(*words, "--out", out)
+    assert "7 models could not be weighed:" in done.stdout
+    assert "and 2 more; all of them by\n" in done.stdout
+    line = next(one for one in done.stdout.splitlines() if "from unweighed" in one)
+    assert line == f"  weighbridge scan query '{out}' \"select id, why from unweighed\""
+    done, _ = typed(*shlex.split(line)[2:], "--format", "json")
+    found = {one["id"]: one["why"] for one in json.loads(done.stdout)}
+    assert found.keys() == {"a-0", "a-1", "a-2", "broken", "listed", "of-no-type", "of-no-sizes"}
+    assert "no-such-type" in found["of-no-type"]
+    done, _ = typed(*words, "--format", "json", "--rows", "1")
+    assert json.loads(done.stdout)["counts"]["unweighed"] == 7  # not of the one row alone
+    done, _ = typed(*words)  # which keeps nothing
+    assert "`--out DIR` keeps" in done.stdout
+    assert '  weighbridge scan query DIR "select id, why from unweighed"' in done.stdout
+
+
+def test_one_of_each_is_said_as_one(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "config.json").write_text("{")
+    asked = tmp_path / "q.yaml"
+    asked.write_text("questions: [{name: load, task: load}]")
+    out = tmp_path / "out"
+    done, _ = typed("plan", tmp_path / "models", out, "--questions", asked)
+    assert done.stdout == "1 model, 0 keys, 1 not read; 1 question, 1 part\n"
+    done, _ = typed("run", out)
+    assert done.stderr.splitlines()[:3] == [
+        "1 part to answer",
+        "1 of 1 part, 0 answers",
+        "1 model could not be weighed:",
+    ]
+    assert "1 model of models/" in typed("query", out)[0].stdout
+    done, _ = typed("diff", out, out)
+    assert f"From {out} to {out}: no verdict changed; 1 model in both" in " ".join(
+        done.stdout.split()
+    )
+
+
+def test_faults_past_the_first_are_counted(folder, questions, tmp_path):
+    out = tmp_path / "out"
+    typed(folder, "--gpu", "4090", "--questions", questions, "--out", out, "--parts", "7")
+    for path in out.glob("answers/*/*"):
+        path.write_bytes(b"")
+    done, code = typed("check", out)
+    assert code == 2
+    assert len(done.stderr.splitlines()) == 21
+    assert done.stderr.endswith("and 8 more of the kind\n")
+    assert "goes on" not in done.stderr
 
 
 def test_chinese(folder, questions):

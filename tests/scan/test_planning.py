@@ -152,5 +152,6 @@ def test_a_source_is_named_without_what_it_logs_in_with():
     assert (
         registry.named("s3://me:secret@bucket/models?endpoint_override=x") == "s3://bucket/models"
     )
-    assert registry.named("./models") == "models"
+    assert registry.named("./models") == "models"  # a file, or none
+    assert registry.named(".").endswith("/")
     assert registry.named("hub:author=acme") == "hub:author=acme"

@@ -13,6 +13,7 @@ from tests.scan.test_command import typed
 from weighbridge.cli.web import _published
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.scan import publishing
+from weighbridge.scan.answers import OWN
 from weighbridge.scan.card import card
 from weighbridge.scan.query import ScanView
 from weighbridge.web import registry
@@ -40,7 +41,8 @@ def test_models_stand_as_a_query_without_sql_shows_them(whole):
     models = read(folder, publishing.MODELS_FILE)
     summary = ScanView(out, plan).summary(plan, 100)
     assert [m["id"] for m in models] == [line.id for line in summary.lines]
-    assert [m["unread"] for m in models] == [line.reason for line in summary.lines]
+    reasons = [line.reason and OWN.sub("#", line.reason) for line in summary.lines]
+    assert [m["unread"] and OWN.sub("#", m["unread"]) for m in models] == reasons
     assert [m["id"] for m in models[: len(NAMES)]] == [f"org/{name}" for name in NAMES]
     assert models[0]["key"] == next(m["key"] for m in models if m["id"] == HOSTILE) == 0
     assert next(m["key"] for m in models if m["id"] == "org/broken") is None

@@ -88,7 +88,13 @@ def test_a_summary_has_a_line_for_each_model(whole, view):
     assert lines["llama-7"].best("load").fits == "yes"
     assert lines["llama-7"].best("none") is None
     assert "not JSON" in lines["broken"].reason
-    assert "no-such-type" not in lines["of-no-type"].reason  # to be counted by
+    assert "'no-such-type'" in lines["of-no-type"].reason
+    rows = view.ask("select reason from answers where code <> 0").rows
+    assert not any("no-such-type" in reason for (reason,) in rows)  # to be counted by
+    assert found.unweighed.models == small.UNREAD + small.REFUSED
+    assert [name for name, _ in found.unweighed.first] == [
+        *("broken", "listed", "of-no-sizes", "of-no-type")
+    ]
     assert next(iter(lines)) == "llama-7"  # nobody counts downloads here: the largest first
     assert len(view.summary(whole[1], 2).lines) == 2
 

@@ -7,6 +7,7 @@ import pytest
 from tests.scan import small
 from tests.scan.conftest import files, make
 from tests.scan.test_running import run
+from weighbridge.errors import BadFileError
 from weighbridge.scan import asking, earlier, planning, registry, running
 from weighbridge.scan.checking import check
 from weighbridge.scan.dataset import plan_of
@@ -101,6 +102,23 @@ def test_other_rules_are_asked_again(whole, folder, monkeypatch):
         small.KEYS - small.REFUSED
     )
     assert check(out, plan_of(out)).code == 0
+
+
+@pytest.mark.parametrize("raw", [b"", b"hello"])
+def test_damaged_answers_of_before_are_named(whole, folder, raw):
+    add(folder, 30)
+    out, plan = make(folder, whole[0], parts=1)
+    (out / earlier.EARLIER).write_bytes(raw)
+    with pytest.raises(BadFileError, match=r"earlier\.parquet: .* delete it, and run again"):
+        done(out, plan)
+    (out / earlier.EARLIER).unlink()
+    assert len(done(out, plan)) == small.KEYS + 1
+
+
+def test_damaged_answers_do_not_take_the_place_of_those_before(whole, folder):
+    (whole[0] / "answers.parquet").write_bytes(b"hello")
+    make(folder, whole[0])
+    assert not (whole[0] / earlier.EARLIER).exists()
 
 
 def test_answers_that_no_list_of_questions_stands_beside_count_for_nothing(whole, folder):

@@ -264,7 +264,61 @@ def test_faults_are_found(whole):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     found = check(out, plan)
     assert found.code == 2
-    assert "train/part-0003.parquet" in found.faults[0]
+    (fault,) = found.faults
+    assert "train/part-0003.parquet: is not the file that was written" in fault
+    assert f"`weighbridge scan run {out}` writes it again" in fault
+
+
+DAMAGED = [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"hello\n"]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize("family", ["model", "vllm"])
+def test_a_damaged_file_of_answers_is_named_and_answered_again(
+    whole, folder, tmp_path, family, damage
+):
+    from weighbridge.scan.differing import diff
+    from weighbridge.scan.publishing import publish
+    from weighbridge.scan.query import ScanView
+
+    out, plan = whole
+    kept, path = files(out), answers_file(out, family, 1)
+    path.write_bytes(damage(path.read_bytes()))
+    told = f"{path}: is not the file that was written; `weighbridge scan run"
+    other = make(folder, tmp_path / "again")
+    for ask in (
+        lambda: ScanView(out, plan).ask("select sum(need) from answers"),
+        lambda: ScanView(out, plan).summary(plan, 50),
+        lambda: diff((out, plan), other, 5),
+        lambda: diff(other, (out, plan), 5),
+        lambda: publish(out, plan, tmp_path / "published"),
+    ):
+        with pytest.raises(BadFileError) as error:
+            ask()
+        assert str(error.value)[:100] == told[:100]
+    with pytest.raises(UsageError, match="the query: "):  # which no file is to blame for
+        ScanView(out, plan).ask("selekt 1")
+    assert (running.todo(out, plan), running.left(out, plan, 1)) == ([1], (family,))
+    run(out, plan)
+    assert files(out) == kept
+
+
+def test_a_damaged_note_is_no_note(whole):
+    out, plan = whole
+    note_file(out, "load", 2).write_text("{")
+    assert (check(out, plan).code, running.left(out, plan, 2)) == (1, ("load",))
+    run(out, plan)
+    assert check(out, plan).code == 0
+
+
+def test_what_only_a_checksum_tells_is_not_published(whole, tmp_path):
+    from weighbridge.scan.publishing import publish
+
+    out, plan = whole
+    answers_file(out, "vllm", 1).write_bytes(answers_file(out, "vllm", 0).read_bytes())
+    with pytest.raises(BadFileError, match="is not the file that was written"):
+        publish(out, plan, tmp_path / "published")
+    assert not (tmp_path / "published").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from weighbridge.cli.options import language_option, writable
+from weighbridge.wording import counted
 
 if TYPE_CHECKING:
     from weighbridge.report.scanned import ScanSummary
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 HERE = "here"  # the command behind `scan SOURCE`
 MOST_JOBS = 256
+MOST_FAULTS = 20  # that are told one by one
 FORMS = ("human", "markdown", "json", "csv")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -132,6 +134,7 @@ def here(source: str, out: Path | None, **chosen: Any) -> None:
         from weighbridge.cli.files import checked
 
         chosen["picture"] = checked(picture)
+    chosen["place"] = out
     if out is not None:
         _here(source, out, chosen)
         return
@@ -143,7 +146,7 @@ def _here(source: str, out: Path, chosen: dict[str, Any]) -> None:
     made = _planned(source, out, chosen)
     _run(out, made, chosen)
     view = _view(out, made)
-    summary = view.summary(made, chosen["rows"])
+    summary = view.summary(made, chosen["rows"], chosen["place"])
     _show(summary, chosen["form"], chosen["lang"])
     if chosen["picture"] is not None:
         _draw(summary, made, chosen)
@@ -160,10 +163,10 @@ def plan(source: str, out: Path, **chosen: Any) -> None:
     LoRA, QLoRA and full training.
     """
     made = _planned(source, out, chosen)
-    click.echo(
-        f"{made.counts['models']:,} models, {made.counts['keys']:,} keys, "
-        f"{made.counts['unread']:,} not read; {len(made.questions)} questions, {made.parts} parts"
-    )
+    of, keys = made.counts, counted(made.counts["keys"], "key")
+    asked, parts = counted(len(made.questions), "question"), counted(made.parts, "part")
+    models = counted(of["models"], "model")
+    click.echo(f"{models}, {keys}, {of['unread']:,} not read; {asked}, {parts}")
 
 
 @scan.command()
@@ -191,7 +194,9 @@ def run(out: Path, share: str, **chosen: Any) -> None:
     from weighbridge.scan.dataset import needed, plan_of
 
     needed("pyarrow")
-    _run(out, plan_of(out), {**chosen, "share": share})
+    made = plan_of(out)
+    if _run(out, made, {**chosen, "share": share}):
+        _tell(out, made)
 
 
 @scan.command()
@@ -206,12 +211,15 @@ def check(out: Path) -> int:
 
     needed("pyarrow")
     found = checked(out, plan_of(out))
-    click.echo(
-        f"{found.rows:,} answers about {found.keys:,} keys; "
-        f"{found.left} of {found.parts} parts are left"
-    )
-    for fault in found.faults:
+    answers, keys = counted(found.rows, "answer"), counted(found.keys, "key")
+    left = f"{found.left} of {counted(found.parts, 'part')} left" if found.left else "none is left"
+    click.echo(f"{answers} about {keys}; {left} to answer")
+    for fault in found.faults[:MOST_FAULTS]:
         click.echo(writable(fault), err=True)
+    if len(found.faults) > MOST_FAULTS:
+        click.echo(f"and {len(found.faults) - MOST_FAULTS:,} more of the kind", err=True)
+    if found.left and not found.faults:
+        click.echo(f"`weighbridge scan run {out}` goes on", err=True)
     return found.code
 
 
@@ -222,7 +230,8 @@ def check(out: Path) -> int:
 @form_option
 @language_option
 def query(out: Path, sql: str | None, rows: int, form: str, lang: str | None) -> None:
-    """Ask SQL of OUT: the views `models`, `answers`, and `weighed`, which is both joined.
+    """Ask SQL of OUT: the views `models`, `answers`, `weighed`, which is both joined, and
+    `unweighed`, the models that have no answer.
 
     Without SQL it shows the models that are downloaded most, else the largest.
 
@@ -235,7 +244,7 @@ def query(out: Path, sql: str | None, rows: int, form: str, lang: str | None) ->
     made = plan_of(out)
     view = _view(out, made)
     if sql is None:
-        _show(view.summary(made, rows), form, lang)
+        _show(view.summary(made, rows, out), form, lang)
         return
     found = view.ask(sql, most=rows)
     _print(found.names, found.rows, form)
@@ -312,7 +321,7 @@ def diff(old: Path, new: Path, **chosen: Any) -> int:
         click.echo(json_text(found.to_dict()), nl=False)
     else:
         look = screen_look(form)._replace(lang=in_signs(chosen["lang"] or language()))
-        screen = scan_diff(found, look.lang)
+        screen = scan_diff(found, (str(old), str(new)), look.lang)
         click.echo(writable(draw(screen, form, look)), nl=False, color=look.color)
     return found.code if chosen["check"] else 0
 
@@ -339,22 +348,41 @@ def _bytes(path: Path) -> bytes:
         return file.read(MOST + 1)
 
 
-def _run(out: Path, made: "ScanPlan", chosen: dict[str, Any]) -> None:
+def _run(out: Path, made: "ScanPlan", chosen: dict[str, Any]) -> bool:
+    """Answer a share of the parts; tell whether nothing of all is left."""
     from weighbridge.scan import running
     from weighbridge.scan.dataset import put_json
     from weighbridge.scan.packing import pack
 
     answered = _answered(out, made, chosen)
     parts = running.todo(out, made, running.share(chosen.get("share", "0/1")))
-    click.echo(f"{len(parts)} parts to answer", err=True)
+    told = counted(len(parts), "part") if parts else "nothing is left"
+    click.echo(f"{told} to answer", err=True)
     done = rows = 0
     for part in answered(parts):
         done, rows = done + 1, rows + part.rows
         if done * 10 // len(parts) > (done - 1) * 10 // len(parts):
-            click.echo(f"{done} of {len(parts)} parts, {rows:,} answers", err=True)
+            of, answers = counted(len(parts), "part"), counted(rows, "answer")
+            click.echo(f"{done} of {of}, {answers}", err=True)
     put_json(out / "manifest.json", running.manifest(out, made))
-    if not running.todo(out, made):
+    whole = not running.todo(out, made)
+    if whole:
         pack(out, made)
+    return whole
+
+
+def _tell(out: Path, made: "ScanPlan") -> None:
+    """Say of a dataset that is whole which models have no answer, and how to look at it."""
+    from weighbridge.view.records import Paste
+    from weighbridge.view.scan import unweighed
+    from weighbridge.words import words_in
+
+    view = _view(out, made)
+    for block in unweighed(view.unweighed(), str(out), words_in("en")):
+        if isinstance(block, Paste):
+            click.echo(block.heading, err=True)
+        click.echo(writable(block.text), err=True)
+    click.echo(f"`weighbridge scan query {out}` shows the answers", err=True)
 
 
 def _answered(

@@ -38,6 +38,14 @@ class ScanLine(NamedTuple):
         return fitting[-1] if ORDER[surest] == "no" else fitting[0]
 
 
+class Unweighed(NamedTuple):
+    """The models that have no answer at all: how many there are, and the first of them, each with
+    the reason."""
+
+    models: int
+    first: tuple[tuple[str, str], ...]
+
+
 class ScanSummary(NamedTuple):
     """Some models of a scan, and how many there are in all. `questions` stand without their
     card."""
@@ -47,12 +55,14 @@ class ScanSummary(NamedTuple):
     cards: tuple[str, ...]
     questions: tuple[str, ...]
     lines: tuple[ScanLine, ...]
+    unweighed: Unweighed
+    place: str | None = None  # where the dataset stays
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "source": self.source,
-            "counts": dict(self.counts),
+            "counts": {**self.counts, "unweighed": self.unweighed.models},
             "models": [
                 {
                     "id": line.id,

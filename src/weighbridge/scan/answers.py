@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 AnswerRow = dict[str, FlatValue]
 # What differs between two messages that say the same: values, names, numbers
 OWN = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[\w./-]*\d[\w.,/-]*")
-MOST = 120  # characters of a reason
 DEFECT = "this is a defect of weighbridge: "
 
 
@@ -60,7 +59,7 @@ def refused(question: str, task: str, error: Exception) -> AnswerRow:
         "task": task,
         "code": code,
         "message": said,
-        "reason": OWN.sub("#", said)[:MOST],
+        "reason": OWN.sub("#", said),
     }
 
 

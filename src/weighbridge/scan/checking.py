@@ -7,18 +7,10 @@ from typing import Any
 from weighbridge.errors import WeighbridgeError
 from weighbridge.records import NamedTuple
 from weighbridge.scan.asking import MODEL
-from weighbridge.scan.dataset import (
-    ScanPlan,
-    answers_file,
-    checked_configs,
-    checksum,
-    noted,
-    rows_of,
-)
-from weighbridge.scan.packing import fault
+from weighbridge.scan.dataset import ScanPlan, answers_file, checked_configs, noted, rows_of
+from weighbridge.scan.packing import fault, faults_of_models, faults_of_part
 from weighbridge.scan.running import left
 
-MOST = 20  # faults that are told one by one
 AnswersByFamily = dict[str, list[dict[str, Any]]]
 
 
@@ -45,25 +37,19 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
         waiting += bool(left(out, plan, number))
         try:
             asked = {row["key"] for row in rows_of(checked_configs(out, plan, number), "key")}
-            faults += _checksums(out, plan, number)
-            found = _found(out, plan, number)
+            keys += len(asked)
+            other = tuple(faults_of_part(out, plan, number))
+            found = {} if other else _found(out, plan, number)
         except WeighbridgeError as error:
             faults.append(str(error))
             continue
-        keys, rows = keys + len(asked), rows + sum(map(len, found.values()))
+        faults += other
+        rows += sum(map(len, found.values()))
         faults += _answers(plan, asked, found, number)
-    faults += _models(out)
+    faults += faults_of_models(out)
     whole = fault(out)
     faults += [whole] if whole else []
-    return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults[:MOST]))
-
-
-def _models(out: Path) -> list[str]:
-    try:
-        rows_of(out / "models.parquet", "key")
-    except WeighbridgeError as error:
-        return [str(error)]
-    return []
+    return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults))
 
 
 def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
@@ -72,13 +58,6 @@ def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
         for family in plan.families
         if noted(out, plan, family, number)
     }
-
-
-def _checksums(out: Path, plan: ScanPlan, number: int) -> Iterator[str]:
-    for family in plan.families:
-        note, path = noted(out, plan, family, number), answers_file(out, family, number)
-        if note is not None and checksum(path) != note.get("sha256"):
-            yield f"{path}: is not the file that was written; delete its note and run again"
 
 
 def _answers(plan: ScanPlan, keys: set[str], found: AnswersByFamily, number: int) -> Iterator[str]:

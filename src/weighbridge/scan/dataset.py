@@ -142,7 +142,7 @@ def plan_of(out: Path) -> ScanPlan:
 def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] | None:
     """Return the note about a file of answers; None where there is none about these configs and
     questions."""
-    note = json_of(note_file(out, family, part))
+    note = note_of(note_file(out, family, part))
     of_this = {"configs": plan.configs[part], "questions": plan.of(family)}
     if note is None or any(note.get(name) != value for name, value in of_this.items()):
         return None
@@ -176,6 +176,14 @@ def json_of(path: Path) -> dict[str, Any] | None:
         return found
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
+
+
+def note_of(path: Path) -> dict[str, Any] | None:
+    """Read a note; None where there is none, or it is damaged: what it is about is done again."""
+    try:
+        return json_of(path)
+    except BadFileError:
+        return None
 
 
 def put(path: Path, content: bytes) -> str:
@@ -234,7 +242,7 @@ def parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) ->
 
 def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
     """Read rows of a Parquet file of ours. Raises BadFileError where it is none."""
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
     from pyarrow import parquet as files
 
     try:
@@ -244,5 +252,5 @@ def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
         return found
     except FileNotFoundError:
         raise NotFoundError(f"{path}: is missing; plan again") from None
-    except (ArrowInvalid, OSError) as error:
-        raise BadFileError(f"{path}: cannot be read: {error}") from None
+    except (ArrowException, OSError) as error:
+        raise BadFileError(f"{path}: cannot be read: {error}; plan again") from None

@@ -11,7 +11,7 @@ from typing import Any
 from weighbridge.report.scan_diff import WHYS, ScanChange, ScanDiff, ScanNames, ScanTurn
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import ScanPlan, noted
-from weighbridge.scan.query import answers_of, models_of
+from weighbridge.scan.query import answers_of, models_of, unread
 
 PAIRS = """
 create temp table pairs as
@@ -90,7 +90,15 @@ def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> S
     """
     import duckdb
 
-    connection = duckdb.connect()
+    try:
+        return _compared(duckdb.connect(), old, new, most)
+    except duckdb.Error as error:
+        raise unread(error, old, new) from None
+
+
+def _compared(
+    connection: Any, old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int
+) -> ScanDiff:
     for name, (out, plan) in (("was", old), ("now", new)):
         connection.register(f"{name}_models", models_of(out))
         connection.register(f"{name}_answers", answers_of(out, plan))

@@ -10,18 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from weighbridge.errors import BadFileError
 from weighbridge.scan.answers import AnswerRow
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import (
     ANSWERS,
     ScanPlan,
     arrow_schema,
-    json_of,
+    note_of,
     plan_of,
     put,
     put_json,
 )
-from weighbridge.scan.packing import packed
+from weighbridge.scan.packing import fault, packed
 from weighbridge.scan.rules import rules
 
 EARLIER, NOTE = "earlier.parquet", "earlier.json"
@@ -33,7 +34,7 @@ def set_aside(out: Path) -> None:
     if not (out / "plan.json").exists():
         return
     path = packed(out)
-    if path is None:  # nothing is whole: what was kept before is still the best
+    if path is None or fault(out):  # nothing is whole: what was kept before is still the best
         return
     asked = plan_of(out).to_dict()["questions"]
     (out / NOTE).unlink(missing_ok=True)
@@ -45,7 +46,7 @@ def answers(
     out: Path, plan: ScanPlan, keys: Sequence[str], wanted: Sequence[str]
 ) -> Mapping[tuple[str, str], list[AnswerRow]]:
     """Return what is known of some keys, by (family, key): whole, or not at all."""
-    note = json_of(out / NOTE)
+    note = note_of(out / NOTE)
     if note is None or not keys or not (out / EARLIER).exists():
         return {}
     names = _alike(note, plan, wanted)
@@ -77,12 +78,18 @@ def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> di
 
 
 def _rows(path: Path, keys: Sequence[str], families: Sequence[str]) -> list[dict[str, Any]]:
-    from pyarrow import dataset
+    from pyarrow import ArrowException, dataset
 
     field = dataset.field
     where = field("key").isin(list(keys)) & field("family").isin(list(families))
-    table = dataset.dataset(path, schema=arrow_schema(ANSWERS), format="parquet").to_table(
-        filter=where
-    )
+    try:
+        table = dataset.dataset(path, schema=arrow_schema(ANSWERS), format="parquet").to_table(
+            filter=where
+        )
+    except (ArrowException, OSError):
+        raise BadFileError(
+            f"{path}: is not the file that was written; delete it, and run again: what it holds is "
+            "asked once more"
+        ) from None
     found: list[dict[str, Any]] = table.to_pylist()
     return found

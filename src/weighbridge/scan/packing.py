@@ -6,18 +6,22 @@
 It is written when nothing is left to answer, and counts until a part is answered anew.
 """
 
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+from weighbridge.errors import BadFileError, WeighbridgeError
 from weighbridge.scan.dataset import (
     ANSWERS,
     ScanPlan,
     answers_file,
     arrow_schema,
     checksum,
-    json_of,
+    note_of,
+    noted,
     put,
     put_json,
+    rows_of,
 )
 
 PACKED, NOTE = "answers.parquet", "answers.json"
@@ -25,7 +29,7 @@ GROUP = 1 << 14  # rows that are read together: who wants one question reads lit
 
 
 def pack(out: Path, plan: ScanPlan) -> None:
-    """Write the answers of all parts, which must be there, into one file."""
+    """Write the answers of all parts, which must be there and whole, into one file."""
     from pyarrow import dataset, parquet
 
     written = BytesIO()
@@ -42,7 +46,7 @@ def pack(out: Path, plan: ScanPlan) -> None:
 
 def packed(out: Path) -> Path | None:
     """Return the file of all answers; None where it is not of this plan, or parts are newer."""
-    note = json_of(out / NOTE)
+    note = note_of(out / NOTE)
     if note is None or note.get("plan") != checksum(out / "plan.json"):
         return None
     path = out / PACKED
@@ -56,7 +60,43 @@ def unpacked(out: Path) -> None:
 
 def fault(out: Path) -> str | None:
     """Return what is wrong with the file of all answers, where it counts."""
-    path, note = packed(out), json_of(out / NOTE)
+    path, note = packed(out), note_of(out / NOTE)
     if path is None or note is None or checksum(path) == note.get("sha256"):
         return None
-    return f"{path}: is not the file that was written; delete it, and run again"
+    return _another(path, out)
+
+
+def faults_of_part(out: Path, plan: ScanPlan, part: int) -> Iterator[str]:
+    """Yield which files of a part's answers are not those that were noted."""
+    for family in plan.families:
+        note, path = noted(out, plan, family, part), answers_file(out, family, part)
+        if note is not None and checksum(path) != note.get("sha256"):
+            yield _another(path, out)
+
+
+def unreadable(*datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
+    """Return what to raise where datasets could not be read: which file of theirs is damaged; None
+    where none is."""
+    for out, plan in datasets:
+        told = [fault(out)] if packed(out) else _all_faults(out, plan)
+        for line in (*faults_of_models(out), *told):
+            if line is not None:
+                return BadFileError(line)
+    return None
+
+
+def _all_faults(out: Path, plan: ScanPlan) -> Iterator[str]:
+    for part in range(plan.parts):
+        yield from faults_of_part(out, plan, part)
+
+
+def faults_of_models(out: Path) -> Iterator[str]:
+    """Yield what is wrong with the list of models."""
+    try:
+        rows_of(out / "models.parquet")
+    except WeighbridgeError as error:
+        yield str(error)
+
+
+def _another(path: Path, out: Path) -> str:
+    return f"{path}: is not the file that was written; `weighbridge scan run {out}` writes it again"

@@ -26,6 +26,7 @@ from weighbridge.report.columns import FlatColumn
 from weighbridge.scan.asking import MODEL, ScanQuestion
 from weighbridge.scan.dataset import ScanPlan, put, put_json
 from weighbridge.scan.naming import NAMES, names_of
+from weighbridge.scan.packing import unreadable
 from weighbridge.scan.query import ScanView
 
 SCHEMA = "weighbridge.registry/1"
@@ -104,6 +105,9 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     import pyarrow.compute as arrow
 
     _ours(folder)
+    wrong = unreadable((out, plan))
+    if wrong is not None:
+        raise wrong
     view = ScanView(out, plan)
     models = view.table(ORDERED)
     keys = arrow.drop_null(models["key"].unique())

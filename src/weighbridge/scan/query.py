@@ -1,4 +1,5 @@
-"""SQL over a dataset, by DuckDB: views `models`, `answers`, and `weighed`, which is both joined.
+"""SQL over a dataset, by DuckDB: views `models`, `answers`, `weighed`, which is both joined, and
+`unweighed`, the models that have no answer.
 
 A query sees these views and nothing else of the machine: files are handed over as Arrow datasets,
 or named to DuckDB, which reads them faster; then all other access from within SQL is closed, and it
@@ -14,16 +15,22 @@ from weighbridge.errors import BadFileError, UsageError
 from weighbridge.memory import Bytes
 from weighbridge.records import NamedTuple
 from weighbridge.report.columns import FlatColumn
-from weighbridge.report.scanned import ScanCell, ScanLine, ScanSummary
+from weighbridge.report.scanned import ScanCell, ScanLine, ScanSummary, Unweighed
 from weighbridge.scan.asking import MODEL
 from weighbridge.scan.dataset import ANSWERS, MODELS, ScanPlan, answers_file, arrow_schema, noted
-from weighbridge.scan.packing import packed
+from weighbridge.scan.packing import packed, unreadable
 from weighbridge.wording import one_line
 
 WEIGHED = (
     "create view weighed as select m.id, m.sha, m.downloads, a.* "
     "from models m join answers a using (key)"
 )
+UNWEIGHED = f"""
+create view unweighed as
+select m.id, m.sha, m.downloads, m.key, coalesce(m.unread, a.message) as why
+from models m left join (select * from answers where question = '{MODEL}') a using (key)
+where m.unread is not null or a.code <> 0
+"""
 CLOSED = (  # no file, no address, no library of DuckDB's, no variable of this program
     "set python_enable_replacements = false",
     "set temp_directory = ''",
@@ -31,9 +38,12 @@ CLOSED = (  # no file, no address, no library of DuckDB's, no variable of this p
     "set lock_configuration = true",
 )
 FIRST = f"""
-select id, key, coalesce(unread, a.reason) as reason, a.parameters
+select id, key, coalesce(unread, a.message) as reason, a.parameters
 from models left join (select * from answers where question = '{MODEL}') a using (key)
 order by downloads desc nulls last, a.parameters desc nulls last, id limit ?
+"""
+FIRST_UNWEIGHED = """
+select id, why from unweighed order by downloads desc nulls last, id limit 5
 """
 OF_KEYS = f"""
 select key, question, gpu, fits, need_low, need, need_high, usable
@@ -55,6 +65,7 @@ class ScanView:
     def __init__(self, out: Path, plan: ScanPlan) -> None:
         import duckdb
 
+        self._of = out, plan
         self._connection = duckdb.connect()
         self._reads = duckdb.StatementType.SELECT
         whole = packed(out)
@@ -64,6 +75,7 @@ class ScanView:
         else:
             self._opened({"models": out / "models.parquet", "answers": whole})
         self._connection.execute(WEIGHED)
+        self._connection.execute(UNWEIGHED)
         for line in CLOSED:
             self._connection.execute(line)
 
@@ -77,7 +89,7 @@ class ScanView:
                 made = f"create view {name} as select * from read_parquet('{text}')"
                 self._connection.execute(made)
         except duckdb_error() as error:
-            raise BadFileError(f"a file cannot be read: {one_line(str(error))}") from None
+            raise unread(error, self._of) from None
 
     def _checked(self, sql: str) -> None:
         """Raises UsageError where SQL would do more than read: DuckDB may write what it may
@@ -97,21 +109,26 @@ class ScanView:
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
         except duckdb_error() as error:
-            raise UsageError(f"the query: {one_line(str(error))}") from None
+            raise damaged(error, self._of) or UsageError(
+                f"the query: {one_line(str(error))}"
+            ) from None
 
     def table(self, sql: str, values: Sequence[Any] = ()) -> Any:
         """Return the answer to a query of ours as a table of Arrow's, which millions of rows fit
         into."""
-        import duckdb
-
         try:
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
-        except duckdb.Error as error:
-            raise BadFileError(f"the dataset cannot be read: {one_line(str(error))}") from None
+        except duckdb_error() as error:
+            raise unread(error, self._of) from None
 
-    def summary(self, plan: ScanPlan, most: int) -> ScanSummary:
+    def unweighed(self) -> Unweighed:
+        """Return the models without any answer; of those, the most downloaded by name."""
+        (count,) = self.ask("select count(*) from unweighed").rows[0]
+        return Unweighed(count, tuple(self.ask(FIRST_UNWEIGHED).rows))
+
+    def summary(self, plan: ScanPlan, most: int, place: Path | None = None) -> ScanSummary:
         """Return models with all their answers: those that are downloaded most, else the
-        largest."""
+        largest. `place` is where the dataset stays."""
         first = self.ask(FIRST, [most]).rows
         labels = {q.name: q.label for q in plan.questions}
         found: dict[str, dict[str, list[ScanCell]]] = defaultdict(lambda: defaultdict(list))
@@ -129,6 +146,8 @@ class ScanView:
             cards=tuple(gpu for gpu in cards if gpu),
             questions=tuple(dict.fromkeys(labels.values())),
             lines=tuple(lines),
+            unweighed=self.unweighed(),
+            place=None if place is None else str(place),
         )
 
 
@@ -138,6 +157,21 @@ def duckdb_error() -> type[Exception]:
 
     found: type[Exception] = duckdb.Error
     return found
+
+
+def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
+    """Return what to raise of what DuckDB says, where a file of these datasets is damaged. What it
+    says of SQL itself is about no file."""
+    import duckdb
+
+    of_sql = duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException
+    return None if isinstance(error, of_sql) else unreadable(*datasets)
+
+
+def unread(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError:
+    """Return what to raise where the SQL is ours."""
+    told = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
+    return damaged(error, *datasets) or told
 
 
 def models_of(out: Path) -> Any:

@@ -48,9 +48,13 @@ def models(
 
 
 def named(source: str) -> str:
-    """Return a SOURCE for people: a file by its name, an address without what it logs in with."""
+    """Return a SOURCE for people: a file or a folder by its name, an address without what it logs
+    in with."""
+    if source.startswith(SCHEME):
+        return source
     if not URI.match(source):
-        return source if source.startswith(SCHEME) else Path(source).resolve().name
+        path = Path(source)
+        return f"{path.resolve().name}/" if path.is_dir() else path.resolve().name
     address = urlsplit(source)
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 

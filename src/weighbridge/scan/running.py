@@ -22,6 +22,7 @@ from weighbridge.scan.dataset import (
     ScanPlan,
     answers_file,
     checked_configs,
+    checksum,
     note_file,
     noted,
     parquet,
@@ -62,11 +63,14 @@ def share(text: str) -> tuple[int, int, int]:
 
 
 def left(out: Path, plan: ScanPlan, part: int) -> tuple[str, ...]:
-    """Return the families whose answers of a part are missing, or were given by other rules."""
+    """Return the families whose answers of a part are missing or damaged, or were given by other
+    rules."""
 
     def done(family: str) -> bool:
         note = noted(out, plan, family, part)
-        return note is not None and note.get("rules") == rules(family)
+        if note is None or note.get("rules") != rules(family):
+            return False
+        return checksum(answers_file(out, family, part)) == note.get("sha256")
 
     return tuple(family for family in plan.families if not done(family))
 

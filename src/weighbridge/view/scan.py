@@ -1,11 +1,11 @@
 """Many models on one screen: a row each, a column for each question."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 
-from weighbridge.report.scanned import ScanLine, ScanSummary
+from weighbridge.report.scanned import ScanCell, ScanLine, ScanSummary, Unweighed
 from weighbridge.units import GIB, human_count
-from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Note, Screen
+from weighbridge.view.records import Block, Cell, Column, Grid, Mark, Note, Paste, Screen
 from weighbridge.view.shown import SizeFormat
 from weighbridge.wording import clipped, printable
 from weighbridge.words import Words, words_in
@@ -15,17 +15,18 @@ GIBIBYTES = SizeFormat("GiB")
 LONGEST = 48  # characters of a model's name
 MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # before the name of a card
 FEW = 4  # questions whose columns any terminal has
-REASONS = 3  # why models have no answer, the most frequent first
+ALL = 'weighbridge scan query {place} "select id, why from unweighed"'
 
 
 def scan(summary: ScanSummary, lang: str = "en") -> Screen:
     """With one card a cell has what is needed there; with several the smallest that fits."""
     words, one = words_in(lang), len(summary.cards) < 2
-    counts = {name: f"{count:,}" for name, count in summary.counts.items()}
+    models = words.some("scan.models.one", "scan.models", summary.counts["models"])
     source = clipped(printable(summary.source))
-    title = words("scan.title", source=source, **counts)
+    title = words("scan.title", source=source, models=models, keys=f"{summary.counts['keys']:,}")
     if one and summary.cards:
-        title = words("scan.title.card", source=source, card=_card(summary.cards[0]), **counts)
+        card = _card(summary.cards[0])
+        title = words("scan.title.card", source=source, models=models, card=card)
     return Screen(
         title=title,
         sections=((_grid(summary, words, one=one),), tuple(_notes(summary, words))),
@@ -88,15 +89,34 @@ def _card(gpu: str) -> str:
 def _notes(summary: ScanSummary, words: Words) -> Iterator[Block]:
     if len(summary.questions) > FEW:
         yield Note(words("scan.asked", questions=", ".join(map(printable, summary.questions))))
-    refused = Counter(line.reason for line in summary.lines if line.reason is not None)
-    if refused:
-        first = (f"{printable(str(why))} ({n})" for why, n in refused.most_common(REASONS))
-        count = sum(refused.values())
-        key = "scan.refused.one" if count == 1 else "scan.refused"
-        reasons = "; ".join(first)
-        yield Note(words(key, count=f"{count:,}", reasons=reasons))
-        if "#" in reasons:
-            yield Note(words("scan.refused.names"))
+    if any(map(_elsewhere, _cells(summary))):
+        yield Note(words("scan.elsewhere"))
+    yield from unweighed(summary.unweighed, summary.place, words)
     shown, models = len(summary.lines), summary.counts["models"]
     if shown < models:
         yield Note(words("scan.more", shown=f"{shown:,}", models=f"{models:,}"))
+
+
+def _cells(summary: ScanSummary) -> Iterator[ScanCell]:
+    for line in summary.lines:
+        yield from (best for name in summary.questions if (best := line.best(name)))
+
+
+def _elsewhere(cell: ScanCell) -> bool:
+    """Tell whether the card has room for what is counted, and it is open all the same."""
+    return cell.fits == "unknown" and cell.usable is not None and cell.need.high <= cell.usable
+
+
+def unweighed(found: Unweighed, place: str | None, words: Words) -> Iterator[Note | Paste]:
+    """Yield what to say of models without any answer: the first ones by name, and what asks for
+    all."""
+    if not found.models:
+        return
+    yield Note(words.some("scan.unweighed.one", "scan.unweighed", found.models))
+    for name, why in found.first:
+        yield Note(f"{clipped(printable(name), LONGEST)}: {printable(why)}")
+    more = found.models - len(found.first)
+    if more:
+        key = "scan.unweighed.kept" if place is None else "scan.unweighed.more"
+        heading = words(key, count=f"{more:,}")
+        yield Paste(heading, ALL.format(place=quote(place or "DIR")), "sh")

@@ -12,12 +12,16 @@ from weighbridge.words import Words, words_in
 SHA = 10  # characters of a revision
 
 
-def scan_diff(found: ScanDiff, lang: str = "en") -> Screen:
-    """Return the screen of a comparison: what changed by reason, and the first models."""
+def scan_diff(found: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:
+    """Return the screen of a comparison of two datasets, called by their names: what changed by
+    reason, and the first models."""
     words = words_in(lang)
-    old, new = (clipped(printable(name)) for name in found.sources)
-    counts = {"verdicts": f"{found.total:,}", "models": f"{found.models[0]:,}"}
-    title = words("scan.diff.title", old=old, new=new, **counts)
+    old, new = (clipped(printable(name)) for name in names)
+    models = words.some("scan.models.one", "scan.models", found.models[0])
+    verdicts = words("scan.diff.none")
+    if found.total:
+        verdicts = words.some("scan.diff.one", "scan.diff.several", found.total)
+    title = words("scan.diff.title", old=old, new=new, verdicts=verdicts, models=models)
     notes: tuple[Block, ...] = tuple(Note(line) for line in _notes(found, words))
     sections: tuple[tuple[Block, ...], ...] = (notes,) if notes else ()
     if found.turns:
