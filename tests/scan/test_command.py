@@ -65,6 +65,7 @@ def test_step_by_step(folder, questions, tmp_path):
     out = tmp_path / "out"
     done, _ = typed("plan", folder, out, "--questions", questions, "--gpu", "4090", "--parts", "4")
     assert done.stdout == "12 models, 9 keys, 2 not read; 4 questions, 4 parts\n"
+    assert done.stderr == f"`weighbridge scan run {out}` answers them\n"
     done, code = typed("check", out)
     assert (done.stdout, code) == ("0 answers about 9 keys; 4 of 4 parts left to answer\n", 1)
     assert done.stderr == f"`weighbridge scan run {out}` goes on\n"

@@ -1,6 +1,8 @@
 """From a registry to a plan: every way in gives the same, and what is wrong with one is told."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -59,6 +61,26 @@ def test_no_file_of_a_plan_has_a_secret(tmp_path):
     kept = [r["config"] for path in out.glob("configs/*") for r in rows_of(path)]
     assert "hunter2" not in "".join(kept)
     assert json.loads(kept[0])["of"] == {}
+
+
+def test_what_cannot_be_opened_is_told_in_its_place(folder, monkeypatch):
+    """A link that leads nowhere, one that leads round, and a folder that is shut."""
+    (folder / "gone").mkdir()
+    (folder / "gone" / "config.json").symlink_to(folder / "nowhere")
+    (folder / "gone" / "round").symlink_to(folder)
+    (folder / "shut").mkdir()
+    real = os.scandir
+
+    def opened(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", opened)
+    found = {m.id: m.unread for m in registry.models(folder)}
+    assert len(found) == small.MODELS + 2
+    assert found["gone"] == "No such file or directory"
+    assert found["shut"] == "the folder: Permission denied"
 
 
 def test_references_lead_to_configs(tmp_path):

@@ -167,6 +167,7 @@ def plan(source: str, out: Path, **chosen: Any) -> None:
     asked, parts = counted(len(made.questions), "question"), counted(made.parts, "part")
     models = counted(of["models"], "model")
     click.echo(f"{models}, {keys}, {of['unread']:,} not read; {asked}, {parts}")
+    click.echo(f"`weighbridge scan run {out}` answers them", err=True)
 
 
 @scan.command()

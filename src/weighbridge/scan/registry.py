@@ -8,6 +8,7 @@ Parquet file that lists a Hub, with `siblings`, has no sizes in its configs: tho
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -101,7 +102,8 @@ def _object(store: Any, path: str, name: str) -> RegisteredModel:
 
 
 def _folder(root: Path) -> Iterator[RegisteredModel]:
-    for path in sorted([*root.rglob(CONFIG), *root.rglob(f"*{GGUF}")]):
+    shut: list[OSError] = []
+    for path in sorted(_files(root, shut)):
         if path.suffix == GGUF:
             yield from _gguf(path, path.relative_to(root).as_posix())
             continue
@@ -109,6 +111,16 @@ def _folder(root: Path) -> Iterator[RegisteredModel]:
         model = _read(root.name if name == "." else name, path)
         weighed = model.config is not None and any(path.parent.glob(f"*{WEIGHTS}"))
         yield with_headers(model, path.parent) if weighed else model
+    for error in sorted(shut, key=lambda error: str(error.filename)):
+        name = Path(error.filename).relative_to(root).as_posix()
+        yield RegisteredModel(name, None, None, None, f"the folder: {error.strerror}")
+
+
+def _files(root: Path, shut: list[OSError]) -> Iterator[Path]:
+    """Yield each config and GGUF file below a folder, links that lead nowhere among them, and add
+    to `shut` why folders cannot be read. Links to folders are not followed: they may lead round."""
+    for folder, _, names in os.walk(root, onerror=shut.append):
+        yield from (Path(folder, n) for n in names if n == CONFIG or n.endswith(GGUF))
 
 
 def _gguf(path: Path, name: str) -> Iterator[RegisteredModel]:
