@@ -42,8 +42,16 @@ MODEL = resolve(gather("qwen3-0.6b", GatherOptions(offline=True)))
         ({"lora_targets": "re:[", "method": "lora"}, "--lora-targets"),
         ({"attention": "flash", "gpu": "t4"}, "compute capability 7.5"),
         ({"shard": "none", "data_parallel_size": 8}, "8 data-parallel ranks"),
-        ({"shard": "fsdp2", "framework": "deepspeed"}, "deepspeed has none of its kind"),
-        ({"shard": "zero3", "framework": "torchtitan"}, "torchtitan has none of its kind"),
+        ({"tensor_parallel_size": 16, "gpu": "h100:16"}, "divide the 8 heads of keys and values"),
+        ({"tensor_parallel_size": 3, "gpu": "h100:3"}, "does not divide the 32 heads"),
+        (
+            {"shard": "fsdp2", "framework": "deepspeed"},
+            "fsdp2 is not of deepspeed, or not modelled for it: use ",
+        ),
+        (
+            {"shard": "zero3", "framework": "torchtitan"},
+            "zero3 is not of torchtitan, or not modelled for it: use ",
+        ),
         ({"precision": "fp8-mixed", "gpu": "a100-80gb"}, "float8 need 8.9"),
         ({"precision": "fp8-mixed", "framework": "litgpt"}, "not one of litgpt"),
         ({"precision": "fp8-mixed", "method": "lora"}, "--method lora"),

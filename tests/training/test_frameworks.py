@@ -229,6 +229,11 @@ def test_a_version_that_no_rule_depends_on_is_said_to_change_nothing():
         ({"accelerate_version": "2.0"}, ["accelerate 2.0: our rules are for releases up to 1.15"]),
         ({"framework": "trl", "framework_version": "1.17"}, ["trl 1.17: our rules are for"]),
         ({"framework": "trl", "framework_version": "1.16"}, []),
+        ({"framework": "torchtitan", "framework_version": "2026-08-31"}, []),
+        (
+            {"framework": "torchtitan", "framework_version": "2026-09-01"},
+            ["torchtitan 2026.9.1: our rules are for releases up to 2026.8"],
+        ),
         (
             {"shard": "zero2", "deepspeed_version": "0.20", "torch_version": "3.0"},
             ["torch 3.0: our rules are for releases up to 2.14", "DeepSpeed 0.20: our rules"],

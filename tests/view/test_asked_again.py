@@ -1,11 +1,13 @@
 """The question that a screen offers next is the same question: what was typed stands in it."""
 
+import re
 import shlex
 
 import pytest
 
 import weighbridge
 from weighbridge.cli.menu import run
+from weighbridge.records import replace
 from weighbridge.view.changes import ASKED_ANEW, askable, asks
 from weighbridge.workload import FIT
 
@@ -71,6 +73,26 @@ def test_a_server_keeps_its_context_and_engine():
 )
 def test_fit_has_no_word_for_every_run(settings, can):
     assert askable(weighbridge.train("qwen3-0.6b", **settings)) is can
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ram", "offered"), [("64GiB", False), ("100TiB", True)])
+def test_no_larger_card_is_sought_where_host_memory_is_short(ram, offered):
+    settings = {"shard": "zero3", "offload": "params", "checkpointing": "full", "seq_len": 8192}
+    report = weighbridge.train("llama-3.1-405b", gpu="3060:2", ram=ram, **settings)
+    assert report.verdict.fits == "no"
+    text = str(replace(report, remedies=()))
+    assert "No change was found" in text
+    assert ("--smallest gpu" in text) == offered
+
+
+@pytest.mark.parametrize(("each", "machines"), [(4, "4"), (16, ""), (None, "2"), (6, "3")])
+def test_machines_are_as_many_as_are_said(each, machines):
+    report = weighbridge.train(
+        "qwen3-0.6b", gpu="h100-sxm:16", shard="fsdp2", ranks_per_machine=each
+    )
+    told = re.search(r"16 GPUs are (\d+) machines", str(report))
+    assert (told[1] if told else "") == machines
 
 
 def test_what_is_solved_for_is_a_setting_of_fit():

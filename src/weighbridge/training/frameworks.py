@@ -41,6 +41,7 @@ from weighbridge.engines.engine import written
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass, field, replace
 from weighbridge.versions import DATES, dated, numbers
+from weighbridge.wording import either
 from weighbridge.workload import FSDP, Train
 
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
@@ -398,8 +399,8 @@ def resolved(w: Train) -> tuple[Framework, Precision]:
     trainer = framework(w.framework, w.framework_version)
     if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
         raise UsageError(
-            f"--shard {w.shard}: {trainer.name} has none of its kind; it has "
-            f"{', '.join(trainer.shards)}"
+            f"--shard {w.shard} is not of {trainer.name}, or not modelled for it: use "
+            f"{either(trainer.shards)}"
         )
     chosen = precision(trainer, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:

@@ -219,6 +219,7 @@ NEWEST: Mapping[str, tuple[int, int]] = {  # releases that we read
     "bitsandbytes": (0, 50),
     "trl": (1, 16),
     "litgpt": (0, 5),
+    "torchtitan": (2026, 8),
 }
 CASTS = {
     "peft": "QLoRA: embeddings, norms and hidden states count in float32, because PEFT's "

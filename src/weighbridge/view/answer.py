@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.engines.table import ENGINES
 from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB
+from weighbridge.units import GIB, ceil_div
 from weighbridge.view.parts import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, card, sizes
@@ -192,11 +192,10 @@ def weights_too_big(answer: ShownAnswer) -> bool:
 
 
 def _nodes(answer: ShownAnswer, verdict: "Verdict") -> str:
-    return (
-        answer.say("reason.nodes", count=verdict.count, nodes=verdict.nodes)
-        if verdict.nodes > 1
-        else ""
-    )
+    """Return the sentence on several machines: as many as were said, else as many as are filled."""
+    each = answer.report.setting("ranks_per_machine")
+    nodes = ceil_div(verdict.count, each) if each else verdict.nodes
+    return answer.say("reason.nodes", count=verdict.count, nodes=nodes) if nodes > 1 else ""
 
 
 def _host_too(answer: ShownAnswer, verdict: "Verdict") -> str:

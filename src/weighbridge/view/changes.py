@@ -260,7 +260,9 @@ def unhelped(answer: ShownAnswer) -> bool:
 
 def smallest(answer: ShownAnswer) -> Paste | Note:
     """The question that finds a card; on a page it is asked by its form."""
-    if not askable(answer.report):
+    v = answer.report.verdict
+    short_of_ram = v is not None and v.host is not None and v.host.fits == "no"
+    if not askable(answer.report) or short_of_ram:  # a larger card is no more host memory
         return Note(answer.say("changes.nothing"))
     if answer.say.page:
         return Note(answer.say("changes.none"))

@@ -1,6 +1,6 @@
 """Shares of the model itself: matrices among tensor ranks, layers among stages, experts.
 
-    column, query, keys    outputs / t, by heads; keys and values at least one head
+    column, query, keys    outputs / t, by heads: a part that is no whole head has no view as heads
     row                    inputs / t; its bias is whole
     vocab                  rows / t where the framework does so, else whole
     experts                experts / e; of each, its width / t, unless tensor ranks have others
@@ -119,9 +119,8 @@ def _fewer(mixer: Mixer, ranks: int) -> Mixer:
     match mixer:
         case Attention() | CrossAttention():
             _check(mixer.heads, ranks)
-            return replace(
-                mixer, heads=mixer.heads // ranks, kv_heads=max(1, mixer.kv_heads // ranks)
-            )
+            _check(mixer.kv_heads, ranks, "heads of keys and values")
+            return replace(mixer, heads=mixer.heads // ranks, kv_heads=mixer.kv_heads // ranks)
         case Latent():
             _check(mixer.heads, ranks)
             return replace(mixer, heads=mixer.heads // ranks)
@@ -158,9 +157,9 @@ def _fewer_states(recurrent: Recurrent, ranks: int) -> Recurrent:
             assert_never(recurrent)
 
 
-def _check(heads: int, ranks: int) -> None:
+def _check(heads: int, ranks: int, what: str = "heads") -> None:
     if heads % ranks:
-        raise UsageError(f"--tensor-parallel-size {ranks} does not divide the {heads} heads")
+        raise UsageError(f"--tensor-parallel-size {ranks} does not divide the {heads} {what}")
 
 
 def elsewhere(

@@ -184,8 +184,8 @@ def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
         (
             sharding.offload == "params" and not sharding.parameters,
             (
-                "--offload params needs --shard zero3, fsdp1 or fsdp2: others keep all parameters "
-                "on the device"
+                "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
+                "parameters on the device"
             ),
         ),
         (
