@@ -95,3 +95,8 @@ def test_a_start_that_is_interrupted_ends_without_a_traceback(before):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert done.stderr == b""
     assert done.returncode == (7 if before else -2)
+
+
+def test_a_hidden_command_is_not_named(capsys):
+    assert run(["scan", "./models", "--nope"]) == 2
+    assert capsys.readouterr().err.endswith("See `weighbridge scan --help`.\n")

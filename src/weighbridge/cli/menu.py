@@ -138,7 +138,8 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
         line, code = error.format_message(), 2
         if isinstance(error, click.UsageError) and error.ctx is not None:
             ended = line if line.endswith(("?", ".")) else f"{line}."
-            line = f"{ended} See `{error.ctx.command_path} --help`."
+            ctx = error.ctx.parent if error.ctx.command.hidden and error.ctx.parent else error.ctx
+            line = f"{ended} See `{ctx.command_path} --help`."
     elif isinstance(error, OSError):  # a full disk behind stdout, most likely
         line, code = f"{error.filename or 'the output'}: {error.strerror}", 2
     else:
