@@ -124,7 +124,7 @@ QUESTIONS: Mapping[str, Question] = {
     "mla_attn": (LATENT, {}, (1, 3)),
     "attn_max_b": (LATENT, {"context": 32_768}, (64, 1024)),
     "fused_moe": (LATENT, {}, (False, True)),
-    "run_time_repack": (MIXTURE, {"n_cpu_moe": 24, "n_gpu_layers": 99}, (False, True)),
+    "run_time_repack": (MIXTURE, {"n_gpu_layers": 24}, (False, True)),
     # MLX
     "max_kv_size": ("qwen2.5-7b", {"batch_size": 1, "context": 1024}, (128, 512)),
     "prefill_step_size": (DENSE, {}, (512, 4096)),
