@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
 
 LINE = re.compile(r"(?m)^#SBATCH[ \t]+([^\n#]{1,400})")
-OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][\w-]*)(?:=|[ \t]+)?((?<==)\S+|[^\s-]\S*)?")
+# --nodes=2, --nodes 2, -N 2, -N2
+OPTION = re.compile(
+    r"(?<!\S)(?:(--[A-Za-z][\w-]*)(?:=|[ \t]+)?|(-[A-Za-z])[ \t=]*)((?<==)\S+|[^\s-]\S*)?"
+)
 SHORT = {
     "-N": "--nodes",
     "-G": "--gpus",
@@ -226,8 +229,9 @@ def _options(text: str) -> dict[str, SlurmOption]:
     for line in LINE.finditer(text):
         at = text.count("\n", 0, line.start()) + 1
         for option in OPTION.finditer(line[1]):
-            name = SHORT.get(option[1], option[1])
-            found[name] = SlurmOption(option[1], option[2] or "", at)
+            spelled = option[1] or option[2]
+            name = SHORT.get(spelled, spelled)
+            found[name] = SlurmOption(spelled, option[3] or "", at)
     return found
 
 
