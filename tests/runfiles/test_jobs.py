@@ -30,7 +30,10 @@ def job(command, args):
     return POD.format(api="batch/v1", kind="Job", spec=pod)
 
 
-@pytest.mark.parametrize("said", [WORDS, SHELL])
+NOHUP = '["nohup", "bash", "-c"]', SHELL[1]
+
+
+@pytest.mark.parametrize("said", [WORDS, SHELL, NOHUP])
 def test_a_job_is_the_line_that_it_starts(said):
     found = read(job(*said), "job.yaml")
     assert found.kind == "kubernetes-job"

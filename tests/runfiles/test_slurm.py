@@ -352,3 +352,32 @@ def test_the_change_of_a_file_is_told_where_no_number_of_cards_surely_does(tmp_p
         assert ("What the job has to ask Slurm for" in screen) is lines
         written = out.partition("write:\n")[2].splitlines()
         assert all(f"  {line}" in screen.splitlines() for line in written)
+
+
+WRAPPED = """\
+#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --gres=gpu:h100-sxm:8
+srun {}
+"""
+PLAIN = (
+    "torchrun --nnodes 2 --nproc-per-node 8 t.py --model_name_or_path org/name MORE"
+    '--per_device_train_batch_size 2 --bf16 --fsdp "full_shard auto_wrap"'
+)
+SHELLS = (
+    f"bash -c '{PLAIN}'",
+    'sh -c "{}"'.format(PLAIN.replace('"', "'")),
+    'bash -lc "{}"'.format(PLAIN.replace('"', '\\"').replace("MORE", "\\\n   ")),
+    f"--export=ALL bash -c '\n  export RANK=$SLURM_PROCID\n  {PLAIN}'",
+)
+
+
+def test_a_run_in_a_shell_of_its_own_is_the_run_written_plainly():
+    plain, *shells = (
+        read(WRAPPED.format(line.replace("MORE", "")), "job.sbatch") for line in (PLAIN, *SHELLS)
+    )
+    assert plain.runs[0].settings["shard"] == "fsdp1"
+    assert plain.runs[0].settings["data_parallel_size"] == 16
+    for each in shells:
+        assert each.kind == plain.kind == "training-command"
+        assert [run.settings for run in each.runs] == [run.settings for run in plain.runs]
