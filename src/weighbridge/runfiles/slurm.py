@@ -1,8 +1,9 @@
 """Batch scripts of Slurm: the cards and the memory that a job asks for, beside what its run takes.
 
 Source: https://slurm.schedmd.com/sbatch.html (--gres, --gpus, --gpus-per-node, --gpus-per-task,
---mem, --mem-per-gpu, --mem-per-cpu, --nodes, --export) and srun.html (--export). Sizes are powers
-of 1024, MiB where no unit stands.
+--mem, --mem-per-gpu, --mem-per-cpu, --nodes, --ntasks, --ntasks-per-node, --export) and srun.html
+(--export, and that it starts one task on each machine where none are named). Sizes are powers of
+1024, MiB where no unit stands.
 """
 
 import re
@@ -37,6 +38,9 @@ SHORT = {
 CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
 A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
+# The first that a job has is its number of cards; any may name their kind
+OF_CARDS = ("--gres", "--gpus-per-node", "--gpus", "--gpus-per-task")
+MACHINES = ("--nodes", "--ntasks")  # the first that a job has says how many machines
 MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has counts
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
@@ -95,12 +99,10 @@ def asked(text: str) -> SlurmJob:
     given = {name: option.value for name, option in _options(text).items()}
     if not given:
         raise UsageError("no line of it begins with #SBATCH; weighbridge FILE weighs other scripts")
-    nodes = _count(given.get("--nodes", "1").partition("-")[0])
-    cards, card, says = _cards(given)
-    if cards is not None and "--gpus" in given and "--gres" not in given:
-        cards = ceil_div(cards, nodes)  # of the whole job
+    nodes = _nodes(given)
+    cards, card, says = _cards(given, nodes)
     cores = given.get("--cpus-per-task")
-    memory = _memory(given, cards)
+    memory = _memory(given, cards, nodes)
     if not card:
         card, says = _constrained(given.get("--constraint", "")), "--constraint"
     return SlurmJob(
@@ -161,7 +163,7 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
         run = replace(run, cards=job.on_all)
     if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
         settings[EACH] = job.cards
-        taken.append(_taken(text, ("--nodes",), EACH))
+        taken.append(_taken(text, MACHINES, EACH))
     if job.card and "gpu" not in run.settings:
         run, gpu = _carded(run, job, text)
         settings |= {"gpu": gpu} if gpu else {}
@@ -235,30 +237,68 @@ def _options(text: str) -> dict[str, SlurmOption]:
     return found
 
 
-def _cards(given: Mapping[str, str]) -> tuple[int | None, str, str]:
-    """Return the cards of each machine, their kind, and the option that says them."""
-    for name in ("--gres", "--gpus-per-node", "--gpus-per-task", "--gpus"):
-        entries = given.get(name, "").split(",")
-        if name == "--gres":
-            entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
-        found = [CARDS.fullmatch(one) for one in entries if one]
-        match = next(filter(None, found), None)
-        if found and match is None:
-            raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
-        if match is not None:
-            tasks = _count(given.get("--ntasks-per-node", "1")) if "task" in name else 1
-            return int(match["count"] or 1) * tasks, match["card"] or "", name
-    return None, "", ""
+def _nodes(given: Mapping[str, str]) -> int:
+    """Return how many machines there are: at least as many as hold all tasks."""
+    if "--nodes" in given:
+        return _count(given["--nodes"].partition("-")[0])
+    if "--ntasks" in given and "--ntasks-per-node" in given:
+        return ceil_div(_count(given["--ntasks"]), _count(given["--ntasks-per-node"]))
+    return 1
 
 
-def _memory(given: Mapping[str, str], cards: int | None) -> int | None:
+def _tasks(given: Mapping[str, str], nodes: int) -> int | None:
+    """Return the tasks of all machines; None where their number is not named."""
+    if "--ntasks" in given:
+        return _count(given["--ntasks"])
+    if "--ntasks-per-node" in given:
+        return _count(given["--ntasks-per-node"]) * nodes
+    matches = (_asked_by("--gpus", given), _asked_by("--gpus-per-task", given))
+    whole, each = (int(match["count"] or 1) if match is not None else 0 for match in matches)
+    return ceil_div(whole, each) if whole and each else None
+
+
+def _tasks_of_each(given: Mapping[str, str], nodes: int) -> int:
+    """Return the tasks of each machine, which is one where nothing names them."""
+    return ceil_div(_tasks(given, nodes) or nodes, nodes)
+
+
+def _cards(given: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
+    """Return the cards of each machine, their kind, and the option that says that, or else their
+    number."""
+    asked_by = {name: _asked_by(name, given) for name in OF_CARDS}
+    found = {name: match for name, match in asked_by.items() if match is not None}
+    if not found:
+        return None, "", ""
+    first = next(iter(found))
+    count = int(found[first]["count"] or 1)
+    if first == "--gpus":
+        count = ceil_div(count, nodes)
+    elif first == "--gpus-per-task":
+        count *= _tasks_of_each(given, nodes)
+    says = next((name for name, match in found.items() if match["card"]), first)
+    return count, found[says]["card"] or "", says
+
+
+def _asked_by(name: str, given: Mapping[str, str]) -> re.Match[str] | None:
+    """Return the kind and the number of an option; None where it asks for no cards."""
+    entries = given.get(name, "").split(",")
+    if name == "--gres":
+        entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
+    found = [CARDS.fullmatch(one) for one in entries if one]
+    match = next(filter(None, found), None)
+    if found and match is None:
+        raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
+    return match
+
+
+def _memory(given: Mapping[str, str], cards: int | None, nodes: int) -> int | None:
     if "--mem" in given:
         return _size(given["--mem"]) or None  # 0 is all of the machine
     if "--mem-per-gpu" in given and cards:
         return _size(given["--mem-per-gpu"]) * cards
     if "--mem-per-cpu" in given:
-        tasks = _count(given.get("--ntasks-per-node", "1"))
-        return _size(given["--mem-per-cpu"]) * _count(given.get("--cpus-per-task", "1")) * tasks
+        cores = _count(given.get("--cpus-per-task", "1")) * _tasks_of_each(given, nodes)
+        return _size(given["--mem-per-cpu"]) * cores
     return None
 
 
