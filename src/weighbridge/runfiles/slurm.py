@@ -7,14 +7,22 @@ Source: https://slurm.schedmd.com/sbatch.html (--gres, --gpus, --gpus-per-node, 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, replace
-from weighbridge.runfiles.record import SEVERAL_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.runfiles.record import (
+    FEW_CARDS,
+    SEVERAL_CARDS,
+    PlannedRun,
+    Understood,
+    Unread,
+    Value,
+)
+from weighbridge.runfiles.training.ranks import ranks_of
 from weighbridge.units import GIB, KIB, MIB, ceil_div, human
 from weighbridge.wording import shown
 
@@ -36,6 +44,7 @@ SHORT = {
 }
 # A kind is a word, or a number with a count behind it: 4090:2
 CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
+OF_JOB = re.compile(r"\$\{?SLURM_")  # $SLURM_NTASKS: what srun takes of its job anyway
 A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
 # The first that a job has is its number of cards; any may name their kind
@@ -44,6 +53,9 @@ MACHINES = ("--nodes", "--ntasks")  # the first that a job has says how many mac
 MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has counts
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
+OTHERS = "the command names {} machines, and the job asks for {}: it does not start so"
+CROWDED = "the command starts {} processes on each machine, and the job asks for cards there: {}"
+SPARE = "the job asks for {} cards, and the command starts {} ranks: {} cards are not used"
 # Behind what a kind of card may mean: whether that matters
 SAME, SAYS = ": the answer is the same", ": --gpu says which"
 EACH = "ranks_per_machine"
@@ -75,6 +87,15 @@ class SlurmJob(NamedTuple):
             raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
         ram = f"{self.memory}B" if self.memory else ANY
         return {"gpu": times(kind, self.on_all), "ram": ram}
+
+
+class SlurmStep(NamedTuple):
+    """What srun starts: `tasks` on all of its machines (None where their number is not named), and
+    the cards of each, one where a job does not say it."""
+
+    tasks: int | None = None
+    nodes: int = 1
+    cards: int = 0  # 0: the job cannot be read
 
 
 class SlurmOption(NamedTuple):
@@ -160,9 +181,9 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
         settings["ram"] = f"{job.memory}B"
         taken.append(_taken(text, MEMORY, "ram"))
     if job.cards:
-        run = replace(run, cards=job.on_all)
+        run = _compared(replace(run, cards=job.on_all), job, text)
     if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
-        settings[EACH] = job.cards
+        settings[EACH] = min(job.cards, ranks_of(run) or job.cards)
         taken.append(_taken(text, MACHINES, EACH))
     if job.card and "gpu" not in run.settings:
         run, gpu = _carded(run, job, text)
@@ -170,6 +191,29 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
         taken += [_taken(text, (job.says,), "gpu")] if gpu else []
     understood = (*run.understood, *sorted(taken, key=lambda one: one.line))
     return replace(run, settings={**run.settings, **settings}, understood=understood)
+
+
+def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
+    """Return a run with what its command says against the machines and the cards of its job."""
+    ranks, cards = ranks_of(run), job.cards or 0
+    if not ranks:
+        return run
+    each = run.settings.get(EACH) or ceil_div(ranks, job.nodes)
+    machines = ceil_div(ranks, each)
+    if machines > job.nodes:
+        return _short(run, text, OTHERS.format(machines, job.nodes), MACHINES)
+    if each > cards:
+        return _short(run, text, CROWDED.format(each, cards), OF_CARDS)
+    spare = job.on_all - ranks
+    notes = (SPARE.format(job.on_all, ranks, spare),) if spare else ()
+    return replace(run, notes=(*run.notes, *notes))
+
+
+def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
+    """Return a run whose job asks for fewer than its command starts with, by one of these
+    options."""
+    given = _options(text)
+    return _left(run, FEW_CARDS, text, why, next(filter(given.get, names), ""))
 
 
 def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
@@ -198,7 +242,8 @@ def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> Pla
     given = _options(text)
     option = given.get(says) or next(iter(given.values()))
     key = option.spelled if key == says else key
-    told = Unread(key=key, line=option.line, why=why, lowers=key == SEVERAL_CARDS)
+    lowers, raises = key == SEVERAL_CARDS, key == FEW_CARDS
+    told = Unread(key=key, line=option.line, why=why, lowers=lowers, raises=raises)
     return replace(run, unread=(*run.unread, told))
 
 
@@ -225,15 +270,45 @@ def exported(text: str) -> str | None:
     return None if option is None else option.value
 
 
+def step(text: str, words: Sequence[str]) -> SlurmStep:
+    """Return what srun starts with these words, in a job of this text: its own options go before
+    those of the job. Raises UsageError."""
+    read = _read(" ".join(_of_srun(words)), 0)
+    own = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
+    job = _options(text)
+    if "--ntasks-per-node" in own:
+        job.pop("--ntasks", None)
+    given = {name: option.value for name, option in {**job, **own}.items()}
+    nodes = _nodes(given)
+    return SlurmStep(_tasks(given, nodes), nodes, _cards(given, nodes)[0] or 1)
+
+
+def _of_srun(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of srun that are before the program: options, and a value behind each that
+    holds none."""
+    before = "="
+    for word in words:
+        if word[:1] != "-" and (before[:1] != "-" or "=" in before):
+            return
+        yield word
+        before = word
+
+
 def _options(text: str) -> dict[str, SlurmOption]:
-    """Return the options of a job by their long names: of several the last, as Slurm takes it."""
+    """Return the options of a job by their long names."""
     found = {}
     for line in LINE.finditer(text):
-        at = text.count("\n", 0, line.start()) + 1
-        for option in OPTION.finditer(line[1]):
-            spelled = option[1] or option[2]
-            name = SHORT.get(spelled, spelled)
-            found[name] = SlurmOption(spelled, option[3] or "", at)
+        found |= _read(line[1], text.count("\n", 0, line.start()) + 1)
+    return found
+
+
+def _read(words: str, line: int) -> dict[str, SlurmOption]:
+    """Return options by their long names: of several the last, as Slurm takes it."""
+    found = {}
+    for option in OPTION.finditer(words):
+        spelled = option[1] or option[2]
+        name = SHORT.get(spelled, spelled)
+        found[name] = SlurmOption(spelled, option[3] or "", line)
     return found
 
 
@@ -304,7 +379,9 @@ def _memory(given: Mapping[str, str], cards: int | None, nodes: int) -> int | No
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise UsageError(f"{text!r:.40} is no number of an #SBATCH line that is read here")
+        raise UsageError(
+            f"{text!r:.40} is no number that is read here of an #SBATCH line or of srun"
+        )
     return int(text)
 
 
