@@ -82,7 +82,7 @@ def test_a_job_without_a_kind_of_card_asks_for_it():
     with pytest.raises(UsageError, match="names no kind of card"):
         SlurmJob(2).settings(None)
     assert SlurmJob(2, nodes=2).settings("h100")["gpu"] == "h100:4"
-    assert SlurmJob(1, "a100", 1, 8 * GIB).settings(None) == {"gpu": "a100", "ram": f"{8 * GIB}B"}
+    assert SlurmJob(1, "a100", 1, 8 * GIB).settings(None) == {"gpu": "a100", "ram": "8GiB"}
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_any_command_reads_the_lines_of_a_job(tmp_path):
     lines = "#SBATCH --gres=gpu:l40s:2\n#SBATCH --mem=300G\n"
     text = f"#!/bin/bash\n{lines}vllm serve llama-3.1-70b --tensor-parallel-size 2\n"
     (run,) = weigh(written(tmp_path, text)).runs
-    assert (run.run.settings["gpu"], run.run.settings["ram"]) == ("l40s:2", f"{300 * GIB}B")
+    assert (run.run.settings["gpu"], run.run.settings["ram"]) == ("l40s:2", "300GiB")
     told = {(one.key, one.line) for one in run.run.understood}
     assert {("#SBATCH --gres", 2), ("#SBATCH --mem", 3)} <= told
 
@@ -514,3 +514,13 @@ def test_cards_of_a_job_that_no_rank_has_are_told(lines, command, note):
     found = [one for one in run.notes if "not used" in one]
     assert len(found) == len(note)
     assert all(said in one for said, one in zip(note, found, strict=True))
+
+
+@pytest.mark.slow
+def test_sbatch_tells_that_a_command_and_its_job_disagree(tmp_path, capsys):
+    text = SEVERAL.format(memory=400, nodes=4)
+    menu.run(["sbatch", written(tmp_path, text)])
+    said = "the command names 4 machines, and the job asks for 2: it does not start so"
+    assert capsys.readouterr().out.count(said) == 1
+    menu.run(["sbatch", written(tmp_path, text.replace("nodes=4", "nodes=2"))])
+    assert "does not start so" not in capsys.readouterr().out

@@ -23,7 +23,7 @@ from weighbridge.runfiles.record import (
     Value,
 )
 from weighbridge.runfiles.training.ranks import ranks_of
-from weighbridge.units import GIB, KIB, MIB, ceil_div, human
+from weighbridge.units import GIB, KIB, MIB, ceil_div, human, typed_size
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SlurmJob(NamedTuple):
         kind = gpu or self.card
         if not kind:
             raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
-        ram = f"{self.memory}B" if self.memory else ANY
+        ram = typed_size(self.memory) if self.memory else ANY
         return {"gpu": times(kind, self.on_all), "ram": ram}
 
 
@@ -178,7 +178,7 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
     settings: dict[str, Value] = {}
     taken = []
     if job.memory and "ram" not in run.settings:
-        settings["ram"] = f"{job.memory}B"
+        settings["ram"] = typed_size(job.memory)
         taken.append(_taken(text, MEMORY, "ram"))
     if job.cards:
         run = _compared(replace(run, cards=job.on_all), job, text)
@@ -296,7 +296,7 @@ def _of_srun(words: Sequence[str]) -> Iterator[str]:
 
 def _options(text: str) -> dict[str, SlurmOption]:
     """Return the options of a job by their long names."""
-    found = {}
+    found: dict[str, SlurmOption] = {}
     for line in LINE.finditer(text):
         found |= _read(line[1], text.count("\n", 0, line.start()) + 1)
     return found
@@ -304,7 +304,7 @@ def _options(text: str) -> dict[str, SlurmOption]:
 
 def _read(words: str, line: int) -> dict[str, SlurmOption]:
     """Return options by their long names: of several the last, as Slurm takes it."""
-    found = {}
+    found: dict[str, SlurmOption] = {}
     for option in OPTION.finditer(words):
         spelled = option[1] or option[2]
         name = SHORT.get(spelled, spelled)

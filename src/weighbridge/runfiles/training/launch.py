@@ -187,8 +187,9 @@ def _launched(
     own = words[start:script]
     config = str(flags.mapping(own).get(CONFIG) or "")
     said = own if names[start] == "accelerate" else ()
-    how = _of_tasks(document, names[:start], words) if _is_alone(names, start, script) else None
-    how = how or ranks.of_launcher(names[start], own, env, words[:start], document)
+    alone = _is_alone(names, start, script)
+    tasks = _of_tasks(document, names[:start], words) if alone else None
+    how = tasks or ranks.of_launcher(names[start], own, env, words[:start], document)
     return Launched(words[script], words[script + 1 :], how, config, said)
 
 
