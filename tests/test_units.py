@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 
 from weighbridge.dtypes import GGML_BY_NAME, SAFETENSORS, TORCH, torch_dtype
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.units import align_up, ceil_div, human, human_count, parse_count, parse_size
+from weighbridge.units import (
+    align_up,
+    ceil_div,
+    human,
+    human_count,
+    parse_count,
+    parse_size,
+    typed_size,
+)
 
 
 def test_gib_is_not_gb():
@@ -23,6 +31,24 @@ def test_gib_is_not_gb():
     ],
 )
 def test_sizes_as_people_type_them(text, nbytes):
+    assert parse_size(text) == nbytes
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (500 << 30, "500GiB"),
+        (2 << 40, "2048GiB"),
+        (3 << 29, "1536MiB"),
+        (5 << 10, "5120B"),
+        (500 * 10**9, "500GB"),
+        (1_500 * 10**6, "1500MB"),
+        (1025, "1025B"),
+        (0, "0B"),
+    ],
+)
+def test_sizes_are_typed_as_exactly_as_they_are(nbytes, text):
+    assert typed_size(nbytes) == text
     assert parse_size(text) == nbytes
 
 

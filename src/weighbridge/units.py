@@ -43,6 +43,13 @@ def human(nbytes: int, unit: str | None = None) -> str:
     return f"{nbytes / UNITS[unit.upper()]:,.2f} {unit}"
 
 
+def typed_size(nbytes: int) -> str:
+    """Return bytes as people type them, in the largest unit that is exact: 500GiB, 500GB."""
+    exact = (u for u in ("GiB", "GB", "MiB", "MB") if nbytes and nbytes % UNITS[u.upper()] == 0)
+    unit = next(exact, "B")
+    return f"{nbytes // UNITS[unit.upper()]}{unit}"
+
+
 def parse_size(text: str) -> int:
     """Return the bytes of "24GiB", "24 GB", "512M" (a bare letter is binary, as in ulimit and
     torch)."""

@@ -48,6 +48,41 @@ def test_a_number_before_a_redirection_is_its_own_word_unless_it_stands_at_the_s
     assert list(next(iter(commands(text))).words) == words
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("srun -N 2 bash -c 'p --a \"x y\"'", ["srun", "-N", "2", "p", "--a", "x y"]),
+        ("export A=1\n/bin/sh -c 'p $A'", ["p", "1"]),
+        ('A=1\nbash -lc "p $A \\\n  --b"', ["p", "1", "--b"]),
+        ("bash --login -eo pipefail -c 'p --a' name", ["p", "--a"]),
+        ("bash -a -b -x -c 'p --a'", ["p", "--a"]),
+        ("bash -a -b -x -y -c 'p --a'", ["bash", "-a", "-b", "-x", "-y", "-c", "p --a"]),
+        ("bash run.sh -c 'p --a'", ["bash", "run.sh", "-c", "p --a"]),
+        ("bash -x -c", ["bash", "-x", "-c"]),
+        ("bash -c ''", ["bash", "-c", ""]),
+        ("python -c 'p --a'", ["python", "-c", "p --a"]),
+        ("sh -c \"sh -c 'p --a'\"", ["sh", "-c", "p --a"]),
+    ],
+)
+def test_what_a_shell_is_handed_is_its_commands(text, words):
+    assert [list(command.words) for command in commands(text)] == [words]
+
+
+def test_each_command_that_a_shell_is_handed_has_what_is_set_in_it():
+    found = list(commands("B=1 srun bash -c 'export A=2\nq; p'"))
+    assert [(each.words, dict(each.env)) for each in found] == [
+        (("srun", "q"), {"A": "2", "B": "1"}),
+        (("srun", "p"), {"A": "2", "B": "1"}),
+    ]
+
+
+def test_what_shells_are_handed_is_bounded_in_all():
+    text, each = f"A='p {'a' * 30_000}'\n", 'bash -c "$A"\n'
+    assert len(list(commands(text + 2 * each))) == 2
+    with pytest.raises(UsageError, match="longer than 64 KiB"):
+        list(commands(text + 3 * each))
+
+
 def test_variables_of_variables_are_bounded():
     lines = ['A="x x x x x x x x x x"', *(f'A="{"$A " * 10}"' for _ in range(9)), "p $A $A"]
     with pytest.raises(UsageError, match="more than 20,000 words"):

@@ -30,14 +30,17 @@ def job(command, args):
     return POD.format(api="batch/v1", kind="Job", spec=pod)
 
 
-@pytest.mark.parametrize("said", [WORDS, SHELL])
+NOHUP = '["nohup", "bash", "-c"]', SHELL[1]
+
+
+@pytest.mark.parametrize("said", [WORDS, SHELL, NOHUP])
 def test_a_job_is_the_line_that_it_starts(said):
     found = read(job(*said), "job.yaml")
     assert found.kind == "kubernetes-job"
     (run,) = found.runs
     (line,) = read(f"{LINE}\n", "a.sh").runs
     assert run.model == line.model == "org/name"
-    beside = {"data_parallel_size": 4, "expandable_segments": True, "ram": f"{200 << 30}B"}
+    beside = {"data_parallel_size": 4, "expandable_segments": True, "ram": "200GiB"}
     assert run.settings == {**line.settings, **beside, "shard": "ddp"}
     assert run.cards == 4
     assert all(0 < one.line <= 15 for one in run.understood)
@@ -261,6 +264,6 @@ def test_pods_that_train_apart_and_those_of_a_variable_are_told(text, note):
 
 def test_the_memory_of_workers_counts_and_one_pod_has_no_note():
     (run,) = read(mpi_job(f"mpirun -np 16 python {ARGS}"), "job.yaml").runs
-    assert run.settings["ram"] == f"{9 << 30}B"
+    assert run.settings["ram"] == "9GiB"
     lines, _ = told(indexed(f"torchrun {ARGS}", 1, 1))
     assert not any("pods" in line for line in lines)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge import weigh
@@ -26,8 +27,23 @@ vllm serve qwen3-8b --max-model-len 8192
         ("--gres=gpu:a100:4 --mem=160G", SlurmJob(4, "a100", 1, 160 * GIB)),
         ("--gres gpu:2 --mem 500", SlurmJob(2, "", 1, 500 * MIB)),
         ("--gpus-per-node=h100:8 --nodes=2 --mem=0", SlurmJob(8, "h100", 2, whole=True)),
+        ("-N2 -G16 -pgpu -c8 --mem=1T", SlurmJob(8, "", 2, 1024 * GIB, 8)),
+        ("-Gh100:2 -J4", SlurmJob(2, "h100")),
+        ("--exclusive --nodes=2 -H -N 3 --gres=gpu:2", SlurmJob(2, "", 3)),
         ("-N 2 -G 16 --mem=1T", SlurmJob(8, "", 2, 1024 * GIB)),
         ("--gpus-per-task=1 --ntasks-per-node=4 --mem-per-gpu=32G", SlurmJob(4, "", 1, 128 * GIB)),
+        ("-N 2 -G h100:16 --gpus-per-task=1 --mem-per-gpu=60G", SlurmJob(8, "h100", 2, 480 * GIB)),
+        ("-N 2 -G 16 --gpus-per-task=a100:1 -n 16", SlurmJob(8, "a100", 2)),
+        ("-N 2 -G 16 --gpus-per-task=0", SlurmJob(8, "", 2)),
+        ("-N 2 -n 4 --gpus-per-task=2", SlurmJob(4, "", 2)),
+        ("-N 2 -n 3 --gpus-per-task=2", SlurmJob(4, "", 2)),
+        ("-N 2 --gpus-per-task=2 -n 4 --ntasks-per-node=4", SlurmJob(4, "", 2)),
+        ("-N 2 --gpus-per-node=4 -G a100:16", SlurmJob(4, "a100", 2)),
+        ("-N 2 --gpus-per-task=a100:2", SlurmJob(2, "a100", 2)),
+        ("-n 15 --ntasks-per-node=8 --gres=gpu:8", SlurmJob(8, "", 2)),
+        ("--ntasks-per-node=8 --gres=gpu:8", SlurmJob(8)),
+        ("-n 8 --gres=gpu:8", SlurmJob(8)),
+        ("-N 2 -n 8 --mem-per-cpu=4G -c 2", SlurmJob(None, "", 2, 32 * GIB, 2)),
         ("--gres=gpu --mem-per-cpu=4G --cpus-per-task=8", SlurmJob(1, "", 1, 32 * GIB, 8)),
         ("--gres=nvme:1,gpu:v100:2", SlurmJob(2, "v100")),
         ("--gres=gpu:tesla", SlurmJob(1, "tesla")),
@@ -66,7 +82,7 @@ def test_a_job_without_a_kind_of_card_asks_for_it():
     with pytest.raises(UsageError, match="names no kind of card"):
         SlurmJob(2).settings(None)
     assert SlurmJob(2, nodes=2).settings("h100")["gpu"] == "h100:4"
-    assert SlurmJob(1, "a100", 1, 8 * GIB).settings(None) == {"gpu": "a100", "ram": f"{8 * GIB}B"}
+    assert SlurmJob(1, "a100", 1, 8 * GIB).settings(None) == {"gpu": "a100", "ram": "8GiB"}
 
 
 @pytest.fixture
@@ -211,7 +227,7 @@ def test_any_command_reads_the_lines_of_a_job(tmp_path):
     lines = "#SBATCH --gres=gpu:l40s:2\n#SBATCH --mem=300G\n"
     text = f"#!/bin/bash\n{lines}vllm serve llama-3.1-70b --tensor-parallel-size 2\n"
     (run,) = weigh(written(tmp_path, text)).runs
-    assert (run.run.settings["gpu"], run.run.settings["ram"]) == ("l40s:2", f"{300 * GIB}B")
+    assert (run.run.settings["gpu"], run.run.settings["ram"]) == ("l40s:2", "300GiB")
     told = {(one.key, one.line) for one in run.run.understood}
     assert {("#SBATCH --gres", 2), ("#SBATCH --mem", 3)} <= told
 
@@ -349,3 +365,162 @@ def test_the_change_of_a_file_is_told_where_no_number_of_cards_surely_does(tmp_p
         assert ("What the job has to ask Slurm for" in screen) is lines
         written = out.partition("write:\n")[2].splitlines()
         assert all(f"  {line}" in screen.splitlines() for line in written)
+
+
+WRAPPED = """\
+#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --gres=gpu:h100-sxm:8
+srun {}
+"""
+PLAIN = (
+    "torchrun --nnodes 2 --nproc-per-node 8 t.py --model_name_or_path org/name MORE"
+    '--per_device_train_batch_size 2 --bf16 --fsdp "full_shard auto_wrap"'
+)
+SHELLS = (
+    f"bash -c '{PLAIN}'",
+    'sh -c "{}"'.format(PLAIN.replace('"', "'")),
+    'bash -lc "{}"'.format(PLAIN.replace('"', '\\"').replace("MORE", "\\\n   ")),
+    f"--export=ALL bash -c '\n  export RANK=$SLURM_PROCID\n  {PLAIN}'",
+)
+
+
+def test_a_run_in_a_shell_of_its_own_is_the_run_written_plainly():
+    plain, *shells = (
+        read(WRAPPED.format(line.replace("MORE", "")), "job.sbatch") for line in (PLAIN, *SHELLS)
+    )
+    assert plain.runs[0].settings["shard"] == "fsdp1"
+    assert plain.runs[0].settings["data_parallel_size"] == 16
+    for each in shells:
+        assert each.kind == plain.kind == "training-command"
+        assert [run.settings for run in each.runs] == [run.settings for run in plain.runs]
+
+
+AS_TASKS = """\
+#!/bin/bash
+#SBATCH {}
+{} train.py --model_name_or_path org/name --per_device_train_batch_size 2
+"""
+
+
+def of_tasks(lines, command):
+    (run,) = read(AS_TASKS.format(lines.replace(" -", "\n#SBATCH -"), command), "job.sbatch").runs
+    ranks = run.settings.get("data_parallel_size"), run.settings.get("ranks_per_machine")
+    return run, ranks
+
+
+EIGHT = "-N 2 --gres=gpu:8"
+
+
+@all_of(
+    ("lines", "command", "ranks"),
+    [
+        (f"{EIGHT} --ntasks-per-node=1", "srun python", (2, 1)),
+        (f"{EIGHT} --ntasks-per-node=4", "/usr/bin/srun python3 -u", (8, 4)),
+        ("-N 2 -n 4 --gpus-per-task=2", "srun python", (4, 2)),
+        ("-N 2 -G 16 --gpus-per-task=1", "srun python", (16, 8)),
+        ("-N 4 -G 32", "srun -N 2 --ntasks-per-node=8 python", (16, 8)),
+        ("-N 4 -G 32 -n 4", "srun --ntasks-per-node=8 python", (32, 8)),
+        ("-N 2 -G 16 --ntasks-per-node=1", "srun -n16 python", (16, 8)),
+        (f"{EIGHT} -n 2", "srun -l -n 4 singularity exec -n 3 --nv x.sif python", (4, 2)),
+        (f"{EIGHT} -n 2", "srun --mpi=pmix conda run -n 8 python", (2, 1)),
+        (f"{EIGHT} -n 2", "srun -N1 -n4 python", (4, 4)),
+        ("--gres=gpu:8 -n 8", "srun python", (8, None)),
+        ("--gres=gpu:8 -n 4", "srun -n $SLURM_NTASKS --ntasks ${SLURM_NTASKS} python", (4, None)),
+        ("--gres=gpu:8 -n 4", "srun -n $N python", (None, None)),
+        (f"{EIGHT} -n 2", "srun torchrun --nnodes 2 --nproc_per_node 8", (16, 8)),
+        (f"{EIGHT} -n 2", "srun python -m torch.distributed.run --nproc_per_node 8", (8, 8)),
+        (
+            f"{EIGHT} -n 2",
+            "srun python -m accelerate.commands.launch --num_processes 16",
+            (None, 8),
+        ),
+        (f"{EIGHT} -n 2", "srun accelerate launch --num_processes 16 --num_machines 2", (16, 8)),
+        (f"{EIGHT} -n 2", "mpirun -np 16 python", (16, 8)),
+        (f"{EIGHT} -n 2", "srun mpirun -np 16 python", (16, 8)),
+        (f"{EIGHT} -n 2", "python", (None, 8)),
+        (EIGHT, "srun python", (None, 8)),
+    ],
+)
+def test_the_tasks_of_srun_are_the_ranks_of_what_starts_none(lines, command, ranks):
+    assert of_tasks(lines, command)[1] == ranks
+
+
+def test_tasks_that_nobody_knows_are_told():
+    for lines, command, said in (
+        ("--gres=gpu:8", "srun -n $N python", "$N"),
+        ("-n x", "srun python", "x"),
+    ):
+        run, _ = of_tasks(lines, command)
+        (told,) = (one for one in run.unread if one.key == "cards")
+        assert told.why.startswith(f"'{said}' is no number") and told.raises
+
+
+@all_of(
+    ("lines", "command", "told"),
+    [
+        (EIGHT, "srun python", True),
+        ("-N 2 --gpus-per-node=2", "srun python", True),
+        ("-N 2 --gres=gpu:1", "srun python", False),
+        ("-N 2", "srun python", False),
+        (EIGHT, "srun -n 16 python", False),
+        (EIGHT, "python", False),
+    ],
+)
+def test_tasks_that_nobody_names_are_told_where_a_machine_has_several_cards(lines, command, told):
+    run, _ = of_tasks(lines, command)
+    found = [one for one in run.unread if "no number of tasks" in one.why]
+    assert [(one.key, one.line, one.raises) for one in found] == ([("cards", 4, True)] * told)
+
+
+@all_of(
+    ("lines", "command", "line", "why"),
+    [
+        (
+            "-G 8 -N 2",
+            "torchrun --nnodes 4 --nproc-per-node 8",
+            3,
+            "names 4 machines, and the job asks for 2: it does not start so",
+        ),
+        (
+            "-N 2 --gpus-per-node=4",
+            "torchrun --nnodes 2 --nproc-per-node 8",
+            3,
+            "starts 8 processes on each machine, and the job asks for cards there: 4",
+        ),
+        ("-t 9 --gres=gpu:4", "srun -n 5 python", 3, "starts 5 processes on each machine"),
+    ],
+)
+def test_a_command_that_its_job_does_not_hold_is_told(lines, command, line, why):
+    run, _ = of_tasks(lines, command)
+    (told,) = (one for one in run.unread if one.key == "cards")
+    assert (told.line, told.raises, told.lowers) == (line, True, False)
+    assert why in told.why
+    assert not any("not used" in note for note in run.notes)
+
+
+@all_of(
+    ("lines", "command", "note"),
+    [
+        (f"{EIGHT} -n 2", "srun python", ["16 cards, and the command starts 2 ranks: 14 cards"]),
+        (EIGHT, "torchrun --nnodes 2 --nproc-per-node 8", []),
+        (EIGHT, "mpirun -np 16 python", []),
+        (EIGHT, "python", []),
+    ],
+)
+def test_cards_of_a_job_that_no_rank_has_are_told(lines, command, note):
+    run, _ = of_tasks(lines, command)
+    assert not any(one.key == "cards" for one in run.unread)
+    found = [one for one in run.notes if "not used" in one]
+    assert len(found) == len(note)
+    assert all(said in one for said, one in zip(note, found, strict=True))
+
+
+@pytest.mark.slow
+def test_sbatch_tells_that_a_command_and_its_job_disagree(tmp_path, capsys):
+    text = SEVERAL.format(memory=400, nodes=4)
+    menu.run(["sbatch", written(tmp_path, text)])
+    said = "the command names 4 machines, and the job asks for 2: it does not start so"
+    assert capsys.readouterr().out.count(said) == 1
+    menu.run(["sbatch", written(tmp_path, text.replace("nodes=4", "nodes=2"))])
+    assert "does not start so" not in capsys.readouterr().out

@@ -11,6 +11,7 @@ from weighbridge.wording import printable
 
 if TYPE_CHECKING:
     from weighbridge.runfiles.slurm import SlurmAdvice, SlurmJob
+    from weighbridge.runfiles.weighing import WeighedFile
 
 
 @click.command()
@@ -57,8 +58,17 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
         lines = [line for report, each in shown for line in told(job, report, each)]
         if doubt:
             lines.insert(len(lines) if alike else 0, f"{doubt}{SAME if alike else SAYS}")
+        lines += _disagreements(files[0], lines)
         click.echo(writable("\n".join(map(printable, lines))))
     return max(CODES[each.fits] for _, each in answers) if same else CODES["unknown"]
+
+
+def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
+    """Return what a job asks for too little of by its command, where no line says it yet."""
+    from weighbridge.runfiles.record import FEW_CARDS
+
+    unread = (each for run in file.runs for each in run.run.unread if each.key == FEW_CARDS)
+    return [why for why in dict.fromkeys(each.why for each in unread) if why not in lines]
 
 
 def _alike(found: "list[SlurmAdvice]", cards: int) -> bool:

@@ -1,20 +1,29 @@
 """Batch scripts of Slurm: the cards and the memory that a job asks for, beside what its run takes.
 
 Source: https://slurm.schedmd.com/sbatch.html (--gres, --gpus, --gpus-per-node, --gpus-per-task,
---mem, --mem-per-gpu, --mem-per-cpu, --nodes, --export) and srun.html (--export). Sizes are powers
-of 1024, MiB where no unit stands.
+--mem, --mem-per-gpu, --mem-per-cpu, --nodes, --ntasks, --ntasks-per-node, --export) and srun.html
+(--export, and that it starts one task on each machine where none are named). Sizes are powers of
+1024, MiB where no unit stands.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, replace
-from weighbridge.runfiles.record import SEVERAL_CARDS, PlannedRun, Understood, Unread, Value
-from weighbridge.units import GIB, KIB, MIB, ceil_div, human
+from weighbridge.runfiles.record import (
+    FEW_CARDS,
+    SEVERAL_CARDS,
+    PlannedRun,
+    Understood,
+    Unread,
+    Value,
+)
+from weighbridge.runfiles.training.ranks import ranks_of
+from weighbridge.units import GIB, KIB, MIB, ceil_div, human, typed_size
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
@@ -22,7 +31,10 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
 
 LINE = re.compile(r"(?m)^#SBATCH[ \t]+([^\n#]{1,400})")
-OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][\w-]*)(?:=|[ \t]+)?((?<==)\S+|[^\s-]\S*)?")
+# --nodes=2, --nodes 2, -N 2, -N2
+OPTION = re.compile(
+    r"(?<!\S)(?:(--[A-Za-z][\w-]*)(?:=|[ \t]+)?|(-[A-Za-z])[ \t=]*)((?<==)\S+|[^\s-]\S*)?"
+)
 SHORT = {
     "-N": "--nodes",
     "-G": "--gpus",
@@ -32,11 +44,18 @@ SHORT = {
 }
 # A kind is a word, or a number with a count behind it: 4090:2
 CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
+OF_JOB = re.compile(r"\$\{?SLURM_")  # $SLURM_NTASKS: what srun takes of its job anyway
 A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
 GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
+# The first that a job has is its number of cards; any may name their kind
+OF_CARDS = ("--gres", "--gpus-per-node", "--gpus", "--gpus-per-task")
+MACHINES = ("--nodes", "--ntasks")  # the first that a job has says how many machines
 MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has counts
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
+OTHERS = "the command names {} machines, and the job asks for {}: it does not start so"
+CROWDED = "the command starts {} processes on each machine, and the job asks for cards there: {}"
+SPARE = "the job asks for {} cards, and the command starts {} ranks: {} cards are not used"
 # Behind what a kind of card may mean: whether that matters
 SAME, SAYS = ": the answer is the same", ": --gpu says which"
 EACH = "ranks_per_machine"
@@ -66,8 +85,17 @@ class SlurmJob(NamedTuple):
         kind = gpu or self.card
         if not kind:
             raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
-        ram = f"{self.memory}B" if self.memory else ANY
+        ram = typed_size(self.memory) if self.memory else ANY
         return {"gpu": times(kind, self.on_all), "ram": ram}
+
+
+class SlurmStep(NamedTuple):
+    """What srun starts: `tasks` on all of its machines (None where their number is not named), and
+    the cards of each, one where a job does not say it."""
+
+    tasks: int | None = None
+    nodes: int = 1
+    cards: int = 0  # 0: the job cannot be read
 
 
 class SlurmOption(NamedTuple):
@@ -92,12 +120,10 @@ def asked(text: str) -> SlurmJob:
     given = {name: option.value for name, option in _options(text).items()}
     if not given:
         raise UsageError("no line of it begins with #SBATCH; weighbridge FILE weighs other scripts")
-    nodes = _count(given.get("--nodes", "1").partition("-")[0])
-    cards, card, says = _cards(given)
-    if cards is not None and "--gpus" in given and "--gres" not in given:
-        cards = ceil_div(cards, nodes)  # of the whole job
+    nodes = _nodes(given)
+    cards, card, says = _cards(given, nodes)
     cores = given.get("--cpus-per-task")
-    memory = _memory(given, cards)
+    memory = _memory(given, cards, nodes)
     if not card:
         card, says = _constrained(given.get("--constraint", "")), "--constraint"
     return SlurmJob(
@@ -152,19 +178,42 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
     settings: dict[str, Value] = {}
     taken = []
     if job.memory and "ram" not in run.settings:
-        settings["ram"] = f"{job.memory}B"
+        settings["ram"] = typed_size(job.memory)
         taken.append(_taken(text, MEMORY, "ram"))
     if job.cards:
-        run = replace(run, cards=job.on_all)
+        run = _compared(replace(run, cards=job.on_all), job, text)
     if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
-        settings[EACH] = job.cards
-        taken.append(_taken(text, ("--nodes",), EACH))
+        settings[EACH] = min(job.cards, ranks_of(run) or job.cards)
+        taken.append(_taken(text, MACHINES, EACH))
     if job.card and "gpu" not in run.settings:
         run, gpu = _carded(run, job, text)
         settings |= {"gpu": gpu} if gpu else {}
         taken += [_taken(text, (job.says,), "gpu")] if gpu else []
     understood = (*run.understood, *sorted(taken, key=lambda one: one.line))
     return replace(run, settings={**run.settings, **settings}, understood=understood)
+
+
+def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
+    """Return a run with what its command says against the machines and the cards of its job."""
+    ranks, cards = ranks_of(run), job.cards or 0
+    if not ranks:
+        return run
+    each = run.settings.get(EACH) or ceil_div(ranks, job.nodes)
+    machines = ceil_div(ranks, each)
+    if machines > job.nodes:
+        return _short(run, text, OTHERS.format(machines, job.nodes), MACHINES)
+    if each > cards:
+        return _short(run, text, CROWDED.format(each, cards), OF_CARDS)
+    spare = job.on_all - ranks
+    notes = (SPARE.format(job.on_all, ranks, spare),) if spare else ()
+    return replace(run, notes=(*run.notes, *notes))
+
+
+def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
+    """Return a run whose job asks for fewer than its command starts with, by one of these
+    options."""
+    given = _options(text)
+    return _left(run, FEW_CARDS, text, why, next(filter(given.get, names), ""))
 
 
 def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
@@ -193,7 +242,8 @@ def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> Pla
     given = _options(text)
     option = given.get(says) or next(iter(given.values()))
     key = option.spelled if key == says else key
-    told = Unread(key=key, line=option.line, why=why, lowers=key == SEVERAL_CARDS)
+    lowers, raises = key == SEVERAL_CARDS, key == FEW_CARDS
+    told = Unread(key=key, line=option.line, why=why, lowers=lowers, raises=raises)
     return replace(run, unread=(*run.unread, told))
 
 
@@ -220,47 +270,118 @@ def exported(text: str) -> str | None:
     return None if option is None else option.value
 
 
+def step(text: str, words: Sequence[str]) -> SlurmStep:
+    """Return what srun starts with these words, in a job of this text: its own options go before
+    those of the job. Raises UsageError."""
+    read = _read(" ".join(_of_srun(words)), 0)
+    own = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
+    job = _options(text)
+    if "--ntasks-per-node" in own:
+        job.pop("--ntasks", None)
+    given = {name: option.value for name, option in {**job, **own}.items()}
+    nodes = _nodes(given)
+    return SlurmStep(_tasks(given, nodes), nodes, _cards(given, nodes)[0] or 1)
+
+
+def _of_srun(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of srun that are before the program: options, and a value behind each that
+    holds none."""
+    before = "="
+    for word in words:
+        if word[:1] != "-" and (before[:1] != "-" or "=" in before):
+            return
+        yield word
+        before = word
+
+
 def _options(text: str) -> dict[str, SlurmOption]:
-    """Return the options of a job by their long names: of several the last, as Slurm takes it."""
-    found = {}
+    """Return the options of a job by their long names."""
+    found: dict[str, SlurmOption] = {}
     for line in LINE.finditer(text):
-        at = text.count("\n", 0, line.start()) + 1
-        for option in OPTION.finditer(line[1]):
-            name = SHORT.get(option[1], option[1])
-            found[name] = SlurmOption(option[1], option[2] or "", at)
+        found |= _read(line[1], text.count("\n", 0, line.start()) + 1)
     return found
 
 
-def _cards(given: Mapping[str, str]) -> tuple[int | None, str, str]:
-    """Return the cards of each machine, their kind, and the option that says them."""
-    for name in ("--gres", "--gpus-per-node", "--gpus-per-task", "--gpus"):
-        entries = given.get(name, "").split(",")
-        if name == "--gres":
-            entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
-        found = [CARDS.fullmatch(one) for one in entries if one]
-        match = next(filter(None, found), None)
-        if found and match is None:
-            raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
-        if match is not None:
-            tasks = _count(given.get("--ntasks-per-node", "1")) if "task" in name else 1
-            return int(match["count"] or 1) * tasks, match["card"] or "", name
-    return None, "", ""
+def _read(words: str, line: int) -> dict[str, SlurmOption]:
+    """Return options by their long names: of several the last, as Slurm takes it."""
+    found: dict[str, SlurmOption] = {}
+    for option in OPTION.finditer(words):
+        spelled = option[1] or option[2]
+        name = SHORT.get(spelled, spelled)
+        found[name] = SlurmOption(spelled, option[3] or "", line)
+    return found
 
 
-def _memory(given: Mapping[str, str], cards: int | None) -> int | None:
+def _nodes(given: Mapping[str, str]) -> int:
+    """Return how many machines there are: at least as many as hold all tasks."""
+    if "--nodes" in given:
+        return _count(given["--nodes"].partition("-")[0])
+    if "--ntasks" in given and "--ntasks-per-node" in given:
+        return ceil_div(_count(given["--ntasks"]), _count(given["--ntasks-per-node"]))
+    return 1
+
+
+def _tasks(given: Mapping[str, str], nodes: int) -> int | None:
+    """Return the tasks of all machines; None where their number is not named."""
+    if "--ntasks" in given:
+        return _count(given["--ntasks"])
+    if "--ntasks-per-node" in given:
+        return _count(given["--ntasks-per-node"]) * nodes
+    matches = (_asked_by("--gpus", given), _asked_by("--gpus-per-task", given))
+    whole, each = (int(match["count"] or 1) if match is not None else 0 for match in matches)
+    return ceil_div(whole, each) if whole and each else None
+
+
+def _tasks_of_each(given: Mapping[str, str], nodes: int) -> int:
+    """Return the tasks of each machine, which is one where nothing names them."""
+    return ceil_div(_tasks(given, nodes) or nodes, nodes)
+
+
+def _cards(given: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
+    """Return the cards of each machine, their kind, and the option that says that, or else their
+    number."""
+    asked_by = {name: _asked_by(name, given) for name in OF_CARDS}
+    found = {name: match for name, match in asked_by.items() if match is not None}
+    if not found:
+        return None, "", ""
+    first = next(iter(found))
+    count = int(found[first]["count"] or 1)
+    if first == "--gpus":
+        count = ceil_div(count, nodes)
+    elif first == "--gpus-per-task":
+        count *= _tasks_of_each(given, nodes)
+    says = next((name for name, match in found.items() if match["card"]), first)
+    return count, found[says]["card"] or "", says
+
+
+def _asked_by(name: str, given: Mapping[str, str]) -> re.Match[str] | None:
+    """Return the kind and the number of an option; None where it asks for no cards."""
+    entries = given.get(name, "").split(",")
+    if name == "--gres":
+        entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
+    found = [CARDS.fullmatch(one) for one in entries if one]
+    match = next(filter(None, found), None)
+    if found and match is None:
+        raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
+    return match
+
+
+def _memory(given: Mapping[str, str], cards: int | None, nodes: int) -> int | None:
     if "--mem" in given:
         return _size(given["--mem"]) or None  # 0 is all of the machine
     if "--mem-per-gpu" in given and cards:
         return _size(given["--mem-per-gpu"]) * cards
     if "--mem-per-cpu" in given:
-        tasks = _count(given.get("--ntasks-per-node", "1"))
-        return _size(given["--mem-per-cpu"]) * _count(given.get("--cpus-per-task", "1")) * tasks
+        cores = _count(given.get("--cpus-per-task", "1")) * _tasks_of_each(given, nodes)
+        return _size(given["--mem-per-cpu"]) * cores
     return None
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise UsageError(f"{text!r:.40} is no number of an #SBATCH line that is read here")
+        raise UsageError(
+            f"{text!r:.40} is no number that is read here of an #SBATCH line or of srun"
+        )
     return int(text)
 
 

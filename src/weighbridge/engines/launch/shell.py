@@ -6,11 +6,12 @@ written.
 
     ARGS="--a 1"; program $ARGS "$ARGS"          program, --a, 1, "--a 1"
     LIST=(--b "x y"); program "${LIST[@]}"       program, --b, "x y"
+    srun bash -c 'program --a 1'                 srun, program, --a, 1
 """
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.errors import UsageError
 from weighbridge.records import dataclass, field
@@ -37,6 +38,8 @@ VARIABLE = re.compile(
     rf"(?P<sign>[${DOLLAR}])(?:(?P<plain>[A-Za-z_]\w*)|\{{(?P<braced>[A-Za-z_]\w*)"
     r"(?P<all>\[[@*]\])?(?::?-(?P<other>[^}]*))?\})"
 )
+SHELL = re.compile(r"(?:.*/)?(?:ba|z|da|k)?sh")
+ITS_OPTIONS = 4  # words between a shell and its text, at most: --login -o pipefail -c
 ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
 
 
@@ -48,9 +51,39 @@ class Command:
 
 def commands(text: str) -> Iterator[Command]:
     """Raises UsageError where the quotes do not close or the text is too long."""
-    if len(text.encode(errors="replace")) > MOST:
+    handed = 0  # characters of what shells are handed, each of which may be one long variable
+    for command in _commands(text, {}):
+        before, inner = given_shell(command.words)
+        handed += len(inner)
+        _short_enough(handed)
+        if not inner:
+            yield command
+            continue
+        # Once: what a shell in a shell is handed stays a word
+        for each in _commands(inner, command.env):
+            yield Command(words=(*before, *each.words), env=each.env)
+
+
+def given_shell(words: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Return the text that a command hands a shell to run (`srun bash -c TEXT`), and the words
+    before the shell; all words and "" where it hands none."""
+    at = next((n for n, word in enumerate(words) if SHELL.fullmatch(word)), len(words))
+    for n in range(at + 1, min(at + 1 + ITS_OPTIONS, len(words) - 1)):
+        if re.fullmatch(r"-\w*c", words[n]):
+            return words[:at], words[n + 1]
+        if words[n][:1] not in "-+" and words[n - 1][-1:] != "o":
+            break
+    return words, ""
+
+
+def _short_enough(length: int) -> None:
+    if length > MOST:
         raise UsageError(f"the command is longer than {MOST // 1024} KiB; give one launch alone")
-    exported: dict[str, str] = {}
+
+
+def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
+    """Yield the commands of a text, where these variables are set."""
+    _short_enough(len(text.encode(errors="replace")))
     left = MOST_WORDS
     for words in _lines(_words(text)):
         env: dict[str, str] = dict(exported)

@@ -19,7 +19,7 @@ from weighbridge.runfiles.document import Path, Place
 from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.runfiles.serving.paths import model_of as model_of
-from weighbridge.units import parse_size
+from weighbridge.units import parse_size, typed_size
 from weighbridge.wording import shown, unsecret
 
 # What an image is called that nobody publishes under its own name -> the program that it runs
@@ -143,7 +143,7 @@ def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
         return run
     if isinstance(memory, Unread):
         return replace(run, unread=(*run.unread, memory))
-    settings = {**run.settings, "ram": f"{memory.nbytes}B"}
+    settings = {**run.settings, "ram": typed_size(memory.nbytes)}
     return replace(run, settings=settings, understood=(*run.understood, memory.said))
 
 

@@ -21,6 +21,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.engines.launch.shell import given_shell
 from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles import segments
 from weighbridge.runfiles.document import Document, Path
@@ -38,7 +39,6 @@ KIND = Kind(
     syntaxes=("yaml",),
     source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1",
 )
-SHELL = re.compile(r"(?:.*/)?(?:ba|z|da)?sh")
 VARIABLE = re.compile(r"\$\((\w+)\)")
 KUBEFLOW = "kubeflow.org/"  # of an apiVersion: its operators tell torchrun of the machines
 TORCH, MPI = "pytorchReplicaSpecs", "mpiReplicaSpecs"
@@ -114,10 +114,8 @@ def _script(document: Document, container: Container) -> str:
     set_first = (f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
     # Kubernetes puts in $(NAME) before any shell runs
     words = [VARIABLE.sub(lambda m: env.get(m[1], m[0]), word) for word in container.words]
-    at = next((n for n, word in enumerate(words[:4]) if re.fullmatch(r"-\w*c", word)), None)
-    if at is not None and SHELL.fullmatch(words[0]) and at + 1 < len(words):
-        return "".join((*set_first, words[at + 1], "\n"))
-    return "".join((*set_first, shlex.join(words), "\n"))
+    before, inner = given_shell(words)
+    return "".join((*set_first, shlex.join(words) if before else inner, "\n"))
 
 
 def _spec(document: Document) -> Mapping[str, Any]:

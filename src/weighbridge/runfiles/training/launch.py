@@ -13,11 +13,12 @@ from typing import Any
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
+from weighbridge.runfiles import slurm
 from weighbridge.runfiles.beside import beside, missing, of_another
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import filled
-from weighbridge.runfiles.record import PlannedRun, Understood
+from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
 from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import (
     accelerate,
@@ -60,6 +61,14 @@ SWIFT = {  # ms-swift's names -> those of TRL's arguments
 
 # What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
 EACH_CARD = "llamafactory-cli"
+
+
+SRUN = "srun"
+LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start ranks of their own
+NO_TASKS = (
+    "srun is told no number of tasks, and starts one on each machine: a rank is counted for each "
+    "card, as --ntasks-per-node has them"
+)
 
 
 class Launched(NamedTuple):
@@ -178,8 +187,35 @@ def _launched(
     own = words[start:script]
     config = str(flags.mapping(own).get(CONFIG) or "")
     said = own if names[start] == "accelerate" else ()
-    how = ranks.of_launcher(names[start], own, env, words[:start], document)
+    alone = _is_alone(names, start, script)
+    tasks = _of_tasks(document, names[:start], words) if alone else None
+    how = tasks or ranks.of_launcher(names[start], own, env, words[:start], document)
     return Launched(words[script], words[script + 1 :], how, config, said)
+
+
+def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
+    """Tell whether srun starts a script, which no launcher starts again."""
+    starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
+    others = {*ranks.TORCHRUN, *ranks.MPI}
+    return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
+
+
+def _of_tasks(
+    document: Document, before: Sequence[str], words: Sequence[str]
+) -> ranks.Start | None:
+    """Return the tasks of srun as ranks; None where it starts a task for each card, or nobody says
+    how many cards there are."""
+    why = NO_TASKS
+    try:
+        step = slurm.step(document.text, words[before.index(SRUN) + 1 : len(before)])
+    except UsageError as error:
+        step, why = slurm.SlurmStep(), str(error)
+    if step.tasks is not None:
+        return ranks.Start(whole=step.tasks, machines=step.nodes)
+    if step.cards == 1:
+        return None
+    line = document.line_of(max(document.text.find(SRUN), 0))
+    return ranks.Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
 
 
 def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
