@@ -22,7 +22,7 @@ def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[
     size = verdict.host.container // GIB if verdict.host is not None else 0
     new = f"{size}{'Gi' if said.key.startswith('resources.') else 'g'}"
     after = _with(text, said, new)
-    if after is None or not _says(after, file, number, weighed.run, f"{size * GIB}B"):
+    if after is None or not _says(after, file, number, weighed.run, f"{size}GiB"):
         return None
     remedy = Remedy(
         change={RAM: f"{size}GiB"},
