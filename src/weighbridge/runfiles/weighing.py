@@ -536,8 +536,7 @@ def _weighed(
     named = model or run.model
     absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
-    if "gpu" in typed and NAMED.fullmatch(str(typed["gpu"])):
-        typed["gpu"] = times(str(typed["gpu"]), run.cards or ranks_of(run) or 1)
+    typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
@@ -549,6 +548,13 @@ def _weighed(
         return WeighedRun(run=run, report=_by_the_file(report, given))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card that is typed beside a file with the count that the file says; none where it
+    is typed with a count of its own, or not at all."""
+    kind = str(typed.get("gpu") or "")
+    return {"gpu": times(kind, run.cards or ranks_of(run) or 1)} if NAMED.fullmatch(kind) else {}
 
 
 def _by_the_file(report: Report, typed: Mapping[str, Any]) -> Report:
