@@ -47,6 +47,7 @@ BEGINS = re.compile(
     r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
 )
 EACH = "ranks_per_machine"
+JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
@@ -96,7 +97,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def of_launched(document: Document, each: Launched) -> PlannedRun:
     """Return the run of a launch, with the ranks of each of its machines."""
     start, run = each.start, _run(document, each)
-    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.unread))
+    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.told))
     return _inside(run, start)
 
 
@@ -147,7 +148,7 @@ def started(
         words = [filled(word) for word in command.words]
         each = _launched(document, words, command.env, programs)
         if each is not None:
-            yield each
+            yield each._replace(start=each.start._replace(elsewhere=JOB in document.text))
 
 
 def _trains(each: Launched) -> bool:
@@ -170,7 +171,11 @@ def _launched(
         named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
         if not named and len(words) < start + 2:
             return None
-        how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
+        by = next((n for n in reversed(at) if n < start and names[n] in LAUNCHERS), None)
+        if by is None:
+            how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
+        else:
+            how = ranks.of_launcher(names[by], words[by:start], env, words[:by], document)
         return Launched(names[start], [*named, *words[start + 1 :]], how)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
