@@ -93,6 +93,10 @@ def test_a_script_of_deepspeed_alone_is_not_the_trainer(refused):
             "base_model: x\nmicro_batch_size: 2\nfsdp: [full_shard]\ndeepspeed: zero2.json\n",
             "a.yml",
         ),
+        (
+            "base_model: x\nmicro_batch_size: 2\nfsdp_config: {a: true}\ndeepspeed: zero2.json\n",
+            "a.yml",
+        ),
     ],
 )
 def test_fsdp_beside_deepspeed_is_refused(text, name):

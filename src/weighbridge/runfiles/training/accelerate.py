@@ -6,7 +6,7 @@ activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/conf
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import Any, TypeGuard
 
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
@@ -57,6 +57,13 @@ RANKS = {
     "sp_size": "context_parallel_size",
 }
 AT = "parallelism_config.parallelism_config_"
+SPREAD = ("dp_replicate_size", "dp_shard_size")
+OTHER_SIZES = (
+    "{} is {} processes, and num_processes is {}: accelerate does not start; make them equal"
+)
+UNEVEN = (
+    "num_processes {} is no multiple of num_machines {}: accelerate starts as many on each machine"
+)
 STATE_DICTS = {"FULL_STATE_DICT": True, "SHARDED_STATE_DICT": False}
 STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
 # Keys of ranks of a sequence that decide no memory: `sp_` since 1.12, `cp_` in drafts of it
@@ -85,7 +92,28 @@ def read(document: Document) -> Iterator[PlannedRun]:
         keys.leave("dynamo_backend", "compiled layers keep other tensors than are counted")
     _ranks(keys, kind)
     megatron = "it trains with Megatron, which is not answered yet"
-    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else "")
+    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else _arranged_otherwise(keys))
+
+
+def _arranged_otherwise(keys: KeyReading) -> str:
+    """Say that the processes are not those of all groups, or of no number on each machine, with
+    which accelerate does not start (accelerator.py, _build_torch_device_mesh;
+    parallelism_config.py); "" where they are."""
+    count, machines = keys.value("num_processes"), keys.value("num_machines")
+    if not _counts(count):
+        return ""
+    if _counts(machines) and count % machines:
+        return UNEVEN.format(count, machines)
+    sizes = {name: keys.value(f"{AT}{name}") for name in (*SPREAD, *RANKS)}
+    said = {name: size for name, size in sizes.items() if _counts(size)}
+    if prod(said.values()) in (1, count):
+        return ""
+    groups = " x ".join(f"{name} {size}" for name, size in said.items())
+    return OTHER_SIZES.format(groups, prod(said.values()), count)
+
+
+def _counts(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _fsdp(keys: KeyReading) -> None:
@@ -124,6 +152,7 @@ def _zero(keys: KeyReading) -> None:
 def _ranks(keys: KeyReading, kind: str) -> None:
     """Take the ranks: what tensor and context ranks leave of all processes has its own data."""
     keys.used.update(("fsdp_config", "deepspeed_config", "tp_config"))
+    keys.used.add("deepspeed_config.zero3_init_flag")  # which a file of DeepSpeed leaves alone
     keys.take("tp_config.tp_size", "tensor_parallel_size")
     count = keys.value("num_processes")
     if not isinstance(count, int) or isinstance(count, bool):

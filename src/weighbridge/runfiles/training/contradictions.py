@@ -22,7 +22,8 @@ MATCHED: Mapping[str, tuple[str, str]] = {  # DeepSpeed's name -> TrainingArgume
 def contradicted(keys: KeyReading, ranks: int | None = None) -> str:
     """Say with what of DeepSpeed's config the Trainer does not start beside its own arguments; ""
     where it does."""
-    if all(_asked(keys, name) for name in ("fsdp", "deepspeed")):
+    sharded = _asked(keys, "fsdp") or ("base_model" in keys.data and _asked(keys, "fsdp_config"))
+    if sharded and _asked(keys, "deepspeed"):  # axolotl takes fsdp_config alone, too
         return BOTH
     unsaid = {one.key for one in keys.unread}
     if keys.zero is None or not unsaid.isdisjoint(("micro_batch_size", *dict(MATCHED.values()))):

@@ -210,7 +210,7 @@ def _run(document: Document, each: Launched) -> PlannedRun:
         by_flags = accelerate.by_flags(next(accelerate.read(said)))
         return accelerate.launched(run, by_flags, each.ranks)
     line = document.line_of(max(document.text.find(each.config), 0))
-    shared = _shared_by(document, each.config)
+    shared = _shared_by(document, each.config, each.start)
     if shared is None:
         absent = missing(each.config, f"--{CONFIG}", line)
         return replace(run, unread=(*run.unread, absent))
@@ -219,12 +219,15 @@ def _run(document: Document, each: Launched) -> PlannedRun:
     return accelerate.launched(run, of_another(shared, each.config), each.ranks)
 
 
-def _shared_by(document: Document, name: str) -> PlannedRun | None:
-    """Return what a config of accelerate says of the ranks; None where it is not there."""
+def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
+    """Return what a config of accelerate says of the ranks, of which the command may say the number
+    instead; None where it is not there."""
     found = beside(document, name, accelerate.KIND.syntaxes)
     if found is None or not isinstance(found.data, dict):
         return None
-    return next(accelerate.read(found))
+    said = {"num_processes": start.ranks, "num_machines": ranks.number(start.machines)}
+    data = {**found.data, **{key: value for key, value in said.items() if value}}
+    return next(accelerate.read(replace(found, data=data)))
 
 
 def _started(document: Document, each: Launched) -> PlannedRun:
