@@ -372,3 +372,18 @@ def test_whether_deepspeed_makes_a_model_in_parts_is_accelerates_own_key():
     text = "distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config:\n"
     text += "  deepspeed_config_file: zero3.json\n  zero3_init_flag: true\n"
     assert not any("zero3_init" in one.key for one in read(text, "a.yaml").runs[0].unread)
+
+
+def test_a_file_of_deepspeed_that_accelerate_names_says_its_sizes(tmp_path):
+    sizes = '"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4'
+    (tmp_path / "z.json").write_text(f'{{"zero_optimization": {{"stage": 3}}, {sizes}}}')
+    text = "distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config:\n"
+    text += "  deepspeed_config_file: z.json\n"
+    (tmp_path / "c.yaml").write_text(text)
+    (alone,) = read(text, "c.yaml", folder=str(tmp_path)).runs
+    assert (alone.settings["batch_size"], alone.settings["gradient_accumulation"]) == (2, 4)
+    line = "accelerate launch --config_file c.yaml train.py --model_name_or_path org/name "
+    line += "--per_device_train_batch_size {} --gradient_accumulation_steps 4\n"
+    like, other = (read(line.format(size), "a.sh", folder=str(tmp_path)).runs[0] for size in (2, 3))
+    assert (like.settings["batch_size"], like.refused) == (2, "")
+    assert "train_micro_batch_size_per_gpu 2 is not per_device_train_batch" in other.refused

@@ -221,6 +221,7 @@ class KeyReading:
             defaults=tuple(self.defaults),
             notes=tuple(self.notes),
             refused=refused,
+            step=self.zero and (self.zero[0], self.zero[1].get("train_batch_size")),
         )
 
     def _neither(self) -> None:

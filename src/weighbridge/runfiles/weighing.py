@@ -40,6 +40,7 @@ from weighbridge.runfiles.record import (
 from weighbridge.runfiles.remarks import remarks
 from weighbridge.runfiles.slurm import SAME, SAYS, times
 from weighbridge.runfiles.together import together
+from weighbridge.runfiles.training.contradictions import by_ranks
 from weighbridge.runfiles.training.ranks import ranks_of
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
@@ -545,9 +546,18 @@ def _weighed(
         return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
         report = answered(run, named or run.config, open_, typed)
-        return WeighedRun(run=run, report=_by_the_file(report, given))
+        return WeighedRun(run=_stepping(run, report, given), report=_by_the_file(report, given))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _stepping(run: PlannedRun, report: Report, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
+    typed: what the file says itself its reader has compared."""
+    if ranks_of(run) or given.keys().isdisjoint(("gpu", "data_parallel_size")):
+        return run
+    why = by_ranks(run, report.workload)
+    return replace(run, notes=(*run.notes, why)) if why else run
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:

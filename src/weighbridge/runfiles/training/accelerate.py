@@ -16,6 +16,7 @@ from weighbridge.runfiles.reading import KeyReading, reading
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.training import arguments
 from weighbridge.runfiles.training import zero as deepspeed
+from weighbridge.runfiles.training.contradictions import ALIKE, MATCHED
 from weighbridge.training.launching import MACHINE
 
 KIND = Kind(
@@ -132,6 +133,7 @@ def _zero(keys: KeyReading) -> None:
     at = "deepspeed_config"
     if keys.value(f"{at}.deepspeed_config_file"):
         arguments.zero_named(keys, f"{at}.deepspeed_config_file")
+        _sizes(keys)
         return
     stage = keys.value(f"{at}.zero_stage", 2)
     keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
@@ -147,6 +149,16 @@ def _zero(keys: KeyReading) -> None:
     init = keys.value(f"{at}.zero3_init_flag")
     if init is False and stage == 3:
         keys.set("no_zero_init", True, f"{at}.zero3_init_flag")
+
+
+def _sizes(keys: KeyReading) -> None:
+    """Take the micro-batches from a file of DeepSpeed, which a script's own arguments go before."""
+    name, config = keys.zero or ("", {})
+    for key, (_, setting) in MATCHED.items():
+        if _counts(config.get(key)):
+            keys.settings[setting] = config[key]
+            told = Understood(key=key, value=config[key], setting=setting, line=0, file=name)
+            keys.understood.append(told)
 
 
 def _ranks(keys: KeyReading, kind: str) -> None:
@@ -246,7 +258,12 @@ def _path(name: str, kind: str) -> Path:
     return ("deepspeed_config", name) if kind == "DEEPSPEED" and name in OF_ZERO else (name,)
 
 
-OWN_WORDS = ("framework", "gradient_accumulation", "precision")  # the run's own arguments decide
+OWN_WORDS = (
+    "framework",
+    "batch_size",
+    "gradient_accumulation",
+    "precision",
+)  # the run's own arguments decide
 
 
 def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedRun:
@@ -273,8 +290,19 @@ def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedR
             *(one for one in shared.defaults if one[0] in taken),
         ),
         notes=(*run.notes, *shared.notes),
-        refused=run.refused or shared.refused,
+        refused=run.refused or shared.refused or _unlike(run, shared),
     )
+
+
+def _unlike(run: PlannedRun, shared: PlannedRun) -> str:
+    """Say with which size of DeepSpeed's file the Trainer does not start beside its arguments."""
+    unsaid = {one.key for one in run.unread}
+    for one in shared.understood:
+        argument, setting = MATCHED.get(one.key, ("", ""))
+        size = run.settings.get(setting, 1)
+        if argument and argument not in unsaid and one.value != size:
+            return ALIKE.format(one.file, one.key, one.value, argument, size)
+    return ""
 
 
 # A new file
