@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import UsageError
@@ -138,3 +139,26 @@ vllm serve Qwen/Qwen3-8B "${ARGS[@]}"
     (run,) = read(text).runs
     assert parse(run.command).settings == {"context": 2048, "enforce_eager": True}
     assert "OTHER" not in run.command
+
+
+@all_of(
+    ("inner", "made"),
+    [
+        ("W/8", "2"),
+        (" $W / 8 ", "2"),
+        ("${W}*2+1", "33"),
+        ("W-2*3", "10"),
+        ("W/4*2", "8"),
+        ("W%5", "1"),
+        ("7/2", "3"),
+        ("2-W-1", "-15"),
+        ("W/0", "$((W/0))"),
+        ("X/8", "$((X/8))"),
+        ("9999999999*2", "$((9999999999*2))"),
+    ],
+)
+def test_arithmetic_is_done_where_the_text_says_the_numbers(inner, made):
+    (command,) = commands(f'export W=16\nexport N="$(({inner}))"\nrun --a $N')
+    assert command.words == ("run", "--a", made)
+    (command,) = commands(f"export W=16\nrun $(({inner}))")
+    assert command.words == ("run", made)

@@ -5,6 +5,7 @@ import json
 import pytest
 from tests.cases import all_of
 
+import weighbridge
 from weighbridge.runfiles import read
 
 LINE = "{} train.py --model_name_or_path org/name --bf16 True --per_device_train_batch_size 2 {}"
@@ -93,6 +94,10 @@ def test_a_script_of_deepspeed_alone_is_not_the_trainer(refused):
             "base_model: x\nmicro_batch_size: 2\nfsdp: [full_shard]\ndeepspeed: zero2.json\n",
             "a.yml",
         ),
+        (
+            "base_model: x\nmicro_batch_size: 2\nfsdp_config: {a: true}\ndeepspeed: zero2.json\n",
+            "a.yml",
+        ),
     ],
 )
 def test_fsdp_beside_deepspeed_is_refused(text, name):
@@ -121,3 +126,14 @@ def test_axolotl_and_llama_factory_are_the_trainer_too(text, refused):
     assert "is not per_device_train_batch_size 2" in refused(config, text=text, name="a.yaml")
     config |= {"bf16": {"enabled": False}}
     assert not refused(config, text=AXOLOTL.format(4), name="a.yaml")
+
+
+@pytest.mark.slow
+def test_ranks_of_the_cards_that_are_typed_are_compared_too(tmp_path):
+    (tmp_path / "ds.json").write_text(json.dumps({**STAGE, "train_batch_size": 16}))
+    path = tmp_path / "a.yaml"
+    path.write_text(FACTORY.replace(": x", ": llama-3.2-1b"))
+    told = "ds.json: train_batch_size 16 is not 2 x 1 x 4 = 8: the Trainer does not start so; "
+    assert any(told in each for each in weighbridge.weigh(path, gpu="h100:4").warnings)
+    assert not any("train_batch" in each for each in weighbridge.weigh(path, gpu="h100:8").warnings)
+    assert not any("train_batch" in each for each in weighbridge.weigh(path).warnings)

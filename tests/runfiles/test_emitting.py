@@ -17,6 +17,7 @@ from weighbridge.runfiles.dumping import dumped
 from weighbridge.runfiles.emitting import TARGETS
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.containers import served
+from weighbridge.training import launching
 
 MODEL = "llama-3.1-8b"
 TRAINED = {
@@ -315,6 +316,54 @@ def test_a_file_of_another_kind_is_said_again(kind):
     assert made.report.verdict.fits == answered(made, MODEL, gpu="4090").verdict.fits
 
 
+TWO_MACHINES = (
+    "torchrun --nnodes 2 --nproc-per-node 8 train.py --model_name_or_path meta-llama/Llama-3.1-8B "
+    "--per_device_train_batch_size 2 --bf16 --gradient_checkpointing --max_seq_length 4096 "
+    "--fsdp 'full_shard auto_wrap'\n"
+)
+
+
+@pytest.mark.slow
+def test_a_card_without_a_count_is_counted_as_the_file_counts_it():
+    made = weighbridge.emit(None, "accelerate", file=TWO_MACHINES, gpu="h100")
+    own = weighbridge.weigh(TWO_MACHINES, gpu="h100").runs[0].report
+    assert made.report.verdict.count == own.verdict.count == 16
+    assert made.report.verdict.fits == own.verdict.fits == "yes"
+    assert made.weighs.endswith(" --gpu h100:16")
+    typed = weighbridge.emit(None, "accelerate", file=TWO_MACHINES, gpu="h100:8")
+    assert typed.report.verdict.count == 8
+
+
+MACHINES = [
+    ("axolotl", 16, "accelerate launch --num_machines 2 --num_processes 16 -m axolotl.cli.train"),
+    ("axolotl", 8, "axolotl train run.yaml"),
+    ("trl", 16, "trl sft --config run.yaml --num_machines 2 --num_processes 16"),
+    ("trl", 8, "trl sft --config run.yaml --num_processes 8"),
+    ("llama-factory", 16, "FORCE_TORCHRUN=1 NNODES=2 NPROC_PER_NODE=8 llamafactory-cli train run"),
+    ("torchtune", 16, "tune run --nnodes 2 --nproc_per_node 8 full_finetune_distributed --config"),
+    (
+        "torchtitan",
+        16,
+        (
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True torchrun --nnodes 2 "
+            "--nproc-per-node 8 -m torchtitan.train --job.config_file run.toml"
+        ),
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "cards", "starts"), MACHINES)
+def test_what_starts_a_file_names_its_machines(kind, cards, starts):
+    made = weighbridge.emit("llama-3.1-8b", kind, gpu=f"h100:{cards}", shard="fsdp2")
+    assert made.starts.startswith(starts)
+
+
+def test_machines_of_other_sizes_are_counted_as_they_are():
+    assert launching.by_machine(16, 4) == "--nnodes 4 --nproc-per-node 4"
+    assert launching.by_machine(8) == "--nproc-per-node 8"
+
+
 @pytest.mark.slow
 def test_a_file_of_its_own_kind_keeps_its_ways():
     made = weighbridge.emit(None, "axolotl", file=AXOLOTL, batch_size=1)
@@ -376,6 +425,16 @@ def test_a_run_file_is_converted_at_the_command_line(tmp_path, capsys):
     line = "vllm serve llama-3.1-8b --max-model-len 4096"
     assert menu.run(["infer", "--command", line, "--emit", "compose"]) == 0
     assert "image: vllm/vllm-openai:latest\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["train"]])
+def test_a_training_is_not_sent_to_serving_and_back(words, tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text(AXOLOTL)
+    assert menu.run([*words, str(path), "--emit", "k8s"]) == 2
+    err = capsys.readouterr().err
+    assert f"--emit k8s is for serving, and {path} is about training; for that are axolotl," in err
+    assert "vllm" not in err
 
 
 @pytest.mark.parametrize(

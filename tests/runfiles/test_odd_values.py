@@ -113,3 +113,8 @@ def test_the_same_of_arguments_of_the_trainer():
     text = '{"per_device_train_batch_size": 1, "learning_rate": 1e-4, "bf16": "maybe"}'
     (run,) = read(text, "args.json", "trl").runs
     assert [one.key for one in run.unread if "neither" in one.why] == ["bf16"]
+
+
+def test_a_length_that_is_none_is_said_to_be_no_number_of_tokens():
+    with pytest.raises(UsageError, match="sequence_len is -5, which is no number of tokens: write"):
+        read("base_model: org/name\nmicro_batch_size: 1\nsequence_len: -5\n", "a.yaml")

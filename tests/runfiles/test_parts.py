@@ -330,3 +330,68 @@ def test_machines_of_accelerate_share_its_processes_out(machines, processes, ins
     text = f"distributed_type: FSDP\nnum_machines: {machines}\nnum_processes: {processes}\n"
     (run,) = read(text, "ranks.yaml").runs
     assert run.settings.get("ranks_per_machine") == inside
+
+
+ARRANGED = "distributed_type: FSDP\nnum_machines: {}\nnum_processes: {}\nparallelism_config:\n"
+AT = "  parallelism_config_"
+
+
+def arranged(machines, processes, **sizes):
+    text = ARRANGED.format(machines, processes)
+    text += "".join(f"{AT}{name}: {size}\n" for name, size in sizes.items())
+    return text if sizes else text.replace("parallelism_config:\n", "")
+
+
+def test_groups_that_are_not_all_processes_are_refused():
+    def refused(*args, **sizes):
+        return read(arranged(*args, **sizes), "a.yaml").runs[0].refused
+
+    why = refused(2, 16, dp_replicate_size=4, dp_shard_size=8)
+    assert why.startswith("dp_replicate_size 4 x dp_shard_size 8 is 32 processes, and num_proc")
+    assert refused(2, 16, dp_shard_size=8, tp_size=4)
+    assert not refused(2, 16, dp_replicate_size=2, dp_shard_size=8, tp_size=1)
+    assert not refused(2, 16, dp_shard_size=1)
+    assert not refused(2, 16)
+    assert not refused(3, 16)
+
+
+def test_processes_that_machines_do_not_divide_are_told():
+    (run,) = read(arranged(3, 16), "a.yaml").runs
+    (told,) = (one for one in run.unread if one.key == "num_machines")
+    assert told.why.endswith("starts 5 on each machine, and no more")
+    assert told.lowers and told.raises
+    assert not read(arranged(2, 16), "a.yaml").runs[0].unread
+
+
+def test_processes_of_the_command_go_before_those_of_the_config(tmp_path):
+    (tmp_path / "c.yaml").write_text(arranged(2, 16, dp_replicate_size=4, dp_shard_size=8))
+    line = "accelerate launch --config_file c.yaml {} train.py --model_name_or_path org/name\n"
+
+    def run(words):
+        return read(line.format(words), "a.sh", folder=str(tmp_path)).runs[0]
+
+    assert "num_processes is 16" in run("").refused
+    four = run("--num_machines 4 --num_processes 32")
+    assert not four.refused
+    assert four.settings["ranks_per_machine"] == 8
+
+
+def test_whether_deepspeed_makes_a_model_in_parts_is_accelerates_own_key():
+    text = "distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config:\n"
+    text += "  deepspeed_config_file: zero3.json\n  zero3_init_flag: true\n"
+    assert not any("zero3_init" in one.key for one in read(text, "a.yaml").runs[0].unread)
+
+
+def test_a_file_of_deepspeed_that_accelerate_names_says_its_sizes(tmp_path):
+    sizes = '"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4'
+    (tmp_path / "z.json").write_text(f'{{"zero_optimization": {{"stage": 3}}, {sizes}}}')
+    text = "distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config:\n"
+    text += "  deepspeed_config_file: z.json\n"
+    (tmp_path / "c.yaml").write_text(text)
+    (alone,) = read(text, "c.yaml", folder=str(tmp_path)).runs
+    assert (alone.settings["batch_size"], alone.settings["gradient_accumulation"]) == (2, 4)
+    line = "accelerate launch --config_file c.yaml train.py --model_name_or_path org/name "
+    line += "--per_device_train_batch_size {} --gradient_accumulation_steps 4\n"
+    like, other = (read(line.format(size), "a.sh", folder=str(tmp_path)).runs[0] for size in (2, 3))
+    assert (like.settings["batch_size"], like.refused) == (2, "")
+    assert "train_micro_batch_size_per_gpu 2 is not per_device_train_batch" in other.refused

@@ -20,7 +20,10 @@ def ranks(run):
 STARTS = [
     ("torchrun --nproc_per_node 8", (8, None)),
     ("torchrun --nnodes 2 --nproc-per-node=8", (16, 8)),
-    ("torchrun --nnodes $N --nproc_per_node 8", (None, None)),
+    ("torchrun --nnodes $N --nproc_per_node 8", (8, None)),
+    ("torchrun --nnodes 1:4 --nproc_per_node 8", (8, None)),
+    ("torchrun --nnodes 2:4 --nproc_per_node 8", (16, 8)),
+    ("torchrun --nnodes $((16/8)) --nproc_per_node 8", (16, 8)),
     ("PET_NNODES=2 PET_NPROC_PER_NODE=4 torchrun", (8, 4)),
     ("PET_NNODES=2 torchrun --nnodes 3 --nproc_per_node 4", (12, 4)),
     ("PET_NNODES=2 PET_NPROC_PER_NODE=4 python", (None, None)),
@@ -32,6 +35,13 @@ STARTS = [
     ("mpirun -np 16 -npernode 8 python", (16, 8)),
     ("mpirun -n 4 -x A=1 python", (4, None)),
     ("mpirun -np 6 -N 4 python", (6, None)),
+    ("mpirun -H h0:8,h1:8 python", (16, 8)),
+    ("mpirun --host h0:8,h1:4 python", (12, None)),
+    ("mpirun -H h0,h0,h1:2 python", (4, 2)),
+    ("mpirun -H h0:8,h1:8 -N 4 python", (8, 4)),
+    ("mpirun -H h0:8,h1:8 -np 16 python", (16, 8)),
+    ("mpirun -H h0:8,h1:8 -np 12 python", (12, None)),
+    ("mpirun -H $HOSTS python", (None, None)),
     ("deepspeed --include localhost:0,1,2,3", (4, None)),
     ("deepspeed --include=localhost:0,1,1", (2, None)),
     ("deepspeed -i a:0,1@b:0,2", (4, 2)),
@@ -69,6 +79,78 @@ def test_what_a_launcher_starts(launcher, said):
 def test_what_programs_with_launchers_of_their_own_start(line, said):
     (run,) = read(f"{line}\n", "a.sh").runs
     assert ranks(run) == said
+
+
+def test_what_is_not_known_of_machines_is_told():
+    def unread(words):
+        run = run_of(f"torchrun {words}")
+        return [(u.key, u.why, u.lowers, u.raises) for u in run.unread]
+
+    unsaid = "its value is not in the file: one machine is counted"
+    assert unread("--nnodes $N --nproc_per_node 8") == [("nnodes", unsaid, True, False)]
+    assert unread("--nnodes $N --nproc_per_node 1") == [("nnodes", unsaid, True, True)]
+    least = "of '1:4' machines the least are counted"
+    assert unread("--nnodes 1:4 --nproc_per_node 1") == [("nnodes", least, False, False)]
+    said = "on how many cards it runs is not said: --gpu says it"
+    assert unread("--nproc_per_node gpu") == [("nproc_per_node", said, False, False)]
+    assert unread("--nnodes 2 --nproc_per_node 8") == []
+
+
+def test_a_job_of_slurm_says_the_machines_that_a_variable_counts():
+    env = "#!/bin/bash\n#SBATCH --nodes=2 --gpus-per-node=h200:8\nsrun "
+    run = run_of("torchrun --nnodes $SLURM_NNODES --nproc_per_node 8", env)
+    assert (ranks(run), run.cards) == ((None, 8), 16)
+    assert not any(one.key == "nnodes" for one in run.unread)
+
+
+def test_more_processes_than_cards_are_seen_do_not_start():
+    def told(launcher, env="CUDA_VISIBLE_DEVICES=0,1,2 "):
+        return [u.why for u in run_of(launcher, env).unread if u.key == "cards" and u.raises]
+
+    (why,) = told("torchrun --nproc_per_node 4")
+    assert why.startswith("4 processes are started on a machine, and CUDA_VISIBLE_DEVICES shows 3")
+    assert told("accelerate launch --num_processes 8 --num_machines 2")
+    assert not told("accelerate launch --num_processes 6 --num_machines 2")
+    assert not told("torchrun --nproc_per_node 3")
+    assert not told("torchrun --nproc_per_node 4", "CUDA_VISIBLE_DEVICES=0,1,2,3 ")
+    assert not told("accelerate launch --gpu_ids 0,1,2,3 --num_processes 4")
+    assert not told("deepspeed --num_gpus 4")
+
+
+LLAMA = "{} llamafactory-cli train lf.yaml\n"
+TITAN = "torchrun --nnodes 2 --nproc_per_node=8 -m torchtitan.train --job.config_file {}\n"
+
+
+@pytest.fixture
+def started(tmp_path):
+    (tmp_path / "lf.yaml").write_text("model_name_or_path: org/name\nstage: sft\ncutoff_len: 9\n")
+    (tmp_path / "t.toml").write_text(
+        '[model]\nname = "llama3"\nflavor = "8B"\n[training]\nlocal_batch_size = 2\nseq_len = 4096\n'
+    )
+    (tmp_path / "a.yaml").write_text("base_model: org/name\nmicro_batch_size: 2\n")
+    return lambda text: read(text, "a.sh", folder=str(tmp_path)).runs[0]
+
+
+def test_a_config_has_the_ranks_of_the_program_that_starts_it(started):
+    both = started(LLAMA.format("FORCE_TORCHRUN=1 NNODES=2 NPROC_PER_NODE=8 NODE_RANK=0"))
+    assert ranks(both) == (16, 8)
+    seen = started(LLAMA.format("CUDA_VISIBLE_DEVICES=0,1,2,3 NNODES=2"))
+    assert ranks(seen) == (8, 4)
+    alone = started(LLAMA.format("FORCE_TORCHRUN=1 NNODES=2"))
+    (told,) = (one.why for one in alone.unread if one.key == "NNODES")
+    assert told.startswith("it starts 2 machines, and how many cards of each is not in the file")
+    assert not any(one.key == "NNODES" for one in both.unread + seen.unread)
+    axolotl = started("axolotl train a.yaml --launcher torchrun -- --nnodes 2 --nproc_per_node 8\n")
+    assert ranks(axolotl) == (16, 8)
+
+
+def test_torchtitan_is_started_by_torchrun_too(started):
+    run = started(TITAN.format("t.toml"))
+    assert (ranks(run), run.settings["batch_size"]) == ((16, 8), 2)
+    named = started(f"export CONFIG_FILE=t.toml NNODES=3\n{TITAN.format('${CONFIG_FILE} ')}")
+    assert (ranks(named), named.settings["seq_len"]) == ((16, 8), 4096)
+    longer = started(TITAN.format("t.toml --training.seq_len 8192"))
+    assert longer.settings["seq_len"] == 8192
 
 
 HOSTS = "# ours\nworker-0 slots=4\n\nworker-1 slots=4\nworker-2 slots=2\n"

@@ -39,7 +39,7 @@ def emit(
     are all options of a command; `file`: the text or the path of a run file, and its name."""
     from weighbridge import api
     from weighbridge.cli.progress import progress
-    from weighbridge.runfiles.emitting import target
+    from weighbridge.runfiles.emitting import not_of, target
 
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
@@ -50,7 +50,8 @@ def emit(
         raise UsageError("--emit prints a file and nothing else: leave --json and the like out")
     to = target(kind)
     if task not in (None, to.task):
-        raise UsageError(f"--emit {kind} is about {to.task}: weighbridge {to.task}")
+        about = f"--emit {kind} is about {to.task}: weighbridge {to.task}"
+        raise UsageError(not_of(kind, printable(str(file[1] or file[0]))) if file else about)
     judges(settings, check=check)
     source = source_of(settings)
     text, name = file or (None, None)

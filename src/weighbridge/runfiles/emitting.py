@@ -10,6 +10,7 @@ for is refused by its name.
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
 from os.path import basename
 from typing import Any
 
@@ -29,8 +30,10 @@ from weighbridge.runfiles.kinds import named, of_task, read
 from weighbridge.runfiles.reading import EITHER
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.serving.containers import without_secrets
+from weighbridge.runfiles.training.ranks import GROUPS
+from weighbridge.runfiles.weighing import counted_cards
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.training.launching import start
+from weighbridge.training.launching import machines, start
 from weighbridge.units import GIB, human
 from weighbridge.verdict import on_host
 from weighbridge.wording import printable, shown
@@ -65,7 +68,20 @@ SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
 # What the recipe of adapters asks for, whichever program the file is for
 RECIPE, CARRIED = "trl", ("checkpointing", "lora_r")
 ALL = ["all-linear"]  # others name each: the peak tells whether those are all
+DOES = {"train": "training", "infer": "serving"}
 PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
+
+
+# What starts a file on several machines: these, all processes, and those of each machine
+LAUNCHED: Mapping[str, str] = {
+    "axolotl": (
+        "accelerate launch --num_machines {} --num_processes {} -m axolotl.cli.train run.yaml"
+    ),
+    "trl": "trl sft --config run.yaml --num_machines {} --num_processes {}",
+    "llama-factory": (
+        "FORCE_TORCHRUN=1 NNODES={0} NPROC_PER_NODE={2} llamafactory-cli train run.yaml"
+    ),
+}
 
 
 class EmitTarget(NamedTuple):
@@ -141,6 +157,14 @@ def target(kind: str) -> EmitTarget:
     return found
 
 
+def not_of(kind: str, name: str) -> str:
+    """Say that a kind is for the other task than the one of a file, and which are for that."""
+    task = target(kind).task
+    others = ", ".join(word for word, to in TARGETS.items() if to.task != task)
+    does, other = DOES[task], DOES["train" if task == "infer" else "infer"]
+    return f"--emit {kind} is for {does}, and {name} is about {other}; for that are {others}"
+
+
 class EmitSource(NamedTuple):
     """A file that is said again for another program: what it is, and its run with all that it asks
     for."""
@@ -156,6 +180,8 @@ def of_file(
     program does in its own way stays behind. The second is the run as the file asks for it. Raises
     UsageError."""
     to = target(kind)
+    if all(run.task != to.task for run in file.runs):
+        raise UsageError(not_of(kind, file.name))
     runs = of_task(file, to.task).runs
     if len(runs) > 1:
         names = ", ".join(run.name for run in runs)
@@ -163,6 +189,7 @@ def of_file(
     run = runs[0]
     if run.refused:
         raise UsageError(f"{file.name}: {run.refused}")
+    typed = {**typed, **counted_cards(run, typed)}
     own = PROGRAM[to.task]
     said = {one.setting for one in run.understood}
     stays = to.part or run.settings.get(own) in to.uses  # a part is added to the same program
@@ -466,8 +493,12 @@ def _command(to: EmitTarget, settings: Settings) -> str:
     own = named(to.kind).starts
     if own is not None:
         return own(settings)
-    ranks = int(settings.get("data_parallel_size") or 1) if to.task == "train" else 1
-    return f"{to.starts} --num_processes {ranks}" if to.kind == "trl" and ranks > 1 else to.starts
+    if to.kind not in LAUNCHED:
+        return to.starts
+    ranks = prod(int(settings[name] or 1) for name in GROUPS)
+    several = machines(ranks, settings.get("ranks_per_machine"))
+    alone = to.starts if ranks == 1 or to.kind != "trl" else f"{to.starts} --num_processes {ranks}"
+    return LAUNCHED[to.kind].format(several, ranks, ranks // several) if several > 1 else alone
 
 
 def _script(kind: str, given: PlannedRun, ask: Ask) -> str:

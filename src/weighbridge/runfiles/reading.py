@@ -38,6 +38,8 @@ ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 LESS, MORE, UNSURE = "- ", "+ ", "+- "
 FLAGS_OF = "its value is not in the text: what flags it holds is not read"
 STRANGE = "it is no key that we know"
+# What a value is not that a setting has not, where its name does not say it
+MEANT: Mapping[str, str] = {"seq_len": "no number of tokens: write a whole number from 1"}
 NESTED = 5  # defaults within defaults
 # Switches whose no is said, too
 EITHER = (
@@ -153,9 +155,9 @@ class KeyReading:
                 TABLES[self.task][setting].value(value)
             except (UsageError, TypeError, ValueError):
                 line = self.document.place((*self.base, *self._path(key))).line
+                meant = MEANT.get(setting, f"no {setting.replace('_', ' ')}")
                 raise UsageError(
-                    f"{self.document.name}:{line}: {key} is {shown(value)}, which is no "
-                    f"{setting.replace('_', ' ')}"
+                    f"{self.document.name}:{line}: {key} is {shown(value)}, which is {meant}"
                 ) from None
             self.settings[setting] = value
         self.knows(key, setting)
@@ -219,6 +221,7 @@ class KeyReading:
             defaults=tuple(self.defaults),
             notes=tuple(self.notes),
             refused=refused,
+            step=self.zero and (self.zero[0], self.zero[1].get("train_batch_size")),
         )
 
     def _neither(self) -> None:

@@ -86,6 +86,7 @@ class PlannedRun:
     replicas: int = 1  # as many of it are started
     devices: tuple[str, ...] = ()  # the cards of its machine that it is given, by their ids
     nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
+    step: tuple[str, Value] | None = None  # DeepSpeed's config, and what it says of all samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ from weighbridge.runfiles.record import (
 from weighbridge.runfiles.remarks import remarks
 from weighbridge.runfiles.slurm import SAME, SAYS, times
 from weighbridge.runfiles.together import together
+from weighbridge.runfiles.training.contradictions import by_ranks
 from weighbridge.runfiles.training.ranks import ranks_of
 from weighbridge.wording import HIDDEN
 from weighbridge.words import words_in
@@ -536,8 +537,7 @@ def _weighed(
     named = model or run.model
     absent = [u.missing for u in run.unread if u.missing]
     typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
-    if "gpu" in typed and NAMED.fullmatch(str(typed["gpu"])):
-        typed["gpu"] = times(str(typed["gpu"]), run.cards or ranks_of(run) or 1)
+    typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
@@ -546,9 +546,25 @@ def _weighed(
         return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
         report = answered(run, named or run.config, open_, typed)
-        return WeighedRun(run=run, report=_by_the_file(report, given))
+        return WeighedRun(run=_stepping(run, report, given), report=_by_the_file(report, given))
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _stepping(run: PlannedRun, report: Report, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
+    typed: what the file says itself its reader has compared."""
+    if ranks_of(run) or given.keys().isdisjoint(("gpu", "data_parallel_size")):
+        return run
+    why = by_ranks(run, report.workload)
+    return replace(run, notes=(*run.notes, why)) if why else run
+
+
+def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card that is typed beside a file with the count that the file says; none where it
+    is typed with a count of its own, or not at all."""
+    kind = str(typed.get("gpu") or "")
+    return {"gpu": times(kind, run.cards or ranks_of(run) or 1)} if NAMED.fullmatch(kind) else {}
 
 
 def _by_the_file(report: Report, typed: Mapping[str, Any]) -> Report:

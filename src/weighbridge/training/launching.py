@@ -101,14 +101,23 @@ class TrainerRun:
 
 
 def start(count: int, file: str = "train.py", inside: int | None = None) -> str:
-    """Return the command that starts a script on so many devices, at most `inside` of them on a
-    machine, eight where nobody says, and as many on each."""
-    if count <= 1:
-        return f"python {file}"
+    """Return the command that starts a script on so many devices."""
+    return f"torchrun {by_machine(count, inside)} {file}" if count > 1 else f"python {file}"
+
+
+def by_machine(count: int, inside: int | None = None) -> str:
+    """Return the words by which torchrun starts so many processes, which name the machines where
+    there are several."""
+    several = machines(count, inside)
+    named = f"--nnodes {several} " if several > 1 else ""
+    return f"{named}--nproc-per-node {count // several}"
+
+
+def machines(count: int, inside: int | None = None) -> int:
+    """Return on how many machines so many devices are, at most `inside` of them on each, eight
+    where nobody says, and as many on each."""
     least = -(-count // (inside or MACHINE))
-    machines = next(n for n in range(least, count + 1) if count % n == 0)
-    several = f"--nnodes {machines} " if machines > 1 else ""
-    return f"torchrun {several}--nproc-per-node {count // machines} {file}"
+    return next(n for n in range(least, count + 1) if count % n == 0)
 
 
 def unwritten(run: TrainerRun) -> str:

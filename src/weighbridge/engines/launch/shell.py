@@ -40,6 +40,11 @@ VARIABLE = re.compile(
 )
 SHELL = re.compile(r"(?:.*/)?(?:ba|z|da|k)?sh")
 ITS_OPTIONS = 4  # words between a shell and its text, at most: --login -o pipefail -c
+# Of numbers and names alone, as they stand once variables are put in: $((WORLD_SIZE / 8))
+ARITHMETIC = re.compile(rf"(?P<sign>[${DOLLAR}])\(\((?P<inner>[\w \t+*/%${DOLLAR}{{}}-]*)\)\)")
+PRODUCT = re.compile(r"(?P<left>\d+)(?P<sign>[*/%])(?P<right>\d+)")
+SUM = re.compile(r"^(?P<left>-?\d+)(?P<sign>[+-])(?P<right>\d+)")
+LONGEST_NUMBER = 9  # digits
 ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
 
 
@@ -126,7 +131,8 @@ def _assign(word: str, env: dict[str, str]) -> None:
 def _words(text: str) -> list[str]:
     text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
     text = re.sub(r"""(?m)[ \t]#[^'"\n]*$""", "", text)
-    text = ARRAY.sub(_array, _marked(text))
+    text = ARITHMETIC.sub(lambda m: re.sub(r"\s", "", m[0]), _marked(text))
+    text = ARRAY.sub(_array, text)
     text = re.sub(r"[ \t]*[\\`^][ \t]*(?:\r?\n|$)", " ", text)  # bash, PowerShell, cmd
     if WINDOWS.search(text):
         text = re.sub(r"\\(?=[\w.])", r"\\\\", text)
@@ -216,6 +222,7 @@ def _found(match: re.Match[str], env: Mapping[str, str]) -> list[str] | None:
 
 def _joined(word: str, env: Mapping[str, str]) -> str:
     """Return a word with its variables, which no blank splits: the value of another one."""
+    word = _computed(word, env)
 
     def value(match: re.Match[str]) -> str:
         found = _found(match, env)
@@ -224,9 +231,34 @@ def _joined(word: str, env: Mapping[str, str]) -> str:
     return VARIABLE.sub(value, word)
 
 
+def _computed(word: str, env: Mapping[str, str]) -> str:
+    """Return a word with its arithmetic done where the text says the numbers."""
+
+    def result(match: re.Match[str]) -> str:
+        named = re.sub(rf"[${DOLLAR}{{}}]", "", match["inner"])
+        inner = re.sub(r"[A-Za-z_]\w*", lambda name: env.get(name[0], name[0]), named)
+        for step in (PRODUCT, SUM):
+            while found := step.search(inner):
+                inner = inner[: found.start()] + _step(found) + inner[found.end() :]
+        return inner if re.fullmatch(r"-?\d+", inner) else match[0]
+
+    return ARITHMETIC.sub(result, word)
+
+
+def _step(match: re.Match[str]) -> str:
+    """Return what two numbers come to, as a shell counts; "?" of what is no number, or long."""
+    if max(len(match["left"]), len(match["right"])) > LONGEST_NUMBER:
+        return "?"
+    left, right, sign = int(match["left"]), int(match["right"]), match["sign"]
+    if sign in "/%":
+        return "?" if not right else str(left // right if sign == "/" else left % right)
+    return str({"*": left * right, "+": left + right, "-": left - right}[sign])
+
+
 def _fields(word: str, env: Mapping[str, str]) -> list[str]:
     """Return the words that a word becomes: $NAME, ${NAME} and ${NAME[@]} where the text sets it,
     ${NAME:-else}. Once: no variable in a variable."""
+    word = _computed(word, env)
     fields, kept, at = [""], False, 0
     for match in VARIABLE.finditer(word):
         before = word[at : match.start()]

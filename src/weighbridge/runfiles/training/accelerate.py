@@ -6,7 +6,7 @@ activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/conf
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import Any, TypeGuard
 
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
@@ -16,6 +16,7 @@ from weighbridge.runfiles.reading import KeyReading, reading
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.training import arguments
 from weighbridge.runfiles.training import zero as deepspeed
+from weighbridge.runfiles.training.contradictions import ALIKE, MATCHED
 from weighbridge.training.launching import MACHINE
 
 KIND = Kind(
@@ -57,6 +58,13 @@ RANKS = {
     "sp_size": "context_parallel_size",
 }
 AT = "parallelism_config.parallelism_config_"
+SPREAD = ("dp_replicate_size", "dp_shard_size")
+OTHER_SIZES = (
+    "{} is {} processes, and num_processes is {}: accelerate does not start; make them equal"
+)
+UNEVEN = (  # accelerate utils/launch.py (prepare_multi_gpu_env)
+    "+- num_processes {} is no multiple of it: accelerate starts {} on each machine, and no more"
+)
 STATE_DICTS = {"FULL_STATE_DICT": True, "SHARDED_STATE_DICT": False}
 STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
 # Keys of ranks of a sequence that decide no memory: `sp_` since 1.12, `cp_` in drafts of it
@@ -85,7 +93,25 @@ def read(document: Document) -> Iterator[PlannedRun]:
         keys.leave("dynamo_backend", "compiled layers keep other tensors than are counted")
     _ranks(keys, kind)
     megatron = "it trains with Megatron, which is not answered yet"
-    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else "")
+    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else _arranged_otherwise(keys))
+
+
+def _arranged_otherwise(keys: KeyReading) -> str:
+    """Say that the processes are not those of all groups, with which accelerate does not start
+    (accelerator.py, _build_torch_device_mesh; parallelism_config.py); "" where they are."""
+    count = keys.value("num_processes")
+    if not _counts(count):
+        return ""
+    sizes = {name: keys.value(f"{AT}{name}") for name in (*SPREAD, *RANKS)}
+    said = {name: size for name, size in sizes.items() if _counts(size)}
+    if prod(said.values()) in (1, count):
+        return ""
+    groups = " x ".join(f"{name} {size}" for name, size in said.items())
+    return OTHER_SIZES.format(groups, prod(said.values()), count)
+
+
+def _counts(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _fsdp(keys: KeyReading) -> None:
@@ -104,6 +130,7 @@ def _zero(keys: KeyReading) -> None:
     at = "deepspeed_config"
     if keys.value(f"{at}.deepspeed_config_file"):
         arguments.zero_named(keys, f"{at}.deepspeed_config_file")
+        _sizes(keys)
         return
     stage = keys.value(f"{at}.zero_stage", 2)
     keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
@@ -121,9 +148,20 @@ def _zero(keys: KeyReading) -> None:
         keys.set("no_zero_init", True, f"{at}.zero3_init_flag")
 
 
+def _sizes(keys: KeyReading) -> None:
+    """Take the micro-batches from a file of DeepSpeed, which a script's own arguments go before."""
+    name, config = keys.zero or ("", {})
+    for key, (_, setting) in MATCHED.items():
+        if _counts(config.get(key)):
+            keys.settings[setting] = config[key]
+            told = Understood(key=key, value=config[key], setting=setting, line=0, file=name)
+            keys.understood.append(told)
+
+
 def _ranks(keys: KeyReading, kind: str) -> None:
     """Take the ranks: what tensor and context ranks leave of all processes has its own data."""
     keys.used.update(("fsdp_config", "deepspeed_config", "tp_config"))
+    keys.used.add("deepspeed_config.zero3_init_flag")  # which a file of DeepSpeed leaves alone
     keys.take("tp_config.tp_size", "tensor_parallel_size")
     count = keys.value("num_processes")
     if not isinstance(count, int) or isinstance(count, bool):
@@ -154,6 +192,8 @@ def _machines(keys: KeyReading, count: int) -> None:
     machines = keys.value("num_machines")
     if isinstance(machines, int) and 1 < machines <= count and count % machines == 0:
         keys.set("ranks_per_machine", count // machines, "num_machines")
+    elif isinstance(machines, int) and 1 < machines <= count:
+        keys.leave("num_machines", UNEVEN.format(count, count // machines))
 
 
 def _sequence(keys: KeyReading) -> None:
@@ -217,7 +257,12 @@ def _path(name: str, kind: str) -> Path:
     return ("deepspeed_config", name) if kind == "DEEPSPEED" and name in OF_ZERO else (name,)
 
 
-OWN_WORDS = ("framework", "gradient_accumulation", "precision")  # the run's own arguments decide
+OWN_WORDS = (
+    "framework",
+    "batch_size",
+    "gradient_accumulation",
+    "precision",
+)  # the run's own arguments decide
 
 
 def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedRun:
@@ -244,8 +289,19 @@ def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedR
             *(one for one in shared.defaults if one[0] in taken),
         ),
         notes=(*run.notes, *shared.notes),
-        refused=run.refused or shared.refused,
+        refused=run.refused or shared.refused or _unlike(run, shared),
     )
+
+
+def _unlike(run: PlannedRun, shared: PlannedRun) -> str:
+    """Say with which size of DeepSpeed's file the Trainer does not start beside its arguments."""
+    unsaid = {one.key for one in run.unread}
+    for one in shared.understood:
+        argument, setting = MATCHED.get(one.key, ("", ""))
+        size = run.settings.get(setting, 1)
+        if argument and argument not in unsaid and one.value != size:
+            return ALIKE.format(one.file, one.key, one.value, argument, size)
+    return ""
 
 
 # A new file

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from weighbridge.runfiles.reading import KeyReading
+from weighbridge.runfiles.record import PlannedRun
 
 ALIKE = '{}: {} {} is not {} {} of the run: the Trainer does not start so; write "auto" there'
 WHOLE_STEP = '{}: train_batch_size {} is not {}: the Trainer does not start so; write "auto" there'
@@ -22,7 +23,8 @@ MATCHED: Mapping[str, tuple[str, str]] = {  # DeepSpeed's name -> TrainingArgume
 def contradicted(keys: KeyReading, ranks: int | None = None) -> str:
     """Say with what of DeepSpeed's config the Trainer does not start beside its own arguments; ""
     where it does."""
-    if all(_asked(keys, name) for name in ("fsdp", "deepspeed")):
+    sharded = _asked(keys, "fsdp") or ("base_model" in keys.data and _asked(keys, "fsdp_config"))
+    if sharded and _asked(keys, "deepspeed"):  # axolotl takes fsdp_config alone, too
         return BOTH
     unsaid = {one.key for one in keys.unread}
     if keys.zero is None or not unsaid.isdisjoint(("micro_batch_size", *dict(MATCHED.values()))):
@@ -36,6 +38,15 @@ def contradicted(keys: KeyReading, ranks: int | None = None) -> str:
     return _precision_contradicted(keys, name, config) or _step_contradicted(
         name, config.get("train_batch_size"), [sizes[ours] for _, ours in MATCHED.values()], ranks
     )
+
+
+def by_ranks(run: PlannedRun, workload: Mapping[str, Any]) -> str:
+    """Say that the samples of a step are not those of the ranks that the run has by the cards that
+    were typed; "" where they are."""
+    if run.step is None:
+        return ""
+    sizes = [workload["batch_size"], workload["gradient_accumulation"]]
+    return _step_contradicted(*run.step, sizes, workload["data_parallel_size"])
 
 
 def _asked(keys: KeyReading, key: str) -> bool:

@@ -30,7 +30,8 @@ from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Unread
 from weighbridge.runfiles.serving import kubernetes
 from weighbridge.runfiles.serving.lines import Container, within
 from weighbridge.runfiles.training import launch
-from weighbridge.runfiles.training.ranks import Start, number, ranks_of
+from weighbridge.runfiles.training.ranks import COUNTS as COUNTED
+from weighbridge.runfiles.training.ranks import NODES, Start, number, ranks_of
 from weighbridge.wording import shown
 
 KIND = Kind(
@@ -254,6 +255,9 @@ def _placed(
     if container.gpus and "data_parallel_size" not in run.settings:
         start = start._replace(each=container.gpus)
         run = launch.with_ranks(run, start)
+        run = replace(
+            run, unread=tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
+        )
     run = segments.told(run, shell.text, shell.syntax)
     at = container.line
     run = replace(

@@ -48,6 +48,7 @@ BEGINS = re.compile(
     r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
 )
 EACH = "ranks_per_machine"
+JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
@@ -105,7 +106,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def of_launched(document: Document, each: Launched) -> PlannedRun:
     """Return the run of a launch, with the ranks of each of its machines."""
     start, run = each.start, _run(document, each)
-    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.unread))
+    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.told))
     return _inside(run, start)
 
 
@@ -156,7 +157,7 @@ def started(
         words = [filled(word) for word in command.words]
         each = _launched(document, words, command.env, programs)
         if each is not None:
-            yield each
+            yield each._replace(start=each.start._replace(elsewhere=JOB in document.text))
 
 
 def _trains(each: Launched) -> bool:
@@ -179,7 +180,11 @@ def _launched(
         named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
         if not named and len(words) < start + 2:
             return None
-        how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
+        by = next((n for n in reversed(at) if n < start and names[n] in LAUNCHERS), None)
+        if by is None:
+            how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
+        else:
+            how = ranks.of_launcher(names[by], words[by:start], env, words[:by], document)
         return Launched(names[start], [*named, *words[start + 1 :]], how)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
@@ -241,7 +246,7 @@ def _run(document: Document, each: Launched) -> PlannedRun:
         by_flags = accelerate.by_flags(next(accelerate.read(said)))
         return accelerate.launched(run, by_flags, each.ranks)
     line = document.line_of(max(document.text.find(each.config), 0))
-    shared = _shared_by(document, each.config)
+    shared = _shared_by(document, each.config, each.start)
     if shared is None:
         absent = missing(each.config, f"--{CONFIG}", line)
         return replace(run, unread=(*run.unread, absent))
@@ -250,12 +255,15 @@ def _run(document: Document, each: Launched) -> PlannedRun:
     return accelerate.launched(run, of_another(shared, each.config), each.ranks)
 
 
-def _shared_by(document: Document, name: str) -> PlannedRun | None:
-    """Return what a config of accelerate says of the ranks; None where it is not there."""
+def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
+    """Return what a config of accelerate says of the ranks, of which the command may say the number
+    instead; None where it is not there."""
     found = beside(document, name, accelerate.KIND.syntaxes)
     if found is None or not isinstance(found.data, dict):
         return None
-    return next(accelerate.read(found))
+    said = {"num_processes": start.ranks, "num_machines": ranks.number(start.machines)}
+    data = {**found.data, **{key: value for key, value in said.items() if value}}
+    return next(accelerate.read(replace(found, data=data)))
 
 
 def _started(document: Document, each: Launched) -> PlannedRun:

@@ -200,6 +200,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         yield _run(flags.document(document.text, words, document.name), None)
         return
     for each in _started(document):
+        each = each._replace(start=each.start._replace(elsewhere=True))
         words = _without_others(each.words)
         given = flags.document(document.text, words, document.name)
         if each.program == SWIFT:
@@ -209,7 +210,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         yield replace(
             run,
             notes=(*run.notes, *_partly(document.text, each)),
-            unread=(*run.unread, *each.start.unread),
+            unread=(*run.unread, *each.start.told),
             refused=run.refused or each.start.refused,
         )
 

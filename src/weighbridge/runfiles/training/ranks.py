@@ -4,8 +4,10 @@
     accelerate launch --num_processes 16 --num_machines 2           the same: it counts all of them
     deepspeed --include "a:0,1@b:0,2" train.py                      4, on 2 machines
     mpirun -np 16 -npernode 8 python train.py                       16, on 2 machines
+    mpirun -H h0:8,h1:8 python train.py                             the same: a process a slot
 
-Sources: torch distributed/run.py (a flag goes before PET_NNODES and PET_NPROC_PER_NODE);
+Sources: torch distributed/run.py (a flag goes before PET_NNODES and PET_NPROC_PER_NODE; --nnodes
+1:4 is a range); https://docs.open-mpi.org, mpirun(1) (a host without slots has one);
 accelerate 1.12 utils/launch.py (prepare_multi_gpu_env: with one machine --num_processes is
 torchrun's --nproc_per_node); DeepSpeed @ edaa7221 launcher/runner.py (main,
 parse_resource_filter, _parse_hostfile); LLaMA-Factory @ ff6d4d12 launcher.py and ms-swift
@@ -22,7 +24,7 @@ from weighbridge.errors import BadFileError
 from weighbridge.records import NamedTuple
 from weighbridge.runfiles.beside import beside, missing
 from weighbridge.runfiles.document import Document
-from weighbridge.runfiles.record import PlannedRun, Unread
+from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Unread
 from weighbridge.runfiles.training import flags
 from weighbridge.wording import shown
 
@@ -61,35 +63,71 @@ NO_HOST = "{} is not in {}, and deepspeed does not start: name one of its machin
 NO_CARD = "{} has {} slots in {}, and deepspeed does not start with card {}"
 NO_HOSTS = "{}: {} is no line of a hostfile, and deepspeed does not start: write it as NAME slots=8"
 NOT_SAID = "on how many cards it runs is not said: --gpu says it"
+RANGE = re.compile(r"(\d+):\d+")  # of machines, for torchrun
+AT_LEAST = "of {} machines the least are counted"
+UNKNOWN = "its value is not in the file: one machine is counted"
+EACH_UNSAID = (
+    "it starts {} machines, and how many cards of each is not in the file: --gpu NAME:COUNT says "
+    "those of all"
+)
+FEW_SEEN = (
+    "{} processes are started on a machine, and CUDA_VISIBLE_DEVICES shows {} cards: it does not "
+    "start so"
+)
+SLOTS = re.compile(r"[\w.-]+(?::(\d+))?")
 HOST = re.compile(r"(\S+)\s+slots=(\d+)")
 CARDS = re.compile(r"\d+(,\d+)*")
 
 
 class Start(NamedTuple):
     """What a launcher is told: processes of each machine, of all machines, and machines, which may
-    be a variable. `refused`: why it starts nothing."""
+    be a variable. `refused`: why it starts nothing; `elsewhere`: a job around it, or its reader,
+    says the machines that a variable counts."""
 
     each: int | None = None
     whole: int | None = None
     machines: Any = None
     refused: str = ""
     unread: tuple[Unread, ...] = ()
+    elsewhere: bool = False
 
     @property
     def ranks(self) -> int | None:
         """Return how many processes there are on all machines; None where nobody says it."""
-        if self.whole is not None or self.each is None:
+        if self.whole is not None or self.each is None or (self.elsewhere and self._variable):
             return self.whole
-        machines = 1 if self.machines is None else number(self.machines)
-        return None if machines is None else self.each * machines
+        return self.each * self._several
 
     @property
     def inside(self) -> int | None:
         """Return how many processes each of several machines has; None where there is one, or
         nobody says it."""
-        machines = number(self.machines) or 1
-        ranks = self.ranks
+        machines, ranks = self._several, self.ranks
         return None if ranks is None or machines == 1 else max(1, ranks // machines)
+
+    @property
+    def _variable(self) -> bool:
+        """Tell whether machines are said, and by no number."""
+        return self.machines is not None and number(self.machines) is None
+
+    @property
+    def _several(self) -> int:
+        """Return the machines that are counted: of a range the least, of a variable one."""
+        least = RANGE.fullmatch(str(self.machines))
+        return number(least[1] if least else self.machines) or 1
+
+    @property
+    def told(self) -> tuple[Unread, ...]:
+        """Return what is not read of a start, with what is only partly known of its machines."""
+        if self.elsewhere:
+            return tuple(one for one in self.unread if one.key not in (NODES, *COUNTS))
+        if not self._variable or self.refused:
+            return self.unread
+        ranged = RANGE.fullmatch(str(self.machines))
+        why = AT_LEAST.format(shown(self.machines)) if ranged else UNKNOWN
+        alone = self.ranks == 1 and not ranged  # which sends nothing, and several do
+        doubt = Unread(key="nnodes", line=1, why=why, lowers=not ranged, raises=alone)
+        return (*self.unread, doubt)
 
 
 def number(value: Any) -> int | None:
@@ -114,15 +152,26 @@ def of_launcher(
     """Return what a launcher starts by its own words; `before` are those before it, and beside
     `document` its hostfile may lie."""
     given = flags.mapping(words)
-    if launcher == "deepspeed":
+    if launcher == "deepspeed":  # which leaves the variable unread beside counts of its own
         return _of_deepspeed({SHORT.get(n, n): v for n, v in given.items()}, env, document)
+    start = _of_words(launcher, given, words, env, before)
+    return start if given.get("gpu_ids") else _seen(start, env)
+
+
+def _of_words(
+    launcher: str,
+    given: Mapping[str, Any],
+    words: Sequence[str],
+    env: Mapping[str, str],
+    before: Sequence[str],
+) -> Start:
     mpi = next((n for n, word in enumerate(before) if word.rpartition("/")[2] in MPI), None)
     if mpi is not None:
         return _of_mpi(before[mpi + 1 :])
     if launcher == "accelerate":
         return _of_accelerate(given, env)
     torch = {} if launcher.startswith("python") and not _is_torchrun(words) else _of_pet(env)
-    return _counted({**torch, **given})
+    return counted({**torch, **given})
 
 
 def of_program(
@@ -140,16 +189,29 @@ def of_program(
         known = {name: given[name] for name in (*COUNTS, *MACHINES) if name in given}
     if program == each_card and "nproc_per_node" not in known and (seen := visible(env)):
         known["nproc_per_node"] = seen
-    start = _counted(known)
-    return start._replace(refused=refused or start.refused)
+    start = counted(known)
+    if start.each is None and (number(start.machines) or 1) > 1:
+        start = start._replace(
+            unread=(Unread(key=NODES, line=1, why=EACH_UNSAID.format(start.machines)),)
+        )
+    return _seen(start._replace(refused=refused or start.refused), env)
+
+
+def _seen(start: Start, env: Mapping[str, str]) -> Start:
+    """Return a start that says so where it has more processes on a machine than cards are seen."""
+    seen, each = visible(env), start.inside or start.ranks
+    if not seen or not each or each <= seen:
+        return start
+    why = FEW_SEEN.format(each, seen)
+    return start._replace(unread=(Unread(key=FEW_CARDS, line=1, why=why, raises=True),))
 
 
 def _of_accelerate(given: Mapping[str, Any], env: Mapping[str, str]) -> Start:
     """Return what accelerate starts, which hands one machine's processes to torchrun."""
     torch = _of_pet(env)
     if not torch or (number(given.get("num_machines")) or 1) > 1:
-        return _counted(given)
-    start = _counted({name: v for name, v in given.items() if name != "num_machines"})
+        return counted(given)
+    start = counted({name: v for name, v in given.items() if name != "num_machines"})
     each = start.whole or number(torch.get("nproc_per_node"))
     return start._replace(each=each, whole=None, machines=torch.get("nnodes"))
 
@@ -162,15 +224,17 @@ def _of_pet(env: Mapping[str, str]) -> dict[str, Any]:
     return {flag: flags.plain(env[name]) for name, flag in PET.items() if env.get(name)}
 
 
-def _counted(given: Mapping[str, Any]) -> Start:
+def counted(given: Mapping[str, Any]) -> Start:
     """Return what flags by the names of torchrun and accelerate say."""
     name = next((name for name in COUNTS if number(given.get(name))), "")
     machines = next((given[name] for name in MACHINES if name in given), None)
     count = number(given.get(name))
+    unsaid = () if name else tuple(each for each in COUNTS if each in given)
     return Start(
         each=None if name == WHOLE else count,
         whole=count if name == WHOLE else None,
         machines=machines,
+        unread=tuple(Unread(key=each, line=1, why=NOT_SAID) for each in unsaid),
         refused=below({n: given[n] for n in (*COUNTS, *MACHINES) if n in given}),
     )
 
@@ -187,12 +251,30 @@ def below(given: Mapping[str, Any], sign: str = "--", unsaid: int | None = None)
 
 
 def _of_mpi(words: Sequence[str]) -> Start:
-    """Return what mpirun starts."""
-    given = {OF_MPI[name]: v for name, v in flags.mapping(words).items() if name in OF_MPI}
+    """Return what mpirun starts: where nobody says it, a process for each slot of its hosts."""
+    said = flags.mapping(words)
+    spelled = {name: v for name, v in said.items() if name in OF_MPI}
+    given = {OF_MPI[name]: v for name, v in spelled.items()}
     whole, each = number(given.get(WHOLE)), number(given.get("each"))
+    slots = _slots(str(said.get("H", said.get("host", ""))))
+    if whole is None and slots:
+        whole = each * len(slots) if each else sum(slots)
     machines = whole // each if whole and each and whole % each == 0 else None
-    spelled = {name: v for name, v in flags.mapping(words).items() if name in OF_MPI}
+    if each is None and whole == sum(slots) and len(set(slots)) == 1:
+        machines = len(slots)
     return Start(each=each, whole=whole, machines=machines, refused=below(spelled, "-"))
+
+
+def _slots(hosts: str) -> list[int]:
+    """Return the slots of each host of mpirun's own list: h0:8,h1:8; none where it is none."""
+    found: dict[str, int] = {}
+    for host in filter(None, hosts.split(",")):
+        match = SLOTS.fullmatch(host)
+        if match is None:
+            return []
+        name = host.partition(":")[0]
+        found[name] = found.get(name, 0) + int(match[1] or 1)
+    return list(found.values())
 
 
 # DeepSpeed

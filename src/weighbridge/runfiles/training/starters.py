@@ -32,7 +32,7 @@ ARGUMENTS = (".yaml", ".yml")
 OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no keys of its config
     ("launcher", "num_processes", "nproc_per_node", "main_process_port", "cloud", "sweep")
 )
-LAUNCHED = ("num_processes", "nproc_per_node")
+LAUNCHED = ("num_processes", "nproc_per_node", "nnodes", "num_machines")
 AMONG = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 
 
@@ -57,6 +57,7 @@ STARTERS: Mapping[str, Starter] = {
         "config",
     ),
     "run_train.sh": Starter(torchtitan, ()),
+    "torchtitan.train": Starter(torchtitan, (), "job.config_file"),
 }
 
 
@@ -102,8 +103,10 @@ def run_of(document: Document, program: str, words: Sequence[str], count: int | 
     said = _changes(starter, name, words)
     run: PlannedRun = next(starter.reader.read(changed(found, said)))
     own = _ranks(words)
-    run = replace(run, refused=run.refused or own.refused)
-    return of_another(ranked(run, count or own.each), name)
+    run = replace(run, refused=run.refused or own.refused, unread=(*run.unread, *own.told))
+    inside = {} if own.inside is None else {"ranks_per_machine": own.inside}
+    run = ranked(run, count or own.ranks)
+    return of_another(replace(run, settings={**run.settings, **inside}), name)
 
 
 def changed(document: Document, said: Mapping[str, Value]) -> Document:
@@ -143,9 +146,7 @@ def _ranks(words: Sequence[str]) -> ranks.Start:
     """Return what a program is told of its launcher, before `--` and behind it."""
     given = flags.mapping([word for word in words if word != "--"])
     said = {name: _first(given[name]) for name in LAUNCHED if name in given}
-    return ranks.Start(
-        each=next(filter(None, map(ranks.number, said.values())), None), refused=ranks.below(said)
-    )
+    return ranks.counted(said)
 
 
 def _changes(starter: Starter, name: str, words: Sequence[str]) -> dict[str, Value]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 
+from weighbridge.allocator.settings import GROWING, VARIABLES
 from weighbridge.catalogue import everyday
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
@@ -18,6 +19,7 @@ from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training.arguments import groups
 from weighbridge.runfiles.training.shapes import shape_name
+from weighbridge.training.launching import by_machine, machines
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages
 from weighbridge.wording import shown
@@ -532,9 +534,15 @@ def _parts(given: Sequence[int], order: str) -> dict[str, Value]:
 
 
 def starts(settings: Mapping[str, Value]) -> str:
-    """Return the command that starts a new file in torchtitan's repository, with all its ranks."""
+    """Return the command that starts a new file in torchtitan's repository, with all its ranks. Its
+    script starts one machine: on several torchrun does, with the variable that the script sets."""
     ranks = prod(int(settings[f"{kind}_parallel_size"] or 1) for kind in RANKS)
-    return f"NGPU={ranks} CONFIG_FILE=run.toml ./run_train.sh"
+    inside = settings.get("ranks_per_machine")
+    if machines(ranks, inside) == 1:
+        return f"NGPU={ranks} CONFIG_FILE=run.toml ./run_train.sh"
+    own = f"{VARIABLES[0]}={GROWING} " if settings.get("expandable_segments") is None else ""
+    launched = f"torchrun {by_machine(ranks, inside)} -m torchtitan.train"
+    return f"{own}{launched} --job.config_file run.toml"
 
 
 def fetches(repository: str) -> str:

@@ -15,6 +15,7 @@ from weighbridge.runfiles.reading import worded
 from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import torchtune
 from weighbridge.runfiles.training.shapes import shape_name
+from weighbridge.training.launching import by_machine
 
 Settings = Mapping[str, Value]
 
@@ -96,7 +97,8 @@ def command(settings: Settings) -> str:
     if not _several(settings):
         return f"tune run {name}_single_device --config run.yaml"
     ranks = int(settings["data_parallel_size"] or 1) * _tensor_ranks(settings)
-    return f"tune run --nproc_per_node {ranks} {name}_distributed --config run.yaml"
+    launched = by_machine(ranks, settings.get("ranks_per_machine")).replace("-per-", "_per_")
+    return f"tune run {launched} {name}_distributed --config run.yaml"
 
 
 def _several(settings: Settings) -> bool:
