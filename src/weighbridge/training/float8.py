@@ -27,9 +27,9 @@ from weighbridge.arch.roles import role
 from weighbridge.errors import UsageError
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.ops.float8 import MULTIPLE, Casts
-from weighbridge.training.frameworks import Framework, Precision
+from weighbridge.training.frameworks import Framework, Precision, date_of
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.versions import dated, since
+from weighbridge.versions import since
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> 
     if not any(isinstance(f, Experts) for b in body.blocks for f in b.feeds):
         raise UsageError("--float8-experts: the model has no experts; leave it out")
     came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
-    if not since(dated(w.framework_version or "", framework.name), came):
+    if not since(date_of(w), came):
         told = "-".join(f"{n:02}" for n in came)
         raise UsageError(f"--float8-experts came to torchtitan on {told}; leave it out")
 

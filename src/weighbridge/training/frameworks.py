@@ -361,10 +361,12 @@ def framework(name: str | None, release: str | None = None) -> Framework:
     return known.at(dated(release or "", known.name) if known.dated else numbers(release))
 
 
-def date_of(framework: str, version: str) -> tuple[int, ...]:
-    """Read the version of a framework whose rules go by dates. Raises UsageError."""
-    date = dated(version, framework)
-    if date is None:
+def date_of(w: Train) -> tuple[int, ...] | None:
+    """Return the date of a framework whose rules go by dates; None is the newest. Raises
+    UsageError."""
+    framework, version = w.framework or "", w.framework_version
+    date = dated(version or "", framework)
+    if version and date is None:
         releases = sorted(DATES[framework])
         raise UsageError(
             f"--framework-version {version}: versions of {framework} are dates, such as "

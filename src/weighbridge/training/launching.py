@@ -9,13 +9,13 @@ be told: no switch, several cards that share a layer, a format that no loader ma
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.records import dataclass
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS
 
 WRITES = ("trainer", "trl")
-MACHINE = 8  # cards of one machine
 # Switches of the loss: what each framework does without one, and with use_liger_kernel
 LOSSES: Mapping[str, Mapping[str, bool]] = {
     "trainer": {"standard": False, "liger": True},

@@ -525,7 +525,7 @@ def _torch(w: Train) -> tuple[int, int]:
 def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
     """Read the framework's version, a date where its versions are dates; None is the newest."""
     if framework.dated:
-        return _dated(w)
+        return date_of(w)
     return numbers(w.framework_version) if _release(w.framework_version) else None
 
 
@@ -538,14 +538,10 @@ def _release(written: str | None) -> tuple[int, int] | None:
     return number
 
 
-def _dated(w: Train) -> tuple[int, ...] | None:
-    return None if w.framework_version is None else date_of(w.framework or "", w.framework_version)
-
-
 def _usual_optimizer(w: Train, framework: Framework) -> str:
     """Name the framework's optimizer: torchtitan steps in one kernel since 6e498855, the Trainer
     since transformers 4.54 with torch 2.8 (training_args.py, default_optim); before, foreach."""
-    if framework.dated and (_dated(w) or FUSES) < FUSES:
+    if framework.dated and (date_of(w) or FUSES) < FUSES:
         return USUAL_OPTIMIZER
     if framework.arguments and _torch(w) >= FUSED_TORCH:
         release = numbers(w.engine_version) or FUSED_SINCE  # of transformers; the newest if unsaid

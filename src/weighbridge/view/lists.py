@@ -278,7 +278,8 @@ def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None
         Column(words("layouts.near"), right=True),
         Column(words("layouts.far"), right=True),
     )
-    return Grid(columns, tuple(_layout(row, words, unit, judged=_judged(rows)) for row in rows))
+    judged = _judged(rows)
+    return Grid(columns, tuple(_layout(row, words, unit, judged=judged) for row in rows))
 
 
 def _judged(rows: tuple[Mapping[str, Any], ...]) -> bool:
@@ -332,7 +333,8 @@ def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
         Column(words("layouts.near"), right=True),
         Column(words("layouts.far"), right=True),
     )
-    return Grid(columns, tuple(_way(row, words, unit, judged=_judged(rows)) for row in rows))
+    judged = _judged(rows)
+    return Grid(columns, tuple(_way(row, words, unit, judged=judged) for row in rows))
 
 
 def _way(

@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.arch.parts import Experts
 from weighbridge.engines.table import usual, version
@@ -40,7 +41,7 @@ from weighbridge.report.verdict import HostVerdict
 from weighbridge.training.frameworks import Framework, framework
 from weighbridge.training.plan import stages, usual_checkpointing
 from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
-from weighbridge.training.sharding.numbers import NODE, Sharding
+from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.units import ceil_div
 from weighbridge.watching import go_on
 from weighbridge.workload import Train
@@ -199,7 +200,7 @@ class _SharedSearch:
                 pipeline=pipeline,
                 context=context,
                 expert=expert,
-                node=self.w.ranks_per_machine or NODE,
+                node=self.w.ranks_per_machine or MACHINE,
                 replicas=self.w.data_parallel_replicas,
                 whole_experts=expert > 1,
             )

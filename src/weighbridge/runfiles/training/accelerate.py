@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, TypeGuard
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, Path
@@ -17,7 +18,6 @@ from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.training import arguments
 from weighbridge.runfiles.training import zero as deepspeed
 from weighbridge.runfiles.training.contradictions import ALIKE, MATCHED
-from weighbridge.training.launching import MACHINE
 
 KIND = Kind(
     name="accelerate",

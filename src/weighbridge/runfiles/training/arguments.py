@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.beside import beside, of_another
 from weighbridge.runfiles.reading import KeyReading
@@ -17,7 +18,7 @@ from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import zero
 from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import OPTIMIZERS
-from weighbridge.training.sharding.numbers import NODE, Sharding
+from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.wording import shown
 
 KEYS = """
@@ -323,7 +324,7 @@ def groups(settings: Mapping[str, Value]) -> dict[str, int]:
         data=data,
         context=context,
         tensor=settings["tensor_parallel_size"],
-        node=settings.get("ranks_per_machine") or NODE,
+        node=settings.get("ranks_per_machine") or MACHINE,
         replicas=settings.get("data_parallel_replicas"),
     )
     shards = max(1, spread.shares // context)

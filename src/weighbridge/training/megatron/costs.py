@@ -18,6 +18,7 @@ other in the order tensor, context, data, pipeline, experts within tensor to dat
 d98e8a6 core/parallel_state.py, order tp-cp-ep-dp-pp).
 """
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.training.megatron.model import MegatronModel, matrices
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers, layers_of
@@ -30,7 +31,6 @@ from weighbridge.training.sharding.costs import (
     LayoutCost,
     others,
 )
-from weighbridge.training.sharding.numbers import NODE
 
 
 def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
@@ -74,20 +74,20 @@ def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
     layers = model.layers // run.pipeline
     wide = LOW * tokens * model.hidden  # of all tokens that a tensor group has
     spread = run.tensor * run.context
-    out = [(spread * run.data <= NODE, _states(model, run))]
+    out = [(spread * run.data <= MACHINE, _states(model, run))]
     if run.tensor > 1:
         passes = GATHERS + SCATTERS + (2 if run.recompute != "none" else 0)
-        out.append((run.tensor <= NODE, layers * HALVES * passes * others(wide, run.tensor)))
+        out.append((run.tensor <= MACHINE, layers * HALVES * passes * others(wide, run.tensor)))
     if run.context > 1:
         keys = LOW * tokens * 2 * model.kv_heads * model.head_dim // run.tensor
-        out.append((spread <= NODE, layers * 3 * others(keys, run.context) * run.context))
+        out.append((spread <= MACHINE, layers * 3 * others(keys, run.context) * run.context))
     if run.pipeline > 1:
         states = 2 * run.chunks * wide // (run.tensor if run.sequence_parallel else 1)
-        out.append((spread * run.data * run.pipeline <= NODE, states))
+        out.append((spread * run.data * run.pipeline <= MACHINE, states))
     if run.expert > 1 and model.experts is not None:
         routed = sum(model.routed(i) for i in range(model.layers)) // run.pipeline
         tops = model.experts.top * wide // run.tensor
-        out.append((run.expert <= NODE, routed * 4 * others(tops, run.expert)))
+        out.append((run.expert <= MACHINE, routed * 4 * others(tops, run.expert)))
     return out
 
 

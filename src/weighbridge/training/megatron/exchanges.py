@@ -15,11 +15,11 @@ core/transformer/moe/fused_a2a.py.
 
 from collections.abc import Mapping
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import MIB, align_up, ceil_div
 
 CHANNELS = 10  # of 20 multiprocessors
@@ -67,10 +67,10 @@ def _deep(model: MegatronModel, run: MegatronRun) -> Bytes:
         )
     near, far = PIECES[ranks]
     token = NUMBER * model.hidden + BESIDE
-    within = CHANNELS * min(ranks, NODE) * near * token
-    if ranks <= NODE:
+    within = CHANNELS * min(ranks, MACHINE) * near * token
+    if ranks <= MACHINE:
         return Bytes(within, within + WORKSPACE, within + 2 * WORKSPACE)
-    between = 2 * CHANNELS * (ranks // NODE) * far * (token + 16)
+    between = 2 * CHANNELS * (ranks // MACHINE) * far * (token + 16)
     low = within + between + WORKSPACE
     granules = align_up(between, GRANULE)
     return Bytes(low, within + granules + WORKSPACE, within + granules + GRANULE + 2 * WORKSPACE)
@@ -80,7 +80,7 @@ def _hybrid(model: MegatronModel, run: MegatronRun) -> Bytes:
     feed = model.experts
     assert feed is not None
     ranks, rows = group(run), align_up(run.tokens // run.parts, 16)
-    near = min(ranks, NODE)
+    near = min(ranks, MACHINE)
     domains = ceil_div(ranks, near)
     experts = feed.count * run.expert_tensor
     here = experts // ranks * near  # experts of a domain

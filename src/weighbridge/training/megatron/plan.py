@@ -150,7 +150,7 @@ def plan(
         expandable=bool(w.expandable_segments),
         capability=capability,
         workspace=_workspace(chip, torch, repeats=repeats),
-        release=_release(w),
+        release=date_of(w),
     )
     _divides(model, run)
     _mixes(model, run)
@@ -259,10 +259,6 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
             )
 
 
-def _release(w: Train) -> tuple[int, ...] | None:
-    return date_of(w.framework or "", w.framework_version) if w.framework_version else None
-
-
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run that say what gradients and states take."""
     sharded = _sharded(w, shares, asked)
@@ -272,7 +268,7 @@ def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str
         "double_buffers": bool(asked.get("double_buffers") or asked.get("registers")),
         "instances": asked.get("instances", 1),
         "main_gradient": _main_gradient(w, asked),
-        **states(asked, _release(w)),
+        **states(asked, date_of(w)),
         **_muon(w, asked),
         "offloaded": _offloaded(shares, asked),
     }

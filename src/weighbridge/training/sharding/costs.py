@@ -23,10 +23,11 @@ Numbers are taken to be sent in 16 bits. No seconds: how fast a card or a networ
 overlaps, is not said. Ranks lie next to each other in the order tensor, context, data, pipeline.
 """
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.arch.body import Body
 from weighbridge.arch.parts import Experts
 from weighbridge.records import NamedTuple
-from weighbridge.training.sharding.numbers import NODE, Sharding
+from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import WAITS
 from weighbridge.units import ceil_div
 
@@ -73,7 +74,7 @@ def cost(run: SharedRun) -> LayoutCost:
     uneven = max(run.sharding.layers) * stages / layers if layers else 1.0
     waits = WAITS.get(run.sharding.schedule, 1.0)
     sent = _sent(run)
-    near = sum(nbytes for span, nbytes in sent if span <= NODE)
+    near = sum(nbytes for span, nbytes in sent if span <= MACHINE)
     return LayoutCost(
         again=AGAIN.get(run.checkpointing, 0.0),
         bubble=uneven * (1 + waits * (stages - 1) / run.steps) - 1,

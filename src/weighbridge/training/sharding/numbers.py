@@ -28,6 +28,7 @@ runtime/zero/partition_parameters.py (_convert_to_zero_parameters, all_gather_co
 from collections.abc import Mapping
 from typing import Literal
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.dtypes import TORCH, DType
 from weighbridge.errors import UsageError
@@ -45,7 +46,6 @@ FLAT: Mapping[str, str] = {
     "zero3": "DeepSpeed refuses experts under ZeRO-3",
 }
 OF_A_COPY = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
-NODE = 8  # devices of one node, within which HSDP shares out, where nobody says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Sharding:
     reshard: bool | None = None  # layers are given back after forward; None: as usual
     prefetch: str | None = None  # in backward, of FSDP1: pre, post, none; None: as usual
     reduced: DType | None = None  # what FSDP reduces gradients in; None: as usual
-    node: int = NODE  # ranks of one machine, if there are so many
+    node: int = MACHINE  # ranks of one machine, if there are so many
     replicas: int | None = None  # copies of a model, of HSDP; None: one a machine
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
@@ -132,7 +132,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         context=w.context_parallel_size or 1,
         expert=w.expert_parallel_size or 1,
         offload=w.offload or "none",
-        node=w.ranks_per_machine or NODE,
+        node=w.ranks_per_machine or MACHINE,
         replicas=w.data_parallel_replicas,
         reshard=w.reshard_after_forward,
         prefetch=w.backward_prefetch,
