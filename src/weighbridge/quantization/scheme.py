@@ -44,6 +44,7 @@ class Scheme:
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
     maker: str = ""  # whose quantizer makes it, where another makes one of that name
+    named: Callable[[LoaderFacts], Pack] | None = None  # of modules that a config names, any kind
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
     fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes
@@ -234,10 +235,13 @@ PUBLISHED_LEFT = (
 )
 
 
+MATRICES: tuple[ParamKind, ...] = ("linear", "conv1d", "expert", "experts")
+
+
 def published(facts: LoaderFacts) -> Takes:
     """Return a test for every weight matrix that `checkpoint_linears` speaks of, experts
     included."""
-    return checkpoint_linears(facts, kinds=("linear", "conv1d", "expert", "experts"))
+    return checkpoint_linears(facts, kinds=MATRICES)
 
 
 def sibling(param: Param, name: str) -> str:
