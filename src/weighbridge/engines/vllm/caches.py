@@ -7,7 +7,7 @@
 Where attention and states alternate, the block grows until a page of attention is as large as one
 of states, which is padded up to it. How layers share blocks is in `blocks.py`.
 
-    tokens logged      concurrency x context; before 0.24, blocks // groups x the smallest block
+    tokens logged      concurrency x context; before 0.21, blocks // groups x the smallest block
     on their way       as many batches as run at once (two when asynchronous); before 0.26, one
 
 Source: vllm 0.33 and 0.19: v1/kv_cache_interface.py, v1/core/kv_cache_planning.py,

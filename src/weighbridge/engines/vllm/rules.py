@@ -124,7 +124,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
     # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
-    ((0, 21), {"unsplit": True}),
+    ((0, 21), {"unsplit": True, "logged_by_groups": False}),
     (
         (0, 22),
         {
@@ -138,7 +138,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ((0, 23), {"second_runner": LLAMA}),
     (
         (0, 24),
-        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "logged_by_groups": False}
+        {"second_runner": LLAMA | MIXTURES, "second_packed": True}
         | {"plain_awq": False},  # quantization/auto_awq.py
     ),
     (
