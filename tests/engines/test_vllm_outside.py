@@ -358,3 +358,77 @@ def test_counts_of_the_newer_runner(vocabulary, measured):
     by_hand = vocabulary + 2 * vocabulary // 32 + 4481
     assert found == 1024 * 4 * by_hand
     assert profile.counts(1024, vocabulary, 3) - found == 1024 * 4 * 3 * vocabulary // 32
+
+
+# ROCm
+
+
+def first_rank(**asked):
+    found = served("qwen3.5-9b", **asked).derived
+    return found["first_rank"]["profile_peak_interval"], found["profile_peak_interval"], found
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "charged", "printed"),
+    [
+        ("H100", "0.26", True, False),
+        ("H100", "0.27", True, True),
+        ("MI300X", "0.25", False, False),
+        ("MI300X", "0.26", True, False),
+        ("MI300X", "0.27", True, True),
+    ],
+)
+def test_graphs_that_are_expected_stand_in_the_printed_activation(gpu, version, charged, printed):
+    """gpu_worker.py: peak_activation_memory has the estimate since 0.27, which ROCm makes since
+    0.26 (is_cuda_alike)."""
+    of_log, peak, found = first_rank(gpu=gpu, engine_version=version)
+    assert (found["cuda_graph_estimate_bytes"] > 0) is charged
+    assert of_log[1] - peak[1] == found["cuda_graph_estimate_bytes"] * printed
+
+
+def test_graphs_of_rocm_are_as_far_apart_as_two_logs():
+    """Gemma 4 E2B on an MI300X: 3.90 GiB; Qwen3.8 27B on a Strix Halo: 0.71, and 1.55 expected."""
+    w = {"engine": "vllm", "engine_version": "0.29", "context": 32_768}
+    (graphs,) = graphs_of(answer("gemma-4-e2b", gpu="MI300X", **w))
+    assert graphs.low < graphs.expected < 2**30 < 3.9 * 2**30 < graphs.high < 4.5 * 2**30
+    w = {"engine": "vllm", "engine_version": "0.28", "context": 262_144, "skip_mm_profiling": True}
+    (graphs,) = graphs_of(answer("qwen3.8-27b", gpu="strix-halo", **w))
+    assert graphs.low < 0.71 * 2**30 < 1.55 * 2**30 < graphs.high < 1.9 * 2**30
+
+
+def graphs_of(found):
+    return [c.bytes for c in found.devices[0].phases[1].components if c.name == "cuda_graphs"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "sequences"),
+    [
+        ("strix-halo", "0.23", 1024),
+        ("strix-halo", "0.24", 256),
+        ("MI300X", "0.24", 1024),
+        ("gb10", "0.23", 256),
+    ],
+)
+def test_defaults_by_vram_that_the_bios_set_aside(gpu, version, sequences):
+    """platforms/rocm.py asks amdsmi since 0.24. A Strix Halo with 78 GiB for HIP had 0.85 GiB
+    above its weights, which 256 rows of 248,320 logits are, and 1,024 are not."""
+    w = {"engine": "vllm", "engine_version": version, "context": 4096, "gpu": gpu}
+    assert answer("qwen3-0.6b", **w).settings["max_num_seqs"] == sequences
+
+
+@pytest.mark.parametrize(
+    ("gpu", "skipped", "gib"),
+    [("strix-halo", False, 512), ("strix-halo", True, 0), ("MI300X", False, 0), ("H200", False, 0)],
+)
+def test_scores_of_a_tower_without_a_kernel(gpu, skipped, gib):
+    """Qwen3.8 27B on a Strix Halo was asked for 256 GiB while its tower was profiled, and ran with
+    --skip-mm-profiling: 16 heads x 65,536 x 65,536 positions in float32, once more as weights."""
+    w = {"engine": "vllm", "engine_version": "0.28", "context": 262_144, "gpu": gpu}
+    found = answer("qwen3.8-27b", skip_mm_profiling=skipped, **w)
+    low, expected, high = found.derived["profile_peak_interval"]
+    assert low < 8 * 2**30
+    assert high == expected if gib else high < 8 * 2**30
+    assert (expected - low) // 2**30 == gib
+    assert found.derived["launch"].endswith("--skip-mm-profiling") is skipped
+    room = found.derived["available_kv_cache_interval"]
+    assert room[2] > 0

@@ -207,14 +207,10 @@ class RankReserve:
             standing.w.shared_prefix or 0,
         )
 
-    @property
-    def _seen(self) -> bool:
-        """Tell whether images and sounds are profiled."""
-        return self.standing.launch.rules.second_items or not self.standing.launch.second_runner
-
     @cached_property
     def profiled(self) -> profile.ProfiledMoment:
-        return self.standing.peak(self.standing.launch.tokens, self._seen, self.context)
+        launch = self.standing.launch
+        return self.standing.peak(launch.tokens, launch.items_profiled, self.context)
 
     @cached_property
     def peak(self) -> Bytes:
@@ -234,11 +230,11 @@ class RankReserve:
 
     @cached_property
     def images(self) -> int:
-        """Return the bytes that images and sounds take beyond the profile's peak."""
-        if self._seen or self.standing.w.images == 0:
+        """Return the bytes that images and sounds surely take beyond the profile's peak."""
+        if self.standing.launch.items_profiled or self.standing.w.images == 0:
             return 0
         items = self.standing.peak(self.standing.launch.tokens, True, self.context)
-        return max(0, items.total.expected - self.profiled.total.expected)
+        return max(0, items.total.low - self.profiled.total.low)
 
     @cached_property
     def persistent(self) -> int:
