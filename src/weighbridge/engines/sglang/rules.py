@@ -61,8 +61,8 @@ class SglangRules:
     capped: bool = False  # a limit of requests can size the sliding pool
     # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
     # weights, 0.625 byte a weight, then bytes, 0.53125 (create_weights of srt/layers/quantization/
-    # mxfp4_marlin_moe.py and mxfp4_flashinfer_cutlass_moe.py: 0.5.12 to 0.5.15.post1, 0.5.16); data-centre Blackwell's kernel still
-    # has float32 (mxfp4_flashinfer_trtllm_moe.py, 0.5.12 to 0.5.23)
+    # mxfp4_marlin_moe.py and mxfp4_flashinfer_cutlass_moe.py: 0.5.12 to 0.5.15.post1, 0.5.16);
+    # data-centre Blackwell's kernel still has float32 (mxfp4_flashinfer_trtllm_moe.py, to 0.5.23)
     mixed_scale: int = 4
     mixed_scale_blackwell: int = 4
 
