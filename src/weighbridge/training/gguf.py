@@ -19,7 +19,7 @@ from weighbridge.arch.builder import blueprint, family
 from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import index
 from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.errors import BadFileError, ContradictionError, UnsupportedError
 from weighbridge.records import replace
 from weighbridge.workload import Train
 
@@ -53,7 +53,7 @@ def unpacked(model: Model, w: Train) -> Model:
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
-        raise UsageError(
+        raise ContradictionError(
             f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
             "lora, or name the original repository"
         )
