@@ -82,6 +82,7 @@ class VllmLaunch:
     blocks: int | None  # --num-gpu-blocks-override
     block_size: int | None
     language_only: bool
+    items_profiled: bool
     tensor: int
     pipeline: int
     partition: tuple[float, ...]  # layers of each stage; () as the engine shares them out
@@ -112,6 +113,7 @@ class VllmLaunch:
             "num_gpu_blocks_override": self.blocks,
             "block_size": self.block_size,
             "language_model_only": self.language_only,
+            **({"skip_mm_profiling": True} if w.skip_mm_profiling else {}),
             "enforce_eager": self.eager,
             "enable_chunked_prefill": self.chunked,
             "enable_prefix_caching": self.prefix_caching,
@@ -163,6 +165,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
         language_only=w.language_model_only,
+        items_profiled=(rules.second_items or not second) and not w.skip_mm_profiling,
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
@@ -292,17 +295,17 @@ def by_default(subject: Subject, card: Card, rules: VllmRules) -> tuple[int, int
 
 def tier(card: Card, rules: VllmRules) -> tuple[int, int]:
     """(tokens, sequences) of a server on this card."""
-    return _by_memory(card, rules.largest_tier)
+    return _by_memory(card, rules.largest_tier, rules.asks_vram)
 
 
 @fact
-def _by_memory(budget: Budget | None, largest: bool) -> tuple[int, int]:
+def _by_memory(budget: Budget | None, largest: bool, carved: bool) -> tuple[int, int]:
     if budget is None:
         return SMALL
     total = hardware.total(budget)
     if largest and total >= LARGEST:
         return 16_384, 1024
-    small = hardware.small_for_its_memory(budget)
+    small = hardware.small_for_its_memory(budget, carved=carved)
     return (8192, 1024) if total >= LARGE and not small else SMALL
 
 

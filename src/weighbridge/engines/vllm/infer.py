@@ -51,7 +51,7 @@ from weighbridge.engines.vllm.rules import (
     rules,
 )
 from weighbridge.errors import NotServedError, TriedError
-from weighbridge.memory import Device
+from weighbridge.memory import Device, exactly
 from weighbridge.report.keys import DerivedFacts, FirstRank
 from weighbridge.units import human
 
@@ -193,10 +193,14 @@ def _derived(
 
 
 def _logged(reserve: RankReserve) -> FirstRank:
-    """Return the facts that a rank's own log prints."""
+    """Return the facts that a rank's own log prints: since 0.27 "peak activation" has what graphs
+    are expected to take in it (gpu_worker.py, peak_activation_memory)."""
+    standing = reserve.standing
+    graphs = standing.charged if standing.launch.rules.consumed else exactly(0)
+    activation = reserve.peak.plus(graphs)
     return {
-        "profile_peak_bytes": reserve.peak.expected,
-        "profile_peak_interval": list(reserve.peak),
+        "profile_peak_bytes": activation.expected,
+        "profile_peak_interval": list(activation),
         "non_torch_bytes": reserve.standing.non_torch.expected,
         "non_torch_interval": list(reserve.standing.non_torch),
     }
