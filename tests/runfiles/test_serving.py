@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.paths import model_of, packed
 from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
 from weighbridge.runfiles.serving.lines import launch_lines
-from weighbridge.runfiles.serving.paths import model_of, packed
 
 COMPOSE = """\
 services:
@@ -49,6 +49,7 @@ services:
         ("C:/models/Qwen3-8B-Q8_0.gguf", {}, "Qwen3-8B-Q8_0.gguf"),
         ("C:\\models\\Qwen3-8B-Q8_0.gguf", {}, "Qwen3-8B-Q8_0.gguf"),
         ("/.cache/llama.cpp/org_X-8B-GGUF_X-8B-Q4_K_M.gguf", {}, "org/X-8B-GGUF:Q4_K_M"),
+        ("/m/org/Qwen3-8B-GGUF/Qwen3-8B-Q8_0_MTP.gguf", {}, "org/Qwen3-8B-GGUF:Q8_0_MTP"),
         ("/models/$FILE.gguf", {}, ""),
     ],
 )

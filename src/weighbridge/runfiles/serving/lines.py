@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.launch import Launch, parse
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
@@ -18,7 +19,6 @@ from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.document import Path, Place
 from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
-from weighbridge.runfiles.serving.paths import model_of as model_of
 from weighbridge.units import parse_size, typed_size
 from weighbridge.wording import shown, unsecret
 
@@ -333,7 +333,11 @@ def _run(
         text, launch = _parsed(text)
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
-    model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
+    model = (
+        ""
+        if launch.model == UNNAMED
+        else model_of(launch.model, {inside: filled(outside) for inside, outside in mounts.items()})
+    )
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
     taken = tuple(
