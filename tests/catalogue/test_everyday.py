@@ -325,7 +325,7 @@ def test_a_form_of_one_word_is_a_format(form):
 @pytest.mark.parametrize("name", STRANGERS)
 def test_did_you_mean_before_any_network(name, monkeypatch, capsys):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a network was asked"))
-    assert run(["load", name]) == 2
+    assert run(["load", name, "--offline"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(

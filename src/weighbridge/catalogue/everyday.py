@@ -440,6 +440,11 @@ COPIES = (
 )
 
 
+def is_mirrored(repo_id: str) -> bool:
+    """Tell whether a repository's owner has others' models by their own names."""
+    return repo_id.lower().partition("/")[0] in COPIES
+
+
 def of_owner(repo_id: str) -> Meaning | None:
     """Return the entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
     meta-llama; or of a copy that its name says is packed (RedHatAI's ...-FP8-dynamic), with what is
