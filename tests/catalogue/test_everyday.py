@@ -279,7 +279,7 @@ def test_a_mirrors_name_is_its_base_in_the_format_that_it_names(name, form, monk
 
 
 def test_what_a_mirror_packs_in_groups_of_32(monkeypatch, tmp_path):
-    """Its repository holds 9,043,691,904 elements at 8 bits, in words of 32 bits with scales."""
+    """A repository of 8 bits holds 9,043,691,904 elements, in words of 32 bits with scales."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     name = "cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-{}bit"
     eight, four = (

@@ -89,11 +89,11 @@ def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> M
     from weighbridge.engines.format_names import meant, unpacked
     from weighbridge.engines.launch.paths import packed
 
-    asked, said = question.workload, launched.stored_as.rpartition(" ")[2]
-    form = packed(path) or (said if path != launched.model else "")
-    read = not said and path == launched.model  # by `_launched` of a prepared model
+    asked, method = question.workload, launched.stored_as.rpartition(" ")[2]
+    form = packed(path) or (method if path != launched.model else "")
+    read = not method and path == launched.model  # by `_launched` of a prepared model
     plain = not form or unpacked(form, launched.engine)
-    if plain or read or asked.quantization not in (None, said) or asked.dtype is not None:
+    if plain or read or asked.quantization not in (None, method) or asked.dtype is not None:
         return question._replace(launched=launched)
     return question._replace(
         workload=asked.but(quantization=meant(form, launched.engine)),

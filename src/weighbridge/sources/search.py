@@ -71,10 +71,10 @@ def _last(repo_id: str) -> str:
     return repo_id.rpartition("/")[2].lower()
 
 
-def _id(said: Any) -> str:
+def _id(repo_id: Any) -> str:
     """Return a listed id, "" of what is none: it is printed, and becomes part of addresses."""
     try:
-        return check_repo_id(said)
+        return check_repo_id(repo_id)
     except (UsageError, TypeError):
         return ""
 
