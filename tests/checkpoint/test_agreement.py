@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
-from tests.hostile.contradictions import folders, right
+from tests.hostile.contradictions import adapter, folders, having, right
 from tests.sparse import write_repo
 from weighbridge.errors import BadFileError, WeighbridgeError
 
@@ -24,6 +24,28 @@ def said(folder):
 @pytest.mark.parametrize("name", [None, *packings.PACKINGS])
 def test_a_folder_that_agrees_is_silent(tmp_path, name):
     write_repo(tmp_path, *right(name))
+    assert said(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config, tensors: None,
+        lambda config, tensors: config.update(base_model_name_or_path="/a/b"),
+        lambda config, tensors: config.update(base_model_name_or_path=None, target_modules=".*"),
+        lambda config, tensors: config.update(
+            r=4, rank_pattern={"self_attn.q_proj": 8, "v_proj": 8}
+        ),
+        lambda config, tensors: config.update(rank_pattern={"^.*q_proj": 8}, r=4),
+        lambda config, tensors: config.update(layers_to_transform=list(range(28))),
+        having("0.input_layernorm.bias", (1024,)),
+        lambda config, tensors: tensors.update(
+            {"base_model.model.lm_head.weight": ("F32", (9, 4))}
+        ),
+    ],
+)
+def test_an_adapter_that_agrees_is_silent(tmp_path, change):
+    adapter(change)(tmp_path)
     assert said(tmp_path) == ()
 
 
@@ -61,6 +83,19 @@ def told(folder, name):
         ("files: a shard in no map", "model-00003-of-00003.safetensors is not loaded with model-0"),
         ("files: all weights beside their shards", "and 1 more are not loaded with model.safeten"),
         ("files: settings of a format in two files", "quantize_config.json: bits is 8, and 4 in"),
+        ("adapter: a larger rank", "56 modules: model.layers.0.self_attn.q_proj (8 for 16)"),
+        ("adapter: no rank", "model.layers.0.self_attn.q_proj (8 for 0)"),
+        ("adapter: fewer modules", "does not name model.layers.0.self_attn.v_proj"),
+        ("adapter: more modules", "target_modules names o_proj, of which"),
+        ("adapter: ranks of their own", "those of 28 modules: model.layers.0.self_attn.q_proj"),
+        ("adapter: some layers", "layers_to_transform lacks layer 10"),
+        (
+            "adapter: another kind",
+            "peft_type is LOHA, and no tensor of the adapter is called hada_",
+        ),
+        ("adapter: twice as wide", "is for 2,048 x 2,048 values, and Qwen3ForCausalLM has 2,048 x"),
+        ("adapter: more layers than its base", "has no model.layers.28.self_attn.q_proj (4 such"),
+        ("adapter: one that is wider", "layers.1.self_attn.q_proj is for 2,048 x 2,048 values, an"),
     ],
 )
 def test_both_sides_are_named(tmp_path, name, words):

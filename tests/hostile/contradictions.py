@@ -150,6 +150,8 @@ def folders() -> Iterator[tuple[str, Callable]]:
             yield f"{form}: {name}", writer(packing, change)
     for name, write in FILES.items():
         yield f"files: {name}", write
+    for name, change in ADAPTERS.items():
+        yield f"adapter: {name}", adapter(change)
 
 
 def writer(packing, change):
@@ -240,4 +242,86 @@ FILES = {
     "a tensor that is nowhere": index(_named_and_absent),
     "all weights beside their shards": index(_both),
     "settings of a format in two files": _settings_twice,
+}
+
+
+# Adapters
+
+BASE = "base_model.model.model.layers."
+LORA = {
+    "peft_type": "LORA",
+    "base_model_name_or_path": "Qwen/Qwen3-0.6B",  # 28 layers, 1,024 wide; 8 heads of keys
+    "r": 8,
+    "lora_alpha": 16,
+    "target_modules": ["q_proj", "v_proj"],
+    "bias": "none",
+    "use_dora": False,
+    "modules_to_save": None,
+    "layers_to_transform": None,
+    "rank_pattern": {},
+}
+
+
+def pairs(layers=28, r=8):
+    rows = {"q_proj": 2048, "v_proj": 1024}
+    found = {}
+    for layer in range(layers):
+        for name, outputs in rows.items():
+            module = f"{BASE}{layer}.self_attn.{name}"
+            found[f"{module}.lora_A.weight"] = ("F32", (r, 1024))
+            found[f"{module}.lora_B.weight"] = ("F32", (outputs, r))
+    return found
+
+
+def adapter(change):
+    def write(folder):
+        config, tensors = deepcopy(LORA), pairs()
+        change(config, tensors)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        write_safetensors(folder / "adapter_model.safetensors", tensors)
+
+    return write
+
+
+def having(name, shape):
+    def change(config, tensors):
+        tensors[f"{BASE}{name}"] = ("F32", shape)
+
+    return change
+
+
+def _twice_as_wide(config, tensors):
+    for name, (dtype, (rows, columns)) in tensors.items():
+        if ".lora_A." in name:
+            tensors[name] = (dtype, (rows, 2 * columns))
+
+
+def _more_layers(config, tensors):
+    tensors.update(pairs(layers=30))
+
+
+def _one_is_wider(config, tensors):
+    config["base_model_name_or_path"] = "somebody/unknown"
+    tensors[f"{BASE}1.self_attn.q_proj.lora_A.weight"] = ("F32", (8, 2048))
+
+
+ADAPTERS = {
+    "a larger rank": sized("r", 16),
+    "no rank": sized("r", 0),
+    "other modules": sized("target_modules", ["k_proj", "o_proj"]),
+    "fewer modules": sized("target_modules", ["q_proj"]),
+    "more modules": sized("target_modules", ["q_proj", "v_proj", "o_proj"]),
+    "magnitudes": sized("use_dora", True),
+    "magnitudes that are not said": having("0.self_attn.q_proj.lora_magnitude_vector", (2048,)),
+    "biases": sized("bias", "all"),
+    "whole modules": sized("modules_to_save", ["classifier"]),
+    "whole modules that are not said": having("0.mlp.up_proj.weight", (3072, 1024)),
+    "ranks of their own": sized("rank_pattern", {"q_proj": 4}),
+    "some layers": sized("layers_to_transform", [0, 1]),
+    "one layer": sized("layers_to_transform", 3),
+    "another kind": sized("peft_type", "LOHA"),
+    "twice as wide": _twice_as_wide,
+    "more layers than its base": _more_layers,
+    "one that is wider": _one_is_wider,
 }

@@ -255,6 +255,10 @@ def _with_headers(
 
     if plan is not None:
         return plan, loading.split(plan, part, notes)
+    if part.config is not None and "adapter" in part.config:
+        from weighbridge.checkpoint import adapters
+
+        notes += adapters.differences(part.config["adapter"], part.tensors)
     blueprint = loading.from_stored(part, loading.class_of(part), notes)
     if len(blueprint.counted) > MOST_UNLIKE:
         raise BadFileError(
