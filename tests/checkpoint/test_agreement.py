@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
-from tests.hostile.contradictions import adapter, folders, having, right
+from tests.hostile.contradictions import adapter, folders, gguf, having, right
 from tests.sparse import write_repo
 from weighbridge.errors import BadFileError, WeighbridgeError
 
@@ -46,6 +46,11 @@ def test_a_folder_that_agrees_is_silent(tmp_path, name):
 )
 def test_an_adapter_that_agrees_is_silent(tmp_path, change):
     adapter(change)(tmp_path)
+    assert said(tmp_path) == ()
+
+
+def test_a_gguf_file_that_agrees_is_silent(tmp_path):
+    gguf(lambda facts, tensors: None)(tmp_path)
     assert said(tmp_path) == ()
 
 

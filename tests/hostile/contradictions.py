@@ -9,8 +9,10 @@ said: an answer about it says so, or there is none.
 import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 
 from tests import packings
+from tests.formats.build_gguf import Writer
 from tests.sparse import write_index, write_repo, write_safetensors
 
 PACKED = {
@@ -152,6 +154,8 @@ def folders() -> Iterator[tuple[str, Callable]]:
         yield f"files: {name}", write
     for name, change in ADAPTERS.items():
         yield f"adapter: {name}", adapter(change)
+    for name, change in GGUF.items():
+        yield f"gguf: {name}", gguf(change)
 
 
 def writer(packing, change):
@@ -324,4 +328,103 @@ ADAPTERS = {
     "twice as wide": _twice_as_wide,
     "more layers than its base": _more_layers,
     "one that is wider": _one_is_wider,
+}
+
+
+# GGUF: one file, by its metadata and its tensors in ggml's order
+
+FACTS = {
+    "general.architecture": "llama",
+    "llama.block_count": 2,
+    "llama.context_length": 4096,
+    "llama.embedding_length": 256,
+    "llama.feed_forward_length": 512,
+    "llama.attention.head_count": 8,
+    "llama.attention.head_count_kv": 2,
+    "llama.vocab_size": 1000,
+    "general.file_type": 0,
+}
+BLOCK = {
+    "attn_norm": (256,),
+    "attn_q": (256, 256),
+    "attn_k": (256, 64),
+    "attn_v": (256, 64),
+    "attn_output": (256, 256),
+    "ffn_norm": (256,),
+    "ffn_gate": (256, 512),
+    "ffn_up": (256, 512),
+    "ffn_down": (512, 256),
+}
+WHOLE = {"token_embd": (256, 1000), "output_norm": (256,), "output": (256, 1000)}
+
+
+def gguf(change):
+    def write(folder):
+        facts = dict(FACTS)
+        tensors = WHOLE | {f"blk.{i}.{name}": ne for i in (0, 1) for name, ne in BLOCK.items()}
+        change(facts, tensors)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.gguf").write_bytes(file_of(facts, tensors))
+
+    return write
+
+
+def file_of(facts, tensors):
+    w = Writer()
+    for key, value in facts.items():
+        if isinstance(value, list):
+            w.key(key, w.array("i32", value))
+        else:
+            w.key(key, w.value("str" if isinstance(value, str) else "u32", value))
+    for name, ne in tensors.items():
+        w.tensor(f"{name}.weight", list(ne))
+    return w.file()
+
+
+def architecture(name, facts, tensors):
+    for key in [key for key in facts if key.startswith("llama.")]:
+        facts[key.replace("llama", name, 1)] = facts.pop(key)
+    facts["general.architecture"] = name
+
+
+def _fact(key, value, facts, tensors):
+    facts[key] = value
+
+
+def _no_fact(key, facts, tensors):
+    del facts[key]
+
+
+def _tensor(name, ne, facts, tensors):
+    tensors[name] = ne
+
+
+def _no_tensor(name, facts, tensors):
+    del tensors[name]
+
+
+GGUF = {
+    **{f"called {name}": partial(architecture, name) for name in ("qwen2", "qwen3", "gemma3")},
+    **{f"no {name}": partial(_no_tensor, name) for name in ("output_norm", "blk.1.ffn_gate")},
+    **{f"no {name}": partial(_no_tensor, name) for name in ("blk.0.attn_q", "blk.0.attn_norm")},
+    **{
+        f"no {key}": partial(_no_fact, f"llama.{key}")
+        for key in (
+            "block_count",
+            "context_length",
+            "embedding_length",
+            "feed_forward_length",
+            "attention.head_count",
+            "attention.head_count_kv",
+        )
+    },
+    "a smaller output": partial(_tensor, "output", (64, 100)),
+    "a smaller norm": partial(_tensor, "blk.0.attn_norm", (32,)),
+    "a further tensor": partial(_tensor, "blk.0.attn_x", (32,)),
+    "a list of three blocks": partial(_fact, "llama.attention.head_count_kv", [2, 2, 2]),
+    "experts": partial(_fact, "llama.expert_count", 4),
+    "experts in use": partial(_fact, "llama.expert_used_count", 2),
+    "parts": partial(_fact, "split.count", 3),
+    "a type of file": partial(_fact, "general.file_type", 15),
+    "an adapter": partial(_fact, "general.type", "adapter"),
 }

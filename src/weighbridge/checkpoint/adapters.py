@@ -184,6 +184,6 @@ def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[st
         if set(both) != set(matrix):  # Conv1D is the other way round
             yield (
                 f"the adapter of {pair.module} is for {both[0]:,} x {both[1]:,} values, and "
-                f"has {' x '.join(f'{size:,}' for size in matrix)}"
+                f"{where} has {' x '.join(f'{size:,}' for size in matrix)}"
             )
             return

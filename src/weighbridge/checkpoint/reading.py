@@ -266,6 +266,12 @@ class Reader:
         self._download += sum(e.size or 0 for e in entries)
         self._read.append("GGUF header")
         metadata = dict(files[0].metadata)
+        parts = metadata.get("split.count", 1)
+        if parts != len(entries):
+            self._notes.append(
+                f"{path}: split.count is {shown(parts)}, and it is read from {len(entries)}: what "
+                "the others hold is not counted, and llama.cpp loads no file without them"
+            )
         return StoredModel(
             library="gguf",
             config={"gguf": metadata},
