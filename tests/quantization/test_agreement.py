@@ -98,7 +98,7 @@ def test_fp8_of_which_no_config_says_how_it_was_scaled(tmp_path):
     assert not load(tmp_path / "b", scaled, {"quant_method": "fp8"}).warnings
 
 
-@pytest.mark.parametrize("dtype", ["I8", "U8", "I32", "I64"])
+@pytest.mark.parametrize("dtype", ["I8", "U8", "I32", "I64", "BOOL"])
 def test_weights_of_whole_numbers(tmp_path, dtype):
     (said,) = load(tmp_path, packings.plain(dtype)).warnings
     assert "nothing says what they stand for" in said

@@ -309,7 +309,7 @@ def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
     contradiction = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
     if contradiction:
         raise BadFileError(f"{contradiction}; correct the config")
-    yield from doubts(config)
+    yield from doubts(config, vouched=part.vouched)
 
 
 def _impossible(config: Config) -> str | None:

@@ -191,7 +191,7 @@ BY_DTYPE: dict[str, tuple[Layout, ...]] = {
 # What no format packs in: floats of a model, and counters and masks beside them.
 WHOLE = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "bool"})
 PACKED_ALONE = frozenset(layout.format for layout in LAYOUTS if not layout.needs)
-ALL_INTEGERS = INTEGERS | {"int64", "uint64"}
+ALL_INTEGERS = INTEGERS | {"int64", "uint64", "bool"}
 
 
 def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
