@@ -23,7 +23,7 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.training import frameworks, host
+from weighbridge.training import frameworks, host, unsloth
 from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
@@ -271,6 +271,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         audio_seconds=workload.audio_seconds,
     )
     subject = _dequantized(subject_of(model, asked, usual(), number), form)
+    subject = unsloth.fetched(subject) if framework.own_copies else subject
     subject = replace(subject, notes=(*subject.notes, note)) if note else subject
     if workload.base_model and subject.body.causal:
         raise UsageError(

@@ -47,6 +47,7 @@ class Scheme:
     named: Callable[[LoaderFacts], Pack] | None = None  # of modules that a config names, any kind
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
+    stacks: bool = False  # bitsandbytes alone: stacks of experts are packed, too
     fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes
 
 

@@ -198,7 +198,7 @@ def _stacked(
         )
     a, b = _factors(make, target.name, (inside, outside), with_.r * target.ranks * count)
     params[a.name], params[b.name] = a, b
-    wraps[target.name] = Stacked(a, b)
+    wraps[target.name] = Stacked(a, b, wraps.get(target.name))
 
 
 def _factors(

@@ -13,9 +13,10 @@ from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
+from weighbridge.forward.nets import predicts_next
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
-from weighbridge.training import float8, kbit, packages, prompts
+from weighbridge.training import float8, kbit, packages, prompts, unsloth
 from weighbridge.training.adapters import Adapters, usual, usual_names
 from weighbridge.training.frameworks import (
     FRAMEWORKS,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
-USUAL_OPTIMIZER = "adamw_torch"
+USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
@@ -79,6 +80,7 @@ class TrainingPlan:
     loaded: DType
     base: kbit.Base
     autocast: DType | None
+    stream: DType | None  # of what layers pass on, where that is not the embedding's
     method: str
     batch: int
     evaluated: int  # sequences of a batch of an evaluation; 0 is none
@@ -223,6 +225,7 @@ def plan(
         loaded=subject.choice.dtype,
         base=base,
         autocast=_autocast(chosen, framework, shares, date),
+        stream=FLOAT32 if unsloth.widens(subject, framework, part) else None,
         method=w.method or METHOD,
         batch=w.batch_size or BATCH,
         padded=w.padded,
@@ -232,7 +235,7 @@ def plan(
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, framework),
         checkpointing=checkpointing,
-        loss=_loss(w, framework),
+        loss=_loss(w, framework, subject.model_type),
         attention=attention,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
@@ -476,8 +479,11 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
     )
 
 
-def _loss(w: Train, framework: Framework) -> str:
-    """Return the loss that was asked for, or the framework's, by the framework's name of it."""
+def _loss(w: Train, framework: Framework, kind: str = "") -> str:
+    """Return the loss that was asked for, or the framework's, by the framework's name of it; of a
+    class that does not predict the next token its own, unless one was asked for."""
+    if w.loss is None and not predicts_next(kind):
+        return USUAL_LOSS
     loss = w.loss or framework.loss
     if w.loss is None and (w.method or METHOD) == METHOD:
         loss = framework.full_loss or loss
@@ -493,7 +499,8 @@ def _attention(
     if framework.attention is None:
         attends(w.attention, class_rules, subject.model_type)
     eager = class_rules.attention == "eager"
-    return w.attention or framework.attention or ("eager" if eager else None)
+    usual = unsloth.attention(subject, framework) or ("eager" if eager else None)
+    return w.attention or framework.attention or usual
 
 
 def _reentrant(w: Train, framework: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
@@ -579,7 +586,8 @@ def _adapters(
     tuner = TUNERS.get(w.method or "")
     rank = framework.rank if tuner is None else tuner.r
     own = tuner.targets.get(subject.model_type) if tuner else None
-    own = own or framework.targets or usual(subject.model_type) or _all(subject, w.method or "")
+    own = own or _had(subject, framework) or usual(subject.model_type)
+    own = own or _all(subject, w.method or "")
     return Adapters(
         r=w.lora_r or rank,
         alpha=w.lora_alpha or rank,
@@ -592,6 +600,16 @@ def _adapters(
         modules_to_save=w.modules_to_save or (),
         dtype=dtype,
     )
+
+
+def _had(subject: Subject, framework: Framework) -> tuple[str, ...]:
+    """Return a framework's targets; none where transformers' class has none of them: Unsloth takes
+    all linears then (models/vision.py, get_peft_model)."""
+    if framework.loads != "transformers":
+        return framework.targets
+    specs = members(subject.part.blueprint, major=MERGES).specs if framework.targets else ()
+    names = {x.name.removesuffix(".weight").rpartition(".")[2] for x in specs}
+    return framework.targets if names.intersection(framework.targets) else ()
 
 
 def _all(subject: Subject, method: str) -> tuple[str, ...]:
