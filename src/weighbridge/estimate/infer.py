@@ -58,7 +58,7 @@ def infer(
                 raise
     whole, divisions = _infer(model, last, kind, draft, projector, limits)
     budget = workload.budget()
-    if whole.verdict is None or budget is None or budget.shares_host:  # where RAM is the card's
+    if whole.verdict is None or budget is None:
         return whole
     if whole.verdict.fits == "yes" and not workload.engine_defaults:
         return whole
@@ -123,7 +123,6 @@ def _infer(
         ),
         answer.devices,
         workload.host_memory(),
-        shared=budget is not None and budget.shares_host,
     )
     remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
     answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
@@ -137,7 +136,7 @@ def _infer(
         remedies=remedies,
         warnings=(
             *([note] if note else ()),
-            *_warnings(model, asked, answer, kind, budget),
+            *_warnings(model, asked, answer, kind, workload),
             *filter(None, (_experts(asked, kind),)),
             *uncounted.warnings(missing),
         ),
@@ -191,7 +190,7 @@ def _remedies(
 
     def judge(devices: tuple[Device, ...]) -> Fits:
         verdict = uncounted.judged(on_devices.serving(devices, budget), missing)
-        both = on_host.both(verdict, devices, workload.host_memory(), shared=budget.shares_host)
+        both = on_host.both(verdict, devices, workload.host_memory())
         return verdict.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
@@ -279,7 +278,7 @@ def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> 
 
 
 def _warnings(
-    model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, budget: "Budget | None"
+    model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, workload: Infer
 ) -> list[str]:
     lines = [*model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
@@ -288,4 +287,4 @@ def _warnings(
             f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
             f"made for{needs}"
         )
-    return [*lines, *(cautions(budget, metal=kind.metal) if budget is not None else ())]
+    return [*lines, *cautions(workload, metal=kind.metal)]

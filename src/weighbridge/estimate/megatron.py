@@ -20,7 +20,7 @@ from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,8 @@ def train(model: Model, workload: Train) -> Report:
             judged,
             devices,
             workload.host_memory(),
-            shared=budget is not None and budget.shares_host,
         ),
-        warnings=tuple(_warnings(asked, training, note, budget)),
+        warnings=tuple(_warnings(asked, training, note, workload)),
     )
 
 
@@ -96,13 +95,11 @@ def _effective(
     }
 
 
-def _warnings(
-    asked: Subject, training: MegatronPlan, note: str, budget: "Budget | None"
-) -> list[str]:
+def _warnings(asked: Subject, training: MegatronPlan, note: str, workload: Train) -> list[str]:
     return [
         *filter(None, (note,)),
         *asked.model.notes,
         *asked.notes,
         *answer.warnings(training),
-        *(cautions(budget) if budget is not None else ()),
+        *cautions(workload),
     ]

@@ -89,10 +89,9 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
             judged,
             answered.devices,
             workload.host_memory(),
-            shared=budget is not None and budget.shares_host,
         ),
         warnings=(
-            *_warnings(asked, answered, note, budget),
+            *_warnings(asked, answered, note, workload),
             *remarks(training),
             *uncounted.warnings(missing),
         ),
@@ -410,13 +409,11 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
     }
 
 
-def _warnings(
-    subject: Subject, answer: TrainingAnswer, note: str, budget: "Budget | None"
-) -> list[str]:
+def _warnings(subject: Subject, answer: TrainingAnswer, note: str, workload: Train) -> list[str]:
     warnings = [*filter(None, (note,)), *subject.model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
         warnings.append(
             f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
             "made for"
         )
-    return [*warnings, *(cautions(budget) if budget is not None else ())]
+    return [*warnings, *cautions(workload)]

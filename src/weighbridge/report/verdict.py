@@ -21,13 +21,19 @@ class HostVerdict:
 
     needed: Bytes  # of the fullest phase; pages of files are no need
     phase: str
-    available: int | None
+    room: Bytes | None  # what processes of the machine can have
     fits: Literal["yes", "no", "unknown"] | None
     reason: str
     container: int = 0  # bytes that a container is to be given: request and limit
+    shared: bool = False  # what its devices hold is in `needed`: they share one memory
     share_that_fits: float | None = None  # these three as in `Verdict`
     tight: bool = False
     tipped_by: str | None = None
+
+    @property
+    def available(self) -> int | None:
+        """Return the bytes that the machine surely has for processes."""
+        return None if self.room is None else self.room.low
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

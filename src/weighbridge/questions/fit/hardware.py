@@ -64,7 +64,7 @@ def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
     last: Mapping[str, Any] = {}
     for tried in tries:
         last = tried.settings
-        if tried.part.visible.bytes.high * tried.devices < least:
+        if tried.part.room.high * tried.devices < least:
             continue
         report = _asked(asker, request, tried.settings)
         if report is not None and report.verdict is not None and report.verdict.fits == "yes":
@@ -137,7 +137,7 @@ def cards(parts: "Iterable[Part]") -> "Iterator[Part]":
 
 
 def _room(part: "Part") -> tuple[int, str]:
-    return part.visible.bytes.low, part.id
+    return part.room.low, part.id
 
 
 def _counts(asker: Asker, request: FitRequest) -> Iterator[Tried]:
@@ -159,7 +159,7 @@ def _machines(asker: Asker, request: FitRequest) -> Iterator[Tried]:
     known = parts()
     machines = sorted(
         instances().values(),
-        key=lambda instance: (known[instance.part].visible.bytes.low * instance.count, instance.id),
+        key=lambda instance: (known[instance.part].room.low * instance.count, instance.id),
     )
     for machine in machines:
         row = {
