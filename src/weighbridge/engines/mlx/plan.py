@@ -33,7 +33,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class MlxPlan:
     """A question as mlx-lm runs it: settings, each with its default where none was set."""
 
     rules: MlxRules
@@ -88,7 +88,7 @@ class Plan:
         }
 
 
-def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> Plan:
+def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> MlxPlan:
     """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
     loads(subject)
@@ -100,7 +100,7 @@ def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules
             f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
             f"which {kind} has (RotatingKVCache Quantization NYI); leave it out"
         )
-    return Plan(
+    return MlxPlan(
         rules=rules,
         context=subject.context,
         prompt=min(w.prompt_len or subject.context, subject.context),
