@@ -149,12 +149,14 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         told = {} if self.rung is None else self.rung.to_dict()
         names = ("engine", "engine_version", "format", "accelerator", "count", "layers_on_card")
+        sizes = ("peak_bytes", "usable_bytes", "margin_bytes")
         return {
             "fits": self.fits,
             "why": self.why,
             **{name: told.get(name) for name in names},
             "layout": dict(self.layout),
             "settings": dict(self.settings),
+            **{name: told.get(name) for name in sizes},
             "largest_context": told.get("largest_context"),
             "launch": told.get("launch"),
         }

@@ -113,7 +113,7 @@ def _parts(
     asker: Asker, request: FitRequest, hears: Hears | None
 ) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
     """Return what tells the questions that were answered so far, with the others as they are
-    without changes: for who hears of parts, where changes are looked for."""
+    without changes: for who hears of parts, once the plan is known, which no part takes back."""
     if hears is None or not request.helped or request.solves:
         return lambda questions, ladder: None
     plain = replace(request, helped=False)
@@ -121,7 +121,8 @@ def _parts(
 
     def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
         found = _joined(request, [*questions, *others[len(questions) :]], ladder)
-        if found is not None and len(questions) < len(others):
+        planned = request.about != "infer" or any(q.name == "infer" for q in questions)
+        if found is not None and planned and len(questions) < len(others):
             hears(found)
 
     return part
