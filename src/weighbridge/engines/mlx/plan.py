@@ -38,7 +38,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class MlxPlan:
     """A question as mlx-lm runs it: settings, each with its default where none was set."""
 
     rules: MlxRules
@@ -93,7 +93,7 @@ class Plan:
         }
 
 
-def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> Plan:
+def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> MlxPlan:
     """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
     loads(subject)
@@ -106,7 +106,7 @@ def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules
             f"which {kind} has (RotatingKVCache Quantization NYI); leave it out",
             seen="mlx-lm models/cache.py: RotatingKVCache Quantization NYI",
         )
-    return Plan(
+    return MlxPlan(
         rules=rules,
         context=subject.context,
         prompt=min(w.prompt_len or subject.context, subject.context),
