@@ -109,6 +109,7 @@ class DerivedFacts(TypedDict, total=False):
     max_running_requests: int
     swa_max_total_num_tokens: int
     swa_max_total_num_tokens_interval: Interval
+    longest_request: int  # in tokens, of a launch line whose pool holds less than the context
     # llama.cpp, ik_llama.cpp and Ollama
     compute_buffer_bytes: list[int]  # of each device, the host last
     n_gpu_layers_that_fit: int
