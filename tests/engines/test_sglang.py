@@ -316,6 +316,52 @@ def test_nothing_left():
     assert "would have to be above" in found.warnings[0]
 
 
+def line(flags, gpu="4090"):
+    command = f"sglang serve --model-path meta-llama/Llama-3.1-8B {flags}"
+    return weighbridge.infer(command=command, gpu=gpu, offline=True)
+
+
+def test_a_line_starts_with_whatever_pool_is_left():
+    """sglang 0.5.23 srt/managers/tp_worker.py: max_req_len is min(context, pool) - 1, and a pool that
+    is smaller than the context is "not an error"."""
+    found = line("")
+    assert found.verdict.fits == "yes"
+    longest = found.derived["longest_request"]
+    assert longest < found.derived["kv_cache_tokens"] < 131_072
+    assert found.verdict.reason.startswith(f"requests up to {longest:,} tokens: ")
+    assert any(w.startswith(f"requests up to {longest:,} tokens") for w in found.warnings)
+    capped = line("--max-total-tokens 10000")
+    assert capped.derived["longest_request"] == 9_999
+    assert capped.peak.expected < found.peak.expected
+
+
+def test_a_line_whose_pool_holds_the_context_is_not_capped():
+    assert "longest_request" not in line("--context-length 8192").derived
+    assert "longest_request" not in line("--context-length 8192 --max-total-tokens 8192").derived
+    assert "longest_request" not in line("", gpu="h100").derived
+    short = line("--context-length 8192 --max-total-tokens 8000")
+    assert (short.verdict.fits, short.derived["longest_request"]) == ("yes", 7_999)
+
+
+def test_a_line_that_leaves_no_pool_does_not_start():
+    """A prompt leaves five tokens of the longest request; without a prompt there is no server."""
+    assert line("--max-total-tokens 7").derived["longest_request"] == 6
+    for flags in ("--max-total-tokens 6", "--mem-fraction-static 0.5"):
+        found = line(flags)
+        assert found.verdict.fits == "no"
+        assert "longest_request" not in found.derived
+
+
+def test_requests_that_are_typed_beside_a_line_have_their_length():
+    found = weighbridge.infer(
+        command="sglang serve --model-path meta-llama/Llama-3.1-8B",
+        gpu="4090",
+        batch_size=1,
+        offline=True,
+    )
+    assert found.verdict.fits == "no"
+
+
 def test_a_cap_on_tokens():
     found = served("gpt-oss-20b", gpu="h100", max_total_tokens=10_000)
     assert found.derived["kv_cache_tokens"] == 10_000

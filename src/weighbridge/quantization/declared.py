@@ -54,7 +54,7 @@ def declared(raw: Raw) -> Scheme:
     form = _by_name(raw) or _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
         form = _experts_in(scheme("mxfp4"), form)
-    return _except(form, raw)
+    return sparing(form, raw)
 
 
 def _called(name: str) -> Scheme:
@@ -285,7 +285,7 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
     return replace(others, name=f"{others.name}, experts {theirs.name}", loader=loader)
 
 
-def _except(form: Scheme, raw: Raw) -> Scheme:
+def sparing(form: Scheme, raw: Raw) -> Scheme:
     """Leave alone the modules that the config names, on top of what the format leaves alone by
     itself."""
     patterns = [text for key in SKIPS for text in _texts(raw.get(key))]

@@ -20,7 +20,7 @@ from weighbridge.arch.model_types import facts
 from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.sglang.rules import ANY, GIB, SglangRules, Share, Size, rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError
 from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
@@ -275,7 +275,7 @@ def default(criteria: BackendCriteria) -> str:
 def backend(asked: str | None, criteria: BackendCriteria) -> str:
     """The backend that was asked for, or the default. Raises UsageError for a name of none."""
     if asked is not None and asked not in BACKENDS:
-        raise UsageError(unknown_backend(asked, "sglang", sorted(BACKENDS)))
+        raise UnsupportedError(unknown_backend(asked, "sglang", sorted(BACKENDS)))
     return asked or default(criteria)
 
 

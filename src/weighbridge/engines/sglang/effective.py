@@ -19,7 +19,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB, ceil_div
 
@@ -184,7 +184,7 @@ def _second_cache(w: "Infer") -> None:
     for name in ("hicache_size", "hicache_ratio"):
         value = getattr(w, name)
         if value is not None:
-            raise UsageError(
+            raise ContradictionError(
                 f"--{name.replace('_', '-')} {value:g}: sglang keeps prefixes in host memory with "
                 "--enable-hierarchical-cache alone; add it"
             )
@@ -284,7 +284,7 @@ def _usable(share: float | None) -> float | None:
 def _ratio(asked: float | None, otherwise: float, flag: str) -> float:
     ratio = otherwise if asked is None else asked
     if not 0 < ratio <= 1:
-        raise UsageError(f"--{flag} {ratio}: sglang takes more than 0 and at most 1")
+        raise ContradictionError(f"--{flag} {ratio}: sglang takes more than 0 and at most 1")
     return ratio
 
 
@@ -304,7 +304,9 @@ def _loras(w: "Infer") -> int:
     if w.max_loras is None and w.max_lora_rank is None:
         return 0
     if w.max_lora_rank is None:
-        raise UsageError("sglang takes the rank from the adapters it is given: say --max-lora-rank")
+        raise ContradictionError(
+            "sglang takes the rank from the adapters it is given: say --max-lora-rank"
+        )
     return w.max_loras or LORAS
 
 

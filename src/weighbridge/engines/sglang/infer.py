@@ -44,6 +44,7 @@ def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer
     subject, case_of = _met(subject, w, budget)
     point = SearchPoint(subject.context, w.prompt_len, w.batch_size or 1)
     asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
+    asked = serving.capped(asked) if _starts_alone(w) else asked
     able = serving.able(asked)
     line = asked if able is None else able
     sized = asked if w.engine_defaults else line  # a command is taken as it is
@@ -95,6 +96,12 @@ def _met(subject: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject
     return subject, case(subject, w, budget, number)
 
 
+def _starts_alone(w: "Infer") -> bool:
+    """Tell whether it is asked of a command whether it starts, and of no request."""
+    request = (w.prompt_len, w.max_new_tokens, w.batch_size)
+    return w.engine_defaults and all(value is None for value in request)
+
+
 def _devices(launched: SglangLaunched) -> tuple[Device, ...]:
     served = launched.served
     kinds = {i: _device(launched, i) for i in served.case.kinds}
@@ -119,7 +126,7 @@ def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
     assert judged.fit is not None
     lacks = "" if judged.surely == "yes" else _lacking(judged, judged.fit)
     if able is asked or able is None:
-        return Serves(surely=asked.surely, lacks=lacks)
+        return Serves(surely=asked.surely, lacks=lacks, caps=_caps(asked.served))
     return Serves(
         surely=judged.surely,
         lacks=lacks,
@@ -128,6 +135,10 @@ def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
         changed=_devices(able) if alike else (),
         then=able.surely,
     )
+
+
+def _caps(served: Served) -> str:
+    return "" if served.request is None else f"requests up to {served.request:,} tokens"
 
 
 def _device(launched: SglangLaunched, first: int) -> tuple[tuple[Phase, ...], int | None]:
@@ -166,6 +177,8 @@ def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
     }
     if fit.sliding:
         facts["swa_max_total_num_tokens"] = fit.sliding
+    if served.request is not None:
+        facts["longest_request"] = served.request
     return facts
 
 
@@ -179,6 +192,11 @@ def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[st
         yield (
             f"--max-total-tokens {served.settings.tokens:,}: SGLang refuses requests of "
             f"{served.settings.context:,} tokens, which the pool does not hold"
+        )
+    if served.request is not None:
+        yield (
+            f"{_caps(served)}: the pool holds fewer than the context of "
+            f"{served.settings.context:,}, and SGLang caps them"
         )
     if fit is not None and able is not asked:
         yield f"{_lacking(asked, fit)}; {_way(asked, able)}"

@@ -26,7 +26,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import GIB, ceil_div
@@ -197,7 +197,7 @@ def _swap(said: float | None, rules: VllmRules) -> int:
 def _sleep_level(w: "Infer") -> int:
     """Raises UsageError for a level of an engine that does not sleep."""
     if w.sleep_level is not None and not w.enable_sleep_mode:
-        raise UsageError(
+        raise ContradictionError(
             f"--sleep-level {w.sleep_level}: vllm sleeps with --enable-sleep-mode alone; add it"
         )
     return w.sleep_level or 1
@@ -209,7 +209,7 @@ def _backend(said: str | None) -> str:
         return ""
     name = said.upper().removesuffix(V1)
     if name not in BACKENDS:
-        raise UsageError(unknown_backend(said, "vllm", sorted(BACKENDS)))
+        raise UnsupportedError(unknown_backend(said, "vllm", sorted(BACKENDS)))
     return name
 
 
@@ -411,9 +411,11 @@ def _not_plain(subject: Subject, rules: VllmRules) -> frozenset[str]:
 def _expert_parallel(subject: Subject, w: "Infer") -> bool:
     """Raises UsageError where there are none (ModelConfig._verify_with_expert_parallelism)."""
     if w.enable_expert_parallel and not has_experts(subject):
-        raise UsageError(
+        raise TriedError(
             "--enable-expert-parallel: the model has no experts, and vLLM does not start; leave "
-            "it out"
+            "it out",
+            seen="vllm 0.33 config/model.py: Number of experts in the model must be greater "
+            "than 0 when expert parallelism is enabled",
         )
     return w.enable_expert_parallel
 

@@ -89,6 +89,8 @@ class VllmRules:
     second_packed: bool = False  # the newer runner has experts and packed weights, too
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     in_flight: bool = False  # tokens of batches under way count to a request's
+    # layers/linear.py (_maybe_allow_fp8_block_shape_mismatch): of float8 with a scale a block
+    partial_blocks: bool = False
     plain_awq: bool = True  # --quantization awq has kernels of its own where others would run, too
     # Kernels for MXFP4 (parallel/rules.py)
     hopper: WeightKernel = WITH_SCALES
@@ -115,7 +117,11 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 13), {"arrives": "both", "sparse_less": True}),
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
-    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}),
+    (
+        (0, 14),
+        {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
+        | {"partial_blocks": True},
+    ),
     ((0, 15), {"arrives": "between"}),
     ((0, 16), {"arrives": "streamed"}),
     ((0, 17), {"sampler": "triton", "phantom": True}),
