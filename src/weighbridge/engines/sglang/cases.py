@@ -171,7 +171,8 @@ class _Replica:
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
         """Estimate what each rank has beside its weights while it loads."""
-        plain, form = shards.plain(self.subject, ENGINE), self.subject.choice.scheme
+        plain = shards.plain(self.subject, ENGINE, self.w.quantization)
+        form = self.subject.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)
         pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
