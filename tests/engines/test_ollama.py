@@ -864,3 +864,16 @@ def test_its_own_runner_keeps_states_to_go_back_to(model, release, kept):
     if release == "0.18.0":
         shown = asked(model, engine_version="0.21.0", **w).derived["ollama_ps_bytes"]
         assert shown / 1e9 == pytest.approx(24, rel=0.02)
+
+
+@pytest.mark.parametrize(("model", "layers"), [("qwen3.8-27b", 18), ("gemma-3-27b", 16)])
+def test_layers_that_it_keeps_leave_room_for_a_tower(model, layers):
+    """A tower's weights and 1 GiB are the target that llama-server's --fit leaves
+    (mmprojFitTargetMiB of llm/llama_server.go): 0.93 GB of Qwen3.8, a hybrid, on a card of 8 GB."""
+    found = asked(model, gpu="4060")
+    most = found.divisions[0]["n_gpu_layers"]
+    assert most == layers
+    kept = asked(model, gpu="4060", n_gpu_layers=most)
+    room = 7.4 * GIB
+    peak = kept.devices[0].peak("driver")
+    assert room - 2.2 * GIB < peak.expected < peak.high < room + 0.1 * GIB

@@ -51,7 +51,7 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
         answer,
         settings=settings(answer.settings, release(w)),
         derived=derived(answer, h, subject, w, on),
-        divisions=tuple(_divisions(h, w, on)),
+        divisions=tuple(_divisions(answer.devices, h, w, on)),
         warnings=(*answer.warnings, *warnings(subject, w, budget, h, on)),
     )
 
@@ -163,14 +163,19 @@ def _towers(devices: Sequence[Device]) -> int:
     return sum(c.bytes.expected for c in loaded if (c.name, c.detail) == ("weights", "mmproj"))
 
 
-def _divisions(holdings: DeviceHoldings, w: "Infer", on: Asked) -> Iterator[Mapping[str, int]]:
+def _divisions(
+    devices: Sequence[Device], holdings: DeviceHoldings, w: "Infer", on: Asked
+) -> Iterator[Mapping[str, int]]:
     """Yield the layers that Ollama leaves on the cards by itself, the most first: those that old
-    releases reckon, those that have room under newer ones."""
+    releases reckon, those that have room under newer ones, beside a tower and what that leaves for
+    its buffers (llm/llama_server.go, mmprojFitTargetMiB)."""
     if w.n_gpu_layers is not None:
         return
     placed = estimated(holdings, w, on)
     if placed is None:
-        yield from answers.divisions(holdings, on.budget, apart=False)
+        towers = _towers(devices)
+        left = towers + rules.HEADROOM if towers else 0
+        yield from answers.divisions(holdings, on.budget, apart=False, tower=left)
     elif sum(placed.layers) < holdings.launch.layers:
         yield {"n_gpu_layers": sum(placed.layers)}
 

@@ -60,6 +60,7 @@ SMALL, LONG = 8 * GIB, 4096  # a card, and a context, that get WITHOUT_FLASH
 # take in percent, and what it costs
 BATCHES = ((32_768, 2048, 60, 2 * GIB), (4096, 1024, 75, 768 * MIB))
 FILLED = 80  # percent of free memory
+HEADROOM = GIB  # for a tower's buffers, beside its weights
 ALONE = frozenset(  # architectures that answer one request at a time
     (
         *("mllama", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen3next", "lfm2"),
