@@ -276,9 +276,9 @@ def divisions(
     holdings: DeviceHoldings, budget: Budget | None, *, apart: bool = True, tower: int = 0
 ) -> Iterator[Mapping[str, int]]:
     """Yield what a program moves to host memory by itself, the least first: layers, or experts of
-    as few layers as need be where it moves them `apart`; `tower` bytes are left for one. It goes by what it measures, and we by the
-    most that it may be: a few more are yielded. Source: common/fit.cpp (step 3), which also brings
-    parts of one more layer of experts back."""
+    as few layers as need be where it moves them `apart`; `tower` bytes are left for one. It goes by
+    what it measures, and we by the most that it may be: a few more are yielded. Source:
+    common/fit.cpp (step 3), which also brings parts of one more layer of experts back."""
     leaves = holdings.launch.rules.leaves
     if budget is None or leaves is None or not holdings.launch.gpus:
         return
