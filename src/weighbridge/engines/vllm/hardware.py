@@ -99,6 +99,12 @@ def rocm(budget: Budget | None) -> Literal["", "home", "centre"]:
 
 
 @fact
+def shares_host(budget: Budget | None) -> bool:
+    """Tell whether the card's memory is the machine's own."""
+    return budget is not None and budget.choice.part.shares_host
+
+
+@fact
 def splits_contexts(budget: Budget | None) -> bool:
     """FlashAttention 3 decodes on Hopper."""
     return capability(budget)[0] == HOPPER[0]
