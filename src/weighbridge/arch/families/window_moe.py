@@ -228,6 +228,7 @@ STEP3P7_TEXT = Family(tree=step, cls="Step3p7TextModel", buffers=step_buffers)
 TYPES = {
     "mimo_v2_flash": ModelType(
         MIMO_V2_FLASH,
+        predicts="dense, near",
         transformers=TransformersFacts(sdpa=NEVER),
         sglang=SglangFacts(windows=(0, 5, 7), partial_blocks=True),
         llama_cpp=LlamaCppFacts(windows=True),
