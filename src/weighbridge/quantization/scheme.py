@@ -44,8 +44,10 @@ class Scheme:
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
     maker: str = ""  # whose quantizer makes it, where another makes one of that name
+    named: Callable[[LoaderFacts], Pack] | None = None  # of modules that a config names, any kind
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
+    stacks: bool = False  # bitsandbytes alone: stacks of experts are packed, too
     fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes
 
 
@@ -240,10 +242,13 @@ A_NUMBER_A_HEAD = (
 )
 
 
+MATRICES: tuple[ParamKind, ...] = ("linear", "conv1d", "expert", "experts")
+
+
 def published(facts: LoaderFacts) -> Takes:
     """Return a test for every weight matrix that `checkpoint_linears` speaks of, experts
     included, that is no projection to a number a head."""
-    takes = checkpoint_linears(facts, kinds=("linear", "conv1d", "expert", "experts"))
+    takes = checkpoint_linears(facts, kinds=MATRICES)
     return lambda param: takes(param) and not module(param).endswith(A_NUMBER_A_HEAD)
 
 

@@ -54,7 +54,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.arch.roles import module, role_of
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import align_up, ceil_div
 
@@ -167,9 +167,11 @@ def check(
         return
     first = min(bad, key=lambda u: (u.how != "split", u.number, u.what))
     able = [str(n) for n in SIZES if all(fits(u, n, grows=grows) for u in kinds)]
-    raise UsageError(
+    raise TriedError(
         f"{flag} {ranks}: {first.number:,} {first.what} cannot be split evenly; "
-        f"sizes that work: {', '.join(able)}{instead}"
+        f"sizes that work: {', '.join(able)}{instead}",
+        seen="vllm 0.33 distributed/utils.py: is not divisible by; Total number of attention "
+        "heads must be divisible by tensor parallel size",
     )
 
 
