@@ -22,8 +22,8 @@ KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 def counted(configs: Iterable[Mapping[str, Any]]) -> int | None:
     """Return how many layers the first config that says so has; None where none does."""
-    said = [int(c[key]) for c in configs for key in KEYS if c.get(key) is not None]
-    return max(said, default=None)
+    counts = [int(c[key]) for c in configs for key in KEYS if c.get(key) is not None]
+    return max(counts, default=None)
 
 
 def of_class(model_type: str) -> int:

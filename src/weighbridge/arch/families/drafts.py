@@ -23,10 +23,10 @@ READ = 3  # layers of the model whose hidden states it reads, where no config sa
 
 def of_model(c: Config) -> int:
     """Count the layers of the model whose hidden states are read; 0 where none are."""
-    said: Mapping[str, Any] = c.get("eagle_config") or {}
-    if not said.get("use_aux_hidden_state", True):
+    eagle: Mapping[str, Any] = c.get("eagle_config") or {}
+    if not eagle.get("use_aux_hidden_state", True):
         return 0
-    listed = said.get("eagle_aux_hidden_state_layer_ids") or c.many(
+    listed = eagle.get("eagle_aux_hidden_state_layer_ids") or c.many(
         "eagle_aux_hidden_state_layer_ids"
     )
     return c.num("num_aux_hidden_states", default=len(listed) or READ)

@@ -178,7 +178,9 @@ def step_sparse(c: Config) -> Sequence[bool]:
 
 
 def step_choice(c: Config) -> RoutedExperts:
-    return routed(c, "n_routed_experts", "moe_intermediate_size")
+    c.skip("n_shared_experts")  # one, and share_expert_dim says how wide
+    count = "num_experts" if c.has("num_experts") else "n_routed_experts"
+    return routed(c, count, "moe_intermediate_size")
 
 
 def step_moe(c: Config) -> Submodule:
