@@ -209,7 +209,7 @@ class Prepared:
                 from weighbridge.estimate import refusals  # asks engines, which answers do without
 
                 raise refusals.by_others(error, estimator.model, w) from None
-            if question.task == "train" and remedies:
+            if question.task == "train":
                 report = with_launch_line(report, w, self._loads(), self._packed)
             return remarked(report, question, w)
 

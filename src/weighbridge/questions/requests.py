@@ -208,10 +208,21 @@ def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except NotWantedError:
         raise
     except WeighbridgeError as error:
-        return failed(str(error), error.code)
+        return refused(error)
     except Exception as error:
         message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
         return failed(one_line(message))
+
+
+def refused(error: WeighbridgeError) -> dict[str, Any]:
+    """Return the object that stands in the place of a report, with the class of the refusal and,
+    where a program refuses it, that program's own words."""
+    answer = failed(str(error), error.code)
+    if error.ground:
+        answer["error"]["ground"] = error.ground
+    if error.seen:
+        answer["error"]["seen"] = error.seen
+    return answer
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:

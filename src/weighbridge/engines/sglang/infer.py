@@ -211,31 +211,31 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
         return _nearly(launched, served.case.budget)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
-        above = share - least.available / least.free if share else 1.0
+        lacking = least.available / least.free / launched.settings.kept
+        above = share - lacking if share else 1.0
         more = f"; it would have to be above {above:.3f}"
         none = ", and no fraction would: the weights alone do not fit"
-        return (
-            f"mem_fraction_static {share:.3f} leaves nothing for the KV cache"
-            f"{more if above < 1 else none}"
-        )
+        return f"{_fraction(launched)} leaves nothing for the KV cache{more if above < 1 else none}"
     need = max(max(p.full, p.sliding) for p in served.needed.values())
     capped = served.settings.tokens is not None and served.settings.tokens < need
-    by = (
-        f"--max-total-tokens {served.settings.tokens:,}"
-        if capped
-        else f"mem_fraction_static {share:.3f}"
-    )
+    by = f"--max-total-tokens {served.settings.tokens:,}" if capped else _fraction(launched)
     return (
         f"{by} leaves room for {fit.tokens:,} tokens and {fit.running:,} requests, and "
         f"{served.load.requests:,} of {served.settings.context:,} tokens take {need:,}"
     )
 
 
+def _fraction(launched: SglangLaunched) -> str:
+    kept = launched.settings.kept
+    less = f", of which {launched.settings.backend} leaves {kept:g}," if kept < 1 else ""
+    return f"mem_fraction_static {launched.settings.share:.3f}{less}"
+
+
 def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
     """Describe a launch that is expected to serve, and may not."""
     low, high = human(launched.whole.low), human(launched.whole.high)
     return (
-        f"mem_fraction_static {launched.settings.share:.3f} makes pools with which the card would "
+        f"{_fraction(launched)} makes pools with which the card would "
         f"hold {low} to {high} of the {human(budget.usable.low)} that a process can have, or too "
         "few tokens"
     )

@@ -127,7 +127,8 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
         return None
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
-    return Room(free, free - kind.loaded - int(free * (1 - share)) - encoded)
+    used = share * served.settings.kept
+    return Room(free, free - kind.loaded - int(free * (1 - used)) - encoded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,7 +228,9 @@ def _from_bytes(served: Served, first: int) -> int:
     if states:  # they have a share of their own, and the rest is not theirs
         ratio = served.settings.mamba_ratio
         need = max(need + states, int(states * (1 + ratio) / ratio), int(need * (1 + ratio)))
-    return math.ceil(STEPS * (served.settings.share + (need - r.available) / r.free))
+    return math.ceil(
+        STEPS * (served.settings.share + (need - r.available) / r.free / served.settings.kept)
+    )
 
 
 def _surely(served: Served, least: float) -> float:
