@@ -1,5 +1,6 @@
 """Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
 
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -47,6 +48,8 @@ LANGUAGE = "language model"  # what a blueprint calls the part that is no tower
 TOWERS = {"vision tower": "image", "audio tower": "audio"}
 # MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
 UP = "kv_b_proj.weight"
+# Of two stacks of layers, which both count from 0 (Whisper), those of the first are no stage's
+ENCODER, DECODER = (re.compile(rf"(?:^|\.){side}\.") for side in ("encoder", "decoder"))
 NO_CUT = Fraction(1)
 KEYS, VALUES = ".k_proj.", ".v_proj."
 SCALES = ("weight_scale", "scales")  # of blocks, with and without _inv, and of groups
@@ -226,6 +229,7 @@ class _ShardReader:
         self.subject, self.plan, self.rules, self.spread = subject, plan, rules, spread
         self.hidden = width(plan) or subject.body.hidden
         self.behind = False
+        self.encodes = any(DECODER.search(p.name) for p, _ in plan.distinct())
         form = choice.scheme.name if choice.scheme else ""
         self.mxfp4, self.mixed = form == "mxfp4", form.endswith("experts mxfp4")
         self.block, self.group, self.form = block_of(form), group_of(form), form
@@ -309,6 +313,8 @@ class _ShardReader:
         if tower:
             return Where(everywhere=self.rules.towers_everywhere)
         layer = layer_of(param.name)
+        if self.encodes and ENCODER.search(param.name):
+            return Where()  # before the layers that are numbered: those of the decoder
         if layer is not None:
             self.behind = True
             return Where(layer=layer)
