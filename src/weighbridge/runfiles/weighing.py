@@ -60,6 +60,7 @@ MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 IDLE = "it means nothing beside {}, and is left out"
 UNKNOWN = 4  # the exit code of what cannot be said
+DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 # A kind of card without a count, of which the file says how many
@@ -369,7 +370,7 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     found = (*found, *_stored(found, runs, opened), *_of_stages(message, runs))
     return WeighedFile(
         file=file,
-        runs=tuple(_agreeing(run, found) for run in runs),
+        runs=_undenied(tuple(_agreeing(run, found) for run in runs), message),
         message=_first(message, found),
         findings=found,
     )
@@ -437,6 +438,20 @@ def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     if verdict is not None and verdict.fits == "yes" and kept > verdict.usable_bytes:
         report = replace(report, verdict=verdict.turned("unknown", OUTGROWS))
     return run if report is run.report else replace(run, report=report)
+
+
+def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[WeighedRun, ...]:
+    """Return answers without a yes to the only run of a text, where its own message says that it
+    ran out of what that counts: nobody knows what differs."""
+    report = runs[0].report if len(runs) == 1 else None
+    if message is None or report is None or report.verdict is None or report.verdict.fits != "yes":
+        return runs
+    from weighbridge.oom.explain import OUTSIDE
+
+    if message.judged.cause in (None, *OUTSIDE):
+        return runs
+    verdict = report.verdict.turned("unknown", DIED)
+    return (replace(runs[0], report=replace(report, verdict=verdict)),)
 
 
 def _without_doubt(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
