@@ -63,6 +63,8 @@ class Menu(click.Group):
 
             if given(args[0]):
                 return FILE, self.get_command(ctx, FILE), args
+            if args[0] == FILE:  # as errors and help call it
+                return FILE, self.get_command(ctx, FILE), args[1:]
             if wrong := no_file(args[0]):
                 raise NotFoundError(wrong)
         if args[0] not in COMMANDS and not args[0].startswith("-"):
