@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.cost import MOST_RUNS
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.errors import UsageError, WeighbridgeError
@@ -59,6 +60,7 @@ SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_si
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 IDLE = "it means nothing beside {}, and is left out"
+BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 UNKNOWN = 4  # the exit code of what cannot be said
 DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
@@ -205,9 +207,10 @@ def weighed(
             file,
             given,
         )
-        for run in file.runs
+        for run in file.runs[:MOST_RUNS]
     )
-    runs = together(runs)
+    beyond = file.runs[MOST_RUNS:]
+    runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
     return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))

@@ -1,6 +1,5 @@
 """Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
 
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache

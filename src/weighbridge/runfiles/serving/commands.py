@@ -23,7 +23,7 @@ KIND = Kind(
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
 # A first line that is a command: a variable that is set, or a word of the shell or a program
 COMMAND = re.compile(
-    r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|exec|cd|sudo|source|nohup|docker|podman|ulimit|env"
+    r"[ \t$]*+(?:[A-Za-z_]\w*=|(?:export|set|exec|cd|sudo|source|nohup|docker|podman|ulimit|env"
     r"|bash|sh|vllm|sglang|ollama|text-generation-launcher|uv|uvx|conda|mlx_lm\.\w+"
     r"|setsid|numactl|srun|python[\d.]*|(?:\S*/)?llama-\w+)(?:[ \t]|$))"
 )
