@@ -223,7 +223,7 @@ def _planned(
     model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
-    return asked, plan(asked, workload, budget, (number[0], number[1] if len(number) > 1 else 0))
+    return asked, plan(asked, workload, budget, number)
 
 
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:

@@ -108,6 +108,7 @@ class TrainingPlan:
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
+    patch: int = 0  # the third number of its release
     gathers: bool | None = None  # what is saved, whole; None where nobody says
     loads_once: bool = False  # one rank of a machine reads the weights for all
     workers: int = 0  # processes that read data for a rank
@@ -191,10 +192,11 @@ def _of_text(subject: Subject, framework: Framework) -> bool:
 
 
 def plan(
-    subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]
+    subject: Subject, w: Train, budget: "Budget | None", number: tuple[int, ...]
 ) -> TrainingPlan:
-    """Return the plan of one run; `version` is that of transformers. Raises UsageError where
+    """Return the plan of one run; `number` is the release of transformers. Raises UsageError where
     settings contradict each other or the card."""
+    version, patch = ((*number, 0, 0)[:2], (*number, 0, 0)[2])
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     date = _framework_release(w, framework)
@@ -237,6 +239,7 @@ def plan(
         attention=attention,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
+        patch=patch,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,

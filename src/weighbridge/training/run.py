@@ -366,6 +366,7 @@ def _step(
         reentrant=plan.reentrant,
         release=plan.release,
         transformers=plan.version,
+        patch=plan.patch,
         compiled=plan.compiled,
         token_ranks=plan.sharding.tensor if plan.framework.shares_tokens else 1,
         image_size=plan.image_size,
