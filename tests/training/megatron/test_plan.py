@@ -126,7 +126,14 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"method": "lora"}, "--method lora is not weighed with --framework megatron; use full"),
+        ({"method": "dora"}, "dora is not weighed with --framework megatron; use full or lora"),
+        ({"method": "lora", "optimizer": "muon"}, "muon is not weighed with --method lora"),
+        ({"method": "lora", "lora_targets": ["x"]}, "--lora-targets x: Megatron's linears are"),
+        (
+            {"method": "lora", "gpu": "h100:2", "shard": "zero1"}
+            | {"megatron_args": ["use_megatron_fsdp", "data_parallel_sharding_strategy=optim"]},
+            "not weighed with Megatron's FSDP",
+        ),
         ({"optimizer": "lion"}, "--optimizer lion is not weighed"),
         ({"precision": "fp32"}, "--precision 'fp32' is not one of megatron: bf16-mixed"),
         ({"offload": "optimizer", "shard": "zero1"}, "--offload optimizer is not weighed"),
