@@ -12,7 +12,7 @@ from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.forward.nets import predicts_next
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
@@ -210,7 +210,9 @@ def plan(
     refuse_segments(w, part)
     if _of_text(subject, framework):
         if _images(w):
-            raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
+            raise UnsupportedError(
+                f"--images: {framework.name}'s class of this model is of text alone"
+            )
         subject = subject.without_towers()
     scales = float8.recipe(w, framework, chosen, date)
     float8.refuse(w, framework, scales, shares, subject.body)
@@ -268,8 +270,11 @@ def _shares(
     shard = w.shard or framework.shard or always
     shares = sharding(w.but(shard=shard), count, framework.spreads)
     if titan and shares.context > 1 and _with_sinks(subject):
-        raise UsageError(
-            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave it out"
+        raise TriedError(
+            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave "
+            "it out",
+            seen="torchtitan models/gpt_oss/model/args.py raises NotImplementedError for "
+            "context parallel",
         )
     return replace(shares, whole_experts=titan and shares.expert > 1)
 
@@ -321,11 +326,11 @@ def _refuse(
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(
+        raise UnsupportedError(
             f"--compile is modelled for {known}, not for {framework.name}; leave it out"
         )
     if w.cpu_ram_efficient_loading and framework.loads != "transformers":
-        raise UsageError(
+        raise ContradictionError(
             f"--cpu-ram-efficient-loading: {framework.name} reads weights by a loader of its own; "
             "leave it out"
         )
@@ -333,17 +338,17 @@ def _refuse(
     if w.kernels is not None:
         packages.refuse(subject, w.kernels, framework, version)
     if w.method == "dora" and not framework.decomposes:
-        raise UsageError(
+        raise UnsupportedError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
         )
     _refuse_tuner(subject, w, framework, shares)
     if framework.tunes and (w.method or METHOD) == METHOD:
-        raise UsageError(
+        raise UnsupportedError(
             f"--framework {framework.name} with --method full is not modelled: {framework.tunes}"
         )
     form = subject.choice.scheme
     if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
-        raise UsageError(
+        raise ContradictionError(
             f"--bnb-4bit-quant-storage is of bitsandbytes' 4 bits, and weights are in "
             f"{form.name if form else subject.choice.dtype.name}: leave it out, or use "
             "--quantization nf4"
@@ -379,7 +384,7 @@ def _refuse_reentry(w: Train, framework: Framework) -> None:
     if w.use_reentrant is None:
         return
     if framework.loads != "transformers":
-        raise UsageError(
+        raise ContradictionError(
             f"--use-reentrant is of transformers: {framework.name} has checkpoints of its own; "
             "leave it out"
         )
