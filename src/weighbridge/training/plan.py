@@ -134,9 +134,7 @@ class TrainingPlan:
     def kernels(self) -> str | None:
         """Say whether packages with kernels for state layers are installed; None where the model
         has no such layers, or none whose kernels are modelled."""
-        known = self.framework.loads == "transformers" and packages.modelled(
-            self.subject.body, self.version
-        )
+        known = self.framework.loads == "transformers" and packages.modelled(self.subject.body)
         return ("installed" if self.installed else "missing") if known else None
 
     @property
@@ -205,7 +203,7 @@ def plan(
     checkpointing = w.checkpointing or usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
     shares = _staged(replace(shares, context_by=by), subject, w, framework, checkpointing)
-    _refuse(subject, w, framework, shares, version)
+    _refuse(subject, w, framework, shares)
     _refuse_card(w, chosen, part)
     refuse_segments(w, part)
     if _of_text(subject, framework):
@@ -316,13 +314,7 @@ def stages(w: Train, framework: Framework, shares: Sharding, layers: int) -> tup
     )
 
 
-def _refuse(
-    subject: Subject,
-    w: Train,
-    framework: Framework,
-    shares: Sharding,
-    version: tuple[int, int],
-) -> None:
+def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
@@ -336,7 +328,7 @@ def _refuse(
         )
     _refuse_reentry(w, framework)
     if w.kernels is not None:
-        packages.refuse(subject, w.kernels, framework, version)
+        packages.refuse(subject, w.kernels, framework)
     if w.method == "dora" and not framework.decomposes:
         raise UnsupportedError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"

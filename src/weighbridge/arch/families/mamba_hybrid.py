@@ -310,6 +310,7 @@ TYPES = {
             net="hybrids.nemotron_h",
             lora=("q_proj", "k_proj", "v_proj", "o_proj"),
             no_lora=("out_proj",),
+            no_lora_since="0.20",
         ),
         vllm=VllmFacts(
             every_stage="both",

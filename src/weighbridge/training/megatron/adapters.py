@@ -13,7 +13,7 @@ Source: modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py; NVIDIA-NeMo/
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component
 from weighbridge.training.megatron.model import MegatronModel, RankWeight, linears
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
@@ -34,18 +34,18 @@ TARGETS = {
 
 
 def settings(w: "Train") -> dict[str, Any]:
-    """Return the settings of a run that say what is trained. Raises UsageError for targets that are
+    """Return the settings of a run that say what is trained. Raises UnsupportedError for targets that are
     no linears of Megatron's, and for what is not weighed with adapters."""
     if w.method != "lora":
         return {}
     named = [t for t in w.lora_targets or (ALL,) if t != ALL]
     unknown = next((t for t in named if t not in TARGETS), None)
     if unknown is not None:
-        raise UsageError(
+        raise UnsupportedError(
             f"--lora-targets {unknown}: Megatron's linears are {', '.join(TARGETS)}, or {ALL}"
         )
     if w.optimizer == "muon":
-        raise UsageError("--optimizer muon is not weighed with --method lora; leave it out")
+        raise UnsupportedError("--optimizer muon is not weighed with --method lora; leave it out")
     parts = tuple(dict.fromkeys(part for t in named for part in TARGETS[t]))
     return {"lora": w.lora_r or RANK, "targets": parts, "adapter_dropout": bool(w.lora_dropout)}
 

@@ -232,7 +232,7 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
     """Return how data ranks share weights out; "" where they do not. Raises UsageError for what
     Megatron stops at (validate_args), or is not weighed."""
     if w.method == "lora" and (asked.get("fsdp2") or asked.get("fsdp")):
-        raise UsageError("--method lora is not weighed with Megatron's FSDP; leave it out")
+        raise UnsupportedError("--method lora is not weighed with Megatron's FSDP; leave it out")
     if asked.get("fsdp2"):
         _with_fsdp2(w, shares, asked)
         return "fsdp2"
