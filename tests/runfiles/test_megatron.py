@@ -429,7 +429,7 @@ def test_a_hybrid_model_says_where_parts_of_a_pipeline_end():
 
 
 def test_a_hybrid_models_head_is_tied_by_megatrons_own_argument():
-    """Its default ties it; transformers' class of the same layers never does."""
+    """Megatron ties it by default; transformers' class of the same layers never does."""
     tied, apart = (
         resolve(gather_config(run(f"{HYBRID.format('M-M*')}{more}").config)).parameters
         for more in ("", " --untie-embeddings-and-output-weights")

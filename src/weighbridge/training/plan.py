@@ -380,7 +380,7 @@ def _refuse_reentry(w: Train, framework: Framework) -> None:
             f"--use-reentrant is of transformers: {framework.name} has checkpoints of its own; "
             "leave it out"
         )
-    if (w.checkpointing or framework.checkpointing) != "full":
+    if (w.checkpointing or framework.checkpointing) not in ("full", "offload"):
         raise UsageError("--use-reentrant is of checkpoints: add --checkpointing full")
 
 

@@ -34,8 +34,8 @@ TARGETS = {
 
 
 def settings(w: "Train") -> dict[str, Any]:
-    """Return the settings of a run that say what is trained. Raises UnsupportedError for targets that are
-    no linears of Megatron's, and for what is not weighed with adapters."""
+    """Return the settings of a run that say what is trained. Raises UnsupportedError for targets
+    that are no linears of Megatron's, and for what is not weighed with adapters."""
     if w.method != "lora":
         return {}
     named = [t for t in w.lora_targets or (ALL,) if t != ALL]
