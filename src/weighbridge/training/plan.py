@@ -364,6 +364,8 @@ def usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str
     pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:
         return "none"
+    if (w.method or METHOD) != METHOD and framework.tuned_checkpointing:
+        return framework.tuned_checkpointing
     tuned = _loss(w, framework) != framework.losses.get("standard")
     return (
         framework.sharded_checkpointing
