@@ -32,6 +32,7 @@ from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
@@ -176,7 +177,7 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
     ):
         decoded = min(largest, launch.sequences * (1 + launch.speculative))
         cut = splits(rank.blocks, decoded, launch.tensor)
-    return estimate(
+    found = estimate(
         rank.blocks,
         _by_adapters(launch, count),
         GraphPool(
@@ -190,6 +191,9 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
             fused=launch.rules.fuses,
         ),
     )
+    if not hardware.shares_memory(card):
+        return found
+    return found._replace(charged=unified.estimated(found.charged))
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:
