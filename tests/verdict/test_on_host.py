@@ -483,3 +483,15 @@ def test_the_phase_that_is_named_is_the_one_that_is_expected_to_take_most():
     )
     host = Device(index=0, kind="host", phases=phases)
     assert judged(host, room(10)).phase == "save"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpu", "more"), [("gb10", {}), ("m4 max 128gb", {"ram": "60GiB"})])
+def test_the_longest_context_leaves_processes_their_part_of_one_memory(gpu, more):
+    """The same verdict says so: yes at that length, and not at the next."""
+    asked = {"engine": "transformers", "gpu": gpu, "batch_size": 16, "headroom": "20GiB", **more}
+    model = weighbridge.prepare("qwen3-8b")
+    longest = model.infer(context=4096, **asked).derived["largest_context"]
+    assert 4096 < longest < 40_960
+    assert model.infer(context=longest, **asked).verdict.fits == "yes"
+    assert model.infer(context=longest + 1, **asked).verdict.fits != "yes"
