@@ -69,9 +69,8 @@ def once(monkeypatch):
     computed, fit = {}, Prepared.fit
 
     def remembered(self, **settings):
-        said = {name.rstrip("_"): value for name, value in settings.items() if value}
-        if said.pop("remedies", True) is not True:
-            said["remedies"] = False
+        said = {name.rstrip("_"): str(value) for name, value in settings.items() if value}
+        said.pop("remedies", None)
         key = self.reference, repr(sorted(said.items()))
         if key not in computed:
             computed[key] = fit(self, **settings)
