@@ -243,7 +243,6 @@ def test_cards_of_other_machines_are_counted_like_cards_of_this_one(more, contex
         "engine": "llama.cpp",
         "gpu": "Radeon 8060S Graphics:3",
         "gpu_memory": "126976MiB",
-        "ram": "128GiB",  # the machine's memory is the card's
         "context": context,
     }
 

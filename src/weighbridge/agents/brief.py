@@ -330,7 +330,7 @@ def _part(part: Part) -> Numbers:
         "id": part.id,
         "name": part.name,
         "marketed_gb": part.marketed_gb,
-        "usable_bytes": part.visible.bytes.low,
+        "usable_bytes": part.room.low,
         "computes_in": [name for name, can in abilities(part).items() if can],
     }
 

@@ -8,7 +8,6 @@ of a program that we do not answer for is refused by its name.
 import re
 from collections.abc import Iterator
 
-from weighbridge.accelerators.names import find
 from weighbridge.catalogue import everyday
 from weighbridge.errors import UsageError
 from weighbridge.records import replace
@@ -144,7 +143,6 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
         kind = cards.value.partition(":")[0]
         settings["gpu"] = f"{kind}:{1 + len(line[1].split(','))}"
         settings |= {"gpu_memory": f"{size}MiB"} if size else {}
-        settings |= _own_memory(kind)
     context = re.search(r" (?:-c|--ctx-size)[ =](\d{3,8})\b", line[0])
     if context is not None:
         settings["context"] = int(context[1])
@@ -159,15 +157,6 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
         understood=(*taken, of_piece("--rpc", piece_of(document, line, line[1]), "gpu")),
         notes=("cards of other machines (--rpc) are counted like cards of this one",),
     )
-
-
-def _own_memory(card: str) -> dict[str, Value]:
-    """Return the memory of the machine where that is the card's as well."""
-    try:
-        part = find(card).part
-    except UsageError:
-        return {}
-    return {"ram": f"{part.marketed_gb}GiB"} if part.shares_host else {}
 
 
 def _of_commands(text: str) -> Iterator[PlannedRun]:

@@ -301,7 +301,7 @@ def _gpus() -> Iterator[dict[str, Any]]:
             "name": part.id,
             "label": part.name,
             "spellings": keys[part.id],
-            "memory": part.visible.bytes.low,
+            "memory": part.room.low,
             "count": 1,
         }
     for machine in instances().values():
@@ -310,7 +310,7 @@ def _gpus() -> Iterator[dict[str, Any]]:
             "name": machine.id,
             "label": f"{machine.name} ({machine.provider}): {machine.count} x {part.name}",
             "spellings": keys[machine.id],
-            "memory": part.visible.bytes.low,
+            "memory": part.room.low,
             "count": machine.count,
         }
 

@@ -223,8 +223,7 @@ def test_how_cards_share_a_model(about, engine, count, settings):
 
 
 def fake_part(name, gib, kind="gpu"):
-    memory = SimpleNamespace(bytes=exactly(gib * GIB))
-    return SimpleNamespace(id=name, name=name, kind=kind, visible=memory, marketed_gb=gib)
+    return SimpleNamespace(id=name, name=name, kind=kind, room=exactly(gib * GIB), marketed_gb=gib)
 
 
 def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(monkeypatch):

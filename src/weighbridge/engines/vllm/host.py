@@ -130,7 +130,7 @@ def _store(launched: VllmLaunched) -> Iterator[Component]:
         return
     yield Component(
         name="other",
-        bytes=Bytes(0, 0, min(STORE_PERCENT * ram.nbytes // 100, STORE_AT_MOST)),
+        bytes=Bytes(0, 0, min(STORE_PERCENT * ram.room.expected // 100, STORE_AT_MOST)),
         basis="assumed",
         detail="object store",
         formula=f"{STORE_PERCENT} % of the machine, {STORE_AT_MOST:,} bytes at most; first empty",

@@ -66,7 +66,7 @@ def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
     last: Mapping[str, Any] = {}
     for tried in tries:
         last = tried.settings
-        if tried.part.visible.bytes.high * tried.devices < least:
+        if tried.part.room.high * tried.devices < least:
             continue
         plan = planned_or_none(asker, request.planned(tried.settings))
         if plan is not None and plan.fits == "yes" and plan.why != "divided":
@@ -125,7 +125,7 @@ def cards(parts: "Iterable[Part]") -> "Iterator[Part]":
 
 
 def _room(part: "Part") -> tuple[int, str]:
-    return part.visible.bytes.low, part.id
+    return part.room.low, part.id
 
 
 def _counts(asker: Asker, request: FitRequest) -> Iterator[Tried]:
@@ -147,7 +147,7 @@ def _machines(asker: Asker, request: FitRequest) -> Iterator[Tried]:
     known = parts()
     machines = sorted(
         instances().values(),
-        key=lambda instance: (known[instance.part].visible.bytes.low * instance.count, instance.id),
+        key=lambda instance: (known[instance.part].room.low * instance.count, instance.id),
     )
     for machine in machines:
         row = {

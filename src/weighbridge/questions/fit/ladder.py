@@ -316,6 +316,6 @@ def _cards(room: "Budget", need: int, most: int) -> list[str]:
         for number in sorted({count, *(c for c in counts if c > count)})
     ]
     need = max(need, room.usable.high * count + 1)
-    able = [(part.visible.bytes.low * number, number, part) for part, number in sizes]
+    able = [(part.room.low * number, number, part) for part, number in sizes]
     able = sorted((one for one in able if one[0] >= need), key=lambda one: one[:2])
     return [named(part, number) for _, number, part in able[:TRIED]]

@@ -89,7 +89,7 @@ def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:
-    usable = part.visible.bytes
+    usable = part.room
     row = {
         "id": part.id,
         "name": part.name,
