@@ -318,7 +318,7 @@ def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
     monkeypatch.setattr(serving.hardware, "total", lambda budget: 100)
     monkeypatch.setattr(serving, "at_start", lambda r, budget, worst: free)
     monkeypatch.setattr(serving, "replace", lambda made, share: share)
-    budget = SimpleNamespace(usable=Bytes(100, 100, 100))
+    budget = SimpleNamespace(usable=Bytes(100, 100, 100), pool=None)
     outside = SimpleNamespace(high=0)
     rank = SimpleNamespace(outside=outside, given=None, own=lambda asked: budget)
     asked = SimpleNamespace(gpu_memory_utilization=None)

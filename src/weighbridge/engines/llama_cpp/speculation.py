@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.gguf_layers import Keys
 from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.arch.predicting import counted
 from weighbridge.dtypes import GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
@@ -44,7 +45,6 @@ PROPOSED, OF_NGRAMS = 3, 48  # tokens, where nobody says (n_max; size_m)
 GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
 F16, F32 = GGML_BY_NAME["F16"], GGML_BY_NAME["F32"]
 KINDS = ("draft", "mtp", "ngram")
-PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +190,7 @@ def _count(subject: Subject) -> int:
     metadata = subject.part.config.get("gguf")
     if metadata:
         return Keys(metadata).num("nextn_predict_layers", default=0)
-    configs = (subject.raw, subject.text or {})
-    return next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
+    return counted((subject.raw, subject.text or {})) or 0
 
 
 def _network(subject: Subject, net: Network) -> Network:

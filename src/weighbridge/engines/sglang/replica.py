@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.engines.interface import EXPECTED, SearchPoint
-from weighbridge.engines.servers import lora_and_speculation
+from weighbridge.engines.servers import lora_and_speculation, unified
 from weighbridge.engines.sglang import caches, outside_pools
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
@@ -128,7 +128,8 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
     used = share * served.settings.kept
-    return Room(free, free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded)
+    gone = unified.processes(served.case.compute)[2 - by]
+    return Room(free, free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.seen import Card, by_card, first_alike
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
-from weighbridge.engines.servers import lora_and_speculation, shards
+from weighbridge.engines.servers import lora_and_speculation, shards, unified
 from weighbridge.engines.servers.communication import communication, received
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
@@ -242,6 +242,7 @@ def standing_of(
         widths=widths,
         captured=graphs.captured(subject, rank, launch, card),
         growth=outside_torch.growth(launch, rank, subject.body.vocab, card),
+        processes=unified.processes(hardware.capability(card)),
         batch=sum(weights.batch_buffers(subject, launch.tokens)),
         talk_after=_talk(subject, rank, launch, card),
         peak=_peaks(subject, rank, launch, widths, card),

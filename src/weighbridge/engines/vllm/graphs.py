@@ -10,11 +10,10 @@
     taken      kernels + pool + splits
     charged    kernels of all but the first two + the larger of pool and splits      vLLM's estimate
 
-The estimate is off the cache since 0.20, on ROCm since 0.26. Where the card's memory is the
-machine's own, it is up to 1 GiB more than graphs take in two logs (1.94 of 0.94 on a GB10, 1.55 of
-0.71 on a Strix Halo): free memory may fall there by the host's. Two logs of ROCm are far apart: a
-kernel took 8 KiB on that Strix Halo, and 100 on an MI300X (3.9 GiB in all). Splits: FlashAttention 3 may cut contexts in 32, and sets
-room aside for each part: batch x heads x values x 4 bytes (of latent attention its rank).
+The estimate is off the cache since 0.20, on ROCm since 0.26. Two logs of ROCm are far apart: a
+kernel took 8 KiB on a Strix Halo (0.71 GiB in all), and 100 on an MI300X (3.9 GiB). Splits:
+FlashAttention 3 may cut contexts in 32, and sets room aside for each part: batch x heads x values
+x 4 bytes (of latent attention its rank).
 
 No source gives the driver's bytes. 16 logs of dense models of vLLM 0.19 on an H100 (51 or 83 sizes,
 jgchn/llm-d-planner) lie on a line over layers: 130 MiB, and 0.14 to 0.17 MiB a layer and graph.
@@ -35,19 +34,19 @@ from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.records import NamedTuple
-from weighbridge.units import GIB, KIB, MIB, ceil_div
+from weighbridge.units import KIB, MIB, ceil_div
 
 # Bytes of a kernel, of a layer without experts and with them; of the latter by release
 KERNEL = Bytes(9 * KIB, 14 * KIB, 17 * KIB)
 SPARSE = Bytes(8 * KIB, 14 * KIB, 21 * KIB)
 SPARSE_LESS = Bytes(3 * KIB, 6 * KIB, 21 * KIB)
-SHARED = Bytes(0, 0, 1 * GIB)  # of the host's, in what is expected of graphs
 ROCM = {
     "home": Bytes(3 * KIB, 14 * KIB, 17 * KIB),
     "centre": Bytes(3 * KIB, 14 * KIB, 110 * KIB),
@@ -204,8 +203,9 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
     )
     if rocm and not launch.rules.rocm_graphs:
         return both._replace(charged=NONE)
-    beside = SHARED if both.charged.high and hardware.shares_host(card) else NONE
-    return both._replace(charged=both.charged.plus(beside))
+    if not hardware.shares_memory(card):
+        return both
+    return both._replace(charged=unified.estimated(both.charged))
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:

@@ -65,6 +65,12 @@ def capability(budget: Budget | None) -> tuple[int, int]:
 
 
 @fact
+def shares_memory(budget: Budget | None) -> bool:
+    """Tell whether its memory is the machine's own."""
+    return budget is not None and budget.choice.part.shares_host
+
+
+@fact
 def major(budget: Budget | None) -> int:
     """Return the first number of that."""
     return capability(budget)[0]
@@ -96,12 +102,6 @@ def rocm(budget: Budget | None) -> Literal["", "home", "centre"]:
     if part is None or part.stack != "hip":
         return ""
     return "home" if part.at_home else "centre"
-
-
-@fact
-def shares_host(budget: Budget | None) -> bool:
-    """Tell whether the card's memory is the machine's own."""
-    return budget is not None and budget.choice.part.shares_host
 
 
 @fact
