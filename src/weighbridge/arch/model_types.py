@@ -136,6 +136,7 @@ class TrainingFacts(NamedTuple):
     frozen: str = ""  # the path of parameters that are never trained: sines
     lora: tuple[str, ...] = ()  # the linears that PEFT adapts where none are named
     no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
+    no_lora_since: str = ""  # its release; "": any that is known
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
     # the mixture of experts that torchtitan has for it (forward/nets/titan_experts.py)

@@ -1,6 +1,8 @@
 """Parts that an answer leaves out. What is not counted cannot fit: such a verdict is `cannot say`.
 
 weights alone    pipelines, timm's models, adapters: nothing that they compute is followed
+replaced         a class that a server's release lacks, and runs as transformers has it: experts
+                 that it does not share out are whole on every rank
 the rest         a class whose layers are not in our tables, or are of a kind that is not
                  followed: convolutions, pyramids, attention with relative positions
 """
@@ -126,6 +128,8 @@ def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
     """Name models within the class that run before the language model, and behind it."""
     kind = record(workload.engine or "")
     server = kind.server
+    if subject.replaced:
+        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
     asked = {
         "image": workload.images or workload.image_size is not None,
         "audio": bool(workload.audio_seconds),

@@ -246,6 +246,8 @@ def _kept(keys: KeyReading) -> None:
         keys.set("checkpointing", "full" if whole else "none", "ac_mode")
         if mode == "selective" and not whole:
             keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
+    if keys.settings.get("method") != "full" and "checkpointing" not in keys.settings:
+        keys.default("checkpointing", "none", "its recipes' own enable_activation_checkpointing")
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
 
