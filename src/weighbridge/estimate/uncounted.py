@@ -78,7 +78,12 @@ def of_subject(subject: Subject, workload: Infer) -> tuple[str, ...]:
     return (
         divided
         if subject.model.rough
-        else (*divided, *_of_layers(subject), *_of_others(subject, workload))
+        else (
+            *divided,
+            *_of_layers(subject),
+            *_of_class(subject),
+            *_of_others(subject, workload),
+        )
     )
 
 
@@ -124,12 +129,15 @@ def _of_samples(subject: Subject) -> Iterator[str]:
         yield f"convolutions over the samples of a sound, which {cls} begins with"
 
 
+def _of_class(subject: Subject) -> Iterator[str]:
+    if subject.replaced:
+        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
+
+
 def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
     """Name models within the class that run before the language model, and behind it."""
     kind = record(workload.engine or "")
     server = kind.server
-    if subject.replaced:
-        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
     asked = {
         "image": workload.images or workload.image_size is not None,
         "audio": bool(workload.audio_seconds),
