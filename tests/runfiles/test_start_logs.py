@@ -268,18 +268,6 @@ def test_pinned_memory_is_one_to_two_times_what_was_asked_for():
     assert keys([], "--cpu-offload-gb uses 1.9x") == ["pinned"]
 
 
-@pytest.mark.slow
-def test_a_model_larger_than_the_ram_has_to_lie_on_cards():
-    found = weighbridge.weigh("DeepSeek R1 in Q4 with 256G RAM?", name="the text")
-    (finding,) = found.findings
-    values = finding.values
-    assert finding.key == "on_cards"
-    assert values["cards_bytes"] == values["model_bytes"] - values["ram_bytes"]
-    assert 370 * GIB < values["model_bytes"] < 385 * GIB
-    enough = weighbridge.weigh("DeepSeek R1 in Q4 with 512G RAM?", name="the text")
-    assert enough.findings == ()
-
-
 def test_what_ollama_lists_stands_beside_what_it_will_list():
     text = (
         "NAME  ID  SIZE\nqwen3:14b  c3a702fca756  15 GB  100% GPU  8192  Forever\n"
@@ -289,14 +277,6 @@ def test_what_ollama_lists_stands_beside_what_it_will_list():
     assert [f.values["showed_bytes"] for f in found.findings] == [15 * 10**9, 7 * 10**9]
     told = [run.report.derived["ollama_ps_bytes"] for run in found.runs]
     assert [f.values["told_bytes"] for f in found.findings] == told
-
-
-def test_a_session_of_ollama_s_mlx_runner_grows_by_its_snapshots():
-    found = weighbridge.weigh(
-        "memory of `qwen3:8b` under Ollama's MLX runner grows", name="the text"
-    )
-    (finding,) = found.findings
-    assert finding.values["sum_bytes"] == finding.values["start_bytes"] + 8 * GIB
 
 
 def test_findings_stand_first_on_the_screen_and_in_the_json():
@@ -367,20 +347,6 @@ def test_no_longest_context_where_the_activations_of_the_log_are_far_above_ours(
     (run,) = weighbridge.weigh(GROWN.format(activations), name="a.log").runs
     assert {part.name for part in run.measured} >= {"activations"}
     assert bool(run.report.derived["largest_context"]) == told
-
-
-def test_a_machine_without_a_card_is_not_judged_where_the_text_has_its_memory():
-    (run,) = weighbridge.weigh("qwen3-8b in Q4 with 256G RAM, memory?", name="mail").runs
-    assert run.report.workload["ram"]
-    assert run.report.verdict is None
-
-
-@pytest.mark.slow
-def test_a_yes_at_the_start_is_not_sure_where_prompts_that_are_kept_outgrow_the_card():
-    text = "`qwen3.8:27b-mlx` on a {}, `ollama runner --mlx-engine`: MLX runner memory?"
-    (small,) = weighbridge.weigh(text.format("M1 Max 32GB"), name="mail").runs
-    (large,) = weighbridge.weigh(text.format("M2 Max 96GB"), name="mail").runs
-    assert (small.fits, large.fits) == ("unknown", "yes")
 
 
 def test_a_model_that_is_told_twice_is_named_once():

@@ -1,6 +1,5 @@
 """Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
 
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -48,8 +47,6 @@ LANGUAGE = "language model"  # what a blueprint calls the part that is no tower
 TOWERS = {"vision tower": "image", "audio tower": "audio"}
 # MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
 UP = "kv_b_proj.weight"
-# Of two stacks of layers, which both count from 0 (Whisper), those of the first are no stage's
-ENCODER, DECODER = (re.compile(rf"(?:^|\.){side}\.") for side in ("encoder", "decoder"))
 NO_CUT = Fraction(1)
 KEYS, VALUES = ".k_proj.", ".v_proj."
 SCALES = ("weight_scale", "scales")  # of blocks, with and without _inv, and of groups
@@ -229,7 +226,6 @@ class _ShardReader:
         self.subject, self.plan, self.rules, self.spread = subject, plan, rules, spread
         self.hidden = width(plan) or subject.body.hidden
         self.behind = False
-        self.encodes = any(DECODER.search(p.name) for p, _ in plan.distinct())
         form = choice.scheme.name if choice.scheme else ""
         self.mxfp4, self.mixed = form == "mxfp4", form.endswith("experts mxfp4")
         self.block, self.group, self.form = block_of(form), group_of(form), form
@@ -313,8 +309,8 @@ class _ShardReader:
         if tower:
             return Where(everywhere=self.rules.towers_everywhere)
         layer = layer_of(param.name)
-        if self.encodes and ENCODER.search(param.name):
-            return Where()  # before the layers that are numbered: those of the decoder
+        if layer is not None and _encoder(self.subject, param.name) is not None:
+            return Where(everywhere=True)  # its layers are not those that are shared out
         if layer is not None:
             self.behind = True
             return Where(layer=layer)
@@ -376,11 +372,14 @@ def _what(piece: TensorPiece) -> What:
     return "scales" if piece.end.endswith(("scales", "scale")) else "values"
 
 
+def _encoder(subject: Subject, name: str) -> Body | None:
+    """The encoder that a decoder attends to, if the parameter is one of its own."""
+    return subject.body.encoder if "encoder." in name else None
+
+
 def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
     """Return the mixers of the layer in which a parameter stands."""
-    body: Body = subject.body
-    if body.encoder is not None and "encoder." in name:
-        body = body.encoder
+    body = _encoder(subject, name) or subject.body
     if layer is None:
         return ()
     if layer < len(body.blocks):
