@@ -66,6 +66,7 @@ docs: $(BIN)/weighbridge ## write the generated parts of docs/
 	$(BIN)/python -m tools.screens
 	$(BIN)/python -m tools.gallery
 	$(BIN)/python -m tools.evidence
+	$(BIN)/python -m tools.refusals --write
 
 site: $(BIN)/weighbridge ## build the docs as a site in build/site, with the calculator
 	$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install -q -e '.[docs]'

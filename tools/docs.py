@@ -119,6 +119,15 @@ Three numbers belong to a device, each smaller than the one before:
   gives memory to the desktop instead. On a Mac it is the recommended working set, which
   `iogpu.wired_limit_mb` changes
 
+Where processor and GPU share one memory (GB10, Apple's chips, Jetson, AMD's APUs) the card's name
+brings the machine's RAM, and nobody needs to type `--ram`: the system keeps 3 to 15 % of it before
+anything starts (a GB10 of 119 to 122 GiB has 101 to 113 free), a process can have no more than the
+rest, and what the device holds is added to what its processes need (one verdict,
+[report.md](report.md)). A smaller `--ram` is taken as what they have; one that is more than the
+chip is sold with contradicts it, and is said. How much of an APU's memory the GPU may take is set
+in the BIOS and by `ttm.pages_limit`: with ROCm half where nothing is set, with Vulkan 112 of 128
+GiB; `--gpu-memory` says it. GH200 has two memories: HBM is the card's, and `--ram` names the other.
+
 A verdict compares the driver-level peak with the third, less `--headroom`. What other processes
 hold is not known of a card that is named: say what is free with `--gpu-memory 20GiB`, alone or
 beside `--gpu`. Of the cards of this machine it is measured: `--gpu local` takes every card that is

@@ -99,7 +99,7 @@ def test_an_order_is_kept(by):
     found = ordered(everything, by)
     assert sorted(p.id for p in found) == sorted(p.id for p in everything)
     if by == "memory":
-        sizes = [p.visible.bytes.low for p in found]
+        sizes = [p.room.low for p in found]
         assert sizes == sorted(sizes, reverse=True)
     if by == "bandwidth":
         known = [p.bandwidth is not None for p in found]

@@ -53,8 +53,9 @@ def test_what_the_driver_of_nvidia_keeps(gb, least, most):
 
 def test_shares_of_the_size_that_is_sold():
     assert rules.total("nvidia ecc", 100) == Bytes(93 * GIB, 937 * GIB // 10, 100 * GIB)
-    assert rules.visible("shared", exactly(100 * GIB), 100) == Bytes(
-        90 * GIB, 935 * GIB // 10, 96 * GIB
+    assert rules.total("shared", 100) == Bytes(90 * GIB, 935 * GIB // 10, 96 * GIB)
+    assert rules.visible("apu", exactly(100 * GIB), 100) == Bytes(
+        475 * GIB // 10, 75 * GIB, 100 * GIB
     )
     assert rules.visible("amd", Bytes(1, 2, 3), 100) == Bytes(1, 2, 3)
 

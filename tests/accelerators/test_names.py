@@ -324,3 +324,25 @@ def test_machines_of_a_part_are_found_with_it():
 def test_unknown_names_are_not_found_errors():
     with pytest.raises(NotFoundError):
         find("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("typed", "part"),
+    [
+        ("ryzen ai max+ 395 64gb", "amd-ryzen-ai-max-395-strix-halo-64gb"),
+        ("Ryzen AI Max+ 395 96GB", "amd-ryzen-ai-max-395-strix-halo-96gb"),
+        ("Ryzen AI Max+ 395", "amd-ryzen-ai-max-395-strix-halo-128gb"),
+        ("strix halo 64gb", "amd-ryzen-ai-max-395-strix-halo-64gb"),
+        ("strix halo", "amd-ryzen-ai-max-395-strix-halo-128gb"),
+        ("b70", "intel-arc-pro-b70"),
+        ("b60", "intel-arc-pro-b60"),
+        ("arc pro b50", "intel-arc-pro-b50"),
+    ],
+)
+def test_a_plus_of_a_name_joins_nothing_and_intels_have_their_numbers(typed, part):
+    assert (find(typed).part.id, find(typed).count) == (part, 1)
+
+
+def test_a_name_with_a_plus_that_is_not_known_is_one_name():
+    with pytest.raises(UsageError, match=r"no accelerator 'ryzen ai max\+ 395 32gb'"):
+        find("ryzen ai max+ 395 32gb")

@@ -54,7 +54,7 @@ def verdict(
     have = gib(*usable)
     host = None
     if ram is not None:
-        host = HostVerdict(needed=gib(1), phase="load", available=ram * GIB, fits="yes", reason="")
+        host = HostVerdict(needed=gib(1), phase="load", room=gib(ram), fits="yes", reason="")
     return Verdict(
         accelerator=card, accelerator_id=card, count=count, usable_bytes=have.low, fits=fits,
         margin_bytes=have.low - each.expected, reason="", marketed_gb=24, total=have, visible=have,

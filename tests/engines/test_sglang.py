@@ -718,11 +718,12 @@ def test_a_blackwell_card_holds_scales_in_float32():
 @pytest.mark.slow
 def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
     """Before 0.5.16 0.625 byte a weight, not 0.53125. DeepSeek-V4-Pro on eight ranks of Hopper took
-    125.65 GiB of each under 0.5.14 ("mem usage" of its log)."""
+    125.65 GiB of each under 0.5.14 ("mem usage" of its log). --mem-fraction-static 0.88 left
+    nothing then, and no log tells of a newer release there."""
     asked = {"engine": "sglang", "tensor_parallel_size": 8, "gpu": "h200:8", "context": 4096}
     old, new = (
         answer("deepseek-v4-pro", engine_version=number, **asked).devices[0].phases[0]
-        for number in ("0.5.14", "0.5.16")
+        for number in ("0.5.15", "0.5.16")
     )
     experts = 61 * 384 * 3 * 7168 * 3072 / 8
     assert part(old, "weights") - part(new, "weights") == pytest.approx(experts * 3 / 32, rel=1e-3)
@@ -730,6 +731,9 @@ def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
     low, _, high = (sum(bound) / GIB for bound in zip(*counted, strict=True))
     assert low < 125.65 <= high + 0.2
     assert part(new, "fragmentation", "made anew") == 0
+    for number, surely in (("0.5.15", "no"), (None, "unknown")):
+        w = asked | {"mem_fraction_static": 0.88, "engine_version": number}
+        assert answer("deepseek-v4-pro", **w).serves.surely == surely
 
 
 @pytest.mark.parametrize(
@@ -740,3 +744,49 @@ def test_the_largest_graph_is_that_of_decode_by_the_newest_release(release, flag
     asked = {"engine": "sglang", "engine_version": release, "cuda_graph_max_bs": 8}
     report = weighbridge.infer("qwen3-0.6b", **asked)
     assert flag in report.derived["launch"]
+
+
+def test_layers_that_share_keys_have_places_in_the_pools():
+    """Gemma 4 E4B: 7 of 42 layers see all tokens (2 heads of 512, keys and values, 2 bytes), 35 a
+    window (2 heads of 256). 18 of them read what others store; two start-up logs have pools of
+    all. Gemma 3n has 30 layers of 2 heads of 256, and no second pool."""
+    found = {}
+    for name in ("gemma-4-e4b", "gemma-3n-e2b"):
+        kind = answer(name, engine="sglang", context=4096, gpu="H100")
+        found[name] = [c.formula for c in kind.devices[0].phases[1].components if "kv" in c.name]
+    assert "x 28,672 bytes" in found["gemma-4-e4b"][0] and "x 71,680" in found["gemma-4-e4b"][0]
+    assert f"x {30 * 2 * 2 * 256 * 2:,} bytes" in found["gemma-3n-e2b"][0]
+
+
+@pytest.mark.parametrize(
+    ("context", "version", "backend", "kept"),
+    [
+        (8192, "0.5.19", None, 1),
+        (8193, "0.5.19", None, 0.85),
+        (8193, "0.4.6", None, 1),
+        (8193, "0.4.7", None, 0.85),
+        (8193, "0.5.19", "triton", 1),
+    ],
+)
+def test_aiter_leaves_a_part_of_the_share(context, version, backend, kept):
+    """287.3 GiB of an MI355X were free, and 79.8 left out: 1 - 0.85 x 0.85."""
+    w = {"context": context, "engine_version": version, "attention_backend": backend}
+    w |= {"gpu": "MI300X", "mem_fraction_static": 0.8}
+    told = [
+        answer("llama-3.1-8b", engine="sglang", **(w | changed)).derived
+        for changed in ({}, {"attention_backend": "triton"})
+    ]
+    less = told[1]["available_kv_cache_bytes"] - told[0]["available_kv_cache_bytes"]
+    free = answer("llama-3.1-8b", engine="sglang", **(w | {"mem_fraction_static": 0.9})).derived
+    tenth = (free["available_kv_cache_bytes"] - told[0]["available_kv_cache_bytes"]) / kept
+    assert less / tenth == pytest.approx(8 * (1 - kept), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "backend"),
+    [("deepseek-v3", 8, "aiter"), ("deepseek-v3", 4, "triton"), ("deepseek-v2-lite", 1, "aiter")],
+)
+def test_aiter_has_latents_of_16_or_128_heads(name, tensor, backend):
+    w = {"gpu": f"MI300X:{tensor}", "tensor_parallel_size": tensor, "context": 8192}
+    found = answer(name, engine="sglang", quantization=None, **w)
+    assert found.settings["attention_backend"] == backend

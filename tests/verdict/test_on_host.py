@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.told import full
-from weighbridge.accelerators.ram import Ram, here, ram
+from weighbridge.accelerators.pools import MachineMemory
+from weighbridge.accelerators.ram import here, ram
 from weighbridge.cli.menu import run
 from weighbridge.components.host import PROCESS
 from weighbridge.errors import UnsupportedError, UsageError
@@ -37,6 +38,10 @@ def host(**phases):
         for name, (need, pages) in phases.items()
     )
     return Device(index=0, kind="host", phases=found)
+
+
+def room(nbytes, **more):
+    return MachineMemory(room=exactly(nbytes), source="as you said", **more)
 
 
 def loading(**settings):
@@ -168,7 +173,12 @@ def test_a_chip_without_memory_of_its_own_has_the_hosts(ask):
 @pytest.mark.parametrize(
     ("task", "model", "asked", "phase"),
     [
-        ("infer", LLAMA, {"engine": "vllm", "context": 131_072}, "prefill"),
+        (
+            "infer",
+            LLAMA,
+            {"engine": "vllm", "context": 131_072, "gpu_memory_utilization": 0.5},
+            "prefill",
+        ),
         (
             "train",
             "llama-3.2-1b",
@@ -184,6 +194,7 @@ def test_phases_that_only_the_device_has_are_counted(task, model, asked, phase):
     found = ask(ram="1GiB", remedies=False, **asked)
     inside, machine = found.devices
     (held,) = (p.at("driver") for p in inside.phases if p.name == phase)
+    held = Bytes(*(max(inside.taken or 0, nbytes) for nbytes in held))  # all that it reserves
     later = [p.needed for p in machine.phases if p.name != "load"]
     beside = max(later or [p.needed for p in machine.phases])
     assert phase not in [p.name for p in machine.phases]
@@ -199,12 +210,69 @@ def test_several_chips_without_memory_of_their_own_are_several_machines():
     """Each has one device; of the host it has between an even share and all."""
     inside = [host(load=(exactly(n * GIB), exactly(0))) for n in (7, 5, 5, 5)]
     own = host(load=(Bytes(4 * GIB, 8 * GIB, 16 * GIB), exactly(0)))
-    found = judged(own, Ram(8 * GIB - 1, ""), inside)
+    found = judged(own, room(8 * GIB - 1), inside)
     assert found.needed == Bytes(8 * GIB, 9 * GIB, 23 * GIB)
     assert found.fits == "no"
     assert "on one of 4 machines" in found.reason
     asked = {"gpu": "gb10:4", "ram": "119GiB"}
     assert "on one of 4 machines" in weighbridge.train("llama-3.2-1b", **asked).verdict.host.reason
+
+
+def on_device(taken=None, taken_at_least=None, **phases):
+    held = tuple(
+        Phase(name, (Component(name="weights", bytes=need, basis="computed"),))
+        for name, need in phases.items()
+    )
+    return Device(index=0, kind="gpu", phases=held, taken=taken, taken_at_least=taken_at_least)
+
+
+def test_what_an_engine_reserves_is_held_in_the_one_memory():
+    """Need 5 of 60 that are taken at start; while it loads they are not taken yet."""
+    engine = on_device(taken=60 * GIB, load=exactly(4 * GIB), decode=exactly(5 * GIB))
+    process = host(load=(exactly(2 * GIB), exactly(0)), decode=(exactly(2 * GIB), exactly(0)))
+    found = judged(process, room(59 * GIB, shared=True), [engine])
+    assert (found.needed, found.phase) == (exactly(62 * GIB), "decode")
+    assert (found.fits, found.tipped_by) == ("no", "kv_cache")
+    assert judged(process, room(62 * GIB, shared=True), [engine]).fits == "yes"
+    less = on_device(taken=4 * GIB, load=exactly(4 * GIB), decode=exactly(5 * GIB))
+    assert judged(process, room(62 * GIB, shared=True), [less]).needed == exactly(7 * GIB)
+
+
+def test_a_reserve_is_all_that_is_held_and_of_what_is_free_it_is_the_least():
+    """What is not known of the need is inside the reserve; more than it where it may be more."""
+    process = host(decode=(exactly(2 * GIB), exactly(0)))
+    wide = on_device(taken=60 * GIB, decode=Bytes(5 * GIB, 50 * GIB, 70 * GIB))
+    found = judged(process, room(80 * GIB, shared=True), [wide])
+    assert found.needed == Bytes(62 * GIB, 62 * GIB, 72 * GIB)
+    of_free = on_device(taken=60 * GIB, taken_at_least=55 * GIB, decode=exactly(5 * GIB))
+    assert judged(process, room(80 * GIB, shared=True), [of_free]).needed == exactly(57 * GIB)
+
+
+def test_pages_of_files_may_stay_where_the_driver_does_not_drop_them():
+    loading = host(load=(exactly(2 * GIB), exactly(48 * GIB)))
+    inside = on_device(taken=80 * GIB, load=exactly(48 * GIB), decode=exactly(50 * GIB))
+    for stay, most in ((True, 98), (False, 82)):
+        found = judged(loading, room(120 * GIB, shared=True, pages_stay=stay), [inside])
+        assert found.needed == Bytes(82 * GIB, 82 * GIB, most * GIB)
+    twice = judged(loading, room(97 * GIB, shared=True, pages_stay=True), [inside])
+    assert (twice.fits, twice.phase) == ("unknown", "load")
+    assert "and the pages of its files" in twice.reason
+
+
+def test_copies_leave_the_one_memory_as_they_arrive():
+    """30 GiB of copies in float32, of which 12 GiB of weights are made: 30, not 42."""
+    copies = Component(name="weights", bytes=exactly(30 * GIB), basis="computed")
+    process = Component(name="other", bytes=exactly(GIB), basis="assumed")
+    loading = Device(index=0, kind="host", phases=(Phase("load", (copies, process)),))
+    for arrived, needed in ((12, 31), (30, 31), (40, 41)):
+        inside = on_device(load=exactly(arrived * GIB))
+        found = judged(loading, room(64 * GIB, shared=True), [inside])
+        assert found.needed == exactly(needed * GIB)
+    apart = judged(loading, room(64 * GIB))
+    assert (apart.needed, apart.shared) == (exactly(31 * GIB), False)
+    saving = Device(index=0, kind="host", phases=(Phase("save", (copies, process)),))
+    whole = judged(saving, room(64 * GIB, shared=True), [on_device(save=exactly(12 * GIB))])
+    assert whole.needed == exactly(43 * GIB)
 
 
 @pytest.mark.slow
@@ -227,10 +295,10 @@ NEEDS = st.lists(SIZES, min_size=3, max_size=3).map(lambda found: Bytes(*sorted(
 def test_more_memory_is_never_worse_and_pages_decide_nothing(load, step, pages, available, more):
     found = host(load=(load, exactly(pages)), step=(step, exactly(0)))
     without = host(load=(load, exactly(0)), step=(step, exactly(0)))
-    less = judged(found, Ram(available, ""))
-    bare = judged(without, Ram(available, ""))
+    less = judged(found, room(available))
+    bare = judged(without, room(available))
     assert replace(less, container=0) == replace(bare, container=0)  # which has room for pages
-    assert ORDER.index(judged(found, Ram(available + more, "")).fits) <= ORDER.index(less.fits)
+    assert ORDER.index(judged(found, room(available + more)).fits) <= ORDER.index(less.fits)
     assert (less.fits == "yes") == (max(load.high, step.high) <= available)
     assert (less.fits == "no") == (max(load.low, step.low) > available)
 
@@ -245,7 +313,7 @@ def device_alone(gpu):
 @given(need=NEEDS, available=SIZES, gpu=st.sampled_from(["4090", "t4", "h100"]))
 def test_the_worse_half_is_the_verdict(need, available, gpu):
     of_device = device_alone(gpu)
-    found = both(of_device, [host(load=(need, exactly(0)))], Ram(available, ""))
+    found = both(of_device, [host(load=(need, exactly(0)))], room(available))
     halves = (of_device.fits, found.host.fits)
     assert found.fits == max(halves, key=ORDER.index)
     if found.fits != of_device.fits:
@@ -257,7 +325,7 @@ def test_of_two_halves_that_are_as_bad_the_device_is_named_first():
     device = weighbridge.load(
         "llama-3.1-70b", gpu="t4"
     ).verdict  # it does not fit, and the host does not either
-    judged = both(device, [host(load=(exactly(GIB), exactly(0)))], Ram(KIB, ""))
+    judged = both(device, [host(load=(exactly(GIB), exactly(0)))], room(KIB))
     assert (device.fits, judged.host.fits, judged.fits) == ("no", "no", "no")
     assert judged.reason.startswith(device.reason) and "; host memory" in judged.reason
 
@@ -265,7 +333,7 @@ def test_of_two_halves_that_are_as_bad_the_device_is_named_first():
 @pytest.mark.parametrize(("spare", "tight"), [(GIB, False), (KIB, True)])
 def test_a_host_alone_is_tight_where_little_is_left(spare, tight):
     need = exactly(9 * GIB - 1)
-    alone = both(None, [host(load=(need, exactly(0)))], Ram(need.high + spare, ""))
+    alone = both(None, [host(load=(need, exactly(0)))], room(need.high + spare))
     assert (alone.fits, alone.tight) == ("yes", tight)
     assert alone.share_that_fits == 1.0 and alone.margin_bytes == spare
 
@@ -414,4 +482,16 @@ def test_the_phase_that_is_named_is_the_one_that_is_expected_to_take_most():
         for name, need in needs.items()
     )
     host = Device(index=0, kind="host", phases=phases)
-    assert judged(host, Ram(10, "asked")).phase == "save"
+    assert judged(host, room(10)).phase == "save"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpu", "more"), [("gb10", {}), ("m4 max 128gb", {"ram": "60GiB"})])
+def test_the_longest_context_leaves_processes_their_part_of_one_memory(gpu, more):
+    """The same verdict says so: yes at that length, and not at the next."""
+    asked = {"engine": "transformers", "gpu": gpu, "batch_size": 16, "headroom": "20GiB", **more}
+    model = weighbridge.prepare("qwen3-8b")
+    longest = model.infer(context=4096, **asked).derived["largest_context"]
+    assert 4096 < longest < 40_960
+    assert model.infer(context=longest, **asked).verdict.fits == "yes"
+    assert model.infer(context=longest + 1, **asked).verdict.fits != "yes"

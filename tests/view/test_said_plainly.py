@@ -7,12 +7,12 @@ from click import UsageError as ClickUsageError
 
 from weighbridge import infer, load, train
 from weighbridge.accelerators.names import find
-from weighbridge.accelerators.ram import Ram
+from weighbridge.accelerators.pools import MachineMemory
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import output_form
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.report import Report
 from weighbridge.units import GIB
 from weighbridge.verdict.on_host import judged
@@ -91,7 +91,7 @@ def test_the_base_that_is_packed_is_not_twice_as_large() -> None:
 def test_too_close_to_call_on_the_host() -> None:
     held = Component(name="other", bytes=Bytes(GIB // 2, GIB, 4 * GIB), basis="assumed")
     host = Device(index=0, kind="host", phases=(Phase("load", (held,)),))
-    said = judged(host, Ram(GIB, "as you said")).reason
+    said = judged(host, MachineMemory(room=exactly(GIB), source="as you said")).reason
     assert "too close to call: needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
 
 

@@ -29,9 +29,12 @@ class Budget:
     choice: DeviceChoice
     headroom: int  # bytes of each device
 
-    @property
-    def shares_host(self) -> bool:
-        return self.choice.part.shares_host
+    @cached_property
+    def pool(self) -> Bytes | None:
+        """Return what processes and devices of one machine can have together, where they share
+        its memory: at least what was named of a device, or measured; None where they do not."""
+        pool = self.choice.part.pool
+        return None if pool is None else self._left(Bytes(*map(max, pool, self.choice.room)))
 
     @cached_property
     def usable(self) -> Bytes:
@@ -76,6 +79,8 @@ class Budget:
     def others(self) -> int:
         """Return the bytes of a device that others use now, where the verdict goes by what is free;
         0 of what is no matter beside it."""
+        if not self.choice.cards:
+            return 0
         whole = self.choice.part.visible.bytes.expected
         used = whole - self.choice.room.expected
         return used if used * LITTLE > whole else 0
@@ -117,8 +122,9 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         name = f"{choice.part.name} with {human(visible.visible.bytes.expected)}"
         part = replace(choice.part, name=name, visible=visible.visible)
         note = _more_than_sold(choice.part, visible.visible.bytes.expected)
-        choice = DeviceChoice(part=part, count=choice.count, note=note)
-    return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
+        as_typed = (ChosenCard(part=part, room=visible.room),) * (choice.count * part.shares_host)
+        choice = DeviceChoice(part=part, count=choice.count, note=note, cards=as_typed)
+    return Budget(choice=choice, headroom=_headroom(headroom, choice.room))
 
 
 def is_local(gpu: str) -> bool:

@@ -118,7 +118,7 @@ def filtered(
 
 
 ORDERS: Mapping[str, Callable[[Part], Any]] = {
-    "memory": lambda p: -p.visible.bytes.low,
+    "memory": lambda p: -p.room.low,
     "name": lambda p: p.name.lower(),
     "bandwidth": lambda p: -(p.bandwidth[0] if p.bandwidth else 0),
     "year": lambda p: -(p.year or 0),

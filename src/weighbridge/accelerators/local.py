@@ -78,9 +78,7 @@ def choice(
     if not known:
         raise UsageError(f"--gpu local: {none(seen)}; `weighbridge doctor` shows what was asked")
     chosen, others = _largest(known)
-    cards = tuple(
-        replace(card, room=card.part.visible.bytes) if idle else card for _, card in chosen
-    )
+    cards = tuple(replace(card, room=card.part.room) if idle else card for _, card in chosen)
     taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
     note = "; ".join([*_said(chosen, idle=idle), *others, *mixed, *seen.notes])

@@ -36,6 +36,7 @@ from weighbridge.memory import Bytes, exactly
 from weighbridge.records import dataclass, replace
 from weighbridge.units import human, parse_size
 
+JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" it is of the name
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
 SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
 COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
@@ -84,7 +85,7 @@ class DeviceChoice:
     def room(self) -> Bytes:
         """Return the bytes of each device that the verdict goes by; of cards that differ, those of
         the one that has least."""
-        return least(self.cards).room if self.cards else self.part.visible.bytes
+        return least(self.cards).room if self.cards else self.part.room
 
 
 def find(text: str) -> DeviceChoice:
@@ -100,10 +101,9 @@ def _again(text: str) -> DeviceChoice:
 
 
 def _found(text: str) -> DeviceChoice:
-    if "+" in text:
-        pieces = [one.strip() for one in text.split("+")]
-        if len(pieces) <= MIXED and all(map(_is_one, pieces)):
-            return _mixed(text, pieces)
+    pieces = [one.strip() for one in JOINED.split(text)]
+    if 1 < len(pieces) <= MIXED and all(map(_is_one, pieces)):
+        return _mixed(text, pieces)
     typed = normal(text)
     choice = _device(typed)
     if choice is not None:
@@ -114,8 +114,8 @@ def _found(text: str) -> DeviceChoice:
         if match and inner:
             count = int(match["count"]) if match["count"].isdecimal() else 0
             return _times(inner, count, text)
-    if "+" in text:  # which of them it is
-        _mixed(text, [one.strip() for one in text.split("+")[: MIXED + 1]])
+    if len(pieces) > 1:  # which of them it is
+        _mixed(text, pieces[: MIXED + 1])
     raise _unknown(text, typed)
 
 
@@ -131,8 +131,7 @@ def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
 
 
 def _is_one(text: str) -> bool:
-    """Tell whether a text names a device by itself. A plus may be part of a name: Ryzen AI Max+
-    395."""
+    """Tell whether a text names a device by itself."""
     try:
         return bool(text) and find(text).count > 0
     except UsageError:
@@ -152,9 +151,7 @@ def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
                 f"--gpu {text!r:.80}: {first.name} and {other.name} are of two stacks, and no "
                 "program that we know splits a model over both; ask once for each"
             )
-    cards = tuple(
-        ChosenCard(part=c.part, room=c.part.visible.bytes) for c in named for _ in range(c.count)
-    )
+    cards = tuple(ChosenCard(part=c.part, room=c.part.room) for c in named for _ in range(c.count))
     if len({c.part.id for c in cards}) == 1:
         return DeviceChoice(part=first, count=len(cards), note=named[0].note)
     notes = [*(c.note for c in named if c.note), in_words(cards)]

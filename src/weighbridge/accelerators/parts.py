@@ -33,7 +33,14 @@ TORCH_DEVICES = {
     ("Huawei", "npu"): "npu",
     ("Google", "tpu"): "xla",
 }
-HOME = ("GeForce", "TITAN", "Quadro", "Radeon", "Arc")  # how series of such cards are called
+HOME = (
+    "GeForce",
+    "TITAN",
+    "Quadro",
+    "Radeon",
+    "Ryzen",
+    "Arc",
+)  # how series of such cards are called
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
@@ -56,7 +63,7 @@ class Part:
     id: str
     name: str
     vendor: str
-    kind: str  # gpu, soc (memory shared with the CPU), apu, npu, tpu, hpu
+    kind: str  # gpu, soc and apu (memory shared with the CPU), npu, tpu, hpu
     marketed_gb: int
     also_sold_as: tuple[int, ...]  # GB
     aliases: tuple[str, ...]
@@ -86,12 +93,24 @@ class Part:
     def at_home(self) -> bool:
         """Tell whether people have it in a computer of their own, not in a data centre; so too of a
         device of which nothing but its size is known."""
-        return self.shares_host or not self.vendor or self.name.startswith(HOME)
+        return self.kind == "soc" or not self.vendor or self.name.startswith(HOME)
 
     @property
     def shares_host(self) -> bool:
         """True where its memory is the machine's own."""
         return self.kind in ("soc", "apu")
+
+    @property
+    def pool(self) -> Bytes | None:
+        """Return what all processes of its machine and their devices can have together, where they
+        share one memory; None where the device has its own."""
+        return rules.left(self.total.bytes) if self.shares_host else None
+
+    @property
+    def room(self) -> Bytes:
+        """Return what a process can have of it when nothing else runs."""
+        seen, pool = self.visible.bytes, self.pool
+        return seen if pool is None else Bytes(*map(min, seen, pool))
 
     @property
     def capability(self) -> tuple[int, int] | None:
@@ -119,6 +138,7 @@ class Part:
             "also_sold_as_gb": list(self.also_sold_as),
             "total_bytes": self.total.to_dict(),
             "visible_bytes": self.visible.to_dict(),
+            "pool_bytes": _pool(self.pool),
             "mig": list(self.mig),
             "context": context,
             "bandwidth": bandwidth,
@@ -201,6 +221,10 @@ def chip_of(part: Part | None) -> Chip:
     if part is None or part.capability is None or part.capability not in CAPABILITIES:
         return ASSUMED
     return part.chip or replace(ASSUMED, capability=part.capability)
+
+
+def _pool(pool: Bytes | None) -> dict[str, Any] | None:
+    return None if pool is None else MemoryFigure(pool, "assumed", rules.LEFT_SOURCE).to_dict()
 
 
 def _total(record: Mapping[str, Any]) -> MemoryFigure:

@@ -4,6 +4,8 @@
     total     nvidia-smi's total; per mille of the marketed size taken as GiB
     visible   what a process can have at most (`torch.cuda.mem_get_info()[1]`): the total less what
               the driver keeps. nvidia-smi -q shows the same amount as "Reserved"
+    left      of a machine whose devices have no memory of their own: its total less what the system
+              holds before anything is started
 
 Each interval holds every published reading of its kind in parts.jsonl; a test keeps it so. Windows
 (WDDM) keeps nothing back that way, and gives memory to the desktop instead.
@@ -35,7 +37,12 @@ RULES: dict[str, MemoryRule] = {
     "amd": MemoryRule((998, 999, 1000), ALL, "Instinct and Radeon cards read 0.999 of GiB"),
     "intel": MemoryRule((940, 970, 1000), ALL, "Arc A770 reads 0.944, Max 1550 1.000"),
     "shared": MemoryRule(
-        ALL, (900, 935, 960), "memory shared with the CPU: 0.931 to 0.935 were read"
+        (900, 935, 960), ALL, "memory shared with the CPU: 0.931 to 0.951 were read"
+    ),
+    "apu": MemoryRule(
+        ALL,
+        (475, 750, 1000),
+        "the carve-out of the BIOS and GTT: 0.475 where nothing is set, to all",
     ),
     "apple": MemoryRule(
         ALL, (666, 786, 907), "recommendedMaxWorkingSetSize of logs: by the size and by macOS"
@@ -59,6 +66,13 @@ METAL = (
     (1 << 20, 750, 907),
 )
 
+# Per mille of a machine's memory that the system leaves to processes: least, usual, most. GB10s of
+# 119.2 to 121.7 GiB had 101.3 to 102.2 free under a plain Ubuntu (MiaAI-Lab/GLM-5.3-Flash-EXL3-2x-
+# DGX-Sparks issue 47), 112 to 113 at the start of vLLM's and SGLang's logs, and at most all but 4.
+# In proportion on other machines: assumed
+LEFT = (850, 940, 967)
+LEFT_SOURCE = "GB10s had 101.3 to 113 of 119.2 to 121.7 GiB free; in proportion elsewhere"
+
 # (up to this many GiB, MiB that the driver keeps at least, at most): nvidia-smi less torch, Linux
 KEPT = ((16, 100, 475), (32, 220, 510), (96, 460, 770), (1 << 20, 600, 930))
 
@@ -75,6 +89,11 @@ def visible(rule: str, of: Bytes, gb: int) -> Bytes:
     least, most = next((low, high) for size, low, high in KEPT if gb <= size)
     middle = (least + most) // 2
     return Bytes(of.low - most * MIB, of.expected - middle * MIB, of.high - least * MIB)
+
+
+def left(of: Bytes) -> Bytes:
+    """Return the bytes that all processes can have of a machine whose system shows `of`."""
+    return _share(of, LEFT)
 
 
 def _metal(gb: int) -> tuple[int, int, int]:

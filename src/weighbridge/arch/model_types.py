@@ -136,6 +136,7 @@ class TrainingFacts(NamedTuple):
     frozen: str = ""  # the path of parameters that are never trained: sines
     lora: tuple[str, ...] = ()  # the linears that PEFT adapts where none are named
     no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
+    no_lora_since: str = ""  # its release; "": any that is known
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
     # the mixture of experts that torchtitan has for it (forward/nets/titan_experts.py)
@@ -178,6 +179,7 @@ class VllmFacts(NamedTuple):
     wide_graphs: bool = False  # graphs are captured up to 1,024 tokens
     not_float16: bool = False  # loaded in float32 where a card has no bfloat16
     no_encoder_alone: bool = False  # there is no class for its encoder alone either
+    fills_shared: Version = NEVER  # the first release that pads shared experts to whole blocks
     states_key: str = ""  # the key of its config that says how recurrent states are stored
     states_dtype: str = ""  # and what that is by default
 
@@ -194,6 +196,7 @@ class SglangFacts(NamedTuple):
     # kernels that can attend with its sinks or masks: `fa3` is for Hopper
     attention: tuple[Literal["triton", "fa3"], ...] = ()
     compressed: bool = False  # one pool holds compressed tokens, and windows beside them
+    partial_blocks: bool = False  # keys of a rank may end within a block (skip_block_quant_check)
 
 
 class LlamaCppFacts(NamedTuple):
@@ -245,6 +248,9 @@ class ModelType(NamedTuple):
     positions_of: str = ""  # the model type whose defaults they have
     beside_patches: int = 0  # positions beside the patches of an image: class and other tokens
     decodes: bool = False  # an encoder with a causal mask and cross-attention where it decodes
+    # layers for multi-token prediction where the config does not count them: one like the `last`
+    # that attends, or one without experts (`dense`), which may see a window alone (`near`)
+    predicts: Literal["", "last", "dense", "dense, near"] = ""
     computes: tuple[Difference, ...] = ()
     gguf: str = ""  # the GGUF architecture, where called otherwise; `none`: llama.cpp has none
     training: TrainingFacts = TrainingFacts()

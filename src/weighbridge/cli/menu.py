@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
 }
+MODEL = "fit"  # the command of a model whose name stands where commands do
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
@@ -59,12 +60,14 @@ class Menu(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            from weighbridge.cli.references import given, no_file
+            from weighbridge.cli.references import given, names_model, no_file
 
             if given(args[0]):
                 return FILE, self.get_command(ctx, FILE), args
             if args[0] == FILE:  # as errors and help call it
                 return FILE, self.get_command(ctx, FILE), args[1:]
+            if names_model(args, COMMANDS):
+                return MODEL, self.get_command(ctx, MODEL), args
             if wrong := no_file(args[0]):
                 raise NotFoundError(wrong)
         if args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -93,6 +96,7 @@ def menu(ctx: click.Context) -> None:
     """Weigh a model before it is loaded: what it takes, and where each number comes from.
 
     \b
+    weighbridge llama-3.1-8b --gpu 4090       can I run it: the same as fit
     weighbridge load llama-3.1-8b             built-in catalogue, no network
     weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
     weighbridge load ./my-model --explain     a local folder, file or config.json

@@ -133,10 +133,10 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
 
 def _language(text: "str | bytes", file: str) -> str | None:
     """Return the language of a text that is pasted; None of a file, which has the terminal's."""
-    from weighbridge.runfiles.prose import own_words
+    from weighbridge.runfiles.fences import without
 
     pasted = file == STDIN and isinstance(text, str)
-    return language_of(own_words(str(text))) if pasted else None
+    return language_of(without(str(text))) if pasted else None
 
 
 def _fixed(

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
 from weighbridge.report import ModelFacts
+from weighbridge.units import human
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.interface import Subject
     from weighbridge.report.keys import DerivedFacts
+    from weighbridge.settings.shared import Weighed
 
 
 def facts(model: Model) -> ModelFacts:
@@ -52,12 +53,24 @@ def layers(subject: "Subject") -> str:
     return bounds.TOWERS if subject.body.towers else bounds.DENSE
 
 
-def cautions(budget: "Budget", *, metal: bool = False) -> Iterator[str]:
-    """Yield what a verdict cannot know: which part a short name meant, and how other stacks
-    allocate."""
+def cautions(workload: "Weighed", *, metal: bool = False) -> Iterator[str]:
+    """Yield what a verdict cannot know: which part a short name meant, how much an APU's GPU may
+    take, and how other stacks allocate; and a memory that contradicts the part."""
+    budget, machine = workload.budget(), workload.host_memory()
+    if budget is None:
+        return
     part = budget.choice.part
     if budget.choice.note:
         yield f"--gpu: {budget.choice.note}"
+    if machine is not None and machine.note:
+        yield machine.note
+    if part.kind == "apu" and not budget.choice.room.exact:
+        low, _, high = budget.choice.room
+        yield (
+            f"{part.name}: how much of its memory the GPU may take is set in the BIOS and by "
+            f"ttm.pages_limit, {human(low)} to {human(high)}; ROCm shows the least where nothing "
+            "is set, Vulkan more; --gpu-memory says it"
+        )
     if part.stack == "own" and not (metal and part.vendor == "Apple"):
         yield (
             f"{part.name}: tensors are counted as on a CUDA device; the allocator of "

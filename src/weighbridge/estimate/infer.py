@@ -19,7 +19,13 @@ from weighbridge.estimate.limits import limits as how_far
 from weighbridge.memory import Bytes, Device
 from weighbridge.records import replace
 from weighbridge.report import Report
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
+from weighbridge.report.keys import (
+    CountName,
+    DerivedFacts,
+    EffectiveSettings,
+    Interval,
+    IntervalName,
+)
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.verdict import on_devices, on_host
@@ -33,6 +39,17 @@ TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
     "profile_peak_interval": ("activation", "component"),
+    "model_loading_interval": ("weights", "component"),
+    "max_total_num_tokens_interval": ("kv_tokens", "component"),
+    "swa_max_total_num_tokens_interval": ("kv_tokens_sliding", "component"),
+    "ollama_ps_interval": ("ps", "component"),
+}
+# Numbers that the rules know without an interval, and the one that published figures give them
+COUNTED: Mapping[CountName, IntervalName] = {
+    "model_loading_bytes": "model_loading_interval",
+    "max_total_num_tokens": "max_total_num_tokens_interval",
+    "swa_max_total_num_tokens": "swa_max_total_num_tokens_interval",
+    "ollama_ps_bytes": "ollama_ps_interval",
 }
 
 
@@ -58,7 +75,7 @@ def infer(
                 raise
     whole, divisions = _infer(model, last, kind, draft, projector, limits)
     budget = workload.budget()
-    if whole.verdict is None or budget is None or budget.shares_host:  # where RAM is the card's
+    if whole.verdict is None or budget is None:
         return whole
     if whole.verdict.fits == "yes" and not workload.engine_defaults:
         return whole
@@ -112,18 +129,17 @@ def _infer(
     if workload.exact:
         answer = exact.answer(asked, workload, answer)
     answer = _unloaded(
-        widened(answer, bounds.TRACED if workload.exact else runs(asked, kind)), budget
+        widened(answer, bounds.TRACED if workload.exact else runs(asked, kind, workload)), budget
     )
     missing = () if workload.exact else uncounted.of_subject(asked, workload)
     far = how_far(asked, workload, kind, answer, budget, limits) if limits else {}
     verdict = on_host.both(
         on_devices.cited(
             None if budget is None else _verdict(answer, workload, kind, budget, missing),
-            bounds.published(answer.devices, runs(asked, kind)),
+            bounds.published(answer.devices, runs(asked, kind, workload)),
         ),
         answer.devices,
         workload.host_memory(),
-        shared=budget is not None and budget.shares_host,
     )
     remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
     answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
@@ -137,7 +153,7 @@ def _infer(
         remedies=remedies,
         warnings=(
             *([note] if note else ()),
-            *_warnings(model, asked, answer, kind, budget),
+            *_warnings(model, asked, answer, kind, workload),
             *filter(None, (_experts(asked, kind),)),
             *uncounted.warnings(missing),
         ),
@@ -191,7 +207,7 @@ def _remedies(
 
     def judge(devices: tuple[Device, ...]) -> Fits:
         verdict = uncounted.judged(on_devices.serving(devices, budget), missing)
-        both = on_host.both(verdict, devices, workload.host_memory(), shared=budget.shares_host)
+        both = on_host.both(verdict, devices, workload.host_memory())
         return verdict.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
@@ -210,6 +226,10 @@ def widened(
         )
 
     facts = answer.derived.copy()
+    for counted, of_count in COUNTED.items():
+        number = facts.get(counted)
+        if number is not None:
+            facts[of_count] = [number] * 3
     for name in TOLD:
         margin = facts.get(name)
         if margin is not None:
@@ -279,7 +299,7 @@ def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> 
 
 
 def _warnings(
-    model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, budget: "Budget | None"
+    model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, workload: Infer
 ) -> list[str]:
     lines = [*model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
@@ -288,4 +308,4 @@ def _warnings(
             f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
             f"made for{needs}"
         )
-    return [*lines, *(cautions(budget, metal=kind.metal) if budget is not None else ())]
+    return [*lines, *cautions(workload, metal=kind.metal)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge import bounds
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
 from weighbridge.engines.table import Engine
-from weighbridge.estimate import uncounted
+from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import layers
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
@@ -42,6 +42,7 @@ def limits(
     if budget is None:
         return {}
     shared = any(d.taken is not None for d in answer.devices)  # an engine's share decides
+    budget = _beside_processes(budget, workload, answer)
     if uncounted.of_subject(subject, workload):
         unknown: DerivedFacts = {
             "largest_context": None,
@@ -84,6 +85,17 @@ def limits(
     return facts
 
 
+def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -> "Budget":
+    """Return the budget less what processes need of the memory that they share with the device; an
+    engine's share of it has left them room."""
+    machine = workload.host_memory()
+    phases = [p for d in answer.devices if d.kind == "host" for p in d.phases]
+    if machine is None or not machine.shared or not phases or answer.devices[0].taken is not None:
+        return budget
+    left = machine.room.low - max(phase.needed.high for phase in phases)
+    return replace(budget, headroom=budget.headroom + max(0, budget.usable.low - left))
+
+
 def _flags(
     subject: Subject, workload: Infer, context: int, kind: Engine, budget: "Budget"
 ) -> DerivedFacts:
@@ -120,7 +132,7 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
         kinds=[[p.parts for p in components] for components in differ],
         surely="yes" if answer.serves is None else answer.serves.surely,
     )
-    return _surely(nbytes, runs(subject, kind), budget)
+    return _surely(nbytes, runs(subject, kind, workload), budget)
 
 
 def _quick(
@@ -130,7 +142,7 @@ def _quick(
     where it is not below 0."""
     if kind.probe is None or subject.model.rough:
         return None
-    probe, like = kind.probe(subject, workload, budget), runs(subject, kind)
+    probe, like = kind.probe(subject, workload, budget), runs(subject, kind, workload)
 
     @cache
     def spare(point: SearchPoint) -> int | None:
@@ -187,11 +199,15 @@ def answered(
     return rough.answer(subject, workload)
 
 
-def runs(subject: Subject, kind: Engine) -> bounds.RunForm:
+def runs(subject: Subject, kind: Engine, workload: Infer) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
     form = subject.choice.scheme
     return bounds.RunForm(
-        "serve", kind.name, bounds.form(form.name if form else None), layers(subject)
+        "serve",
+        kind.name,
+        bounds.form(form.name if form else None),
+        layers(subject),
+        traits=traits.serving(subject, kind, workload),
     )
 
 

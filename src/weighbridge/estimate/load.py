@@ -31,7 +31,7 @@ from weighbridge.workload import Load
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
-    from weighbridge.accelerators.ram import Ram
+    from weighbridge.accelerators.pools import MachineMemory
     from weighbridge.report.verdict import Verdict
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
@@ -46,7 +46,8 @@ def load(
     where `formats` are asked for. `margins` stand for the package's own."""
     version = transformers.parse_version(workload.engine_version)
     major = version[0]
-    decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
+    default = by_transformers(major)
+    decisions = {p.name: decide(p, workload, default, major=major) for p in model.parts}
     budget = workload.budget()
     card = budget.choice.part if budget is not None else None
     notes: list[str] = []
@@ -94,7 +95,7 @@ def load(
         },
         table=priced.rows if priced else (),
         verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
-        warnings=(*model.notes, *notes, *(() if budget is None else cautions(budget))),
+        warnings=(*model.notes, *notes, *cautions(workload)),
     )
 
 
@@ -114,22 +115,22 @@ def _warms_up(version: tuple[int, int]) -> bool:
 def _verdict(
     model: Model,
     budget: "Budget | None",
-    ram: "Ram | None",
+    machine: "MachineMemory | None",
     devices: tuple[Device, ...],
     choices: Choices,
     major: int,
 ) -> "Verdict | None":
     """Judge the devices and the host; None where neither was named."""
-    if budget is None and ram is None:
+    if budget is None and machine is None:
         return None
     from weighbridge.verdict import on_devices, on_host
 
     if budget is None:
-        return on_host.both(None, devices, ram)
+        return on_host.both(None, devices, machine)
     largest = _largest(model, choices, major) if budget.choice.count > 1 else None
     loader = engine(model, choices[model.parts[0].name].scheme)
     verdict = on_devices.verdict(devices[0], budget, engine=loader, largest_layer=largest)
-    return on_host.both(verdict, devices, ram, shared=budget.shares_host)
+    return on_host.both(verdict, devices, machine)
 
 
 def _largest(model: Model, choices: Choices, major: int) -> int | None:

@@ -6,9 +6,9 @@ from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version, written
-from weighbridge.estimate import uncounted
+from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
-from weighbridge.estimate.train import subject_for
+from weighbridge.estimate.train import MEGATRON, subject_for
 from weighbridge.memory import Device
 from weighbridge.records import dataclass
 from weighbridge.report import Report
@@ -20,7 +20,7 @@ from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def run(model: Model, workload: Train) -> MegatronRuns:
     number, _ = version(usual(), workload.engine_version)
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, workload.budget())
-    return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked))
+    return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked, training))
 
 
 def train(model: Model, workload: Train) -> Report:
@@ -51,7 +51,7 @@ def train(model: Model, workload: Train) -> Report:
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, budget)
     runs = answer.stages(training)
-    like = form_of(asked)
+    like = form_of(asked, training)
     devices = bounds.widened(answer.devices(training, runs), like, None)
     missing = uncounted.of_training(asked)
     judged = None
@@ -68,14 +68,15 @@ def train(model: Model, workload: Train) -> Report:
             judged,
             devices,
             workload.host_memory(),
-            shared=budget is not None and budget.shares_host,
         ),
-        warnings=tuple(_warnings(asked, training, note, budget)),
+        warnings=tuple(_warnings(asked, training, note, workload)),
     )
 
 
-def form_of(asked: Subject) -> bounds.RunForm:
-    return bounds.RunForm("train", "megatron", bounds.form(None), layers(asked), "megatron")
+def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
+    """Describe the published runs that an answer is like."""
+    known = traits.training(asked, training.sharding, training.part, ())
+    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=MEGATRON, traits=known)
 
 
 def _effective(
@@ -96,13 +97,11 @@ def _effective(
     }
 
 
-def _warnings(
-    asked: Subject, training: MegatronPlan, note: str, budget: "Budget | None"
-) -> list[str]:
+def _warnings(asked: Subject, training: MegatronPlan, note: str, workload: Train) -> list[str]:
     return [
         *filter(None, (note,)),
         *asked.model.notes,
         *asked.notes,
         *answer.warnings(training),
-        *(cautions(budget) if budget is not None else ()),
+        *cautions(workload),
     ]

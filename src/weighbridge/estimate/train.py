@@ -13,7 +13,7 @@ from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import usual, version, written
 from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate import exact, uncounted
+from weighbridge.estimate import exact, traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.forward.nets import predicts_next
 from weighbridge.memo import memo
@@ -23,7 +23,7 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.training import frameworks, host
+from weighbridge.training import frameworks, host, kbit, unsloth
 from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
@@ -89,10 +89,9 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
             judged,
             answered.devices,
             workload.host_memory(),
-            shared=budget is not None and budget.shares_host,
         ),
         warnings=(
-            *_warnings(asked, answered, note, budget),
+            *_warnings(asked, answered, note, workload),
             *remarks(training),
             *uncounted.warnings(missing),
         ),
@@ -223,14 +222,20 @@ def _planned(
     model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
-    return asked, plan(asked, workload, budget, (number[0], number[1] if len(number) > 1 else 0))
+    return asked, plan(asked, workload, budget, number)
 
 
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
     form = subject.choice.scheme
     known = bounds.COMPILED if training.compiled else bounds.form(form.name if form else None)
+    modes = (training.method, "compiled" if training.compiled else "", training.float8_recipe)
     return bounds.RunForm(
-        "train", training.framework.name, known, layers(subject), _sharing(training)
+        "train",
+        training.framework.name,
+        known,
+        layers(subject),
+        _sharing(training),
+        traits.training(subject, training.sharding, training.part, modes),
     )
 
 
@@ -271,6 +276,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         audio_seconds=workload.audio_seconds,
     )
     subject = _dequantized(subject_of(model, asked, usual(), number), form)
+    subject = _with_experts(subject, workload, framework)
     subject = replace(subject, notes=(*subject.notes, note)) if note else subject
     if workload.base_model and subject.body.causal:
         raise UsageError(
@@ -286,6 +292,17 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
         subject = replace(subject, context=length, context_from="the usual default")
     return subject
+
+
+def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framework) -> Subject:
+    """Pack experts too, where Unsloth or the user has it so."""
+    if trainer.own_copies:
+        return unsloth.fetched(subject)
+    if not workload.quantize_moe_experts:
+        return subject
+    if not kbit.four_bits(subject.choice.scheme):
+        raise UsageError("--quantize-moe-experts is of 4 bits: add --method qlora")
+    return kbit.experts_too(subject, "axolotl")
 
 
 def _packed_as(
@@ -409,13 +426,11 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
     }
 
 
-def _warnings(
-    subject: Subject, answer: TrainingAnswer, note: str, budget: "Budget | None"
-) -> list[str]:
+def _warnings(subject: Subject, answer: TrainingAnswer, note: str, workload: Train) -> list[str]:
     warnings = [*filter(None, (note,)), *subject.model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
         warnings.append(
             f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
             "made for"
         )
-    return [*warnings, *(cautions(budget) if budget is not None else ())]
+    return [*warnings, *cautions(workload)]

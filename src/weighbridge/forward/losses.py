@@ -24,7 +24,7 @@ from typing import Any
 from weighbridge.arch.model_types import differs, facts
 from weighbridge.arch.roles import role
 from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64, DType
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.matrix import linear
@@ -52,12 +52,12 @@ def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     4.46 to 4.48    the same in a function of its own: logits in 16 bits are there besides
     from 4.49       labels are padded instead; nothing is copied
 
-    Some classes changed later. Before they did, GPT-2 and its time took the loss of logits as they
-    are; others still make them float32 first.
+    Some classes changed later. Before they did (4.48.3), GPT-2 and its time took the loss of logits
+    as they are; others still make them float32 first.
     """
     m, kind = s.m, s.built.kind.removesuffix("_text")
     labels = m.new((s.batch, s.length), INT64)
-    plain = s.transformers < facts(kind).transformers.plain_loss
+    plain = (*s.transformers, s.patch) < facts(kind).transformers.plain_loss
     with m.making("logits"):
         logits = head(s, hidden)
         if s.transformers < facts(kind).transformers.wide_loss and not plain:
@@ -88,7 +88,10 @@ def cce(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     rows = s.batch * (s.length - 1)
     dtype = s.computing
     if dtype == FLOAT32:
-        raise UsageError("--loss cce has no backward in float32; nearest is --precision bf16-mixed")
+        raise TriedError(
+            "--loss cce has no backward in float32; nearest is --precision bf16-mixed",
+            seen="cut_cross_entropy cce_backward: Backwards requires embeddings to be bf16 or fp16",
+        )
     outputs, width = _shape(weight, hidden)
     with m.making("logits"):
         targets = m.new((s.batch, s.length), INT64)

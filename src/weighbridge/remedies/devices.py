@@ -58,7 +58,7 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
         return
     known = parts()
     ladder = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
-    large = [part for part in ladder if part.visible.bytes.low > max(here.visible.bytes.low, need)]
+    large = [part for part in ladder if part.room.low > max(here.room.low, need)]
     for part in large[:LARGER]:
         count = max(case.count, case.verdict.devices_used)
         words = f"{count} x {part.name}" if count > 1 else part.name

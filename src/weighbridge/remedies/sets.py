@@ -17,7 +17,6 @@ from weighbridge.records import dataclass, replace
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import Cost, Estimator, Move, RemedyCase, runnable
 from weighbridge.report import Report
-from weighbridge.report.verdict import Verdict
 
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
 _FIRST = ("engine", "release", "method", "quantization", "dtype", "precision", "checkpointing")
@@ -192,24 +191,11 @@ def _answered(parent: MoveSet, added: tuple[Move, ...], ask: Estimator) -> MoveS
         report = ask(workload)
     except WeighbridgeError:
         return None
-    if report.verdict is None or not _room_beside(case, change, report.verdict):
+    if report.verdict is None:
         return None
     pinned = case.pinned | change.keys()
     then = replace(case, workload=workload, report=report, pinned=pinned)
     return MoveSet((*parent.moves, *added), then)
-
-
-def _room_beside(case: RemedyCase, change: Mapping[str, Any], verdict: Verdict) -> bool:
-    """Tell whether what goes to the host surely has room there. Where a device has no memory of its
-    own, that is the same memory: Metal's working set bounds what the GPU may hold of it, and both
-    halves together are bound by what the machine has. What --ram says is judged by the verdict
-    itself."""
-    if case.part is None or not case.part.shares_host or TO_HOST.isdisjoint(change):
-        return True
-    host = verdict.host
-    if host is None or host.available is not None:
-        return True
-    return host.needed.high <= case.part.total.bytes.low
 
 
 def dear(node: MoveSet) -> bool:

@@ -65,10 +65,8 @@ def _note(node: MoveSet, why: str) -> str:
 
 def _same_memory(node: MoveSet) -> str:
     """Say what moving weights off the device means where both have the same memory."""
-    case, host = node.case, node.case.verdict.host
-    if host is None or case.part is None or not case.part.shares_host:
+    host = node.case.verdict.host
+    if host is None or not host.shared or host.available is None or TO_HOST.isdisjoint(node.change):
         return ""
-    if TO_HOST.isdisjoint(node.change):
-        return ""
-    whole = human(host.available or case.part.total.bytes.low)
+    whole = human(host.available)
     return f"both halves stay in the same memory: {human(host.needed.expected)} of {whole} in all"

@@ -23,7 +23,7 @@ from weighbridge.settings.setting import (
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
-    from weighbridge.accelerators.ram import Ram
+    from weighbridge.accelerators.pools import MachineMemory
 
 COMPUTES = frozenset({"bfloat16", "float16", "float32", "float64"})  # dtypes of products
 
@@ -150,18 +150,20 @@ class Weighed(WeightSettings, DeviceSettings):
 
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
-    def host_memory(self) -> "Ram | None":
-        """Return the host memory that was named, read. With the cards of this machine goes its
-        memory."""
-        if self.ram is None and self.gpu is not None and _is_local(self.gpu):
+    def host_memory(self) -> "MachineMemory | None":
+        """Return the memory of the machine: what was named, or what goes with a card: that of this
+        machine with its cards, and the one memory of a chip that has none of its own."""
+        budget = self.budget() if self.gpu is not None else None
+        if self.ram is None and budget is None:
+            return None
+        from weighbridge.accelerators import pools
+
+        if self.ram is None and budget is not None and _is_local(str(self.gpu)):
             from weighbridge.accelerators.local import memory
 
-            return memory()
-        if self.ram is None:
-            return None
-        from weighbridge.accelerators.ram import ram
-
-        return ram(self.ram)
+            left = memory()
+            return None if left is None else pools.measured(left, budget)
+        return pools.machine_memory(self.ram, budget)
 
     def check(self) -> None:
         """Raise UsageError for a device or a machine that is not known, before anything is

@@ -14,7 +14,7 @@ from math import prod
 
 from weighbridge.arch.gguf_classes import DERIVED, class_config, class_of
 from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import ContradictionError, UnsupportedError
 from weighbridge.records import replace
 from weighbridge.workload import Train
 
@@ -30,7 +30,7 @@ def unpacked(model: Model, w: Train) -> Model:
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
-        raise UsageError(
+        raise ContradictionError(
             f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
             "lora, or name the original repository"
         )

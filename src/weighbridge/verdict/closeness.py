@@ -53,12 +53,6 @@ def tipped_by(phases: Sequence[Phase], usable: Bytes, *, surely: bool) -> str | 
     return passes(((c.name, c.bytes[bound]) for c in fullest.components), limit)
 
 
-def tipped_on_host(phases: Sequence[Phase], room: Bytes, *, surely: bool) -> str | None:
-    """The component of the host that does; pages of files, which the kernel drops, are no need."""
-    needs = [Phase(p.name, tuple(c for c in p.components if not c.droppable)) for p in phases]
-    return tipped_by(needs, room, surely=surely)
-
-
 def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
     """Name the component that takes the sum beyond `limit`, in the order in which a reader adds
     them."""

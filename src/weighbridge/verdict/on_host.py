@@ -5,16 +5,17 @@
     not judged  nobody said what the machine has: what is needed is stated alone
 
 It fits where both halves do. A need is that of one machine: with more ranks than one machine has
-devices, each of them needs as much. Where a device has no memory of its own (Apple's chips, GB10),
-what it holds is part of the need, in every phase of the device. A machine has one such device:
-several are several machines, and one of them is judged. How processes are dealt out among those is
-not known: one has at least an even share of what the host is to hold, and at most all of it.
+devices, each of them needs as much. Where devices share the machine's memory (accelerators/
+pools.py), what one holds is part of the need, in every phase of the device; once it has loaded, so
+is all that its engine reserves by policy. A machine has one such device: several are several
+machines, and one of them is judged. How processes are dealt out among those is not known: one has
+at least an even share of what the host is to hold, and at most all of it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-from weighbridge.memory import Bytes, Device, exactly, when
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly, total, when
 from weighbridge.records import replace
 from weighbridge.report.verdict import Answer, HostVerdict, Verdict
 from weighbridge.units import GIB, ceil_div, human
@@ -22,7 +23,7 @@ from weighbridge.verdict import closeness, reasons
 from weighbridge.verdict.on_devices import fits
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.ram import Ram
+    from weighbridge.accelerators.pools import MachineMemory
 
 RANK: dict[Answer, int] = {"yes": 0, "unknown": 1, "no": 2}
 UNNAMED = "no device was named: --gpu says which"
@@ -31,16 +32,14 @@ UNNAMED = "no device was named: --gpu says which"
 def both(
     on_devices: Verdict | None,
     devices: Sequence[Device],
-    ram: "Ram | None",
-    *,
-    shared: bool = False,
+    machine: "MachineMemory | None",
 ) -> Verdict | None:
-    """The verdict on devices with its other half. Without a device the host alone is judged.
-    `shared`: devices have no memory of their own."""
+    """The verdict on devices with its other half. Without a device the host alone is judged."""
     host = next((d for d in devices if d.kind == "host"), None)
-    if host is None or (on_devices is None and ram is None):
+    if host is None or (on_devices is None and machine is None):
         return on_devices
-    half = judged(host, ram, [d for d in devices if d.kind == "gpu"] if shared else ())
+    shared = machine is not None and machine.shared
+    half = judged(host, machine, [d for d in devices if d.kind == "gpu"] if shared else ())
     if on_devices is None:
         return _alone(half, on_host=all(d.kind == "host" for d in devices))
     if half.fits is None or RANK[half.fits] == 0:
@@ -66,28 +65,34 @@ def container(host: Device) -> int:
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
-def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> HostVerdict:
+def judged(
+    host: Device, machine: "MachineMemory | None", inside: Sequence[Device] = ()
+) -> HostVerdict:
     """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
     the host's."""
-    needs = _needs(host, inside)
-    needed = _worst(needs.values())
-    answer = None if ram is None else fits(needed, exactly(ram.nbytes))
+    pages_stay = machine is not None and machine.pages_stay
+    phases = tuple(_together(host, inside, pages_stay=pages_stay))
+    needed = Bytes(*(max(bounds) for bounds in zip(*(p.needed for p in phases), strict=True)))
+    answer = None if machine is None else fits(needed, machine.room)
     bound = 0 if answer == "no" else 2
-    name = max(needs, key=lambda phase: (needs[phase][bound], needs[phase].expected))
+    name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
     where = f" on one of {len(inside)} machines" if len(inside) > 1 else ""
-    if ram is None or answer is None:
+    if machine is None or answer is None:
         reason = f"{_span(needed)} of host memory {when(name)}{where}; --ram SIZE judges it"
     else:
-        subject = when(name) + where + ", with what is on the device" * bool(inside)
-        reason = _compared(answer, needed, ram.nbytes, subject)
+        beside = " and the pages of its files" * (pages_stay and name == "load")
+        subject = when(name) + where + f", with what is on the device{beside}" * bool(inside)
+        figures = reasons.compared(answer, needed, machine.room, "the machine")
+        reason = f"host memory {subject}: {figures}"
     return HostVerdict(
         needed=needed,
         phase=name,
-        available=None if ram is None else ram.nbytes,
+        room=None if machine is None else machine.room,
         fits=answer,
         reason=reason,
         container=container(host),
-        **_close(host, needed, ram, answer),
+        shared=bool(inside),
+        **_close(phases, needed, machine, answer),
     )
 
 
@@ -99,51 +104,95 @@ class Close(TypedDict, total=False):
     tipped_by: str | None
 
 
-def _close(host: Device, needed: Bytes, ram: "Ram | None", answer: Answer | None) -> Close:
-    if ram is None or answer is None:
+def _close(
+    phases: Sequence[Phase], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
+) -> Close:
+    if machine is None or answer is None:
         return {}
-    room = exactly(ram.nbytes)
-    surely = answer == "no"
-    tipped = None if answer == "yes" else closeness.tipped_on_host(host.phases, room, surely=surely)
+    room, surely = machine.room, answer == "no"
+    tipped = None if answer == "yes" else closeness.tipped_by(phases, room, surely=surely)
     return {
         "share_that_fits": closeness.share(needed, room),
-        "tight": answer == "yes" and closeness.tight(ram.nbytes - needed.expected, ram.nbytes),
+        "tight": answer == "yes" and closeness.tight(room.low - needed.expected, room.low),
         "tipped_by": tipped,
     }
 
 
-def _needs(host: Device, inside: Sequence[Device]) -> dict[str, Bytes]:
-    """Return what one machine needs in every phase of the host and of the device inside it. Where
-    the host has no phase of that name, it is in the worst of those after loading."""
-    own = {p.name: _of_one(p.needed, max(1, len(inside))) for p in host.phases}
-    rest = _worst([b for n, b in own.items() if n != "load"] or own.values())
-    held: dict[str, list[Bytes]] = {}
-    for phase in (p for device in inside for p in device.phases):
-        held.setdefault(phase.name, []).append(phase.at("driver"))
-    most = {name: _worst(found) for name, found in held.items()}
-    return {n: own.get(n, rest).plus(most.get(n, exactly(0))) for n in {**own, **most}}
+def _together(
+    host: Device, inside: Sequence[Device], *, pages_stay: bool = False
+) -> Iterator[Phase]:
+    """Yield what one machine needs in every phase of the host and of the devices inside it, of
+    which each machine has one. Where the host has no phase of that name, it is in the worst of
+    those after loading."""
+    of_host = {p.name: _of_one(p, max(1, len(inside))) for p in host.phases}
+    pages = [c for p in host.phases if p.name == "load" and pages_stay for c in _pages(p)]
+    later = [p for name, p in of_host.items() if name != "load"] or list(of_host.values())
+    resting = max(later, key=lambda phase: phase.needed.high)
+    for name in dict.fromkeys((*of_host, *(p.name for d in inside for p in d.phases))):
+        on_device = [_on_device(d, name) for d in inside]
+        fullest = max(on_device, key=lambda phase: phase.needed.high, default=Phase(name, ()))
+        beside = of_host.get(name, resting)
+        if name == "load":
+            yield Phase(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
+        else:
+            yield Phase(name, (*beside.components, *fullest.components))
 
 
-def _of_one(whole: Bytes, machines: int) -> Bytes:
-    """Return what one of several machines holds: an even share at least, and all at most."""
-    return Bytes(whole.low // machines, ceil_div(whole.expected, machines), whole.high)
+def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
+    """Return what a host holds while it loads in the memory that it shares: a copy of a tensor is
+    given back when the tensor is on the device (torch's Module.to moves one parameter after the
+    other), so that copies count where they are more than what has arrived."""
+    there = total(c.bytes for c in device.components if c.name == "weights")
+    copies = total(c.bytes for c in host.components if c.name == "weights")
+    if not copies.high or not there.high:
+        return host.components
+    others = tuple(c for c in host.components if c.name != "weights")
+    moved = reversed(there)  # the more has arrived, the fewer copies are left
+    more = Bytes(*(max(0, copied - gone) for copied, gone in zip(copies, moved, strict=True)))
+    return (*others, Component(name="weights", bytes=more, basis="assumed", detail="copies"))
 
 
-def _worst(needs: Collection[Bytes]) -> Bytes:
-    return Bytes(*(max(bounds) for bounds in zip(*needs, strict=True)))
+def _pages(phase: Phase) -> Iterator[Component]:
+    """Yield the pages of files that tensors are views of, of which any part may stay."""
+    for c in phase.components:
+        if c.droppable and c.name == "weights":
+            yield replace(c, name="other", bytes=Bytes(0, 0, c.bytes.high), droppable=False)
 
 
-def _compared(answer: Answer, needed: Bytes, available: int, subject: str) -> str:
-    figures = reasons.compared(answer, needed, exactly(available), "the machine")
-    return f"host memory {subject}: {figures}"
+def _of_one(phase: Phase, machines: int) -> Phase:
+    """Return what one of several machines holds beside pages of files: an even share at least, and
+    all at most."""
+    needs = (component for component in phase.components if not component.droppable)
+    return Phase(phase.name, tuple(_share(component, machines) for component in needs))
+
+
+def _share(component: Component, machines: int) -> Component:
+    low, expected, high = component.bytes
+    return replace(component, bytes=Bytes(low // machines, ceil_div(expected, machines), high))
+
+
+def _on_device(device: Device, name: str) -> Phase:
+    """Return what a device holds in a phase, with what its engine reserves beyond that once it has
+    loaded; nothing where it has no such phase."""
+    phase = next((p for p in device.phases if p.name == name), Phase(name, ()))
+    taken = device.taken if device.taken_at_least is None else device.taken_at_least
+    if name == "load" or taken is None or not phase.components:
+        return phase
+    reserved = Component(
+        name="kv_cache",
+        bytes=Bytes(*(max(0, taken - held) for held in phase.needed)),  # taken in all, or needed
+        basis="computed",
+        detail="reserved at start",
+    )
+    return Phase(name, (*phase.components, reserved))
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
     """Judge a model when nothing was said of a device: it may fit only where nothing is on one."""
     assert half.available is not None
+    assert half.room is not None
     assert half.fits is not None
     answer: Answer = half.fits if on_host or half.fits == "no" else "unknown"
-    room = exactly(half.available)
     return Verdict(
         accelerator="the host alone",
         accelerator_id="",
@@ -153,9 +202,9 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
         margin_bytes=half.available - half.needed.expected,
         reason=half.reason if answer == half.fits else f"{half.reason}; {UNNAMED}",
         marketed_gb=None,
-        total=room,
-        visible=room,
-        usable=room,
+        total=half.room,
+        visible=half.room,
+        usable=half.room,
         headroom_bytes=0,
         per_device=exactly(0),
         devices_used=0,
@@ -165,6 +214,7 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
         share_that_fits=half.share_that_fits if answer == half.fits else None,
         tight=half.tight and answer == "yes",
         tipped_by=half.tipped_by,
+        ground="physical" if answer == "no" else "",
     )
 
 

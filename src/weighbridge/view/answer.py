@@ -7,7 +7,7 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 from typing import TYPE_CHECKING
 
 from weighbridge.engines.table import ENGINES
-from weighbridge.memory import Bytes, exactly
+from weighbridge.memory import Bytes
 from weighbridge.units import GIB, ceil_div
 from weighbridge.view.parts import NAMES
 from weighbridge.view.records import Headline, Mark
@@ -230,11 +230,20 @@ def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]
 def _of_host(answer: ShownAnswer, host: "HostVerdict") -> str:
     """Return the host memory that is needed beside that of the machine, as a sentence."""
     unit, _ = _lacking(answer, host)
-    has = unit.of(host.available or 0)
     if host.fits == "no":
-        return answer.say("figures.host", needs=unit.of(host.needed.expected), has=has)
-    ends = {"low": unit.bare(host.needed.low), "high": unit.of(host.needed.high)}
-    return answer.say("figures.host.unknown", **ends, has=has)
+        key = "figures.host.shared" if host.shared else "figures.host"
+        needs, has = unit.of(host.needed.expected), unit.of(host.available or 0)
+        return answer.say(key, needs=needs, has=has)
+    key = "figures.host.unknown.shared" if host.shared else "figures.host.unknown"
+    return answer.say(key, **_ends(unit, host))
+
+
+def _ends(unit: SizeFormat, host: "HostVerdict") -> dict[str, str]:
+    """Return both ends of what a machine needs, and what it has, as texts."""
+    assert host.room is not None
+    low, high = unit.bare(host.room.low), unit.of(host.room.high)
+    has = high if host.room.exact else f"{low}-{high}"
+    return {"low": unit.bare(host.needed.low), "high": unit.of(host.needed.high), "has": has}
 
 
 def _beside_host(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -> str:
@@ -244,21 +253,17 @@ def _beside_host(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -
     unit, lacks = _lacking(answer, host)
     if host.fits == "no":
         return answer.say("reason.host.no", short=unit.of(lacks), **device)
-    share = _percent(host.needed, exactly(host.available or 0))
+    assert host.room is not None
+    share = _percent(host.needed, host.room)
     return answer.say("reason.host.beside", share=share, **device)
 
 
 def _host(answer: ShownAnswer, host: "HostVerdict") -> str:
     """Return the sentence on host memory that is too close to call."""
-    assert host.available is not None
+    assert host.room is not None
     unit, _ = _lacking(answer, host)
-    return answer.say(
-        "reason.host.unknown",
-        low=unit.bare(host.needed.low),
-        high=unit.of(host.needed.high),
-        has=unit.of(host.available),
-        share=_percent(host.needed, exactly(host.available)),
-    )
+    share = _percent(host.needed, host.room)
+    return answer.say("reason.host.unknown", **_ends(unit, host), share=share)
 
 
 def _percent(needed: Bytes, usable: Bytes) -> int:

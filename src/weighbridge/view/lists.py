@@ -9,6 +9,7 @@ from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, parts
 from weighbridge.catalogue import CatalogueEntry, parameters, popularity, uses
 from weighbridge.engines.table import title
 from weighbridge.quantization.quality import Finding
+from weighbridge.records import replace
 from weighbridge.report.fit import Ranking
 from weighbridge.units import GIB, human_count
 from weighbridge.view.changes import quality_cell
@@ -88,7 +89,7 @@ def _row(part: Part, words: Words, *, full: bool) -> Iterator[Cell]:
     yield Cell(part.name)
     yield Cell(f"{part.marketed_gb} GB")
     yield Cell(size(part.total))
-    yield Cell(size(part.visible))
+    yield Cell(size(replace(part.visible, bytes=part.room)))
     yield Cell(part.compute_capability or "")
     yield Cell(types(part) or words("gpus.unknown"))
     yield Cell(f"{part.bandwidth[0]:,.0f} GB/s" if part.bandwidth else "")

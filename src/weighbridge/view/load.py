@@ -208,7 +208,11 @@ def ram(answer: ShownAnswer) -> str:
     half = None if answer.report.verdict is None else answer.report.verdict.host
     if half is None or half.available is None:
         return answer.say("host.ram", when=when, size=size)
-    return answer.say("host.ram.of", when=when, size=size, has=answer.size(half.available))
+    has = answer.size(half.available)
+    if half.shared:
+        whole = answer.size(half.needed.expected)
+        return answer.say("host.ram.shared", when=when, size=size, whole=whole, has=has)
+    return answer.say("host.ram.of", when=when, size=size, has=has)
 
 
 def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:

@@ -14,9 +14,26 @@ from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
-from weighbridge.engines.parallel.cuts import Cut, CutUnit, Site, cut, even, fits, in_blocks, share
+from weighbridge.engines.parallel.cuts import (
+    Cut,
+    CutUnit,
+    Site,
+    cut,
+    even,
+    filled,
+    fits,
+    in_blocks,
+    share,
+)
 from weighbridge.engines.parallel.experts import ExpertWeight, What
-from weighbridge.engines.parallel.pieces import TensorPiece, merged, pieces, sides, tables
+from weighbridge.engines.parallel.pieces import (
+    TensorPiece,
+    merged,
+    pieces,
+    side_by_side,
+    sides,
+    tables,
+)
 from weighbridge.engines.parallel.rules import ExpertGroup, SplitRules
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.floats import block_of
@@ -263,6 +280,9 @@ class _ShardReader:
         scales = piece.end.startswith(SCALES) and len(piece.shape) > 1
         if scales and self.group is not None:
             return self._in_groups(piece, expert, self.group)
+        partial = self.rules.partial_blocks or self.split.partial_blocks
+        if expert is None and partial and side_by_side(piece.param):
+            return None
         return self.block if scales and not (expert and self.mixed) else None
 
     def _in_groups(
@@ -289,6 +309,8 @@ class _ShardReader:
         if tower:
             return Where(everywhere=self.rules.towers_everywhere)
         layer = layer_of(param.name)
+        if layer is not None and _encoder(self.subject, param.name) is not None:
+            return Where(everywhere=True)  # its layers are not those that are shared out
         if layer is not None:
             self.behind = True
             return Where(layer=layer)
@@ -322,7 +344,9 @@ class _ShardReader:
             tower=tower,
             tower_heads=self.heads.get(TOWERS.get(self.plan.part(param.name), ""), 0),
         )
-        return cut(site)
+        way = cut(site)
+        fills = _common(param) and self.split.fills_shared <= self.rules.version
+        return filled(way, self.block) if way and fills and self.block else way
 
     def _whole(self, param: Param, where: Where) -> bool:
         return self.split.whole_embedding and self._embeds(param, where)
@@ -348,11 +372,14 @@ def _what(piece: TensorPiece) -> What:
     return "scales" if piece.end.endswith(("scales", "scale")) else "values"
 
 
+def _encoder(subject: Subject, name: str) -> Body | None:
+    """The encoder that a decoder attends to, if the parameter is one of its own."""
+    return subject.body.encoder if "encoder." in name else None
+
+
 def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
     """Return the mixers of the layer in which a parameter stands."""
-    body: Body = subject.body
-    if body.encoder is not None and "encoder." in name:
-        body = body.encoder
+    body = _encoder(subject, name) or subject.body
     if layer is None:
         return ()
     if layer < len(body.blocks):

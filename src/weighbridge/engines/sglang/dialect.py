@@ -1,10 +1,12 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Dialect, Value
+from weighbridge.engines.launch.record import Dialect, Obstacle, Value
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.flags import FLAGS, NEW_NAMES_ALONE, RENAMED
+
+UNRECOGNIZED = "sglang.launch_server: error: unrecognized arguments"
 
 TORCHAO = {
     "int4wo-128": "torchao-int4-g128",
@@ -59,7 +61,7 @@ def _renamed(reading: CommandReading) -> None:
         line = f"{old} is {RENAMED[old]} since sglang {since}, which does not take the old name"
         reading.warn(line)
         if release >= NEW_NAMES_ALONE:
-            reading.stops.append(("no", line))
+            reading.stops.append(Obstacle("no", line, "tried", UNRECOGNIZED))
 
 
 def _torchao(reading: CommandReading) -> None:

@@ -10,6 +10,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.runfiles.apart import apart
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.pieces import only_commands
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.lines import of_text
 from weighbridge.runfiles.serving.start_logs import starts
@@ -37,8 +38,10 @@ def tells(document: Document) -> bool:
 
     if document.text.count("\n") > MOST or not _begins(document) or starts(document):
         return False
-    if not _is_script(document) and any(map(_has_prose, document.text.splitlines())):
-        return False
+    if not _is_script(document):
+        lines = document.text.splitlines()
+        if any(map(_has_prose, lines)) or not only_commands(document.text):
+            return False
     try:
         launched(document.text)
     except UnsupportedError:

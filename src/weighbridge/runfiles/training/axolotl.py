@@ -107,7 +107,6 @@ max_memory                    it limits what loading puts on a card
 optim_target_modules          - gradients of these modules are projected (GaLore)
 peft.loftq_config             LoftQ begins with another base
 peft_layers_to_transform      - only some layers are adapted
-quantize_moe_experts          - experts are packed while they are loaded
 relora_steps                  ReLoRA merges its adapters while it trains
 relora_cpu_offload            ReLoRA merges its adapters while it trains
 resize_token_embeddings_to_32x   the vocabulary is padded to a multiple of 32
@@ -140,6 +139,7 @@ CHECKPOINTS: Mapping[str, str] = {
 ATTENTION: Mapping[str, str] = {
     "flash_attention_2": "flash",
     "flash_attention_3": "flash",
+    "flex_attention": "flash",  # keeps what flash-attention does, and no scores
     "eager": "eager",
 }
 # ring_attn_func, of ring-flash-attention, and `context_parallel.backend` of later releases
@@ -227,6 +227,10 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.knows(bits, "method")
     elif bits:
         keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
+    if packed and keys.on("quantize_moe_experts"):
+        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
+    elif keys.on("quantize_moe_experts"):
+        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
         keys.notes.append("lora_r is not in the file, and axolotl asks for it")
@@ -264,9 +268,9 @@ def _kernels(keys: KeyReading) -> None:
     _checkpoints(keys)
     keys.take("attn_implementation", "attention", lambda name: ATTENTION.get(str(name)))
     keys.used.add("sdp_attention")  # torch chooses, as we do
-    for name in ("flash_attention", "eager_attention"):
+    for name in ("flash_attention", "flex_attention", "eager_attention"):
         if keys.on(name):
-            keys.set("attention", name.partition("_")[0], name)
+            keys.set("attention", ATTENTION.get(name, name.partition("_")[0]), name)
     plugins = " ".join(map(str, keys.value("plugins") or ()))
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.set("loss", "cce", "plugins")
@@ -346,6 +350,7 @@ WRITTEN: Mapping[str, str] = {
     "lora_r": "lora_r",
     "lora_alpha": "lora_alpha",
     "lora_dropout": "lora_dropout",
+    "quantize_moe_experts": "quantize_moe_experts",
 }
 SAID: Phrases = {
     ("checkpointing", "full"): {"gradient_checkpointing": True},

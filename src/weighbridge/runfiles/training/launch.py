@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
@@ -17,9 +18,9 @@ from weighbridge.runfiles import slurm
 from weighbridge.runfiles.beside import beside, missing, of_another
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.pieces import only_commands
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
-from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import (
     accelerate,
     flags,
@@ -92,7 +93,9 @@ def tells(document: Document) -> bool:
     lines = document.text.replace("\\\n", " ").splitlines()
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
-    if document.text.count("\n") > MOST or not (script or BEGINS.match(first)):
+    if document.text.count("\n") > MOST:
+        return False
+    if not script and not (BEGINS.match(first) and only_commands(document.text)):
         return False
     return next(launched(document), None) is not None
 
@@ -337,7 +340,7 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         refused = f"tuner_type: {tuner:.20} is not answered yet"
     return replace(
         run,
-        model=model_of(model, {}) if "$" not in model else "",
+        model=model_of(model) if "$" not in model else "",
         understood=tuple(one for one in run.understood if one.line),
         refused=refused,
     )
