@@ -13,7 +13,14 @@ import pytest
 
 from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
-from weighbridge.errors import BadFileError, GatedError, HubError, NotFoundError, WeighbridgeError
+from weighbridge.errors import (
+    BadFileError,
+    GatedError,
+    HubError,
+    NotFoundError,
+    UsageError,
+    WeighbridgeError,
+)
 from weighbridge.formats import ByteRange
 from weighbridge.sources import http, wire
 from weighbridge.sources import hub as hub_module
