@@ -573,6 +573,37 @@ def test_a_loop_that_says_so_gives_its_root_back(torch, reshard, copies):
 
 
 @pytest.mark.parametrize(
+    ("reentrant", "framework", "open_"),
+    [
+        (None, "plain", True),
+        (True, "plain", False),
+        (False, "plain", False),
+        (None, "trainer", False),
+    ],
+)
+def test_a_loop_whose_checkpoints_nobody_describes_is_open(reentrant, framework, open_):
+    """Two layers of 64 x 4 x 64 numbers in 16 bits, and their gradients, beside FSDP1's units:
+    torch's wrapper is not reentrant, transformers 4's is, and stands around them."""
+    settings = {} if reentrant is None else {"use_reentrant": reentrant}
+    found = trained(
+        {**LLAMA, "torch_dtype": "bfloat16"},
+        framework=framework,
+        precision="bf16",
+        method="lora",
+        seq_len=64,
+        batch_size=4,
+        shard="fsdp1",
+        data_parallel_size=RANKS,
+        checkpointing="full",
+        engine_version="4.48",
+        **settings,
+    )
+    backward = next(p for p in found.devices[0].phases if p.name == "backward")
+    inputs = [c.bytes for c in backward.components if c.detail == "inputs of layers"]
+    assert inputs == ([(0, 0, 2 * 2 * 2 * 64 * 4 * 64)] if open_ else [])
+
+
+@pytest.mark.parametrize(
     "setting",
     [{"zero_reduce_bucket_size": 1}, {"no_zero_init": True}, {"deepspeed_version": "0.1"}],
 )

@@ -18,6 +18,7 @@ from weighbridge.training import kbit, unsloth
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
+from weighbridge.training.sharding.choice import around_units, order_open
 from weighbridge.training.sharding.schedule import FOR_WEIGHTS
 from weighbridge.training.sharding.zero import ZeroSizes
 
@@ -73,6 +74,7 @@ def _components(
     yield from unsloth.components(plan, name, loaded, kept)
     yield from _other_buckets(plan, name)
     yield from _tied_twice(plan, name)
+    yield from _held_inputs(plan, name)
     unsure = plan.framework.unsure + (COMPILED if plan.compiled else 0)
     if unsure and name != "load":
         moving = sum(peak.live.get(what, 0) for what in MOVING)
@@ -159,6 +161,25 @@ def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
         basis="assumed",
         formula=f"{body.vocab:,} x {body.hidden:,} numbers, gathered once more for the head",
         source="published runs; accelerate 1.15 utils/fsdp_utils.py has them as one",
+    )
+
+
+def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
+    """Yield what FSDP1 holds of frozen units to the end of backward, inputs and their gradients,
+    where checkpoints may be reentrant and around them: `holds` of fsdp1.py, for a loop whose order
+    nobody said."""
+    asked = plan.sharding.kind == "fsdp1" and plan.adapters is not None
+    if name != "backward" or not (asked and around_units(plan) and order_open(plan)):
+        return
+    body, tokens = plan.subject.body, plan.batch * plan.length
+    yield Component(
+        name="activations",
+        detail="inputs of layers",
+        bytes=Bytes(0, 0, 2 * plan.activations.size(len(body.blocks) * tokens * body.hidden)),
+        basis="assumed",
+        formula="inputs of all layers and their gradients, of checkpoints that are reentrant and "
+        "around FSDP's units: --use-reentrant says",
+        source="torch distributed/fsdp/_runtime_utils.py",
     )
 
 
