@@ -248,6 +248,9 @@ class ModelType(NamedTuple):
     positions_of: str = ""  # the model type whose defaults they have
     beside_patches: int = 0  # positions beside the patches of an image: class and other tokens
     decodes: bool = False  # an encoder with a causal mask and cross-attention where it decodes
+    # layers for multi-token prediction where the config does not count them: one like the `last`
+    # that attends, or one without experts (`dense`), which may see a window alone (`near`)
+    predicts: Literal["", "last", "dense", "dense, near"] = ""
     computes: tuple[Difference, ...] = ()
     gguf: str = ""  # the GGUF architecture, where called otherwise; `none`: llama.cpp has none
     training: TrainingFacts = TrainingFacts()
