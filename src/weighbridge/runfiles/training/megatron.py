@@ -77,8 +77,6 @@ wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size y
 offload_optimizer_states   - states on the host are not counted
 cpu_offloading          - activations that go to the host are counted on the card
 cpu_offloading_num_layers  - activations that go to the host are counted on the card
-fine_grained_activation_offloading  - activations that go to the host are counted on the card
-offload_modules         - activations that go to the host are counted on the card
 delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
 overlap_moe_expert_parallel_comm  + micro-batches run side by side
 num_layers_at_start_in_bf16  + layers differ
