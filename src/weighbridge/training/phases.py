@@ -8,9 +8,11 @@ Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 
 from collections.abc import Callable, Iterator, Mapping
 
+from weighbridge.arch.body import Experts
 from weighbridge.components import spelled
 from weighbridge.components.activations import LivePeak
 from weighbridge.components.device import REPLAY, cached, context, libraries
+from weighbridge.components.weights import MERGES, weight_bytes
 from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Phase, exactly
@@ -70,6 +72,8 @@ def _components(
     )
     if plan.sharding.kind == "zero3" and name != "load":
         yield _pieces(peak)
+    yield from _unready(plan, name)
+    yield from _uneven(plan, name)
     loaded, kept = result.moments["load"].allocated, peak.live.get("activations", 0)
     yield from unsloth.components(plan, name, loaded, kept)
     yield from _other_buckets(plan, name)
@@ -120,6 +124,54 @@ def _pieces(peak: LivePeak) -> Component:
         basis="assumed",
         formula=f"up to {PIECES} % of what is allocated: blocks of a stream of their own",
         source="DeepSpeed runtime/zero/partitioned_param_coordinator.py",
+    )
+
+
+# torch distributed/fsdp/_limiter_utils.py (_FreeEventQueue): units that were given back, and whose
+# blocks wait for the device (record_stream), while the host goes on to the next. Runs of an 8B on
+# eight H100 had one more than was followed (our own)
+WAITING = 2
+
+
+def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
+    """Yield FSDP1's gathered units that wait to be used again, which a replay in order has not."""
+    body, choice = plan.subject.body, plan.subject.choice
+    if name not in RUNNING or plan.sharding.kind != "fsdp1" or not body.blocks:
+        return
+    whole = weight_bytes(plan.subject.part, choice, major=plan.major)
+    ends = choice.dtype.size((body.vocab or 0) * body.hidden)
+    unit = max(0, whole - ends) // len(body.blocks)
+    if choice.scheme is None:
+        unit = unit * plan.computing.size(1) // choice.dtype.size(1)
+    yield Component(
+        name="fragmentation",
+        detail="units that wait",
+        bytes=Bytes(0, 0, WAITING * unit),
+        basis="assumed",
+        formula=f"up to {WAITING} gathered units, given back while the device still reads them",
+        source="torch distributed/fsdp/_limiter_utils.py",
+    )
+
+
+def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
+    """Yield what blocks of other sizes may take where experts run one by one: the replay gives each
+    as many tokens, and routers do not, so that few blocks fit another expert's tensors. Of a layer:
+    what experts read, gate, up, what is made of them, and the gradients of these."""
+    feeds = (f for b in plan.subject.body.blocks for f in b.feeds)
+    one = next((f for f in feeds if isinstance(f, Experts)), None)
+    looped = plan.major < MERGES and plan.framework.loads == "transformers"
+    if name not in RUNNING or one is None or not looped or plan.allocator.expandable_segments:
+        return
+    rows = plan.batch * plan.length * one.top_k
+    yield Component(
+        name="fragmentation",
+        detail="uneven experts",
+        bytes=Bytes(
+            0, 0, 2 * plan.computing.size(rows * (plan.subject.body.hidden + 4 * one.width))
+        ),
+        basis="assumed",
+        formula="up to as many bytes again as experts of a layer keep, and their gradients",
+        source="transformers 4 models/mixtral/modeling_mixtral.py, a router's counts",
     )
 
 
