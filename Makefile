@@ -54,15 +54,19 @@ replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer chan
 bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
-house: $(BIN)/weighbridge ## count rooms, floors, modules and names, and draw them in docs/architecture.md
+SINCE ?= HEAD~1
+house: $(BIN)/weighbridge ## count the house, lower its budgets to it, and the lines that came and went since SINCE
 	$(BIN)/python -m tools.house --write
 	$(BIN)/python -m tools.house
+	$(BIN)/python -m tools.budgets --since $(SINCE)
+	$(BIN)/python -m tools.budgets --lower
 
 docs: $(BIN)/weighbridge ## write the generated parts of docs/
 	$(BIN)/python tools/docs.py
 	$(BIN)/python -m tools.screens
 	$(BIN)/python -m tools.gallery
 	$(BIN)/python -m tools.evidence
+	$(BIN)/python -m tools.refusals --write
 
 site: $(BIN)/weighbridge ## build the docs as a site in build/site, with the calculator
 	$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install -q -e '.[docs]'

@@ -72,6 +72,7 @@ class Hub:
     users: dict = field(default_factory=dict)  # token -> {"name", "may_write"}
     silent: set = field(default_factory=set)  # ids whose owner switched discussions off
     discussions: dict = field(default_factory=dict)  # id -> what stands there
+    tags: dict = field(default_factory=dict)  # id -> tags of the listing
     page: int = 10  # discussions, or models, of one answer
     quota: tuple = ()  # (requests, seconds of a window), told in headers; more are refused
     windows: dict = field(default_factory=dict)  # kind of request -> [when it ends, requests in it]
@@ -352,7 +353,7 @@ class _Handler(BaseHTTPRequestHandler):
             if hub.folder(repo)
             and (repo not in hub.private or token in hub.private[repo])
             and (not author or repo.split("/")[0] == author)
-            and search in repo
+            and search.lower() in repo.lower()
         ]
         first, most = (int(query.get(n, [d])[0]) for n, d in (("cursor", "0"), ("limit", "1000")))
         stop = first + min(most, hub.page)
@@ -363,6 +364,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "downloads": len(ids) - number,
                 "gated": "manual" if repo in hub.gated else False,
                 "siblings": [{"rfilename": path} for path in hub.files(repo)],
+                "tags": hub.tags.get(repo, []),
             }
             for number, repo in enumerate(ids)
         ]

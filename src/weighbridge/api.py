@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import UsageError
 from weighbridge.questions.prepared import Prepared, opened
-from weighbridge.questions.question import question, served_model, serving
+from weighbridge.questions.question import by_its_name, question, served_model, serving
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def infer(
         line = launch_line(model)
         model, command = (None, line) if line else (model, command)
     asked = serving(workload, command, settings)
+    asked = by_its_name(asked, model)
     model, revision = served_model(asked, model, revision)
     if model is None:
         raise UsageError("name a model, or a --command that does")

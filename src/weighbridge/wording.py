@@ -143,8 +143,9 @@ def shown(value: object) -> str:
 # Signs that a terminal or a reader obeys and JSON lets through: C1 controls, line and paragraph
 # separators, marks that turn the direction of text (Unicode 16, UAX #9), halves of pairs.
 OBEYED = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
-MARKS = r"[\\`*\[\]<>|]|!(?=\[)|_(?=\s|$)|(?<!\S)_|://"
-INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//"}
+# The last two are of GitHub, whose readers call @teams and link what begins with www.
+MARKS = r"[\\`*\[\]<>|]|!(?=\[)|_(?=\s|$)|(?<!\S)_|://|www\.|(?<!\w)@(?=\w)"
+INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//", "www.": "www&#46;", "@": "@&#8203;"}
 
 
 def safe_json(text: str) -> str:

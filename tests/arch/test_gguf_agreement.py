@@ -3,7 +3,7 @@
 import pytest
 
 from weighbridge.arch.gguf_agreement import check
-from weighbridge.dtypes import FLOAT32
+from weighbridge.dtypes import FLOAT32, GGML_BY_NAME
 from weighbridge.errors import BadFileError
 from weighbridge.formats.gguf import Array
 from weighbridge.tensors import CheckpointTensor
@@ -29,6 +29,17 @@ BLOCK = {  # in ggml's order
     "ffn_gate": (256, 512),
     "ffn_up": (256, 512),
     "ffn_down": (512, 256),
+    "attn_norm": (256,),
+    "ffn_norm": (256,),
+}
+FUSED = {
+    "attn_qkv": (256, 384),
+    "ffn_up": (256, 1024),
+    **{name: BLOCK[name] for name in ("attn_output", "ffn_down", "attn_norm", "ffn_norm")},
+}
+BLOCKS = {  # of architectures whose class has others than Llama's
+    "qwen3": BLOCK | dict.fromkeys(("attn_q_norm", "attn_k_norm"), (32,)),
+    "phi3": FUSED,
 }
 ROUTED = {
     **{name: BLOCK[name] for name in ("attn_q", "attn_k", "attn_v", "attn_output")},
@@ -53,7 +64,8 @@ def tensors(block=BLOCK, layers=2, **changed):
 def said(facts=FACTS, stored=None, *, arch="llama", **more):
     metadata = {"general.architecture": arch, "tokenizer.ggml.tokens": TOKENS}
     metadata |= {f"{arch}.{key}": value for key, value in facts.items() if value is not None}
-    return check(metadata | more, tensors() if stored is None else stored)
+    block = BLOCKS.get(arch, BLOCK)
+    return check(metadata | more, tensors(block) if stored is None else stored)
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen3", "phi3", "mistral3"])
@@ -64,8 +76,7 @@ def test_a_file_of_one_model(arch):
 
 def test_gates_beside_what_they_gate():
     """Phi-3's ffn_up and GLM's hold both, and three matrices of attention may be one."""
-    fused = {"attn_qkv": (256, 384), "attn_output": (256, 256), "ffn_up": (256, 1024)}
-    assert said(arch="phi3", stored=tensors(fused)) == []
+    assert said(arch="phi3", stored=tensors(FUSED)) == []
     wider = {**BLOCK, "attn_q": (256, 512)}  # Qwen3-Next's queries and their gates
     facts = FACTS | {"ssm.group_count": 1, "ssm.time_step_rank": 1, "ssm.inner_size": 8}
     facts |= {"ssm.state_size": 8, "ssm.conv_kernel": 4, "full_attention_interval": 1}
@@ -196,5 +207,63 @@ def test_what_changes_no_tensor_is_said(facts, words):
 
 
 def test_what_is_not_there_contradicts_nothing():
-    assert said(dict.fromkeys(FACTS), arch="llama") == []
+    """An architecture alone is of no size: what it lacks is said."""
+    told = said(dict.fromkeys(FACTS), arch="llama")
+    assert [line.split()[1] for line in told[:3]] == [
+        "llama.block_count",
+        "llama.context_length",
+        "llama.embedding_length",
+    ]
+    assert said(dict.fromkeys(FACTS), arch="of-next-year") == []
     assert check({}, tensors()) == []
+
+
+def without(*names, block=BLOCK):
+    return [t for t in tensors(block) if not t.name.startswith(names)]
+
+
+MORE = [*tensors(), CheckpointTensor("blk.0.attn_x.weight", FLOAT32, (4,), 0, "")]
+
+
+@pytest.mark.parametrize(
+    ("arch", "facts", "stored", "words"),
+    [
+        ("qwen3", {}, tensors(), "attn_q_norm.weight has 0 numbers of 32"),
+        ("gemma3", {}, tensors(), "attn_q_norm.weight has 0 numbers of 32 (and 7 more)"),
+        ("qwen2", {}, tensors(), "attn_q.bias is not there"),
+        ("llama", {}, without("output_norm"), "output_norm.weight has 0 numbers of 256"),
+        ("llama", {}, without("blk.1.ffn_gate"), "ffn_gate.weight has 0 numbers of 131,072"),
+        ("llama", {}, without("blk.0.attn_q"), "attn_q.weight has 0 numbers of 65,536:"),
+        ("llama", {}, tensors(output=(256, 100)), "output.weight has 25,600 numbers of 256,000"),
+        ("llama", {}, tensors(blk__0__ffn_norm=(32,)), "ffn_norm.weight has 32 numbers of 256"),
+        ("llama", {}, MORE, "blk.0.attn_x.weight is there"),
+        ("llama", {"feed_forward_length": None}, tensors(), "ffn_gate.weight has 131,072 numbers"),
+        ("llama", {"context_length": None}, tensors(), "llama.context_length is not there"),
+        ("llama", {"expert_count": 4}, tensors(), "expert_count is 4, and no tensor holds experts"),
+        ("llama", {"expert_used_count": 2}, tensors(), "is 2, and there is no expert_count"),
+    ],
+)
+def test_a_file_that_is_not_its_class_is_said(arch, facts, stored, words):
+    """Trained, it is refused; weighed, its answer says so."""
+    (told,) = said(FACTS | facts, stored, arch=arch)
+    assert words in told
+    assert told.endswith(": llama.cpp may load no such file")
+
+
+def test_a_list_is_of_all_blocks():
+    three = Array("int32", 3, (2, 2, 2))
+    with pytest.raises(BadFileError, match="head_count_kv has 3 numbers for 2 blocks"):
+        said(FACTS | {"attention.head_count_kv": three})
+
+
+@pytest.mark.parametrize(("claimed", "count"), [(0, 0), (1, 0), (32, 0), (15, 1), (7, 1)])
+def test_a_file_type_that_no_tensor_has(claimed, count):
+    assert len(said(**{"general.file_type": claimed})) == count
+    packed = [t._replace(dtype=GGML_BY_NAME["Q4_K"]) for t in tensors()]
+    assert len(said(stored=packed, **{"general.file_type": claimed})) == 1 - count
+
+
+def test_an_adapter_is_no_model():
+    (told,) = said(**{"general.type": "adapter"})
+    assert "loads it beside a model alone" in told
+    assert said(**{"general.type": "model"}) == []

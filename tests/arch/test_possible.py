@@ -45,6 +45,9 @@ CONTRADICTIONS = {
     "width of a head": (DENSE | {"head_dim": 10**6}, "1,000,000 numbers wide"),
     "experts": (SPARSE | {"num_experts_per_tok": 5}, "cannot use 5 of 4 experts"),
     "no position": (DENSE | {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
+    "positions below zero": (DENSE | {"max_position_embeddings": -1}, "embeddings is -1"),
+    "groups of experts": (SPARSE | {"n_group": 3}, "4 experts are no multiple of n_group 3"),
+    "more groups": (SPARSE | {"n_group": 2, "topk_group": 9}, "topk_group 9 is more than n_group"),
     "kinds of too few layers": (DENSE | {"layer_types": ["full_attention"]}, "1 entries for 2"),
     "kinds unheard of": (DENSE | {"layer_types": ["banana"] * 2}, "'banana' is no kind"),
 }
@@ -87,6 +90,45 @@ def test_two_dtypes_that_disagree_are_told_with_the_one_taken() -> None:
     assert "dtype is 'bfloat16' and torch_dtype 'float32': the first is taken" in said
     assert report.peak == weighbridge.load(DENSE).peak
     assert not weighbridge.load(DENSE | {"torch_dtype": "bfloat16"}).warnings
+
+
+def scaled(**scaling):
+    return DENSE | {"rope_scaling": scaling}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (scaled(rope_type="yarn"), "yarn has no factor"),
+        (scaled(rope_type="magic", factor=2.0), "'magic' is no way of stretching"),
+        (
+            scaled(rope_type="yarn", factor=2.0, original_max_position_embeddings=257),
+            "original_max_position_embeddings is 257, more than the 256",
+        ),
+        (DENSE | {"dtype": "complex64"}, "dtype is 'complex64': nobody computes"),
+        (
+            DENSE | {"text_config": {"num_hidden_layers": 3}},
+            "num_hidden_layers is 2, and 3 in text_config",
+        ),
+    ],
+)
+def test_what_a_config_says_that_no_class_is_made_of_is_told(raw, words) -> None:
+    (told,) = weighbridge.load(raw).warnings
+    assert words in told
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        scaled(rope_type="yarn", factor=2.0, original_max_position_embeddings=256),
+        scaled(type="mrope", mrope_section=[1, 1, 2]),
+        DENSE | {"text_config": {"num_hidden_layers": 2}},
+        SPARSE | {"n_group": 2, "topk_group": 2},
+        SPARSE | {"n_group": 4, "topk_group": None},
+    ],
+)
+def test_what_agrees_is_not_told(raw) -> None:
+    assert weighbridge.load(raw).warnings == ()
 
 
 @pytest.mark.parametrize("raw", [{"model_type": "llama"}, {"model_type": "gpt2", "n_ctx": 1024}])

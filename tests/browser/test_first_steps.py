@@ -43,6 +43,39 @@ def test_nothing_is_said_of_a_search_before_it_has_ended(opened, task, state):
         assert page.locator(".remedies").count() or NONE in page.inner_text(".result")
 
 
+WATCHED = """() => { window.seen = []; new MutationObserver(() => {
+  for (const one of document.querySelectorAll(".answers .headline"))
+    window.seen.push([one.className, Boolean(one.closest(".stale")), one.innerText]);
+}).observe(document.body, { childList: true, subtree: true, attributes: true, characterData: true }); }"""
+
+
+def test_there_is_never_a_red_answer_before_a_green_one(opened):
+    page = opened("fit", wait=False)
+    page.evaluate(WATCHED)
+    page.fill("#model", LLAMA)
+    page.fill("#set-gpu", "3060")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".headline")
+    settled(page)
+    page.fill("#set-context", "8192")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => location.hash.includes('8192')")
+    settled(page)
+    seen = page.evaluate("window.seen")
+    assert {name for name, _, _ in seen} == {"headline yes"}
+    assert len({text for _, _, text in seen}) == 2
+    assert any(stale for _, stale, _ in seen)  # the last one stays, dimmed, until the next is known
+
+
+def test_where_everything_fits_the_page_says_what_the_command_line_says(opened):
+    page = opened("fit", model="qwen3-0.6b", gpu="h100")
+    assert "with vLLM" in page.inner_text(".headline")
+    assert "vllm serve Qwen/Qwen3-0.6B" in page.inner_text(".result")
+    page = opened("train", model="qwen3-0.6b", gpu="h100", method="lora")
+    assert page.locator(".headline.yes").count() == 1
+    assert "LoraConfig" in page.inner_text(".result")
+
+
 def test_fit_draws_the_phase_that_the_answer_is_about(opened):
     page = opened("fit", model=LLAMA, gpu="3060")
     told = page.get_attribute('[data-question="lora"] .picture', "aria-label")

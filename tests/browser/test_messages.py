@@ -1,5 +1,7 @@
 """Out-of-memory messages and launch commands: pasted into the box of a model, or dropped."""
 
+import json
+
 import pytest
 
 from tests.browser.conftest import settled, state_of
@@ -68,6 +70,50 @@ def test_every_command_that_is_read_is_known_in_the_box_of_a_model(opened, comma
     assert state_of(page)["task"] == "infer" and "\n" not in state_of(page)["command"]
     assert "launches no engine" not in page.inner_text(".answers")
     assert engine.lower() in page.inner_text(".answers").lower()
+
+
+PYTHON = """import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(
+    "qwen3-8b",
+    dtype=torch.bfloat16,
+)
+"""
+TRAINER = """from trl import SFTConfig, SFTTrainer
+args = SFTConfig(per_device_train_batch_size=4, max_length=1024, bf16=True)
+SFTTrainer(model="qwen3-0.6b", args=args, train_dataset=rows).train()
+"""
+LAUNCHED = "accelerate launch train.py --model_name_or_path qwen3-0.6b --bf16 True"
+CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 256,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "says"),
+    [
+        (PYTHON, "infer", {"command": PYTHON.strip()}),
+        (TRAINER, "train", {"framework": "trl", "model": "qwen3-0.6b", "batch_size": "4"}),
+        (LAUNCHED, "train", {"framework": "trainer", "model": "qwen3-0.6b"}),
+        (json.dumps(CONFIG, indent=1), "fit", {"file": "config.json"}),
+    ],
+)
+def test_what_the_box_promises_to_read_it_reads(opened, text, task, says):
+    page = opened("fit", gpu="4090")
+    page.evaluate(PASTE, ["#model", text])
+    page.wait_for_selector(".headline")
+    settled(page)
+    state = state_of(page)
+    assert state["task"] == task
+    assert {name: state.get(name) for name in says} == says
+    assert page.locator(".problem, .files .error").count() == 0
 
 
 def test_a_name_is_no_command_and_no_message(opened):

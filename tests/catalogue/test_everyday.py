@@ -244,6 +244,11 @@ def test_a_repository_in_a_format_of_its_owner(name, form, monkeypatch, tmp_path
         ("TheBloke/Mistral-7B-Instruct-v0.2-GPTQ", "gptq-4bit-g128"),
         ("nvidia/Llama-3.1-8B-Instruct-FP8", "fp8-static"),
         ("nvidia/Qwen3-30B-A3B-FP4", "nvfp4"),
+        ("nvidia/DeepSeek-R1-NVFP4", "nvfp4"),  # another format in the place of its base's own
+        ("unsloth/Qwen3.6-27B-NVFP4", "nvfp4"),
+        ("cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-4bit", "w4a16-g32"),
+        ("cyankiwi/MiniMax-M2.7-AWQ-4bit", "w4a16-g32"),
+        ("cpatonn/Qwen3-VL-32B-Instruct-AWQ-8bit", "w8a16-g32"),
     ],
 )
 def test_a_packed_copy_has_the_shapes_of_its_base(name, form, monkeypatch, tmp_path):
@@ -254,7 +259,57 @@ def test_a_packed_copy_has_the_shapes_of_its_base(name, form, monkeypatch, tmp_p
     assert "its format is what such a name usually means" in report.warnings[0]
 
 
-@pytest.mark.parametrize("name", ["me/qwen3-8b", "me/mine-AWQ", "me/deepseek-r1-FP8"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("lmstudio-community/Qwen3-14B-MLX-4bit", "mlx-4bit-g64"),  # its config.json
+        ("mlx-community/Kimi-K2.5-3bit", "mlx-3bit-g64"),
+        ("mlx-community/Qwen3-8B-4bit-DWQ", "mlx-4bit-g64"),
+        ("unsloth/Qwen3.6-35B-A3B-UD-MLX-6bit", "mlx-6bit-g64"),
+        ("lmstudio-community/Qwen3-8B-GGUF", "Q4_K_M"),
+        ("unsloth/Qwen3.6-27B-MTP-GGUF:Q8_0_MTP", "Q8_0"),
+        ("bartowski/Qwen3-8B-GGUF:UD-Q4_K_XL", "Q4_K_M"),
+        ("mlx-community/Qwen3.6-35B-A3B-bf16", None),
+        ("lmstudio-community/Qwen3-8B", None),
+    ],
+)
+def test_a_mirrors_name_is_its_base_in_the_format_that_it_names(name, form, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert weighbridge.infer(name, offline=True).workload["quantization"] == form
+
+
+def test_what_a_mirror_packs_in_groups_of_32(monkeypatch, tmp_path):
+    """A repository of 8 bits holds 9,043,691,904 elements, in words of 32 bits with scales."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    name = "cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-{}bit"
+    eight, four = (
+        sum(
+            part.bytes.expected
+            for part in weighbridge.infer(name.format(bits), engine="vllm", offline=True)
+            .devices[0]
+            .phases[0]
+            .components
+            if part.name == "weights"
+        )
+        for bits in (8, 4)
+    )
+    packed = 9_043_691_904 - 5_306_567_040  # four bits of each weight that is packed
+    assert eight - four == pytest.approx(4 * packed, rel=0.002)
+
+
+def test_a_dynamic_copy_is_said_to_take_more(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    dynamic, plain = (
+        weighbridge.load(f"unsloth/Qwen3-8B-{end}", offline=True).warnings[0]
+        for end in ("unsloth-bnb-4bit", "bnb-4bit")
+    )
+    assert "up to a quarter more" in dynamic
+    assert "up to a quarter more" not in plain
+
+
+@pytest.mark.parametrize(
+    "name", ["me/qwen3-8b", "me/mine-AWQ", "me/deepseek-r1-FP8", "unsloth/gpt-oss-20b-bnb-4bit"]
+)
 def test_copies_that_no_name_tells(name, monkeypatch, tmp_path):
     """Another's fine-tune, a base that nobody knows, and one that is packed already."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
@@ -270,7 +325,7 @@ def test_a_form_of_one_word_is_a_format(form):
 @pytest.mark.parametrize("name", STRANGERS)
 def test_did_you_mean_before_any_network(name, monkeypatch, capsys):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a network was asked"))
-    assert run(["load", name]) == 2
+    assert run(["load", name, "--offline"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(
@@ -343,7 +398,7 @@ def test_a_tune_of_a_repository_that_the_catalogue_holds(monkeypatch, tmp_path):
     found = weighbridge.load("Qwen/Qwen3-0.6B-Base", offline=True)
     assert found.model.parameters == 596_049_920
     assert "the shapes of the built-in catalogue's qwen3-0.6b" in found.warnings[0]
-    for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-MLX-4bit"):
+    for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-EXL3"):
         with pytest.raises(weighbridge.errors.WeighbridgeError):
             weighbridge.load(other, offline=True)
 

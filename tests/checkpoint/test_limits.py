@@ -7,7 +7,7 @@ import pytest
 from tests.checkpoint.test_reading import weigh
 from tests.sparse import write_safetensors
 from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.checkpoint import layouts, loading, model, reading
+from weighbridge.checkpoint import agreement, layouts, limits, loading, model
 from weighbridge.checkpoint.gather import naming
 from weighbridge.checkpoint.inventory import StoredModel, library_of
 from weighbridge.errors import BadFileError, NotFoundError
@@ -22,7 +22,7 @@ def headers(*sizes: int) -> Iterator[int]:
     return len(sizes)
 
 
-def read(bound: reading.Bound, *sizes: int) -> int:
+def read(bound: limits.Bound, *sizes: int) -> int:
     plan = bound.keep(headers(*sizes), lambda tensors: tensors)
     try:
         wanted = next(plan)
@@ -33,8 +33,8 @@ def read(bound: reading.Bound, *sizes: int) -> int:
 
 
 def test_headers_of_all_files_are_limited_together(monkeypatch):
-    monkeypatch.setattr(reading, "MAX_HEADERS", 100)
-    bound = reading.Bound()
+    monkeypatch.setattr(limits, "MAX_HEADERS", 100)
+    bound = limits.Bound()
     assert read(bound, 60) == 1
     assert read(bound, 30, 10) == 2  # exactly the limit
     assert (bound.header_bytes, bound.tensors) == (100, 3)
@@ -43,8 +43,8 @@ def test_headers_of_all_files_are_limited_together(monkeypatch):
 
 
 def test_tensors_of_all_files_are_limited_together(monkeypatch):
-    monkeypatch.setattr(reading, "MAX_TENSORS", 3)
-    bound = reading.Bound()
+    monkeypatch.setattr(limits, "MAX_TENSORS", 3)
+    bound = limits.Bound()
     assert (read(bound, 1, 1), read(bound, 1)) == (2, 1)
     with pytest.raises(BadFileError, match="more than 3 tensors"):
         read(bound, 1)
@@ -95,7 +95,7 @@ def test_a_size_of_one_is_a_size():
 @pytest.mark.parametrize(("count", "more"), [(2, ""), (3, ""), (4, " and 1 more")])
 def test_three_tensors_that_are_not_loaded_are_named(count, more):
     left = tuple(CheckpointTensor(f"t{i}", "F16", (2,), 4) for i in range(count))
-    (note,) = model._mismatch(plan(Param("w", (4, 1), "matrix")), left)
+    (note,) = agreement.unloaded(plan(Param("w", (4, 1), "matrix")), left)
     names = ", ".join(f"t{i}" for i in range(min(count, 3)))
     assert (
         note == f"{count} stored tensors ({4 * count} bytes) are not loaded by Net: {names}{more}"
@@ -105,8 +105,10 @@ def test_three_tensors_that_are_not_loaded_are_named(count, more):
 def test_half_of_the_stored_names_make_a_spelling():
     """Two of four are enough to tell how files call what a class has; one of three is not."""
     wanted = {"layers.0.q", "layers.0.k", "layers.0.v"}
-    assert loading._key(wanted, {"model.layers.0.q", "model.layers.0.k", "x.a", "x.b"}) is not None
-    assert loading._key(wanted, {"model.layers.0.q", "x.a", "x.b"}) is None
+    _, share = loading._key(wanted, {"model.layers.0.q", "model.layers.0.k", "x.a", "x.b"})
+    assert share >= loading.MOST
+    _, share = loading._key(wanted, {"model.layers.0.q", "x.a", "x.b"})
+    assert share < loading.MOST
 
 
 def files(*names):

@@ -341,3 +341,18 @@ def test_deepseek_v4_in_packed_blocks():
     pages = {spec.page for group in found.groups for spec in group.specs}
     assert -(-64 * 584 // 576) * 576 in pages
     assert sum(len(group.specs) for group in found.groups) == 43 + 41 + 21 + 41 + 21
+
+
+@pytest.mark.parametrize(
+    ("version", "by_groups"), [((0, 20), True), ((0, 21), False), ((0, 24), False)]
+)
+def test_tokens_in_the_log_are_those_of_full_requests(version, by_groups):
+    """A log of 0.22.0 has 1,470,588 tokens, 7.35 times 200,000; 0.20 counted by groups: of Gemma 3
+    27B ten whole layers and 52 of windows are seven groups of ten."""
+    model = named("gemma-3-27b")
+    own = VllmCacheSetting(context=32_768, version=version)
+    planned = vllm.plan(model, own)
+    whole = int(planned.concurrency(80 * GIB, own.load) * 32_768)
+    groups = planned.count(80 * GIB) // len(planned.groups) * 16
+    assert vllm.logged(planned, own, 80 * GIB) == (groups if by_groups else whole)
+    assert whole > 2 * groups

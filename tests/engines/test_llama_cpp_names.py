@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.engines.llama_cpp.tensors import gguf_name
+from weighbridge.arch.gguf_names import gguf_name
 
 NAMES = """
 model.embed_tokens.weight                                   token_embd.weight

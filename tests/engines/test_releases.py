@@ -131,7 +131,7 @@ def test_defaults_of_vllm():
 )
 def test_a_batch_of_vllm_by_the_memory_of_a_card(monkeypatch, gib, release, usual):
     monkeypatch.setattr(effective.hardware, "total", lambda budget: gib * GIB)
-    monkeypatch.setattr(effective.hardware, "small_for_its_memory", lambda budget: False)
+    monkeypatch.setattr(effective.hardware, "small_for_its_memory", lambda budget, carved: False)
     assert effective.tier(None if gib is None else object(), vllm(release)) == usual
 
 

@@ -434,14 +434,19 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
 
 
 @pytest.mark.parametrize(
-    ("available", "says"),
-    [(0, "it would have to be above 0.900"), (-5, "above 0.950"), (-10, "no fraction would")],
+    ("available", "kept", "says"),
+    [
+        (0, 1, "0.900 leaves nothing for the KV cache; it would have to be above 0.900"),
+        (-5, 1, "above 0.950"),
+        (-10, 1, "no fraction would"),
+        (-4, 0.5, "0.900, of which aiter leaves 0.5, leaves nothing for the KV cache; it would "),
+        (-4, 0.5, "above 0.980"),
+    ],
 )
-def test_what_a_fraction_of_sglang_lacks(available, says):
+def test_what_a_fraction_of_sglang_lacks(available, kept, says):
     """The card has 100 bytes free, of which 90 were asked for."""
-    launched = SimpleNamespace(
-        serves=lambda: False, served=None, settings=SimpleNamespace(share=0.9)
-    )
+    settings = SimpleNamespace(share=0.9, kept=kept, backend="aiter")
+    launched = SimpleNamespace(serves=lambda: False, served=None, settings=settings)
     fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
     assert says in sglang_infer._lacking(launched, fit)
 

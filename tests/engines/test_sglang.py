@@ -316,6 +316,52 @@ def test_nothing_left():
     assert "would have to be above" in found.warnings[0]
 
 
+def line(flags, gpu="4090"):
+    command = f"sglang serve --model-path meta-llama/Llama-3.1-8B {flags}"
+    return weighbridge.infer(command=command, gpu=gpu, offline=True)
+
+
+def test_a_line_starts_with_whatever_pool_is_left():
+    """sglang 0.5.23 srt/managers/tp_worker.py: max_req_len is min(context, pool) - 1, and a pool that
+    is smaller than the context is "not an error"."""
+    found = line("")
+    assert found.verdict.fits == "yes"
+    longest = found.derived["longest_request"]
+    assert longest < found.derived["kv_cache_tokens"] < 131_072
+    assert found.verdict.reason.startswith(f"requests up to {longest:,} tokens: ")
+    assert any(w.startswith(f"requests up to {longest:,} tokens") for w in found.warnings)
+    capped = line("--max-total-tokens 10000")
+    assert capped.derived["longest_request"] == 9_999
+    assert capped.peak.expected < found.peak.expected
+
+
+def test_a_line_whose_pool_holds_the_context_is_not_capped():
+    assert "longest_request" not in line("--context-length 8192").derived
+    assert "longest_request" not in line("--context-length 8192 --max-total-tokens 8192").derived
+    assert "longest_request" not in line("", gpu="h100").derived
+    short = line("--context-length 8192 --max-total-tokens 8000")
+    assert (short.verdict.fits, short.derived["longest_request"]) == ("yes", 7_999)
+
+
+def test_a_line_that_leaves_no_pool_does_not_start():
+    """A prompt leaves five tokens of the longest request; without a prompt there is no server."""
+    assert line("--max-total-tokens 7").derived["longest_request"] == 6
+    for flags in ("--max-total-tokens 6", "--mem-fraction-static 0.5"):
+        found = line(flags)
+        assert found.verdict.fits == "no"
+        assert "longest_request" not in found.derived
+
+
+def test_requests_that_are_typed_beside_a_line_have_their_length():
+    found = weighbridge.infer(
+        command="sglang serve --model-path meta-llama/Llama-3.1-8B",
+        gpu="4090",
+        batch_size=1,
+        offline=True,
+    )
+    assert found.verdict.fits == "no"
+
+
 def test_a_cap_on_tokens():
     found = served("gpt-oss-20b", gpu="h100", max_total_tokens=10_000)
     assert found.derived["kv_cache_tokens"] == 10_000
@@ -694,3 +740,49 @@ def test_the_largest_graph_is_that_of_decode_by_the_newest_release(release, flag
     asked = {"engine": "sglang", "engine_version": release, "cuda_graph_max_bs": 8}
     report = weighbridge.infer("qwen3-0.6b", **asked)
     assert flag in report.derived["launch"]
+
+
+def test_layers_that_share_keys_have_places_in_the_pools():
+    """Gemma 4 E4B: 7 of 42 layers see all tokens (2 heads of 512, keys and values, 2 bytes), 35 a
+    window (2 heads of 256). 18 of them read what others store; two start-up logs have pools of
+    all. Gemma 3n has 30 layers of 2 heads of 256, and no second pool."""
+    found = {}
+    for name in ("gemma-4-e4b", "gemma-3n-e2b"):
+        kind = answer(name, engine="sglang", context=4096, gpu="H100")
+        found[name] = [c.formula for c in kind.devices[0].phases[1].components if "kv" in c.name]
+    assert "x 28,672 bytes" in found["gemma-4-e4b"][0] and "x 71,680" in found["gemma-4-e4b"][0]
+    assert f"x {30 * 2 * 2 * 256 * 2:,} bytes" in found["gemma-3n-e2b"][0]
+
+
+@pytest.mark.parametrize(
+    ("context", "version", "backend", "kept"),
+    [
+        (8192, "0.5.19", None, 1),
+        (8193, "0.5.19", None, 0.85),
+        (8193, "0.4.6", None, 1),
+        (8193, "0.4.7", None, 0.85),
+        (8193, "0.5.19", "triton", 1),
+    ],
+)
+def test_aiter_leaves_a_part_of_the_share(context, version, backend, kept):
+    """287.3 GiB of an MI355X were free, and 79.8 left out: 1 - 0.85 x 0.85."""
+    w = {"context": context, "engine_version": version, "attention_backend": backend}
+    w |= {"gpu": "MI300X", "mem_fraction_static": 0.8}
+    told = [
+        answer("llama-3.1-8b", engine="sglang", **(w | changed)).derived
+        for changed in ({}, {"attention_backend": "triton"})
+    ]
+    less = told[1]["available_kv_cache_bytes"] - told[0]["available_kv_cache_bytes"]
+    free = answer("llama-3.1-8b", engine="sglang", **(w | {"mem_fraction_static": 0.9})).derived
+    tenth = (free["available_kv_cache_bytes"] - told[0]["available_kv_cache_bytes"]) / kept
+    assert less / tenth == pytest.approx(8 * (1 - kept), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "backend"),
+    [("deepseek-v3", 8, "aiter"), ("deepseek-v3", 4, "triton"), ("deepseek-v2-lite", 1, "aiter")],
+)
+def test_aiter_has_latents_of_16_or_128_heads(name, tensor, backend):
+    w = {"gpu": f"MI300X:{tensor}", "tensor_parallel_size": tensor, "context": 8192}
+    found = answer(name, engine="sglang", quantization=None, **w)
+    assert found.settings["attention_backend"] == backend

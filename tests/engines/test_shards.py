@@ -375,13 +375,91 @@ def test_sizes_that_do_not_divide(name, tensor, message):
         # 192 and 64 columns a rank: "is not divisible by weight quantization block_n = 128"
         ("qwen3-235b-a22b-fp8", 8, " 1, 2, 3, 4, 6, 12; or share"),
         ("deepseek-v3", 32, " 1, 2, 4, 8, 16$"),
-        ("deepseek-v4-pro", 16, " 1, 2, (3, )?4, (6, )?8"),  # of shared experts: 192
     ],
 )
 def test_a_share_of_fp8_is_whole_blocks(name, tensor, sizes, rules):
     with pytest.raises(UsageError, match=f"in blocks of 128.*{sizes}"):
         ranks(served(name), tensor=tensor, rules=rules)
     assert ranks(served(name), tensor=tensor // 2, rules=rules)
+
+
+@pytest.mark.slow
+def test_shared_experts_are_filled_up_to_whole_blocks():
+    """DeepSeek-V4-Pro's have 24 blocks of 128, two for each of 16 ranks in vLLM since 0.24; before,
+    and in SGLang, "input_size_per_partition = 192 is not divisible" (github.com/vllm-project/vllm
+    issue 42384, github.com/sgl-project/sglang pull request 23911)."""
+    pro, path = served("deepseek-v4-pro"), "layers.5.ffn.shared_experts"
+    for by in (rules("vllm", (0, 23)), SGLANG):
+        with pytest.raises(UsageError, match=r"3,072 inputs of w2.*sizes that work: 1, 2, 4, 8"):
+            ranks(pro, tensor=16, rules=by)
+    one = held(ranks(pro)[0], path)
+    for by in (rules("vllm", (0, 24)), VLLM):
+        assert held(ranks(pro, tensor=16, rules=by)[0], path) == one // 12
+        assert held(ranks(pro, tensor=8, rules=by)[0], path) == one // 8
+    assert fits(CutUnit(24, "blocks", "fill"), 16, grows=False)
+
+
+def side_by_side():
+    """Two layers of MiMo-V2-Flash, whose keys have heads of 192: four of them, and eight in the
+    layer with a window."""
+    raw = {"model_type": "mimo_v2_flash", "num_hidden_layers": 2, "hybrid_layer_pattern": [0, 1]}
+    raw |= {"moe_layer_freq": [0, 1], "hidden_size": 4096, "num_attention_heads": 64}
+    raw |= {"num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "vocab_size": 640}
+    raw |= {"swa_num_attention_heads": 64, "swa_num_key_value_heads": 8, "swa_head_dim": 192}
+    raw |= {"swa_v_head_dim": 128, "intermediate_size": 16_384, "moe_intermediate_size": 2048}
+    raw |= {"n_routed_experts": 8, "num_experts_per_tok": 2, "max_position_embeddings": 4096}
+    raw["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    kind = ENGINES["vllm"]
+    return subject(of_config(raw), Infer(), kind, kind.newest)
+
+
+def test_matrices_side_by_side_end_within_a_block():
+    """vllm 0.14 model_executor/layers/linear.py (_maybe_allow_fp8_block_shape_mismatch): a rank of
+    eight has 192 rows of keys. SGLang's class skips the check. What is alone still has whole
+    blocks: 64 inputs of the dense layer's last matrix at 256 ranks."""
+    mimo = side_by_side()
+    with pytest.raises(UsageError, match=r"4 key-value heads, rows in blocks.*work: 1, 2$"):
+        ranks(mimo, tensor=4, rules=rules("vllm", (0, 13)))
+    rows = (16 + 16) * 192 + (1 + 2) * (192 + 128)  # of both layers, on one of four
+    for by in (rules("vllm", (0, 14)), VLLM, SGLANG):
+        assert held(ranks(mimo, tensor=4, rules=by)[0], "qkv") == rows * 4096 + rows * 32 // 128 * 4
+        assert ranks(mimo, tensor=8, rules=by)
+    with pytest.raises(UsageError, match="2,048 columns of each expert, columns in blocks"):
+        ranks(mimo, tensor=32)
+
+
+@pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=("vllm", "sglang"))
+def test_numbers_a_head_are_in_no_blocks(rules):
+    """Qwen3.5's in_proj_a and in_proj_b, 64 heads: modules_to_not_convert of published FP8
+    configs. By the name of the format alone eight ranks share the rest."""
+    s = served("qwen3.5-397b-a17b", quantization="fp8-block")
+    one, eight = ranks(s, rules=rules)[0], ranks(s, tensor=8, rules=rules)[0]
+    path = "layers.0.linear_attn.in_proj_ba"
+    assert held(one, path) == 2 * 64 * 4096 * 2
+    assert held(eight, path) == held(one, path) // 8
+    assert held(one, "layers.0.mlp.shared_expert_gate") == 4096 * 2
+
+
+def test_kimi_linear_is_split_by_heads():
+    """A_log is [1, 1, heads, 1] and dt_bias a number a channel of a head: a quarter each."""
+    raw = {"model_type": "kimi_linear", "num_hidden_layers": 2, "hidden_size": 64}
+    raw |= {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "kv_lora_rank": 16,
+        "vocab_size": 512,
+    }
+    raw |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "intermediate_size": 64}
+    raw |= {"num_experts": 4, "num_experts_per_token": 2, "moe_intermediate_size": 32}
+    raw |= {"linear_num_heads": 8, "linear_head_dim": 16, "num_shared_experts": 1}
+    kind = ENGINES["sglang"]
+    s = subject(of_config(raw), Infer(), kind, kind.newest)
+    one, four = ranks(s, rules=SGLANG)[0], ranks(s, tensor=4, rules=SGLANG)[0]
+    for name, numbers in (("A_log", 8), ("dt_bias", 8 * 16)):
+        assert held(one, f"layers.0.self_attn.{name}") == numbers * 2
+        assert held(four, f"layers.0.self_attn.{name}") == numbers * 2 // 4
+    with pytest.raises(UsageError, match="8 attention heads"):
+        ranks(s, tensor=3, rules=SGLANG)
 
 
 @pytest.mark.slow

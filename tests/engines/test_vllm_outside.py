@@ -112,6 +112,27 @@ def test_requests_that_gave_up_their_blocks_are_read_again():
     assert many["serving_bytes"] - one["serving_bytes"] == pytest.approx(step, rel=0.1)
 
 
+def test_windows_of_running_requests_are_not_admission_maxima():
+    """16 requests of 4,096 tokens of Gemma 4 E4B on an A100 of 40 GB ran in 24.9 GB, with slots for
+    adapters and sleep mode besides. By hand: one group of full attention, 256 blocks of 16 tokens;
+    five of windows of 512, in blocks of 32, of which admission keeps 129 free for a batch of 65,536
+    tokens, and a request that writes, two tokens on their way, holds 18."""
+    w = {"gpu": "A100 40GB", "context": 4096, "prompt_len": 1024, "max_new_tokens": 3072}
+    w |= {"gpu_memory_utilization": 0.65, "max_num_batched_tokens": 65_536, "max_num_seqs": 16}
+    w |= {"engine_version": "0.26", "images": 0}
+    many = answer("gemma-4-e4b", engine="vllm", batch_size=16, **w)
+    one = answer("gemma-4-e4b", engine="vllm", batch_size=1, **w)
+    assert many.derived["serves_as_asked"] is True
+    block = one.derived["kv_cache_bytes_per_request"] // (256 + 5 * 129)
+    held = sum(c.bytes.expected for c in many.devices[0].phases[1].components if "kv" in c.name)
+    assert held == block * (1 + 256 + 5 * 129 + 15 * (256 + 5 * 18))
+    assert many.derived["serving_bytes"] / 1e9 == pytest.approx(24.9, rel=0.03)
+    low, expected, high = many.derived["serving_interval"]
+    assert (high - expected) / 1e9 == pytest.approx(4.3, abs=0.2)  # all of it read again
+    assert expected - low < 800 * MIB
+    assert one.derived["serving_interval"][2] - one.derived["serving_bytes"] < 800 * MIB
+
+
 # Growth outside torch
 
 
@@ -337,3 +358,77 @@ def test_counts_of_the_newer_runner(vocabulary, measured):
     by_hand = vocabulary + 2 * vocabulary // 32 + 4481
     assert found == 1024 * 4 * by_hand
     assert profile.counts(1024, vocabulary, 3) - found == 1024 * 4 * 3 * vocabulary // 32
+
+
+# ROCm
+
+
+def first_rank(**asked):
+    found = served("qwen3.5-9b", **asked).derived
+    return found["first_rank"]["profile_peak_interval"], found["profile_peak_interval"], found
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "charged", "printed"),
+    [
+        ("H100", "0.26", True, False),
+        ("H100", "0.27", True, True),
+        ("MI300X", "0.25", False, False),
+        ("MI300X", "0.26", True, False),
+        ("MI300X", "0.27", True, True),
+    ],
+)
+def test_graphs_that_are_expected_stand_in_the_printed_activation(gpu, version, charged, printed):
+    """gpu_worker.py: peak_activation_memory has the estimate since 0.27, which ROCm makes since
+    0.26 (is_cuda_alike)."""
+    of_log, peak, found = first_rank(gpu=gpu, engine_version=version)
+    assert (found["cuda_graph_estimate_bytes"] > 0) is charged
+    assert of_log[1] - peak[1] == found["cuda_graph_estimate_bytes"] * printed
+
+
+def test_graphs_of_rocm_are_as_far_apart_as_two_logs():
+    """Gemma 4 E2B on an MI300X: 3.90 GiB; Qwen3.8 27B on a Strix Halo: 0.71, and 1.55 expected."""
+    w = {"engine": "vllm", "engine_version": "0.29", "context": 32_768}
+    (graphs,) = graphs_of(answer("gemma-4-e2b", gpu="MI300X", **w))
+    assert graphs.low < graphs.expected < 2**30 < 3.9 * 2**30 < graphs.high < 4.5 * 2**30
+    w = {"engine": "vllm", "engine_version": "0.28", "context": 262_144, "skip_mm_profiling": True}
+    (graphs,) = graphs_of(answer("qwen3.8-27b", gpu="strix-halo", **w))
+    assert graphs.low < 0.71 * 2**30 < 1.55 * 2**30 < graphs.high < 1.9 * 2**30
+
+
+def graphs_of(found):
+    return [c.bytes for c in found.devices[0].phases[1].components if c.name == "cuda_graphs"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "sequences"),
+    [
+        ("strix-halo", "0.23", 1024),
+        ("strix-halo", "0.24", 256),
+        ("MI300X", "0.24", 1024),
+        ("gb10", "0.23", 256),
+    ],
+)
+def test_defaults_by_vram_that_the_bios_set_aside(gpu, version, sequences):
+    """platforms/rocm.py asks amdsmi since 0.24. A Strix Halo with 78 GiB for HIP had 0.85 GiB
+    above its weights, which 256 rows of 248,320 logits are, and 1,024 are not."""
+    w = {"engine": "vllm", "engine_version": version, "context": 4096, "gpu": gpu}
+    assert answer("qwen3-0.6b", **w).settings["max_num_seqs"] == sequences
+
+
+@pytest.mark.parametrize(
+    ("gpu", "skipped", "gib"),
+    [("strix-halo", False, 512), ("strix-halo", True, 0), ("MI300X", False, 0), ("H200", False, 0)],
+)
+def test_scores_of_a_tower_without_a_kernel(gpu, skipped, gib):
+    """Qwen3.8 27B on a Strix Halo was asked for 256 GiB while its tower was profiled, and ran with
+    --skip-mm-profiling: 16 heads x 65,536 x 65,536 positions in float32, once more as weights."""
+    w = {"engine": "vllm", "engine_version": "0.28", "context": 262_144, "gpu": gpu}
+    found = answer("qwen3.8-27b", skip_mm_profiling=skipped, **w)
+    low, expected, high = found.derived["profile_peak_interval"]
+    assert low < 8 * 2**30
+    assert high == expected if gib else high < 8 * 2**30
+    assert (expected - low) // 2**30 == gib
+    assert found.derived["launch"].endswith("--skip-mm-profiling") is skipped
+    room = found.derived["available_kv_cache_interval"]
+    assert room[2] > 0

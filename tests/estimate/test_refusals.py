@@ -9,6 +9,7 @@ import weighbridge
 from weighbridge.accelerators.budget import budget
 from weighbridge.bounds import RunForm, highest
 from weighbridge.engines.interface import HeldBytes
+from weighbridge.engines.launch.record import Obstacle
 from weighbridge.estimate import limits, refusals
 from weighbridge.memory import exactly
 from weighbridge.report.verdict import Remedy
@@ -46,7 +47,8 @@ def command(stops=(), stored_as="", env=None, given=(), engine="vllm"):
 
 PLAIN = SimpleNamespace(parts=(SimpleNamespace(packed=False, library="transformers"),))
 PACKED = SimpleNamespace(parts=(SimpleNamespace(packed=True, library="transformers"),))
-MAY, NO = ("unknown", "a flag"), ("no", "a card")
+MAY = Obstacle("unknown", "a flag")
+NO = Obstacle("no", "a card", "tried", "its own words")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,8 @@ MAY, NO = ("unknown", "a flag"), ("no", "a card")
 )
 def test_what_stops_an_engine_turns_the_verdict(was, stops, fits, reason, remedies):
     found = refusals.judged(report(was), command(stops), PLAIN)
+    refused = was != "no" and fits == "no"
+    assert (found.verdict.seen == "its own words") is refused
     assert (found.verdict.fits, found.verdict.reason) == (fits, reason)
     assert [one.fits for one in found.remedies] == remedies
 

@@ -20,7 +20,12 @@ QUANTITIES = (
     "kv_tokens",  # that the cache holds
     "kv_tokens_sliding",  # that the pool of layers with a window holds [sglang]
     "kv_blocks",
+    "kv_target",  # of the model alone, without that of the one that drafts [llama.cpp]
+    "states",  # of recurrent layers [llama.cpp]
+    "concurrency",  # hundredths of requests of the whole context that the cache holds [vllm]
+    "ps",  # what its list of running models prints [ollama]
     "compute",  # the buffer of a step [llama.cpp]
+    "draft_compute",  # the buffer of a step of the layers that draft [llama.cpp]
     "output",  # the buffer of logits [llama.cpp]
     "asleep",  # weights in host memory while the engine sleeps [vllm]
     "offloaded",  # weights in host memory while it serves [vllm]
@@ -29,8 +34,8 @@ QUANTITIES = (
     "host_states",  # of that, states and gradients in float32 [DeepSpeed]
     "host_process",  # what one process holds there
 )
-DEVICES = ("gpu 0", "gpus", "fullest", "host", "all")
-UNITS = ("bytes", "tokens", "blocks")
+DEVICES = ("gpu 0", "gpu 1", "gpus", "fullest", "host", "all")
+UNITS = ("bytes", "tokens", "blocks", "hundredths")
 # Why a figure is not predicted: the closed list, in the words of the answer.
 REASONS = (
     "version outside our rules",

@@ -24,6 +24,7 @@ from weighbridge.lab.evidence.accuracy import (
     to_dict,
     worst,
 )
+from weighbridge.lab.evidence.dates import month
 from weighbridge.lab.evidence.outcomes import cases
 from weighbridge.lab.evidence.predict import GIVEN, TASKS, outcomes
 from weighbridge.lab.evidence.programs import PROGRAMS
@@ -79,6 +80,9 @@ def test_every_figure_is_of_the_closed_lists(source):
 def test_every_figure_can_be_looked_up(source):
     for r in chosen(source=source):
         c = r.citation
+        if set(c) == {"unnamed"}:
+            assert source == "serving_2026b" and cited(r) == c["unnamed"], r.id
+            continue
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", c["repo"]), r.id
         exact = re.fullmatch(r"[0-9a-f]{8,40}", str(c.get("commit", "")))
         assert exact or isinstance(c.get("issue", c.get("pull")), int), r.id
@@ -86,7 +90,7 @@ def test_every_figure_can_be_looked_up(source):
 
 
 def test_figures_are_copied_and_sentences_are_not():
-    fields = {"repo", "commit", "path", "line", "index", "issue", "pull"}
+    fields = {"repo", "commit", "path", "line", "index", "issue", "pull", "unnamed"}
     for r in records():
         assert set(r.citation) <= fields, r.id
         assert len(r.caveat) < 300, r.id
@@ -108,6 +112,31 @@ def test_every_program_is_at_hand_and_every_difference_is_one(source):
             assert r.program in PROGRAMS, r.id
             assert (r.quantity == "increment") == bool(r.less), r.id
             assert len(set(runs(r))) == 1 + bool(r.less), r.id
+
+
+def test_every_figure_that_is_predicted_has_a_month(found):
+    for o in found:
+        if isinstance(o, Prediction):
+            assert re.fullmatch(r"20[12]\d-(0[1-9]|1[0-2])", month(o.record)), o.record.id
+
+
+def test_a_month_is_the_sources_or_the_releases_by_hand():
+    """vLLM 0.19 is of 2026-04 at pypi.org; a build has the month of the last that is listed."""
+
+    def of(engine, version, **more):
+        known = {"id": "x", "source": "s", "model": "m", "quantity": "peak", "level": "driver"}
+        return month(
+            PublishedFigure(**known, measured=1, citation={}, engine=engine, version=version, **more)
+        )
+
+    assert of("vllm", "0.19.1") == "2026-04"
+    assert of("sglang", "0.5.12") == "2026-05"
+    assert of("plain", "4.38.2") == "2024-02"
+    assert of("torchtitan", "2025-02-05") == "2025-02"
+    assert (of("llama.cpp", "9000"), of("llama.cpp", "8999")) == ("2026-05", "2026-04")
+    assert of("vllm", "0.19.1", date="2026-09") == "2026-09"
+    with pytest.raises(LookupError):
+        of("vllm", "9.9")
 
 
 def test_every_model_is_at_hand_or_its_figures_say_why_not():

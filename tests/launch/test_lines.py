@@ -347,6 +347,31 @@ def test_an_unknown_flag_is_a_warning_with_the_nearest():
     assert found.ignored == ("--port",)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--mamba-scheduler-strategy extra_buffer", "--mamba-radix-cache-strategy extra_buffer"),
+        ("--nsa-prefill-backend tilelang", "--dsa-prefill-backend tilelang"),
+        ("--nsa-decode-backend trtllm", "--dsa-decode-backend trtllm"),
+        ("--enable-nsa-prefill-context-parallel", "--enable-prefill-cp"),
+        ("--piecewise-cuda-graph-tokens 4 8", "--cuda-graph-bs-prefill 4 8"),
+    ],
+)
+def test_an_old_name_of_a_flag_is_read_as_the_new_one(old, new):
+    """sglang 0.5.19 srt/server_args.py has both; argparse of 0.5.20 has the new ones alone."""
+    flag, name = old.split()[0], new.split()[0]
+    renamed = f"{flag} is {name} since sglang 0.5.20, which does not take the old name"
+    before, after = parse(f"sglang serve m {old}"), parse(f"sglang serve m {new}")
+    assert before.unknown == before.stops == ()
+    assert before.settings == after.settings
+    assert before.warnings[-1] == renamed
+    assert len(before.warnings) == len(after.warnings) + 1
+    for release, stops in (("0.5.19", ()), ("0.5.20", (("no", renamed),))):
+        image = f"docker run --gpus all lmsysorg/sglang:v{release} sglang serve m"
+        assert parse(f"{image} {old}").stops == stops
+        assert parse(f"{image} {new}").stops == ()
+
+
 def test_unique_beginnings_are_completed_as_argparse_does():
     assert parse("sglang serve m --mem-frac 0.8 --context-len 4096").settings == {
         "mem_fraction_static": 0.8, "context": 4096,

@@ -93,11 +93,12 @@ def test_a_format_that_no_tensor_is_in(tmp_path):
 
 def test_fp8_of_which_no_config_says_how_it_was_scaled(tmp_path):
     (said,) = load(tmp_path / "a", packings.plain("F8_E4M3")).warnings
-    assert "are FP8 and the config has no quantization_config" in said
-    assert not load(tmp_path / "b", packings.plain("F8_E4M3"), {"quant_method": "fp8"}).warnings
+    assert "are packed (fp8: model.embed_tokens.weight) and the config has no quant" in said
+    scaled = packings.pack(packings.fp8_tensor)
+    assert not load(tmp_path / "b", scaled, {"quant_method": "fp8"}).warnings
 
 
-@pytest.mark.parametrize("dtype", ["I8", "U8", "I32", "I64"])
+@pytest.mark.parametrize("dtype", ["I8", "U8", "I32", "I64", "BOOL"])
 def test_weights_of_whole_numbers(tmp_path, dtype):
     (said,) = load(tmp_path, packings.plain(dtype)).warnings
     assert "nothing says what they stand for" in said

@@ -147,3 +147,86 @@ def test_what_is_taken_is_a_warning_of_the_answer():
     config = {**catalogue.find("qwen3-0.6b").config, "quantization_config": {"quant_method": "awq"}}
     report = weighbridge.load(config)
     assert [w for w in report.warnings if "bits 4 and group_size 128 are taken" in w]
+
+
+def mixed(layers, **more):
+    """Bytes of each parameter of a mixture by its module's name, and the format."""
+    moe = {
+        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 64, "vocab_size": 10,
+        "moe_intermediate_size": 32, "num_experts": 2, "num_experts_per_tok": 1, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    }  # fmt: skip
+    raw = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", **more}
+    form = declared(raw | {"quantized_layers": layers})
+    sizes = {}
+    for piece in stored(blueprint(Config(moe)), form, dtype=BFLOAT16):
+        name = piece.source.removesuffix(".weight").removeprefix("model.")
+        sizes[name] = sizes.get(name, 0) + piece.nbytes
+    return form.name, sizes
+
+
+FP8, FP4, FP4_ALONE = ({"quant_algo": name} for name in ("FP8", "NVFP4", "W4A16_NVFP4"))
+
+
+def test_modules_have_formats_by_their_names():
+    """q is 64 x 64, an expert's up 32 x 64: with FP8 a byte a number and two float32; with NVFP4
+    half a byte, a scale for 16, and two float32. What is not named keeps two bytes."""
+    name, sizes = mixed(
+        {
+            "model.language_model.layers.0.self_attn.q_proj": FP8,
+            "model.language_model.layers.1.self_attn.q_proj": FP8,
+            "model.language_model.layers.0.mlp.experts": FP4_ALONE,
+            "language_model.model.layers.1.block_sparse_moe.experts.0.w1": FP4,
+            "lm_head": FP4_ALONE,
+        },
+        ignore=["mtp*"],
+    )
+    assert name == "nvfp4, others fp8-static"
+    assert sizes["layers.0.self_attn.q_proj"] == sizes["layers.1.self_attn.q_proj"] == 4096 + 8
+    for expert in ("layers.0.mlp.experts.0.up_proj", "layers.1.mlp.experts.1.up_proj"):
+        assert sizes[expert] == 32 * 64 // 2 + 32 * 64 // 16 + 8
+    assert sizes["lm_head"] == 10 * 64 // 2 + 10 * 64 // 16 + 8
+    assert sizes["layers.0.self_attn.k_proj"] == 2 * 32 * 64
+    assert sizes["layers.0.mlp.gate"] == 2 * 2 * 64
+
+
+def test_names_of_a_layer_are_not_those_of_another():
+    _, sizes = mixed({"layers.1.mlp.experts.1.up_proj": FP8, "layers.1.self_attn": FP4})
+    assert sizes["layers.0.mlp.experts.1.up_proj"] == 2 * 32 * 64
+    assert sizes["layers.1.mlp.experts.1.up_proj"] == 32 * 64 + 8
+    assert sizes["layers.1.self_attn.o_proj"] == 64 * 64 // 2 + 64 * 64 // 16 + 8
+
+
+def test_modelopt_keeps_its_file_one_level_down():
+    """hf_quant_config.json; ignored modules stay, whatever else says their names."""
+    raw = {"quant_method": "modelopt", "quantization": {"quant_algo": "MXFP8"}}
+    assert declared(raw).name == "mxfp8"
+    for algorithm, name in (
+        ("FP8_PB_WO", "fp8-block"),
+        ("NVFP4_AWQ", "nvfp4"),
+        ("FP8", "fp8-static"),
+    ):
+        assert declared({"quant_method": "modelopt", "quant_algo": algorithm}).name == name
+    layers = {"layers.0.self_attn": FP8}
+    _, sizes = mixed({}, quantization={"quantized_layers": layers}, ignore=["o_proj"])
+    assert sizes["layers.0.self_attn.q_proj"] == 4096 + 8
+    assert sizes["layers.0.self_attn.o_proj"] == 2 * 4096
+
+
+def test_a_mixture_of_qwen3_6_is_as_large_as_its_files():
+    """nvidia/Qwen3.6-35B-A3B-NVFP4 has 21.8 GiB of shards, 1.6 of them its MTP layer's in 16 bits:
+    experts and the head in four bits, attention in eight."""
+    pieces = ("linear_attn.in_proj_qkv", "linear_attn.in_proj_z", "linear_attn.out_proj")
+    heads = [f"self_attn.{name}_proj" for name in "qkvo"]
+    shared = [f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")]
+    at = "model.language_model.layers"
+    layers = {f"{at}.{i}.{name}": FP8 for i in range(40) for name in (*pieces, *heads)}
+    layers |= {f"{at}.{i}.{n}": FP4_ALONE for i in range(40) for n in ("mlp.experts", *shared)}
+    layers |= {"lm_head": FP4_ALONE}
+    raw = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    config = catalogue.find("qwen3.6-35b-a3b").config | {"quantization_config": raw}
+    found = weighbridge.load(config).to_dict()
+    weights = found["devices"][0]["phases"][0]["components"][0]["bytes"]["expected"]
+    assert weights / 2**30 == pytest.approx(20.2, abs=0.05)
+    served = weighbridge.infer(config, engine="vllm", engine_version="0.33", gpu="h100:2")
+    assert served.to_dict()["workload"]["quantization"] == "fp8-static, others nvfp4"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 import yaml
 
 import weighbridge
+from weighbridge._version import __version__
 from weighbridge.cli import menu
+from weighbridge.cli.check import _table
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.runfiles.checking import rules_of
+from weighbridge.runfiles.checking import CheckedFile, CheckRule, FileCheck, rules_of, sarif
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -82,6 +85,45 @@ def test_the_command_tells_people_tables_and_programs(folder, capsys):
     assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == {r[0] for r in told}
 
 
+@pytest.mark.parametrize(
+    ("name", "cell", "uri"),
+    [
+        (
+            "a`b`![x](http:y).yaml",
+            "a\\`b\\`\\!\\[x\\](http:y).yaml",
+            "a%60b%60%21%5Bx%5D%28http%3Ay%29.yaml",
+        ),
+        ("a|b @team.yaml", "a\\|b @&#8203;team.yaml", "a%7Cb%20%40team.yaml"),
+        ("d/<b>.yaml", "d/&lt;b&gt;.yaml", "d/%3Cb%3E.yaml"),
+    ],
+)
+def test_a_name_has_no_marks_of_its_own(name, cell, uri):
+    """Names and reasons are of whoever proposes a change, and a bot shows them to its reviewers."""
+    one = CheckedFile(name=name, rule=CheckRule(files=("*",)), why="[it](http://x) www.x @team")
+    check = FileCheck(files=(one,))
+    why = "\\[it\\](http&#58;//x) www&#46;x @&#8203;team"
+    assert _table(check).splitlines()[-1] == f"| {cell} | not read | {why} |"
+    (result,) = sarif(check)["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"] == {"uri": uri}
+    assert check.code == 2
+
+
+@pytest.mark.parametrize("name", ["--config=evil.toml", "--help", "--trust-remote-code", "-h"])
+def test_a_file_whose_name_reads_as_an_option_opens_no_gate(folder, capsys, name):
+    (folder / "evil.toml").write_text('[[check]]\nfiles = ["nothing"]\n')
+    (folder / name).write_text(CONFIG)
+    assert menu.run(["check", "small/run.yaml", name]) == 2
+    assert f"{name!r} is a file here, and reads as an option" in capsys.readouterr().err
+    assert menu.run(["check", "--", "weighbridge.toml", name]) == 0
+    told = f"not checked, as no rule's files match: weighbridge.toml, {name}"
+    assert capsys.readouterr().out.startswith(told)
+
+
+def test_nobody_s_code_is_run_by_an_argument_of_a_gate(folder, capsys):
+    assert menu.run(["check", "--trust-remote-code"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
 def line(result):
     return result["locations"][0]["physicalLocation"]["region"]["startLine"]
 
@@ -112,9 +154,21 @@ def test_without_rules_the_command_says_what_they_are(tmp_path, monkeypatch, cap
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("files", "code"), [("big/run.yaml", 0), ("small/run.yaml", 1)])
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        ("big/run.yaml", 0),
+        ("small/run.yaml", 1),
+        ("small/run.yaml --config=evil.toml", 1),
+        ("--help\nsmall/run.yaml", 1),
+    ],
+)
 def test_the_steps_of_the_action_run(folder, files, code):
     """The last step of action.yml, by bash, as a runner gives it its inputs."""
+    for name in files.split():
+        if name.startswith("--"):
+            (folder / name).touch()
+    (folder / "evil.toml").write_text('[[check]]\nfiles = ["nothing"]\n')
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     step = action["runs"]["steps"][-1]
     summary, sarif = folder / "summary.md", folder / "out.sarif"
@@ -140,9 +194,19 @@ def test_the_steps_of_the_action_run(folder, files, code):
     assert json.loads(sarif.read_text())["version"] == "2.1.0"
 
 
-def test_the_hook_names_the_command():
+def test_the_hook_names_the_command_and_ends_its_options():
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert hook["entry"].split()[1] in menu.COMMANDS
+    assert hook["entry"].split() == ["weighbridge", "check", "--"]
+    assert "check" in menu.COMMANDS
+
+
+def test_the_action_runs_what_it_was_made_of():
+    """Others' actions by their hash, and our own release: not what is newest on that day."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    used = [step["uses"] for step in action["runs"]["steps"] if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", each) for each in used)
+    assert action["inputs"]["version"]["default"] == f"weighbridge=={__version__}"
 
 
 @pytest.mark.parametrize(

@@ -199,17 +199,36 @@ def test_no_secret_of_a_file_is_printed(tmp_path, run, form):
     [
         ("none.yaml", "no such file"),
         ("a/b", "no such file"),
-        (".", "is a folder"),
-        ("model.gguf", "is a model: weighbridge load"),
+        ("empty", "is a folder"),
         ("lod", "Did you mean 'load'"),
     ],
 )
 def test_a_word_that_is_no_command_and_no_run_file(tmp_path, monkeypatch, run, word, says):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "empty").mkdir()
     code, _, told = run(word)
     assert code == 2
     assert says in told
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["model.gguf", ".", "qwen3-8b", "Llama3.1:8B", "70B", "org/name", "hf://org/name", "nova-9b"],
+)
+def test_a_model_in_the_place_of_a_command_is_asked_whether_it_fits(
+    tmp_path, monkeypatch, run, word
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    asked = []
+    monkeypatch.setattr("weighbridge.api.fit", lambda model, **_: asked.append(model) or 1 / 0)
+    run(word, "--gpu", "4090")
+    assert asked == [word]
+
+
+def test_the_answer_of_a_model_alone_is_that_of_fit(run):
+    typed = ("--gpu", "4090", "--for", "load", "-q")
+    assert run("llama-3.1-8b", *typed) == run("fit", "llama-3.1-8b", *typed) == (0, "yes\n", "")
 
 
 @pytest.mark.slow

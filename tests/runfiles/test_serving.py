@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.paths import model_of, packed
 from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
 from weighbridge.runfiles.serving.lines import launch_lines
-from weighbridge.runfiles.serving.paths import model_of, packed
 
 COMPOSE = """\
 services:
@@ -49,6 +49,7 @@ services:
         ("C:/models/Qwen3-8B-Q8_0.gguf", {}, "Qwen3-8B-Q8_0.gguf"),
         ("C:\\models\\Qwen3-8B-Q8_0.gguf", {}, "Qwen3-8B-Q8_0.gguf"),
         ("/.cache/llama.cpp/org_X-8B-GGUF_X-8B-Q4_K_M.gguf", {}, "org/X-8B-GGUF:Q4_K_M"),
+        ("/m/org/Qwen3-8B-GGUF/Qwen3-8B-Q8_0_MTP.gguf", {}, "org/Qwen3-8B-GGUF:Q8_0_MTP"),
         ("/models/$FILE.gguf", {}, ""),
     ],
 )
@@ -72,6 +73,45 @@ def test_a_compose_file_is_the_line_that_it_launches():
     typed = weighbridge.infer(command=f"{line} --gpu-memory-utilization 0.9", gpu="4090")
     assert answered.peak == typed.peak
     assert answered.verdict.fits == typed.verdict.fits
+
+
+def of_own_image(words, image="me/serve"):
+    text = f"services:\n  llm:\n    image: {image}\n    command: {words}\n"
+    return read(text, "compose.yaml").runs[0].command
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--model org/name --max-model-len 8192", "vllm serve"),
+        ("./start.sh --model org/name --max-model-len 8192", "vllm serve"),
+        ("--model-path org/name --mem-fraction-static 0.8", "python3 -m sglang.launch_server"),
+        ("-m name-Q4_K_M.gguf -c 8192 -ngl 99", "llama-server"),
+    ],
+)
+def test_an_image_of_ones_own_is_the_engine_whose_flags_it_is_given(words, line):
+    assert of_own_image(words) == f"{line} {words.removeprefix('./start.sh ')}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--model org/name --port 80",  # of several engines
+        "--model org/name --max-model-len 8192 --odd 1",
+        "--model org/name",
+        "-m app -c 4",  # no model
+        "python -m org/app -c 4",
+        "''",
+    ],
+)
+def test_words_that_are_of_no_engine_or_of_several_start_nothing(words):
+    with pytest.raises(UsageError, match="starts nothing"):
+        of_own_image(words)
+
+
+def test_another_server_is_not_read_by_its_flags():
+    with pytest.raises(UsageError, match="starts nothing"):
+        of_own_image("--model org/name --max-model-len 8192", "me/tritonserver")
 
 
 POD = """\

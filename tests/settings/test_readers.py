@@ -52,6 +52,11 @@ QUESTIONS: Mapping[str, Question] = {
     "data_parallel_size": (DENSE, FOUR, (1, 4)),
     "enable_expert_parallel": ("dbrx", SHARED_OUT | {"data_parallel_size": 2}, (False, True)),
     "language_model_only": (SEES, {}, (False, True)),
+    "skip_mm_profiling": (
+        SEES,
+        {"max_num_batched_tokens": 65_536, "max_num_seqs": 8},
+        (False, True),
+    ),
     "max_loras": (DENSE, {"max_lora_rank": 16}, (None, 4)),
     "max_lora_rank": (DENSE, {"max_loras": 4}, (8, 64)),
     "speculative_method": (DENSE, {"draft_model": SMALL}, ("draft", "ngram")),

@@ -5,7 +5,9 @@ from contextlib import suppress
 import pytest
 
 from tests.hub import Hub
-from weighbridge.sources import http, wire
+from weighbridge.sources import http, search, wire
+
+SEARCH = search.named
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
@@ -36,6 +38,7 @@ def hub(tmp_path, client_home, monkeypatch):
         template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(search, "named", SEARCH)
         yield running
 
 

@@ -44,6 +44,7 @@ ROOMS = {
             "prompts",
             "packages",
             "float8",
+            "unsloth",
             "plan",
             "sharding",
             "paged",

@@ -4,6 +4,7 @@ import pytest
 
 import weighbridge
 from tests.cases import some
+from tests.tiny import LLAMA
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
 from weighbridge.forward.tensors import LeafTensor
@@ -545,6 +546,30 @@ def test_a_root_gives_its_parameters_back_since_torch_2_8():
         for torch in ("2.7", "2.8")
     ]
     assert kept[0] <= kept[1]
+
+
+@pytest.mark.parametrize(
+    ("torch", "reshard", "copies"),
+    [("2.13", True, 2), ("2.8", True, 2), ("2.7", True, 1), ("2.13", None, 1), ("2.13", False, 1)],
+)
+def test_a_loop_that_says_so_gives_its_root_back(torch, reshard, copies):
+    """Where backward begins the root is gathered anew: in the buffer and as parameters, beside the
+    logits (torch _fully_shard.py: only without the argument does it stay)."""
+    tied = {**LLAMA, "vocab_size": 200_000, "tie_word_embeddings": True}
+    settings = {"framework": "plain", "precision": "bf16", "method": "lora", "seq_len": 4}
+    if reshard is not None:
+        settings["reshard_after_forward"] = reshard
+    found = trained(
+        {**tied, "torch_dtype": "bfloat16"},
+        shard="fsdp2",
+        data_parallel_size=RANKS,
+        lora_targets=["all-linear"],
+        torch_version=torch,
+        checkpointing="none",
+        **settings,
+    )
+    root = 2 * 200_000 * 64
+    assert root * copies <= most(found, "temporaries", phase="loss") < root * (copies + 0.1)
 
 
 @pytest.mark.parametrize(

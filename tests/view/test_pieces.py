@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.memory import Bytes, Component, Phase, exactly
-from weighbridge.report.fit import Rung, best
+from weighbridge.report.plan import Rung, as_asked, chosen
 from weighbridge.units import GIB, KIB, MIB
 from weighbridge.view import _footer, answer, beside, fit, infer, ladder, train
 from weighbridge.view import parts as of_parts
@@ -249,7 +249,7 @@ def test_slots_that_each_have_a_cache_of_the_whole_context(asked, slots, cells, 
 def test_a_line_to_paste_is_of_its_language(text, language):
     way = SimpleNamespace(paste=text, flags="", change={})
     asked = SimpleNamespace(ways=(way,), report=None)
-    answered = SimpleNamespace(asked=asked, solved=None, fits="no")
+    answered = SimpleNamespace(asked=asked, solved=None, fits="no", plan=as_asked(None))
     (pasted,) = fit._paste(answered, SAY)
     assert (pasted.text, pasted.language) == (text, language)
 
@@ -282,7 +282,7 @@ def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
     ],
 )
 def test_the_answer_of_a_card_beside_others(rungs, text, sign):
-    found = SimpleNamespace(ladder=tuple(rungs), answer=best(tuple(rungs)))
+    found = SimpleNamespace(ladder=tuple(rungs), plan=chosen(tuple(rungs)))
     cell = ladder.brief(found, SAY)
     assert (cell.text, cell.mark) == (text, sign)
 

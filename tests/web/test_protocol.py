@@ -132,7 +132,7 @@ def test_a_search_that_ends_at_the_model_says_so(desk, lang, end):
     first, second = told["screen"]["sections"][0][0]["lines"][:2]
     assert f"{solved['value']:,}" in first["text"]
     assert first["text"].endswith(end)
-    assert second["text"].startswith({"en": "as asked", "zh": "按所问"}[lang])
+    assert second["text"].startswith({"en": "Yes, as published", "zh": "可以"}[lang])
     pastes = [b for s in told["screen"]["sections"] for b in s if b["block"] == "paste"]
     flags = f"--context {solved['value']}"
     assert pastes[0]["heading"] == words_in(lang)("paste.change", flags=flags)

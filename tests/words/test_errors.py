@@ -34,6 +34,8 @@ SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
         "infer llama-3.1-8b --engine zzz",
         "load llama-3.1-8b --quantization foo",
         "infr x",
+        "infer llama-3.1-8b --context 4K 16K",
+        "infer --command vllm~serve~/model",
         "zzz",
         "infer llama-3.1-8b --contxt 3",
         "infer llama-3.1-8b --zzz 3",
@@ -64,7 +66,7 @@ SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
     ],
 )
 def test_what_people_get_wrong_is_told_in_chinese(capsys, typed):
-    assert run([*typed.split(), "--lang=zh"]) in (2, 3)
+    assert run([*(w.replace("~", " ") for w in typed.split()), "--lang=zh"]) in (2, 3)
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("错误")
     assert CHINESE.search(said.removeprefix("错误")), said

@@ -272,6 +272,7 @@ def _fit_numbers(fit: Fit, page: Screen) -> Numbers:
         "usable_bytes": fit.accelerator.free,
         "for": fit.about,
         "fits": fit.fits,
+        "plan": None if fit.plan.why == "asked" else numbers_told(fit.plan.to_dict()),
         "questions": {q.name: _question(q, line=q is fit.asked) for q in fit.questions},
         "solved": None if solved is None else _solved(solved),
         "warnings": [one_line(line) for line in fit.warnings[:WARNINGS]],

@@ -10,7 +10,8 @@ compare: the answer is then the tensors'.
     block_count           the blocks that there are; blocks that guess tokens may be left out
     head_count(_kv)       times key_length, value_length: rows of attn_q, attn_k, attn_v, attn_qkv
     feed_forward_length   what ffn_down reads, and what ffn_up gives (twice that with gates)
-    expert_count          matrices of each ffn_..._exps, and rows of ffn_gate_inp
+    expert_count          matrices of each ffn_..._exps, and rows of ffn_gate_inp; none is none
+    all of them           every tensor of the class, where the metadata tell of which it is
 
 Source: llama-cpp-python 0.3.25, vendor/llama.cpp/src: models/*.cpp (load_arch_tensors),
 llama-model.cpp (load_hparams, create_tensor_qkv), llama-model-loader.cpp (check_tensor_dims,
@@ -22,6 +23,7 @@ from contextlib import suppress
 from typing import Any
 
 from weighbridge.arch.builder import known
+from weighbridge.arch.gguf_classes import compared
 from weighbridge.arch.gguf_layers import (
     DELTA,
     FEED_OF_WIDTH,
@@ -33,6 +35,7 @@ from weighbridge.arch.gguf_layers import (
     layers_of_gguf,
 )
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
+from weighbridge.dtypes import DType
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array
 from weighbridge.records import NamedTuple
@@ -40,8 +43,11 @@ from weighbridge.tensors import CheckpointTensor
 
 EXPERTS = "_exps"  # in names of matrices that are stacked
 # Names of those whose second dimension is the model's width: all that read it
-READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate")
+READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate", "attn_norm")
+NEEDED = ("block_count", "context_length", "embedding_length")
+EACH_BLOCK = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
 
+PLAIN_FILES = (0, 1, 32)  # llama.h: LLAMA_FTYPE_ALL_F32, MOSTLY_F16, MOSTLY_BF16
 MOST_SCALED = 1 << 16  # times; what is published scales by at most 160
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -61,10 +67,11 @@ def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> l
     """Yield notes on a file. Raises BadFileError where llama.cpp loads no such file."""
     if not isinstance(metadata.get("general.architecture"), str):
         return []
+    tensors = tuple(tensors)
     k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
     differing = list(_disagreements(k, shapes))
     if not differing:
-        return list(_said(k, shapes))
+        return [*_said(k, shapes), *_typed(k, {t.dtype for t in tensors})]
     more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
     problem = f"GGUF: metadata and tensors are of two models: {differing[0]}{more}"
     if not _known(k.arch):
@@ -78,6 +85,7 @@ def _known(arch: str) -> bool:
 
 def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
     """Each kind once, however many layers have it."""
+    yield from _lists(keys)
     yield from _blocks(keys, shapes)
     yield from _heads(keys)
     reported = set[tuple[str, str]]()
@@ -93,6 +101,15 @@ def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
 def _size(shape: tuple[int, ...], dimension: int) -> int:
     """ggml's tensors have four sizes; those that a file lacks are 1."""
     return shape[dimension] if dimension < len(shape) else 1
+
+
+def _lists(keys: Keys) -> Iterator[str]:
+    """Yield lists that are not of all blocks."""
+    count = _asked(keys, "block_count")
+    for name in EACH_BLOCK:
+        value = keys.get(name)
+        if isinstance(value, Array) and count and value.length != count:
+            yield f"{keys.arch}.{name} has {value.length:,} numbers for {count:,} blocks"
 
 
 # Blocks
@@ -327,6 +344,41 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
                 "tensor was believed"
             )
     yield from _stretched(keys)
+    yield from _unloadable(keys, shapes)
+    kind = keys.metadata.get("general.type")
+    if kind in ("adapter", "imatrix"):
+        yield (
+            f"GGUF: general.type is {kind}: its tensors are weighed, and llama.cpp loads it beside "
+            "a model alone"
+        )
+
+
+def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
+    """Note a type of the whole file that none of its tensors has: llama.cpp prints it alone."""
+    claimed, packs = keys.metadata.get("general.file_type"), any(t.block > 1 for t in dtypes)
+    if isinstance(claimed, int) and dtypes and (claimed in PLAIN_FILES) == packs:
+        yield (
+            f"GGUF: general.file_type is {claimed}, of {'plain' if packs else 'packed'} numbers, "
+            f"and {'some' if packs else 'all'} tensors are not: the tensors were believed"
+        )
+
+
+def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    """Yield what llama.cpp loads no file without, or with, and no size follows from: the answer is
+    of the tensors that there are."""
+    absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
+    lacks = [f"{keys.arch}.{name} is not there" for name in absent]
+    count, used = _asked(keys, "expert_count"), _asked(keys, "expert_used_count")
+    if count and not any(EXPERTS in name for name in shapes):
+        lacks.append(f"{keys.arch}.expert_count is {count:,}, and no tensor holds experts")
+    if used and not count:
+        lacks.append(f"{keys.arch}.expert_used_count is {used:,}, and there is no expert_count")
+    whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
+    if whole is not None:
+        odd = (*whole.other, *whole.beside)
+        more = f" (and {len(odd) - 1:,} more)" if len(odd) > 1 else ""
+        lacks += [f"of {whole.cls}, which {keys.arch} is, {each}{more}" for each in odd[:1]]
+    yield from (f"GGUF: {each}: llama.cpp may load no such file" for each in lacks)
 
 
 def _stretched(keys: Keys) -> Iterator[str]:

@@ -178,6 +178,7 @@ class VllmFacts(NamedTuple):
     wide_graphs: bool = False  # graphs are captured up to 1,024 tokens
     not_float16: bool = False  # loaded in float32 where a card has no bfloat16
     no_encoder_alone: bool = False  # there is no class for its encoder alone either
+    fills_shared: Version = NEVER  # the first release that pads shared experts to whole blocks
     states_key: str = ""  # the key of its config that says how recurrent states are stored
     states_dtype: str = ""  # and what that is by default
 
@@ -194,6 +195,7 @@ class SglangFacts(NamedTuple):
     # kernels that can attend with its sinks or masks: `fa3` is for Hopper
     attention: tuple[Literal["triton", "fa3"], ...] = ()
     compressed: bool = False  # one pool holds compressed tokens, and windows beside them
+    partial_blocks: bool = False  # keys of a rank may end within a block (skip_block_quant_check)
 
 
 class LlamaCppFacts(NamedTuple):

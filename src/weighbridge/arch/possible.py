@@ -2,7 +2,8 @@
 
     heads       a whole number of them over each of keys and values, none wider than a kernel takes
     experts     a token uses no more than there are (`families/`, where the tensors are made)
-    positions   a length of 0 is none
+    groups      of experts: they divide these, and a token uses no more than there are
+    positions   a length of 0 is none, nor one below
 
 The rules are of what was read (`mixers.py`), not of keys, so that a config and the metadata of a
 GGUF file are held against the same ones, and `load`, `infer`, `train` and `fit` say the same.
@@ -11,7 +12,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py (num_key_value_groups, 
 division leaves has no partner), configuration_utils.py (validate_layer_type).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.config import Config
@@ -62,9 +63,10 @@ def contradictions(c: Config) -> Iterator[str]:
     sentence), the outermost first. What a blueprint or the layers are made of was read before."""
     for part in c.tree():
         for name in NAMES:
-            if type(part.raw.get(name)) is int and part.raw[name] == 0:
-                yield f"{part.where}: {name} is 0: a model of no position reads nothing"
-        yield from (f"{part.where}: {what}" for what in _undivided(part))
+            if type(part.raw.get(name)) is int and part.raw[name] <= 0:
+                number = part.raw[name]
+                yield f"{part.where}: {name} is {number:,}: a model of no position reads nothing"
+        yield from (f"{part.where}: {what}" for what in (*_undivided(part), *_grouped(part)))
 
 
 def _undivided(c: Config) -> Iterator[str]:
@@ -84,8 +86,22 @@ def _undivided(c: Config) -> Iterator[str]:
     )
 
 
-def doubts(c: Config) -> Iterator[str]:
-    """Yield what a config says twice and not alike, with what is taken: for a note.
+def _grouped(c: Config) -> Iterator[str]:
+    """Groups of experts that do not divide them, and more groups for a token than there are
+    (transformers 5.23 models/deepseek_v3: a view of n_group groups, the topk_group best)."""
+    groups, used = c.raw.get("n_group"), c.raw.get("topk_group")
+    experts = c.raw.get("n_routed_experts", c.raw.get("num_experts"))
+    if type(groups) is not int or groups < 1 or type(experts) is not int or not experts:
+        return
+    if experts % groups:
+        yield f"{experts:,} experts are no multiple of n_group {groups:,}"
+    if type(used) is int and used > groups:
+        yield f"topk_group {used:,} is more than n_group {groups:,}"
+
+
+def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
+    """Yield what a config says twice and not alike, or that no class is made of, with what is
+    taken: for a note. Nobody doubts what the catalogue has vouched for.
 
     transformers 5.23 configuration_utils.py (__post_init__): `dtype` wins over the older name.
     """
@@ -96,6 +112,57 @@ def doubts(c: Config) -> Iterator[str]:
                 f"{part.where}: dtype is {shown(newer)} and torch_dtype {shown(older)}: the first"
                 " is taken, as transformers does since 4.56; older releases read the second"
             )
+        if not vouched:
+            yield from (f"{part.where}: {what}" for what in _odd(part))
 
 
+def _odd(c: Config) -> Iterator[str]:
+    yield from _twice(c)
+    yield from _stretched(c)
+    dtype = str(c.raw.get("dtype", c.raw.get("torch_dtype")))
+    if dtype.startswith(NO_FLOATS):
+        yield f"dtype is {shown(dtype)}: nobody computes a model in that"
+
+
+def _twice(c: Config) -> Iterator[str]:
+    text = c.raw.get("text_config")
+    if isinstance(text, Mapping):
+        odd = [key for key in TEXT if None not in (c.raw.get(key), text.get(key))]
+        odd = [key for key in odd if c.raw[key] != text[key]]
+        yield from (
+            f"{key} is {shown(c.raw[key])}, and {shown(text[key])} in text_config: engines differ "
+            "in which they read"
+            for key in odd
+        )
+
+
+def _stretched(c: Config) -> Iterator[str]:
+    scaling = c.raw.get("rope_scaling") or c.raw.get("rope_parameters")
+    if not isinstance(scaling, Mapping):
+        return
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    original, longest = scaling.get("original_max_position_embeddings"), c.raw.get(NAMES[1])
+    if isinstance(kind, str) and kind not in ROTATIONS:
+        yield f"rope_scaling: {shown(kind)} is no way of stretching that we know: it is left out"
+    if kind in FACTORED and scaling.get("factor") is None:
+        yield f"rope_scaling: {kind} has no factor: positions are taken as they stand"
+    if type(original) is int and type(longest) is int and original > longest:
+        yield (
+            f"rope_scaling: original_max_position_embeddings is {original:,}, more than the "
+            f"{longest:,} of max_position_embeddings, which it says they were stretched to"
+        )
+
+
+TEXT = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "intermediate_size", "max_position_embeddings", "vocab_size"),
+)
+NO_FLOATS = ("complex", "int", "uint", "bool")
+# transformers 5.23 modeling_rope_utils.py (ROPE_INIT_FUNCTIONS), vllm 0.33
+# model_executor/layers/rotary_embedding/__init__.py (get_rope)
+FACTORED = frozenset({"linear", "dynamic", "yarn", "llama3"})
+ROTATIONS = FACTORED | {
+    *("default", "longrope", "su", "proportional", "axial", "mrope", "deepseek_yarn", "ntk"),
+    *("mllama4", "deepseek_llama_scaling", "xdrope"),
+}
 OF_HEADS = ("head_dim", "attention_head_dim", "qk_nope_head_dim", "kv_lora_rank", "kv_channels")

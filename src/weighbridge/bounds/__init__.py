@@ -6,6 +6,7 @@ it.
     around(value, runs, ...)        the same of one figure
     highest(kinds, runs)            the high end that a widened device has, in numbers alone
 
+novelty.py     what nobody has published is wider    seen.json, novelty.jsonl
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
 phases.py      where it stands in an answer
 accuracy.py    how near predictions come, as it was found for this version   accuracy.json
@@ -30,10 +31,10 @@ from weighbridge.bounds.margin import (
     MarginTable,
     RunForm,
     RunGroup,
-    fitted,
     form,
     kind,
 )
+from weighbridge.bounds.novelty import Novelty, fitted
 from weighbridge.bounds.phases import around, highest, phase, published, widened
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "TRACED",
     "Margin",
     "MarginTable",
+    "Novelty",
     "RunForm",
     "RunGroup",
     "around",

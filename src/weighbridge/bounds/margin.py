@@ -13,14 +13,16 @@ the width of those below it, and ASSUMED.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines.table import record
 from weighbridge.memory import Basis
 from weighbridge.parsed import Parsed
 from weighbridge.records import NamedTuple
 from weighbridge.units import GIB
+
+if TYPE_CHECKING:
+    from weighbridge.bounds.novelty import Novelty
 
 ANY = "*"
 PEAK = "peak"  # everything that a device holds, at most
@@ -53,6 +55,7 @@ class RunForm(NamedTuple):
     form: str = PLAIN
     layers: str = DENSE
     sharing: str = SEVERAL  # by what several devices share it: a word of ours, or `several`
+    traits: tuple[tuple[str, str], ...] = ()  # (axis, value): novelty.py; none of what is no answer
 
 
 TRACED = RunForm("trace", "torch")  # programs and classes that ran on a fake GPU
@@ -93,6 +96,7 @@ class Margin(NamedTuple):
     sources: tuple[str, ...] = ()
     of: RunGroup | None = None
     near: bool = False  # of the kind itself
+    new: tuple[str, ...] = ()  # axes on which an answer is like none that was published: novelty.py
 
     @property
     def wider(self) -> "Margin":
@@ -153,10 +157,16 @@ def _kin(asked: RunGroup) -> Iterator[RunGroup]:
 
 
 class MarginTable(Mapping[RunGroup, Margin]):
-    """Widths by kind; nothing at the levels that are `unsaid`, while they are fitted."""
+    """Widths by kind; nothing at the levels that are `unsaid`, while they are fitted. `novelty`
+    widens those of answers that are like none that was published."""
 
-    def __init__(self, rows: Mapping[RunGroup, Margin], unsaid: Iterable[str] = ()) -> None:
-        self._rows, self._unsaid = rows, frozenset(unsaid)
+    def __init__(
+        self,
+        rows: Mapping[RunGroup, Margin],
+        unsaid: Iterable[str] = (),
+        novelty: "Novelty | None" = None,
+    ) -> None:
+        self._rows, self._unsaid, self._novelty = rows, frozenset(unsaid), novelty
 
     def __getitem__(self, key: RunGroup) -> Margin:
         return self._rows[key]
@@ -180,14 +190,15 @@ class MarginTable(Mapping[RunGroup, Margin]):
         return REPLAYED if asked.task in KNOWN else LEAST
 
 
+    def around(self, asked: RunGroup, runs: RunForm) -> Margin:
+        """Look up the margin of an answer: of its kind, and wider where it is new."""
+        margin = self.of(asked)
+        if self._novelty is None or asked.level in self._unsaid:
+            return margin
+        return self._novelty.wider(margin, asked, runs)
+
+
 NOTHING = MarginTable({})
-
-
-@cache
-def fitted() -> MarginTable:
-    """Read the widths that the package has."""
-    with open(PATH, encoding="utf-8") as lines:
-        return read(lines)
 
 
 def read(lines: Iterable[str]) -> MarginTable:

@@ -24,9 +24,9 @@ from weighbridge.bounds.margin import (
     Margin,
     MarginTable,
     RunForm,
-    fitted,
     kind,
 )
+from weighbridge.bounds.novelty import fitted
 from weighbridge.engines.table import record
 from weighbridge.memo import memo
 from weighbridge.memory import (
@@ -150,7 +150,7 @@ def around(
     worst cases do not meet."""
     known = fitted() if table is None else table
     asked = kind(runs, quantity, level, several=several)
-    margin = memo(known, ("around", asked), lambda: known.of(asked))
+    margin = memo(known, ("around", asked, runs.traits), lambda: known.around(asked, runs))
     size = base(value.expected, level)
     least = ceil(FLOOR * size) if margin.runs and level != "component" else 0
     low = min(value.low - ceil(margin.low * size), value.expected - least)
@@ -180,15 +180,15 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
     known = fitted() if table is None else table
 
     def widths() -> MarginSet:
+        def margin(quantity: str, level: str) -> Margin:
+            return known.around(kind(runs, quantity, level, several=several), runs)
+
         parts = {
-            names: known.of(kind(runs, quantity, "component", several=several))
+            names: margin(quantity, "component")
             for quantity, names in record(runs.engine).logged.items()
         }
         own = {LEVEL_OF[names[0]] for names in parts} - {"driver"}
-        levels = {
-            level: NONE if level in own else known.of(kind(runs, PEAK, level, several=several))
-            for level in LEVELS
-        }
+        levels = {level: NONE if level in own else margin(PEAK, level) for level in LEVELS}
         return MarginSet(parts, levels)
 
     return memo(known, ("widths", runs, several), widths)

@@ -27,10 +27,14 @@ OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "m
 TUNES = frozenset((*OF_TUNES, *OF_FILES))
 TRAINED_ON = frozenset(("instruct", "it", "chat", "thinking", "reasoning"))  # other weights
 DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
+BITS = tuple(f"{bits}bit" for bits in (2, 3, 4, 5, 6, 8))
 FORMS = frozenset(
-    ("awq", "gptq", "fp8", "4bit", "8bit", "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")
+    ("awq", "gptq", "fp8", *BITS, "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")
 ) | {"fp4", "quantized.w4a16", "quantized.w8a16", "quantized.w8a8"}
-QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
+# How, or by whom, a copy was packed: nothing about its format or its shapes. MTP: with the layers
+# that predict further tokens, which a config counts apart
+PACKED_BY = frozenset(("unsloth", "ud", "autoround", "dwq", "imatrix", "i1", "mtp"))
+QUANT = re.compile(r"(?:ud-)?i?q\d(?:_(?!mtp)[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
 # As published, or nearly: GGUF's name of each
 FLOATS = {"bf16": "BF16", "fp16": "F16", "f16": "F16", "fp32": "F32", "f32": "F32"}
@@ -38,7 +42,8 @@ SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
 # Words that only together say which format it is
 FOUR_AND_EIGHT = ("4bit", "8bit", "int4", "int8")
 FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-nf4")) | {
-    *("mlx-4bit", "mlx-8bit", "fp8-dynamic"),
+    *(f"mlx-{bits}" for bits in BITS),
+    *("awq-8bit", "awq-int8", "fp8-dynamic"),
     *(f"gptq-{width}" for width in FOUR_AND_EIGHT),
 }
 DYNAMIC = ["fp8", "dynamic"]
@@ -277,18 +282,24 @@ def _of_its_own(tune: Tune) -> str:
 def _without_form(typed: str) -> tuple[str, str]:
     """Split a name: (with its tag behind a hyphen, the format at its end)."""
     typed, of_gguf = re.subn(r"[-_. ]gguf$", "", typed)
+    typed = re.sub(r"[-_. ]mtp$", "", typed)
     match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
     name, form = (match[1], match[2]) if match else (typed, "")
     words = _words(name)
     forms = [words.pop(), words.pop()][::-1] if words[-2:] == DYNAMIC else []
-    while len(words) > 1 and words[-1] in FORMS and not QUANT.fullmatch(form):
-        forms.insert(0, words.pop())
+    while len(words) > 1 and (words[-1] in PACKED_BY or _names_form(words[-1], form)):
+        forms = [word for word in (words.pop(), *forms) if word not in PACKED_BY]
     form = _joined(forms) if forms else form
     if not form and "qat" in words:
         form = OF_QAT
     if not form and of_gguf:
         form = OF_GGUF
     return "-".join(words), form.removeprefix("ud-")
+
+
+def _names_form(word: str, form: str) -> bool:
+    """Tell whether a word is part of a format's name, where none of GGUF stands behind it."""
+    return word in FORMS and not QUANT.fullmatch(form)
 
 
 def _joined(forms: list[str]) -> str:
@@ -413,6 +424,8 @@ FIRST = re.compile(
 
 
 ASSUMED = "; its format is what such a name usually means"
+# unsloth.ai/blog/dynamic-4bit: what they leave out of 4 bits stands in each config alone
+DYNAMIC_4BIT = "; Unsloth's dynamic copies keep layers in 16 bits, and take up to a quarter more"
 
 
 def may_be_an_id(text: str) -> bool:
@@ -421,7 +434,15 @@ def may_be_an_id(text: str) -> bool:
 
 
 # Owners whose repositories of others' names are copies of these: https://huggingface.co/unsloth
-COPIES = ("unsloth",)
+COPIES = (
+    *("unsloth", "mlx-community", "lmstudio-community", "cyankiwi", "cpatonn", "bartowski"),
+    *("ggml-org", "redhatai", "quanttrio"),
+)
+
+
+def is_mirrored(repo_id: str) -> bool:
+    """Tell whether a repository's owner has others' models by their own names."""
+    return repo_id.lower().partition("/")[0] in COPIES
 
 
 def of_owner(repo_id: str) -> Meaning | None:
@@ -436,9 +457,11 @@ def of_owner(repo_id: str) -> Meaning | None:
         theirs = owner in COPIES or meant.entry.repo_id.lower().startswith(f"{owner}/")
         return meant._replace(quantization="") if theirs else None
     packed = OF_OWNERS.get(owner, {}).get(meant.quantization) or USUALLY.get(meant.quantization)
-    if packed is None or "quantization_config" in meant.entry.config:
+    again = "quantization_config" in meant.entry.config and owner not in (*COPIES, *OF_OWNERS)
+    if packed is None or again or in_mxfp4(meant.entry):  # who packs it again, and what of it
         return None
     note = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
+    note += DYNAMIC_4BIT if name.endswith("-unsloth-bnb-4bit") else ""
     config = {**meant.entry.config, "quantization_config": packed}
     return Meaning(meant.entry._replace(config=config), note=note, tune=meant.tune)
 

@@ -44,6 +44,17 @@ def _compressed(bits: int, kind: str, *, inputs: bool, **weights: object) -> dic
     }
 
 
+# Groups of 32 without zeros: of Qwen3-30B-A3B-Instruct-2507 its repositories hold 5,306,567,040
+# elements at 4 bits and 9,043,691,904 at 8 (github.com/AlexsJones/llmfit llmfit-core/data/
+# hf_models.json at ac41ec654ab2), and vLLM reads them as compressed-tensors (its issue 29732)
+OF_32: dict[int, dict[str, dict[str, object]]] = {
+    bits: dict.fromkeys(
+        (f"awq-{bits}bit", f"awq-int{bits}"),
+        _compressed(bits, "int", inputs=False, strategy="group", group_size=32),
+    )
+    for bits in (4, 8)
+}
+MLX_BITS = (2, 3, 4, 5, 6, 8)  # of mlx-lm's convert, in groups of 64: its --q-bits
 NF4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "load_in_4bit": True}
 NVFP4: dict[str, object] = {
     "quant_method": "modelopt",
@@ -57,6 +68,8 @@ USUALLY: dict[str, dict[str, object]] = {
     **dict.fromkeys(("awq", "awq-4bit", "awq-int4"), AWQ),
     **dict.fromkeys(("gptq", "gptq-4bit", "gptq-int4"), GPTQ),
     **dict.fromkeys(("gptq-8bit", "gptq-int8"), PUBLISHED["qwen"]["gptq-int8"]),
+    **{f"mlx-{bits}bit": {"group_size": 64, "bits": bits} for bits in MLX_BITS},
+    "nvfp4": NVFP4,
     "bnb-4bit": {"quant_method": "bitsandbytes", **NF4},
     "quantized.w4a16": _compressed(4, "int", inputs=False, strategy="group", group_size=128),
     "quantized.w8a16": _compressed(8, "int", inputs=False, strategy="channel"),
@@ -69,8 +82,7 @@ OF_OWNERS: dict[str, dict[str, dict[str, object]]] = {
         "fp4": NVFP4,
         "nvfp4": NVFP4,
     },
-    "mlx-community": {
-        "4bit": {"group_size": 64, "bits": 4},
-        "8bit": {"group_size": 64, "bits": 8},
-    },
+    "mlx-community": {f"{bits}bit": {"group_size": 64, "bits": bits} for bits in MLX_BITS},
+    "cyankiwi": {**OF_32[4], **OF_32[8]},
+    "cpatonn": {**OF_32[4], **OF_32[8]},
 }

@@ -17,11 +17,16 @@ from weighbridge.charts.figure import (
 )
 from weighbridge.charts.palette import CHANGED
 from weighbridge.charts.sides import ENDS, cells, held_in, peak, peak_phase
+from weighbridge.engines.table import title
+from weighbridge.memory import exactly
 from weighbridge.words import Words, words_in
+from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:
+    from weighbridge.memory import Bytes
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit, Question
+    from weighbridge.report.verdict import Answer
 
 CUT = 4  # times the card: longer bars are cut, and say how long they are
 
@@ -33,19 +38,28 @@ def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     size = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
     rows = _rows(known, CUT * card.free, (say, size))
     limit = Limit(card.free, card.free, say("usable", size=size.told(card.free)))
-    group = BarGroup("", tuple(_bars(fit.questions, rows)), limit)
+    group = BarGroup("", tuple(_bars(fit, rows)), limit)
     far = min(reports.furthest([group]), CUT * card.free) or 1
     axis = scale.memory(say("axis.card", unit=size.name), far, size)
     name = card.name if card.count == 1 else f"{card.count} x {card.name}"
     return Figure(
         title=say("title.fit", model=fit.model.name, card=name),
-        answer=say("answer.fit", what=say(f"question.{fit.about}"), fits=say(fit.fits)),
+        answer=_answer(fit, say),
         notes=(say("thick"),),
         description=say("described.fit", card=name),
         plots=(Bars((group,), _shown(group, rows), axis),),
         table=_table(fit.questions, rows),
         lang=lang,
     )
+
+
+def _answer(fit: "Fit", say: Words) -> str:
+    """Say whether it fits, and in which format where one was chosen."""
+    rung, here = fit.plan.rung, fit.plan.why in ("whole", "divided")
+    what = say(f"question.{fit.about}")
+    if rung is not None and here:
+        what = say("answer.fit.with", what=what, form=rung.format, engine=title(rung.engine))
+    return say("answer.fit", what=what, fits=say(fit.fits))
 
 
 def _rows(
@@ -75,20 +89,27 @@ def _seen(sums: parts.Sums, most: float) -> parts.Sums:
     )
 
 
-def _bars(questions: "Sequence[Question]", rows: reports.BarSettings) -> Iterator[FigureBar]:
-    for q in questions:
+def _bars(fit: "Fit", rows: reports.BarSettings) -> Iterator[FigureBar]:
+    for q in fit.questions:
         if q.report is None:
             continue
         name = rows.say(f"question.{q.name}")
         yield held_in(q.report, rows, name)._replace(strong=True, mark=q.fits)
+        if q is fit.asked and fit.plan.rung is not None and fit.plan.settings:
+            rung = fit.plan.rung
+            yield _changed(flags(fit.plan.settings, ""), rung.verdict.per_device, rung.fits, rows)
+            continue
         first = next((r for r in q.remedies if r.fits == "yes"), None)
         if first is not None and q.fits != "yes":
-            changed = FigureSegment(len(rows.series), first.peak_bytes, rows.say("changed"))
-            low, high = first.peak_bytes, first.peak_bytes
-            if first.per_device is not None:
-                low, high = first.per_device.low, first.per_device.high
-            told = rows.unit.told(first.peak_bytes)
-            yield FigureBar(first.flags, (changed,), low, high, told, mark="yes")
+            needs = first.per_device or exactly(first.peak_bytes)
+            yield _changed(first.flags, needs, "yes", rows)
+
+
+def _changed(settings: str, needs: "Bytes", fits: "Answer", rows: reports.BarSettings) -> FigureBar:
+    """Draw what a question takes with other settings."""
+    segment = FigureSegment(len(rows.series), needs.expected, rows.say("changed"))
+    told = rows.unit.told(needs.expected)
+    return FigureBar(settings, (segment,), needs.low, needs.high, told, mark=fits)
 
 
 def _table(questions: "Sequence[Question]", rows: reports.BarSettings) -> FigureTable:

@@ -50,8 +50,12 @@ def gather(text: str, options: GatherOptions) -> Inventory:
     HubError."""
     ref = _resolved(text, options)
     if isinstance(ref, HubRef) and "/" not in text:
-        _may_be_an_id(text)
-    return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
+        ref = _owned(text, ref, options)
+    inventory = SPECIAL.get(type(ref), _read)(text, ref, options)
+    if isinstance(ref, HubRef) and "/" in ref.repo_id and "/" not in text:
+        note = f"{text}: read as {ref.repo_id}, which the Hub's search lists by that name"
+        inventory = replace(inventory, notes=(note, *inventory.notes))
+    return replace(inventory, origin=ref)
 
 
 def _resolved(text: str, options: GatherOptions) -> "Reference":
@@ -81,20 +85,27 @@ def has_name(text: str) -> bool:
     return everyday.has(text) or pipelines.find(text) is not None
 
 
-def _may_be_an_id(text: str) -> None:
-    """Raises NotFoundError for a name without an owner that is no repository of the Hub's first:
-    known before anything is asked."""
+def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
+    """Return the repository that a name without an owner means: one of the Hub's first, else the
+    one that the Hub's search lists by exactly that name. Raises NotFoundError where there is
+    none."""
     from weighbridge.catalogue import everyday
 
     if everyday.may_be_an_id(text):
-        return
+        return ref
     name, sign, _ = text.partition("@")
     if sign and has_name(name):
         raise UsageError(
             f"{clipped(redacted(text), MOST_NAMED)}: {name} is a name of the built-in catalogue, "
             "which has no revisions: leave the @ and what follows out, or name ORG/NAME of the Hub"
         )
-    near = everyday.nearest(text)
+    from weighbridge.sources.search import named
+
+    listed = named(ref.repo_id, options.source())
+    owners = sorted(listed.exact, key=everyday.is_mirrored)  # those who make models first
+    if owners:
+        return replace(ref, repo_id=owners[0])
+    near = [*listed.others[:2], *everyday.nearest(text)][:3]
     hint = f"did you mean {', '.join(near)}?" if near else "`weighbridge models` lists all names;"
     raise NotFoundError(
         f"{clipped(redacted(text), MOST_NAMED)}: {NO_NAME}; {hint} a repository of the Hub is "

@@ -6,13 +6,14 @@ A part is tensors with a config: one for most models, several for a pipeline. Af
 nobody may ask which format a file had.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.records import dataclass
 from weighbridge.sources.reference import Reference
 from weighbridge.tensors import CheckpointTensor
+from weighbridge.wording import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,19 @@ def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None
                 experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
                 return place[key] if experts is None else {**place[key], "expert_dtype": experts}
     return None
+
+
+SAID_TWICE = ("bits", "group_size", "w_bit", "q_group_size")
+
+
+def otherwise(name: str, config: Mapping[str, Any], beside: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a note for each size of a format that a file beside the config says otherwise."""
+    for key in SAID_TWICE:
+        ours, theirs = config.get(key), beside.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            yield (
+                f"{name}: {key} is {shown(theirs)}, and {shown(ours)} in the config, which is taken"
+            )
 
 
 def _from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,8 +7,7 @@ nothing is told apart.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import compress
 from operator import not_
@@ -16,16 +15,14 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.arch.roles import expert, kind_of
+from weighbridge.checkpoint import agreement
 from weighbridge.checkpoint.inventory import StoredModel
 from weighbridge.errors import BadFileError
-from weighbridge.quantization.packed import Logical, flat, integers, logical
+from weighbridge.quantization.packed import flat, logical
 from weighbridge.records import NamedTuple
 from weighbridge.tensors import EXPERTS, CheckpointTensor, Counted, counted, one_by_one
 
 Key = Callable[[str], str]
-Distinct = tuple[tuple[Param, int], ...]
-
-CONTAINERS = frozenset({"model", "language_model", "base_model"})
 STACKED = {  # one expert's matrix -> the stack that holds it: transformers conversion_mapping.py
     "gate_proj": "gate_up_proj",
     "up_proj": "gate_up_proj",
@@ -50,6 +47,7 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "ma
 MAX_EXPERTS = 65536  # of a layer
 FLAT = frozenset({"bnb 4 bit", "hqq"})
 
+MOST = 0.5  # of the names of a file that is of a class
 DIGITS = re.compile(r"\d+")
 
 
@@ -69,16 +67,27 @@ def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
     distinct = plan.distinct()  # the experts of a layer are spelled alike
     tied = {p.name for p in plan.counted if p.tied}
     class_names = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
-    key = _key(class_names | tied, {param.name for param in stored.params})
-    if key is None:
+    key, share = _key(class_names | tied, {param.name for param in stored.params})
+    by_name = {t.name: (t, count) for t, count in zip(one.first, one.copies, strict=True)}
+    files = agreement.FilesSide(
+        part.where,
+        [
+            agreement.StoredParam(
+                p, tuple(by_name[name][0] for name in p.stored), by_name[p.stored[0]][1]
+            )
+            for p in stored.params
+        ],
+        key,
+        part.quantization,
+    )
+    if stored.params and share < MOST:
+        notes.append(agreement.strange(plan, files, share))
         return LoadSplit(part.tensors, (), one)
-    copies = {t.name: count for t, count in zip(one.first, one.copies, strict=True)}
-    notes += _lacking(plan, distinct, [(p, copies[p.stored[0]]) for p in stored.params], key)
+    notes += agreement.differences(plan, files)
     loaded = set(map(key, class_names - tied))
     owners = {name: key(param.name) for param in stored.params for name in param.stored}
     own_inside = [(owners.get(t.name) or key(t.name)) in loaded for t in one.first]
     inside = [own_inside[index] for index in one.stands]
-    notes += integers(p for p in stored.params if key(p.name) in loaded)
     return LoadSplit(
         tuple(compress(part.tensors, inside)),
         tuple(compress(part.tensors, map(not_, inside))),
@@ -92,42 +101,17 @@ def _alike(part: StoredModel) -> bool:
     return not any(EXPERTS in name for name in settings)
 
 
-def _lacking(
-    plan: Blueprint, distinct: Distinct, stored: Iterable[tuple[Logical, int]], key: Key
-) -> Iterator[str]:
-    """Parameters of the class that the files hold with fewer values, or not at all: such a model
-    loads with random weights there, or does not load. A plain tensor must have all and no more."""
-    there, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
-    packed = set[str]()
-    for tensor, copies in stored:
-        there[key(tensor.name)] += tensor.numel * copies
-        if len(tensor.stored) > 1:
-            packed.add(key(tensor.name))
-    for p, count in distinct:
-        spelling = key(p.name)
-        wanted[spelling] += p.numel * count
-        named.setdefault(spelling, p.name)
-    others = {key(p.tied): key(p.name) for p in plan.counted if p.tied}
-    short = []
-    for spelling, count in wanted.items():
-        have = there[spelling] or there[others.get(spelling, spelling)]
-        if have < count or (have > count and spelling not in packed):
-            short.append(f"{named[spelling]} ({have:,} of {count:,} values)")
-    if short:
-        more = f" and {len(short) - 3:,} more" if len(short) > 3 else ""
-        yield f"the files do not hold all that {plan.cls} has: {', '.join(short[:3])}{more}"
-
-
-def _key(wanted: set[str], stored: set[str]) -> Key | None:
-    """Return what two spellings of one parameter have in common: the first rule that makes most
-    stored names the blueprint's own."""
+def _key(wanted: set[str], stored: set[str]) -> tuple[Key, float]:
+    """Return what two spellings of one parameter have in common, and the share of stored names that
+    are the blueprint's own then: by the first rule that makes most of them so, else by the last."""
     heads = {name.partition(".")[0] for name in wanted | stored}
-    for dropped in (CONTAINERS, CONTAINERS | heads):
+    for dropped in (agreement.CONTAINERS, agreement.CONTAINERS | heads):
         key = cache(_speller(dropped))
         theirs = set(map(key, stored))
-        if 2 * len(theirs & set(map(key, wanted))) >= len(theirs):
-            return key
-    return None
+        share = len(theirs & set(map(key, wanted))) / max(1, len(theirs))
+        if share >= MOST or not theirs:
+            break
+    return key, share
 
 
 def _speller(dropped: frozenset[str]) -> Key:
@@ -167,6 +151,8 @@ def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
     """Return the parameters behind the stored tensors of a class that is not in our tables."""
     stored = logical(part.tensors, part.quantization)
     notes += stored.notes
+    if part.quantization is None and part.config is not None:
+        notes += agreement.undeclared(stored.params)
     dtypes = {t.name: t.dtype.name for t in part.tensors}
     kinds = cache(kind_of)
     experts = _routed(part) or _experts(param.name for param in stored.params)

@@ -20,10 +20,11 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.builder import blueprint, family, known, stems
 from weighbridge.arch.config import Config, has_sizes
 from weighbridge.arch.possible import contradictions, doubts, impossible
+from weighbridge.checkpoint import agreement
 from weighbridge.checkpoint.inventory import Inventory, StoredModel
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memo import memo
-from weighbridge.quantization.packed import undeclared, unpacked, unstored
+from weighbridge.quantization.packed import unpacked
 from weighbridge.records import dataclass, replace
 from weighbridge.sources.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
@@ -172,7 +173,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
         plan = _from_library(part, code, notes, base_model=base_model)
     _check_size(plan, part)
     stored, unloaded = ((), ()) if files is None else files[:2]
-    notes += _mismatch(plan, unloaded)
+    notes += agreement.unloaded(plan, unloaded)
     if part.library == "gguf":
         from weighbridge.arch import gguf_agreement  # rules, which a config does without
 
@@ -194,13 +195,11 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
 def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
     """Return the format of the checkpoint, as far as its files agree with the config."""
     if part.quantization is None:
-        if part.config is not None and part.library == "transformers":
-            notes += undeclared(part.tensors)
         return None
     if not unpacked(part.tensors):
         notes += _untold(part.quantization)
         return part.quantization
-    notes.append(unstored(part.quantization))
+    notes.append(agreement.unstored(part.quantization))
     return None
 
 
@@ -256,6 +255,10 @@ def _with_headers(
 
     if plan is not None:
         return plan, loading.split(plan, part, notes)
+    if part.config is not None and "adapter" in part.config:
+        from weighbridge.checkpoint import adapters
+
+        notes += adapters.differences(part.config["adapter"], part.tensors)
     blueprint = loading.from_stored(part, loading.class_of(part), notes)
     if len(blueprint.counted) > MOST_UNLIKE:
         raise BadFileError(
@@ -306,7 +309,7 @@ def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
     contradiction = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
     if contradiction:
         raise BadFileError(f"{contradiction}; correct the config")
-    yield from doubts(config)
+    yield from doubts(config, vouched=part.vouched)
 
 
 def _impossible(config: Config) -> str | None:
@@ -394,14 +397,3 @@ def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprin
     if code is not None and "auto_map" in config:
         return torch_modules.own_code(code, config, base_model=base_model)
     return torch_modules.transformers(config, base_model=base_model)
-
-
-def _mismatch(plan: Blueprint, unloaded: tuple[CheckpointTensor, ...]) -> Iterator[str]:
-    if unloaded:
-        nbytes = sum(t.nbytes for t in unloaded)
-        names = ", ".join(t.name for t in unloaded[:3])
-        more = f" and {len(unloaded) - 3:,} more" if len(unloaded) > 3 else ""
-        yield (
-            f"{len(unloaded):,} stored tensors ({nbytes:,} bytes) are not loaded by {plan.cls}: "
-            f"{names}{more}"
-        )

@@ -15,12 +15,14 @@ from weighbridge.checkpoint.inventory import (
     StoredModel,
     declared_quantization,
     library_of,
+    otherwise,
 )
 from weighbridge.checkpoint.layouts import WEIGHTS, Folder, Weights, folder, shards, soon, weights
+from weighbridge.checkpoint.limits import Bound
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import PICKLES, Plan, weights_file, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
-from weighbridge.records import NamedTuple, dataclass, replace
+from weighbridge.records import NamedTuple, replace
 from weighbridge.sources import select
 from weighbridge.sources.base import (
     Ahead,
@@ -50,42 +52,12 @@ QUANTIZATION_FILES = {
     "hf_quant_config.json": "modelopt",
 }
 
-MAX_TENSORS = 250_000  # a mixture of 384 experts in packed layers has 207,000
-MAX_HEADERS = 96_000_000  # and 27 MB of headers
-OF_ALL = "the headers of its files"
 FILES = (*WEIGHTS, ".json")
 BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
     "model_index.json": "the index of a pipeline",
     "adapter_config.json": "the config of an adapter",
     "modules.json": "a list of modules",
 }
-
-
-@dataclass
-class Bound:
-    """Limits on what the headers of all files hold together: no model has more than our limits,
-    where each file alone may be within those of its format."""
-
-    header_bytes: int = 0
-    tensors: int = 0
-
-    def keep(self, plan: Plan[T], count: Callable[[T], int]) -> Plan[T]:
-        """Run `plan` within the limits: BadFileError where what it reads passes one."""
-        wanted = next(plan)
-        while True:
-            data = yield wanted
-            self.header_bytes += len(data)
-            if self.header_bytes > MAX_HEADERS:
-                raise BadFileError(f"{OF_ALL} take more than {MAX_HEADERS:,} bytes, our limit")
-            try:
-                wanted = plan.send(data)
-            except StopIteration as done:
-                parsed: T = done.value
-                break
-        self.tensors += count(parsed)
-        if self.tensors > MAX_TENSORS:
-            raise BadFileError(f"{OF_ALL} name more than {MAX_TENSORS:,} tensors, our limit")
-        return parsed
 
 
 class Begun(NamedTuple):
@@ -203,7 +175,11 @@ class Reader:
             if begun is not None:
                 begun.headers.stop()
         self._download += files.side_bytes()
-        quantization = declared_quantization(config or {}) or self._quantization_file(files)
+        if tensors:
+            from weighbridge.checkpoint.indexed import left_out
+
+            self._notes += left_out(files, chosen, tensors)
+        quantization = self._quantization(files, declared_quantization(config or {}))
         return StoredModel(
             name=name,
             library=library_of(config or {}, library),
@@ -228,12 +204,15 @@ class Reader:
                 return read(self._json(entry.path))
         return None
 
-    def _quantization_file(self, files: Folder) -> Raw | None:
+    def _quantization(self, files: Folder, declared: Raw | None) -> Raw | None:
+        """Return the format that the config declares, else what a file beside it does."""
         for name, method in QUANTIZATION_FILES.items():
-            entry = files.get(name)
-            if entry is not None:
-                return {"quant_method": method, **self._json(entry.path)}
-        return None
+            if files.get(name) is not None:
+                beside = {"quant_method": method, **self._json(files.files[name].path)}
+                if declared is None:
+                    return beside
+                self._notes += otherwise(name, declared, beside)
+        return declared
 
     def _pipeline(self, root: Folder) -> Iterator[StoredModel]:
         from weighbridge.formats.index import parse_model_index
@@ -287,6 +266,12 @@ class Reader:
         self._download += sum(e.size or 0 for e in entries)
         self._read.append("GGUF header")
         metadata = dict(files[0].metadata)
+        parts = metadata.get("split.count", 1)
+        if parts != len(entries):
+            self._notes.append(
+                f"{path}: split.count is {shown(parts)}, and it is read from {len(entries)}: what "
+                "the others hold is not counted, and llama.cpp loads no file without them"
+            )
         return StoredModel(
             library="gguf",
             config={"gguf": metadata},
@@ -312,7 +297,15 @@ class Reader:
         else:
             plan = partial(_plan, self._bound, first)
             headers = read_plans(plan, self._source, files, progress=self._progress)
-        return tuple(t for tensors in headers for t in tensors)
+        return self._agreed(chosen.listed_in, tuple(t for tensors in headers for t in tensors))
+
+    def _agreed(self, listed: SourceFile | None, tensors: Tensors) -> Tensors:
+        from weighbridge.checkpoint.indexed import agreed  # rules of files beside each other
+
+        path = listed.path if listed is not None else ""
+        once, notes = agreed(path, self._indexes.get(path), tensors)
+        self._notes += notes
+        return once
 
     def _begun(self, chosen: Weights) -> "Begun | None":
         """Begin to read headers before the index says which: of shards that are all there."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.options import source_of, source_options, writable
+from weighbridge.cli.options import distrusting_source_options, source_of, writable
 from weighbridge.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ SIGNS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say", "unread":
     help="The rules: which files, which cards.",
 )
 @click.option("--format", "form", type=click.Choice(FORMS), default="human", show_default=True)
-@source_options
+@distrusting_source_options
 def check(files: tuple[str, ...], rules: str, form: str, **settings: Any) -> int:
     """Weigh the run files that weighbridge.toml names, or those of them that are given.
 
     Ends with 0 where all pass; 1 where one does not fit, 4 where we cannot say and 2 where one
-    cannot be read, if its rule fails on that (fail_on).
+    cannot be read, if its rule fails on that (fail_on: of itself on the first and the last).
 
     \b
     weighbridge check                                   every file of weighbridge.toml
-    weighbridge check configs/a.yaml configs/b.yaml     those that a commit changes
+    weighbridge check -- configs/a.yaml configs/b.yaml  those that a commit changes
     weighbridge check --format sarif > weighbridge.sarif
     """
     from weighbridge import api
@@ -78,21 +78,17 @@ def _lines(found: "FileCheck") -> str:
 
 def _table(found: "FileCheck") -> str:
     """Return a short comment for a change."""
-    from weighbridge.wording import printable
+    from weighbridge.wording import safe_markdown
 
     rows = [
-        f"| `{printable(one.name)}` | {SIGNS[one.result]} | {_cell(printable(one.reason))} |"
+        f"| {safe_markdown(one.name)} | {SIGNS[one.result]} | {safe_markdown(one.reason)} |"
         for one in found.files
         if one.result != "yes"
     ]
     head = ["| file | result | why |", "| --- | --- | --- |"]
     table = ["", *head, *rows] if rows else []
-    beside = [part for line in _uncovered(found) for part in ("", _cell(line))]
+    beside = [part for line in _uncovered(found) for part in ("", safe_markdown(line))]
     return "\n".join((f"**weighbridge**: {_counted(found)}", *table, *beside))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _uncovered(found: "FileCheck") -> Iterator[str]:

@@ -42,7 +42,17 @@ if TYPE_CHECKING:
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
 ANY = "7B"  # a bare size, where the model is what is looked for
 NOT_OURS = (
-    *("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "layouts", "output"),
+    *(
+        "for_",
+        "max",
+        "smallest",
+        "as_published",
+        "check",
+        "all_gpus",
+        "all_catalogue",
+        "layouts",
+        "output",
+    ),
     "chart",
 )
 
@@ -74,6 +84,11 @@ NOT_OURS = (
     **ONCE,
     help="Solve for the smallest card, number of cards or cloud machine that does.",
 )
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="Ask about the weights as they are published alone: no other format answers then.",
+)
 @click.option("--all-gpus", is_flag=True, help="Rank every card of the catalogue for MODEL.")
 @click.option(
     "--all-catalogue", is_flag=True, help="Rank every model of the catalogue for the card."
@@ -94,7 +109,7 @@ NOT_OURS = (
     ".parquet.",
 )
 @click.option(
-    "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its verdict."
+    "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its first line."
 )
 @model_option
 @source_options
@@ -104,8 +119,8 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
 
     MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
-    goes to the questions that have it. The exit code is 0 where it fits, 1 where it does not and 4
-    where we cannot say.
+    goes to the questions that have it. The exit code is that of the first line: 0 for yes, in
+    whichever format it names, 1 for no and 4 where we cannot say.
 
     \b
     weighbridge fit llama-3.1-8b --gpu 3060
@@ -160,7 +175,7 @@ def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]
 def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
     """The questions of one answer; of several answers, the question that --for names."""
     if len(answers) > 1:
-        known = [a.asked.report for a in answers if a.asked.report is not None]
+        known = [a.report for a in answers if a.report is not None]
         return draw_reports(chart if known else None, known, look)
     from weighbridge.charts.fits import fits
     from weighbridge.cli.files import draw
@@ -219,7 +234,9 @@ def _layouts(
         raise click.UsageError("--layouts is about --for train or --for infer")
     if settings["max"] or settings["smallest"]:
         raise click.UsageError("--layouts, --max and --smallest are questions of their own")
-    asked = {n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest")}
+    asked = {
+        n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest", "as_published")
+    }
     asked = {n: v[0] if isinstance(v, tuple) and len(v) == 1 else v for n, v in asked.items()}
     asked = {n: v for n, v in asked.items() if v != ()}
     several = next((n for n, v in asked.items() if isinstance(v, tuple)), None)

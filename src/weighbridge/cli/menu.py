@@ -4,13 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import click
 
 from weighbridge._version import __version__
-from weighbridge.errors import NotFoundError, WeighbridgeError
+from weighbridge.errors import NotFoundError, UsageError, WeighbridgeError
+from weighbridge.wording import shown
 
 # name -> (module:command, what it does, in one line)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -36,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
 }
+MODEL = "fit"  # the command of a model whose name stands where commands do
+PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
 
@@ -57,10 +60,12 @@ class Menu(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            from weighbridge.cli.references import given, no_file
+            from weighbridge.cli.references import given, names_model, no_file
 
             if given(args[0]):
                 return FILE, self.get_command(ctx, FILE), args
+            if names_model(args, COMMANDS):
+                return MODEL, self.get_command(ctx, MODEL), args
             if wrong := no_file(args[0]):
                 raise NotFoundError(wrong)
         if args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -89,6 +94,7 @@ def menu(ctx: click.Context) -> None:
     """Weigh a model before it is loaded: what it takes, and where each number comes from.
 
     \b
+    weighbridge llama-3.1-8b --gpu 4090       can I run it: the same as fit
     weighbridge load llama-3.1-8b             built-in catalogue, no network
     weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
     weighbridge load ./my-model --explain     a local folder, file or config.json
@@ -126,8 +132,21 @@ def _open_streams() -> None:
 
 
 def _run(arguments: Sequence[str], name: str) -> int:
+    if not arguments or arguments[0] not in PROGRAMS:
+        _no_file_is_an_option(arguments)
     code: Any = menu.main(args=list(arguments), prog_name=name, standalone_mode=False)
     return code if isinstance(code, int) else 0
+
+
+def _no_file_is_an_option(arguments: Sequence[str]) -> None:
+    """Raise UsageError for a file whose name reads as an option: a pattern of a shell, or a list of
+    what a stranger's change touches, put it there."""
+    for word in takewhile("--".__ne__, arguments):
+        if word.startswith("-") and word != "-" and os.path.lexists(word):
+            raise UsageError(
+                f"{shown(word)} is a file here, and reads as an option: put `--` "
+                f"before names of files, or write {shown(f'./{word}')}"
+            )
 
 
 def _complain(error: Exception, arguments: Sequence[str]) -> int:

@@ -66,6 +66,16 @@ JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
 
 def source_options(command: F) -> F:
     """Add the options that say where a model comes from."""
+    trust = click.option(
+        "--trust-remote-code",
+        is_flag=True,
+        help="Let a library run the repository's code. Never needed for our tables.",
+    )
+    return distrusting_source_options(trust(command))
+
+
+def distrusting_source_options(command: F) -> F:
+    """Add those of them that let nobody's code run, whoever writes the arguments."""
     return _apply(
         command,
         [
@@ -77,11 +87,6 @@ def source_options(command: F) -> F:
             ),
             click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill."),
             click.option("--offline", is_flag=True, help="Use nothing but the Hub cache."),
-            click.option(
-                "--trust-remote-code",
-                is_flag=True,
-                help="Let a library run the repository's code. Never needed for our tables.",
-            ),
         ],
     )
 
@@ -284,7 +289,7 @@ def beside(
 
 def source_of(settings: dict[str, Any]) -> dict[str, Any]:
     """Takes from the settings of a command what says where a model comes from."""
-    return {name: settings.pop(name) for name in SOURCE}
+    return {name: settings.pop(name) for name in SOURCE if name in settings}
 
 
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")

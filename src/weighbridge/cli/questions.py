@@ -7,8 +7,9 @@ A comma belongs to a value where its setting is a list (--lora-targets q_proj,v_
 two numbers (--image-size), and in --gpu where what stands beside it names no card: a100,8 is eight.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise, product
+from itertools import pairwise, product, takewhile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +33,7 @@ from weighbridge.cli.options import (
 )
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple
-from weighbridge.workload import MOST_BESIDE, TABLES, engines_of
+from weighbridge.workload import FIT, MOST_BESIDE, TABLES, engines_of
 from weighbridge.workload.common import COMMON
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def asked(
 
 
 FEW = 25  # settings that are listed without being asked for
+NUMBER = re.compile(r"\d+(?:\.\d+)?[kKmM]?")  # and of no model: those end in B
 EVERY = "weighbridge.every"  # in a context: whether all settings are listed
 TYPED = "weighbridge.typed"  # in a context: the words of the command
 
@@ -198,6 +200,13 @@ class Sections(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)
+        stray = next(_strays(args, TABLES.get(self.name or "", FIT)), None)
+        if stray is not None:
+            flag, values = stray
+            raise UsageError(
+                f"{flag} {' '.join(values)} names {values[1]} as a model: several values of one "
+                f"setting stand with commas between them: {flag} {','.join(values)}"
+            )
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -219,6 +228,17 @@ class Sections(click.Command):
             own = "; --engine NAME --help shows those of one engine" if "engine" in table else ""
             formatter.write_paragraph()
             formatter.write_text(f"{left} more settings: --help-all shows them{own}.")
+
+
+def _strays(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str]]]:
+    """Yield options behind whose value more values stand, with a blank between them: words that a
+    command would take for models."""
+    flags = {flag: one for one in table.values() for flag in (one.flag, *one.flags)}
+    for at, word in enumerate(args):
+        setting = flags.get(word)
+        values = list(takewhile(NUMBER.fullmatch, args[at + 1 :]))
+        if setting is not None and setting.kind.metavar and len(values) > 1:
+            yield word, values
 
 
 def _all_told(ctx: click.Context, option: click.Parameter, given: bool) -> None:

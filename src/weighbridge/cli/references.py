@@ -1,9 +1,10 @@
 """What a command is given in the place of a model: a reference, or a file that starts a run."""
 
 import os
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -12,6 +13,10 @@ from weighbridge.errors import NotFoundError, UsageError
 
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
+SIZE = re.compile(r"(?i)\d+(?:\.\d+)?[mbt]")  # 70B
+# A name that nobody here knows has a number in it; or it is ORG/NAME of the Hub, or its address
+NUMBERED = re.compile(r"[\w.:@-]*\d[\w.:@-]*$")
+OWNED = re.compile(rf"[\w.-]+/[\w.-]+(?:[@:/].*)?$|https?://|hf://|{NUMBERED.pattern}")
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
@@ -90,12 +95,33 @@ def given_text(file: str) -> tuple[Any, str | None]:
     return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"
 
 
+def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
+    """Tell whether the first of the words that were typed, which is no command and no run file, is
+    a model. What may be a path is one where options follow it: ORG/NAME."""
+    reference = words[0]
+    suffix = os.path.splitext(reference)[1].lower()
+    if os.path.isfile(reference):
+        return suffix in MODELS
+    if os.path.isdir(reference):
+        return any(file.endswith((*MODELS[:2], "config.json")) for file in os.listdir(reference))
+    from weighbridge.checkpoint.gather import has_name
+    from weighbridge.runfiles.kinds import SUFFIXES
+
+    if suffix in SUFFIXES or reference.startswith("-"):
+        return False
+    if has_name(reference) or SIZE.fullmatch(reference):
+        return True
+    from difflib import get_close_matches
+
+    asked = any(word.startswith("-") for word in words[1:])
+    known = OWNED.match(reference) if asked else NUMBERED.match(reference)
+    return known is not None and not get_close_matches(reference, commands)
+
+
 def no_file(reference: str) -> str:
     """Say what is wrong with a word that looks like a file and starts no run; "" where it does not
     look like one."""
     suffix = os.path.splitext(reference)[1].lower()
-    if suffix in MODELS and os.path.isfile(reference):
-        return f"{reference} is a model: weighbridge load {reference}, or infer, train, fit"
     if os.path.isdir(reference):
         return f"{reference} is a folder: name a file of it, or ask about a model: weighbridge load"
     unread = _unread(reference)

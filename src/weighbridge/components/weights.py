@@ -232,7 +232,7 @@ EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of
 def unpacked_experts(part: ModelPart, choice: FormatChoice, major: int) -> str:
     """Note experts that stay as they are; "" where there are none, or where they are packed."""
     form = choice.scheme
-    if major < MERGES or form is None or choice.as_stored:
+    if major < MERGES or form is None or form.stacks or choice.as_stored:
         return ""
     routed = (x.kind in EXPERTS for x in part.blueprint.counted)
     if not form.name.startswith(BITSANDBYTES) or not any(routed):

@@ -24,7 +24,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, replace
 
 if TYPE_CHECKING:
@@ -168,9 +168,10 @@ def format_asked(engine: Engine, name: str | None, *, packed: bool) -> str | Non
         return name
     if packed or plain in PLAIN:
         return None
-    raise UsageError(
+    raise TriedError(
         f"--quantization {name}: {engine.name} reads it from a checkpoint that is stored so, and "
-        "this one is not; give that repository, or a format such as awq-4bit-g128"
+        "this one is not; give that repository, or a format such as awq-4bit-g128",
+        seen="vllm 0.33 and sglang 0.5.23, get_quant_config: Cannot find the config file for awq",
     )
 
 
@@ -234,9 +235,11 @@ def floats(w: "Infer", engine: Engine) -> None:
     """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
     plain = DIVISIONS.get(w.dtype or "")
     if engine.online and plain is not None and plain.nbytes < 2:
-        raise UsageError(
+        raise TriedError(
             f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
-            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, w8a16"
+            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, w8a16",
+            seen="vllm serve --dtype: invalid choice (choose from auto, half, float16, "
+            "bfloat16, float, float32)",
         )
 
 

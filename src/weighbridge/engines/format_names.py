@@ -59,6 +59,9 @@ NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
     **dict.fromkeys(("gptq", "gptq4bit", "gptqint4", "gptq4"), everywhere("gptq-4bit-g128")),
     **dict.fromkeys(("gptq8bit", "gptqint8", "gptq8"), everywhere("gptq-8bit-g128")),
     "hqq": everywhere("hqq-4bit-g64"),
+    **{f"mlx{bits}bit": everywhere(f"mlx-{bits}bit-g64") for bits in (2, 3, 5, 6)},
+    **{f"{bits}bit": everywhere(f"mlx-{bits}bit-g64") for bits in (2, 3, 5, 6)},  # mlx-lm's alone
+    **dict.fromkeys(("awq8bit", "awqint8"), everywhere("w8a16-g128")),
     **dict.fromkeys(("mlx", "mlx4bit", "mlx4"), everywhere("mlx-4bit-g64")),
     **dict.fromkeys(("mlx8bit", "mlx8"), everywhere("mlx-8bit-g64")),
     "torchao": everywhere("torchao-int4-g128"),

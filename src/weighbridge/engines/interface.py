@@ -96,6 +96,7 @@ class Serves:
     change: Mapping[str, Any] = field(default_factory=dict)  # the same, by names of settings
     changed: tuple[Device, ...] = ()  # the devices with them; none where they are the answer's
     then: Surely = "yes"  # whether it surely serves with those
+    caps: str = ""  # what requests are held to, of a server that starts with what is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError
 from weighbridge.records import NamedTuple
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.settings.setting import Settings, launched
@@ -205,10 +205,12 @@ def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
     """Raises UsageError for images that are more than a request holds."""
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
-        raise UsageError(
+        raise TriedError(
             f"--images {w.images:,}: they take {tokens:,} tokens, more than the context of "
             f"{subject.context:,}, and {engine.title} refuses such a request; give --context "
-            f"{tokens} or more"
+            f"{tokens} or more",
+            seen="vllm 0.33: The decoder prompt (length N) is longer than the maximum model "
+            "length of M",
         )
 
 

@@ -143,7 +143,7 @@ def _devices(stacks: "tuple[SoftwareStack, ...]") -> str:
 # Formats that are not read
 
 LISTED = 5  # formats that a refusal names
-TOGETHER = ", experts "  # between the formats of a mixed checkpoint: quantization/declared.py
+TOGETHER = ", (?:experts|others) "  # between formats of one checkpoint: quantization/declared.py
 
 
 class Loader(NamedTuple):
@@ -181,7 +181,7 @@ def stored(part: ModelPart, form: str) -> Iterator[WeightFormat]:
         yield WeightFormat(FILE, stored=True)
         return
     method = quant_method(part)
-    for name in (form or method).split(TOGETHER):
+    for name in re.split(TOGETHER, form or method):
         if name:
             yield WeightFormat(name, stored=True, method=method)
 

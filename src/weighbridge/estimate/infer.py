@@ -19,7 +19,13 @@ from weighbridge.estimate.limits import limits as how_far
 from weighbridge.memory import Bytes, Device
 from weighbridge.records import replace
 from weighbridge.report import Report
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
+from weighbridge.report.keys import (
+    CountName,
+    DerivedFacts,
+    EffectiveSettings,
+    Interval,
+    IntervalName,
+)
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.verdict import on_devices, on_host
@@ -33,6 +39,17 @@ TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
     "profile_peak_interval": ("activation", "component"),
+    "model_loading_interval": ("weights", "component"),
+    "max_total_num_tokens_interval": ("kv_tokens", "component"),
+    "swa_max_total_num_tokens_interval": ("kv_tokens_sliding", "component"),
+    "ollama_ps_interval": ("ps", "component"),
+}
+# Numbers that the rules know without an interval, and the one that published figures give them
+COUNTED: Mapping[CountName, IntervalName] = {
+    "model_loading_bytes": "model_loading_interval",
+    "max_total_num_tokens": "max_total_num_tokens_interval",
+    "swa_max_total_num_tokens": "swa_max_total_num_tokens_interval",
+    "ollama_ps_bytes": "ollama_ps_interval",
 }
 
 
@@ -112,14 +129,14 @@ def _infer(
     if workload.exact:
         answer = exact.answer(asked, workload, answer)
     answer = _unloaded(
-        widened(answer, bounds.TRACED if workload.exact else runs(asked, kind)), budget
+        widened(answer, bounds.TRACED if workload.exact else runs(asked, kind, workload)), budget
     )
     missing = () if workload.exact else uncounted.of_subject(asked, workload)
     far = how_far(asked, workload, kind, answer, budget, limits) if limits else {}
     verdict = on_host.both(
         on_devices.cited(
             None if budget is None else _verdict(answer, workload, kind, budget, missing),
-            bounds.published(answer.devices, runs(asked, kind)),
+            bounds.published(answer.devices, runs(asked, kind, workload)),
         ),
         answer.devices,
         workload.host_memory(),
@@ -209,6 +226,10 @@ def widened(
         )
 
     facts = answer.derived.copy()
+    for counted, of_count in COUNTED.items():
+        number = facts.get(counted)
+        if number is not None:
+            facts[of_count] = [number] * 3
     for name in TOLD:
         margin = facts.get(name)
         if margin is not None:

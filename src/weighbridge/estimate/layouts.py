@@ -338,7 +338,7 @@ class _Search:
 
     def _peak(self, made: MegatronPlan, run: StageRun) -> Bytes:
         """Return what a device of a stage holds at the driver."""
-        devices = bounds.widened(answer.devices(made, [run]), form_of(self.asked), None)
+        devices = bounds.widened(answer.devices(made, [run]), form_of(self.asked, made), None)
         return next(device.peak("driver") for device in devices if device.kind == "gpu")
 
     def _change(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge import bounds
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
 from weighbridge.engines.table import Engine
-from weighbridge.estimate import uncounted
+from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import layers
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
@@ -132,7 +132,7 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
         kinds=[[p.parts for p in components] for components in differ],
         surely="yes" if answer.serves is None else answer.serves.surely,
     )
-    return _surely(nbytes, runs(subject, kind), budget)
+    return _surely(nbytes, runs(subject, kind, workload), budget)
 
 
 def _quick(
@@ -142,7 +142,7 @@ def _quick(
     where it is not below 0."""
     if kind.probe is None or subject.model.rough:
         return None
-    probe, like = kind.probe(subject, workload, budget), runs(subject, kind)
+    probe, like = kind.probe(subject, workload, budget), runs(subject, kind, workload)
 
     @cache
     def spare(point: SearchPoint) -> int | None:
@@ -199,11 +199,15 @@ def answered(
     return rough.answer(subject, workload)
 
 
-def runs(subject: Subject, kind: Engine) -> bounds.RunForm:
+def runs(subject: Subject, kind: Engine, workload: Infer) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
     form = subject.choice.scheme
     return bounds.RunForm(
-        "serve", kind.name, bounds.form(form.name if form else None), layers(subject)
+        "serve",
+        kind.name,
+        bounds.form(form.name if form else None),
+        layers(subject),
+        traits=traits.serving(subject, kind, workload),
     )
 
 

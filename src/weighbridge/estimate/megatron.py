@@ -6,9 +6,9 @@ from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version, written
-from weighbridge.estimate import uncounted
+from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
-from weighbridge.estimate.train import subject_for
+from weighbridge.estimate.train import MEGATRON, subject_for
 from weighbridge.memory import Device
 from weighbridge.records import dataclass
 from weighbridge.report import Report
@@ -40,7 +40,7 @@ def run(model: Model, workload: Train) -> MegatronRuns:
     number, _ = version(usual(), workload.engine_version)
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, workload.budget())
-    return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked))
+    return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked, training))
 
 
 def train(model: Model, workload: Train) -> Report:
@@ -51,7 +51,7 @@ def train(model: Model, workload: Train) -> Report:
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, budget)
     runs = answer.stages(training)
-    like = form_of(asked)
+    like = form_of(asked, training)
     devices = bounds.widened(answer.devices(training, runs), like, None)
     missing = uncounted.of_training(asked)
     judged = None
@@ -73,8 +73,10 @@ def train(model: Model, workload: Train) -> Report:
     )
 
 
-def form_of(asked: Subject) -> bounds.RunForm:
-    return bounds.RunForm("train", "megatron", bounds.form(None), layers(asked), "megatron")
+def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
+    """Describe the published runs that an answer is like."""
+    known = traits.training(asked, training.sharding, training.part, ())
+    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=MEGATRON, traits=known)
 
 
 def _effective(

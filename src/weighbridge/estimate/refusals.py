@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge.accelerators.parts import Part
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.launch.record import Obstacle
 from weighbridge.engines.table import ENGINES, title
 from weighbridge.engines.weight_formats import runs_on
 from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
@@ -29,9 +30,14 @@ from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.engines.launch import Launch
-    from weighbridge.engines.launch.record import Stop
 
 ON = ("1", "true")  # of a variable of the environment
+NOT_STORED = "vllm 0.33 and sglang 0.5.23, get_quant_config: Cannot find the config file for awq"
+TOO_LONG = (
+    "vllm 0.33 config/model.py: User-specified max_model_len is greater than the derived "
+    "max_model_len; sglang 0.5.23: User-specified context_length is greater than the derived "
+    "context_length"
+)
 STARTS = {"no": "will not start", "unknown": "may not start"}
 # Flags with which the model's maximum is another one
 _CONFIGURES = """
@@ -76,10 +82,10 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     unread = list(_of_model(launched, model))
     stops = [*launched.stops, *unread]
     if beyond:
-        stops.append(("no", beyond))
+        stops.append(Obstacle("no", beyond, "tried", TOO_LONG))
     was = report.verdict
     if was is None or was.fits == "no":  # whose reason is another, if it has one
-        report = replace(report, warnings=(*report.warnings, *(text for _, text in unread)))
+        report = replace(report, warnings=(*report.warnings, *(each.why for each in unread)))
     if was is not None and stops:
         stopped = _stopped(was, name, stops)
         report = replace(report, verdict=stopped, remedies=_left(report.remedies, stops))
@@ -89,30 +95,33 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     return _allowed(report, launched.engine, was if helps else None)
 
 
-def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdict:
+def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
     """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
-    answer: Literal["no", "unknown"] = "no" if any(a == "no" for a, _ in stops) else "unknown"
-    unsure = "; ".join(text for a, text in stops if a == "either")
+    refuses = next((each for each in stops if each.answer == "no"), None)
+    answer: Literal["no", "unknown"] = "unknown" if refuses is None else "no"
+    unsure = "; ".join(each.why for each in stops if each.answer == "either")
     if was.fits == "no":
-        return was.turned("unknown", unsure) if unsure and answer != "no" else was
-    reasons = "; ".join(text for a, text in stops if a == answer or answer != "no")
+        return was.turned("unknown", unsure) if unsure and refuses is None else was
+    reasons = "; ".join(each.why for each in stops if refuses is None or each.answer == "no")
     reason = f"{name} {STARTS[answer]}: {reasons}"
     if answer == was.fits:
         reason += f"; {was.reason}"
-    return was.turned(answer, reason)
+    turned = was.turned(answer, reason)
+    return turned if refuses is None else replace(turned, ground=refuses.ground, seen=refuses.seen)
 
 
-def _left(remedies: tuple[Remedy, ...], stops: "list[tuple[Stop, str]]") -> tuple[Remedy, ...]:
+def _left(remedies: tuple[Remedy, ...], stops: list[Obstacle]) -> tuple[Remedy, ...]:
     """Keep remedies that may help: none lets an engine start that refuses the line."""
-    if any(answer == "no" for answer, _ in stops):
+    if any(each.answer == "no" for each in stops):
         return ()
     return tuple(replace(r, fits="unknown") if r.fits == "yes" else r for r in remedies)
 
 
-def _of_model(launched: "Launch", model: Model) -> "Iterator[tuple[Stop, str]]":
+def _of_model(launched: "Launch", model: Model) -> Iterator[Obstacle]:
     part = model.parts[0]
     if launched.stored_as and not part.packed and part.library == "transformers":
-        yield "no", f"{launched.stored_as} is of a checkpoint that is stored so, and this is not"
+        why = f"{launched.stored_as} is of a checkpoint that is stored so, and this is not"
+        yield Obstacle("no", why, "tried", NOT_STORED)
 
 
 def _beyond(report: Report, launched: "Launch") -> str:

@@ -13,7 +13,7 @@ from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import usual, version, written
 from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate import exact, uncounted
+from weighbridge.estimate import exact, traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.forward.nets import predicts_next
 from weighbridge.memo import memo
@@ -23,7 +23,7 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.training import frameworks, host
+from weighbridge.training import frameworks, host, unsloth
 from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
@@ -228,8 +228,14 @@ def _planned(
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
     form = subject.choice.scheme
     known = bounds.COMPILED if training.compiled else bounds.form(form.name if form else None)
+    modes = (training.method, "compiled" if training.compiled else "", training.float8_recipe)
     return bounds.RunForm(
-        "train", training.framework.name, known, layers(subject), _sharing(training)
+        "train",
+        training.framework.name,
+        known,
+        layers(subject),
+        _sharing(training),
+        traits.training(subject, training.sharding, training.part, modes),
     )
 
 
@@ -270,6 +276,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         audio_seconds=workload.audio_seconds,
     )
     subject = _dequantized(subject_of(model, asked, usual(), number), form)
+    subject = unsloth.fetched(subject) if framework.own_copies else subject
     subject = replace(subject, notes=(*subject.notes, note)) if note else subject
     if workload.base_model and subject.body.causal:
         raise UsageError(

@@ -34,6 +34,7 @@ class Index:
     files: tuple[str, ...]
     total_size: int | None
     total_parameters: int | None
+    claimed: object = None  # the total size as it stands there
 
     def names(self, file: str) -> tuple[str, ...]:
         """Return the names of the tensors of one file."""
@@ -59,6 +60,7 @@ def parse_index(data: bytes) -> Index:
         files=files,
         total_size=_hint(hints.get("total_size")),
         total_parameters=_hint(hints.get("total_parameters")),
+        claimed=hints.get("total_size"),
     )
 
 

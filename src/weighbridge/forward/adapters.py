@@ -115,14 +115,15 @@ class LoraLinear:
 class Stacked:
     """Stands in for the stacked weights of all experts, or for a router's (ParamWrapper)."""
 
-    __slots__ = ("a", "b")
+    __slots__ = ("a", "b", "base")
 
-    def __init__(self, a: LeafTensor, b: LeafTensor) -> None:
+    def __init__(self, a: LeafTensor, b: LeafTensor, base: Wrap | None = None) -> None:
         self.a = a
         self.b = b
+        self.base = base  # that unpacks them
 
     def __call__(self, m: Machine, weight: Tensor) -> Tensor:
-        return adapted(m, weight, self.a, self.b)
+        return adapted(m, weight if self.base is None else self.base(m, weight), self.a, self.b)
 
 
 class Plain:

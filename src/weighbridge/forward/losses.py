@@ -24,7 +24,7 @@ from typing import Any
 from weighbridge.arch.model_types import differs, facts
 from weighbridge.arch.roles import role
 from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64, DType
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError
 from weighbridge.forward.checkpoint import checkpoint
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.forward.ops.matrix import linear
@@ -88,7 +88,10 @@ def cce(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     rows = s.batch * (s.length - 1)
     dtype = s.computing
     if dtype == FLOAT32:
-        raise UsageError("--loss cce has no backward in float32; nearest is --precision bf16-mixed")
+        raise TriedError(
+            "--loss cce has no backward in float32; nearest is --precision bf16-mixed",
+            seen="cut_cross_entropy cce_backward: Backwards requires embeddings to be bf16 or fp16",
+        )
     outputs, width = _shape(weight, hidden)
     with m.making("logits"):
         targets = m.new((s.batch, s.length), INT64)

@@ -153,6 +153,7 @@ class TrainingStep:
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)
+    stream: DType | None = None  # of what layers are handed, where that is not the embedding's
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has
     image_size: tuple[int, int] | None = None  # height, width; None is the config's own
@@ -202,7 +203,8 @@ class TrainingStep:
 def entered(s: TrainingStep, x: Tensor) -> Tensor:
     """Return what frozen embeddings give, as layers are handed it. PEFT has it need a gradient
     where layers are checkpointed (enable_input_require_grads): a leaf, which the graph holds, and
-    its gradient with it."""
+    its gradient with it. Some layers are handed another dtype than the embedding's."""
+    x = x if s.stream is None or x.dtype == s.stream else s.m.new(x.shape, s.stream)
     prompt = s.built.prompt
     if isinstance(prompt, Prompt):
         return prompt.before(s.m, x, held=s.checkpointing != "none" and s.m.grad)

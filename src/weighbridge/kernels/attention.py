@@ -109,6 +109,13 @@ def can(
     return True
 
 
+def of_xformers(*, chip: Chip) -> str:
+    """Name the kernel by which xformers attends: flash-attention since Ampere, as torch would
+    choose, and CUTLASS' memory-efficient one before (its ops/fmha: CUDA_MINIMUM_COMPUTE_CAPABILITY
+    of flash.py is 8.0, of cutlass.py 5.0)."""
+    return "sdpa" if chip.capability >= FLASH_SINCE else "efficient"
+
+
 def _flash(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
     return (
         _supported(chip, FLASH_SINCE, torch)

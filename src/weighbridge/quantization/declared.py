@@ -22,6 +22,7 @@ from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.quantization.by_name import by_name
 from weighbridge.quantization.floats import block_name
 from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
@@ -50,10 +51,10 @@ def declared(raw: Raw) -> Scheme:
             f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
             "give --quantization FORMAT instead"
         )
-    form = _called(name(raw))
+    form = _by_name(raw) or _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
         form = _experts_in(scheme("mxfp4"), form)
-    return _except(form, raw)
+    return sparing(form, raw)
 
 
 def _called(name: str) -> Scheme:
@@ -206,9 +207,29 @@ def _compressed(raw: Raw) -> str:
     return f"w{bits}a16-g{group}" if isinstance(group, int) and group > 0 else f"w{bits}a16"
 
 
+# modelopt's names (QUANT_ALGOS of vllm 0.33 model_executor/layers/quantization/modelopt.py)
+ALGORITHMS = {
+    "FP8_PER_CHANNEL_PER_TOKEN": "fp8-dynamic",
+    "FP8_PB_WO": "fp8-block",
+    "FP8_BLOCK_SCALES": "fp8-block",
+    "MXFP8": "mxfp8",
+    "MXFP4": "mxfp4",
+    "W4A8_MXFP4_FP8": "mxfp4",
+}
+
+
 def _modelopt(raw: Raw) -> str:
-    algorithm = str(raw.get("quant_algo") or _object(raw, "quantization").get("quant_algo"))
-    return "nvfp4" if "FP4" in algorithm.upper() else "fp8-static"
+    algorithm = str((_object(raw, "quantization") or raw).get("quant_algo")).upper()
+    return ALGORITHMS.get(algorithm, "nvfp4" if "FP4" in algorithm else "fp8-static")
+
+
+def _by_name(raw: Raw) -> Scheme | None:
+    """Return the format of a config that gives modules algorithms of their own; None of another."""
+    modules = _object(_object(raw, "quantization") or raw, "quantized_layers")
+    if not modules:
+        return None
+    names = {name: _modelopt(_object(modules, name)) for name in modules}
+    return by_name({name: scheme(form) for name, form in names.items()})
 
 
 def _torchao(raw: Raw) -> str:
@@ -264,7 +285,7 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
     return replace(others, name=f"{others.name}, experts {theirs.name}", loader=loader)
 
 
-def _except(form: Scheme, raw: Raw) -> Scheme:
+def sparing(form: Scheme, raw: Raw) -> Scheme:
     """Leave alone the modules that the config names, on top of what the format leaves alone by
     itself."""
     patterns = [text for key in SKIPS for text in _texts(raw.get(key))]

@@ -30,6 +30,7 @@ from re import Match, match
 from weighbridge.arch.blueprint import Param, ParamKind
 from weighbridge.dtypes import FLOAT8, FLOAT32, UINT8
 from weighbridge.quantization.scheme import (
+    MATRICES,
     PUBLISHED_LEFT,
     LoaderFacts,
     Matrix,
@@ -125,12 +126,20 @@ def _packed(pieces: Pieces, group: int, facts: LoaderFacts) -> Pack:
     return packing(published(facts), pieces, facts, group=group)
 
 
+def _named(pieces: Pieces, group: int, facts: LoaderFacts) -> Pack:
+    return packing(lambda p: p.kind in MATRICES, pieces, facts, group=group)
+
+
 FP8 = "transformers 5.23 integrations/finegrained_fp8.py; compressed-tensors 0.20"
 
 
 def _scheme(name: str, pieces: Pieces, *, group: int = 1, source: str = FP8) -> Scheme:
     return Scheme(
-        name=name, loader=partial(_packed, pieces, group), left=PUBLISHED_LEFT, source=source
+        name=name,
+        loader=partial(_packed, pieces, group),
+        named=partial(_named, pieces, group),
+        left=PUBLISHED_LEFT,
+        source=source,
     )
 
 
@@ -143,6 +152,7 @@ SCHEMES: dict[str, Scheme] = {
     "mxfp4": Scheme(
         name="mxfp4",
         loader=_mxfp4,
+        named=partial(_named, mxfp4, MX),
         left="where there are routed experts, all but those stays in the model's dtype; in other "
         "models embeddings, norms, biases and the output layer",
         source="transformers 5.23 integrations/mxfp4.py; compressed-tensors 0.20 compressors/mxfp4",

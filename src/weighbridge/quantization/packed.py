@@ -1,16 +1,10 @@
-"""Parameters behind stored tensors: the inverse of `schemes`, and how they agree with a config.
+"""Parameters behind stored tensors: the inverse of `schemes`.
 
     logical(tensors, quantization) -> parameters with their true shapes, and notes
 
 Scales, zero points, maps and indices are no parameters; they are counted in the bytes of the one
-they serve. Tensors that look packed and fit no layout are counted as stored, and a note says so.
-
-    declared, and nothing is packed    the tensors rule: loaders of the format find none of theirs
-    packed in FP8, nothing declared    loaders cast the values to the model's dtype, no scales used
-    integers that fit no format        nothing says what they stand for
-
-Source: transformers 5.23 quantizers/auto.py (a format is known by `quantization_config` alone),
-core_model_loading.py (a tensor is cast to the dtype of its parameter).
+they serve. Tensors that look packed and fit no layout are counted as stored, and a note says so;
+whether they agree with a config is for checkpoint/agreement.py.
 """
 
 from collections import Counter
@@ -22,7 +16,6 @@ from weighbridge.dtypes import TORCH
 from weighbridge.quantization.layouts import ALONE, EXTRAS, LAYOUTS, Layout, Packed, Shape, beside
 from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
-from weighbridge.wording import shown
 
 
 class Logical(NamedTuple):
@@ -197,8 +190,8 @@ BY_DTYPE: dict[str, tuple[Layout, ...]] = {
 
 # What no format packs in: floats of a model, and counters and masks beside them.
 WHOLE = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "bool"})
-EIGHT_BITS = "float8_"
-ALL_INTEGERS = INTEGERS | {"int64", "uint64"}
+PACKED_ALONE = frozenset(layout.format for layout in LAYOUTS if not layout.needs)
+ALL_INTEGERS = INTEGERS | {"int64", "uint64", "bool"}
 
 
 def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
@@ -206,33 +199,6 @@ def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
     return bool(tensors) and all(tensor.dtype.name in WHOLE for tensor in tensors)
 
 
-def undeclared(tensors: Collection[CheckpointTensor]) -> Iterator[str]:
-    """Note FP8 of which no config says how it was scaled."""
-    count = sum(tensor.dtype.name.startswith(EIGHT_BITS) for tensor in tensors)
-    if count:
-        yield (
-            f"{count:,} tensors are FP8 and the config has no quantization_config: loaders cast "
-            "them to the model's dtype, without scales, and that is what is counted; if they were "
-            "scaled, the config that says so is missing"
-        )
-
-
-def unstored(quantization: Mapping[str, Any]) -> str:
-    """Return a note that a config names a format which no tensor is in; "" where none is due."""
-    method = shown(quantization.get("quant_method") or "a format")
-    return (
-        f"the config declares {method} and no tensor of the files is packed: they are plain"
-        " numbers, and are counted so; a loader of that format will not find its tensors"
-    )
-
-
-def integers(weights: Iterable[Logical]) -> Iterator[str]:
-    """Note weights of a class that are whole numbers in no format that we know."""
-    unknown = [weight for weight in weights if weight.format in ALL_INTEGERS]
-    if unknown:
-        kinds = ", ".join(sorted({weight.format for weight in unknown}))
-        yield (
-            f"{len(unknown):,} weights are stored as {kinds} ({unknown[0].name}) and fit no packed "
-            "format that we know: nothing says what they stand for; they are counted as cast to "
-            "the model's dtype"
-        )
+def is_packed(parameter: Logical) -> bool:
+    """Tell whether a parameter is in a format, which its loader has to know."""
+    return len(parameter.stored) > 1 or parameter.format in PACKED_ALONE

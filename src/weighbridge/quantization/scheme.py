@@ -44,8 +44,10 @@ class Scheme:
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
     maker: str = ""  # whose quantizer makes it, where another makes one of that name
+    named: Callable[[LoaderFacts], Pack] | None = None  # of modules that a config names, any kind
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
+    stacks: bool = False  # bitsandbytes alone: stacks of experts are packed, too
     fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes
 
 
@@ -229,15 +231,25 @@ def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1)
 
 # What is left alone by formats that take what is `published`
 PUBLISHED_LEFT = (
-    "embeddings, norms, biases, routers, the output layer and vision and audio parts stay in "
-    "the model's dtype"
+    "embeddings, norms, biases, routers, gates, the output layer and vision and audio parts stay "
+    "in the model's dtype"
 )
+# Projections to a number a head, or to one: modules_to_not_convert of Qwen3.8-2.4T-A95B-FP8 and
+# GLM-5-FP8, and what quantized_layers of nvidia/Qwen3.6-27B-NVFP4 lacks
+A_NUMBER_A_HEAD = (
+    *("linear_attn.in_proj_a", "linear_attn.in_proj_b", "linear_attn.in_proj_ba"),
+    *("shared_expert_gate", "indexer.weights_proj"),
+)
+
+
+MATRICES: tuple[ParamKind, ...] = ("linear", "conv1d", "expert", "experts")
 
 
 def published(facts: LoaderFacts) -> Takes:
     """Return a test for every weight matrix that `checkpoint_linears` speaks of, experts
-    included."""
-    return checkpoint_linears(facts, kinds=("linear", "conv1d", "expert", "experts"))
+    included, that is no projection to a number a head."""
+    takes = checkpoint_linears(facts, kinds=MATRICES)
+    return lambda param: takes(param) and not module(param).endswith(A_NUMBER_A_HEAD)
 
 
 def sibling(param: Param, name: str) -> str:

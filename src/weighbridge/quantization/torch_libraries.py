@@ -56,6 +56,8 @@ from weighbridge.quantization.scheme import (
     packing,
     replaced_kinds,
 )
+from weighbridge.records import replace
+from weighbridge.tensors import EXPERTS
 from weighbridge.units import ceil_div
 
 # ---- bitsandbytes
@@ -97,15 +99,29 @@ def _bitsandbytes(name: str, pieces: Pieces) -> Scheme:
     )
 
 
+def with_experts(form: Scheme, maker: str, *, others: bool = True) -> Scheme:
+    """Return bitsandbytes' 4 bits as `maker` packs them: experts too, however the class has them
+    (Params4bit of a stack); `others`: and all that is packed elsewhere."""
+    pieces = PIECES[form.name]
+
+    def loader(facts: LoaderFacts) -> Pack:
+        stacks = packing(lambda param: param.kind in EXPERTS, pieces, facts)
+        rest = form.loader(facts)
+        return lambda param: stacks(param) or (rest(param) if others else None)
+
+    left = "embeddings, norms, biases, routers, convolutions, the output and tied layers"
+    left += " stay in the model's dtype" if others else " and attention stay in the model's dtype"
+    return replace(form, maker=maker, loader=loader, left=left, stacks=True)
+
+
+PIECES: dict[str, Pieces] = {
+    "nf4": four_bit,
+    "nf4-dq": double_quantized,
+    "fp4": four_bit,
+    "fp4-dq": double_quantized,
+}
 BITSANDBYTES: dict[str, Scheme] = {
-    name: _bitsandbytes(name, pieces)
-    for name, pieces in {
-        "bnb-int8": bnb_int8,
-        "nf4": four_bit,
-        "nf4-dq": double_quantized,
-        "fp4": four_bit,
-        "fp4-dq": double_quantized,
-    }.items()
+    name: _bitsandbytes(name, pieces) for name, pieces in {"bnb-int8": bnb_int8, **PIECES}.items()
 }
 
 

@@ -25,7 +25,14 @@ from weighbridge.engines.table import record, usual
 from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
 from weighbridge.questions.estimator import Estimator, ended, remarked, with_launch_line
 from weighbridge.questions.opening import following, inventory, live
-from weighbridge.questions.question import Asked, ModelQuestion, one_model, question, serving
+from weighbridge.questions.question import (
+    Asked,
+    ModelQuestion,
+    by_its_name,
+    one_model,
+    question,
+    serving,
+)
 from weighbridge.records import dataclass, field, replace
 from weighbridge.report import Report
 from weighbridge.watching import Hears, heard, hearing
@@ -136,7 +143,7 @@ class Prepared:
         Raises:
             weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
         """
-        asked = serving(workload, command, settings)
+        asked = by_its_name(serving(workload, command, settings), self.reference)
         if asked.launched is not None and asked.launched.model not in self._names():
             one_model(self.reference, asked.launched)
         beside = {"draft": draft, "projector": projector}
@@ -202,7 +209,7 @@ class Prepared:
                 from weighbridge.estimate import refusals  # asks engines, which answers do without
 
                 raise refusals.by_others(error, estimator.model, w) from None
-            if question.task == "train" and remedies:
+            if question.task == "train":
                 report = with_launch_line(report, w, self._loads(), self._packed)
             return remarked(report, question, w)
 

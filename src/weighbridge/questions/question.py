@@ -2,12 +2,14 @@
 and for serving the launch command that they were read from.
 """
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from weighbridge.engines.table import engine
 from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
+from weighbridge.records import NamedTuple, replace
+from weighbridge.wording import shown
 from weighbridge.workload import checked, read
 
 if TYPE_CHECKING:
@@ -53,6 +55,50 @@ def serving(
     meant: Infer = read("infer", typed).but(engine_defaults=True)
     meant.check()
     return ModelQuestion("infer", meant, launched)
+
+
+def by_its_name(
+    question: ModelQuestion[Any], model: Any, *, disk: bool = True
+) -> ModelQuestion[Any]:
+    """Return a question whose command serves a path that is not here, as it stands on another
+    machine, with the model that was typed beside it, else the one that the path is called by.
+    `disk`: whether files of this machine are looked for. Raises UsageError where neither names
+    one."""
+    launched = question.launched
+    if launched is None:
+        return question
+    from weighbridge.engines.launch.paths import is_path, model_of
+
+    path = launched.model
+    away = is_path(path) and not (disk and os.path.lexists(os.path.expanduser(path)))
+    if not away:
+        return question if "/" in path else _stored_so(question, launched, path)
+    name = model or model_of(path)
+    if not name:
+        raise UsageError(
+            f"{shown(path)} is not here, and names no model: name MODEL beside the command"
+        )
+    note = f"{shown(path)} is not here: it is taken for what its name says, {shown(name)}"
+    warnings = launched.warnings if model else (*launched.warnings, note)
+    return _stored_so(question, replace(launched, model=name, warnings=warnings), path)
+
+
+def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> ModelQuestion[Any]:
+    """Return a question with the format in which files that nobody sees are stored, by their name
+    or by the command's own word for it."""
+    from weighbridge.engines.format_names import meant, unpacked
+    from weighbridge.engines.launch.paths import packed
+
+    asked, method = question.workload, launched.stored_as.rpartition(" ")[2]
+    form = packed(path) or (method if path != launched.model else "")
+    read = not method and path == launched.model  # by `_launched` of a prepared model
+    plain = not form or unpacked(form, launched.engine)
+    if plain or read or asked.quantization not in (None, method) or asked.dtype is not None:
+        return question._replace(launched=launched)
+    return question._replace(
+        workload=asked.but(quantization=meant(form, launched.engine)),
+        launched=replace(launched, stored_as=""),
+    )
 
 
 def one_model(model: Any, launched: "Launch") -> None:

@@ -18,7 +18,7 @@ from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions import echoes
 from weighbridge.questions.prepared import Prepared, opened
-from weighbridge.questions.question import question, served_model, serving
+from weighbridge.questions.question import by_its_name, question, served_model, serving
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.units import MIB
@@ -106,7 +106,7 @@ class Requests:
         def ask(settings: Mapping[str, Any], remedies: bool) -> Report:
             if task == "infer":
                 said = _SaidOfServing(model, revision, command, settings)
-                return _served(said, open_, remedies)
+                return _served(said, open_, remedies, self._options.ours)
             return _answered(task, settings, partial(open_, model, revision), remedies)
 
         echo = request.get("workload") or {}
@@ -190,9 +190,11 @@ class _SaidOfServing(NamedTuple):
     settings: Mapping[str, Any]
 
 
-def _served(said: _SaidOfServing, open_: Callable[..., Prepared], helped: bool) -> Report:
+def _served(
+    said: _SaidOfServing, open_: Callable[..., Prepared], helped: bool, disk: bool
+) -> Report:
     """A report of `infer`; the models that serve beside this one are kept, too."""
-    meant = serving(None, said.command, said.settings)
+    meant = by_its_name(serving(None, said.command, said.settings), said.model, disk=disk)
     model, revision = served_model(meant, said.model, said.revision)
     names = {"draft": meant.workload.draft_model, "projector": meant.workload.mmproj}
     beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
@@ -206,10 +208,21 @@ def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except NotWantedError:
         raise
     except WeighbridgeError as error:
-        return failed(str(error), error.code)
+        return refused(error)
     except Exception as error:
         message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
         return failed(one_line(message))
+
+
+def refused(error: WeighbridgeError) -> dict[str, Any]:
+    """Return the object that stands in the place of a report, with the class of the refusal and,
+    where a program refuses it, that program's own words."""
+    answer = failed(str(error), error.code)
+    if error.ground:
+        answer["error"]["ground"] = error.ground
+    if error.seen:
+        answer["error"]["seen"] = error.seen
+    return answer
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:

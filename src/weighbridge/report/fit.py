@@ -3,9 +3,9 @@
 >>> import weighbridge
 >>> found = weighbridge.fit("llama-3.1-8b", gpu="3060")
 >>> found.fits
-'no'
->>> [(q.name, q.fits) for q in found.questions if q.fits == "yes"]
-[]
+'yes'
+>>> found.plan.engine, found.plan.format, found.asked.fits
+('ollama', 'Q8_0', 'no')
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge._version import __version__
 from weighbridge.records import dataclass
 from weighbridge.report import ModelFacts, Report, Shown, as_dict
+from weighbridge.report.plan import Plan, Rung, as_asked, chosen
+from weighbridge.report.verdict import Answer
 
 if TYPE_CHECKING:
     from weighbridge.memory import Bytes
-    from weighbridge.quantization.quality import Finding
     from weighbridge.report.verdict import Remedy, Verdict
 
 SCHEMA = "weighbridge.fit/1"
@@ -31,7 +32,6 @@ NAMES: Mapping[str, tuple[str, str | None]] = {
     "qlora": ("train", "qlora"),
     "train": ("train", "full"),
 }
-Answer = Literal["yes", "no", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,93 +139,6 @@ def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
     }
 
 
-PUBLISHED = 0  # bits of a rung whose weights are as they are published, or as was asked
-USEFUL = 3  # bits below which a model is better divided between card and RAM (assumed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
-    """One format to run the model in: the question of inference with a change, and its answer."""
-
-    change: Mapping[str, Any]  # settings which, beside those asked, have this report of `infer`
-    report: Report
-    bits: int = PUBLISHED  # of a weight
-    longest: int | None = None  # tokens of the longest context; None where nothing fits
-    quality: "Finding | None" = None  # the published loss; None where none is known
-
-    @property
-    def verdict(self) -> "Verdict":
-        assert self.report.verdict is not None
-        return self.report.verdict
-
-    @property
-    def fits(self) -> Answer:
-        return self.verdict.fits
-
-    @property
-    def engine(self) -> str:
-        return str(self.report.workload["engine"])
-
-    @property
-    def format(self) -> str:
-        w = self.report.workload
-        return str(w["quantization"] or w["dtype"])
-
-    @property
-    def layers(self) -> tuple[int, int] | None:
-        """(layers that stay on the card, all), where the engine keeps the rest in RAM."""
-        kept = self.report.derived.get("layers_on_card")
-        return None if kept is None else (kept[0], kept[1])
-
-    @property
-    def whole(self) -> bool:
-        """Tell whether all of the model is on the card."""
-        return self.layers is None
-
-    @property
-    def elsewhere(self) -> str:
-        """The other card, or number of cards, that it is about; "": those that were asked about."""
-        return str(self.change.get("gpu", ""))
-
-    def to_dict(self) -> dict[str, Any]:
-        v, w = self.verdict, self.report.workload
-        return {
-            "change": dict(self.change),
-            "format": self.format,
-            "bits": self.bits or None,
-            "engine": self.engine,
-            "engine_version": w["engine_version"],
-            "accelerator": v.accelerator,
-            "count": v.count,
-            "fits": v.fits,
-            "peak_bytes": v.per_device.expected,
-            "usable_bytes": v.usable_bytes,
-            "margin_bytes": v.margin_bytes,
-            "layers_on_card": None if self.layers is None else list(self.layers),
-            "largest_context": self.longest,
-            "quality": None if self.quality is None else self.quality.to_dict(),
-            "launch": self.report.derived.get("launch"),
-        }
-
-
-def best(ladder: "tuple[Rung, ...]") -> Rung | None:
-    """The rung that answers "can I run it?": the best format that surely fits whole; one that may;
-    one of four bits that is divided between card and RAM; else what works elsewhere."""
-    here = [rung for rung in ladder if not rung.elsewhere]
-    whole = [rung for rung in here if rung.whole]
-    divided = [rung for rung in reversed(here) if not rung.whole and rung.fits == "yes"]
-    useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
-    ranked = (
-        *(rung for rung in useful if rung.fits == "yes"),
-        *(rung for rung in useful if rung.fits == "unknown"),
-        *(rung for rung in divided if rung.bits > USEFUL),
-        *(rung for rung in whole if rung.fits == "yes"),
-        *divided,
-        *(rung for rung in ladder if rung.elsewhere),
-    )
-    return next(iter(ranked), None)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
     """The number that was asked for. `value` is None where nothing fits, or nobody can say."""
@@ -269,29 +182,34 @@ class Fit(Shown):
     ladder: tuple[Rung, ...] = ()  # formats to run it in, best first; () where nobody looked
 
     @property
-    def answer(self) -> Rung | None:
-        """Return the rung that says whether it can be run; None where none of them works."""
-        return best(self.ladder)
+    def plan(self) -> Plan:
+        """The answer: among the formats to run it in where they were tried, else as asked."""
+        if self.ladder and self.about == "infer":
+            return chosen(self.ladder)
+        return as_asked(self.asked.report, self.asked.longest)
 
     @property
     def asked(self) -> Question:
-        """Return the question that the exit code is about."""
+        """Return the question that the exit code is about, as it was asked."""
         return self.question(self.about)
 
     @property
     def fits(self) -> Answer:
-        return self.asked.fits
+        """The answer that the exit code says."""
+        return self.plan.fits
+
+    @property
+    def report(self) -> Report | None:
+        """The report of the plan; of the question as it was asked, where these cards have none."""
+        return self.plan.report if self.plan.here and self.plan.rung else self.asked.report
 
     @property
     def verdict(self) -> "Verdict | None":
-        return self.asked.verdict
+        return None if self.report is None else self.report.verdict
 
     @property
     def peak(self) -> "Bytes | None":
-        """Return `Report.peak` of the settings that were asked for; None where there is no
-        answer."""
-        report = self.asked.report
-        return None if report is None else report.peak
+        return None if self.report is None else self.report.peak
 
     def question(self, name: str) -> Question:
         """The question of that name: load, infer, lora, qlora or train. Raises KeyError."""
@@ -311,6 +229,7 @@ class Fit(Shown):
             "workload": dict(self.workload),
             "accelerators": [self.accelerator.to_dict()],
             "for": self.about,
+            "plan": self.plan.to_dict(),
             "answer": self._answer(),
             "ladder": [rung.to_dict() for rung in self.ladder],
             "questions": questions,
@@ -322,10 +241,8 @@ class Fit(Shown):
         """Whether the model can be run on these cards, and in which format, as one object."""
         if not self.ladder:
             return None
-        rung = self.answer
-        here = rung is not None and not rung.elsewhere
-        fits = rung.fits if rung is not None and here else "no"
-        return {"fits": fits, "rung": None if rung is None else rung.to_dict()}
+        rung = self.plan.rung
+        return {"fits": self.plan.fits, "rung": None if rung is None else rung.to_dict()}
 
     def __iter__(self) -> Iterator[Question]:
         return iter(self.questions)

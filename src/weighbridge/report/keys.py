@@ -9,14 +9,26 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 Interval = list[int]  # [low, expected, high] in bytes
-IntervalName = Literal["serving_interval", "available_kv_cache_interval", "profile_peak_interval"]
+IntervalName = Literal[
+    "serving_interval",
+    "available_kv_cache_interval",
+    "profile_peak_interval",
+    "model_loading_interval",
+    "max_total_num_tokens_interval",
+    "swa_max_total_num_tokens_interval",
+    "ollama_ps_interval",
+    "first_step_peak_interval",
+]
 CountName = Literal[
+    "first_step_peak_bytes",
+    "max_total_num_tokens",
     "kv_cache_tokens",
     "model_loading_bytes",
     "serving_bytes",
     "available_kv_cache_bytes",
     "num_gpu_blocks",
     "swa_max_total_num_tokens",
+    "ollama_ps_bytes",
 ]
 
 
@@ -41,8 +53,8 @@ class FirstRank(TypedDict):
 
 
 class DerivedFacts(TypedDict, total=False):
-    """All keys, by who adds them. A name that ends in `_bytes` counts bytes, `_interval` has their
-    bounds; lengths are in tokens."""
+    """All keys, by who adds them. A name that ends in `_bytes` counts bytes, `_interval` has
+    [low, expected, high] of them or of tokens; lengths are in tokens."""
 
     # Every task
     dtype_from: str
@@ -90,10 +102,14 @@ class DerivedFacts(TypedDict, total=False):
     cuda_graph_bytes: int
     cuda_graph_estimate_bytes: int
     model_loading_bytes: int
+    model_loading_interval: Interval
     # SGLang
     max_total_num_tokens: int
+    max_total_num_tokens_interval: Interval
     max_running_requests: int
     swa_max_total_num_tokens: int
+    swa_max_total_num_tokens_interval: Interval
+    longest_request: int  # in tokens, of a launch line whose pool holds less than the context
     # llama.cpp, ik_llama.cpp and Ollama
     compute_buffer_bytes: list[int]  # of each device, the host last
     n_gpu_layers_that_fit: int
@@ -101,6 +117,7 @@ class DerivedFacts(TypedDict, total=False):
     placement_that_fits: Mapping[str, Any]  # settings, over cards that differ
     # Ollama
     ollama_ps_bytes: int
+    ollama_ps_interval: Interval
     ollama_ps: str
     layers_on_card: list[int]  # [how many it keeps there by itself, of how many]
     divided_by: Literal["layers", "experts"]
@@ -113,6 +130,7 @@ class DerivedFacts(TypedDict, total=False):
     trainable_parameters: int
     saved_activation_bytes: int
     first_step_peak_bytes: int
+    first_step_peak_interval: Interval
     stage_layers: list[int]  # of each stage of a pipeline
     # Megatron
     layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from weighbridge.errors import Ground
 from weighbridge.memory import Basis, Bytes
 from weighbridge.records import dataclass, replace
 
 Answer = Literal["yes", "no", "unknown"]
+# The class of a "no": the least that it can take is more than there is, or that of a refusal
+NoGround = Literal["physical", Ground]
 A_POINT = 5  # percent slower that one point of a price stands for (assumed)
 SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
 
@@ -64,6 +67,8 @@ class Verdict:
     nodes: int = 1  # machines that `count` devices stand in, at least
     # Of cards that differ, in order: what can be used of each. All else is of the worst off
     usable_each: tuple[int, ...] = ()
+    ground: NoGround = ""  # why a "no" is one; "" of other answers
+    seen: str = ""  # of a program that refuses: its own words, and where they stand
 
     @property
     def times(self) -> str:
@@ -72,11 +77,13 @@ class Verdict:
 
     def turned(self, answer: Answer, reason: str, tipped_by: str | None = None) -> "Verdict":
         """The same with another answer, for a reason that is not in its intervals."""
+        ground: NoGround = "physical" if answer == "no" else ""
         open_ = self.share_that_fits if self.fits == answer == "unknown" else None
         return replace(
             self,
             fits=answer,
             reason=reason,
+            ground=ground,
             share_that_fits=SURE.get(answer, open_),
             tight=answer == self.fits == "yes" and self.tight,
             tipped_by=None if answer == "yes" else tipped_by or self.tipped_by,

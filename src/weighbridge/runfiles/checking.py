@@ -3,7 +3,7 @@
     [[check]]
     files = ["configs/*.yaml"]      # below the folder of weighbridge.toml
     gpu = "a100-80gb:8"             # and any other setting: headroom, ram, context...
-    fail_on = ["no"]                # of no, unknown (cannot say) and unread (nobody can read it)
+    fail_on = ["no", "unread"]      # of no, unknown (cannot say) and unread (nobody can read it)
 
 A file is checked by the first rule that it matches (patterns.py). What no rule matches is named,
 and does not fail: a commit changes files of all kinds.
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
@@ -30,6 +31,7 @@ SCHEMA = "weighbridge.check/1"
 RULES = "weighbridge.toml"
 Result = Literal["yes", "no", "unknown", "unread"]
 FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
+USUAL: tuple[Result, ...] = ("no", "unread")  # a gate does not pass what nobody could read
 MOST_FILES = 500
 CODES: Mapping[Result, int] = {"yes": 0, "no": 1, "unknown": 4, "unread": 2}
 
@@ -40,7 +42,7 @@ class CheckRule:
 
     files: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    fail_on: tuple[str, ...] = ("no",)
+    fail_on: tuple[str, ...] = USUAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ def rules_of(path: Path) -> tuple[CheckRule, ...]:
 
 def _rule(given: Any, where: str) -> CheckRule:
     settings = dict(given) if isinstance(given, dict) else {}
-    files, fails = settings.pop("files", None), settings.pop("fail_on", ["no"])
+    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
     if not _texts(files) or not files:
         raise UsageError(f"{where}: files is a list of patterns, not {shown(files)}")
     outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
@@ -224,7 +226,7 @@ def _results(one: CheckedFile) -> Iterator[dict[str, Any]]:
 
 
 def _result(name: str, rule: str, level: str, text: str, line: int) -> dict[str, Any]:
-    place = {"artifactLocation": {"uri": name}, "region": {"startLine": max(line, 1)}}
+    place = {"artifactLocation": {"uri": quote(name)}, "region": {"startLine": max(line, 1)}}
     return {
         "ruleId": rule,
         "level": level,

@@ -11,7 +11,7 @@ from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.questions.prepared import Prepared
-from weighbridge.questions.question import question, serving
+from weighbridge.questions.question import by_its_name, question, serving
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report, Shown
 from weighbridge.report.keys import DerivedFacts
@@ -582,8 +582,8 @@ def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[
     name was typed for it that tells none."""
     if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
         return {}
+    from weighbridge.engines.launch.paths import packed
     from weighbridge.runfiles.flags import settings_of
-    from weighbridge.runfiles.serving.paths import packed
 
     form = packed(run.model)
     if not form or packed(model) or ":" in model or "quantization" in settings_of(run.command):
@@ -605,7 +605,7 @@ def answered(
     if run.task == "train":
         trained = question("train", None, settings)
         return open_(model, None).answer(trained, remedies=remedies, pinned=pinned)
-    asked = serving(None, run.command or None, settings)
+    asked = by_its_name(serving(None, run.command or None, settings), None, disk=False)
     revision = asked.launched.revision if asked.launched is not None else None
     names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
     beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from weighbridge.arch.model_types import facts
 from weighbridge.arch.roles import makes_labels, makes_logits
 from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UsageError
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.records import NamedTuple, dataclass
 
@@ -95,9 +95,10 @@ def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
     refused = _refused(model_type, tuner)
     found = next((path for path in paths if path.rpartition(".")[2] in refused), None)
     if found is not None:
-        raise UsageError(
+        raise TriedError(
             f"--lora-targets: PEFT refuses {found} of {model_type}, for kernels read past its "
-            "adapter; name others (in_proj), or leave it out"
+            "adapter; name others (in_proj), or leave it out",
+            seen="peft tuners/tuners_utils.py: is incompatible with Mamba-based models",
         )
 
 

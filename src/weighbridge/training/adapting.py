@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.dtypes import TORCH
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError
 from weighbridge.forward.adapters import FusedLora, LoraLinear, Plain, Stacked, fuses
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import ParameterSpec, Wrap
@@ -102,18 +102,21 @@ def _tune(
     assert with_ is not None
     stacks, _ = experts(specs, kind, with_.targets)
     if stacks:
-        raise UsageError(
+        raise TriedError(
             f"{stacks[0].name} is a parameter and no linear since transformers 5: PEFT has LoRA "
-            "alone for it; name --lora-targets without experts and routers (q_proj,v_proj)"
+            "alone for it; name --lora-targets without experts and routers (q_proj,v_proj)",
+            seen="peft 0.21: Target module is not supported. Currently only the following "
+            "modules are supported: torch.nn.Linear",
         )
     paths = matched(specs, with_.targets, with_.modules_to_save)
     refuse_targets(paths, kind, with_.tuner)
     tuner = TUNERS[with_.tuner]
     turned = [n for n in paths if params[f"{n}.weight"].kind == "conv1d"]
     if turned and not tuner.conv1d:
-        raise UsageError(
+        raise TriedError(
             f"--method {with_.tuner}: {turned[0]} is a Conv1D, for which PEFT has no such layer; "
-            "nearest is --method lora"
+            "nearest is --method lora",
+            seen="peft 0.21: Target module Conv1D() is not supported",
         )
     sides = [_sides(params[f"{name}.weight"]) for name in paths]
     with m.making("buffers"):
@@ -186,13 +189,16 @@ def _stacked(
     shape = params[target.name].shape
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
     if with_.dora or with_.dropout:
-        raise UsageError(
+        raise TriedError(
             f"{target.name} is a parameter and no linear since transformers 5: PEFT has no DoRA "
-            "and no dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
+            "and no dropout for it; name --lora-targets without experts and routers "
+            "(q_proj,v_proj)",
+            seen="peft 0.21 tuners/lora/layer.py: lora.ParamWrapper does not work with "
+            "lora_dropout != 0 and use_dora",
         )
     a, b = _factors(make, target.name, (inside, outside), with_.r * target.ranks * count)
     params[a.name], params[b.name] = a, b
-    wraps[target.name] = Stacked(a, b)
+    wraps[target.name] = Stacked(a, b, wraps.get(target.name))
 
 
 def _factors(

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
+from math import prod
 
-from weighbridge.arch.blueprint import alike, numbered
+from weighbridge.arch.blueprint import Param, alike, numbered
 from weighbridge.arch.model_types import differs, facts
+from weighbridge.arch.roles import expert
 from weighbridge.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
 from weighbridge.dtypes import BFLOAT16, INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
@@ -14,11 +16,11 @@ from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
 from weighbridge.forward.nets import INSTEAD
 from weighbridge.forward.ops.float8 import LinearFloat8, StackFloat8
-from weighbridge.forward.ops.packed import Dequantized, Linear4, Linear8
+from weighbridge.forward.ops.packed import Dequantized, Linear4, Linear8, Stack4
 from weighbridge.forward.step import Around, BuiltModel
 from weighbridge.forward.tensors import ELSEWHERE, LeafTensor
 from weighbridge.memo import memo
-from weighbridge.quantization.scheme import Scheme
+from weighbridge.quantization.scheme import LoaderFacts, Scheme
 from weighbridge.quantization.schemes import counted
 from weighbridge.training import float8, kbit
 from weighbridge.training.adapting import put_on
@@ -127,7 +129,23 @@ def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple
     plan = planned.subject.part.blueprint
     for t, count in counted(plan, form, dtype=planned.loaded, transformers=planned.major):
         sizes.setdefault((t.source, count), []).append(t.nbytes)
-    return {key: tuple(parts) for key, parts in sizes.items() if len(parts) > 1}
+    each = {key: tuple(parts) for key, parts in sizes.items() if len(parts) > 1}
+    return _with_stacks(planned, form, each) if form.stacks and planned.major >= MERGES else each
+
+
+def _with_stacks(
+    planned: TrainingPlan, form: Scheme, each: Mapping[tuple[str, int], tuple[int, ...]]
+) -> dict[tuple[str, int], tuple[int, ...]]:
+    """Return the same with the stacks of experts in the place of experts one by one."""
+    plan = planned.subject.part.blueprint
+    pack = form.loader(LoaderFacts(plan=plan, dtype=planned.loaded, major=planned.major))
+    stacks = [x for x in members(plan, major=planned.major).specs if x.kind == "experts"]
+    whole = {x.name: pack(Param(x.name, x.shape, "experts")) for x in stacks}
+    return {key: parts for key, parts in each.items() if expert(key[0]) is None} | {
+        (name, 1): tuple(kind.size(prod(shape)) for _, kind, shape in pieces)
+        for name, pieces in whole.items()
+        if pieces is not None
+    }
 
 
 def _one_by_one(
@@ -192,7 +210,10 @@ def _wraps(
                 f"covered yet: {INSTEAD}"
             )
         weight, bias = params[name], params.get(f"{path}.bias")
-        if form.name == "bnb-int8":
+        if weight.kind == "experts":
+            nested = form.name.endswith("-dq")
+            yield path, Stack4(weight.shape, plan.unpacked, nested=nested)
+        elif form.name == "bnb-int8":
             yield path, Linear8(weight, bias)
         elif plan.base.kernel is not None:
             yield path, Dequantized(weight, bias, plan.base.kernel)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from weighbridge.arch.body import Body, Experts
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.roles import role
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, TriedError, UsageError
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.ops.float8 import MULTIPLE, Casts
 from weighbridge.training.frameworks import Framework, Precision, date_of
@@ -52,16 +52,22 @@ def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None)
         _refuse_alone(w)
         return ""
     if asked and not titan:
-        raise UsageError(f"--float8-recipe is torchtitan's, not {framework.name}'s; leave it out")
+        raise ContradictionError(
+            f"--float8-recipe is torchtitan's, not {framework.name}'s; leave it out"
+        )
     rows = titan and since(date, ROWS_ALONE)
     if asked == TENSORWISE and rows:
-        raise UsageError(
+        raise TriedError(
             "--float8-recipe tensorwise left torchtitan on 2026-04-27; use rowwise, or "
-            "--framework-version 2026-04-26"
+            "--framework-version 2026-04-26",
+            seen="pytorch/torchtitan, its commit of 2026-04-27",
         )
     if asked and not since(date, SINCE.get(asked, (0,))):
         told = "-".join(f"{n:02}" for n in SINCE[asked])
-        raise UsageError(f"--float8-recipe {asked} came to torchtitan on {told}; use tensorwise")
+        raise TriedError(
+            f"--float8-recipe {asked} came to torchtitan on {told}; use tensorwise",
+            seen="pytorch/torchtitan, its commit of that day",
+        )
     return asked or (ROWWISE if rows else TENSORWISE)
 
 
@@ -78,31 +84,39 @@ def _refuse_alone(w: Train) -> None:
 def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: Body) -> None:
     """Raise UsageError for what torchtitan does not run in 8 bits."""
     if w.float8_all_gather and (framework.name != "torchtitan" or scales != TENSORWISE):
-        raise UsageError(
+        raise ContradictionError(
             "--float8-all-gather is torchtitan's, and needs a scale a tensor (--float8-recipe "
             "tensorwise, before 2026-04-27); leave it out"
         )
     if w.float8_all_gather and shares.kind not in SHARDS:
-        raise UsageError("--float8-all-gather: FSDP2 gathers; use --shard fsdp2, or several ranks")
+        raise ContradictionError(
+            "--float8-all-gather: FSDP2 gathers; use --shard fsdp2, or several ranks"
+        )
     if w.float8_experts:
         _refuse_experts(w, framework, scales, body)
     latent = any(isinstance(x, Latent) for b in body.blocks for x in b.mixers)
     if latent and scales == TENSORWISE and framework.shares_tokens and shares.tensor > 1:
-        raise UsageError(
+        raise TriedError(
             "--float8-recipe tensorwise: torchtitan refuses it for this class with "
-            "--tensor-parallel-size; use --float8-recipe rowwise"
+            "--tensor-parallel-size; use --float8-recipe rowwise",
+            seen="torchtitan models/deepseek_v3/infra/parallelize.py raises NotImplementedError",
         )
 
 
 def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> None:
     if framework.name != "torchtitan":
-        raise UsageError(f"--float8-experts is torchtitan's, not {framework.name}'s; leave it out")
+        raise ContradictionError(
+            f"--float8-experts is torchtitan's, not {framework.name}'s; leave it out"
+        )
     if not any(isinstance(f, Experts) for b in body.blocks for f in b.feeds):
         raise UsageError("--float8-experts: the model has no experts; leave it out")
     came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
     if not since(date_of(w), came):
         told = "-".join(f"{n:02}" for n in came)
-        raise UsageError(f"--float8-experts came to torchtitan on {told}; leave it out")
+        raise TriedError(
+            f"--float8-experts came to torchtitan on {told}; leave it out",
+            seen="pytorch/torchtitan, its commit of that day",
+        )
 
 
 def casts(plan: "TrainingPlan") -> Casts:

@@ -38,7 +38,7 @@ from weighbridge.allocator.settings import GROWING
 from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.engines.engine import written
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import dataclass, field, replace
 from weighbridge.versions import DATES, dated, numbers
 from weighbridge.wording import either
@@ -400,7 +400,7 @@ def resolved(w: Train) -> tuple[Framework, Precision]:
     it."""
     trainer = framework(w.framework, w.framework_version)
     if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
-        raise UsageError(
+        raise UnsupportedError(
             f"--shard {w.shard} is not of {trainer.name}, or not modelled for it: use "
             f"{either(trainer.shards)}"
         )
@@ -424,5 +424,7 @@ def precision(framework: Framework, name: str | None) -> Precision:
     named = framework.precisions.get(name or framework.precision)
     if named is None or (named.float8 and not framework.float8):
         known = (n for n, x in framework.precisions.items() if framework.float8 or not x.float8)
-        raise UsageError(f"--precision {name!r} is not one of {framework.name}: {', '.join(known)}")
+        raise UnsupportedError(
+            f"--precision {name!r} is not one of {framework.name}: {', '.join(known)}"
+        )
     return replace(named, name=name or framework.precision)

@@ -17,7 +17,7 @@ from weighbridge.arch.mixers import Attention
 from weighbridge.arch.model_types import all_types
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT8
 from weighbridge.engines.transformers.plan import language
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import ContradictionError, TriedError, UnsupportedError
 from weighbridge.forward.adapters import Plain
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module, ParameterSpec, Wrap
@@ -106,8 +106,10 @@ def build(m: Machine, plan: TrainingPlan, around: Around) -> BuiltModel:
             "litgpt's recipes share no layers among ranks; leave out -tp and -pp"
         )
     if plan.subject.choice.scheme is not None and plan.sharding.ranks > 1:
-        raise UsageError(
-            "litgpt quantizes on one device only: leave out --quantization, or name one"
+        raise TriedError(
+            "litgpt quantizes on one device only: leave out --quantization, or name one",
+            seen="litgpt finetune/lora.py: Quantization is currently not supported for "
+            "multi-GPU training",
         )
     z, making = sizes(plan), _Making(m, plan, around)
     making.linear("lm_head", z.vocab, z.hidden, biased=z.head_biased, part=("head",))
@@ -165,7 +167,7 @@ class _Making:
         wanted = plan.adapters.targets if plan.adapters else ()
         strange = sorted(set(wanted) - set(PARTS))
         if strange:
-            raise UsageError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
+            raise ContradictionError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
 
     def param(self, name: str, shape: Shape, kind: str) -> LeafTensor:
         parameter = self.around.place(self.m, ParameterSpec(name, shape, kind), self.p.dtype)

@@ -14,7 +14,7 @@ from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Phase, exactly
-from weighbridge.training import kbit
+from weighbridge.training import kbit, unsloth
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
@@ -69,6 +69,8 @@ def _components(
     )
     if plan.sharding.kind == "zero3" and name != "load":
         yield _pieces(peak)
+    loaded, kept = result.moments["load"].allocated, peak.live.get("activations", 0)
+    yield from unsloth.components(plan, name, loaded, kept)
     yield from _other_buckets(plan, name)
     yield from _tied_twice(plan, name)
     unsure = plan.framework.unsure + (COMPILED if plan.compiled else 0)

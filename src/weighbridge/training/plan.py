@@ -12,10 +12,11 @@ from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
+from weighbridge.forward.nets import predicts_next
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.records import dataclass, field, replace
-from weighbridge.training import float8, kbit, packages, prompts
+from weighbridge.training import float8, kbit, packages, prompts, unsloth
 from weighbridge.training.adapters import Adapters, usual, usual_names
 from weighbridge.training.frameworks import (
     FRAMEWORKS,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
-USUAL_OPTIMIZER = "adamw_torch"
+USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
@@ -79,6 +80,7 @@ class TrainingPlan:
     loaded: DType
     base: kbit.Base
     autocast: DType | None
+    stream: DType | None  # of what layers pass on, where that is not the embedding's
     method: str
     batch: int
     evaluated: int  # sequences of a batch of an evaluation; 0 is none
@@ -206,7 +208,9 @@ def plan(
     refuse_segments(w, part)
     if _of_text(subject, framework):
         if _images(w):
-            raise UsageError(f"--images: {framework.name}'s class of this model is of text alone")
+            raise UnsupportedError(
+                f"--images: {framework.name}'s class of this model is of text alone"
+            )
         subject = subject.without_towers()
     scales = float8.recipe(w, framework, chosen, date)
     float8.refuse(w, framework, scales, shares, subject.body)
@@ -221,6 +225,7 @@ def plan(
         loaded=subject.choice.dtype,
         base=base,
         autocast=_autocast(chosen, framework, shares, date),
+        stream=FLOAT32 if unsloth.widens(subject, framework, part) else None,
         method=w.method or METHOD,
         batch=w.batch_size or BATCH,
         padded=w.padded,
@@ -230,7 +235,7 @@ def plan(
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, framework),
         checkpointing=checkpointing,
-        loss=_loss(w, framework),
+        loss=_loss(w, framework, subject.model_type),
         attention=attention,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
@@ -262,8 +267,11 @@ def _shares(
     shard = w.shard or framework.shard or always
     shares = sharding(w.but(shard=shard), count, framework.spreads)
     if titan and shares.context > 1 and _with_sinks(subject):
-        raise UsageError(
-            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave it out"
+        raise TriedError(
+            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave "
+            "it out",
+            seen="torchtitan models/gpt_oss/model/args.py raises NotImplementedError for "
+            "context parallel",
         )
     return replace(shares, whole_experts=titan and shares.expert > 1)
 
@@ -315,11 +323,11 @@ def _refuse(
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(
+        raise UnsupportedError(
             f"--compile is modelled for {known}, not for {framework.name}; leave it out"
         )
     if w.cpu_ram_efficient_loading and framework.loads != "transformers":
-        raise UsageError(
+        raise ContradictionError(
             f"--cpu-ram-efficient-loading: {framework.name} reads weights by a loader of its own; "
             "leave it out"
         )
@@ -327,17 +335,17 @@ def _refuse(
     if w.kernels is not None:
         packages.refuse(subject, w.kernels, framework, version)
     if w.method == "dora" and not framework.decomposes:
-        raise UsageError(
+        raise UnsupportedError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
         )
     _refuse_tuner(subject, w, framework, shares)
     if framework.tunes and (w.method or METHOD) == METHOD:
-        raise UsageError(
+        raise UnsupportedError(
             f"--framework {framework.name} with --method full is not modelled: {framework.tunes}"
         )
     form = subject.choice.scheme
     if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
-        raise UsageError(
+        raise ContradictionError(
             f"--bnb-4bit-quant-storage is of bitsandbytes' 4 bits, and weights are in "
             f"{form.name if form else subject.choice.dtype.name}: leave it out, or use "
             "--quantization nf4"
@@ -373,7 +381,7 @@ def _refuse_reentry(w: Train, framework: Framework) -> None:
     if w.use_reentrant is None:
         return
     if framework.loads != "transformers":
-        raise UsageError(
+        raise ContradictionError(
             f"--use-reentrant is of transformers: {framework.name} has checkpoints of its own; "
             "leave it out"
         )
@@ -471,8 +479,11 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
     )
 
 
-def _loss(w: Train, framework: Framework) -> str:
-    """Return the loss that was asked for, or the framework's, by the framework's name of it."""
+def _loss(w: Train, framework: Framework, kind: str = "") -> str:
+    """Return the loss that was asked for, or the framework's, by the framework's name of it; of a
+    class that does not predict the next token its own, unless one was asked for."""
+    if w.loss is None and not predicts_next(kind):
+        return USUAL_LOSS
     loss = w.loss or framework.loss
     if w.loss is None and (w.method or METHOD) == METHOD:
         loss = framework.full_loss or loss
@@ -488,7 +499,8 @@ def _attention(
     if framework.attention is None:
         attends(w.attention, class_rules, subject.model_type)
     eager = class_rules.attention == "eager"
-    return w.attention or framework.attention or ("eager" if eager else None)
+    usual = unsloth.attention(subject, framework) or ("eager" if eager else None)
+    return w.attention or framework.attention or usual
 
 
 def _reentrant(w: Train, framework: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
@@ -574,7 +586,8 @@ def _adapters(
     tuner = TUNERS.get(w.method or "")
     rank = framework.rank if tuner is None else tuner.r
     own = tuner.targets.get(subject.model_type) if tuner else None
-    own = own or framework.targets or usual(subject.model_type) or _all(subject, w.method or "")
+    own = own or _had(subject, framework) or usual(subject.model_type)
+    own = own or _all(subject, w.method or "")
     return Adapters(
         r=w.lora_r or rank,
         alpha=w.lora_alpha or rank,
@@ -587,6 +600,16 @@ def _adapters(
         modules_to_save=w.modules_to_save or (),
         dtype=dtype,
     )
+
+
+def _had(subject: Subject, framework: Framework) -> tuple[str, ...]:
+    """Return a framework's targets; none where transformers' class has none of them: Unsloth takes
+    all linears then (models/vision.py, get_peft_model)."""
+    if framework.loads != "transformers":
+        return framework.targets
+    specs = members(subject.part.blueprint, major=MERGES).specs if framework.targets else ()
+    names = {x.name.removesuffix(".weight").rpartition(".")[2] for x in specs}
+    return framework.targets if names.intersection(framework.targets) else ()
 
 
 def _all(subject: Subject, method: str) -> tuple[str, ...]:

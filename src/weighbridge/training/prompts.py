@@ -16,7 +16,7 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Attention
 from weighbridge.dtypes import DType
 from weighbridge.engines.interface import Subject
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.prompts import KeyPrefix, Prompt
 from weighbridge.forward.tensors import LeafTensor
@@ -51,8 +51,9 @@ def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -
     if method == PREFIX:
         key_heads(body)
         if w.checkpointing not in (None, "none"):
-            raise UsageError(
-                "--checkpointing: PEFT refuses it beside --method prefix-tuning; leave it out"
+            raise TriedError(
+                "--checkpointing: PEFT refuses it beside --method prefix-tuning; leave it out",
+                seen="peft mapping: Prefix tuning does not work with gradient checkpointing",
             )
 
 

@@ -8,7 +8,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.engine import written
 from weighbridge.engines.transformers import formats
 from weighbridge.records import replace
-from weighbridge.training import packages
+from weighbridge.training import packages, unsloth
 from weighbridge.training.kbit import four_bits
 from weighbridge.training.plan import TrainingPlan
 
@@ -233,6 +233,7 @@ REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _emulated,
     _float32_base,
     _experts,
+    unsloth.remark,
     _upcast,
     _packed,
     _kernels,

@@ -358,6 +358,7 @@ def _step(
         length=share(plan.length, plan.sharding.context)
         + (built.prompt.tokens if isinstance(built.prompt, Prompt) else 0),
         dtype=plan.activations,
+        stream=plan.stream,
         kernel=plan.attention,
         torch=plan.torch,
         checkpointing=plan.checkpointing,

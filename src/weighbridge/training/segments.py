@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UsageError
 from weighbridge.versions import numbers
 from weighbridge.workload import Train
 
@@ -19,7 +19,11 @@ def refuse_segments(w: Train, part: "Part | None") -> None:
     torch = numbers(w.torch_version)
     if torch is not None and torch < GROWS:
         since = ".".join(map(str, GROWS))
-        raise UsageError(f"--expandable-segments: torch has them since {since}; leave it out")
+        raise TriedError(
+            f"--expandable-segments: torch has them since {since}; leave it out",
+            seen="torch's releases before that one do not know the setting: Unrecognized "
+            "CachingAllocator option",
+        )
     if part is not None and part.stack == "own":
         raise UsageError(
             f"--expandable-segments: {part.name} has an allocator of its own; leave it out"

@@ -27,7 +27,7 @@ from math import isqrt
 
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.dtypes import FLOAT32, INT32, INT64
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.forward import butterflies, deltas, tuners
 from weighbridge.forward.adapters import Plain
 from weighbridge.forward.machine import Machine
@@ -105,9 +105,11 @@ def _lokr(site: Adapted) -> Wrapped:
 
 def _fourierft(site: Adapted) -> Wrapped:
     if site.inside * site.outside < site.size:
-        raise UsageError(
+        raise TriedError(
             f"--method fourierft: {site.name} has fewer than the {site.size:,} numbers that PEFT "
-            "trains of each linear (--n-frequency)"
+            "trains of each linear (--n-frequency)",
+            seen="peft tuners/fourierft/layer.py: n_frequency should be less than or equal to "
+            "the product of the input and output dimensions",
         )
     spectrum = site.parameter("fourierft_spectrum", site.size)
     delta = deltas.Fourier((site.outside, site.inside), spectrum)
@@ -164,9 +166,10 @@ def _oft(site: Adapted) -> Wrapped:
 def _boft(site: Adapted) -> Wrapped:
     side = site.size
     if site.inside % side:
-        raise UsageError(
+        raise TriedError(
             f"--method boft: {site.name} has {site.inside:,} inputs, and PEFT's blocks of {side} "
-            "(--boft-block-size) do not divide them"
+            "(--boft-block-size) do not divide them",
+            seen="peft tuners/boft/layer.py: in_features should be divisible by boft_block_size",
         )
     blocks = site.parameter("boft_R", site.inside // side, side, side)
     scales = site.parameter("boft_s", site.outside, 1)
@@ -288,8 +291,9 @@ def ends_feed_forward(name: str, model_type: str) -> bool:
     feed-forward of the model type."""
     known = IA3.get(model_type)
     if known is None:
-        raise UsageError(
-            f"--method ia3: PEFT knows no feed-forward of {model_type}; nearest is --method lora"
+        raise TriedError(
+            f"--method ia3: PEFT knows no feed-forward of {model_type}; nearest is --method lora",
+            seen="peft tuners/ia3/model.py: Please specify target_modules in peft_config",
         )
     return name.endswith(f".{known[-1]}")
 
@@ -297,7 +301,7 @@ def ends_feed_forward(name: str, model_type: str) -> bool:
 def alone(w: Train, framework: Framework, shares: Sharding) -> None:
     """Raise UsageError where a framework has LoRA alone, and where ranks share a model."""
     if framework.loads != "transformers" or framework.fused_adapters:
-        raise UsageError(
+        raise UnsupportedError(
             f"--method {w.method}: {framework.name} has none of PEFT's methods beside LoRA; "
             "nearest is --framework trainer"
         )

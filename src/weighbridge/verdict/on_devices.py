@@ -152,4 +152,5 @@ def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used
         tight=answer == "yes" and closeness.tight(margin, budget.usable.low),
         tipped_by=None,
         nodes=nodes(part, budget.choice.count),
+        ground="physical" if answer == "no" else "",
     )

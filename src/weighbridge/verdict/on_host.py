@@ -214,6 +214,7 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
         share_that_fits=half.share_that_fits if answer == half.fits else None,
         tight=half.tight and answer == "yes",
         tipped_by=half.tipped_by,
+        ground="physical" if answer == "no" else "",
     )
 
 

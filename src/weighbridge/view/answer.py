@@ -12,7 +12,6 @@ from weighbridge.units import GIB, ceil_div
 from weighbridge.view.parts import NAMES
 from weighbridge.view.records import Headline, Mark
 from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, card, sizes
-from weighbridge.wording import printable
 
 if TYPE_CHECKING:
     from weighbridge.report.verdict import HostVerdict, Verdict
@@ -147,7 +146,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         return _divided(answer)
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return answer.say("reason.flags" if d.get("launch") else "reason.flags.alone")
-    lead = printable(_lead(verdict))
+    lead = answer.say.told(_lead(verdict))
     told = (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict))
     return lead or "; ".join(filter(None, (*told, _host_too(answer, verdict))))
 

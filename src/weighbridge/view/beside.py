@@ -13,6 +13,7 @@ from weighbridge.view.records import Cell, Column, Grid, Lines, Screen
 from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
 from weighbridge.wording import printable, redacted
 from weighbridge.words import Words, words_in
+from weighbridge.workload.flags import flags as written
 
 COLUMNS = 4  # answers that stand as columns; more stand as rows
 PARTS = 4  # of what fills the card, in columns
@@ -57,27 +58,49 @@ def fits(
     """Return one screen of several answers of `fit`: a column each, a row a question."""
     words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
-    if any(f.ladder for f in answers):
+    chosen = all(f.plan.why != "asked" for f in answers)
+    if chosen:
         rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
+        rows.append((words("beside.needs"), [_planned(f, unit) for f in answers]))
     for index in range(len(answers[0].questions)):
         asked = [f.questions[index] for f in answers]
+        if chosen and asked[0].name in ("load", "infer"):
+            continue
         longest = max((name(q, words) for q in asked), key=len)
         rows.append((longest, [_question(f, index, unit) for f in answers]))
     if any(f.solved is not None for f in answers):
         rows.append((_sought(answers, words), [_solved(f) for f in answers]))
     changes = tuple(
-        Cell(f"{label}: {printable(flags(r))}")
+        Cell(f"{label}: {printable(settings)}")
         for label, f in zip(labels, answers, strict=True)
-        for r in f.asked.remedies[:1]
+        if (settings := _change(f))
     )
     asked_of = name(answers[0].asked, words)
-    below = Lines(changes, words("beside.changes", question=asked_of)) if changes else None
+    heading = words("beside.plans" if chosen else "beside.changes", question=asked_of)
+    below = Lines(changes, heading) if changes else None
     return Screen(
         title=_of(answers[0].model.name, [f.model.name for f in answers], words),
         sections=((_grid(labels, rows),), *([(below,)] if below else [])),
         warnings=tuple(dict.fromkeys(line for f in answers for line in map(_said, f.warnings))),
         lang=lang,
     )
+
+
+def _change(fit: Fit) -> str:
+    """Write the settings beside those asked that the answer takes; "" where it takes none."""
+    if fit.plan.why != "asked":
+        return written(fit.plan.settings, "")
+    return next((flags(r) for r in fit.asked.remedies), "")
+
+
+def _planned(fit: Fit, unit: str | None) -> Cell:
+    """Return what the plan needs, with the longest context; nothing where no format has room."""
+    rung = fit.plan.rung
+    if rung is None or not fit.plan.here:
+        return Cell("")
+    reach = f", {length(rung.longest)}" if rung.fits == "yes" and rung.longest else ""
+    needs = rung.verdict.per_device.expected
+    return Cell(sizes(needs, unit).of(needs) + reach)
 
 
 def _sought(answers: Sequence[Fit], words: Words) -> str:

@@ -50,7 +50,8 @@ def screen(
     remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
-    paste = tuple(ladder.paste(fit, words) if _runs(fit) else _paste(fit, words))
+    runs = _runs(fit) and fit.solved is None
+    paste = tuple(ladder.paste(fit, words) if runs else _paste(fit, words))
     sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
     return Screen(
         title=_title(fit, words, unit),
@@ -76,7 +77,7 @@ def _title(fit: Fit, words: Words, unit: str | None) -> str:
 
 def _runs(fit: Fit) -> bool:
     """Tell whether the first sentence says in which format the model can be run."""
-    return bool(fit.ladder) and fit.about == "infer" and fit.solved is None
+    return fit.plan.why != "asked"
 
 
 def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
@@ -85,7 +86,7 @@ def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
     if not fit.ladder:
         return fit.questions
     beside = {fit.about} - {"infer"} | ({"load"} if details else set())
-    if fit.answer is None or fit.answer.elsewhere:
+    if fit.plan.rung is None or not fit.plan.here:
         beside.add("infer")
     return tuple(q for q in fit.questions if q.task == "train" or q.name in beside)
 
@@ -328,16 +329,16 @@ def _end(fit: Fit, solved: Solved) -> str:
 def _paste(fit: Fit, words: Words) -> Iterator[Block]:
     """Yield the line that runs what the exit code is about, after its cheapest change; of a script
     the lines that decide, and what writes the whole."""
-    first = next(iter(fit.asked.ways), None)
-    text = None if first is None else first.paste
-    heading = words("paste.run.asked" if _aside(fit) else "paste.run")
-    if first is not None:
-        heading = words("paste.change", flags=printable(flags(first)))
+    first, report = next(iter(fit.asked.ways), None), fit.plan.report
     if fit.solved is not None and fit.solved.launch and fit.solved.workload:
-        text = fit.solved.launch
+        text: str | None = fit.solved.launch
         heading = words("paste.change", flags=settings(fit.solved.workload))
-    elif fit.fits == "yes" and fit.asked.report is not None:
-        text = fit.asked.report.derived.get("launch")
+    elif fit.fits == "yes" and report is not None:
+        text = report.derived.get("launch")
+        heading = words("paste.run.asked" if _aside(fit) else "paste.run")
+    else:
+        text = None if first is None else first.paste
+        heading = "" if first is None else words("paste.change", flags=printable(flags(first)))
     if not text:
         return
     if scripts.is_script(text):
@@ -349,13 +350,21 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
 
 def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
     """Say which exit code a script gets of this answer, and how it asks about another row."""
-    others = "|".join(q.name for q in shown if q.name != fit.about)
-    about, report = name(fit.asked, words), fit.asked.report
-    if _runs(fit) and report is not None:
-        engine = record(str(report.workload["engine"])).title
-        about = words("fit.code.format", form=_form(report.workload), engine=engine)
-    sentence = words(f"fit.code.{fit.fits}", question=about)
-    return sentence + (words("fit.code.other", others=others) if others else "")
+    others = "|".join(q.name for q in shown if q.name not in (fit.about, "infer"))
+    ways = ["--as-published"] if len(fit.ladder) > 1 else []
+    ways += [f"--for {others}"] if others else []
+    return _exit(fit, words) + (f" ({' · '.join(ways)})" if ways else "")
+
+
+def _exit(fit: Fit, words: Words) -> str:
+    rung = fit.ladder[0] if len(fit.ladder) == 1 else fit.plan.rung
+    if not _runs(fit):
+        return words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
+    if rung is None or not fit.plan.here:
+        return words("fit.code.nothing")
+    engine = record(rung.engine).title
+    about = words("fit.code.format", form=printable(rung.format), engine=engine)
+    return words(f"fit.code.{fit.fits}", question=about)
 
 
 def _next(fit: Fit, words: Words) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from weighbridge.engines.table import title
-from weighbridge.report.fit import Fit, Rung
+from weighbridge.report.fit import Fit
+from weighbridge.report.plan import Plan, Rung
 from weighbridge.units import GIB
 from weighbridge.view.answer import mark
 from weighbridge.view.changes import language, quality_cell
@@ -15,13 +16,13 @@ from weighbridge.words import Words
 
 def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
     """Answer "can I run it?" in words: yes, in which format; slowly; or no, and what would do."""
-    rung = fit.answer
+    rung = fit.plan.rung
     if rung is None:
         return _nothing(fit.ladder[-1], words, unit)
     v = rung.verdict
     size = sizes(v.usable_bytes, unit)
     told = words(
-        f"ladder.{_kind(rung)}",
+        f"ladder.{_key(fit.plan)}",
         form=form(rung, words),
         engine=title(rung.engine),
         needs=size.bare(v.per_device.expected),
@@ -33,22 +34,23 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
     )
     if rung.longest and rung.whole and rung.fits == "yes":
         told += words("ladder.longest", tokens=f"{rung.longest:,}")
-    return Cell(told, _sign(rung))
+    return Cell(told, plan_mark(fit.plan))
 
 
-def _kind(rung: Rung) -> str:
+def _key(plan: Plan) -> str:
     """Return the key of the sentence."""
-    if rung.elsewhere:
-        return "elsewhere"
-    if not rung.whole:
-        return "divided"
-    return rung.fits
+    if plan.why == "divided" and plan.fits != "yes":
+        return "divided.open"
+    return plan.why if plan.why in ("divided", "elsewhere") else plan.fits
+
+
+def plan_mark(plan: Plan) -> Mark:
+    """Return the mark of a plan, seen from the cards that were asked about."""
+    return plan.fits if plan.rung is None or not plan.here else _sign(plan.rung)
 
 
 def _sign(rung: Rung) -> Mark:
-    """Return the mark of a rung, seen from the cards that were asked about."""
-    if rung.elsewhere:
-        return "no"
+    """Return the mark of a rung, seen from its own cards."""
     return "tight" if rung.fits == "yes" and not rung.whole else mark(rung.verdict)
 
 
@@ -61,7 +63,7 @@ def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
     needs = size.of(v.per_device.expected)
     engine = title(rung.engine)
     told = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
-    return Cell(told, "no" if v.fits == "no" else "unknown")
+    return Cell(told, "no")
 
 
 def form(rung: Rung, words: Words) -> str:
@@ -94,10 +96,10 @@ def _ram(rung: Rung, unit: str | None) -> str:
 
 def brief(fit: Fit, words: Words) -> Cell:
     """Return the rung that answers in a few words: "4 bit, Ollama", or on which card alone."""
-    rung = fit.answer
-    if rung is None or rung.elsewhere:
+    rung = fit.plan.rung
+    if rung is None or not fit.plan.here:
         there = "" if rung is None else words("ladder.only", card=card(rung.report))
-        return Cell(there, "no")
+        return Cell(there, plan_mark(fit.plan))
     label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
     return Cell(words("ladder.brief", label=label, engine=title(rung.engine)), _sign(rung))
 
@@ -123,7 +125,7 @@ def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool])
     label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
     yield Cell(words("ladder.row", label=label, form=printable(rung.format)))
     yield Cell(title(rung.engine))
-    yield Cell(sizes(needs, unit).of(needs), mark(rung.verdict) if rung.elsewhere else _sign(rung))
+    yield Cell(sizes(needs, unit).of(needs), _sign(rung))
     if shown[0]:
         yield Cell("" if rung.longest is None or not rung.whole else f"{rung.longest:,}")
     if shown[1]:
@@ -145,7 +147,7 @@ def _remark(rung: Rung, words: Words) -> str:
 
 def paste(fit: Fit, words: Words) -> Iterator[Paste]:
     """Yield the line that runs the answer, where its engine has one."""
-    rung = fit.answer
+    rung = fit.plan.rung
     line = None if rung is None else rung.report.derived.get("launch")
     if rung is None or not line:
         return

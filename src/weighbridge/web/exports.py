@@ -79,7 +79,7 @@ def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
         return drawn(figure(fits[0], unit=view.unit, lang=view.lang))
     from weighbridge.charts.sides import sides
 
-    reports = [answer.asked.report if isinstance(answer, Fit) else answer for answer in answers]
+    reports = [answer.report if isinstance(answer, Fit) else answer for answer in answers]
     known = [answer for answer in reports if answer is not None]
     if not known:
         raise UsageError("there is nothing to draw: the question has no answer")

@@ -144,12 +144,12 @@ def form(lang: str) -> dict[str, Any]:
 
 
 def _launches() -> dict[str, list[str]]:
-    """Return the first words of launch commands, and patterns of other texts that are commands."""
+    """Return the first words of launch commands, and patterns of other texts that are commands.
+    What a wrapper, a shell or Python starts is told by its words: such lines are read as texts."""
     from weighbridge.engines.launch import programs
 
-    words = {*programs.PROGRAMS, *programs.NOT_YET, *programs.WRAPPERS, *programs.CONTAINERS}
     snippets = [engine.snippet for engine in ENGINES.values() if engine.snippet]
-    return {"words": sorted({*words, *programs.SHELLS, "python"}), "snippets": snippets}
+    return {"words": sorted({*programs.PROGRAMS, *programs.NOT_YET}), "snippets": snippets}
 
 
 def _words(lang: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import lazily
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.parsed import Deferred
 from weighbridge.settings.setting import Setting, Settings, fields
 
@@ -156,7 +156,7 @@ def foreign(w: "Infer", engine: str) -> None:
         if not having or engine in having:
             continue
         theirs = " and ".join(having)
-        raise UsageError(f"{setting.flag} is a setting of {theirs}, not of {engine}")
+        raise ContradictionError(f"{setting.flag} is a setting of {theirs}, not of {engine}")
 
 
 def layouts(count: int) -> Iterator[dict[str, int]]:

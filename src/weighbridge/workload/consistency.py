@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.quantization.declared import intricate
 from weighbridge.settings.setting import fields
 from weighbridge.wording import shown
@@ -75,7 +75,7 @@ def consistent(w: Train) -> None:
             "--attention efficient or --precision bf16-mixed"
         )
     if w.cpu_ram_efficient_loading and w.shard not in FSDP:
-        raise UsageError(
+        raise ContradictionError(
             "--cpu-ram-efficient-loading is accelerate's setting for FSDP: give --shard fsdp1, "
             "fsdp2 or hsdp, or leave it out"
         )
@@ -124,7 +124,7 @@ def _of_zero(w: Train) -> None:
         return
     for name in OF_ZERO:
         if _given(w, name):
-            raise UsageError(
+            raise ContradictionError(
                 f"--{name.replace('_', '-')} is DeepSpeed's: use --shard zero1, zero2 or zero3, or "
                 "leave it out"
             )

@@ -8,7 +8,8 @@ from weighbridge.estimate.limits import between
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.questions.fit import hardware, ranking
 from weighbridge.questions.fit.elsewhere import SHARED, _change, _enough, _guess, _sums, sharded
-from weighbridge.questions.fit.hardware import COUNTS, ranks, weights
+from weighbridge.questions.fit.hardware import COUNTS, ranks
+from weighbridge.questions.fit.ladder import weights
 from weighbridge.questions.fit.ranking import purpose
 from weighbridge.questions.fit.request import FitRequest
 from weighbridge.questions.fit.search import (
@@ -22,6 +23,7 @@ from weighbridge.questions.fit.search import (
     largest,
     margin_of,
 )
+from weighbridge.report.plan import as_asked
 from weighbridge.units import GIB
 
 
@@ -228,8 +230,7 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
     """20 GiB of weights: 16 GiB are not asked, 20 may do and do not, 24 do."""
     asked = []
 
-    def answer(asker, a, change):
-        gpu = change.get("gpu")
+    def answer(gpu):
         asked.append(gpu)
         held = on_devices([{"weights": exactly(20 * GIB)}])
         fits = "yes" if gpu in ("c", "d") else "no"
@@ -238,10 +239,14 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
             verdict=SimpleNamespace(fits=fits),
             peak=exactly(21 * GIB),
             derived={},
+            model=SimpleNamespace(parameters=40 * GIB),
         )
 
     parts = {n: fake_part(n, g) for n, g in (("d", 80), ("c", 24), ("b", 20), ("a", 16))}
-    monkeypatch.setattr(hardware, "_asked", answer)
+    monkeypatch.setattr(hardware, "_asked", lambda asker, a, change: answer(change.get("gpu")))
+    monkeypatch.setattr(
+        hardware, "planned_or_none", lambda asker, a: as_asked(answer(a.settings["gpu"]))
+    )
     monkeypatch.setattr("weighbridge.accelerators.parts.parts", lambda: parts)
     found = hardware.smallest(None, FitRequest(settings={}, smallest="gpu"))
     assert asked == [None, "b", "c"]

@@ -76,10 +76,19 @@ def test_all_doors_give_the_same_answer(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "about", "code"),
-    [("4090", "infer", 0), ("3060", "infer", 1), ("4090", "train", 1), ("4090", "load", 0)],
+    [("4090", "infer", 0), ("3060", "load", 1), ("4090", "train", 1), ("4090", "load", 0)],
 )
 def test_the_exit_code_is_about_the_question_that_was_named(capsys, gpu, about, code):
     assert run(["fit", "llama-3.1-8b", "--gpu", gpu, "--for", about]) == code
+
+
+@pytest.mark.slow
+def test_the_exit_code_is_that_of_the_first_line_and_as_published_asks_strictly(capsys):
+    asked = ["fit", "llama-3.1-8b", "--gpu", "3060"]
+    assert run(asked) == 0
+    assert "✓ Yes, at 8 bit (Q8_0)" in capsys.readouterr().out
+    assert run([*asked, "--as-published"]) == 1
+    assert "✗ No: as published (bfloat16)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from tests.cases import all_of
 from weighbridge.accelerators.names import find, spoken
 from weighbridge.accelerators.parts import parts
 from weighbridge.questions.fit.ladder import _cards, _Ladder, engine_of, ladder, of_width
-from weighbridge.report.fit import Rung, best
+from weighbridge.report.plan import Rung, best
 from weighbridge.units import GIB
 from weighbridge.watching import NotWantedError
 
@@ -171,12 +171,16 @@ def test_where_nothing_fits_the_smallest_card_that_does_is_named():
 def test_where_the_servers_formats_do_not_fit_another_engines_may():
     """What the search found to fit on the same cards comes before other cards."""
     found = weighbridge.fit("deepseek-r1", gpu="h100:8")
-    assert (found.answer.engine, found.answer.bits, found.answer.elsewhere) == ("llama.cpp", 6, "")
+    assert (found.plan.rung.engine, found.plan.rung.bits, found.plan.rung.elsewhere) == (
+        "llama.cpp",
+        6,
+        "",
+    )
     assert [r.bits for r in found.ladder] == [0, 6]
-    asked = weighbridge.infer("deepseek-r1", gpu="h100:8", **found.answer.change)
-    assert asked.verdict == found.answer.verdict
+    asked = weighbridge.infer("deepseek-r1", gpu="h100:8", **found.plan.rung.change)
+    assert asked.verdict == found.plan.rung.verdict
     infer = found.question("infer")
-    remedy = next(r for r in infer.remedies if dict(r.change) == dict(found.answer.change))
+    remedy = next(r for r in infer.remedies if dict(r.change) == dict(found.plan.rung.change))
     for least, told in ((remedy, (0, 6)), (None, (0, 0))):  # nothing found: as published, elsewhere
         question = replace(infer, report=replace(infer.report, remedies=(least,) if least else ()))
         assert tuple(r.bits for r in ladder_of(question)) == told

@@ -17,7 +17,7 @@ from weighbridge.arch.decoder import MTP, Decoder, Submodule, Submodules, by_kin
 from weighbridge.arch.families.deepseek import own_indexer
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Compressed
-from weighbridge.arch.model_types import NEVER, ModelType, SglangFacts, TransformersFacts
+from weighbridge.arch.model_types import NEVER, ModelType, SglangFacts, TransformersFacts, VllmFacts
 from weighbridge.arch.rotary import frequencies
 from weighbridge.arch.sparse import NUMBERED, RoutedExperts, each, fed, routed, router
 
@@ -204,6 +204,9 @@ DEEPSEEK_V4 = Family(
 
 TYPES = {
     "deepseek_v4": ModelType(
-        DEEPSEEK_V4, transformers=TransformersFacts(sdpa=NEVER), sglang=SglangFacts(compressed=True)
+        DEEPSEEK_V4,
+        transformers=TransformersFacts(sdpa=NEVER),
+        vllm=VllmFacts(fills_shared=(0, 24)),
+        sglang=SglangFacts(compressed=True),
     ),
 }

@@ -229,7 +229,7 @@ TYPES = {
     "mimo_v2_flash": ModelType(
         MIMO_V2_FLASH,
         transformers=TransformersFacts(sdpa=NEVER),
-        sglang=SglangFacts(windows=(0, 5, 7)),
+        sglang=SglangFacts(windows=(0, 5, 7), partial_blocks=True),
         llama_cpp=LlamaCppFacts(windows=True),
         mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),

@@ -17,7 +17,7 @@ from weighbridge.engines.engine import Engine
 from weighbridge.engines.launch.record import Dialect, LaunchedProgram
 from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import ContradictionError, UnsupportedError, UsageError
 from weighbridge.wording import either
 
 # program -> the engines that it may be of, the first where nothing tells
@@ -63,7 +63,7 @@ def launched(text: str, depth: int = 0) -> LaunchedProgram:
     """The one program of `text`. Raises UsageError."""
     programs = [p for c in commands(text) if (p := _program(c, depth)) is not None]
     if not programs:
-        raise UsageError(
+        raise ContradictionError(
             "the command launches no engine that is known; give a line such as "
             "'vllm serve MODEL', 'python -m sglang.launch_server --model-path MODEL' or "
             "'llama-server -m FILE'"
@@ -216,7 +216,7 @@ def _image(image: str) -> tuple[str, str | None]:
             of_its_makers = re.match(r"(?:nvcr\.io|rocm|lmcache)/", image) is None
             numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
             return program, (numbered[1] or numbered[2]) if of_its_makers and numbered else None
-    raise UsageError(
+    raise ContradictionError(
         f"{image!r:.80} is not an image of {_listed()} that is known; "
         "give what runs in it, such as 'vllm serve ...'"
     )

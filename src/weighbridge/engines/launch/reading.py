@@ -11,11 +11,11 @@ from weighbridge.engines.launch.record import (
     GivenFlag,
     Launch,
     LaunchedProgram,
-    Stop,
+    Obstacle,
     Value,
 )
 from weighbridge.engines.launch.shell import OF_A_SCRIPT, is_variable
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.records import dataclass, field
 
 TOLD = 20  # unknown flags whose nearest is looked for
@@ -46,7 +46,7 @@ class CommandReading:
     ignored: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    stops: list[tuple[Stop, str]] = field(default_factory=list)
+    stops: list[Obstacle] = field(default_factory=list)
     stored_as: str = ""
     longest: bool = False
     given: set[str] = field(default_factory=set)
@@ -70,7 +70,7 @@ class CommandReading:
     def wrong(self, name: str, value: object, says: str) -> UsageError:
         said = f"{value}"
         hint = "; variables of the shell are not read, write the value" if "$" in said else ""
-        return UsageError(f"{self.program.name}: {name} is {says}, not {said!r:.80}{hint}")
+        return ContradictionError(f"{self.program.name}: {name} is {says}, not {said!r:.80}{hint}")
 
     def read(self, kind: str, name: str, value: object) -> Value:
         """The value as the engine takes it. Raises UsageError."""
@@ -121,7 +121,9 @@ class CommandReading:
         else:
             self.warn(f"{given.name} is not modelled: {flag.detail}")
             if flag.names[0] == DEVICE:
-                self.stops.append(("unknown", f"{given.name} {given.value} is {flag.detail}"))
+                self.stops.append(
+                    Obstacle("unknown", f"{given.name} {given.value} is {flag.detail}")
+                )
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -137,7 +139,7 @@ class CommandReading:
         meant = f"; did you mean {close[0]}?" if close else ""
         said = f"{name:.80} is no flag of {self.dialect.engine} that we know{meant}"
         self.warn(said)
-        self.stops.append(("unknown", said))
+        self.stops.append(Obstacle("unknown", said))
 
     def _not_read(self) -> None:
         """Stop for variables that stand where flags stand: they may hold what decides, either
@@ -145,7 +147,7 @@ class CommandReading:
         for word in dict.fromkeys(filter(is_variable, self.words)):
             if word not in OF_A_SCRIPT:
                 said = f"{word:.80} may hold flags, and its value is not in the command"
-                self.stops.append(("either", said))
+                self.stops.append(Obstacle("either", said))
 
     def unused(self) -> None:
         """Flags that mean something only beside another one, which is not there."""
@@ -167,12 +169,12 @@ class CommandReading:
             said = f"the command needs {self.devices} devices, and its environment leaves {seen}"
             alone = self.dialect.argparse and not MACHINES & self.given
             self.warn(said)
-            self.stops.append(("no" if alone else "unknown", said))
+            self.stops.append(Obstacle("no" if alone else "unknown", said, "contradiction"))
 
     def launch(self) -> Launch:
         """Raises UsageError where no model is named."""
         if not self.model:
-            raise UsageError(f"{self.program.name}: the command names no model; add it")
+            raise ContradictionError(f"{self.program.name}: the command names no model; add it")
         if "$" in self.model:
             raise self.wrong("the model", self.model, "a name or a path")
         self._not_read()

@@ -14,8 +14,9 @@ one line a flag that matters for memory, and long lists of those that do not.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from weighbridge.errors import Ground
 from weighbridge.records import dataclass, field
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 Value = str | bool | int | float
 Stop = Literal["no", "unknown", "either"]  # either: a "no" is not sure, too
+
+
+class Obstacle(NamedTuple):
+    """Why an engine does not start, or may not. A "no" is a claim: it has the class of a refusal
+    (weighbridge.errors), and where that is "tried" the engine's own words."""
+
+    answer: Stop
+    why: str
+    ground: Ground = ""
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +53,7 @@ class Launch:
     unknown: tuple[str, ...] = ()
     defaults: tuple[tuple[str, Value, str], ...] = ()
     warnings: tuple[str, ...] = ()
-    stops: tuple[tuple[Stop, str], ...] = ()  # why the engine does not start, or may not
+    stops: tuple[Obstacle, ...] = ()
     stored_as: str = ""  # the format that the checkpoint is said to be stored in
     longest: bool = False  # the engine takes the longest context that fits
     given: frozenset[str] = frozenset()  # names of flags, as they were typed

@@ -28,7 +28,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError
 from weighbridge.memory import Component
 from weighbridge.records import dataclass
 from weighbridge.units import align_up
@@ -80,7 +80,10 @@ class LlamaCppCacheSetting:
 def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
     """The type of a cache; `known` are those that the program takes (common/arg.cpp)."""
     if name.lower() not in known:
-        raise UsageError(f"{flag} {name!r} is no type of llama.cpp's caches: {', '.join(known)}")
+        raise TriedError(
+            f"{flag} {name!r} is no type of llama.cpp's caches: {', '.join(known)}",
+            seen="llama.cpp common/arg.cpp: Unsupported cache type",
+        )
     return GGML_BY_NAME[name.upper()]
 
 

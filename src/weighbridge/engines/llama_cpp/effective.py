@@ -17,7 +17,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.overrides import Override, overrides
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UsageError
 from weighbridge.records import dataclass
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import align_up
@@ -264,7 +264,10 @@ def _host(w: "Infer", rules: LlamaCppRules) -> HostSettings:
 def one_of(value: str | None, known: tuple[str, ...], flag: str) -> str | None:
     if value is None or value in known:
         return value
-    raise UsageError(f"{flag} {value!r} is not known to llama.cpp; use {', '.join(known)}")
+    raise TriedError(
+        f"{flag} {value!r} is not known to llama.cpp; use {', '.join(known)}",
+        seen="llama.cpp common/arg.cpp: error while handling argument: invalid value",
+    )
 
 
 def _gpus(w: "Infer", budget: Budget | None) -> int:
@@ -314,9 +317,10 @@ def cache_type(w: "Infer", which: str, rules: LlamaCppRules) -> DType:
 def _values(w: "Infer", flash: str, rules: LlamaCppRules) -> DType:
     asked = cache_type(w, "v", rules)
     if asked.block > 1 and flash == "off":
-        raise UsageError(
+        raise TriedError(
             f"--cache-type-v {asked.name.lower()}: llama.cpp quantizes values with flash attention "
-            "alone; leave out --flash-attn off"
+            "alone; leave out --flash-attn off",
+            seen="llama.cpp llama-context.cpp: V cache quantization requires flash_attn",
         )
     return asked
 

@@ -28,7 +28,7 @@ from weighbridge.dtypes import GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, TriedError, UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
 from weighbridge.records import dataclass, replace
@@ -66,7 +66,7 @@ class DraftHoldings:
 def method(subject: Subject, w: "Infer") -> str:
     """Raises UsageError for what llama.cpp has not. A draft model is one by being named."""
     if w.speculative_method is not None and w.speculative_method not in KINDS:
-        raise UsageError(
+        raise ContradictionError(
             f"--speculative-method {w.speculative_method}: llama.cpp has {', '.join(KINDS)}"
         )
     if w.speculative_method == "draft" and subject.draft is None:
@@ -116,7 +116,10 @@ def of_model(holdings: DeviceHoldings) -> DraftHoldings:
 def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
     """The context of the model's own MTP layers, which lies where its output does."""
     if not main.launch.rules.predicts:
-        raise UsageError("--speculative-method mtp: llama.cpp has it since May 2026, about b9180")
+        raise TriedError(
+            "--speculative-method mtp: llama.cpp has it since May 2026, about b9180",
+            seen="llama.cpp b9180 of May 2026 is the first release that loads such layers",
+        )
     net = memo(main.net, ("predicting",), lambda: _network(subject, main.net))
     device = main.placed.layer(len(main.net.layers))
     gpus = device < main.launch.gpus

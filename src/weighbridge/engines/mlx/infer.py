@@ -21,7 +21,7 @@ from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
-from weighbridge.engines.mlx.plan import Plan, planned, unpacked
+from weighbridge.engines.mlx.plan import MlxPlan, planned, unpacked
 from weighbridge.engines.mlx.rules import (
     COMMITS,
     COMMITS_OF_OTHERS,
@@ -48,7 +48,7 @@ class Run:
     """A model as mlx-lm holds it, and how it runs."""
 
     subject: Subject
-    plan: Plan
+    plan: MlxPlan
 
     @cached_property
     def tensors(self) -> tuple[int, ...]:

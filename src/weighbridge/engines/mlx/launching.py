@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
+from weighbridge.engines.mlx.plan import GENERATE, GROUP, MlxPlan
 from weighbridge.engines.mlx.rules import DECODED
 from weighbridge.report.keys import DerivedFacts
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
 
 
-def facts(subject: Subject, w: "Infer", plan: Plan) -> DerivedFacts:
+def facts(subject: Subject, w: "Infer", plan: MlxPlan) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     why = unwritten(subject, w)
     if why:
@@ -59,7 +59,7 @@ def _folder(subject: Subject) -> str:
     return shlex.quote(f"{name}-{subject.choice.name.removeprefix('mlx-')}")
 
 
-def _flags(subject: Subject, w: "Infer", plan: Plan) -> Iterator[str]:
+def _flags(subject: Subject, w: "Infer", plan: MlxPlan) -> Iterator[str]:
     named = shlex.quote(launch_line.place(subject).model)
     yield f"--model {_folder(subject) if converted(subject) else named}"
     if plan.program != GENERATE:

@@ -19,7 +19,12 @@ from weighbridge.engines.mlx.rules import (
     PROMPTS,
     MlxRules,
 )
-from weighbridge.errors import NotServedError, UnsupportedError, UsageError
+from weighbridge.errors import (
+    ContradictionError,
+    NotServedError,
+    TriedError,
+    UnsupportedError,
+)
 from weighbridge.records import dataclass, replace
 from weighbridge.report.keys import EffectiveSettings
 
@@ -33,7 +38,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class MlxPlan:
     """A question as mlx-lm runs it: settings, each with its default where none was set."""
 
     rules: MlxRules
@@ -88,7 +93,7 @@ class Plan:
         }
 
 
-def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> Plan:
+def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> MlxPlan:
     """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
     loads(subject)
@@ -96,11 +101,12 @@ def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules
     bits = _bits(w)
     windows = facts(kind).mlx.windows == "always" or (rules.llama_windows and _as_llama(kind))
     if bits and windows:
-        raise UsageError(
+        raise TriedError(
             f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
-            f"which {kind} has (RotatingKVCache Quantization NYI); leave it out"
+            f"which {kind} has (RotatingKVCache Quantization NYI); leave it out",
+            seen="mlx-lm models/cache.py: RotatingKVCache Quantization NYI",
         )
-    return Plan(
+    return MlxPlan(
         rules=rules,
         context=subject.context,
         prompt=min(w.prompt_len or subject.context, subject.context),
@@ -171,18 +177,19 @@ def _bits(w: "Infer") -> int | None:
         return None
     match = re.fullmatch(r"(?:int|q)?([2-8])(?:-?bits?)?", name)
     if not match or int(match[1]) not in BITS:
-        raise UsageError(
+        raise ContradictionError(
             f"--kv-cache-dtype {w.kv_cache_dtype!r:.40}: mlx-lm has {', '.join(map(str, BITS))} "
             "bits (8bit, 4bit...), or auto"
         )
     if (w.batch_size or 1) > 1:
-        raise UsageError(
+        raise ContradictionError(
             f"--kv-cache-dtype {w.kv_cache_dtype} with --batch-size {w.batch_size}: mlx_lm.server "
             "has no quantized cache; leave one of them out"
         )
     if w.max_kv_size is not None:
-        raise UsageError(
+        raise TriedError(
             f"--kv-cache-dtype {w.kv_cache_dtype} with --max-kv-size {w.max_kv_size}: mlx-lm "
-            "quantizes no rotating cache; leave one of them out"
+            "quantizes no rotating cache; leave one of them out",
+            seen="mlx-lm models/cache.py: RotatingKVCache Quantization NYI",
         )
     return int(match[1])

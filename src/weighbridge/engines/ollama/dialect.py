@@ -13,7 +13,7 @@ from weighbridge.engines.launch.arguments import scan
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Launch, LaunchedProgram, Value, flags
 from weighbridge.engines.launch.shell import commands
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError
 
 FLAGS = flags(
     """[ignored value]
@@ -69,7 +69,7 @@ def launched(text: str) -> LaunchedProgram:
         if words[place + 1] in ("run", "serve", "start"):
             commands_found += [words[place + 2 :]] * (words[place + 1] == "run")
     if len(commands_found) != 1:
-        raise UsageError(
+        raise ContradictionError(
             f"the command runs {len(commands_found) or 'no'} models; give one 'ollama run MODEL'"
         )
     return LaunchedProgram(engine="ollama", name="ollama run", words=commands_found[0], env=env)

@@ -3,9 +3,13 @@
     split     units / ranks                       heads, widths; the engine refuses a remainder
     repeat    units / ranks, at least one         key-value heads, groups of Mamba 2
     pad       units up to a multiple of 64, / ranks               rows of the vocabulary
+    fill      units up to a multiple of the ranks, / ranks        blocks of shared experts (vLLM's
+              DeepSeek-V4 since 0.24, models/deepseek_v4/nvidia/model.py)
 
 Where blocks of a matrix have one scale (FP8 in blocks of 128 x 128, GPTQ and AWQ in groups of
-inputs), a share is whole blocks.
+inputs), a share is whole blocks. vLLM since 0.14 lets one end within a block where a Linear holds
+several matrices side by side (linear.py, _maybe_allow_fp8_block_shape_mismatch), and SGLang in the
+attention of classes that say so (skip_block_quant_check).
 
 A side may be several parts one after the other: queries, then keys and values.
 
@@ -50,14 +54,14 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.arch.roles import module, role_of
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import TriedError, UnsupportedError
 from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import align_up
+from weighbridge.units import align_up, ceil_div
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-How = Literal["split", "repeat", "pad"]
+How = Literal["split", "repeat", "pad", "fill"]
 Side = Literal["out", "in"]
 VOCABULARY = 64  # rows to which the vocabulary is padded, on one device too
 SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
@@ -96,6 +100,8 @@ def fits(unit: CutUnit, ranks: int, *, grows: bool) -> bool:
     """`grows`: the engine pads the vocabulary further, to 64 a rank, where 64 does not do."""
     if ranks > 1 and unit.block > 1 and units_of_rank(unit, ranks) * unit.each % unit.block:
         return False
+    if unit.how == "fill":
+        return True
     if unit.how == "pad":
         return grows or align_up(unit.number, VOCABULARY) % ranks == 0
     if unit.how == "repeat" and ranks > unit.number:
@@ -114,6 +120,8 @@ def units_of_rank(unit: CutUnit, ranks: int) -> "Fraction":
         return Fraction(padded, ranks)
     if unit.how == "repeat" and ranks > unit.number:
         return Fraction(1)
+    if unit.how == "fill":
+        return Fraction(ceil_div(unit.number, ranks))
     return Fraction(unit.number, ranks)
 
 
@@ -133,10 +141,19 @@ def in_blocks(cut: Cut, block: tuple[int, int]) -> Iterator[CutUnit]:
     size, side = (block[0], "rows") if cut.side == "out" else (block[1], "columns")
     kind = "groups" if block[0] == 1 else "blocks"
     for p in cut.parts:
-        if size > 1 and p.size and p.unit.how != "pad":
+        if size > 1 and p.size and p.unit.how not in ("pad", "fill"):
             what = f"{p.unit.what}, {side} in {kind} of {size} with one scale each,"
             each = p.size // p.unit.number
             yield p.unit._replace(what=what, each=each, block=size)
+
+
+def filled(whole: Cut, block: tuple[int, int]) -> Cut:
+    """Return a cut into whole blocks, of which the last ranks may have fewer than others."""
+    size = block[whole.side == "in"]
+    parts = (
+        p._replace(unit=CutUnit(ceil_div(p.size, size), "blocks", "fill")) for p in whole.parts
+    )
+    return whole._replace(parts=tuple(parts))
 
 
 def check(
@@ -150,9 +167,11 @@ def check(
         return
     first = min(bad, key=lambda u: (u.how != "split", u.number, u.what))
     able = [str(n) for n in SIZES if all(fits(u, n, grows=grows) for u in kinds)]
-    raise UsageError(
+    raise TriedError(
         f"{flag} {ranks}: {first.number:,} {first.what} cannot be split evenly; "
-        f"sizes that work: {', '.join(able)}{instead}"
+        f"sizes that work: {', '.join(able)}{instead}",
+        seen="vllm 0.33 distributed/utils.py: is not divisible by; Total number of attention "
+        "heads must be divisible by tensor parallel size",
     )
 
 
@@ -281,6 +300,8 @@ def _states(site: Site) -> Cut | None:
             return _mamba2(site, m)
         if isinstance(m, GatedDelta):
             return even("out", site.outputs, m.key_heads, "heads of the delta net")
+        if isinstance(m, KimiDelta):  # A_log is [1, 1, heads, 1]
+            return even("out", site.param.numel, m.heads, "heads of the delta net")
     return _column(site)
 
 

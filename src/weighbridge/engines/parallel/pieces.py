@@ -17,7 +17,7 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint, Param, held
 from weighbridge.arch.config import MAX_SIZE
-from weighbridge.arch.roles import module
+from weighbridge.arch.roles import module, role_of
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import DType
@@ -57,6 +57,7 @@ TOGETHER: Mapping[str, str] = {
     "in_proj_b": "in_proj_ba",
 }
 EXPERTS = ("expert", "experts")
+SEVERAL = ("qkv", "gate_up", "states_qkv")  # stored as one, too
 
 
 class TensorPiece(NamedTuple):
@@ -162,6 +163,11 @@ def merged(param: Param) -> str:
     path, _, last = module(param.name).rpartition(".")
     last = TOGETHER.get(last, last)
     return f"{path}.{last}" if path else last
+
+
+def side_by_side(param: Param) -> bool:
+    """Tell whether a Linear of the engine holds several matrices, of which this is one or all."""
+    return role_of(param) in SEVERAL or merged(param) != module(param.name)
 
 
 # Tables of cosines and sines

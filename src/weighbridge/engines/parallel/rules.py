@@ -32,6 +32,7 @@ vLLM's logs on an H100 (0.11 and 0.19, gpt-oss-20b) agree with the first row.
 from collections.abc import Callable
 from typing import TypedDict
 
+from weighbridge.arch.model_types import NEVER
 from weighbridge.dtypes import DType
 from weighbridge.errors import UsageError
 from weighbridge.records import NamedTuple, dataclass
@@ -91,6 +92,8 @@ class ClassSplit(NamedTuple):
     library_towers: bool = False  # its towers are transformers' own
     whole_embedding: bool = False  # the embedding is torch's own, whole on every rank
     adapted: bool = False  # embedding and head take adapters
+    partial_blocks: bool = False  # as of the rules, of its attention
+    fills_shared: Version = NEVER  # shared experts are cut in whole blocks of scales, since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class SplitRules:
     lora_source: str
     lora_ranks: tuple[int, ...] = ()  # those that adapters may have; () is any
     extra_vocabulary: int = 0  # rows that each adapter adds to them
+    partial_blocks: bool = False  # matrices held side by side may end within a block of scales
     shared_hold: bool = True  # layers that share another's cache hold keys and values of their own
 
     def kernel(self, major: int) -> WeightKernel:

@@ -14,9 +14,26 @@ from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
-from weighbridge.engines.parallel.cuts import Cut, CutUnit, Site, cut, even, fits, in_blocks, share
+from weighbridge.engines.parallel.cuts import (
+    Cut,
+    CutUnit,
+    Site,
+    cut,
+    even,
+    filled,
+    fits,
+    in_blocks,
+    share,
+)
 from weighbridge.engines.parallel.experts import ExpertWeight, What
-from weighbridge.engines.parallel.pieces import TensorPiece, merged, pieces, sides, tables
+from weighbridge.engines.parallel.pieces import (
+    TensorPiece,
+    merged,
+    pieces,
+    side_by_side,
+    sides,
+    tables,
+)
 from weighbridge.engines.parallel.rules import ExpertGroup, SplitRules
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.floats import block_of
@@ -263,6 +280,9 @@ class _ShardReader:
         scales = piece.end.startswith(SCALES) and len(piece.shape) > 1
         if scales and self.group is not None:
             return self._in_groups(piece, expert, self.group)
+        partial = self.rules.partial_blocks or self.split.partial_blocks
+        if expert is None and partial and side_by_side(piece.param):
+            return None
         return self.block if scales and not (expert and self.mixed) else None
 
     def _in_groups(
@@ -322,7 +342,9 @@ class _ShardReader:
             tower=tower,
             tower_heads=self.heads.get(TOWERS.get(self.plan.part(param.name), ""), 0),
         )
-        return cut(site)
+        way = cut(site)
+        fills = _common(param) and self.split.fills_shared <= self.rules.version
+        return filled(way, self.block) if way and fills and self.block else way
 
     def _whole(self, param: Param, where: Where) -> bool:
         return self.split.whole_embedding and self._embeds(param, where)

@@ -23,7 +23,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
-from weighbridge.errors import NotServedError, UsageError
+from weighbridge.errors import NotServedError, TriedError
 from weighbridge.records import NamedTuple, replace
 
 if TYPE_CHECKING:
@@ -112,9 +112,11 @@ def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number:
     if subject.choice.dtype != BFLOAT16:
         return subject
     if needs.refuses and asked and torch_dtype(asked, "--dtype") == BFLOAT16:
-        raise UsageError(
+        raise TriedError(
             f"--dtype {asked}: {needs.engine} refuses bfloat16 on compute capability {number}; "
-            "give --dtype float16"
+            "give --dtype float16",
+            seen="vllm 0.33 and sglang 0.5.23: Bfloat16 is only supported on GPUs with compute "
+            "capability of at least 8.0",
         )
     dtype = FLOAT32 if needs.unstable(subject.model_type) else FLOAT16
     draft = subject.draft

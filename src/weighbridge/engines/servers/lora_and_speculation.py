@@ -25,7 +25,7 @@ from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.rules import ExpertGroup, Spread, SpreadArgs
 from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, present, side
 from weighbridge.engines.servers.shards import Rank, SplitRules, ranks, tensors_of
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UsageError
 from weighbridge.memory import Component, exactly
 from weighbridge.records import replace
 
@@ -46,7 +46,10 @@ def lora(
     """The buffers of all slots on one device. Raises UsageError for a rank that vLLM refuses."""
     if rules.lora_ranks and lora_rank not in rules.lora_ranks:
         known = ", ".join(map(str, rules.lora_ranks))
-        raise UsageError(f"--max-lora-rank {lora_rank}: vLLM takes {known}")
+        raise TriedError(
+            f"--max-lora-rank {lora_rank}: vLLM takes {known}",
+            seen="vllm 0.33 config/lora.py: max_lora_rank must be one of",
+        )
     spread = Spread(**sizes)
     named = spread.tensor > 1
     place = RankPlace(

@@ -25,7 +25,7 @@ from weighbridge.engines.parallel.cuts import check
 from weighbridge.engines.parallel.rules import SplitRules, Spread, SpreadArgs, WeightKernel, given
 from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, holding, units
 from weighbridge.engines.weight_formats import makes
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component
 from weighbridge.records import NamedTuple, dataclass, replace
@@ -144,9 +144,10 @@ def _shares(
     experts = max((h.expert.number for h in shards if h.expert), default=0)
     more = experts % group.number
     if more and not rules.uneven:
-        raise UsageError(
+        raise TriedError(
             f"--enable-expert-parallel: {experts} experts cannot be shared evenly by "
-            f"{group.number} devices"
+            f"{group.number} devices",
+            seen="sglang moe/fused_moe_triton/layer.py asserts num_experts % moe_ep_size == 0",
         )
     places = [
         RankPlace(

@@ -20,7 +20,7 @@ from weighbridge.arch.model_types import facts
 from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.sglang.rules import ANY, GIB, SglangRules, Share, Size, rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError
 from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
@@ -202,6 +202,11 @@ dual_chunk_flash_attn hybrid_linear_attn minicpm_flashattn minicpm_flashinfer ai
 ascend intel_xpu
 """
 BACKENDS = frozenset(_BACKENDS.split())
+# AMD's kernels: heads of latent attention of a rank that they have (_get_default_attn_backend of
+# server_args.py, 0.4.7 to 0.5.15), and the context above which they take a part of the share
+# (model_runner.py of 0.4.7 to 0.5.2, srt/arg_groups/attention_hook.py of 0.5.19 to 0.5.23)
+AITER_HEADS = (16, 128)
+AITER_LONG, AITER_KEPT = 8192, 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +220,7 @@ class BackendCriteria:
     latent: bool
     sparse: bool  # an indexer picks tokens
     compressed: bool
+    heads: int = 0  # of latent attention, of a rank
 
 
 def kind(
@@ -223,6 +229,8 @@ def kind(
     vendor: str,
     model_type: str,
     layers: tuple[Layer, ...],
+    *,
+    tensor: int = 1,
 ) -> BackendCriteria:
     mixers = [m for layer in layers for m in layer.mixers]
     return BackendCriteria(
@@ -233,6 +241,7 @@ def kind(
         latent=any(isinstance(m, Latent | Compressed) for m in mixers),
         sparse=any(m.indexer for m in mixers if isinstance(m, Attention | Latent)),
         compressed=any(isinstance(m, Compressed) for m in mixers),
+        heads=max((m.heads for m in mixers if isinstance(m, Latent)), default=0) // tensor,
     )
 
 
@@ -250,6 +259,8 @@ def default(criteria: BackendCriteria) -> str:
     if criteria.latent:
         if criteria.sparse:
             return "dsa"
+        if criteria.vendor == "AMD":
+            return "aiter" if criteria.heads in AITER_HEADS else "triton"
         return "fa3" if hopper else ("flashinfer" if newest == 10 else "triton")
     if criteria.vendor == "AMD":
         return "aiter"
@@ -264,8 +275,15 @@ def default(criteria: BackendCriteria) -> str:
 def backend(asked: str | None, criteria: BackendCriteria) -> str:
     """The backend that was asked for, or the default. Raises UsageError for a name of none."""
     if asked is not None and asked not in BACKENDS:
-        raise UsageError(unknown_backend(asked, "sglang", sorted(BACKENDS)))
+        raise UnsupportedError(unknown_backend(asked, "sglang", sorted(BACKENDS)))
     return asked or default(criteria)
+
+
+def kept(version: Version, backend: str, context: int) -> float:
+    """Return what is used of the share that was asked for, or that the engine takes: kernels of
+    AMD's aiter have workspaces of their own beside long contexts."""
+    scaled = rules(version).aiter_scaled and backend == "aiter" and context > AITER_LONG
+    return AITER_KEPT if scaled else 1.0
 
 
 def page(backend: str, asked: int | None) -> int:

@@ -246,7 +246,7 @@ class _Replica:
         extra += self.remade(rank)
         counted = [c for c in extra if c.name in ("adapters", "fragmentation") or drafts]
         extra += moved  # not counted: there is none of it while free memory is looked at
-        layers = rank.layers if rank.layers or self.subject.layers else remembered(self.subject)
+        layers = remembered(self.subject, rank.layers if self.subject.layers else None)
         one, body = self.settings.pools(1), self.subject.body
         split = step.RankSplit(
             tensor=self.settings.tensor,

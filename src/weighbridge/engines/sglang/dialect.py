@@ -1,10 +1,12 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Dialect, Value
+from weighbridge.engines.launch.record import Dialect, Obstacle, Value
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
-from weighbridge.engines.sglang.flags import FLAGS
+from weighbridge.engines.sglang.flags import FLAGS, NEW_NAMES_ALONE, RENAMED
+
+UNRECOGNIZED = "sglang.launch_server: error: unrecognized arguments"
 
 TORCHAO = {
     "int4wo-128": "torchao-int4-g128",
@@ -45,9 +47,21 @@ def finish(reading: CommandReading) -> None:
     _experts(reading)
     _speculative(reading)
     common.stages(reading, ENGINE.stages)
+    _renamed(reading)
     reading.devices = (
         common.world(reading) if _copies(reading) else common.world(reading, copies=False)
     )
+
+
+def _renamed(reading: CommandReading) -> None:
+    """Say the new names of flags; a release that has those alone stops at the old ones."""
+    since = ".".join(map(str, NEW_NAMES_ALONE))
+    release = tuple(int(n) for n in (reading.program.version or "").split(".") if n.isdigit())
+    for old in sorted(reading.given & RENAMED.keys()):
+        line = f"{old} is {RENAMED[old]} since sglang {since}, which does not take the old name"
+        reading.warn(line)
+        if release >= NEW_NAMES_ALONE:
+            reading.stops.append(Obstacle("no", line, "tried", UNRECOGNIZED))
 
 
 def _torchao(reading: CommandReading) -> None:

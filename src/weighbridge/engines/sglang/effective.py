@@ -7,11 +7,11 @@ srt/arg_groups/cuda_graph_hook.py, srt/arg_groups/speculative_hook.py
 (_dsa_kv_cache_dtype_default); 0.5.10 srt/server_args.py (_handle_piecewise_cuda_graph).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.arch.mixers import Layer
+from weighbridge.arch.mixers import Layer, Shared
 from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.engine import Version
@@ -19,7 +19,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.units import MIB, ceil_div
 
@@ -75,6 +75,11 @@ class Effective:
     model_type: str
 
     @property
+    def kept(self) -> float:
+        """Return what is used of the share that was asked for."""
+        return card_defaults.kept(self.version, self.backend, self.context)
+
+    @property
     def largest(self) -> int:
         return max(self.captured, default=0)
 
@@ -107,7 +112,7 @@ class Effective:
 
 def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Version) -> Effective:
     memory = budget.choice.part.total.bytes.expected / MIB if budget else None
-    k = _kind(subject, budget, version)
+    k = _kind(subject, w, budget, version)
     backend = card_defaults.backend(w.attention_backend, k)
     algorithm = _algorithm(w)
     data, groups = _copies(w)
@@ -146,7 +151,7 @@ def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Ve
 
 
 def _kind(
-    subject: Subject, budget: "Budget | None", version: Version
+    subject: Subject, w: "Infer", budget: "Budget | None", version: Version
 ) -> card_defaults.BackendCriteria:
     part = budget.choice.part if budget else None
     return card_defaults.kind(
@@ -155,6 +160,7 @@ def _kind(
         part.vendor if part else "",
         subject.model_type,
         remembered(subject),
+        tensor=w.tensor_parallel_size or 1,
     )
 
 
@@ -178,7 +184,7 @@ def _second_cache(w: "Infer") -> None:
     for name in ("hicache_size", "hicache_ratio"):
         value = getattr(w, name)
         if value is not None:
-            raise UsageError(
+            raise ContradictionError(
                 f"--{name.replace('_', '-')} {value:g}: sglang keeps prefixes in host memory with "
                 "--enable-hierarchical-cache alone; add it"
             )
@@ -237,9 +243,17 @@ def _running(w: "Infer") -> int | None:
     return w.max_running_requests or (SPECULATING if _algorithm(w) else None)
 
 
-def remembered(subject: Subject) -> tuple[Layer, ...]:
-    """Encoders remember nothing, but SGLang runs them through the same pools."""
-    return subject.layers or tuple(Layer(mixers=b.mixers) for b in subject.body.blocks)
+def remembered(subject: Subject, of: Sequence[Layer] | None = None) -> tuple[Layer, ...]:
+    """Layers with a place in the pools, of all or some. Encoders remember nothing, but SGLang runs
+    them through the same pools; a layer that reads what another stores has a place of its own
+    (srt/model_executor/pool_configurator.py counts `num_hidden_layers` or `layer_types`)."""
+    every = subject.layers or tuple(Layer(mixers=b.mixers) for b in subject.body.blocks)
+    return tuple(_stored(every, layer) for layer in (every if of is None else of))
+
+
+def _stored(every: Sequence[Layer], layer: Layer) -> Layer:
+    owner = next((m.owner for m in layer.mixers if isinstance(m, Shared)), None)
+    return layer if owner is None else every[owner]
 
 
 def generates(subject: Subject) -> bool:
@@ -270,7 +284,7 @@ def _usable(share: float | None) -> float | None:
 def _ratio(asked: float | None, otherwise: float, flag: str) -> float:
     ratio = otherwise if asked is None else asked
     if not 0 < ratio <= 1:
-        raise UsageError(f"--{flag} {ratio}: sglang takes more than 0 and at most 1")
+        raise ContradictionError(f"--{flag} {ratio}: sglang takes more than 0 and at most 1")
     return ratio
 
 
@@ -290,7 +304,9 @@ def _loras(w: "Infer") -> int:
     if w.max_loras is None and w.max_lora_rank is None:
         return 0
     if w.max_lora_rank is None:
-        raise UsageError("sglang takes the rank from the adapters it is given: say --max-lora-rank")
+        raise ContradictionError(
+            "sglang takes the rank from the adapters it is given: say --max-lora-rank"
+        )
     return w.max_loras or LORAS
 
 

@@ -1,8 +1,10 @@
 """Flags of SGLang's server, and what each does to memory.
 
 sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_args.py at 0.5.3 and
-0.4.6 for flags that are gone.
+0.4.6 for flags that are gone, and at 0.5.19 for old names of flags, which 0.5.20 does not take.
 """
+
+from collections.abc import Mapping
 
 from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
@@ -91,6 +93,9 @@ TABLE = """
 --enable-piecewise-cuda-graph            switch  !graphs of prompts are the default ones
 --disable-piecewise-cuda-graph           switch  !graphs of prompts are the default ones
 --piecewise-cuda-graph-max-tokens        value   !graphs of prompts are the default ones
+--enable-breakable-cuda-graph            switch  !graphs of prompts are the default ones
+--enforce-piecewise-cuda-graph           switch  !graphs of prompts are the default ones
+--record-nolora-graph                    switch  !graphs without adapters beside those with them
 --enable-torch-compile                   switch  !compiled steps
 --decode-attention-backend               value   !the workspace of one backend is counted
 --prefill-attention-backend              value   !the workspace of one backend is counted
@@ -221,7 +226,9 @@ TABLE = """
 --pdlb-url --oltp-traces-endpoint --load-watch-interval --nsa-prefill --nsa-decode
 --speculative-ngram-min-match-window-size --speculative-ngram-max-match-window-size
 --speculative-ngram-branch-length --disaggregation-decode-tp --disaggregation-decode-dp
---disaggregation-prefill-pp --kv-canary-real-data --monokernel-backend --model-type
+--disaggregation-prefill-pp --custom-sigquit-handler --mm-max-concurrent-calls
+--piecewise-cuda-graph-compiler --cuda-graph-tc-compiler
+--mm-per-request-timeout --multi-item-scoring-delimiter --kv-canary-real-data --monokernel-backend --model-type
 [ignored values]
 --numa-node --gc-threshold --encoder-urls --encoder-register-urls
 --return-aux-hidden-state-layer-ids --flashinfer-autotune-skip-ops --allowed-media-domains
@@ -280,6 +287,24 @@ TABLE = """
 --enable-expert-distribution-metrics --prefill-round-robin-balance --debug-tensor-dump-prefill-only
 --enable-flashinfer-cutlass-moe --enable-flashinfer-cutedsl-moe --enable-flashinfer-trtllm-moe
 --enable-triton-kernel-moe --enable-flashinfer-mxfp4-moe --no-mm-enable-dp-encoder
---no-ple-offload-embedding
+--no-ple-offload-embedding --disable-hicache-numa-detect --elastic-ep-rejoin
+--speculative-skip-dp-mlp-sync --enable-deepep-waterfill
 """  # noqa: E501
+# Old name -> the name that alone is taken since 0.5.20
+RENAMED: Mapping[str, str] = {
+    "--dsa-prefill-cp-mode": "--cp-strategy",
+    "--enable-dsa-prefill-context-parallel": "--enable-prefill-cp",
+    "--enable-gdn-replayssm-spec": "--enable-linear-replayssm-spec",
+    "--enable-nsa-prefill-context-parallel": "--enable-prefill-cp",
+    "--enable-prefill-context-parallel": "--enable-prefill-cp",
+    "--mamba-scheduler-strategy": "--mamba-radix-cache-strategy",
+    "--nsa-decode-backend": "--dsa-decode-backend",
+    "--nsa-prefill-backend": "--dsa-prefill-backend",
+    "--nsa-prefill-cp-mode": "--cp-strategy",
+    "--piecewise-cuda-graph-tokens": "--cuda-graph-bs-prefill",
+    "--prefill-cp-mode": "--cp-strategy",
+    "--speculative-dflash-draft-window-size": "--speculative-draft-window-size",
+}
+NEW_NAMES_ALONE = (0, 5, 20)
 FLAGS = flags(TABLE, Sglang)
+FLAGS |= {old: FLAGS[new] for old, new in RENAMED.items()}

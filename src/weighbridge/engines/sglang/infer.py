@@ -46,6 +46,7 @@ def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer
     subject, case_of = _met(subject, w, budget)
     point = SearchPoint(subject.context, w.prompt_len, w.batch_size or 1)
     asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
+    asked = serving.capped(asked) if _starts_alone(w) else asked
     able = serving.able(asked)
     line = asked if able is None else able
     sized = asked if w.engine_defaults else line  # a command is taken as it is
@@ -97,6 +98,12 @@ def _met(subject: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject
     return subject, case(subject, w, budget, number)
 
 
+def _starts_alone(w: "Infer") -> bool:
+    """Tell whether it is asked of a command whether it starts, and of no request."""
+    request = (w.prompt_len, w.max_new_tokens, w.batch_size)
+    return w.engine_defaults and all(value is None for value in request)
+
+
 def _devices(launched: SglangLaunched) -> tuple[Device, ...]:
     served = launched.served
     kinds = {i: _device(launched, i) for i in served.case.kinds}
@@ -121,7 +128,7 @@ def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
     assert judged.fit is not None
     lacks = "" if judged.surely == "yes" else _lacking(judged, judged.fit)
     if able is asked or able is None:
-        return Serves(surely=asked.surely, lacks=lacks)
+        return Serves(surely=asked.surely, lacks=lacks, caps=_caps(asked.served))
     return Serves(
         surely=judged.surely,
         lacks=lacks,
@@ -130,6 +137,10 @@ def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
         changed=_devices(able) if alike else (),
         then=able.surely,
     )
+
+
+def _caps(served: Served) -> str:
+    return "" if served.request is None else f"requests up to {served.request:,} tokens"
 
 
 def _device(launched: SglangLaunched, first: int) -> Device:
@@ -172,6 +183,8 @@ def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
     }
     if fit.sliding:
         facts["swa_max_total_num_tokens"] = fit.sliding
+    if served.request is not None:
+        facts["longest_request"] = served.request
     return facts
 
 
@@ -186,6 +199,11 @@ def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[st
             f"--max-total-tokens {served.settings.tokens:,}: SGLang refuses requests of "
             f"{served.settings.context:,} tokens, which the pool does not hold"
         )
+    if served.request is not None:
+        yield (
+            f"{_caps(served)}: the pool holds fewer than the context of "
+            f"{served.settings.context:,}, and SGLang caps them"
+        )
     if fit is not None and able is not asked:
         yield f"{_lacking(asked, fit)}; {_way(asked, able)}"
     budget, ranks = served.case.budget, len(served.case.firsts) * served.settings.data
@@ -199,31 +217,31 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
         return _nearly(launched, served.case.budget)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
-        above = share - least.available / least.free if share else 1.0
+        lacking = least.available / least.free / launched.settings.kept
+        above = share - lacking if share else 1.0
         more = f"; it would have to be above {above:.3f}"
         none = ", and no fraction would: the weights alone do not fit"
-        return (
-            f"mem_fraction_static {share:.3f} leaves nothing for the KV cache"
-            f"{more if above < 1 else none}"
-        )
+        return f"{_fraction(launched)} leaves nothing for the KV cache{more if above < 1 else none}"
     need = max(max(p.full, p.sliding) for p in served.needed.values())
     capped = served.settings.tokens is not None and served.settings.tokens < need
-    by = (
-        f"--max-total-tokens {served.settings.tokens:,}"
-        if capped
-        else f"mem_fraction_static {share:.3f}"
-    )
+    by = f"--max-total-tokens {served.settings.tokens:,}" if capped else _fraction(launched)
     return (
         f"{by} leaves room for {fit.tokens:,} tokens and {fit.running:,} requests, and "
         f"{served.load.requests:,} of {served.settings.context:,} tokens take {need:,}"
     )
 
 
+def _fraction(launched: SglangLaunched) -> str:
+    kept = launched.settings.kept
+    less = f", of which {launched.settings.backend} leaves {kept:g}," if kept < 1 else ""
+    return f"mem_fraction_static {launched.settings.share:.3f}{less}"
+
+
 def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
     """Describe a launch that is expected to serve, and may not."""
     low, high = human(launched.whole.low), human(launched.whole.high)
     return (
-        f"mem_fraction_static {launched.settings.share:.3f} makes pools with which the card would "
+        f"{_fraction(launched)} makes pools with which the card would "
         f"hold {low} to {high} of the {human(budget.usable.low)} that a process can have, or too "
         "few tokens"
     )

@@ -44,6 +44,7 @@ class Served:
     asked: "Infer"
     limits: StepLimits
     point: SearchPoint
+    request: int | None = None  # tokens of one, where that is less than the context
 
     @cached_property
     def settings(self) -> Effective:
@@ -70,7 +71,8 @@ class Served:
         prefix = min(self.asked.shared_prefix or 0, self.point.context)
         shared = lora_and_speculation.shared_tokens(prefix, sequences, self.settings.page)
         shared = shared if self.settings.radix else 0
-        return self.settings.pools(sequences, beside=self.case.beside, shared=shared)
+        pools = self.settings.pools(sequences, beside=self.case.beside, shared=shared)
+        return pools if self.request is None else replace(pools, context=self.request)
 
     @cached_property
     def needed(self) -> Mapping[int, caches.Pools]:
@@ -126,7 +128,8 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
     gone = unified.processes(served.case.compute)[2 - by]
-    return Room(free, free - kind.loaded - int(free * (1 - share)) - encoded - gone)
+    used = share * served.settings.kept
+    return Room(free, free - kind.loaded - int(free * (1 - used)) - encoded - gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ class SglangRules:
     table_of_drafts: bool = True
     table_of_chunks: bool = False
     table_of_windows: bool = False
+    aiter_scaled: bool = False  # AMD's attention leaves a part of the share: see card_defaults.py
     capped: bool = False  # a limit of requests can size the sliding pool
     # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
     # weights, 0.625 byte a weight, then bytes, 0.53125 (srt/layers/quantization/mxfp4_marlin_moe.py
@@ -91,7 +92,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 4, 1): {"sizes": (Size(25_000, 2048, 8, 80), Size(ANY, 8192, 160, 160))},
     (0, 4, 5): {"towers": 0.9},
     (0, 4, 6): {"share": "less 13 GiB", "hopper_fa3": True, "table_of_chunks": True},
-    (0, 4, 7): {"share": "by card", "sizes": SIZES_0_4_7},
+    (0, 4, 7): {"share": "by card", "sizes": SIZES_0_4_7, "aiter_scaled": True},
     (0, 4, 8): {"share": "less a table", "sizes": SIZES_0_4_8},
     (0, 4, 10): {"towers_by_size": True},
     (0, 5, 2): {"standalone": 6},

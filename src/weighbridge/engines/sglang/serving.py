@@ -4,6 +4,8 @@
                they do by the widest bounds too, and the card has room for these pools
     fraction   the smallest that makes such pools, by the high estimate of what is there before
                weights; no more than leaves the card room for the step and the graphs
+    capped     a line starts with whatever pool there is, and its requests are a token shorter than
+               that (srt/managers/tp_worker.py of 0.5.23, max_req_len)
     then       as many requests as there are, chunks of 2,048 and of 1,024 tokens, no CUDA graphs:
                one after the other, until it serves
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 STEPS = 1000  # a fraction is written in thousandths
 SEARCHED = 12
 CHUNKS = (2048, 1024)
+BESIDE_ANSWER = 6  # tokens that a prompt leaves of the longest request, and itself
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -110,6 +113,19 @@ class SglangLaunched:
     def _held(self, fit: CardFit) -> Bytes:
         sizes = [taken(self.served, i, fit) for i in self.served.case.kinds]
         return Bytes(*(max(bounds) for bounds in zip(*sizes, strict=True)))
+
+
+def capped(asked: SglangLaunched) -> SglangLaunched:
+    """The launch with requests as long as its pools surely hold, or else are expected to; as it is
+    where they hold a whole context, or nothing."""
+    served = asked.served
+    for by in (WORST, EXPECTED, BEST):
+        fit = fitted(served, asked.fraction, by)
+        if fit is not None and fit.tokens > BESIDE_ANSWER:
+            longest = min(served.settings.context, fit.tokens) - 1
+            whole = asked.serves(by) or longest + 1 == served.settings.context
+            return asked if whole else SglangLaunched(served=replace(served, request=longest))
+    return asked
 
 
 def able(asked: SglangLaunched) -> SglangLaunched | None:
@@ -218,7 +234,9 @@ def _from_bytes(served: Served, first: int) -> int:
     if states:  # they have a share of their own, and the rest is not theirs
         ratio = served.settings.mamba_ratio
         need = max(need + states, int(states * (1 + ratio) / ratio), int(need * (1 + ratio)))
-    return math.ceil(STEPS * (served.settings.share + (need - r.available) / r.free))
+    return math.ceil(
+        STEPS * (served.settings.share + (need - r.available) / r.free / served.settings.kept)
+    )
 
 
 def _surely(served: Served, least: float) -> float:

@@ -76,6 +76,7 @@ def of_class(model_type: str) -> parallel.ClassSplit:
         head=known.every_stage in ("head", "both"),
         # srt/models/gemma{3,3n,4}_causal.py (Gemma3TextScaledWordEmbedding)
         whole_embedding=known.whole_embedding,
+        partial_blocks=known.partial_blocks,
     )
 
 

@@ -28,7 +28,7 @@ from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
-from weighbridge.errors import BadFileError, UsageError
+from weighbridge.errors import BadFileError, ContradictionError, UsageError
 from weighbridge.memo import memo
 from weighbridge.records import dataclass, replace
 from weighbridge.versions import release
@@ -189,7 +189,7 @@ def _cache(w: "Transformers", dtype: str, usual: CacheKind) -> CacheKind:
     stored = w.kv_cache_dtype
     if w.cache_implementation is None and stored is not None:
         if stored not in ("auto", dtype) and stored not in STORED:
-            raise UsageError(
+            raise ContradictionError(
                 f"--kv-cache-dtype {stored!r}: transformers keeps the model's own {dtype}, or "
                 f"{', '.join(STORED)}"
             )

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from weighbridge.arch.model_types import facts
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.records import dataclass
 
 Version = tuple[int, int]
@@ -54,7 +54,9 @@ def parse_version(text: str | None) -> tuple[int, int]:
         raise UsageError(f"--engine-version {text!r} is not a version; write it as 5.23 or 4.40")
     number = (int(match[1]), int(match[2] or 0))
     if number[0] not in MAJORS:
-        raise UsageError(f"--engine-version {text!r}: rules are known for transformers 4.x and 5.x")
+        raise UnsupportedError(
+            f"--engine-version {text!r}: rules are known for transformers 4.x and 5.x"
+        )
     return number
 
 
@@ -172,9 +174,11 @@ def attends(chosen: str | None, rules: TransformersRules, kind: str) -> None:
     """
     if chosen in OF_SDPA and rules.attention == "eager":
         version = ".".join(map(str, rules.version))
-        raise UsageError(
+        raise TriedError(
             f"--attention {chosen}: {kind} has no sdpa in transformers {version}, and its eager "
-            "attention is not what sdpa computes; leave it out"
+            "attention is not what sdpa computes; leave it out",
+            seen="transformers modeling_utils.py: does not support an attention implementation "
+            "through torch.nn.functional.scaled_dot_product_attention yet",
         )
 
 

@@ -7,7 +7,7 @@
 Where attention and states alternate, the block grows until a page of attention is as large as one
 of states, which is padded up to it. How layers share blocks is in `blocks.py`.
 
-    tokens logged      concurrency x context; before 0.24, blocks // groups x the smallest block
+    tokens logged      concurrency x context; before 0.21, blocks // groups x the smallest block
     on their way       as many batches as run at once (two when asynchronous); before 0.26, one
 
 Source: vllm 0.33 and 0.19: v1/kv_cache_interface.py, v1/core/kv_cache_planning.py,
@@ -119,6 +119,11 @@ class VllmCacheSetting:
     @property
     def load(self) -> RequestLoad:
         return self.of(self.context, self.max_num_batched_tokens)
+
+    @property
+    def decoding(self) -> RequestLoad:
+        """A request that writes: windows give back what they have left behind them."""
+        return self.of(self.context, 1 + self.speculative)
 
     def of(self, context: int, tokens: int) -> RequestLoad:
         """A request of another length, in batches of so many tokens."""
@@ -357,7 +362,20 @@ def _unit(mixer: Mixer, setting: VllmCacheSetting) -> int:
 def needed(layers: Iterable[Layer], setting: VllmCacheSetting) -> int:
     """Bytes of the blocks that all requests draw."""
     pool_of = plan(layers, setting)
-    return setting.sequences * pool_of.request(setting.load) * pool_of.block
+    return drawn(pool_of, setting) * pool_of.block
+
+
+def drawn(planned: CachePool, setting: VllmCacheSetting) -> int:
+    """Blocks of all requests at once: a step's tokens are shared among them, so one alone draws
+    what admission keeps free for it (block_pool.py: blocks behind a window are freed first)."""
+    others = (setting.sequences - 1) * planned.request(setting.decoding)
+    return planned.request(setting.load) + others if setting.sequences else 0
+
+
+def together(planned: CachePool, setting: VllmCacheSetting, available: int) -> float:
+    """Count the requests that run at once in so many bytes, once the first was admitted."""
+    free = planned.count(available) - planned.request(setting.load)
+    return 1 + free / planned.request(setting.decoding)
 
 
 def logged_tokens(layers: Iterable[Layer], setting: VllmCacheSetting, available: int) -> int:
@@ -382,14 +400,11 @@ def parts(
 ) -> tuple[Component, ...]:
     """Tokens, states, and apart from them what whole blocks add: the rest of the last one, tokens
     on their way, pages padded to be equal."""
-    content_of, request = (
-        contents(kinds, setting).times(setting.sequences),
-        planned.request(setting.load),
-    )
-    total = setting.sequences * request * planned.block
+    content_of, count = contents(kinds, setting).times(setting.sequences), drawn(planned, setting)
+    total = count * planned.block
     formula = (
-        f"{setting.sequences} x {request:,} blocks x {planned.block:,} bytes in "
-        f"{len(planned.groups)} groups"
+        f"{count:,} blocks x {planned.block:,} bytes in {len(planned.groups)} groups, of "
+        f"{setting.sequences:,} requests"
     )
     others = CacheBytes(kv=max(0, total - content_of.kv - content_of.state))
     here = {local(m, setting.tensor_parallel): n for m, n in kinds.items()}

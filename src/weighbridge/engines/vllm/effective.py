@@ -26,7 +26,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import GIB, ceil_div
@@ -82,6 +82,7 @@ class VllmLaunch:
     blocks: int | None  # --num-gpu-blocks-override
     block_size: int | None
     language_only: bool
+    items_profiled: bool
     tensor: int
     pipeline: int
     partition: tuple[float, ...]  # layers of each stage; () as the engine shares them out
@@ -112,6 +113,7 @@ class VllmLaunch:
             "num_gpu_blocks_override": self.blocks,
             "block_size": self.block_size,
             "language_model_only": self.language_only,
+            **({"skip_mm_profiling": True} if w.skip_mm_profiling else {}),
             "enforce_eager": self.eager,
             "enable_chunked_prefill": self.chunked,
             "enable_prefix_caching": self.prefix_caching,
@@ -163,6 +165,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
         language_only=w.language_model_only,
+        items_profiled=(rules.second_items or not second) and not w.skip_mm_profiling,
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
@@ -194,7 +197,7 @@ def _swap(said: float | None, rules: VllmRules) -> int:
 def _sleep_level(w: "Infer") -> int:
     """Raises UsageError for a level of an engine that does not sleep."""
     if w.sleep_level is not None and not w.enable_sleep_mode:
-        raise UsageError(
+        raise ContradictionError(
             f"--sleep-level {w.sleep_level}: vllm sleeps with --enable-sleep-mode alone; add it"
         )
     return w.sleep_level or 1
@@ -206,7 +209,7 @@ def _backend(said: str | None) -> str:
         return ""
     name = said.upper().removesuffix(V1)
     if name not in BACKENDS:
-        raise UsageError(unknown_backend(said, "vllm", sorted(BACKENDS)))
+        raise UnsupportedError(unknown_backend(said, "vllm", sorted(BACKENDS)))
     return name
 
 
@@ -292,17 +295,17 @@ def by_default(subject: Subject, card: Card, rules: VllmRules) -> tuple[int, int
 
 def tier(card: Card, rules: VllmRules) -> tuple[int, int]:
     """(tokens, sequences) of a server on this card."""
-    return _by_memory(card, rules.largest_tier)
+    return _by_memory(card, rules.largest_tier, rules.asks_vram)
 
 
 @fact
-def _by_memory(budget: Budget | None, largest: bool) -> tuple[int, int]:
+def _by_memory(budget: Budget | None, largest: bool, carved: bool) -> tuple[int, int]:
     if budget is None:
         return SMALL
     total = hardware.total(budget)
     if largest and total >= LARGEST:
         return 16_384, 1024
-    small = hardware.small_for_its_memory(budget)
+    small = hardware.small_for_its_memory(budget, carved=carved)
     return (8192, 1024) if total >= LARGE and not small else SMALL
 
 
@@ -408,9 +411,11 @@ def _not_plain(subject: Subject, rules: VllmRules) -> frozenset[str]:
 def _expert_parallel(subject: Subject, w: "Infer") -> bool:
     """Raises UsageError where there are none (ModelConfig._verify_with_expert_parallelism)."""
     if w.enable_expert_parallel and not has_experts(subject):
-        raise UsageError(
+        raise TriedError(
             "--enable-expert-parallel: the model has no experts, and vLLM does not start; leave "
-            "it out"
+            "it out",
+            seen="vllm 0.33 config/model.py: Number of experts in the model must be greater "
+            "than 0 when expert parallelism is enabled",
         )
     return w.enable_expert_parallel
 

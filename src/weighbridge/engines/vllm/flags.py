@@ -67,7 +67,6 @@ TABLE = """
 --mm-processor-device                    value   !inputs are prepared by the host unless auto cpu
 --mm-ipc-gpu-memory-gb                   value   !device memory for inputs unless 0
 --enable-multimodal-encoder-data-parallel  switch  !towers are sharded as weights
---skip-mm-profiling                      switch  !the tower is counted at its peak
 --video-pruning-rate                     value   !tokens of a video that are dropped unless 0
 --enable-lora                            switch  @lora
 --max-loras                              value   @loras

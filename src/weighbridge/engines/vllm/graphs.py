@@ -10,7 +10,9 @@
     taken      kernels + pool + splits
     charged    kernels of all but the first two + the larger of pool and splits      vLLM's estimate
 
-The estimate is off the cache since 0.20. Splits: FlashAttention 3 may cut contexts in 32, and sets
+The estimate is off the cache since 0.20, on ROCm since 0.26. Two logs of ROCm are far apart: a
+kernel took 8 KiB on a Strix Halo (0.71 GiB in all, of an estimate of 1.55), and 100 on an MI300X
+(3.9 GiB, as the estimate). Splits: FlashAttention 3 may cut contexts in 32, and sets
 room aside for each part: batch x heads x values x 4 bytes (of latent attention its rank).
 
 No source gives the driver's bytes. 16 logs of dense models of vLLM 0.19 on an H100 (51 or 83 sizes,
@@ -45,6 +47,10 @@ from weighbridge.units import KIB, MIB, ceil_div
 KERNEL = Bytes(9 * KIB, 14 * KIB, 17 * KIB)
 SPARSE = Bytes(8 * KIB, 14 * KIB, 21 * KIB)
 SPARSE_LESS = Bytes(3 * KIB, 6 * KIB, 21 * KIB)
+ROCM = {
+    "home": Bytes(3 * KIB, 14 * KIB, 24 * KIB),
+    "centre": Bytes(3 * KIB, 14 * KIB, 110 * KIB),
+}
 # Kernels of a layer, and more with experts, with experts that all tokens share, with latents
 DENSE, MIXTURE, COMMON, LATENT = 11, 5, 4, 6
 ADAPTED = 8  # and more with slots for adapters: four products, each with two kernels
@@ -114,6 +120,7 @@ class GraphKind(NamedTuple):
     """Facts that decide how many bytes a captured kernel takes."""
 
     ranks: int = 1
+    dense: Bytes = KERNEL  # bytes of a kernel of layers without experts
     sparse: Bytes = SPARSE  # bytes of a kernel of layers with experts
     fused: bool = True
 
@@ -128,7 +135,7 @@ def estimate(
     nodes, mixed = _nodes(blocks, counts)
     summed = count * len(blocks) * (kind.ranks > MANY)
     more = FUSED if kind.fused else UNFUSED
-    each = zip(KERNEL, kind.sparse, more, strict=True)
+    each = zip(kind.dense, kind.sparse, more, strict=True)
     nodes_bytes = Bytes(*(nodes * k + mixed * s + summed * m for k, s, m in each))
     pool_bytes = FIRST.plus(pool.matrices).plus(exactly(pool.widest))
     tried = max(0, count - 2)
@@ -177,7 +184,9 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
     ):
         decoded = min(largest, launch.sequences * (1 + launch.speculative))
         cut = splits(rank.blocks, decoded, launch.tensor)
-    found = estimate(
+    rocm = hardware.rocm(card)
+    sparse = SPARSE_LESS if launch.rules.sparse_less else SPARSE
+    both = estimate(
         rank.blocks,
         _by_adapters(launch, count),
         GraphPool(
@@ -187,13 +196,15 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
         ),
         GraphKind(
             ranks=launch.tensor,
-            sparse=SPARSE_LESS if launch.rules.sparse_less else SPARSE,
+            dense=ROCM.get(rocm, KERNEL),
+            sparse=ROCM.get(rocm, sparse),
             fused=launch.rules.fuses,
         ),
     )
-    if not hardware.shares_memory(card):
-        return found
-    return found._replace(charged=unified.estimated(found.charged))
+    if rocm and not launch.rules.rocm_graphs:
+        return both._replace(charged=NONE)
+    shared = hardware.shares_memory(card)
+    return both._replace(charged=unified.estimated(both.charged)) if shared else both
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:

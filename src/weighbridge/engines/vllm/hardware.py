@@ -7,6 +7,8 @@ Source: torch/_inductor/runtime/benchmarking.py (InductorBenchmarker: a buffer o
 vllm v1/sample/ops/topk_topp_triton.py.
 """
 
+from typing import Literal
+
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.accelerators.seen import fact
@@ -16,6 +18,7 @@ from weighbridge.memory import Component
 from weighbridge.records import NamedTuple
 
 HOPPER = 9, 0
+RYZEN = "gfx115"  # architectures of chips whose memory is the host's
 CACHE = 48  # MiB of L2, assumed where it is not known
 
 
@@ -26,6 +29,7 @@ class KernelSizes(NamedTuple):
     cublas: int
     cache: int = 0
     processors: int = 0
+    scores: bool = False  # attention of towers may write its scores
 
 
 @fact
@@ -91,12 +95,25 @@ def blackwell(budget: Budget | None) -> bool:
 
 
 @fact
+def rocm(budget: Budget | None) -> Literal["", "home", "centre"]:
+    """Tell where a card of ROCm stands: in a computer of one's own, or in a data centre; "" of
+    another."""
+    part = budget.choice.part if budget else None
+    if part is None or part.stack != "hip":
+        return ""
+    return "home" if part.at_home else "centre"
+
+
+@fact
 def splits_contexts(budget: Budget | None) -> bool:
     """FlashAttention 3 decodes on Hopper."""
     return capability(budget)[0] == HOPPER[0]
 
 
-def small_for_its_memory(budget: Budget) -> bool:
-    """Cards whose defaults are those of smaller ones: A100 by name, GB10 by its architecture."""
+def small_for_its_memory(budget: Budget, *, carved: bool) -> bool:
+    """Cards whose defaults are those of smaller ones: A100 by name, GB10 by its architecture; where
+    ROCm is asked for VRAM (`carved`), AMD's chips with a part of the host's memory, of which that
+    is what the BIOS set aside, mostly less than 70 GiB."""
     part = budget.choice.part
-    return "a100" in part.name.lower() or part.capability == (12, 1)
+    apart = carved and (part.compute_capability or "").startswith(RYZEN)
+    return "a100" in part.name.lower() or part.capability == (12, 1) or apart

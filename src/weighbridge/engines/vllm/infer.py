@@ -50,8 +50,8 @@ from weighbridge.engines.vllm.rules import (
     registered,
     rules,
 )
-from weighbridge.errors import NotServedError, UsageError
-from weighbridge.memory import Device
+from weighbridge.errors import NotServedError, TriedError
+from weighbridge.memory import Device, exactly
 from weighbridge.report.keys import DerivedFacts, FirstRank
 from weighbridge.units import human
 
@@ -193,10 +193,14 @@ def _derived(
 
 
 def _logged(reserve: RankReserve) -> FirstRank:
-    """Return the facts that a rank's own log prints."""
+    """Return the facts that a rank's own log prints: since 0.27 "peak activation" has what graphs
+    are expected to take in it (gpu_worker.py, peak_activation_memory)."""
+    standing = reserve.standing
+    graphs = standing.charged if standing.launch.rules.consumed else exactly(0)
+    activation = reserve.peak.plus(graphs)
     return {
-        "profile_peak_bytes": reserve.peak.expected,
-        "profile_peak_interval": list(reserve.peak),
+        "profile_peak_bytes": activation.expected,
+        "profile_peak_interval": list(activation),
         "non_torch_bytes": reserve.standing.non_torch.expected,
         "non_torch_interval": list(reserve.standing.non_torch),
     }
@@ -263,9 +267,11 @@ def check(subject: Subject, w: "Infer", version: Version) -> None:
     refuse(subject.model.reference, ENGINE.name, subject.layers, caches.LACKED)
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
-        raise UsageError(
+        raise TriedError(
             f"--max-num-batched-tokens {w.max_num_batched_tokens:,} is less than --max-num-seqs "
-            f"{w.max_num_seqs:,}, which vllm refuses; give at least as many tokens as sequences"
+            f"{w.max_num_seqs:,}, which vllm refuses; give at least as many tokens as sequences",
+            seen="vllm 0.33 config/scheduler.py: max_num_batched_tokens must be greater than or "
+            "equal to max_num_seqs",
         )
 
 
@@ -325,11 +331,14 @@ def _block_size(subject: Subject, w: "Infer", version: Version) -> None:
         return
     named = rules(version).blocks
     if named and size not in named:
-        raise UsageError(
-            f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one of them"
+        raise TriedError(
+            f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one"
+            " of them",
+            seen="vllm serve --block-size: invalid choice",
         )
     if size % KERNEL and attends(subject):
-        raise UsageError(
+        raise TriedError(
             f"--block-size {size:,}: vllm has no attention for blocks that are no multiple of "
-            f"{KERNEL} tokens; give 16, 32 or 64"
+            f"{KERNEL} tokens; give 16, 32 or 64",
+            seen="vllm attention/backends/flash_attn.py: Block size must be a multiple of 16",
         )

@@ -121,6 +121,7 @@ WRITTEN = (
     *(Vllm.dtype.name, Vllm.enable_expert_parallel.name, Vllm.enforce_eager.name),
     *(Vllm.language_model_only.name, Vllm.enable_prefix_caching.name, Vllm.async_scheduling.name),
     *(Vllm.disable_hybrid_kv_cache_manager.name, Vllm.enable_sleep_mode.name),
+    Vllm.skip_mm_profiling.name,
     Vllm.sleep_level.name,  # said to the server, when it is to sleep
 )
 
@@ -135,4 +136,5 @@ def _switches(effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, bool]]:
     yield Vllm.disable_hybrid_kv_cache_manager.written, not effective.hybrid
     yield Vllm.async_scheduling.written, bool(w.async_scheduling)
     yield Vllm.enable_sleep_mode.written, effective.sleeps
+    yield Vllm.skip_mm_profiling.written, w.skip_mm_profiling
     yield "--no-async-scheduling", w.async_scheduling is False

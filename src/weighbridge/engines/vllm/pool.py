@@ -1,6 +1,7 @@
 """vLLM's blocks for a rank's layers, as the workload draws them and as the card has room for.
 
-    needed       requests x blocks of one, the block that stays empty, less prefixes that are shared
+    needed       blocks of one request with a whole step, of the others as they write, the block
+                 that stays empty, less prefixes that are shared
     available    share of the card - weights - growth of what is not torch's - profile's peak
                  (- CUDA graphs, since 0.20)
 
@@ -66,12 +67,18 @@ class Blocks:
     @cached_property
     def count(self) -> int:
         """Blocks that the workload needs."""
-        drawn = self.requests * self.request - self.shared
+        drawn = vllm.drawn(self.pool, self.setting) - self.shared
         return drawn + 1 if drawn else 0
 
     @property
     def nbytes(self) -> int:
         return self.count * self.pool.block
+
+    @property
+    def admitted(self) -> int:
+        """Bytes of blocks that every request draws with a whole step of its own: what admission
+        looks for, and nobody holds at once."""
+        return (self.requests * self.request - self.shared + 1) * self.pool.block
 
     def content(self, tokens: int) -> int:
         """Bytes of a request of so many tokens, without blocks."""
@@ -106,7 +113,7 @@ class Blocks:
             bytes=exactly(self.nbytes),
             basis="computed",
             detail="blocks, those of the shared prefix once",
-            formula=f"({self.requests:,} x {self.request:,} - {self.shared:,} + 1) blocks "
+            formula=f"({self.count + self.shared - 1:,} - {self.shared:,} + 1) blocks "
             f"x {self.pool.block:,} bytes",
             source=vllm.SOURCE,
         )

@@ -42,6 +42,10 @@ HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (
 #     inputs    items x positions x numbers of one, kept while the language model runs
 #     outputs   items x tokens x D (1 + levels of deepstack), kept until profiling ends
 #     widest    3 D' and the feed-forward of the tower, all items at once
+#     scores    heads x positions^2 of one item in float32, twice: where AMD's cards at home have no
+#               flash_attn, torch multiplies without a kernel (platforms/rocm.py,
+#               get_vit_attn_backend; ATen/native/transformers/attention.cpp). Qwen3.8 27B's tower,
+#               16 heads and 65,536 positions, asked a Strix Halo for 256 GiB
 #
 # Source: vllm 0.19 multimodal/encoder_budget.py, v1/core/encoder_cache_manager.py
 # (compute_mm_encoder_budget), v1/worker/gpu_model_runner.py (profile_run). Gemma 3 4B with 8,192
@@ -54,6 +58,7 @@ class Encoded(NamedTuple):
     held: int
     widest: int
     formula: str
+    scores: int = 0  # of one item
 
 
 NOT_ENCODED = Encoded(0, 0, "")
@@ -80,7 +85,12 @@ def encoded(
         held=inputs + outputs,
         widest=items * tower.positions * _widest_of_tower(tower, share),
         formula=f"{items} items of {tower.positions:,} positions and {tower.tokens:,} tokens",
+        scores=ceil_div(tower.heads, share.tensor) * tower.positions * _span(tower),
     )
+
+
+def _span(tower: Tower) -> int:
+    return min(tower.window or tower.positions, tower.positions)
 
 
 def largest_towers(subject: Subject) -> tuple[Tower, ...]:
@@ -171,7 +181,7 @@ def moments(
     )
     result = [_stepping(widths, launch, work, constant, kernels)]
     if seen.widest:
-        result.insert(0, _encoding(constant))
+        result.insert(0, _encoding(constant, kernels))
     if last:
         result.append(_answering(body, launch, work, constant, kernels))
     return tuple(result)
@@ -184,6 +194,7 @@ def kernels(launch: VllmLaunch, card: Card) -> hardware.KernelSizes:
         cublas=hardware.cublas(card),
         cache=0 if launch.eager else hardware.cache(card),
         processors=hardware.multiprocessors(card) if filters else 0,
+        scores=hardware.rocm(card) == "home",
     )
 
 
@@ -228,10 +239,12 @@ def _experts(step: forward.StepWidths, launch: VllmLaunch, work: Work) -> int:
     return step.workspace * min(tokens, launch.rules.chunk or tokens) * work.itemsize
 
 
-def _encoding(constant: _Constant) -> ProfiledMoment:
+def _encoding(constant: _Constant, kernels: hardware.KernelSizes) -> ProfiledMoment:
+    nbytes = constant.encoder + constant.seen.widest * constant.size
+    scores = 2 * FLOAT32 * constant.seen.scores if kernels.scores else 0
     return ProfiledMoment(
         name="encoding",
-        activations=_flat(constant.encoder + constant.seen.widest * constant.size),
+        activations=Bytes(nbytes, nbytes + scores, nbytes + scores),
         workspaces=constant.cublas,
         formula=constant.seen.formula,
     )

@@ -208,14 +208,10 @@ class RankReserve:
             standing.w.shared_prefix or 0,
         )
 
-    @property
-    def _seen(self) -> bool:
-        """Tell whether images and sounds are profiled."""
-        return self.standing.launch.rules.second_items or not self.standing.launch.second_runner
-
     @cached_property
     def profiled(self) -> profile.ProfiledMoment:
-        return self.standing.peak(self.standing.launch.tokens, self._seen, self.context)
+        launch = self.standing.launch
+        return self.standing.peak(launch.tokens, launch.items_profiled, self.context)
 
     @cached_property
     def peak(self) -> Bytes:
@@ -228,18 +224,18 @@ class RankReserve:
         launch = self.standing.launch
         return self.standing.peak(launch.sequences * (1 + launch.speculative), False, self.context)
 
-    def asked(self, budget: Budget | None) -> profile.ProfiledMoment:
-        """The widest moment of this workload."""
-        again = _again(self, budget and self.own(budget))
+    def asked(self, budget: Budget, drawn: int) -> profile.ProfiledMoment:
+        """The widest moment of this workload, whose requests draw so many bytes of blocks."""
+        again = _again(self, self.own(budget), drawn)
         return self.standing.peak(again or self.prompts, False, self.context)
 
     @cached_property
     def images(self) -> int:
-        """Return the bytes that images and sounds take beyond the profile's peak."""
-        if self._seen or self.standing.w.images == 0:
+        """Return the bytes that images and sounds surely take beyond the profile's peak."""
+        if self.standing.launch.items_profiled or self.standing.w.images == 0:
             return 0
         items = self.standing.peak(self.standing.launch.tokens, True, self.context)
-        return max(0, items.total.expected - self.profiled.total.expected)
+        return max(0, items.total.low - self.profiled.total.low)
 
     @cached_property
     def persistent(self) -> int:
@@ -296,13 +292,16 @@ class RankReserve:
     def serving(self, share: int, budget: Budget) -> int:
         """Return the bytes that the driver shows while this workload runs: the profile's memory was
         given back."""
-        asked = self.asked(budget).total.expected
+        asked = self.asked(budget, self.blocks.nbytes).total.expected
         return self.taken(share) - self.profiled.total.expected + asked
 
     def serving_interval(self, share: int, budget: Budget) -> Bytes:
-        """The same: the share is exact, what is outside of it is not."""
-        middle, outside_bytes = self.serving(share, budget), self.outside
-        return Bytes(*(middle + bound - outside_bytes.expected for bound in outside_bytes))
+        """The same: the share is exact, what is outside of it is not, and a batch of which each
+        request was admitted with a whole step may be read again."""
+        less = self.taken(share) - self.profiled.total.expected - self.outside.expected
+        drawn = (self.blocks.nbytes, self.blocks.nbytes, self.blocks.admitted)
+        asked = (self.asked(budget, nbytes).total.expected for nbytes in drawn)
+        return Bytes(*(less + out + most for out, most in zip(self.outside, asked, strict=True)))
 
 
 def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
@@ -311,15 +310,15 @@ def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
     return math.ceil(wanted) if rules.rounds_up else int(wanted)
 
 
-def _again(reserve: RankReserve, budget: Budget | None) -> int:
-    """Tokens of one step where requests do not all fit: those that gave up their blocks read what
-    they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
-    _preempt_request). 0 where none does."""
+def _again(reserve: RankReserve, budget: Budget, drawn: int) -> int:
+    """Tokens of one step where requests, which draw so many bytes, do not all fit: those that gave
+    up their blocks read what they have written as a prompt, as many at once as the cache holds
+    (v1/core/sched/scheduler.py, _preempt_request). 0 where none does."""
     launch = reserve.standing.launch
-    if budget is None or not reserve.blocks.pool.groups or reserve.requests < 2:
+    if not reserve.blocks.pool.groups or reserve.requests < 2:
         return 0
     room = max(0, reserve.available(share(launch.rules, launch.utilization, budget)))
-    if room >= reserve.blocks.nbytes:
+    if room >= drawn:
         return 0
     tokens = reserve.blocks.logged(room)
     return tokens if reserve.prompts < min(tokens, launch.tokens) else 0

@@ -37,6 +37,7 @@ class VllmRules:
     communication_inside: bool = True  # NCCL starts after the first look at free memory
     rounds_up: bool = False  # the share of the card, to a byte
     graphs_inside: bool = False  # the estimate of CUDA graphs comes off the cache
+    rocm_graphs: bool = False  # ... on ROCm, too (pull request 44825)
     full_graphs: bool = False  # beside piecewise ones
     adapters_apart: bool = False  # each size with slots for adapters, and without
     graph_step: int = 8  # from 256 tokens on
@@ -45,6 +46,7 @@ class VllmRules:
     sparse_less: bool = False  # a log's graphs of layers with experts are small: see graphs.py
     wide_graphs: bool = False  # up to 1,024 tokens on data-centre Blackwell
     widest_graphs: int = 1024  # of the classes that ask for more than others do
+    asks_vram: bool = False  # ROCm's memory for defaults is VRAM (_query_total_memory_from_amdsmi)
     largest_tier: bool = False  # defaults of their own for cards of 160 GiB
     sampler: Sampler = "sort"
     workspace_kept: bool = False  # of experts: allocated once and never freed
@@ -87,6 +89,8 @@ class VllmRules:
     second_packed: bool = False  # the newer runner has experts and packed weights, too
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     in_flight: bool = False  # tokens of batches under way count to a request's
+    # layers/linear.py (_maybe_allow_fp8_block_shape_mismatch): of float8 with a scale a block
+    partial_blocks: bool = False
     plain_awq: bool = True  # --quantization awq has kernels of its own where others would run, too
     # Kernels for MXFP4 (parallel/rules.py)
     hopper: WeightKernel = WITH_SCALES
@@ -113,7 +117,11 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 13), {"arrives": "both", "sparse_less": True}),
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
-    ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}),
+    (
+        (0, 14),
+        {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
+        | {"partial_blocks": True},
+    ),
     ((0, 15), {"arrives": "between"}),
     ((0, 16), {"arrives": "streamed"}),
     ((0, 17), {"sampler": "triton", "phantom": True}),
@@ -124,7 +132,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
     # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
-    ((0, 21), {"unsplit": True}),
+    ((0, 21), {"unsplit": True, "logged_by_groups": False}),
     (
         (0, 22),
         {
@@ -138,7 +146,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ((0, 23), {"second_runner": LLAMA}),
     (
         (0, 24),
-        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "logged_by_groups": False}
+        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "asks_vram": True}
         | {"plain_awq": False},  # quantization/auto_awq.py
     ),
     (
@@ -150,7 +158,10 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
             "latent_late": 1,
         },
     ),
-    ((0, 26), {"second": "own", "prefixes_of_states": True, "in_flight": True}),
+    (
+        (0, 26),
+        {"second": "own", "prefixes_of_states": True, "in_flight": True, "rocm_graphs": True},
+    ),
     ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
     ((0, 28), {"largest_tier": True, "wide_graphs": True, "scales": 4}),
     ((0, 29), {"second_any": True, "second_charged": True}),

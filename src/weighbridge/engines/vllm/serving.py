@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
-from weighbridge.engines.vllm import hardware
+from weighbridge.engines.vllm import caches, hardware
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
 from weighbridge.engines.vllm.effective import Batch
 from weighbridge.engines.vllm.host import beside
@@ -285,7 +285,8 @@ def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
         )
     return (
         f"{reserve.requests:,} requests of {reserve.context:,} tokens do not run at once: there is "
-        f"room for {concurrency(reserve, room):.2f}; the others wait"
+        f"room for {caches.together(reserve.blocks.pool, reserve.blocks.setting, room):.2f}; the "
+        "others wait"
     )
 
 

@@ -101,6 +101,11 @@ class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSe
         label_zh="关闭混合 KV 管理",
         zh="滑动窗口的层也保存全部缓存。",
     )
+    skip_mm_profiling: Switch = switch(
+        help="Images and sounds are not profiled: what they take is left to the card.",
+        label_zh="不测多模态输入",
+        zh="启动时不测图像和声音的占用，它们要用的显存不预留。",
+    )
     enable_sleep_mode: Switch = switch(
         help="Weights and cache are in a pool that can be given back.",
         label_zh="睡眠模式",

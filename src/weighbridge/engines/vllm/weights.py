@@ -211,6 +211,7 @@ def of_class(model_type: str) -> parallel.ClassSplit:
         whole_shared=known.whole_shared_experts,
         library_towers=known.library_towers,  # AutoModel.from_config
         adapted=known.adapted_embedding,
+        fills_shared=known.fills_shared,
     )
 
 
@@ -232,6 +233,7 @@ def split_rules(
         rotary_latent=FLOAT32 if eager and r.wide_latents else None,
         towers_everywhere=r.towers_everywhere,
         towers=towers,
+        partial_blocks=r.partial_blocks,
         shared_hold=r.shared_hold,
         hopper=r.hopper,
         blackwell=r.blackwell,

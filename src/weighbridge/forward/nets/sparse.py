@@ -281,7 +281,9 @@ def layer(s: TrainingStep) -> LayerShape:
     """GptOssDecoderLayer, with the attention that there is."""
     if s.kernel == "flash":
         s.assume(FLASH)
-    else:
+    elif (
+        s.kernel != "flex"
+    ):  # keeps what flash-attention does (torch nn/attention/flex_attention.py)
         written_out(s)
     return LAYER
 

@@ -6,10 +6,13 @@
                  made again in the place of its gradient. Transformers' own where its linears are
                  not fused with their adapters
     adapters     added in place to what the base gives, in its dtype (adapters.py)
+    attention    by xformers, of which Unsloth's wheel makes sure: on cards before Ampere its kernel
+                 is the memory-efficient one, with key-value heads repeated
     offload      inputs of layers are in host memory; they come back through a buffer that stays
 
 Source: unsloth 2026.10.9 kernels/{rms_layernorm,rope_embedding,swiglu,fast_lora}.py,
-models/llama.py; unsloth_zoo 2026.10.9 gradient_checkpointing.py (UnslothCheckpointFunction).
+models/llama.py, utils/attention_dispatch.py, METADATA (Requires-Dist: xformers); unsloth_zoo
+2026.10.9 gradient_checkpointing.py (UnslothCheckpointFunction).
 """
 
 from typing import Any
@@ -25,6 +28,7 @@ from weighbridge.forward.parts.attention import attend, heads
 from weighbridge.forward.parts.layer import FINAL, mlp, run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.kernels import attention as kernels
 from weighbridge.units import MIB
 
 OFFLOADED = 2 * MIB  # smaller inputs stay (MINIMUM_SIZE)
@@ -66,7 +70,8 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
     if p.has("q_norm"):
         q, k = norm(m, q, p.weight("q_norm")), norm(m, k, p.weight("k_norm"))
-    out = attend(s, in_place(m, q), in_place(m, k), v, h)
+    kernel = s.kernel or m.ask(kernels.of_xformers)
+    out = attend(s, in_place(m, q), in_place(m, k), v, h, kernel=kernel)
     return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 

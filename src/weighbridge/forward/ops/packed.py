@@ -87,6 +87,28 @@ class Linear4:
         return out
 
 
+class Stack4:
+    """Stands in for the packed weights of all experts: whole where they are multiplied in groups,
+    one by one where each is a linear of its own."""
+
+    __slots__ = ("_compute", "_nested", "_shape")
+
+    def __init__(self, shape: tuple[int, ...], compute: DType, *, nested: bool) -> None:
+        self._shape = shape
+        self._compute = compute
+        self._nested = nested
+
+    def __call__(self, m: Machine, _packed: Tensor) -> Tensor:
+        matrix = m.new(self._shape, self._compute, "temporaries")
+        m.hidden(4 * matrix.numel // BLOCK if self._nested else 0)
+        return matrix
+
+    def one(self, m: Machine, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Multiply by one expert's weights, [out, in]."""
+        weight = LeafTensor("expert", shape, self._compute, None, trainable=False)
+        return Linear4(weight, None, self._compute, nested=self._nested)(m, x)
+
+
 class Linear8:
     """LLM.int8(): rows of the input and of the weight each have a scale. Autocast does not reach
     it: the input stays, and the result is, in the input's own dtype."""

@@ -71,7 +71,7 @@ def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor 
     share a sequence (accelerate big_modeling.py, _attach_context_parallel_hooks; DeepSpeed's
     UlyssesSPDataLoaderAdapter hands out positions instead)."""
     m, whole = s.m, (s.batch, 1, s.length, s.seen)
-    if s.kernel == "flash":
+    if s.kernel in ("flash", "flex"):
         return None
     if s.kernel == "eager":
         return m.new(whole, s.dtype)
@@ -138,7 +138,7 @@ def _by_kernel(
 ) -> Tensor:
     """Attend to the tokens that are there, by the kernel that was asked for or is chosen."""
     m = s.m
-    if kernel == "flash" and options.sinks is not None:
+    if kernel in ("flash", "flex") and options.sinks is not None:
         return flash3(m, *tensors, heads)
     q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)
     if kernel == "sdpa":

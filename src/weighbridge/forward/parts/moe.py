@@ -106,7 +106,7 @@ def experts(
 ) -> Tensor:
     """grouped_mm_experts_forward; its local variables live to its end. One by one before
     transformers 5."""
-    if s.transformers < (MERGES,) or differs(s.built.kind, "looped_experts"):
+    if _one_by_one(s, p, form):
         return one_by_one.way(rule(s), form)(s, p, x, weights, numbers, form)
     m = s.m
     pairs, k = numbers.numel, numbers.shape[-1]
@@ -130,6 +130,11 @@ def experts(
     final = summed_k(m, weighted, pairs // k)
     del expert_ids_g, biases, histc_input, selected, tokens_per_expert
     return cast(m, final, x.dtype)
+
+
+def _one_by_one(s: TrainingStep, p: Module, form: Form) -> bool:
+    looped = s.transformers < (MERGES,) or differs(s.built.kind, "looped_experts")
+    return looped or (form.transposed and one_by_one.linears(p, form.up) is not None)
 
 
 def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:

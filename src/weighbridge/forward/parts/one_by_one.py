@@ -29,6 +29,7 @@ from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, re
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.experts import gathered
 from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.packed import Stack4
 from weighbridge.forward.ops.pointwise import add, cast, mul, several
 from weighbridge.forward.ops.pointwise import summed as narrowed
 from weighbridge.forward.ops.shaping import part, shaped
@@ -170,7 +171,9 @@ def chosen(
     """GptOssExperts.forward, Qwen3VLMoeTextExperts.forward: weights of all experts, [tokens, E],
     and of the stacks a view of each expert's, whose gradient is zeros of the whole stack."""
     m, pairs = s.m, numbers.numel
-    up, down = p.stacked(m, form.up), p.stacked(m, form.down)
+    up, down = (
+        p.bare(name) if linears(p, name) else p.stacked(m, name) for name in (form.up, form.down)
+    )
     each = up.shape[0]
     rows = ceil_div(pairs, each)
     scores = scattered(m, weights, numbers, each)
@@ -198,11 +201,21 @@ def chosen(
 
 def _product(m: Machine, x: Tensor, stack: Tensor, p: Module, name: str) -> Tensor:
     """x @ stack[i] + bias[i]"""
-    out = linear(m, x, lower(m, part(m, stack, *stack.shape[1:])))
+    packed = linears(p, name)
+    if packed is not None:
+        out = packed.one(m, x, (stack.shape[2], stack.shape[1]))
+    else:
+        out = linear(m, x, lower(m, part(m, stack, *stack.shape[1:])))
     if not p.has(f"{name}_bias"):
         return out
     bias = p.bare(f"{name}_bias")
     return add(m, out, part(m, bias, *bias.shape[1:]))
+
+
+def linears(p: Module, name: str) -> Stack4 | None:
+    """Return what stands for a stack whose experts are packed linears; None for any other."""
+    wrap = p.wraps.get(p.path + name)
+    return wrap if isinstance(wrap, Stack4) else None
 
 
 OWN: Mapping[str, Callable[..., Tensor]] = {  # by the rule of the router

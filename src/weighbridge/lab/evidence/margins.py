@@ -14,13 +14,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 
-from weighbridge.bounds import Margin, MarginTable, RunGroup
-from weighbridge.bounds.margin import kin
+from weighbridge import bounds
+from weighbridge.bounds import Margin, MarginTable, Novelty, RunForm, RunGroup
+from weighbridge.bounds.margin import ENOUGH, kin
+from weighbridge.bounds.novelty import RELEASE, Seen, place
 from weighbridge.bounds.phases import base
 from weighbridge.lab.evidence.records import ABOVE, Outcome, Prediction
 
 MOST, LEAST = 0.983, 0.95  # shares of figures within
 NEAR = 8  # figures that are a sample
+APART = "platform"  # axis whose few figures decide no width but that of what is new
 DIGITS = 5
 ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
 Ask = Callable[[MarginTable], Sequence[Outcome]]
@@ -31,20 +34,58 @@ def fit(ask: Ask) -> MarginTable:
     rows: dict[RunGroup, Margin] = {}
     for number, levels in enumerate(ORDER):
         unsaid = [level for group in ORDER[number:] for level in group]
-        predictions = [
-            outcome for outcome in ask(MarginTable(rows, unsaid)) if isinstance(outcome, Prediction)
-        ]
+        figures = sample(ask(MarginTable(rows, unsaid)))
+        known = Novelty(seen(one for one, _ in figures), {})
         rows |= table(
-            [
-                outcome
-                for outcome in predictions
-                if outcome.kind and outcome.kind.level in levels and _sure(outcome)
-            ]
+            one
+            for one, kind in figures
+            if kind.level in levels and not (one.like and APART in known.axes(one.like, kind))
         )
     return MarginTable(rows)
 
 
-def _sure(prediction: Prediction) -> bool:
+def sample(outcomes: Iterable[Outcome]) -> list[tuple[Prediction, RunGroup]]:
+    """Return the figures that decide widths, with their kinds."""
+    return [
+        (one, one.kind)
+        for one in outcomes
+        if isinstance(one, Prediction) and one.kind is not None and sure(one)
+    ]
+
+
+def seen(outcomes: Iterable[Outcome]) -> Seen:
+    """Collect what is known of each engine's quantities, by axis: values of NEAR figures in ENOUGH
+    runs; of releases all."""
+    found: dict[str, list[Prediction]] = defaultdict(list)
+    for one in outcomes:
+        if isinstance(one, Prediction) and one.like is not None:
+            found[place(asked(one, one.like))].append(one)
+    return {where: _values(figures) for where, figures in found.items() if _enough(figures)}
+
+
+def _values(figures: Iterable[Prediction]) -> Mapping[str, frozenset[str]]:
+    """Return what is known on each axis."""
+    by_value: dict[tuple[str, str], list[Prediction]] = defaultdict(list)
+    for one in figures:
+        for trait in () if one.like is None else one.like.traits:
+            by_value[trait].append(one)
+    known = [t for t, each in by_value.items() if t[0] == RELEASE or _enough(each)]
+    return {axis: frozenset(value for a, value in known if a == axis) for axis, _ in known}
+
+
+def _enough(figures: Sequence[Prediction]) -> bool:
+    """Tell whether figures are a sample: NEAR of them, and of ENOUGH models on cards."""
+    runs = {(o.record.model, o.record.version, o.record.accelerator) for o in figures}
+    return len(figures) >= NEAR and len(runs) >= ENOUGH
+
+
+def asked(one: Prediction, like: RunForm) -> RunGroup:
+    """Return the kind of a figure, also of one that has no margin."""
+    level = one.record.level
+    return one.kind or bounds.kind(like, one.record.quantity, level, several=False)
+
+
+def sure(prediction: Prediction) -> bool:
     """Tell whether a figure is one number: of low confidence, it is a band."""
     return prediction.record.confidence != "low"
 
@@ -66,11 +107,11 @@ def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
         members[like if one.kind == like else (one.kind, one.record.source)].append(one)
     errors = sorted(share(o, o.record.measured - o.bytes.expected) for o in group)
     return Margin(
-        low=max(quantile([_below(o) for o in each], LEAST) for each in members.values()),
+        low=max(quantile([below(o) for o in each], LEAST) for each in members.values()),
         high=max(
             quantile([excess(o) for o in each], wanted)
             for each in members.values()
-            for excess, wanted in ((_beyond, LEAST), (_above, MOST))
+            for excess, wanted in ((beyond, LEAST), (above, MOST))
         ),
         middle=round(errors[len(errors) // 2], DIGITS),
         runs=len(group),
@@ -78,7 +119,7 @@ def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
     )
 
 
-def _above(prediction: Prediction) -> float:
+def above(prediction: Prediction) -> float:
     """Return what a figure lies beyond a hundredth above the high end, as a share of what is
     expected."""
     return share(
@@ -87,13 +128,13 @@ def _above(prediction: Prediction) -> float:
     )
 
 
-def _beyond(prediction: Prediction) -> float:
+def beyond(prediction: Prediction) -> float:
     return share(
         prediction, prediction.record.measured - prediction.resolution - prediction.bytes.high
     )
 
 
-def _below(prediction: Prediction) -> float:
+def below(prediction: Prediction) -> float:
     return share(
         prediction, prediction.bytes.low - prediction.record.measured - prediction.resolution
     )

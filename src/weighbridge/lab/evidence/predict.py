@@ -21,7 +21,7 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.engines.vllm.host import ASLEEP
 from weighbridge.errors import WeighbridgeError
-from weighbridge.estimate.infer import TOLD, widened
+from weighbridge.estimate.infer import widened
 from weighbridge.estimate.limits import runs as runs_of
 from weighbridge.estimate.load import load
 from weighbridge.lab.evidence import training
@@ -42,6 +42,7 @@ from weighbridge.report.keys import CountName, IntervalName
 from weighbridge.workload import LOAD, foreign, read
 
 GIVEN = ", given"  # what follows the quantity's name
+DRAFTED = "compute buffer, MTP layers"
 FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
 
 
@@ -116,7 +117,7 @@ def _predicted(
     slack = _slack(record, value) if inputs else 0
     quantity = record.quantity + (GIVEN if inputs else "")
     return Prediction(
-        record, quantity, value, record.resolution + slack, kind if kind.quantity else None
+        record, quantity, value, record.resolution + slack, kind if kind.quantity else None, like
     )
 
 
@@ -125,7 +126,7 @@ def _margined(record: PublishedFigure, reader: "Reader") -> str:
     interval, or one that follows from another figure's."""
     if reader in WHOLE_DEVICES:
         return bounds.PEAK
-    has_margin = reader in COUNTED or (record.quantity, record.level) in TOLD.values()
+    has_margin = reader in COUNTED or (record.engine, record.quantity) in TOLD_BESIDE
     has_margin = has_margin or record.quantity in ENGINES[record.engine].logged
     return record.quantity if has_margin else ""
 
@@ -193,7 +194,7 @@ def _run(key: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
     foreign(workload, kind.name)
     number, _ = version(kind, key.version)
     about = subject(model, workload, kind, number)
-    return kind.infer(about, workload, workload.budget()), runs_of(about, kind)
+    return kind.infer(about, workload, workload.budget()), runs_of(about, kind, workload)
 
 
 @cache
@@ -273,6 +274,15 @@ def _logged(name: CountName, of: IntervalName | None = None) -> "Reader":
     return read_logged
 
 
+def _concurrency(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    """Read hundredths of requests of the whole context that the cache holds."""
+    tokens = _logged("kv_cache_tokens", ROOM)(answer, record)
+    requests = answer.derived["max_concurrency"]
+    assert requests is not None, f"{record.id}: its requests are not counted"
+    share = 100 * requests / max(1, tokens.expected)
+    return Bytes(*(round(share * bound) for bound in tokens))
+
+
 def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     """Read the peak of the profile run; the log is that of the first rank."""
     return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
@@ -285,16 +295,11 @@ def _outside_torch(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]) -> Bytes:
-    cards = [d for d in devices if d.kind == "gpu"]
     if which == "fullest":
         return max((part(d) for d in devices), key=lambda b: b.expected)
-    chosen = {
-        "gpu 0": cards[:1],
-        "gpus": cards,
-        "host": [d for d in devices if d.kind == "host"],
-        "all": list(devices),
-    }[which]
-    return total(part(d) for d in chosen)
+    kind, _, number = which.partition(" ")
+    chosen = [d for d in devices if which == "all" or d.kind == kind.removesuffix("s")]
+    return total(part(d) for d in (chosen[int(number) :][:1] if number else chosen))
 
 
 def _most(sums: Iterable[Bytes]) -> Bytes:
@@ -349,7 +354,8 @@ def _trained(
         return
     try:
         value = TRAINED[record.quantity](record, table)
-        yield Prediction(record, quantity, value, record.resolution, training.kind(record))
+        kind, like = training.kind(record), training.like(record)
+        yield Prediction(record, quantity, value, record.resolution, kind, like)
     except WeighbridgeError as error:
         yield Skip(record, quantity, "refused by our rules", str(error))
 
@@ -377,22 +383,38 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "decode"): _decoding,
     ("", "context"): _part("context"),
     ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
+    ("", "states"): _part("recurrent_state"),
     ("", "kv_tokens"): _logged("kv_cache_tokens", ROOM),
-    ("vllm", "weights"): _logged("model_loading_bytes"),
+    ("", "concurrency"): _concurrency,
+    ("", "cuda_graphs"): _part("cuda_graphs"),
+    ("vllm", "weights"): _logged("model_loading_bytes", "model_loading_interval"),
     ("vllm", "peak"): _logged("serving_bytes", "serving_interval"),
     ("vllm", "activation"): _profiled,
     ("vllm", "non_torch"): _outside_torch,
-    ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _logged("available_kv_cache_bytes", ROOM),
     ("vllm", "asleep"): _named("weights", ASLEEP),
     ("vllm", "offloaded"): _named("weights", OFFLOADED),
     ("vllm", "kv_blocks"): _logged("num_gpu_blocks", ROOM),
     ("sglang", "weights"): _loaded,
     ("sglang", "kv_bytes"): _named("kv_cache", ""),
-    ("sglang", "kv_tokens"): _logged("kv_cache_tokens"),
-    ("sglang", "kv_tokens_sliding"): _logged("swa_max_total_num_tokens"),
+    ("sglang", "kv_tokens"): _logged("kv_cache_tokens", "max_total_num_tokens_interval"),
+    ("sglang", "kv_tokens_sliding"): _logged(
+        "swa_max_total_num_tokens", "swa_max_total_num_tokens_interval"
+    ),
+    ("ollama", "ps"): _logged("ollama_ps_bytes", "ollama_ps_interval"),
+    **{(name, "kv_bytes"): _part("kv_cache") for name in FILES},
+    **{(name, "kv_target"): _named("kv_cache", "") for name in FILES},
     **{(name, "compute"): _named("activations", "compute buffer") for name in FILES},
+    **{(name, "draft_compute"): _named("activations", DRAFTED) for name in FILES},
     **{(name, "output"): _named("logits", "output buffer") for name in FILES},
 }
 WHOLE_DEVICES = (_peak, _decoding)  # margins stand in the devices themselves
-COUNTED = tuple(READERS["sglang", name] for name in ("kv_tokens", "kv_tokens_sliding", "weights"))
+# Figures with an interval of their own beside the devices (estimate/infer.py, TOLD)
+TOLD_BESIDE = frozenset(
+    (
+        *(("vllm", name) for name in ("weights", "kv_available", "activation", "peak")),
+        *(("sglang", name) for name in ("kv_tokens", "kv_tokens_sliding")),
+        ("ollama", "ps"),
+    )
+)
+COUNTED = (READERS["sglang", "weights"],)

@@ -50,7 +50,8 @@ class PublishedFigure:
     accelerator: str | None = None  # of our catalogue; None: a CPU, or not printed
     count: int = 1
     device: str = "gpu 0"
-    phase: str = ""  # of the host; "" is the fullest
+    phase: str = ""  # of the host or of training; "" is the fullest
+    date: str = ""  # its source's, as 2026-04; "" is that of its engine's release: dates.py
     unit: str = "bytes"
     resolution: int = 0
     given: Mapping[str, int] = field(default_factory=dict)  # of the same log, as settings
@@ -82,6 +83,7 @@ class Prediction:
     bytes: Bytes
     resolution: int  # of the figure, and of what is given for it
     kind: bounds.RunGroup | None  # of runs, whose margin is in `bytes`
+    like: bounds.RunForm | None = None  # the run; None of a program, and of what was kept
 
     @property
     def error(self) -> float:
@@ -182,6 +184,8 @@ def of_host() -> tuple[PublishedFigure, ...]:
 def cited(figure: PublishedFigure) -> str:
     """Return one line that says where the figure is printed."""
     citation = figure.citation
+    if "unnamed" in citation:
+        return str(citation["unnamed"])
     for kind in ("issue", "pull"):
         if kind in citation:
             return f"github.com/{citation['repo']} {kind} {citation[kind]}"

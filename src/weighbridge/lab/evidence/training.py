@@ -50,8 +50,14 @@ def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     context = record.given.get("context")
     if context is not None:
         return max((_beside(device, context) for device in devices), key=lambda b: b.expected)
-    peaks = [device.peak(level) for device in devices]
+    peaks = [_peak(device, level, record.phase) for device in devices]
     return total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
+
+
+def _peak(device: Device, level: Level, phase: str) -> Bytes:
+    """Return the peak of one phase; of "" the fullest."""
+    named = [one.at(level) for one in device.phases if one.name == phase]
+    return named[0] if named else device.peak(level)
 
 
 # What DeepSpeed's log tells of the host, which it adds to in turn: (component, its detail)
@@ -102,6 +108,11 @@ def kind(record: PublishedFigure) -> bounds.RunGroup | None:
     run_ = _run(_asked(record))
     several = sum(device.kind == "gpu" for device in run_.devices()) > 1
     return bounds.kind(run_.like, bounds.PEAK, record.level, several=several)
+
+
+def like(record: PublishedFigure) -> bounds.RunForm:
+    """Describe a record's run."""
+    return _run(_asked(record)).like
 
 
 def _asked(record: PublishedFigure) -> TrainingRunKey:

@@ -15,7 +15,8 @@ from weighbridge.errors import (
 from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
-from weighbridge.report.fit import NAMES, Accelerator, Fit, Question, Rung
+from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
+from weighbridge.report.plan import Rung, chosen
 from weighbridge.watching import Hears, go_on, kept, stopped
 from weighbridge.workload import FIT
 
@@ -84,7 +85,9 @@ def fit(
         return answer
     from weighbridge.questions.fit.search import solved
 
-    return replace(answer, solved=solved(asker, request, answer, sized))
+    planned = request.planned(answer.plan.settings if answer.plan.here else {})
+    found = solved(asker, planned, answer, sized)
+    return replace(answer, solved=found)
 
 
 def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:
@@ -110,7 +113,7 @@ def _parts(
     asker: Asker, request: FitRequest, hears: Hears | None
 ) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
     """Return what tells the questions that were answered so far, with the others as they are
-    without changes: for who hears of parts, where changes are looked for."""
+    without changes: for who hears of parts, once the plan is known, which no part takes back."""
     if hears is None or not request.helped or request.solves:
         return lambda questions, ladder: None
     plain = replace(request, helped=False)
@@ -118,7 +121,8 @@ def _parts(
 
     def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
         found = _joined(request, [*questions, *others[len(questions) :]], ladder)
-        if found is not None and len(questions) < len(others):
+        planned = request.about != "infer" or any(q.name == "infer" for q in questions)
+        if found is not None and planned and len(questions) < len(others):
             hears(found)
 
     return part
@@ -129,6 +133,11 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
     first = next((question.report for question in questions if question.report is not None), None)
     if first is None:
         return None
+    rung = chosen(ladder).rung
+    if rung is not None and not rung.elsewhere:  # how far it goes is told of the answer alone
+        questions = [
+            replace(q, longest=rung.longest) if q.name == "infer" else q for q in questions
+        ]
     return Fit(
         model=first.model,
         accelerator=_accelerator(tuple(questions)),
@@ -144,7 +153,7 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
 
 def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
     """Ask for the formats to run the model in, where changes are looked for."""
-    if infer.report is None or not request.helped or request.solves or stopped():
+    if infer.report is None or not request.chooses or stopped():
         return ()
     from weighbridge.questions.fit.ladder import ladder
 

@@ -23,10 +23,12 @@ from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged
+from weighbridge.questions.fit.ladder import least_weights, planned_or_none
 from weighbridge.questions.fit.request import DEVICE, FitRequest, workload
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Solved
+from weighbridge.report.plan import Plan
 from weighbridge.workload import SPREAD, layouts
 
 if TYPE_CHECKING:
@@ -60,29 +62,30 @@ def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
         asker, request
     )
     bare = _asked(asker, request, {name: None for name in DEVICE if name != "ram"})
-    least = 0 if bare is None else weights(bare)
+    least = 0 if bare is None else least_weights(request, bare)
     last: Mapping[str, Any] = {}
     for tried in tries:
         last = tried.settings
         if tried.part.room.high * tried.devices < least:
             continue
-        report = _asked(asker, request, tried.settings)
-        if report is not None and report.verdict is not None and report.verdict.fits == "yes":
-            return FoundSettings(_found(request, tried, report), tried.settings)
+        plan = planned_or_none(asker, request.planned(tried.settings))
+        if plan is not None and plan.fits == "yes" and plan.why != "divided":
+            return FoundSettings(_found(request, tried, plan), tried.settings)
     note = _none(request, bare)
     return FoundSettings(
         Solved(unknown=request.smallest, value=None, question=request.about, note=note), last
     )
 
 
-def _found(request: FitRequest, tried: Tried, report: Report) -> Solved:
+def _found(request: FitRequest, tried: Tried, plan: Plan) -> Solved:
     assert request.smallest is not None
+    assert plan.report is not None
     return Solved(
         unknown=request.smallest,
         value=tried.value,
         question=request.about,
-        workload=dict(tried.settings),
-        peak_bytes=report.peak.expected,
+        workload={**tried.settings, **plan.settings},
+        peak_bytes=plan.report.peak.expected,
         note=f"{tried.devices} x {tried.part.name}",
         rows=(tried.told,),
     )
@@ -105,21 +108,6 @@ def _asked(asker: Asker, request: FitRequest, change: Mapping[str, Any]) -> Repo
         return judged(asker, workload(request.about, changed, inference(asker, changed)))
     except REFUSED:
         return None
-
-
-def weights(report: Report) -> int:
-    """Bytes that weights take at least, on all devices together."""
-    gpus = [device for device in report.devices if device.kind == "gpu"]
-    return min(
-        (
-            sum(
-                component.bytes.low for component in phase.components if component.name == "weights"
-            )
-            for device in gpus
-            for phase in device.phases
-        ),
-        default=0,
-    )
 
 
 def _cards(asker: Asker, request: FitRequest) -> Iterator[Tried]:

@@ -16,13 +16,12 @@ from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import at_home, record, usual, version
 from weighbridge.engines.weight_formats import declared_name, offered, runs_on
 from weighbridge.errors import WeighbridgeError
-from weighbridge.questions.fit.answers import Asker, inference, reads_text
-from weighbridge.questions.fit.hardware import weights
+from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.request import FitRequest, workload
-from weighbridge.records import replace
 from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
 from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
-from weighbridge.report.fit import PUBLISHED, Question, Rung
+from weighbridge.report.fit import Question
+from weighbridge.report.plan import PUBLISHED, Plan, Rung, as_asked, chosen
 from weighbridge.watching import go_on
 
 if TYPE_CHECKING:
@@ -50,6 +49,38 @@ def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ..
     return tuple(ladder_of.rungs())
 
 
+def planned(asker: Asker, request: FitRequest) -> Plan:
+    """Choose the plan of a request, asking no more than that takes: other cards are not tried, and
+    neither is a format after one that fits whole, nor one of fewer bits than people use."""
+    report = judged(asker, workload(request.about, request, inference(asker, request)))
+    if request.about != "infer" or report.verdict is None or not request.chooses:
+        return as_asked(report)
+    rungs: list[Rung] = []
+    ladder_of = _Ladder(asker, request, report, ())
+    for rung in ladder_of.here(less=False):
+        rungs.append(rung)
+        if rung.whole and rung.fits == "yes":
+            break
+    return chosen(tuple(rungs))
+
+
+def planned_or_none(asker: Asker, request: FitRequest) -> Plan | None:
+    """Choose the plan of a request; None where the question is refused."""
+    try:
+        return planned(asker, request)
+    except REFUSED:
+        return None
+
+
+def least_weights(request: FitRequest, bare: "Report") -> int:
+    """Bytes of the weights at least, in all: in the fewest bits that a plan may choose."""
+    known = weights(bare)
+    if not request.chooses or request.about != "infer" or request.as_published:
+        return known
+    free = request.settings.keys().isdisjoint(NAMED)
+    return min(known, bare.model.parameters * min(WIDTHS) // 8) if free else known
+
+
 class _Ladder:
     """The rungs of one question of inference, each asked when it is reached."""
 
@@ -66,13 +97,21 @@ class _Ladder:
         )
         self.room = _budget(request.settings)
 
-    def rungs(self) -> Iterator[Rung]:
+    def here(self, *, less: bool = True) -> Iterator[Rung]:
+        """Yield the formats on these cards. `less`: also of fewer bits than people use, where
+        nothing else fits whole."""
         first = self._first()
-        others = [*self._narrower(first)]
+        yield first
+        if not self.request.as_published:
+            yield from self._narrower(first, less=less)
+
+    def rungs(self) -> Iterator[Rung]:
+        first, *others = self.here()
         again = any(rung.format == first.format for rung in others)
         rungs = others if again else [first, *others]
         yield from rungs
-        if not any(rung.whole and rung.fits == "yes" for rung in rungs):
+        short = not any(rung.whole and rung.fits == "yes" for rung in rungs)
+        if short and not self.request.as_published:
             other = next(self._of_another(), None)
             yield from self._elsewhere(_smallest(rungs)) if other is None else (other,)
 
@@ -93,16 +132,18 @@ class _Ladder:
             return record(self.asked.engine)
         return engine_of(self.room.choice.part)
 
-    def _narrower(self, first: Rung) -> Iterator[Rung]:
+    def _narrower(self, first: Rung, *, less: bool) -> Iterator[Rung]:
         tag = self.asked.bits and self.request.inference is None  # the name of the model says it
         if tag or not self.request.settings.keys().isdisjoint(NAMED[:2]):
             return
         names = dict.fromkeys((self._engine().name, self.asked.engine))
         for kind in map(record, names):
-            rungs = [*self._of_widths(kind, WIDTHS)] if self._plain(kind) else []
-            if rungs:
-                yield from rungs
-                if not any(rung.whole and rung.fits == "yes" for rung in (first, *rungs)):
+            rungs = [first]
+            for rung in self._of_widths(kind, WIDTHS) if self._plain(kind) else ():
+                rungs.append(rung)
+                yield rung
+            if len(rungs) > 1:
+                if less and not any(rung.whole and rung.fits == "yes" for rung in rungs):
                     yield from (r for r in self._of_widths(kind, LESS) if r.whole)
                 return
 
@@ -135,9 +176,7 @@ class _Ladder:
 
     def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
-        engine = change.get("engine", self.request.inference)
-        settings = {**self.request.settings, **change}
-        changed = replace(self.request, settings=settings, inference=engine)
+        changed = self.request.planned(change)
         go_on()
         try:
             asked = workload("infer", changed, inference(self.asker, changed))
@@ -172,6 +211,21 @@ class _Ladder:
             if there is not None and there.whole and there.fits == "yes":
                 yield there
                 return
+
+
+def weights(report: "Report") -> int:
+    """Bytes that weights take at least, on all devices together."""
+    gpus = [device for device in report.devices if device.kind == "gpu"]
+    return min(
+        (
+            sum(
+                component.bytes.low for component in phase.components if component.name == "weights"
+            )
+            for device in gpus
+            for phase in device.phases
+        ),
+        default=0,
+    )
 
 
 def plain(model: "Model", kind: "Engine") -> bool:

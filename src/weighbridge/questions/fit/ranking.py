@@ -24,8 +24,17 @@ from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
 from weighbridge.estimate.uncounted import beside_weights
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.questions.fit.hardware import cards, weights
-from weighbridge.questions.fit.ladder import NAMED, WIDTHS, engine_of, loss, of_width, plain
+from weighbridge.questions.fit.hardware import cards
+from weighbridge.questions.fit.ladder import (
+    NAMED,
+    WIDTHS,
+    engine_of,
+    least_weights,
+    loss,
+    of_width,
+    plain,
+    planned_or_none,
+)
 from weighbridge.questions.fit.request import DEVICE, FitRequest, asked, workload
 from weighbridge.records import replace
 from weighbridge.report import Report
@@ -50,7 +59,7 @@ def gpus(asker: Asker, request: FitRequest) -> Ranking:
     from weighbridge.accelerators.parts import parts
 
     bare = _judged(asker, replace(request, settings=_without_device(request.settings)))
-    least = 0 if bare is None else weights(bare)
+    least = 0 if bare is None else least_weights(request, bare)
     every = tuple(cards(parts().values()))
     rows = _rows(every, lambda part: part.name, lambda part: _card(asker, request, part, least))
     rows.sort(key=lambda row: (RANK[row["fits"]], row["usable_bytes"], row["id"]))
@@ -89,13 +98,23 @@ def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:
         "usable_bytes": usable.low,
         "peak_bytes": None,
         "margin_bytes": None,
+        "format": None,
+        "engine": None,
         "context": None,
     }
     if usable.high < least:
         return row
-    named = replace(request, settings={**request.settings, "gpu": part.id})
-    row |= _verdict(_judged(asker, named))
-    return {**row, "context": _context(asker, named) if row["fits"] == "yes" else None}
+    named = request.planned({"gpu": part.id})
+    plan = planned_or_none(asker, named)
+    if plan is None or plan.rung is None:  # refused there, or no format has room
+        return row | _verdict(None if plan is None else _judged(asker, named))
+    row |= _verdict(plan.report)
+    if request.about == "infer":
+        row |= {"format": plan.rung.format, "engine": plan.rung.engine}
+    if plan.why == "divided":
+        row["fits"] = "no"  # the rest is in RAM
+    context = _context(asker, named.planned(plan.settings)) if row["fits"] == "yes" else None
+    return {**row, "context": context}
 
 
 def _judged(asker: Asker, request: FitRequest) -> Report | None:

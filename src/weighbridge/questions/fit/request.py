@@ -13,7 +13,7 @@ from typing import Any
 
 from weighbridge.engines.table import engine, record
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
-from weighbridge.records import dataclass, field
+from weighbridge.records import dataclass, field, replace
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
 from weighbridge.workload.consistency import OF_ADAPTERS, consistent
@@ -28,7 +28,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram")
-OWN = ("for", "max", "smallest")
+OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
 PLAIN = ("lora", "train")  # questions about weights that are not packed
 
@@ -44,12 +44,24 @@ class FitRequest:
     inference: str | None = None  # the engine that was named, in its usual spelling
     pinned: frozenset[str] = field(default_factory=frozenset)
     helped: bool = True  # whether changes are looked for that make it fit
+    as_published: bool = False  # whether it is about the weights as they are published alone
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
     @property
     def solves(self) -> bool:
         """True where one number is looked for: changes that fit are then of its question alone."""
         return self.most is not None or self.smallest is not None
+
+    @property
+    def chooses(self) -> bool:
+        """True where formats are tried: the question is how to run it, and a model is named."""
+        sought = self.about == "infer" or not self.solves
+        return self.helped and sought and self.most != "model-size"
+
+    def planned(self, change: Mapping[str, Any]) -> "FitRequest":
+        """Return the same request with the settings of a plan."""
+        engine = change.get("engine", self.inference)
+        return replace(self, settings={**self.settings, **change}, inference=engine)
 
 
 def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
@@ -60,6 +72,9 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
     }
     about = settings.pop("for", settings.pop("for_", None))
     searches = {name: settings.pop(name, None) for name in ("max", "smallest")}
+    strictly = settings.pop("as_published", False)
+    if not isinstance(strictly, bool):
+        raise UsageError(f"as_published is true or false, not {strictly!r:.80}")
     unknown = sorted(settings.keys() - FIT.keys())
     if unknown:
         raise UsageError(_unknown(unknown[0]))
@@ -76,6 +91,7 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
         about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
         most=most,
         smallest=_one_of("smallest", searches["smallest"], SMALLEST),
+        as_published=strictly,
         inference=engine(settings["engine"]).name if "engine" in settings else None,
         pinned=frozenset(settings),
     )

@@ -73,11 +73,15 @@ def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str]
         raise UsageError(f"--max {request.most} looks for {flag}: leave it out of the settings")
     if request.most == "model-size":
         return _size(request, sized)
-    return _setting(asker, request, answer.question(request.about), setting)
+    return _setting(asker, request, answer, setting)
 
 
-def _setting(asker: Asker, request: FitRequest, question: Question, setting: str) -> Solved:
+def _setting(asker: Asker, request: FitRequest, answer: Fit, setting: str) -> Solved:
+    """Find the largest value for the plan of an answer."""
     assert request.most is not None
+    question, plan = answer.asked, answer.plan
+    if plan.here and plan.report is not None:
+        question = replace(question, report=plan.report)
     report = question.report
     reason = _unsayable(question)
     if report is None or reason:
@@ -93,7 +97,7 @@ def _setting(asker: Asker, request: FitRequest, question: Question, setting: str
         value=value,
         question=question.name,
         searched_to=bounds.most,
-        workload={setting: value} if value else None,
+        workload={**plan.settings, setting: value} if value else None,
         note=_under(report, setting, value)
         if value
         else f"not even 1 of --{setting.replace('_', '-')} fits",

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.launch import Launch, parse
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
 from weighbridge.errors import UnsupportedError, UsageError
@@ -18,7 +19,6 @@ from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.document import Path, Place
 from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
-from weighbridge.runfiles.serving.paths import model_of as model_of
 from weighbridge.units import parse_size, typed_size
 from weighbridge.wording import shown, unsecret
 
@@ -30,6 +30,8 @@ BY_IMAGE = (
     ("llama-cpp", "llama-server"),
     ("llama.cpp", "llama-server"),
 )
+OWN_PROGRAMS = tuple(dict.fromkeys(program for _, program in BY_IMAGE))
+FEW_FLAGS = 2  # -m and a name are of many programs
 SHELLS = ("sh", "bash", "zsh", "ash")
 NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
 # Dynamo's workers take the flags of the engine that they wrap
@@ -208,6 +210,7 @@ def _line(container: Container, words: Sequence[str]) -> str:
         shlex.join(words),
         shlex.join(["docker", "run", *_entry(words, image)]) if image else "",
         _by_image(image, words),
+        "" if serves(image) else _by_flags(words),
     ):
         if text and _launches(text):
             return text
@@ -235,6 +238,27 @@ def _by_image(image: str, words: Sequence[str]) -> str:
     program = next((program for part, program in BY_IMAGE if part in last), "")
     bare = bool(words) and words[0].startswith("-")
     return f"{program} {shlex.join(words)}" if program and bare else ""
+
+
+def _by_flags(words: Sequence[str]) -> str:
+    """Return the line of an image of somebody's own, whose entry point is given flags alone: that
+    of the only engine that has them all."""
+    flags = [word for word in words if word.startswith("-")]
+    behind = words[1:] if words and words[0].endswith(".sh") else words
+    if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
+        return ""
+    lines = (f"{program} {shlex.join(behind)}" for program in OWN_PROGRAMS)
+    known = [line for line in lines if _knows_all(line)]
+    return known[0] if len(known) == 1 else ""
+
+
+def _knows_all(line: str) -> bool:
+    """Tell whether an engine has all flags of a line, which names a repository or a file."""
+    try:
+        launch = parse(line)
+    except UsageError:
+        return False
+    return not launch.unknown and ("/" in launch.model or launch.model.endswith(".gguf"))
 
 
 def _launches(text: str) -> bool:
@@ -333,7 +357,11 @@ def _run(
         text, launch = _parsed(text)
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
-    model = "" if launch.model == UNNAMED else model_of(launch.model, mounts)
+    model = (
+        ""
+        if launch.model == UNNAMED
+        else model_of(launch.model, {inside: filled(outside) for inside, outside in mounts.items()})
+    )
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
     taken = tuple(

@@ -6,12 +6,12 @@ Source: https://github.com/ollama/ollama, docs/modelfile.mdx (FROM, PARAMETER, A
 import re
 from collections.abc import Iterator, Mapping
 
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import phrased
 from weighbridge.runfiles.record import PlannedRun, Understood, Unread, Value
-from weighbridge.runfiles.serving.paths import model_of
 
 KIND = Kind(
     name="modelfile",
@@ -41,7 +41,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     for match in LINE.finditer(blank):
         line, word, said = document.line_of(match.start()), match[1].upper(), match[2]
         if word == "FROM" and not model:
-            model = model_of(said.strip('"'), {})
+            model = model_of(said.strip('"'))
             understood.append(_understood("FROM", said, "model", line, match))
         elif word == "FROM":
             unread.append(Unread(key="FROM", line=line, why="a projector beside the model"))

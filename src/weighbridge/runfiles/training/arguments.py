@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.beside import beside, of_another
 from weighbridge.runfiles.reading import KeyReading
 from weighbridge.runfiles.record import Value
-from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import zero
 from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import OPTIMIZERS
@@ -116,7 +116,7 @@ def name_of(keys: KeyReading, key: str) -> str:
     named = keys.text(key)
     if named:
         keys.take(key, "model")
-    return model_of(named, {}) if named else ""
+    return model_of(named) if named else ""
 
 
 def sizes(keys: KeyReading) -> None:

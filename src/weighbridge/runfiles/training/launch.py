@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.shell import commands
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
@@ -19,7 +20,6 @@ from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
-from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training import (
     accelerate,
     flags,
@@ -337,7 +337,7 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         refused = f"tuner_type: {tuner:.20} is not answered yet"
     return replace(
         run,
-        model=model_of(model, {}) if "$" not in model else "",
+        model=model_of(model) if "$" not in model else "",
         understood=tuple(one for one in run.understood if one.line),
         refused=refused,
     )

@@ -7,11 +7,11 @@ pretrain.py (compiled; micro_batch_size 4), args.py.
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
-from weighbridge.runfiles.serving.lines import model_of
 
 KIND = Kind(
     name="litgpt",
@@ -91,7 +91,7 @@ def _model(keys: KeyReading) -> str:
     folder = keys.text("checkpoint_dir")
     if folder:
         keys.take("checkpoint_dir", "model")
-        return model_of(folder.removeprefix("checkpoints/"), {})
+        return model_of(folder.removeprefix("checkpoints/"))
     if keys.value("model_config"):
         keys.leave("model_config", "the model is made by its sizes")
         keys.used.add("model_name")

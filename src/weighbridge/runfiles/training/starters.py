@@ -75,7 +75,17 @@ def config_of(program: str, words: Sequence[str]) -> str:
         named = flags.mapping(_own(words)).get(flag)
         first = _first(named)
         return first if isinstance(first, str) else ""
-    return next((word for word in _own(words) if word.lower().endswith(SUFFIXES)), "")
+    own = _own(words)
+    files = [number for number, word in enumerate(own) if word.lower().endswith(SUFFIXES)]
+    alone = [number for number in files if not number or not _is_flag(own[number - 1])]
+    # Behind a flag it is the flag's, but for a switch: `axolotl train --debug run.yaml`
+    named = alone or ([] if STARTERS[program].assigns else files)
+    return own[named[0]] if named else ""
+
+
+def _is_flag(word: str) -> bool:
+    """Tell whether a word is a flag whose value may stand behind it."""
+    return word.startswith("--") and "=" not in word
 
 
 def arguments_of(document: Document, words: Sequence[str]) -> str:

@@ -11,12 +11,12 @@ from math import prod
 
 from weighbridge.allocator.settings import GROWING, VARIABLES
 from weighbridge.catalogue import everyday
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.errors import UsageError
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.runfiles.record import PlannedRun, Value
-from weighbridge.runfiles.serving.lines import model_of
 from weighbridge.runfiles.training.arguments import groups
 from weighbridge.runfiles.training.shapes import shape_name
 from weighbridge.training.launching import by_machine, machines
@@ -167,7 +167,7 @@ def _model(keys: KeyReading) -> str:
 def _of_assets(keys: KeyReading) -> str:
     """Return the model that the folder of the assets is called after; "" where it is none."""
     path = keys.text("model.hf_assets_path")
-    known = model_of(path, {}).removeprefix("hf/") if path else ""
+    known = model_of(path).removeprefix("hf/") if path else ""
     return "" if known.rpartition("/")[2].lower() in ("tokenizer", "assets") else known
 
 

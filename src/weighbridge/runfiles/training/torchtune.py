@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.catalogue import everyday
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
 from weighbridge.runfiles.record import PlannedRun, Value
-from weighbridge.runfiles.serving.lines import model_of
 
 KIND = Kind(
     name="torchtune",
@@ -159,7 +159,7 @@ def _model(keys: KeyReading) -> str:
     if "$" in text or not text:
         return _built(keys)
     keys.take("checkpointer.checkpoint_dir", "model")
-    return model_of(text, {})
+    return model_of(text)
 
 
 def _built(keys: KeyReading) -> str:

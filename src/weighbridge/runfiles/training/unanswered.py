@@ -12,12 +12,12 @@ ms-swift (examples/ray/).
 import re
 from collections.abc import Iterator, Mapping
 
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.records import NamedTuple
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import VARIABLE, KeyReading, filled, reading
 from weighbridge.runfiles.record import PlannedRun
-from weighbridge.runfiles.serving.lines import model_of
 
 KIND = Kind(
     name="unanswered",
@@ -105,7 +105,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     name = "this program"
     if program is not None:
         name = program.name
-        model = model_of(keys.text(program.model), {}) if keys.text(program.model) else ""
+        model = model_of(keys.text(program.model)) if keys.text(program.model) else ""
         if model:
             keys.take(program.model, "model")
         _numbers(keys, program)
@@ -162,7 +162,7 @@ def _of_script(document: Document) -> PlannedRun:
     named = _value(MODEL, text, assigned)
     return PlannedRun(
         task="train",
-        model=model_of(named, {}) if named else "",
+        model=model_of(named) if named else "",
         settings=settings,
         notes=(f"{count} {DEVICES}",) if count.isdigit() else (),
         refused=f"{_program(text)} is not answered yet",

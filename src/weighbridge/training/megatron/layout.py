@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UnsupportedError, UsageError
 
 FIRST, LAST = "decoder_first_pipeline_num_layers", "decoder_last_pipeline_num_layers"
 EMBEDDING = "account_for_embedding_in_pipeline_split"
@@ -35,7 +35,10 @@ def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tu
     if ends == [None, None]:
         return _accounted(layers, stages, chunks, asked)
     if EMBEDDING in asked or LOSS in asked:
-        raise UsageError(f"--megatron-args {EMBEDDING}, {LOSS}: Megatron has them without {FIRST}")
+        raise TriedError(
+            f"--megatron-args {EMBEDDING}, {LOSS}: Megatron has them without {FIRST}",
+            seen="megatron/training/arguments.py, validate_args: an assertion",
+        )
     said = [n for n in ends if n is not None]
     middle, left = layers - sum(said), stages - len(said)
     if middle < 0 or (middle % left if left else middle):
@@ -58,9 +61,11 @@ def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) 
     if whole % (stages * chunks):
         by = f"{stages} stages" if chunks == 1 else f"{stages} stages of {chunks} chunks"
         counted = f"{layers} layers" if whole == layers else f"{layers} layers and {whole - layers}"
-        raise UsageError(
+        raise TriedError(
             f"--pipeline-parallel-size: {by} do not divide the {counted}, and Megatron stops; "
-            f"--megatron-args {FIRST}=N or {LAST}=N says how many a stage at an end has"
+            f"--megatron-args {FIRST}=N or {LAST}=N says how many a stage at an end has",
+            seen="megatron-core 0.16 transformer_config.py: number of layers should be "
+            "divisible by the pipeline parallel size",
         )
     each = [whole // stages // chunks] * stages * chunks
     each[0] -= beside[0]
@@ -80,7 +85,7 @@ def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int,
         written = written[: match.start()] + once * times + written[match.end() :]
     known = LAYERS.fullmatch(written)
     if known is None or len(known[1]) != asked.get("predicts", 0):
-        raise UsageError(
+        raise UnsupportedError(
             f"--megatron-args {LAYOUT}={text:.60}: it is not weighed; E, t and L are, with |, "
             "and m in the last part, as many as mtp_num_layers"
         )

@@ -18,7 +18,7 @@ from weighbridge.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.records import dataclass
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
@@ -181,9 +181,11 @@ def _refuse(w: Train) -> None:
         value = getattr(w, name)
         flag = f"--{name.replace('_', '-')}"
         if name not in READ and value not in (None, False):
-            raise UsageError(f"{flag} is not Megatron's, or not weighed with it; leave it out")
+            raise UnsupportedError(
+                f"{flag} is not Megatron's, or not weighed with it; leave it out"
+            )
         if value is not None and value not in MEANS.get(name, (value,)):
-            raise UsageError(
+            raise UnsupportedError(
                 f"{flag} {value} is not weighed with --framework megatron; use "
                 f"{' or '.join(MEANS[name])}"
             )
@@ -239,7 +241,9 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
         (asked.get("instances", 1) > 1, "--megatron-args num_distributed_optimizer_instances"),
     ):
         if wrong:
-            raise UsageError(f"{what}: it is not weighed with use_megatron_fsdp; leave it out")
+            raise UnsupportedError(
+                f"{what}: it is not weighed with use_megatron_fsdp; leave it out"
+            )
     return kind
 
 
@@ -254,8 +258,10 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
         (asked.get("fused_gradients", True), "no_gradient_accumulation_fusion is lacking:"),
     ):
         if wrong:
-            raise UsageError(
-                f"{what} goes not with --megatron-args use_torch_fsdp2: Megatron stops at it"
+            raise TriedError(
+                f"{what} goes not with --megatron-args use_torch_fsdp2: Megatron stops at it",
+                seen="megatron/training/arguments.py, validate_args: assertions about "
+                "use_torch_fsdp2",
             )
 
 
@@ -291,11 +297,15 @@ def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
     if w.optimizer != "muon":
         return {}
     if w.precision == "fp16-mixed":
-        raise UsageError("--precision fp16-mixed: Megatron's Muon has it not; use bf16-mixed")
+        raise TriedError(
+            "--precision fp16-mixed: Megatron's Muon has it not; use bf16-mixed",
+            seen="megatron-core 0.16 optimizer/muon.py: muon with fp16 is not supported",
+        )
     for name, argument in OF_ADAM.items():
         if asked.get(name):
-            raise UsageError(
-                f"--megatron-args {argument}: Megatron has it with Adam, not with Muon"
+            raise TriedError(
+                f"--megatron-args {argument}: Megatron has it with Adam, not with Muon",
+                seen="megatron/training/arguments.py, validate_args: an assertion",
             )
     return {"muon": True, "in_turn": asked.get("in_turn", False)}
 
@@ -396,12 +406,16 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
         return {}
     ends = bool(asked.get("plain_ends"))
     if ends and scaling == "delayed":
-        raise UsageError(
+        raise TriedError(
             "--megatron-args first_last_layers_bf16: Megatron has it without delayed scaling; "
-            "fp8_recipe=tensorwise is another recipe"
+            "fp8_recipe=tensorwise is another recipe",
+            seen="megatron/training/arguments.py, validate_args: an assertion",
         )
     if asked.get("implementation") == "local":
-        raise UsageError("--megatron-args fp8_format: Megatron's own modules have none")
+        raise TriedError(
+            "--megatron-args fp8_format: Megatron's own modules have none",
+            seen="megatron/training/arguments.py, validate_args: an assertion",
+        )
     if asked.get("float8_parameters") and not (shares.kind == "zero1" or asked.get("fsdp")):
         raise UsageError("--megatron-args fp8_param_gather: it needs --shard zero1")
     since, name = SINCE[scaling], "fp4" if scaling == "nvfp4" else "fp8"
@@ -425,14 +439,17 @@ def _takes_turns(run: MegatronRun) -> None:
     if run.chunks == 1 or not run.group:
         return
     if not run.pipeline <= run.group <= run.accumulation:
-        raise UsageError(
+        raise TriedError(
             f"--megatron-args {GROUP}={run.group}: Megatron takes {run.pipeline}, the stages, to "
-            f"{run.accumulation}, the micro-batches"
+            f"{run.accumulation}, the micro-batches",
+            seen="megatron-core 0.16 pipeline_parallel/schedules.py, get_schedule_table: an "
+            "assertion",
         )
     if 0 < rest < run.pipeline:
-        raise UsageError(
+        raise TriedError(
             f"--megatron-args {GROUP}={run.group}: of {run.accumulation} micro-batches {rest} are "
-            f"left, and Megatron stops at fewer than the {run.pipeline} stages"
+            f"left, and Megatron stops at fewer than the {run.pipeline} stages",
+            seen="megatron-core 0.16 pipeline_parallel/schedules.py: an assertion",
         )
 
 
@@ -445,7 +462,7 @@ def _mixes(model: MegatronModel, run: MegatronRun) -> None:
             f"{mamba.groups} groups of Mamba"
         )
     if model.pattern and run.predicts:
-        raise UsageError(
+        raise UnsupportedError(
             "--megatron-args mtp_num_layers: it is not weighed with layers of a hybrid model; "
             "leave it out"
         )

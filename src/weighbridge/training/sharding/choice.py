@@ -137,8 +137,13 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
 
 def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
     """Tell whether the root is told reshard_after_forward: by torchtune (training/_distributed.py,
-    shard_model, 0.3 to 0.6), and by accelerate before it made units of embedding and head."""
-    return plan.framework.name == "torchtune" or (theirs is not None and not theirs.carves)
+    shard_model, 0.3 to 0.6), by accelerate before it made units of embedding and head, and by a
+    loop whose fully_shard(model) has the argument (torch 2.13 _fully_shard.py: only where it has
+    none does the root stay)."""
+    if theirs is not None:
+        return not theirs.carves
+    asked = plan.framework.name == "plain" and plan.sharding.reshard is True
+    return asked or plan.framework.name == "torchtune"
 
 
 def _of_torchtune(plan: TrainingPlan) -> bool:

@@ -31,7 +31,7 @@ from typing import Literal
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.dtypes import TORCH, DType
-from weighbridge.errors import UsageError
+from weighbridge.errors import TriedError, UsageError
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.records import dataclass
 from weighbridge.training import kbit
@@ -320,9 +320,10 @@ def held_codes(form: Scheme | None, sharding: Sharding, run: PackedRun) -> Held:
     if run.floats:
         return "parts"
     if sharding.kind == "fsdp1":
-        raise UsageError(
+        raise TriedError(
             f"--shard fsdp1: packed weights are integers in {form.name}, which torch refuses "
-            f"(Cannot flatten integer dtype tensors); {_instead(form, 'use --shard zero3')}"
+            f"(Cannot flatten integer dtype tensors); {_instead(form, 'use --shard zero3')}",
+            seen="torch distributed/fsdp/_flat_param.py: Cannot flatten integer dtype tensors",
         )
     return _by_fsdp2(form, run)
 
@@ -331,10 +332,11 @@ def _by_fsdp2(form: Scheme, run: PackedRun) -> Held:
     if run.framework in SHARE_INTEGERS:
         return SHARE_INTEGERS[run.framework]
     if form.name == EIGHT_BITS:
-        raise UsageError(
+        raise TriedError(
             "--shard fsdp2: bitsandbytes' linears in 8 bits do not run on weights that FSDP "
             "gathered ('Parameter' object has no attribute 'CB'); use --shard zero3, or "
-            "--quantization nf4 with --bnb-4bit-quant-storage bfloat16"
+            "--quantization nf4 with --bnb-4bit-quant-storage bfloat16",
+            seen="bitsandbytes nn/modules.py: 'Parameter' object has no attribute 'CB'",
         )
     newer = run.accelerate is None or run.accelerate >= LEAVES_OUT
     if run.prepares and newer and kbit.four_bits(form) and run.torch >= IGNORES:
@@ -342,10 +344,11 @@ def _by_fsdp2(form: Scheme, run: PackedRun) -> Held:
     if run.torch >= INTEGERS_SHARED:
         return "parts"
     release = ".".join(map(str, run.torch))
-    raise UsageError(
+    raise TriedError(
         f"--shard fsdp2: packed weights are integers in {form.name}, which torch {release} refuses "
         f"(Only Tensors of floating point and complex dtype can require gradients); "
-        f"{_instead(form, 'use --torch-version 2.12')}"
+        f"{_instead(form, 'use --torch-version 2.12')}",
+        seen="torch: Only Tensors of floating point and complex dtype can require gradients",
     )
 
 

@@ -16,7 +16,7 @@ cec7fb6fc parallelisms/pipelining_utils.py (generate_split_points).
 from itertools import pairwise
 
 from weighbridge.engines.parallel.rules import bounds, given
-from weighbridge.errors import UsageError
+from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import INTERLEAVED, PARTS, ZERO_BUBBLE
 from weighbridge.versions import since
@@ -47,7 +47,7 @@ def layers_of_stages(
     parts = _of_titan(count, stages * _parts(sharding), release)
     found = tuple(parts[i] + sum(_second(parts, sharding, i)) for i in range(stages))
     if min(*parts, *found) < 0 or 0 in found:
-        raise UsageError(
+        raise ContradictionError(
             f"--pipeline-parallel-size {stages}: torchtitan counts the embedding and the head as a "
             f"layer each, which leaves a stage without any of the {count} layers; name fewer "
             "stages, or --pp-layer-partition"

@@ -9,13 +9,14 @@ import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.
 import { Strip } from "./parts.js";
 import { Registry } from "./registry.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, isMessage, isRun, joined, kept, LISTS, MOST_BESIDE, OOM, question, read, REGISTRY, settingsOf, strangers, write } from "./state.js";
+import { ASKED, changed, commandIn, isMessage, isRun, isText, joined, kept, LISTS, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, strangers, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
-const SLOW_TASKS = ["fit", "train"]; // that are known to take longer
+const SLOW_TASKS = ["train"]; // that are known to take longer
+const WHOLE = ["fit"]; // tasks whose verdict is not known before what helps is: no part of them comes first
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
 /** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
@@ -250,9 +251,12 @@ function Model({ form, state, set, dropped, drop, problem, pasted, take }) {
   /** A command or a message where a name was expected. @param {string} text */
   const other = (text) => {
     const command = commandIn(text, form.launches);
-    if (command) set({ task: "infer", model: "", given: { ...state.given, command } });
+    const config = pastedConfig(text);
+    if (config) take(config);
+    else if (command) set({ task: "infer", model: "", given: { ...state.given, command } });
     else if (isRun(text)) take(pastedFile(text));
     else if (isMessage(text)) pasted({ name: "", text });
+    else if (isText(text)) take(pastedFile(text));
     else return false;
     return true;
   };
@@ -384,7 +388,7 @@ function useAnswers({ form, formLang, state, engine, dropped, log, token }) {
     }
     if (shown && shown.task !== state.task) setShown(null);
     const kind = `${ask.task} ${state.task === "compare" ? state.of : ""}`;
-    const brief = ASKED.includes(ask.task) && (took.current[kind] ?? Number(SLOW_TASKS.includes(ask.task)) * 2 * SLOW) > SLOW;
+    const brief = ASKED.includes(ask.task) && !WHOLE.includes(ask.task) && (took.current[kind] ?? Number(SLOW_TASKS.includes(ask.task)) * 2 * SLOW) > SLOW;
     setBusy(true);
     lane.current?.put((signal) => put(brief ? { ...ask, remedies: false } : ask, kind, brief, signal));
   }, [key, token, formLang, tries]);

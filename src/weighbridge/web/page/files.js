@@ -1,6 +1,6 @@
 // Files that are dropped or chosen: a config, a header, or requests of `weighbridge run`.
 import { base64 } from "./engine.js";
-import { ASKED, MOST_BESIDE, spelled } from "./state.js";
+import { ASKED, joined, MOST_BESIDE, spelled } from "./state.js";
 /** @import { Ask, Dropped, Pasted, State, Variant, Words } from "./types.js" */
 
 const LARGEST = 1 << 24; // bytes of a text file that is read
@@ -67,5 +67,7 @@ async function requests(blob, name, words, ask) {
 /** @param {Record<string, any>} line @returns {Variant} */
 function variant(line) {
   const said = Object.entries(line.workload ?? {}).filter(([, value]) => value !== null && value !== false);
-  return { model: line.model ?? "", given: Object.fromEntries(said.map(([name, value]) => [name, spelled(value)])) };
+  const given = Object.fromEntries(said.map(([name, value]) => [name, spelled(value)]));
+  if (!given["command"]) return { model: line.model ?? "", given };
+  return { model: "", given: { ...given, command: joined(given["command"]) } }; // which names the model
 }

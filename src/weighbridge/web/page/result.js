@@ -230,8 +230,7 @@ function FitAnswer({ shown, form, unit, open, seeking }) {
 /** Whether a question stands beside the formats: training, what was asked for, and serving where no format has room here. @param {Question} question @param {Fit} fit */
 function besideLadder(question, fit) {
   const name = question.method === "full" ? "train" : question.method ?? question.task;
-  const rung = fit.answer?.rung;
-  return question.task === "train" || (name === "infer" ? !rung || Boolean(rung.change["gpu"]) : name === fit.for);
+  return question.task === "train" || (name === "infer" ? !["whole", "divided"].includes(fit.plan.why) : name === fit.for);
 }
 
 /** The formats to run it in, a row each, to the scale of the other questions. @param {{ grid: Grid, rungs: Rung[], scale: number, words: Words, unit: string, open: (task: string, change: Change) => void }} props */
@@ -295,8 +294,14 @@ function Compared({ shown, form, unit }) {
     ${errors.map((text) => html`<p key=${text} class="error">${text}</p>`)}</section>`;
 }
 
-/** @param {any} report of a task, or of fit: then of the question that its verdict is about @param {string} label @param {string} key @param {string} unit */
+/** @param {any} report of a task, or of fit: then of its plan @param {string} label @param {string} key @param {string} unit */
 function side(report, label, key, unit) {
+  /** @type {import("./types.js").Plan | undefined} */
+  const plan = report.plan;
+  if (plan && plan.why !== "asked") {
+    const how = plan.engine ? `${plan.engine} ${plan.format}` : "";
+    return { key, label: `${label} ${how}`.trim(), mark: plan.fits, report: null, capacity: plan.usable_bytes, told: plan.peak_bytes === null ? "" : size(plan.peak_bytes, unit) };
+  }
   /** @param {Question} one */
   const name = (one) => (one.method === "full" ? "train" : one.method) ?? one.task;
   const asked = report.questions?.find((/** @type {Question} */ one) => name(one) === report.for)?.report ?? report;

@@ -57,23 +57,39 @@ export function strangers(state, form) {
 }
 
 const FIRST = /^\s*(?:[$%>]\s+)?(?:(?:export|set)\s+)?(?:[A-Za-z_]\w*=\S*\s+)*(?:\S*[\\/])?([\w.-]+?)(?:\.exe)?\s+\S/;
-const PYTHON = /^python[\d.]*$/;
+const TRAINS = /Trainer\w*\s*\(|TrainingArguments|get_peft_model|\.backward\s*\(/; // Python that is more than a call that loads
 
 /** A launch command where a model was expected; "" is none. @param {string} text @param {Form["launches"]} known */
 export function commandIn(text, known) {
-  const first = (FIRST.exec(text)?.[1] ?? "").replace(PYTHON, "python");
-  const launches = known.words.includes(first) || known.snippets.some((one) => new RegExp(one).test(text));
+  const first = FIRST.exec(text)?.[1] ?? "";
+  const launches = known.words.includes(first) || (known.snippets.some((one) => new RegExp(one).test(text)) && !TRAINS.test(text));
   return launches ? joined(text) : "";
 }
 
-/** A command of several lines as one. @param {string} text */
+/** A command of several lines as one; the lines of Python are its statements. @param {string} text */
 export function joined(text) {
+  if (/\.from_pretrained\s*\(/.test(text)) return text.trim();
   return text.replace(/^\s*[$%>]\s+/, "").replace(/[\\^`]\s*\n/g, " ").replace(/\s+/g, " ").trim();
 }
 
 /** Whether a text is what a program prints when memory runs out: names have no blanks. @param {string} text */
 export function isMessage(text) {
   return /\s/.test(text.trim()) && /memory|oom|alloc/i.test(text);
+}
+
+/** Tells whether a text is more than a name: of several lines, or with flags. @param {string} text */
+export function isText(text) {
+  return /\n\s*\S|\s--[a-z]|\s-[a-z]+\s/i.test(text.trim());
+}
+
+/** The config of a model; null is none. @param {string} text @returns {File | null} */
+export function pastedConfig(text) {
+  try {
+    const found = JSON.parse(text);
+    return found && typeof found === "object" && !Array.isArray(found) ? new File([text], "config.json") : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Tells whether a text is of lines with keys, as configs are. @param {string} text */

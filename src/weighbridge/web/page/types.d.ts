@@ -69,7 +69,8 @@ export interface Rung {
   change: Change; format: string; bits: number | null; engine: string; accelerator: string; count: number; fits: string;
   peak_bytes: number; usable_bytes: number; margin_bytes: number; layers_on_card: number[] | null; largest_context: number | null;
 }
-export interface Fit { questions: Question[]; accelerators: { name: string }[]; ladder?: Rung[]; for: string; answer?: { rung: Rung | null } | null }
+export interface Fit { questions: Question[]; accelerators: { name: string }[]; ladder?: Rung[]; for: string; plan: Plan }
+export interface Plan { fits: string; why: string; engine: string | null; format: string | null; peak_bytes: number | null; usable_bytes: number | null; tight?: boolean }
 export interface Failure { code: number; message: string; setting?: string; wants?: string }
 
 export interface Answer {

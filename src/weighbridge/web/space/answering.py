@@ -204,9 +204,13 @@ def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
 def _command(command: str) -> None:
     """The models that a launch command names."""
     from weighbridge.engines.launch import parse
+    from weighbridge.engines.launch.paths import model_of
 
     launched = parse(command)
-    named = (launched.model, *(launched.settings.get(name) for name in NAMED))
+    named = (
+        model_of(launched.model) or launched.model,
+        *(launched.settings.get(name) for name in NAMED),
+    )
     for text in named:
         if isinstance(text, str):
             reference(text)

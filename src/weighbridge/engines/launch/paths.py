@@ -4,10 +4,10 @@ folders and the file that the path ends with.
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
-from weighbridge.runfiles.reading import filled
 
 # Folders that hold models, and are no part of a model's name
 _SHELVES = """
@@ -24,16 +24,16 @@ FORM = re.compile(r"(?i)[-._]((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32)
 KEPT_AS = re.compile(r"([\w.-]+?)_([^/]+-GGUF)_([^/]+\.gguf)", re.IGNORECASE)
 
 
-def model_of(named: str, mounts: Mapping[str, str]) -> str:
+def model_of(named: str, mounts: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return what a model is called that a line names by a path: by what is mounted there, or by
     the path itself; "" where neither is a name. What is no path stays as it is."""
     text = named.rstrip("/")
     for inside, outside in mounts.items():
         inside = inside.rstrip("/")
         if text == inside or text.startswith(f"{inside}/"):
-            text = f"{filled(outside).rstrip('/')}{text[len(inside) :]}"
+            text = f"{outside.rstrip('/')}{text[len(inside) :]}"
             break
-    if not _is_path(text):
+    if not is_path(text):
         return "" if "$" in text else text
     cached = CACHED.search(text)
     if cached:
@@ -46,7 +46,7 @@ def model_of(named: str, mounts: Mapping[str, str]) -> str:
     return _of_path(parts)
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
     deep = text.count("/") > (0 if text.lower().endswith(GGUF) else 1)
     return text.startswith(("/", "./", "../", "~", "$")) or deep or "\\" in text
 
@@ -103,6 +103,6 @@ def packed(named: str) -> str:
     last = re.split(r"[/\\]", named)[-1]
     form = FORM.search(last) if last.lower().endswith(GGUF) else None
     if form is not None:
-        return meant(form[1].upper(), "llama.cpp")
+        return meant(re.sub(r"[-_]MTP$", "", form[1].upper()), "llama.cpp")
     meaning = everyday.meaning(last)
     return meaning.quantization if meaning is not None else ""

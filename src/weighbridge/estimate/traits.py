@@ -1,0 +1,65 @@
+"""Traits of an answer, by which it is like published runs or new: bounds/novelty.py has the axes.
+
+    serving(subject, engine, workload)    of loading a model and serving it
+    training(...)                         of a run of a framework
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from weighbridge import bounds
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.table import Engine, version, written
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+
+Traits = tuple[tuple[str, str], ...]
+SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+MODES = ("enable_expert_parallel", "speculative_method", "cpu_offload_gb", "max_loras")
+
+
+def platform(part: "Part | None") -> Iterator[tuple[str, str]]:
+    """Yield the maker of a card, or of a machine whose memory it shares."""
+    if part is not None and part.vendor:
+        yield "platform", f"{part.vendor}{' shared' if part.shares_host else ''}"
+
+
+def serving(subject: Subject, kind: Engine, workload: Infer) -> Traits:
+    budget = workload.budget()
+    number, _ = version(kind, workload.engine_version)
+    spread = (name for name in SPREAD if (getattr(workload, name, None) or 1) > 1)
+    return tuple(
+        (
+            *platform(None if budget is None else budget.choice.part),
+            *_of_model(subject),
+            *(("mode", name) for name in spread),
+            *(("mode", name) for name in MODES if getattr(workload, name, None)),
+            ("release", written(number)),
+        )
+    )
+
+
+def training(
+    subject: Subject, sharding: Sharding, part: "Part | None", modes: Iterable[str]
+) -> Traits:
+    ranks = ("tensor", "pipeline", "context", "expert")
+    return tuple(
+        (
+            *platform(part),
+            *_of_model(subject),
+            ("mode", sharding.kind),
+            *(("mode", name) for name in ranks if getattr(sharding, name) > 1),
+            *(("mode", f"offload {sharding.offload}") for _ in range(sharding.offload != "none")),
+            *(("mode", name) for name in modes if name),
+        )
+    )
+
+
+def _of_model(subject: Subject) -> Iterator[tuple[str, str]]:
+    form = subject.choice.scheme
+    if subject.model_type:
+        yield "family", subject.model_type
+    yield "format", bounds.form(form.name if form else None)

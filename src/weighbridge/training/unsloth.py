@@ -1,0 +1,157 @@
+"""Unsloth's own loader and loss: what is in 4 bits, in which dtype layers run, how long a chunk is.
+
+    experts    packed whatever the class has them as: linears of their own for gpt-oss, Params4bit
+               for the stacks of transformers 5; routers are not
+    dynamic    the copies that it fetches by itself (unsloth-bnb-4bit) leave more linears in 16
+               bits. Their configs list them; without one a share of the weights is open, and towers
+    gpt-oss    its copies leave attention: 20B and 120B took 12.8 and 59.3 GiB when loaded, 11.7 and
+               57.8 with attention in 4 bits, 12.6 and 59.1 without
+    float32    classes whose numbers do not fit float16: on cards without bfloat16 what passes
+               between layers is float32, and what the feed-forward and attention make of it
+    loss       up to 2026.4 chunks had 4 bytes a logit in half of what is free, and four of them or
+               one: all logits at once where the float32 ones are less than what is free
+
+Source: unsloth_zoo 2025.10.1, 2026.1.1, 2026.4.1, 2026.7.1, 2026.10.9 model_lists.py,
+fused_losses/cross_entropy_loss.py, temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
+2026.10.9 models/loader.py, models/mapper.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from weighbridge.accelerators.chips import BFLOAT16_SINCE
+from weighbridge.components.weights import weight_bytes
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.transformers.formats import lacks
+from weighbridge.memory import Bytes, Component
+from weighbridge.quantization.declared import sparing
+from weighbridge.quantization.scheme import in_tower
+from weighbridge.quantization.schemes import scheme
+from weighbridge.quantization.torch_libraries import with_experts
+from weighbridge.records import replace
+from weighbridge.training.kbit import four_bits
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
+    from weighbridge.training.frameworks import Framework
+    from weighbridge.training.plan import TrainingPlan
+
+NAME = "unsloth"
+EXPERTS_ALONE = ("gpt_oss",)  # whose copies pack experts and nothing else
+WIDE = (
+    *("embedding_gemma2", "gemma3", "gemma3n", "gemma4", "glm4_moe", "glm4_moe_lite", "gpt_oss"),
+    *("qwen3_5", "qwen3_5_moe", "qwen3_moe"),
+)
+# Classes of which it has such copies (INT_TO_FLOAT_MAPPER); of others it packs all linears itself
+DYNAMIC = (
+    *("apertus", "aya_vision", "cohere", "cohere2", "gemma3", "gemma3n", "gemma4", "granite"),
+    *("granitemoehybrid", "lfm2", "llama", "llava", "llava_next", "ministral3", "mistral"),
+    *("mistral3", "mixtral", "mllama", "olmo2", "olmo3", "phi3", "qwen2", "qwen2_5_vl", "qwen2_vl"),
+    *("qwen3", "qwen3_5", "qwen3_moe", "qwen3_vl"),
+)
+# percent of the weights. Copies that were loaded took so much more than with all linears in 4 bits:
+# Llama 3.3 70B 4, Gemma 4 31B 8, Phi-4 17, Qwen3 14B 22 (unslothai/notebooks bdda2efc)
+MOST_LEFT = 25
+# Bytes of one logit in a chunk: in 16 bits, and in float32 where torch.compile does not fuse it
+LOGIT, WIDE_LOGIT = 2, 4
+
+
+def fetched(subject: Subject) -> Subject:
+    """Return the model in 4 bits as Unsloth loads it; one that is not is as it was."""
+    form = subject.choice.scheme
+    if form is None or not four_bits(form) or subject.choice.as_stored:
+        return subject
+    listed = subject.part.quantization
+    others = listed is not None or _kind(subject) not in EXPERTS_ALONE
+    packed = with_experts(scheme(form.name), NAME, others=others)
+    choice = replace(subject.choice, scheme=sparing(packed, listed or {}))
+    return replace(subject, choice=choice, choices={**subject.choices, subject.part.name: choice})
+
+
+def _kind(subject: Subject) -> str:
+    return subject.model_type.removesuffix("_text")
+
+
+def attention(subject: Subject, framework: "Framework") -> str | None:
+    """Name the attention of classes with sinks, which Unsloth runs by flex attention."""
+    return "flex" if framework.own_copies and _kind(subject) in EXPERTS_ALONE else None
+
+
+def widens(subject: Subject, framework: "Framework", card: "Part | None") -> bool:
+    """Tell whether layers run in float32 because the card has no bfloat16."""
+    return framework.own_copies and _kind(subject) in WIDE and lacks(card, BFLOAT16_SINCE)
+
+
+def components(
+    plan: "TrainingPlan", phase: str, loaded: int, activations: int
+) -> Iterator[Component]:
+    """Yield what its copies and its older releases may hold besides; `loaded` bytes are on the card
+    when training begins, `activations` are counted of this phase."""
+    if not plan.framework.own_copies:
+        return
+    left = _left(plan.subject)
+    if plan.stream is not None and phase != "load":
+        yield Component(
+            name="activations",
+            detail="in float32",
+            bytes=Bytes(0, 0, activations),
+            basis="assumed",
+            formula="as many bytes again: gate, up, queries, keys and values are cast, too",
+            source="unsloth_zoo 2026.10.9 temporary_patches/gemma.py",
+        )
+    if left:
+        yield Component(
+            name="weights",
+            detail="linears that may be left in 16 bits",
+            bytes=Bytes(0, left // 2, left),
+            basis="assumed",
+            formula=f"up to {MOST_LEFT} % of the weights, and towers: the config of the 4 bit copy "
+            "that Unsloth fetches lists them (llm_int8_skip_modules)",
+            source="unslothai/notebooks bdda2efc; unsloth 2026.10.9 models/mapper.py",
+        )
+    if phase == "loss" and plan.loss == NAME:
+        most = plan.batch * plan.length * plan.subject.body.vocab
+        free = None if plan.part is None else plan.part.visible.bytes.low - loaded
+        yield Component(
+            name="logits",
+            detail="longer chunks",
+            bytes=Bytes(0, 0, most // older_chunks(most, free) * (LOGIT + WIDE_LOGIT)),
+            basis="assumed",
+            formula="a chunk of unsloth_zoo up to 2026.4, in 16 bits and in float32",
+            source="unsloth_zoo 2026.4.1 fused_losses/cross_entropy_loss.py (get_chunk_size)",
+        )
+
+
+def remark(plan: "TrainingPlan") -> str:
+    """Say that the copy decides what is in 4 bits."""
+    if not _left(plan.subject):
+        return ""
+    return (
+        "unsloth fetches a copy that leaves some linears in 16 bits: name that repository "
+        f"(-unsloth-bnb-4bit), whose config lists them; without it up to {MOST_LEFT} % of the "
+        "weights are open"
+    )
+
+
+def older_chunks(logits: int, free: int | None) -> int:
+    """Return the chunks that so many logits were cut into up to 2026.4: one where `free` bytes are
+    not known, or are more than they take in float32; else multiples of four."""
+    if free is None:
+        return 1
+    exact = WIDE_LOGIT * logits / max(1, free // 2)
+    return max(round(exact / 4) * 4, 1)
+
+
+def _left(subject: Subject) -> int:
+    """Return the most bytes that a copy may hold besides, where no config says what it left."""
+    form, part = subject.choice.scheme, subject.part
+    packed = form is not None and form.maker == NAME and part.quantization is None
+    if not packed or _kind(subject) not in DYNAMIC:
+        return 0
+    plan, dtype = part.blueprint, subject.choice.dtype
+    towers = sum(
+        dtype.size(p.numel * p.copies) * 3 // 4  # less what 4 bits take
+        for p in plan.counted
+        if p.kind == "linear" and in_tower(plan, p)
+    )
+    return weight_bytes(part, subject.choice, major=subject.major) * MOST_LEFT // 100 + towers

@@ -1,0 +1,72 @@
+"""Every refusal has a class, and what a program refuses has that program's own words."""
+
+import pytest
+from tools import refusals
+
+from weighbridge.api import infer
+from weighbridge.errors import BadFileError, HubError, TriedError, UnsupportedError, UsageError
+from weighbridge.questions.requests import refused
+
+MODULE = """
+from weighbridge.errors import TriedError, UsageError
+WHY = "{} and PEFT do not go together"
+def f(framework, x):
+    if x: raise UsageError(f"--x {x}: {framework.name} stops at it")
+    if x: raise UsageError("--framework megatron: give --x")
+    if x: raise UsageError(WHY.format(x))
+    if x: raise TriedError("--x: vLLM refuses it", seen="")
+    raise TriedError("--x: vLLM refuses it", seen="vllm 0.33: no x")
+"""
+
+
+def test_a_sentence_that_names_a_program_needs_a_class(tmp_path):
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "x.py").write_text(MODULE)
+    sentences = [(each.error, each.sentence) for each in refusals.unclassed(tmp_path)]
+    assert sentences == [
+        ("UsageError", "--x {}: {program} stops at it"),
+        ("UsageError", "{} and PEFT do not go together"),
+        ("TriedError", "--x: vLLM refuses it"),
+    ]
+
+
+@pytest.mark.house
+def test_every_refusal_of_ours_has_a_class():
+    assert refusals.unclassed() == []
+
+
+@pytest.mark.house
+def test_the_page_of_refusals_is_current():
+    assert refusals.PAGE.read_text() == refusals.page(), "run make docs"
+
+
+@pytest.mark.parametrize(
+    ("error", "keys"),
+    [
+        (UsageError("x"), {"ground": "contradiction"}),
+        (BadFileError("x"), {"ground": "contradiction"}),
+        (UnsupportedError("x"), {"ground": "gap"}),
+        (TriedError("x", seen="vllm: no"), {"ground": "tried", "seen": "vllm: no"}),
+        (HubError("x"), {}),
+    ],
+)
+def test_json_has_the_class_of_a_refusal(error, keys):
+    assert refused(error)["error"] == {"code": error.code, "message": "x", **keys}
+
+
+@pytest.mark.parametrize(
+    ("settings", "ground"),
+    [
+        ({"gpu": "4090", "engine": "vllm"}, "physical"),
+        ({"gpu": "h100:4", "engine": "vllm", "context": 4096}, ""),
+    ],
+)
+def test_a_no_of_memory_is_physical(settings, ground):
+    assert infer("llama-3.1-70b", **settings).verdict.ground == ground
+
+
+def test_a_line_that_its_engine_refuses_has_the_words_of_that_engine():
+    line = "vllm serve meta-llama/Llama-3.1-8B --max-model-len 200000"
+    verdict = infer(command=line, gpu="h100").verdict
+    assert (verdict.fits, verdict.ground) == ("no", "tried")
+    assert "greater than the derived max_model_len" in verdict.seen

@@ -1,0 +1,219 @@
+"""Unsloth: what its loader has in 4 bits, and how its layers, attention and loss run. Measured
+figures are those of unslothai/notebooks bdda2efc (nb/*.ipynb), torch's peak reserved."""
+
+import pytest
+
+import weighbridge
+from tests.tiny import LLAMA
+from weighbridge.errors import UsageError
+from weighbridge.training import unsloth
+from weighbridge.units import GIB
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SPARSE = {
+    **LLAMA,
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "head_dim": 16,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "torch_dtype": "bfloat16",
+}
+OTHER = {**SPARSE, "model_type": "ernie4_5_moe", "architectures": ["Ernie4_5_MoeForCausalLM"]}
+SINKS = {
+    **LLAMA,
+    "model_type": "gpt_oss",
+    "architectures": ["GptOssForCausalLM"],
+    "head_dim": 16,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "torch_dtype": "bfloat16",
+}
+GEMMA = {
+    **LLAMA,
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "head_dim": 16,
+    "torch_dtype": "bfloat16",
+}
+PART = "linears that may be left in 16 bits"
+
+
+def asked(model, **settings):
+    usual = {"framework": "unsloth", "method": "qlora", "lora_targets": TARGETS, "seq_len": 64}
+    return weighbridge.train(model, offline=True, **{**usual, **settings})
+
+
+def phase(report, name):
+    return next(p for p in report.devices[0].phases if p.name == name)
+
+
+def part(report, name, where="load", detail=""):
+    found = [c for c in phase(report, where).components if (c.name, c.detail) == (name, detail)]
+    return found[0].bytes if found else None
+
+
+# ---- what is packed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "settings", "loaded"),
+    [
+        ("gpt-oss-20b", {"gpu": "t4", "seq_len": 1024, "lora_r": 8}, 12.8),
+        ("gpt-oss-120b", {"gpu": "a100-80gb", "seq_len": 2048}, 59.27),
+    ],
+)
+def test_gpt_oss_loads_experts_in_4_bits_and_attention_in_16(model, settings, loaded):
+    report = asked(model, **settings)
+    assert phase(report, "load").at("reserved").expected == pytest.approx(loaded * GIB, rel=0.02)
+    assert report.verdict.fits != "no"
+
+
+@pytest.mark.slow
+def test_a_step_of_gpt_oss_adds_little_on_a_t4():
+    report = asked("gpt-oss-20b", gpu="t4", seq_len=1024, lora_r=8, optimizer="adamw_8bit")
+    peak = report.devices[0].peak("reserved")
+    assert peak.low <= 12.975 * GIB <= peak.high  # measured
+    assert peak.expected == pytest.approx(12.975 * GIB, rel=0.02)
+
+
+def test_gpt_oss_attends_without_scores():
+    short, long = (asked(SINKS, seq_len=n, gpu="a100-40gb") for n in (1024, 2048))
+    assert short.workload["attention"] == "flex"
+    grown = [part(r, "activations", "backward").expected for r in (short, long)]
+    assert grown[1] < 2.1 * grown[0]
+    assert asked(SINKS, framework="trl").workload["attention"] == "eager"
+
+
+@pytest.mark.parametrize(("release", "unpacked"), [("4.57", 0), ("5.5", 98_304)])
+def test_experts_are_packed_whatever_the_class_has_them_as(release, unpacked):
+    """Linears of each expert up to transformers 4, parameters since, of two layers: 3 matrices of
+    64 x 64 for each of 4 experts."""
+    mine = asked(SPARSE, engine_version=release)
+    settings = {"framework": "plain", "quantization": "nf4-dq", "kbit_upcast": "none"}
+    plain = asked(SPARSE, engine_version=release, lora_targets=["q_proj"], **settings)
+    more = part(plain, "weights").expected - part(mine, "weights").expected
+    assert more == pytest.approx(unpacked * 1.48, abs=7_000)  # and the maps of each matrix
+    assert not any("bitsandbytes packs linear layers alone" in said for said in mine.warnings)
+
+
+def test_an_adapter_of_packed_experts_reads_them_unpacked():
+    """Of a layer: 3 matrices of 64 x 64 for 4 experts, and what the adapters of all make of them."""
+    alone, all_of_them = (asked(SPARSE, lora_targets=t) for t in (["q_proj"], TARGETS))
+    assert phase(all_of_them, "forward").at("allocated") > phase(alone, "forward").at("allocated")
+
+
+# ---- what its copies leave
+
+
+def test_what_the_copies_leave_is_open_where_no_config_lists_it():
+    found = asked(SPARSE)
+    weights, left = part(found, "weights"), part(found, "weights", detail=PART)
+    assert left.low == 0
+    assert left.high == pytest.approx(weights.expected / 4, rel=0.1)
+    assert left.expected == left.high // 2
+    assert any("-unsloth-bnb-4bit" in said for said in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        (OTHER, {}),  # it has no copies of the class
+        (SINKS, {}),  # whose copies are known
+        (LLAMA, {"method": "lora"}),  # nothing is packed
+        (LLAMA, {"framework": "trl"}),
+    ],
+)
+def test_nothing_is_open_elsewhere(model, settings):
+    found = asked(model, **settings)
+    assert part(found, "weights", detail=PART) is None
+    assert not any("-unsloth-bnb-4bit" in said for said in found.warnings)
+
+
+def test_a_config_that_lists_what_is_left_is_read():
+    four = {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+    }
+    whole = {**SPARSE, "quantization_config": four}
+    less = {**four, "llm_int8_skip_modules": ["lm_head", "model.layers.1.mlp"]}
+    one, other = asked(whole), asked({**whole, "quantization_config": less})
+    assert part(one, "weights", detail=PART) is None
+    assert part(other, "weights").expected > part(one, "weights").expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "loaded"),
+    [("qwen3-14b", 11.898), ("phi-4", 10.043), ("llama-3.3-70b", 39.221), ("gemma-4-31b", 18.57)],
+)
+def test_copies_that_were_loaded_are_inside(model, loaded):
+    found = phase(asked(model), "load").at("reserved")
+    assert found.low <= loaded * GIB <= found.high
+
+
+# ---- how it runs
+
+
+@pytest.mark.slow
+def test_before_ampere_xformers_attends_without_scores():
+    """A step of Qwen3-14B on a T4 takes about 2.4 GiB beside what was loaded, 2 x 2,048 tokens."""
+    found = asked("qwen3-14b", gpu="t4", batch_size=2, seq_len=2048, lora_r=32)
+    alone = phase(found, "backward").at("allocated").expected
+    assert alone - phase(found, "load").at("allocated").expected < 2.6 * GIB
+    assert found.verdict.fits != "no"  # 14.07 and 14.51 GiB were measured on one
+
+
+@pytest.mark.parametrize(("card", "wide"), [("t4", True), ("a100-40gb", False)])
+def test_layers_are_in_float32_where_float16_is_too_narrow(card, wide):
+    found = asked(GEMMA, gpu=card)
+    assert (part(found, "activations", "forward", "in float32") is not None) == wide
+    assert part(asked(LLAMA, gpu=card), "activations", "forward", "in float32") is None
+
+
+def test_what_layers_pass_on_is_twice_as_large_in_float32():
+    """The one input that is on the card, 64 tokens of 64 numbers; others are on the host."""
+    settings = {"checkpointing": "full", "seq_len": 512}
+    wide, usual = (
+        asked(GEMMA, gpu=card, **settings).derived["saved_activation_bytes"]
+        for card in ("t4", "a100-40gb")
+    )
+    assert wide - usual == pytest.approx(2 * 512 * 64 * 3, abs=2 * 512 * 64)
+
+
+@pytest.mark.parametrize(
+    ("logits", "free", "chunks"),
+    [
+        (1_000_000, None, 1),
+        (GIB // 4, GIB + 2, 1),  # in float32 less than all that is free
+        (GIB // 4, GIB - GIB // 8, 4),
+        (GIB, 2 * GIB, 4),
+        (GIB, GIB, 8),
+        (GIB, 0, 4 * round(GIB)),
+    ],
+)
+def test_older_releases_cut_logits_by_what_is_free(logits, free, chunks):
+    assert unsloth.older_chunks(logits, free) == chunks
+
+
+def test_an_older_chunk_is_in_the_high_end_of_the_loss():
+    found = part(asked(LLAMA, seq_len=512), "logits", "loss", "longer chunks")
+    assert found == (0, 0, 512 * LLAMA["vocab_size"] * 6)
+    assert part(asked(LLAMA, loss="standard"), "logits", "loss", "longer chunks") is None
+
+
+# ---- classes that predict no next token
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["whisper-large-v3", "bert-large", "bge-m3"])
+def test_a_class_of_its_own_loss_is_trained_by_it(model):
+    found = weighbridge.train(model, framework="unsloth", method="lora", gpu="t4", offline=True)
+    assert found.workload["loss"] == "standard"
+    assert found.verdict.fits == "yes"
+    with pytest.raises(UsageError, match="does not predict the next token"):
+        asked(model, method="lora", lora_targets=["all-linear"], loss="unsloth")

@@ -1,0 +1,193 @@
+"""Budgets of the house: figures that may only fall. tools/house.toml has them, and CI fails above.
+
+    python -m tools.budgets                  each figure beside its budget; exit 1 above one
+    python -m tools.budgets --lower          lower each budget to what is counted
+    python -m tools.budgets --since COMMIT   lines of Python that came and went, by room
+
+A budget is raised by a block in that file, which a reviewer sees:
+
+    [[raised]]
+    figure = "lines.engines"
+    by = 300
+    reason = "caches of a new family"
+"""
+
+import argparse
+import ast
+import re
+import subprocess
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from math import ceil
+from pathlib import Path
+
+from tools.house import RIDDLES, ROOT, VAGUE, House, Module, _docstrings, files_of_settings
+
+TABLE = ROOT / "tools" / "house.toml"
+LONG = 400  # lines of a module
+BRANCHED = 8  # branches of a function
+STEP = 100  # lines of a room are rounded up to these: a budget is not a matter of one line
+BRANCHES = (
+    ast.If,
+    ast.IfExp,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.ExceptHandler,
+    ast.BoolOp,
+    ast.comprehension,
+)
+MEND = "delete as much, or raise it in tools/house.toml with a reason"
+PREPOSITIONS = ("In", "On", "At", "For", "From", "To", "With", "Without", "Between", "Beside")
+
+
+def branches(function: ast.AST) -> int:
+    """Count the places where a function goes one way or another, once each."""
+    return sum(isinstance(node, BRANCHES) for node in ast.walk(function))
+
+
+def bound(module: Module) -> Iterator[str]:
+    """Names that the module binds: variables, fields, parameters and functions."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+
+
+def counted(house: House) -> dict[str, float]:
+    """Every figure that has a budget, `lines.ROOM` and `vague.ROOM` (names in 1,000 lines) too."""
+    modules = house.modules.values()
+    lines = Counter[str]()
+    vague = Counter[str]()
+    for module in modules:
+        lines[module.room] += module.text.count("\n")
+        vague[module.room] += sum(name.strip("_") in VAGUE for name in bound(module))
+    settings = sorted(files_of_settings(house).values())
+    return {
+        "floors": len(house.floors),
+        "arrows_up": len(house.up),
+        "modules": len(house.modules),
+        "long_modules": sum(module.text.count("\n") > LONG for module in modules),
+        "branched_functions": sum(_branched(module) for module in modules),
+        "riddles": sum(_riddles(module) for module in modules),
+        "two_sources": sum(module.text.count("\nSource: ") > 1 for module in modules),
+        "files_of_a_setting_p90": settings[len(settings) * 9 // 10] if settings else 0,
+        "files_of_a_setting_most": settings[-1] if settings else 0,
+        **{f"lines.{room}": count for room, count in sorted(lines.items())},
+        **{
+            f"vague.{room}": round(1000 * vague[room] / lines[room], 1)
+            for room in sorted(lines)
+            if lines[room]
+        },
+    }
+
+
+def _branched(module: Module) -> int:
+    return sum(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and branches(node) > BRANCHED
+        for node in ast.walk(module.tree)
+    )
+
+
+def _riddles(module: Module) -> int:
+    return sum(text.split()[0] in RIDDLES + PREPOSITIONS for text, _ in _docstrings(module))
+
+
+# The table
+
+
+def budgets(text: str) -> dict[str, float]:
+    """Each figure's budget: the table's, and by how much it was raised since."""
+    table = tomllib.loads(text)
+    plain = {
+        f"{group}.{room}": figure
+        for group in ("lines", "vague")
+        for room, figure in table[group].items()
+    }
+    plain |= table["house"]
+    for row in table.get("raised", ()):
+        if not str(row["reason"]).strip():
+            raise ValueError(f"{TABLE.name}: {row['figure']} is raised without a reason")
+        plain[row["figure"]] = plain.get(row["figure"], 0) + row["by"]
+    return plain
+
+
+def broken(figures: Mapping[str, float], allowed: Mapping[str, float]) -> list[str]:
+    """One sentence for each figure above its budget; a room without one has none."""
+    return [
+        f"{name}: {figure:,g} is above the budget of {allowed.get(name, 0):,g}; {MEND}"
+        for name, figure in figures.items()
+        if figure > allowed.get(name, 0)
+    ]
+
+
+def lowered(text: str, figures: Mapping[str, float]) -> str:
+    """The table with each budget brought down to its figure (lines up to a whole hundred)."""
+    allowed = budgets(text)
+    group = "house"
+    lines = []
+    for line in text.splitlines():
+        if head := re.fullmatch(r"\[+(\w+)\]+.*", line):
+            group = head[1]
+        row = re.fullmatch(r"(\w+) = ([\d.]+)", line)
+        if row and group != "raised":
+            lines.extend(_row(group, row[1], float(row[2]), allowed, figures))
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _row(
+    group: str, name: str, plain: float, allowed: Mapping[str, float], figures: Mapping[str, float]
+) -> Iterator[str]:
+    figure = name if group == "house" else f"{group}.{name}"
+    if figure not in figures:
+        return  # a room that is gone
+    count = figures[figure]
+    if group == "lines":
+        count = ceil(count / STEP) * STEP
+    slack = max(allowed[figure] - count, 0)
+    yield f"{name} = {round(plain - slack, 1):g}"
+
+
+def since(commit: str, root: Path = ROOT) -> Iterator[tuple[str, int, int]]:
+    """Rooms with the lines that came and went since a commit, and `in all` last."""
+    command = ["git", "diff", "--numstat", "--no-renames", commit, "--", "src/weighbridge"]
+    changed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    came, went = Counter[str](), Counter[str]()
+    for row in changed.splitlines():
+        added, removed, path = row.split("\t")
+        if path.endswith(".py"):
+            room = Path(path).parts[2].removesuffix(".py")
+            for each in (room, "in all"):
+                came[each] += int(added)
+                went[each] += int(removed)
+    for room in sorted(came, key=lambda room: (room == "in all", room)):
+        yield room, came[room], went[room]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--lower", action="store_true", help="lower budgets to what is counted")
+    parser.add_argument("--since", metavar="COMMIT", help="lines that came and went, by room")
+    asked = parser.parse_args()
+    if asked.since:
+        for room, came, went in since(asked.since):
+            print(f"{room:16} +{came:,} : -{went:,}")
+        return 0
+    figures = counted(House(ROOT))
+    if asked.lower:
+        TABLE.write_text(lowered(TABLE.read_text(), figures))
+    allowed = budgets(TABLE.read_text())
+    for name, figure in figures.items():
+        print(f"{name:28} {figure:>9,g} of {allowed.get(name, 0):>9,g}")
+    print(*broken(figures, allowed), sep="\n")
+    return int(bool(broken(figures, allowed)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
