@@ -1,7 +1,7 @@
 """Traits of an answer, by which it is like published runs or new: bounds/novelty.py has the axes.
 
-    serving(subject, engine, workload)    of loading a model and serving it
-    training(...)                         of a run of a framework
+serving(subject, engine, workload)    of loading a model and serving it
+training(...)                         of a run of a framework
 """
 
 from collections.abc import Iterable, Iterator
