@@ -34,6 +34,7 @@ from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
@@ -200,7 +201,11 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
             fused=launch.rules.fuses,
         ),
     )
-    return both if launch.rules.rocm_graphs or not rocm else both._replace(charged=NONE)
+    if rocm and not launch.rules.rocm_graphs:
+        return both._replace(charged=NONE)
+    if not hardware.shares_memory(card):
+        return both
+    return both._replace(charged=unified.estimated(both.charged))
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:

@@ -73,6 +73,7 @@ class Standing:
     widths: forward.Widths
     captured: graphs.CapturedGraphs
     growth: Bytes
+    processes: Bytes  # of the host, which is the device's memory
     batch: int  # buffers for the tokens of a batch, made with the model
     talk_after: tuple[Component, ...]
     peak: Callable[[int, bool, int], profile.ProfiledMoment]  # of tokens, with items, of a context
@@ -154,7 +155,7 @@ class Standing:
     def grown(self) -> Bytes:
         """Return the bytes that grow outside torch between the first look and the end of
         profiling."""
-        return self.growth.plus(self.talk_inside)
+        return self.growth.plus(self.processes).plus(self.talk_inside)
 
     @property
     def received(self) -> Bytes:
