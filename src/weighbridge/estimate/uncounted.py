@@ -46,7 +46,7 @@ def weights_alone(model: Model, workload: Infer, missing: str) -> Report:
     from weighbridge.estimate.load import load
 
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
-    where = ("gpu", "gpu_memory", "headroom", "ram")
+    where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     asked = Load(**{name: getattr(workload, name) for name in (*names, *where)})
     report = load(model, asked, formats=False)
     settings: EffectiveSettings = {
