@@ -249,3 +249,14 @@ KNOWS: tuple[Known, ...] = (
         "internlm3 iquestcoder",
     ),
 )
+# Model types of text whose attention no server can put its own in: modeling_*.py of 5.23 without
+# _supports_attention_backend, which vLLM and SGLang ask for before they run a class of it.
+ALONE = (
+    "bailing_hybrid bamba bart big_bird biogpt blenderbot blenderbot-small blip bloom codegen "
+    "deberta deberta-v2 falcon falcon_h1 falcon_mamba florence2 fsmt funnel git gpt_neo "
+    "gpt_neox_japanese gptj jamba janus kimi_linear layoutlm led longformer longt5 m2m_100 "
+    "mamba mamba2 marian mbart mpnet mpt mt5 nemotron_h openai-gpt pegasus prophetnet qwen3_5 "
+    "qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next roformer rwkv seamless_m4t "
+    "seamless_m4t_v2 speech_to_text squeezebert stablelm switch_transformers t5 umt5 unispeech "
+    "unispeech-sat wav2vec2 wav2vec2-conformer whisper xglm xlm xlnet zamba zamba2"
+)

@@ -7,6 +7,9 @@ last of 0.12 to 0.33 (0.17.1 and 0.22.1 alone of theirs), vllm/model_executor/mo
 what releases take of transformers is Requires-Dist of their METADATA.
 """
 
+from collections.abc import Mapping
+
+from weighbridge.engines.engine import Version
 from weighbridge.engines.model_classes import Backend, Known
 
 KNOWS: tuple[Known, ...] = (
@@ -208,3 +211,97 @@ BACKEND = Backend(
     images=(0, 10),
     newest={(0,): (4, 57), (0, 20): ()},
 )
+# Those of 0.33 that no row has: they were there before 0.9.1, or were not read.
+BEFORE = (
+    "Alpamayo2Super AriaForConditionalGeneration BailingMoeV25MTPModel BailingMoeV3MTPModel "
+    "BertForMaskedLM BertForSequenceClassification BertForTokenClassification BertModel "
+    "BertSpladeSparseEmbeddingModel BgeM3EmbeddingModel Blip2ForConditionalGeneration "
+    "BloomForCausalLM CLIPModel ChatGLMForConditionalGeneration ChatGLMModel "
+    "ClefFlashForJointSchema ClefOmniForJointSchema Cohere2ForCausalLM CohereForCausalLM "
+    "ColBERTJinaRobertaModel ColBERTLfm2Model ColBERTModernBertModel ColModernVBertForRetrieval "
+    "ColPaliForRetrieval ColQwen3 ColQwen3_5 ColUltraVBertForRetrieval "
+    "D3ForSequenceClassification DFlash2BeamDraftModel DFlash2DraftModel DFlashDraftModel "
+    "DFlashMuseGlimmerAssistantModel DFlashQwen3XPressModel DSparkDraftModel DSparkV41DraftModel "
+    "DbrxForCausalLM DeciLMForCausalLM DeepSeekMTPModel DeepSeekV4MTPModel DeepseekForCausalLM "
+    "DeepseekV2ForCausalLM DeepseekV32MTPModel DeepseekV3BidirectionalModel DeepseekV3ForCausalLM "
+    "DeepseekVLV2ForCausalLM DiffusionGemmaForBlockDiffusion Dots3NoteMTPModel "
+    "Eagle2_5_VLForConditionalGeneration Eagle3DeepseekV2ForCausalLM Eagle3DeepseekV3ForCausalLM "
+    "Eagle3LlamaForCausalLM Eagle3MiniMaxM2ForCausalLM Eagle3Qwen2_5vlForCausalLM "
+    "Eagle3Qwen3ForCausalLM Eagle3Qwen3vlForCausalLM EagleCohereForCausalLM EagleDeepSeekMTPModel "
+    "EagleLlama4ForCausalLM EagleLlamaForCausalLM EagleMiniCPMForCausalLM EagleMistralForCausalLM "
+    "EagleMistralLarge3ForCausalLM EmbeddingGemma2Model ErnieMTPModel Exaone4_5_MTP "
+    "ExaoneForCausalLM ExaoneMoEForCausalLM ExaoneMoeForCausalLM ExaoneMoeMTP "
+    "ExtractHiddenStatesModel FalconForCausalLM FalconH1ForCausalLM FalconMambaForCausalLM "
+    "GLM4VForCausalLM GPT2ForSequenceClassification GPT2LMHeadModel GPTBigCodeForCausalLM "
+    "GPTJForCausalLM GPTNeoXForCausalLM Gemma2ForCausalLM Gemma2Model Gemma3ForCausalLM "
+    "Gemma3ForConditionalGeneration Gemma3TextModel Gemma4DSparkModel Gemma4MTPModel "
+    "GemmaForCausalLM Glm4ForCausalLM Glm4MoeLiteMTPModel Glm4MoeMTPModel Glm5NextMTPModel "
+    "GlmForCausalLM GlmOcrMTPModel GraniteForCausalLM GraniteMoeForCausalLM "
+    "GraniteMoeHybridForCausalLM GraniteMoeSharedForCausalLM "
+    "GraniteSpeechForConditionalGeneration GteModel GteNewForSequenceClassification GteNewModel "
+    "H2OVLChatModel HF_ColBERT HYV3MTPModel HYV4MTPModel HfMoondream "
+    "Idefics3ForConditionalGeneration InklingMTPModel InternLM2ForCausalLM "
+    "InternLM2ForRewardModel InternLM3ForCausalLM InternS2MobiusMTP InternVLChatModel "
+    "JambaForCausalLM JambaForSequenceClassification JinaEmbeddingsV5Model JinaForRanking "
+    "JinaVLForRanking K3DSparkModel KimiK3MTPModel KimiVLForConditionalGeneration "
+    "LLaMAForCausalLM Lfm2BidirectionalModel LiLiCorrDraftModel Llama4ForConditionalGeneration "
+    "LlamaBidirectionalForSequenceClassification LlamaBidirectionalModel LlamaForCausalLM "
+    "LlamaForCausalLMEagle3 LlamaModel LlamaNemotronVLForSequenceClassification "
+    "LlamaNemotronVLModel Llama_Nemotron_Nano_VL LlavaForConditionalGeneration "
+    "LlavaNextForConditionalGeneration LlavaNextVideoForConditionalGeneration "
+    "LlavaOnevisionForConditionalGeneration LongCatFlashMTPModel Mamba2ForCausalLM "
+    "MambaForCausalLM MiDashengLMModel MiMoForCausalLM MiMoMTPModel MiMoV2MTPModel "
+    "MiMoV2OmniMTPModel MiniCPM3ForCausalLM MiniCPMForCausalLM MiniCPMO MiniCPMV MiniMaxM3MTP "
+    "Ministral3ForCausalLM Mistral3ForConditionalGeneration MistralForCausalLM MistralModel "
+    "MixtralForCausalLM ModernBertForSequenceClassification ModernBertForTokenClassification "
+    "ModernBertModel ModernVBertModel MolmoForCausalLM MossAudioModel MuseGlimmerAssistantModel "
+    "MuseSparkDSparkModel NVLM_D NemotronForCausalLM NemotronHMTPModel "
+    "NemotronH_Nano_Omni_Reasoning_V3 NemotronH_Nano_VL_V2 NemotronH_Omni_Reasoning_V3 "
+    "NemotronH_Super_Omni_Reasoning_V3 NomicBertModel OPTForCausalLM Olmo2ForCausalLM "
+    "OlmoForCausalLM OlmoeForCausalLM OpenAIPrivacyFilterForTokenClassification OpenPanguMTPModel "
+    "OpenVLAForActionPrediction OpsColQwen3Model OrionForCausalLM Ovis Ovis2_5 PEagleDraftModel "
+    "PaliGemmaForConditionalGeneration ParseAuxMTPModel Phi3ForCausalLM Phi3VForCausalLM "
+    "Phi4ForCausalLMV Phi4MMForCausalLM PhiForCausalLM PhiMoEForCausalLM "
+    "PixtralForConditionalGeneration Qwen2AudioForConditionalGeneration Qwen2ForCausalLM "
+    "Qwen2ForProcessRewardModel Qwen2ForRewardModel Qwen2Model Qwen2MoeForCausalLM "
+    "Qwen2VLForConditionalGeneration Qwen2_5OmniForConditionalGeneration Qwen2_5OmniModel "
+    "Qwen2_5_VLForConditionalGeneration Qwen3ASRForcedAlignerForTokenClassification "
+    "Qwen3ASRRealtimeGeneration Qwen3DSparkModel Qwen3ForCausalLM Qwen3MoeForCausalLM "
+    "Qwen3NextMTP Qwen3OmniDSparkModel Qwen3VLNemotronEmbedModel Qwen3XPressModel Qwen3_5MTP "
+    "Qwen3_5MoeMTP Qwen4ExpMTP RobertaForMaskedLM RobertaForSequenceClassification "
+    "RobertaForTokenClassification RobertaModel SiglipModel SkyworkR1VChatModel "
+    "SmolVLMForConditionalGeneration SolarForCausalLM StableLmForCausalLM Starcoder2ForCausalLM "
+    "Step3p5MTP Step5MTP TeleChat2ForCausalLM TeleFLMForCausalLM UltravoxModel "
+    "VoxtralRealtimeGeneration VoyageQwen3BidirectionalEmbedModel WhisperForConditionalGeneration "
+    "XLMRobertaForSequenceClassification XLMRobertaForTokenClassification XLMRobertaModel "
+    "Zamba2ForCausalLM"
+)
+# registry.py of 0.33: _PREVIOUSLY_SUPPORTED_MODELS, by the last release that has them.
+GONE: Mapping[Version, str] = {
+    (0, 9, 2): "Phi3SmallForCausalLM",
+    (0, 10, 2): (
+        "MotifForCausalLM Phi4FlashForCausalLM DonutForConditionalGeneration "
+        "MllamaForConditionalGeneration"
+    ),
+    (0, 12, 0): "Phi4MultimodalForCausalLM",
+    (0, 22, 0): "JAISLMHeadModel",
+    (0, 23, 0): (
+        "ErnieModel ErnieForSequenceClassification ErnieForTokenClassification InternLM2VEForCausalLM "
+        "QWenLMHeadModel QwenVLForConditionalGeneration InternLMForCausalLM XverseForCausalLM "
+        "Dots1ForCausalLM BambaForCausalLM MiniMaxForCausalLM MiniMaxText01ForCausalLM "
+        "MiniMaxM1ForCausalLM MiniMaxVL01ForConditionalGeneration BaiChuanForCausalLM "
+        "BaichuanForCausalLM Tarsier2ForConditionalGeneration"
+    ),
+    (0, 24, 0): (
+        "AquilaModel AquilaForCausalLM Grok1ModelForCausalLM Grok1ForCausalLM "
+        "TarsierForConditionalGeneration MantisForConditionalGeneration "
+        "MusicFlamingoForConditionalGeneration AyaVisionForConditionalGeneration"
+    ),
+    (0, 25, 0): "TeleChatForCausalLM PersimmonForCausalLM FuyuForCausalLM",
+    (0, 26, 0): "Plamo2ForCausalLM OuroForCausalLM",
+    (0, 28, 0): (
+        "ArcticForCausalLM ChameleonForConditionalGeneration Cheers CheersForConditionalGeneration "
+        "Fairseq2LlamaForCausalLM FireRedLIDForConditionalGeneration GritLM HCXVisionForCausalLM "
+        "MPTForCausalLM MptForCausalLM RWForCausalLM StableLMEpochForCausalLM PrithviGeoSpatialMAE"
+    ),
+}
