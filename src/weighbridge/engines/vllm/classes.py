@@ -286,7 +286,8 @@ GONE: Mapping[Version, str] = {
     (0, 12, 0): "Phi4MultimodalForCausalLM",
     (0, 22, 0): "JAISLMHeadModel",
     (0, 23, 0): (
-        "ErnieModel ErnieForSequenceClassification ErnieForTokenClassification InternLM2VEForCausalLM "
+        "ErnieModel ErnieForSequenceClassification ErnieForTokenClassification "
+        "InternLM2VEForCausalLM "
         "QWenLMHeadModel QwenVLForConditionalGeneration InternLMForCausalLM XverseForCausalLM "
         "Dots1ForCausalLM BambaForCausalLM MiniMaxForCausalLM MiniMaxText01ForCausalLM "
         "MiniMaxM1ForCausalLM MiniMaxVL01ForConditionalGeneration BaiChuanForCausalLM "
