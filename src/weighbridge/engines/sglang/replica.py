@@ -129,7 +129,7 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
         return None
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
-    used = share * served.settings.kept
+    used = share * served.settings.share_used
     gone = unified.processes(served.case.compute)[2 - by]
     unread = (by - EXPECTED) * _unread(budget)
     left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
