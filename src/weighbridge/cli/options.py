@@ -124,6 +124,12 @@ def device_options(command: F) -> F:
                 "judged.",
             ),
             click.option(
+                "--platform",
+                type=click.Choice(("linux", "windows")),
+                help="System of the machine: Windows moves to RAM what a card has no room for, and "
+                "the run goes on, slowly. Default: linux, or this machine's with --gpu local.",
+            ),
+            click.option(
                 "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
             ),
         ],
