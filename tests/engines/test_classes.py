@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import weighbridge
 from tests.cases import all_of
 from tests.engines.answers import answer, named, of_config
 from weighbridge import catalogue
@@ -176,6 +177,17 @@ def renamed(model, **keys):
     """The part of a model whose config says other classes."""
     part = named(model).parts[0]
     return replace(part, config={**part.config, **keys})
+
+
+def test_what_runs_as_transformers_has_it_surely_fits_nowhere():
+    """Qwen3-VL 235B under vLLM 0.10.2, in float8 made while loading, died on 8 H20 (QwenLM/Qwen3-VL
+    issue 1493): "Using Transformers backend", whose experts are no Linears and whole on each rank.
+    0.11 has the class."""
+    w = {"engine": "vllm", "tensor_parallel_size": 8, "gpu": "h20:8", "quantization": "fp8"}
+    for release, fits in (("0.10.2", "unknown"), ("0.11", "yes")):
+        report = weighbridge.infer("qwen3-vl-235b-a22b", engine_version=release, **w)
+        assert report.verdict.fits == fits
+        assert ("holds experts and heads" in report.verdict.reason) is (fits == "unknown")
 
 
 def test_one_class_of_several_is_enough():

@@ -452,21 +452,25 @@ def test_what_a_fraction_of_sglang_lacks(available, kept, says):
 
 
 @pytest.mark.parametrize(
-    ("name", "scale", "layers", "told"),
+    ("name", "scale", "card", "layers", "told"),
     [
-        ("experts mxfp4", 4, 1, Bytes(0, 1 * MIB, 21 * MIB)),
-        ("experts mxfp4", 4, 4, Bytes(0, 1 * MIB, 6 * MIB)),
-        ("experts mxfp4", 1, 4, None),  # made in bytes at once, since 0.5.15
-        ("fp8", 4, 4, None),
+        ("experts mxfp4", 4, 9, 1, Bytes(0, 1 * MIB, 21 * MIB)),
+        ("experts mxfp4", 4, 9, 4, Bytes(0, 1 * MIB, 6 * MIB)),
+        ("experts mxfp4", 4, 10, 4, Bytes(0, 1 * MIB, 6 * MIB)),
+        # made in bytes at once, since 0.5.16, of which no log of Hopper tells
+        ("experts mxfp4", 1, 9, 4, Bytes(0, 0, 4 * (20 * MIB // 17) + 5 * MIB)),
+        ("experts mxfp4", 1, 12, 4, None),
+        ("fp8", 4, 9, 4, None),
     ],
 )
-def test_scales_of_experts_that_are_made_anew(name, scale, layers, told):
+def test_scales_of_experts_that_are_made_anew(name, scale, card, layers, told):
     """32 weights are 16 bytes and a scale in float32, for which a byte is kept besides. The layer
     that is made anew is there once more at most."""
     scheme = SimpleNamespace(name=name)
     of = SimpleNamespace(
         subject=SimpleNamespace(choice=SimpleNamespace(scheme=scheme)),
         rules=SimpleNamespace(mixed_scale=scale),
+        sizes={"capability": card},
     )
     tensors = [
         SimpleNamespace(nbytes=5 * MIB, copies=4, module="model.layers.0.mlp.experts"),

@@ -718,11 +718,12 @@ def test_a_blackwell_card_holds_scales_in_float32():
 @pytest.mark.slow
 def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
     """Before 0.5.16 0.625 byte a weight, not 0.53125. DeepSeek-V4-Pro on eight ranks of Hopper took
-    125.65 GiB of each under 0.5.14 ("mem usage" of its log)."""
+    125.65 GiB of each under 0.5.14 ("mem usage" of its log). --mem-fraction-static 0.88 left
+    nothing then, and no log tells of a newer release there."""
     asked = {"engine": "sglang", "tensor_parallel_size": 8, "gpu": "h200:8", "context": 4096}
     old, new = (
         answer("deepseek-v4-pro", engine_version=number, **asked).devices[0].phases[0]
-        for number in ("0.5.14", "0.5.16")
+        for number in ("0.5.15", "0.5.16")
     )
     experts = 61 * 384 * 3 * 7168 * 3072 / 8
     assert part(old, "weights") - part(new, "weights") == pytest.approx(experts * 3 / 32, rel=1e-3)
@@ -730,6 +731,9 @@ def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
     low, _, high = (sum(bound) / GIB for bound in zip(*counted, strict=True))
     assert low < 125.65 <= high + 0.2
     assert part(new, "fragmentation", "made anew") == 0
+    for number, surely in (("0.5.15", "no"), (None, "unknown")):
+        w = asked | {"mem_fraction_static": 0.88, "engine_version": number}
+        assert answer("deepseek-v4-pro", **w).serves.surely == surely
 
 
 @pytest.mark.parametrize(

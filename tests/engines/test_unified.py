@@ -13,7 +13,7 @@ from weighbridge.units import GIB
 
 QWEN38 = (
     "vllm serve qwen3.8-27b --trust-remote-code --no-enable-prefix-caching --max-model-len 786432 "
-    "--gpu-memory-utilization 0.92 --hf-overrides '{\"text_config\": {\"rope_parameters\": "
+    '--gpu-memory-utilization 0.92 --hf-overrides \'{"text_config": {"rope_parameters": '
     '{"mrope_interleaved": true, "mrope_section": [11, 11, 10], "rope_type": "yarn", '
     '"rope_theta": 10000000, "partial_rotary_factor": 0.25, "factor": 3.0, '
     '"original_max_position_embeddings": 262144}}}\''

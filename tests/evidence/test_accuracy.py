@@ -126,7 +126,9 @@ def test_a_month_is_the_sources_or_the_releases_by_hand():
     def of(engine, version, **more):
         known = {"id": "x", "source": "s", "model": "m", "quantity": "peak", "level": "driver"}
         return month(
-            PublishedFigure(**known, measured=1, citation={}, engine=engine, version=version, **more)
+            PublishedFigure(
+                **known, measured=1, citation={}, engine=engine, version=version, **more
+            )
         )
 
     assert of("vllm", "0.19.1") == "2026-04"

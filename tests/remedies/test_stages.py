@@ -31,5 +31,7 @@ def test_the_fullest_stage_gives_layers_to_those_that_take_least():
 
 
 @pytest.mark.slow
-def test_stages_that_were_named_stay_as_they_are():
-    assert stages(pp_layer_partition=(8, 9, 8, 7))[1] == []
+def test_stages_that_were_named_are_changed_where_they_alone_do_not_fit():
+    report, found = stages(pp_layer_partition=(8, 9, 8, 7))
+    assert found == [report.remedies[0]]
+    assert list(found[0].change["pp_layer_partition"]) == [7, 9, 9, 7]

@@ -3,6 +3,8 @@
 import pytest
 
 from weighbridge import api
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.errors import UsageError
 from weighbridge.runfiles import read
 from weighbridge.runfiles.training import arrays
@@ -424,6 +426,15 @@ def test_a_hybrid_model_says_where_parts_of_a_pipeline_end():
     found = run(f"{HYBRID.format('M-|M*')} --pipeline-model-parallel-size 2")
     assert "pipeline_model_parallel_layout=Ett|ttL" in found.settings["megatron_args"]
     assert found.config["hybrid_override_pattern"] == "M-M*"
+
+
+def test_a_hybrid_models_head_is_tied_by_megatrons_own_argument():
+    """Megatron ties it by default; transformers' class of the same layers never does."""
+    tied, apart = (
+        resolve(gather_config(run(f"{HYBRID.format('M-M*')}{more}").config)).parameters
+        for more in ("", " --untie-embeddings-and-output-weights")
+    )
+    assert apart - tied == 50_257 * 1024
 
 
 @pytest.mark.parametrize(

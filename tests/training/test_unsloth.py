@@ -100,7 +100,7 @@ def test_experts_are_packed_whatever_the_class_has_them_as(release, unpacked):
 
 
 def test_an_adapter_of_packed_experts_reads_them_unpacked():
-    """Of a layer: 3 matrices of 64 x 64 for 4 experts, and what the adapters of all make of them."""
+    """Three matrices of 64 x 64 for each of 4 experts, and what adapters of all make of them."""
     alone, all_of_them = (asked(SPARSE, lora_targets=t) for t in (["q_proj"], TARGETS))
     assert phase(all_of_them, "forward").at("allocated") > phase(alone, "forward").at("allocated")
 
@@ -217,3 +217,17 @@ def test_a_class_of_its_own_loss_is_trained_by_it(model):
     assert found.verdict.fits == "yes"
     with pytest.raises(UsageError, match="does not predict the next token"):
         asked(model, method="lora", lora_targets=["all-linear"], loss="unsloth")
+
+
+# ---- axolotl's experts in 4 bits
+
+
+def test_axolotl_packs_experts_where_its_file_says_so():
+    usual = {"framework": "axolotl", "lora_targets": ["q_proj"]}
+    plain, packed = (asked(SPARSE, quantize_moe_experts=x, **usual) for x in (False, True))
+    more = part(plain, "weights").expected - part(packed, "weights").expected
+    assert more == pytest.approx(98_304 * 1.48, abs=7_000)
+    assert any("bitsandbytes packs linear layers alone" in said for said in plain.warnings)
+    assert not any("bitsandbytes packs linear layers alone" in said for said in packed.warnings)
+    with pytest.raises(UsageError, match="is of 4 bits: add --method qlora"):
+        asked(SPARSE, quantize_moe_experts=True, method="lora", **usual)

@@ -189,7 +189,6 @@ class MarginTable(Mapping[RunGroup, Margin]):
             return NONE
         return REPLAYED if asked.task in KNOWN else LEAST
 
-
     def around(self, asked: RunGroup, runs: RunForm) -> Margin:
         """Look up the margin of an answer: of its kind, and wider where it is new."""
         margin = self.of(asked)

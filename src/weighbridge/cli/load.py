@@ -54,6 +54,7 @@ def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
     weighbridge load Qwen/Qwen3-8B --quantization nf4
     weighbridge load llama-3.1-70b --gpu '2x RTX 4090' --check
     weighbridge load llama-3.1-8b --chart quality.svg --chart-of quality
+    weighbridge load llama-7b llama-13b llama-30b llama-65b --chart q.svg --chart-of quality
     weighbridge load ./config.json --json | jq .model.parameters
     """
     if chart_of == "quality":
@@ -65,12 +66,14 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Draw the chart of quality before the answer is told: where nothing is published, that is the
     answer. Takes the file of the chart from the settings."""
     from weighbridge import api
-    from weighbridge.charts.quality import figure
+    from weighbridge.charts.quality import beside, figure
     from weighbridge.cli.files import draw
 
     chart, settings["chart"] = chart_file(settings), None
-    if chart is None or len(models) > 1:
-        raise click.UsageError("--chart-of quality draws one model: load MODEL --chart FILE.svg")
+    if chart is None:
+        raise click.UsageError("--chart-of quality is drawn in a file: load MODEL --chart FILE.svg")
     origin = {name: settings[name] for name in SOURCE}
     lang = in_signs(settings["lang"] or language())
-    draw(chart, figure(api.prepare(models[0], **origin).load, settings, lang))
+    loads = [api.prepare(model, **origin).load for model in dict.fromkeys(models)]
+    drawn = beside(loads, settings, lang) if len(loads) > 1 else figure(loads[0], settings, lang)
+    draw(chart, drawn)

@@ -1,6 +1,6 @@
 """Classes that an engine's release knows: a row of its table, and how the table is asked.
 
-Each engine has KNOWS in classes.py of its folder. A row names what came with one release: classes
+Each engine has classes.txt in its folder. A row names what came with one release: classes
 as `architectures` of a config does, model types for transformers, architectures of GGUF for what
 loads that. What no row names was there before our oldest release, or was not read: nothing is said
 of it.
@@ -15,6 +15,7 @@ from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.table import usual
 from weighbridge.engines.weight_formats import Loader
 from weighbridge.errors import ReleaseError
+from weighbridge.parsed import text_beside
 from weighbridge.records import NamedTuple
 
 ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
@@ -31,6 +32,16 @@ class Known(NamedTuple):
         """Tell whether a release surely lacks these names. One between the two may have them, and
         so may one written short (0.10) of whose series the first with them is (0.10.1)."""
         return version <= self.before and version != self.since[: len(version)]
+
+
+def known(module: str) -> tuple[Known, ...]:
+    """Return the rows of classes.txt beside a module: since, before, and names, a release each."""
+    rows = (line.split(maxsplit=2) for line in text_beside(module, "classes.txt").splitlines())
+    return tuple(Known(_release(since), _release(before), names) for since, before, names in rows)
+
+
+def _release(text: str) -> Version:
+    return tuple(map(int, text.split(".")))
 
 
 class Backend(NamedTuple):

@@ -79,6 +79,7 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
         choices={name: d.choice for name, d in decisions.items()},
         major=version[0] if engine.reads == "any" else 5,
         guessed=bool(notes),
+        replaced=bool(replaced),
         notes=(
             *notes,
             *filter(None, (replaced,)),

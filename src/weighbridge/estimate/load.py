@@ -47,7 +47,8 @@ def load(
     where `formats` are asked for. `margins` stand for the package's own."""
     version = transformers.parse_version(workload.engine_version)
     major = version[0]
-    decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
+    default = by_transformers(major)
+    decisions = {p.name: decide(p, workload, default, major=major) for p in model.parts}
     budget = workload.budget()
     card = budget.choice.part if budget is not None else None
     notes: list[str] = []

@@ -24,7 +24,7 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.training import frameworks, host, unsloth
+from weighbridge.training import frameworks, host, kbit, unsloth
 from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
@@ -219,7 +219,7 @@ def _planned(
     model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
-    return asked, plan(asked, workload, budget, (number[0], number[1] if len(number) > 1 else 0))
+    return asked, plan(asked, workload, budget, number)
 
 
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
@@ -273,7 +273,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         audio_seconds=workload.audio_seconds,
     )
     subject = _dequantized(subject_of(model, asked, usual(), number), form)
-    subject = unsloth.fetched(subject) if framework.own_copies else subject
+    subject = _with_experts(subject, workload, framework)
     subject = replace(subject, notes=(*subject.notes, note)) if note else subject
     if workload.base_model and subject.body.causal:
         raise UsageError(
@@ -289,6 +289,17 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
         subject = replace(subject, context=length, context_from="the usual default")
     return subject
+
+
+def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framework) -> Subject:
+    """Pack experts too, where Unsloth or the user has it so."""
+    if trainer.own_copies:
+        return unsloth.fetched(subject)
+    if not workload.quantize_moe_experts:
+        return subject
+    if not kbit.four_bits(subject.choice.scheme):
+        raise UsageError("--quantize-moe-experts is of 4 bits: add --method qlora")
+    return kbit.experts_too(subject, "axolotl")
 
 
 def _packed_as(

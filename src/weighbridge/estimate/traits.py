@@ -1,7 +1,7 @@
 """Traits of an answer, by which it is like published runs or new: bounds/novelty.py has the axes.
 
-    serving(subject, engine, workload)    of loading a model and serving it
-    training(...)                         of a run of a framework
+serving(subject, engine, workload)    of loading a model and serving it
+training(...)                         of a run of a framework
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,14 +31,12 @@ def serving(subject: Subject, kind: Engine, workload: Infer) -> Traits:
     budget = workload.budget()
     number, _ = version(kind, workload.engine_version)
     spread = (name for name in SPREAD if (getattr(workload, name, None) or 1) > 1)
-    return tuple(
-        (
-            *platform(None if budget is None else budget.choice.part),
-            *_of_model(subject),
-            *(("mode", name) for name in spread),
-            *(("mode", name) for name in MODES if getattr(workload, name, None)),
-            ("release", written(number)),
-        )
+    return (
+        *platform(None if budget is None else budget.choice.part),
+        *_of_model(subject),
+        *(("mode", name) for name in spread),
+        *(("mode", name) for name in MODES if getattr(workload, name, None)),
+        ("release", written(number)),
     )
 
 
@@ -46,15 +44,13 @@ def training(
     subject: Subject, sharding: Sharding, part: "Part | None", modes: Iterable[str]
 ) -> Traits:
     ranks = ("tensor", "pipeline", "context", "expert")
-    return tuple(
-        (
-            *platform(part),
-            *_of_model(subject),
-            ("mode", sharding.kind),
-            *(("mode", name) for name in ranks if getattr(sharding, name) > 1),
-            *(("mode", f"offload {sharding.offload}") for _ in range(sharding.offload != "none")),
-            *(("mode", name) for name in modes if name),
-        )
+    return (
+        *platform(part),
+        *_of_model(subject),
+        ("mode", sharding.kind),
+        *(("mode", name) for name in ranks if getattr(sharding, name) > 1),
+        *(("mode", f"offload {sharding.offload}") for _ in range(sharding.offload != "none")),
+        *(("mode", name) for name in modes if name),
     )
 
 

@@ -4,7 +4,8 @@ estimator.
     search(RemedyCase(task="infer", workload=w, report=report, ask=ask, pinned=said(w)))
     -> the cheapest changes after which the verdict is yes
 
-Nothing that the user pinned is touched, but what host memory holds where that is short. A
+Nothing that the user pinned is touched, but what host memory holds where that is short, and one
+typed setting where it alone is what does not fit: taking that back is told first (typed.py). A
 candidate is answered like any other question, so a remedy's numbers are those that the changed
 question gives. Changes come cheapest first (prices.py). Where no single cheap change fits, sets of
 two and then of three are tried.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from weighbridge.records import replace
 from weighbridge.remedies.case import RemedyCase, said
 from weighbridge.report.verdict import Remedy
+from weighbridge.watching import kept
 
 if TYPE_CHECKING:
     from weighbridge.remedies.sets import MoveSet
@@ -54,6 +56,7 @@ def search(
     if case.refused:
         return lacking
     enough = any(remedy.fits == "yes" for remedy in lacking)
+    lacking = (*_undone(case), *lacking)
     known = {remedy.flags for remedy in lacking}
 
     def joined(found: "Iterable[MoveSet]") -> tuple[Remedy, ...]:
@@ -64,6 +67,16 @@ def search(
     if hears is not None:
         looking.hears = lambda good: hears(joined(good))
     return joined(looking.run())
+
+
+def _undone(case: RemedyCase) -> tuple[Remedy, ...]:
+    """Find the typed settings of which one alone is what does not fit, the cheapest first."""
+    from weighbridge.remedies.told import told
+    from weighbridge.remedies.typed import undone
+
+    with kept():
+        return tuple(map(told, sorted(undone(case), key=lambda node: node.place)))
+    return ()
 
 
 def _whole(case: RemedyCase) -> RemedyCase:

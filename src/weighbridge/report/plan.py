@@ -28,6 +28,7 @@ class Rung:
     bits: int = PUBLISHED  # of a weight
     longest: int | None = None  # tokens of the longest context; None where nothing fits
     quality: "Finding | None" = None  # the published loss; None where none is known
+    undoes: str = ""  # the flags in the place of what was typed, which alone does not fit
 
     @property
     def verdict(self) -> "Verdict":
@@ -88,7 +89,7 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     """The rung that answers "can I run it?": the best format that surely fits whole; one that may;
     one of four bits that is divided between card and RAM; what may be; else what works
     elsewhere."""
-    here = [rung for rung in ladder if not rung.elsewhere]
+    here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
     divided = [rung for rung in reversed(here) if not rung.whole]
@@ -100,12 +101,13 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
         *(rung for rung in whole if rung.fits == "yes"),
         *slowly,
         *(rung for rung in (*whole, *divided) if rung.fits == "unknown"),
+        *(rung for rung in ladder if rung.undoes),
         *(rung for rung in ladder if rung.elsewhere),
     )
     return next(iter(ranked), None)
 
 
-Why = Literal["asked", "whole", "divided", "elsewhere", "nothing"]
+Why = Literal["asked", "whole", "divided", "undone", "elsewhere", "nothing"]
 RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 SHARED_BY = ("enable_expert_parallel", "enable_dp_attention", "tensor_split", "shard", "offload")
 
@@ -117,6 +119,7 @@ class Plan:
     why   asked      the question as it was asked, where no other format was tried
           whole      the best format that has room on the cards
           divided    a format whose rest is in RAM
+          undone     a format with another value of a setting that was typed
           elsewhere  the smallest other cards with room for one
           nothing    no format of the ladder has room anywhere
     """
@@ -136,8 +139,8 @@ class Plan:
 
     @property
     def here(self) -> bool:
-        """Tell whether it is about the cards that were asked about."""
-        return self.why != "elsewhere"
+        """Tell whether it is about the cards and the settings that were asked about."""
+        return self.why not in ("undone", "elsewhere")
 
     @property
     def layout(self) -> Mapping[str, Any]:
@@ -168,8 +171,8 @@ def chosen(ladder: tuple[Rung, ...]) -> Plan:
     rung = best(ladder)
     if rung is None:
         return Plan(fits="no", why="nothing")
-    if rung.elsewhere:
-        return Plan(fits="no", why="elsewhere", rung=rung)
+    if rung.undoes or rung.elsewhere:
+        return Plan(fits="no", why="undone" if rung.undoes else "elsewhere", rung=rung)
     return Plan(fits=rung.fits, why="whole" if rung.whole else "divided", rung=rung)
 
 

@@ -88,7 +88,7 @@ def parse(
 ) -> Reference:
     """Return the record of `text`. `endpoint` is the configured Hub. Raises UsageError."""
     typed = _Typed(
-        text=text.strip(),
+        text=text if exists(text) else text.strip(),
         revision=None if revision is None else _revision(revision),
         exists=exists,
         catalogue=catalogue,

@@ -151,6 +151,8 @@ def few(words: Words, remedy: "Remedy") -> str:
     """The dearest of it, "free" where it costs nothing; "" where no price is known."""
     if remedy.price is None:
         return ""
+    if remedy.kind == "typed":
+        return words("cost.typed")
     priced = sorted(_priced(remedy.price, remedy), key=lambda part: -part[0])
     costs = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in priced[:MOST_COSTS]]
     free = "cost.quality.least" if remedy.price.quality else "cost.free"

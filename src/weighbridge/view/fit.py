@@ -351,9 +351,9 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
 def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
     """Say which exit code a script gets of this answer, and how it asks about another row."""
     others = "|".join(q.name for q in shown if q.name not in (fit.about, "infer"))
-    ways = ["--as-published"] if len(fit.ladder) > 1 else []
-    ways += [f"--for {others}"] if others else []
-    return _exit(fit, words) + (f" ({' · '.join(ways)})" if ways else "")
+    strictly = _runs(fit) and fit.plan.settings and len(fit.ladder) > 1
+    ways = [*(["--as-published"] if strictly else []), *([f"--for {others}"] if others else [])]
+    return _exit(fit, words) + (words("fit.code.other", ways=" · ".join(ways)) if ways else "")
 
 
 def _exit(fit: Fit, words: Words) -> str:

@@ -31,6 +31,7 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
         kept=_kept(rung, words),
         slower=_slower(rung, words),
         ram=_ram(rung, unit),
+        flags=printable(rung.undoes),
     )
     if rung.longest and rung.whole and rung.fits == "yes":
         told += words("ladder.longest", tokens=f"{rung.longest:,}")
@@ -41,7 +42,7 @@ def _key(plan: Plan) -> str:
     """Return the key of the sentence."""
     if plan.why == "divided" and plan.fits != "yes":
         return "divided.open"
-    return plan.why if plan.why in ("divided", "elsewhere") else plan.fits
+    return plan.why if plan.why in ("divided", "undone", "elsewhere") else plan.fits
 
 
 def plan_mark(plan: Plan) -> Mark:
@@ -98,10 +99,17 @@ def brief(fit: Fit, words: Words) -> Cell:
     """Return the rung that answers in a few words: "4 bit, Ollama", or on which card alone."""
     rung = fit.plan.rung
     if rung is None or not fit.plan.here:
-        there = "" if rung is None else words("ladder.only", card=card(rung.report))
+        there = "" if rung is None else words("ladder.only", where=_where(rung, words))
         return Cell(there, plan_mark(fit.plan))
     label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
     return Cell(words("ladder.brief", label=label, engine=title(rung.engine)), _sign(rung))
+
+
+def _where(rung: Rung, words: Words) -> str:
+    """Say on which other cards a rung is, or with which other setting."""
+    if rung.undoes:
+        return words("ladder.with", flags=printable(rung.undoes))
+    return words("ladder.on", card=card(rung.report))
 
 
 def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
@@ -134,8 +142,8 @@ def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool])
 
 def _remark(rung: Rung, words: Words) -> str:
     """Say what a rung costs: another card, layers in RAM, or the published loss of its format."""
-    if rung.elsewhere:
-        return words("ladder.on", card=card(rung.report))
+    if rung.undoes or rung.elsewhere:
+        return _where(rung, words)
     if rung.layers is not None:
         return words("ladder.in_ram", rest=_kept(rung, words, rest=True))
     if not rung.bits or rung.quality is None:
@@ -152,6 +160,6 @@ def paste(fit: Fit, words: Words) -> Iterator[Paste]:
     if rung is None or not line:
         return
     heading = words("ladder.run", form=form(rung, words), engine=title(rung.engine))
-    if rung.elsewhere:
-        heading = words("ladder.run.on", heading=heading, card=card(rung.report))
+    if not fit.plan.here:
+        heading = words("ladder.run.on", heading=heading, where=_where(rung, words))
     yield Paste(heading, printable_lines(line), language(line))

@@ -29,6 +29,8 @@ def _flag(name: str, value: Any, engine: str) -> str:
         flag = record(engine).length or flag
     if value is True:
         return flag
+    if value is None:
+        return f"{flag} left out"
     if value is False:
         return f"--no-{flag.removeprefix('--')}"
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -121,15 +121,15 @@ class Room:
 
 
 def room(served: Served, kind: RankResidents, share: float | None, by: int) -> Room | None:
-    """`by`: the bound of what is free that is believed."""
+    """`by`: the bound of what is free and loaded that is believed."""
     budget = served.case.budget
     if budget is None or share is None:
         return None
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
-    gone = unified.processes(served.case.compute)[2 - by]
     used = share * served.settings.kept
-    return Room(free, free - kind.loaded - int(free * (1 - used)) - encoded - gone)
+    gone = unified.processes(served.case.compute)[2 - by]
+    return Room(free, free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,10 +280,16 @@ def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Ite
         yield Phase(name, (*held_bytes, *cached, *(p for p in parts if p.bytes.high)))
 
 
+def _cached(kind: RankResidents, pools: int) -> Bytes:
+    """Return the bytes of pools beside the bounds of what is held: what is loaded beyond what was
+    expected leaves them as much less."""
+    return Bytes(*(max(0, pools - (n - kind.loaded.expected)) for n in kind.loaded))
+
+
 def taken(served: Served, first: int, fit: CardFit) -> Bytes:
     """Return the bytes that the driver shows with the pools of the card."""
     kind = served.case.kinds[first]
-    cached = exactly(sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
+    cached = _cached(kind, sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))
     whole = (loading, *(moment.plus(cached) for moment in served.moments[first]))
     return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))

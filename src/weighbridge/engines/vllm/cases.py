@@ -342,7 +342,8 @@ def residents_of(
     kinds: list[Resident] = []
     dealt: list[int] = []
     ranks = weights.ranks(subject, launch, card)
-    arriving = _unpacked(subject, launch, card, ranks)
+    plain = shards.plain(subject, ENGINE, w.quantization)
+    arriving = _unpacked(subject, plain, launch, card, ranks)
     for number, (rank, unpacked) in enumerate(zip(ranks, arriving, strict=True)):
         own = card and card.like(number)  # ranks are on the cards in the order of both
         key = (id(rank.tensors), rank.layers, rank.first, rank.last, first_alike(card, number))
@@ -355,11 +356,11 @@ def residents_of(
 
 
 def _unpacked(
-    subject: Subject, launch: VllmLaunch, card: Card, packed: Sequence[Rank]
+    subject: Subject, plain: Subject | None, launch: VllmLaunch, card: Card, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
     """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
     packed ones that are laid out anew."""
-    plain, form = shards.plain(subject, ENGINE), subject.choice.scheme
+    form = subject.choice.scheme
     if form is None:
         return [()] * len(packed)
     if plain is None:

@@ -203,8 +203,9 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
     )
     if rocm and not launch.rules.rocm_graphs:
         return both._replace(charged=NONE)
-    shared = hardware.shares_memory(card)
-    return both._replace(charged=unified.estimated(both.charged)) if shared else both
+    if not hardware.shares_memory(card):
+        return both
+    return both._replace(charged=unified.estimated(both.charged))
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:

@@ -133,8 +133,9 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
     first = next((question.report for question in questions if question.report is not None), None)
     if first is None:
         return None
-    rung = chosen(ladder).rung
-    if rung is not None and not rung.elsewhere:  # how far it goes is told of the answer alone
+    plan = chosen(ladder)
+    rung = plan.rung
+    if rung is not None and plan.here:  # how far it goes is told of the answer alone
         questions = [
             replace(q, longest=rung.longest) if q.name == "infer" else q for q in questions
         ]

@@ -18,8 +18,10 @@ from weighbridge.engines.weight_formats import declared_name, offered, runs_on
 from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.questions.fit.request import FitRequest, workload
+from weighbridge.records import replace
 from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
 from weighbridge.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
+from weighbridge.remedies.typed import TYPED
 from weighbridge.report.fit import Question
 from weighbridge.report.plan import PUBLISHED, Plan, Rung, as_asked, chosen
 from weighbridge.watching import go_on
@@ -112,7 +114,7 @@ class _Ladder:
         yield from rungs
         short = not any(rung.whole and rung.fits == "yes" for rung in rungs)
         if short and not self.request.as_published:
-            other = next(self._of_another(), None)
+            other = next(self._of_typed(), None) or next(self._of_another(), None)
             yield from self._elsewhere(_smallest(rungs)) if other is None else (other,)
 
     def _first(self) -> Rung:
@@ -190,6 +192,14 @@ class _Ladder:
             return None
         longest = _longest(self.asker, report)
         return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
+
+    def _of_typed(self) -> Iterator[Rung]:
+        """Yield what fits with another value of one setting that was typed."""
+        for remedy in self.found[:1]:
+            if remedy.kind == TYPED and remedy.fits == "yes":
+                rung = self._asked(remedy.change, self.asked.bits)
+                if rung is not None and rung.whole and rung.fits == "yes":
+                    yield replace(rung, undoes=remedy.flags)
 
     def _of_another(self) -> Iterator[Rung]:
         """Yield formats of other engines that the search found to fit on these cards."""

@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge import catalogue
 from weighbridge.arch.families.megatron import TYPES
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
@@ -35,66 +36,7 @@ KIND = Kind(
     syntaxes=("shell", "yaml"),
     source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
 )
-KEYS = """
-[settings]
-tensor_model_parallel_size    tensor_parallel_size
-pipeline_model_parallel_size  pipeline_parallel_size
-context_parallel_size         context_parallel_size
-expert_model_parallel_size    expert_parallel_size
-micro_batch_size              batch_size
-seq_length                    seq_len
-[ignored]
-activation_func_clamp_value adam_* apply_layernorm_1p
-apply_residual_connection_post_layernorm async_* attention_bias
-bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
-data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
-dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
-dist_ckpt_* distributed_* empty_unused_memory_level enable_*
-encoder_seq_length end_weight_decay eod_mask_loss eval_* exit_* export_force_local_attention ffn_*
-finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis init_method_std
-initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*
-logging_level loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
-manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
-min_loss_scale min_lr mock_data model_author model_name muon_* moe_expert_rank_capacity_factor
-moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
-nccl_* megatron_fsdp_grad_comm_dtype no_async_tensor_model_parallel_allreduce
-no_barrier_with_level_1_timing
-no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
-no_mmap_bin_files no_position_embedding
-no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_builder_threads
-num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
-overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
-patch_tokenizer_type perform_* profile profile_* qk_clip qk_clip_* rampup_batch_size
-record_memory_history reset_* rotary_* save save_* seed sft sft_* short_seq_prob
-softmax_type split split_dataset_ratio standalone_embedding_stage start_weight_decay
-step_batch_size_schedule straggler_* system tensorboard_* test_data_path tiktoken_* timing_*
-tokenizer_* tp_comm_* train_* trust_remote_code use_checkpoint_args
-use_checkpoint_opt_param_scheduler use_cpu_initialization use_dist_ckpt use_flash_attn
-use_legacy_models use_mcore_models use_one_sent_docs use_persistent_ckpt_worker
-use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
-wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
-[memory]
-offload_optimizer_states   - states on the host are not counted
-cpu_offloading          - activations that go to the host are counted on the card
-cpu_offloading_num_layers  - activations that go to the host are counted on the card
-fine_grained_activation_offloading  - activations that go to the host are counted on the card
-offload_modules         - activations that go to the host are counted on the card
-delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
-overlap_moe_expert_parallel_comm  + micro-batches run side by side
-num_layers_at_start_in_bf16  + layers differ
-cuda_graph_scope        graphs are counted as of whole layers
-cuda_graph_modules      graphs are counted as of whole layers
-megatron_fsdp_version   its second version is counted as the first
-megatron_fsdp_main_params_dtype  - master weights are counted in float32
-outer_dp_sharding_strategy  - states are counted as shared among the ranks of one group
-suggested_communication_unit_size  + as many numbers are gathered ahead as without it
-torch_fsdp2_no_reshard_after_forward  + weights are counted as given back after a forward
-muon_scalar_optimizer   - words and norms are counted with Adam's states
-use_distributed_optimizer_offload  - states on the host are not counted
-squared_relu            its activation is counted as GELU's
-quick_geglu             its activation is counted as SwiGLU's
-spec                    + layers of another kind are counted as GPTModel's
-"""
+KEYS = text_beside(__file__, "megatron.txt")
 (GPT,) = TYPES  # the model type that arguments describe
 PROGRAMS = ("pretrain_gpt.py", "pretrain_mamba.py", "pretrain_hybrid.py")
 SWIFT = "megatron"  # its program, before sft and pt

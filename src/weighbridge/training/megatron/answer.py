@@ -28,10 +28,10 @@ from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.training.megatron import exchanges, graphs, muon, sharded
+from weighbridge.training.megatron import adapters, exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.costs import feed_forward_again
 from weighbridge.training.megatron.plan import MegatronPlan
-from weighbridge.training.megatron.run import HOPPER, WEIGHT
+from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage, run_stages
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 from weighbridge.units import GIB, human
@@ -169,6 +169,9 @@ def _components(
             formula=_formula(plan, run, name, nbytes),
             source=CORE,
         )
+    if plan.run.lora and phase != "load":
+        layers = [i for chunk in layers_of(plan.model, plan.run, run.index) for i in chunk]
+        yield adapters.kept(plan.model, plan.run, layers)
     yield Component(
         name="rounding",
         bytes=exactly(peak.rounding),
@@ -316,7 +319,8 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
     """Return the settings that are used, defaults included."""
     run = plan.run
     return {
-        "method": "full",
+        "method": "lora" if run.lora else "full",
+        **({"lora_r": run.lora} if run.lora else {}),
         "framework": "megatron",
         "optimizer": plan.optimizer,
         "precision": plan.precision,
@@ -341,13 +345,34 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
     fullest = max(runs, key=lambda run: run.peak)
     first = max(fullest.first.values(), key=lambda peak: peak.allocated)
     return {
-        "trainable_parameters": plan.subject.part.blueprint.parameters,
+        "trainable_parameters": _trained(plan),
         "saved_activation_bytes": fullest.saved,
         "first_step_peak_bytes": first.allocated,
         "layers_by_part": list(plan.run.layout) or [plan.model.layers],
         "fullest_stage": fullest.index,
         "feed_forward_again": round(feed_forward_again(plan.model), 3),
     }
+
+
+def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
+    if run.lora:
+        yield (
+            "LoRA under Megatron is weighed as ms-swift and Megatron-Bridge put it on linears; no "
+            "published run of it was compared"
+        )
+    elif run.data > 1 and not run.distributed_optimizer:
+        yield (
+            "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
+            "(--use-distributed-optimizer)"
+        )
+
+
+def _trained(plan: MegatronPlan) -> int:
+    """Count the numbers of the whole model that are trained."""
+    if not plan.run.lora:
+        return plan.subject.part.blueprint.parameters
+    one = MegatronRun(multiple=1, lora=plan.run.lora, targets=plan.run.targets)
+    return sum(StageNumbers(plan.model, one, 0).trained(one))
 
 
 def warnings(plan: MegatronPlan) -> Iterator[str]:
@@ -378,11 +403,7 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             "CUDA graphs keep buffers and pools of their own, which nobody has measured apart: "
             "from none to all activations once more are counted"
         )
-    if run.data > 1 and not run.distributed_optimizer:
-        yield (
-            "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
-            "(--use-distributed-optimizer)"
-        )
+    yield from _of_what_is_trained(run)
     if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
         yield (
             "attention that is recomputed keeps the product of queries, keys and values, and flash "
