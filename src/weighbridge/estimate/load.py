@@ -21,6 +21,7 @@ from weighbridge.engines.format_choice import Decision, by_transformers, decide,
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import rules as transformers
 from weighbridge.estimate.facts import cautions, facts
+from weighbridge.estimate.spilling import spilled
 from weighbridge.memo import memo
 from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.quantization.scheme import Scheme
@@ -95,7 +96,9 @@ def load(
             "unavailable_formats": priced.unavailable if priced else {},
         },
         table=priced.rows if priced else (),
-        verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
+        verdict=spilled(
+            _verdict(model, budget, workload.host_memory(), devices, choices, major), workload
+        ),
         warnings=(*model.notes, *notes, *cautions(workload)),
     )
 
@@ -271,6 +274,7 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

@@ -8,6 +8,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
+from weighbridge.estimate.spilling import spilled
 from weighbridge.estimate.train import MEGATRON, first_step, subject_for
 from weighbridge.memory import Device
 from weighbridge.records import dataclass
@@ -64,11 +65,7 @@ def train(model: Model, workload: Train) -> Report:
         workload=_effective(asked, workload, training, written(number)),
         devices=devices,
         derived=derived(asked, missing) | known | first_step(known, like),
-        verdict=on_host.both(
-            judged,
-            devices,
-            workload.host_memory(),
-        ),
+        verdict=spilled(on_host.both(judged, devices, workload.host_memory()), workload),
         warnings=tuple(_warnings(asked, training, note, workload)),
     )
 
@@ -95,6 +92,7 @@ def _effective(
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

@@ -15,6 +15,7 @@ from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
+from weighbridge.estimate.spilling import spilled
 from weighbridge.forward.nets import predicts_next
 from weighbridge.memo import memo
 from weighbridge.memory import Device, Phase, exactly
@@ -86,11 +87,7 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
         | first_step(answered.derived, like)
         | _recipe(workload, named)
         | _condition(said_no),
-        verdict=on_host.both(
-            judged,
-            answered.devices,
-            workload.host_memory(),
-        ),
+        verdict=spilled(on_host.both(judged, answered.devices, workload.host_memory()), workload),
         warnings=(
             *_warnings(asked, answered, note, workload),
             *remarks(training),
@@ -389,6 +386,7 @@ def _effective(
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

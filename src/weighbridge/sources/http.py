@@ -113,6 +113,8 @@ class Client:
                 _again(response)
             if status not in (200, 206):
                 _refuse(response)
+            if wanted is None and status == 206:
+                raise _TransientError("answered with a part of a file that was asked for whole")
             if wanted is None:
                 return _whole(response, limit)
             return _part(response, wanted) if status == 206 else _cut_out(response, wanted)
@@ -128,6 +130,18 @@ class Client:
             if self._budget is not None:
                 self._budget.told(response.headers, refused=response.status_code == 429)
             yield response
+
+
+def endpoint(address: str) -> str:
+    """Return the address of a Hub. Raises UsageError where it is none of HTTP."""
+    parts = urlsplit(address)
+    try:
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that none is
+        known = False
+    if not known:
+        raise UsageError(f"HF_ENDPOINT is {shown(address)}, which is no address of a Hub over HTTP")
+    return address
 
 
 def _way(url: str) -> Get:

@@ -34,7 +34,7 @@ from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage, run_stages
 from weighbridge.training.megatron.states import StageNumbers, layers_of
-from weighbridge.units import GIB, human
+from weighbridge.units import GIB, ceil_div, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
@@ -102,7 +102,16 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
 
 
 def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[Component]:
-    """Yield the states that the ranks of one machine keep on the host."""
+    """Yield the states and activations that the ranks of one machine keep on the host."""
+    if plan.run.moves:
+        most = ranks * max(run.saved for run in runs)
+        yield Component(
+            name="activations",
+            bytes=Bytes(0, most // 2, most),
+            basis="assumed",
+            formula="those that fine_grained_activation_offloading moves, none to all",
+            source="Megatron-LM d98e8a6 core/pipeline_parallel/fine_grained_activation_offload.py",
+        )
     numbers = ranks * max(run.on_host for run in runs)
     if not numbers:
         return
@@ -158,6 +167,9 @@ def _components(
         high += _unread(plan) if name == "logits" else 0
         high += _unplaced(plan, run) if name == "activations" else 0
         low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
+        if name == "activations" and plan.run.moves:
+            low = _stays(plan, run, low)
+            nbytes = (low + nbytes) // 2
         if name == "workspaces":
             low -= min(low, THREADS * (plan.run.workspace - plan.least_workspace))
         if name == "optimizer_states":
@@ -184,8 +196,11 @@ def _components(
     least, share, most_of = BESIDE["context" if streams else "experts" if routed else "plain"]
     if plan.run.chunks > 1 and not plan.run.expandable and phase != "step":
         most_of = IN_CHUNKS  # a step has the room of activations, whose segments may go
+    gone = _moved(plan, run) - peak.live.get("activations", 0) if plan.run.moves else 0
+    rooms = (free - gone, free - gone // 2, free) if gone > 0 else (free,) * 3
     low, usual, high = (
-        max(0, free + round(part * peak.allocated)) for part in (least, share, most_of)
+        max(0, room + round(part * peak.allocated))
+        for room, part in zip(rooms, (least, share, most_of), strict=True)
     )
     yield Component(
         name="fragmentation",
@@ -216,6 +231,19 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
     yield context(plan.part)
     if plan.part is None or plan.part.stack != "own":
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
+
+
+def _stays(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
+    """Return the bytes of activations that stay where others go to the host: those of the last
+    layer, and of one that is on its way."""
+    layers = sum(map(len, layers_of(plan.model, plan.run, run.index)))
+    return min(nbytes, ceil_div(2 * nbytes, max(1, layers)))
+
+
+def _moved(plan: MegatronPlan, run: StageRun) -> int:
+    """Return the most bytes of activations that may go to the host."""
+    most = max(peak.live.get("activations", 0) for peak in run.moments.values())
+    return most - _stays(plan, run, most)
 
 
 def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
@@ -354,6 +382,14 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
     }
 
 
+def _of_what_moves(run: MegatronRun) -> Iterator[str]:
+    if run.moves:
+        yield (
+            "fine_grained_activation_offloading: which activations go to the host was not "
+            "followed; from those of two layers to all are counted on the card"
+        )
+
+
 def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
     if run.lora:
         yield (
@@ -404,6 +440,7 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             "from none to all activations once more are counted"
         )
     yield from _of_what_is_trained(run)
+    yield from _of_what_moves(run)
     if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
         yield (
             "attention that is recomputed keeps the product of queries, keys and values, and flash "
