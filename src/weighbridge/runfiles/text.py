@@ -55,6 +55,7 @@ LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
+CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
 MOST_RUNS = 12  # of one text that are weighed
 MORE = "the text starts more than {most} runs: those behind are not weighed"
 CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
@@ -224,27 +225,33 @@ def _shows(run: PlannedRun) -> bool:
 def _completed(
     run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> PlannedRun:
-    """Return a run with what the words around it name and it does not say: the model, the card,
-    the release of its engine."""
-    version = _version(run, words)
-    model = named[0] if not run.model and len(named) == 1 else None
-    card = None if cards is None or "gpu" in run.settings else cards
-    settings = dict(run.settings)
-    if card is not None:
-        settings["gpu"] = _enough(card.value, run)
-    if version is not None:
-        settings["engine_version"] = version.value
-    rows = (("the model", model, "model"), ("the card", card, "gpu"))
-    release = ("the release", version, "engine_version")
-    taken = tuple(of_piece(k, piece, s) for k, piece, s in (*rows, release) if piece is not None)
-    alone = tuple(s for _, piece, s in rows if piece is not None and not piece.listed)
+    """Return a run with what the words around it name and it does not say."""
+    pieces = dict(_around(run, named, cards, words))
+    model = pieces.get("model")
+    settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
+    if "gpu" in settings:
+        settings["gpu"] = _enough(settings["gpu"], run)
+    alone = (s for s, p in pieces.items() if s != "engine_version" and not p.listed)
     return replace(
         run,
-        model=model.value if model is not None else run.model,
-        settings=settings,
-        understood=(*run.understood, *taken),
+        model=run.model if model is None else model.value,
+        settings={**run.settings, **settings},
+        understood=(*run.understood, *(of_piece(CALLED[s], p, s) for s, p in pieces.items())),
         words=(*run.words, *alone),
     )
+
+
+def _around(
+    run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
+) -> Iterator[tuple[str, Piece]]:
+    """Yield the model, the card and the release of the engine that a run leaves to the words."""
+    if not run.model and len(named) == 1:
+        yield "model", named[0]
+    if cards is not None and "gpu" not in run.settings:
+        yield "gpu", cards
+    version = _version(run, words)
+    if version is not None:
+        yield "engine_version", version
 
 
 def _version(run: PlannedRun, words: Document) -> Piece | None:

@@ -197,28 +197,30 @@ def weighed(
     """Answer every run of a file. `settings` are what was typed beside it, of any task, and `model`
     stands for one that the file does not name. Raises UsageError for settings that no run has."""
     given = {name: value for name, value in settings.items() if value is not None}
-    known = {name for run in file.runs for name in TABLES[run.task]}
-    strange = sorted(given.keys() - known)
-    if strange:
-        tasks = " and ".join(sorted({run.task for run in file.runs}))
-        raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
-    runs = tuple(
-        _started(
-            _doubted(
-                _of_each_card(_named(run, given), open_, given, model),
-                file.kind,
-                {**given, **({"model": model} if model else {})},
-            ),
-            file,
-            given,
-        )
-        for run in file.runs[:MOST_RUNS]
-    )
+    _known_settings(file, given)
+    runs = tuple(_answer(run, file, open_, given, model) for run in file.runs[:MOST_RUNS])
     beyond = file.runs[MOST_RUNS:]
     runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
     return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
+
+
+def _known_settings(file: RunFile, given: Mapping[str, Any]) -> None:
+    known = {name for run in file.runs for name in TABLES[run.task]}
+    strange = sorted(given.keys() - known)
+    if strange:
+        tasks = " and ".join(sorted({run.task for run in file.runs}))
+        raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
+
+
+def _answer(
+    run: PlannedRun, file: RunFile, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    """Answer one run, by what is typed beside it, and with what leaves the answer open."""
+    answer = _of_each_card(_named(run, given), open_, given, model)
+    typed = {**given, "model": model} if model else given
+    return _started(_doubted(answer, file.kind, typed), file, given)
 
 
 def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:

@@ -192,9 +192,11 @@ class HubSource:
     def _online_listing(self) -> _Listing:
         token = self._options.token
         if token is None and self._ref.endpoint is not None:
-            client = Client(token=False)  # a mirror that only a pasted URL names
+            client = Client(
+                token=False, silence=self._options.silence
+            )  # a mirror that only a pasted URL names
         else:
-            client = Client(token=token)
+            client = Client(token=token, silence=self._options.silence)
         revision = self._ref.revision
         below = "" if revision is None else f"/revision/{quote(revision, safe='')}"
         url = f"{self._endpoint}/api/models/{self._ref.repo_id}"
