@@ -295,7 +295,7 @@ SEES = {
 
 
 def test_towers_may_be_left_too():
-    """Of each of two blocks 64 x (3 x 64 + 64 + 2 x 128) numbers, and the merger's (256 + 64) x 256:
+    """Two blocks of 64 x (3 x 64 + 64 + 2 x 128) numbers, and the merger's (256 + 64) x 256:
     three quarters of 16 bits each. The rest is a quarter of the weights."""
     found = asked(SEES, lora_targets=["q_proj"])
     weights, left = part(found, "weights").expected, part(found, "weights", detail=PART)
@@ -305,7 +305,7 @@ def test_towers_may_be_left_too():
 
 @pytest.mark.parametrize(("nested", "scales"), [(True, 4 * 409_600 // 64), (False, 0)])
 def test_a_stack_is_unpacked_whole_or_one_expert_at_a_time(nested, scales):
-    """Of two experts of 640 x 320 in 16 bits; scales that are packed themselves are unpacked."""
+    """Two experts of 640 x 320 in 16 bits; scales that are packed themselves are unpacked."""
     m = Machine(CountedHeap())
     stack = Stack4((2, 640, 320), BFLOAT16, nested=nested)
     given = m.new((256,), BFLOAT16)  # one block
