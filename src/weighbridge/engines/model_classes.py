@@ -46,7 +46,7 @@ def known(module: str) -> tuple[Known, ...]:
 
 
 def dropped(module: str) -> Mapping[Version, str]:
-    """Return the names of gone.txt beside a module by the last release that has them, one a line."""
+    """Return the names of gone.txt beside a module by the last release that has them."""
     rows = (line.split(maxsplit=1) for line in text_beside(module, "gone.txt").splitlines())
     return {_release(last): names for last, names in rows}
 
