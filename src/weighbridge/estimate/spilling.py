@@ -45,10 +45,10 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
     beside = 0 if host is None else host.needed.high
     ram = ANY_MACHINE if machine is None else machine.room.low
     if machine is not None and over.low > ram // LENT:
-        told = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
-        return verdict.turned("no", f"{told}; {verdict.reason}")
-    told = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
-    open_ = verdict.turned("unknown", f"{told}; {verdict.reason}")
+        lead = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
+        return verdict.turned("no", f"{lead}; {verdict.reason}")
+    lead = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
+    open_ = verdict.turned("unknown", f"{lead}; {verdict.reason}")
     surely = over.high <= min(ram // LENT, max(0, ram - beside))
     return replace(open_, spilled=over.expected * surely, share_that_fits=None)
 
