@@ -1,5 +1,5 @@
-"""Write how far published runs lay from what the rules say, into src/weighbridge/bounds: margins.jsonl,
-and of what is new seen.json, novelty.jsonl and forward.json.
+"""Write how far published runs lay from what the rules say: in src/weighbridge/bounds margins.jsonl
+and, of what is new, seen.json, novelty.jsonl and forward.json.
 
     python tools/fit_intervals.py            writes them, and prints how well they hold
     python tools/fit_intervals.py --check    writes nothing; exit code 1 where one is stale
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge.bounds.forward import FILE
+from weighbridge.bounds.accuracy import HELD
 from weighbridge.bounds.margin import PATH, MarginTable, written
 from weighbridge.bounds.novelty import EARNED, SEEN, written_earned, written_seen
 from weighbridge.lab.evidence import forward, traced
@@ -47,7 +47,7 @@ def main() -> None:
         PATH: "".join(written(rows)),
         SEEN: written_seen(novelty.seen),
         EARNED: written_earned(novelty.earned),
-        FILE: "[\n" + ",\n".join(map(json.dumps, held)) + "\n]\n",
+        HELD: "[\n" + ",\n".join(map(json.dumps, held)) + "\n]\n",
     }
     if asked.check:
         sys.exit(any(text != Path(path).read_text() for path, text in files.items()))

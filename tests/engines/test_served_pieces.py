@@ -445,7 +445,7 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
 )
 def test_what_a_fraction_of_sglang_lacks(available, kept, says):
     """The card has 100 bytes free, of which 90 were asked for."""
-    settings = SimpleNamespace(share=0.9, kept=kept, backend="aiter")
+    settings = SimpleNamespace(share=0.9, share_used=kept, backend="aiter")
     launched = SimpleNamespace(serves=lambda: False, served=None, settings=settings)
     fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
     assert says in sglang_infer._lacking(launched, fit)

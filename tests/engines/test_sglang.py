@@ -352,6 +352,25 @@ def test_a_line_that_leaves_no_pool_does_not_start():
         assert "longest_request" not in found.derived
 
 
+def test_amds_cards_are_within_a_hundredth():
+    """Rules of memory are CUDA's: no pool of AMD's is sure, and none is surely empty, within 1 % of
+    the card."""
+    model = weighbridge.prepare("llama-3.1-8b")
+
+    def first(gpu, *answers):
+        """The least fraction, in thousandths, of which one of these is said."""
+        low, high = 20, 900
+        while low < high:
+            share = (low + high) // 2
+            line = f"sglang serve --model-path llama-3.1-8b --mem-fraction-static {share / 1000}"
+            found = model.infer(command=line, gpu=gpu, remedies=False)
+            low, high = (low, share) if found.verdict.fits in answers else (share + 1, high)
+        return low
+
+    for gpu, least, most in (("mi300x", 20, 28), ("h200", 0, 8)):
+        assert least <= first(gpu, "yes") - first(gpu, "yes", "unknown") <= most
+
+
 def test_requests_that_are_typed_beside_a_line_have_their_length():
     found = weighbridge.infer(
         command="sglang serve --model-path meta-llama/Llama-3.1-8B",

@@ -357,3 +357,16 @@ def test_a_warning_does_not_deny_a_remedy_on_the_same_cards(fits, change, kept):
     remedy = Remedy(change=change, peak_bytes=1, fits=fits, cost="")
     told = served.left_open(("x; no other flags would do", "y"), (remedy,))
     assert told == ("x; no other flags would do" if kept else "x", "y")
+
+
+def test_a_bare_size_is_laid_out_over_all_cards():
+    """Half of the weights on each of two, by hand: 70 B in 16 bits are 140 GB."""
+    two = weighbridge.infer("70B", gpu="h100:2")
+    held = [
+        next(c for c in d.phases[0].components if c.name == "weights").bytes for d in two.devices
+    ]
+    assert len(held) == 2
+    assert held[0].expected == held[1].expected == 70 * 10**9
+    assert held[0].low < held[0].expected < held[0].high
+    one = weighbridge.infer("70B", gpu="h100:2", engine="vllm", tensor_parallel_size=1)
+    assert one.devices[0].phases[0].components[0].bytes.expected == 140 * 10**9

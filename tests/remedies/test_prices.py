@@ -63,6 +63,7 @@ STATED = {
     "eager": (0, 4, 0, 0),  # 20 %
     "text only": (0, 0, 10, 0),
     "not as typed": (0, 0, 0, 0),
+    "another layout": (0, 2, 0, 0),
 }
 
 

@@ -204,6 +204,17 @@ def chart_option(command: F) -> F:
     return option(command)
 
 
+def tasks_option(command: F) -> F:
+    """What a picture of a script's run shows."""
+    option = click.option(
+        "--chart-of",
+        type=click.Choice(["memory", "tasks"]),
+        default="memory",
+        help="What --chart draws: memory, or loading, training and inference as three bars.",
+    )
+    return option(command)
+
+
 def chart_file(settings: dict[str, Any]) -> str | None:
     """Takes the file of --chart from the settings, once it is known that it can be written."""
     path: str | None = settings.pop("chart")

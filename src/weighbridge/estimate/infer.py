@@ -11,7 +11,7 @@ from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate import exact, served, uncounted
+from weighbridge.estimate import exact, served, traits, uncounted
 from weighbridge.estimate.divided import divided
 from weighbridge.estimate.facts import cautions, derived, facts
 from weighbridge.estimate.limits import LIMITED, Setting, answered, runs
@@ -158,6 +158,7 @@ def _infer(
             *([note] if note else ()),
             *_warnings(model, asked, answer, kind, workload),
             *filter(None, (_experts(asked, kind),)),
+            *(() if workload.exact else traits.few(answer.devices, runs(asked, kind, workload))),
             *uncounted.warnings(missing),
         ),
     )

@@ -196,7 +196,7 @@ def answered(
         return kind.infer(subject, workload, budget)
     from weighbridge.estimate import rough
 
-    return rough.answer(subject, workload)
+    return rough.answer(subject, workload, 1 if budget is None else budget.choice.count)
 
 
 def runs(subject: Subject, kind: Engine, workload: Infer) -> bounds.RunForm:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
+STACKED = 5  # of transformers: experts of a layer are one tensor
 METAL = "mlx-lm"  # what loads its formats
 OTHERS = ("timm", "diffusers", "torch")  # libraries that load their own
 
@@ -150,11 +151,19 @@ def _largest(model: Model, choices: Choices, major: int) -> int | None:
 
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
     """Place all tensors on one device: after a warm-up in their own order, else as `.to` moves
-    them."""
+    them. Since transformers 5 the experts of a layer are one tensor, where nothing packs them."""
+    from weighbridge.engines.transformers.placement import stacked
+
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
     loading = tensors if warm else by_module
-    return memo(model, facts, lambda: device.settled(loading(model, choices, major=major), order))
+    whole = major >= STACKED and all(choice.scheme is None for choice in choices.values())
+
+    def place() -> device.Settled:
+        placed = loading(model, choices, major=major)
+        return device.settled(stacked(placed) if whole else placed, order)
+
+    return memo(model, facts, place)
 
 
 def _on_card(

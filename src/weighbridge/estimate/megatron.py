@@ -9,7 +9,7 @@ from weighbridge.engines.table import usual, version, written
 from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.estimate.spilling import spilled
-from weighbridge.estimate.train import MEGATRON, subject_for
+from weighbridge.estimate.train import MEGATRON, first_step, subject_for
 from weighbridge.memory import Device
 from weighbridge.records import dataclass
 from weighbridge.report import Report
@@ -52,7 +52,7 @@ def train(model: Model, workload: Train) -> Report:
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, budget)
     runs = answer.stages(training)
-    like = form_of(asked, training)
+    like, known = form_of(asked, training), answer.derived(training, runs)
     devices = bounds.widened(answer.devices(training, runs), like, None)
     missing = uncounted.of_training(asked)
     judged = None
@@ -64,7 +64,7 @@ def train(model: Model, workload: Train) -> Report:
         model=facts(model),
         workload=_effective(asked, workload, training, written(number)),
         devices=devices,
-        derived=derived(asked, missing) | answer.derived(training, runs),
+        derived=derived(asked, missing) | known | first_step(known, like),
         verdict=spilled(on_host.both(judged, devices, workload.host_memory()), workload),
         warnings=tuple(_warnings(asked, training, note, workload)),
     )
@@ -73,7 +73,8 @@ def train(model: Model, workload: Train) -> Report:
 def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
     known = traits.training(asked, training.sharding, training.part, ())
-    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=MEGATRON, traits=known)
+    sharing = f"{MEGATRON}, context" if training.sharding.context > 1 else MEGATRON
+    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=sharing, traits=known)
 
 
 def _effective(

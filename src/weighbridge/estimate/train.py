@@ -18,7 +18,7 @@ from weighbridge.estimate.facts import cautions, derived, facts, layers
 from weighbridge.estimate.spilling import spilled
 from weighbridge.forward.nets import predicts_next
 from weighbridge.memo import memo
-from weighbridge.memory import Device, Phase
+from weighbridge.memory import Device, Phase, exactly
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
@@ -84,12 +84,14 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
         devices=answered.devices,
         derived=derived(asked, missing)
         | answered.derived
+        | first_step(answered.derived, like)
         | _recipe(workload, named)
         | _condition(said_no),
         verdict=spilled(on_host.both(judged, answered.devices, workload.host_memory()), workload),
         warnings=(
             *_warnings(asked, answered, note, workload),
             *remarks(training),
+            *(() if workload.exact else traits.few(answered.devices, like)),
             *uncounted.warnings(missing),
         ),
     )
@@ -120,6 +122,15 @@ def followed(model: Model, workload: Train) -> int:
         parameter.routed[1] if apart and parameter.kind == "expert" else 1
         for parameter in model.parts[0].blueprint.counted
     )
+
+
+def first_step(
+    known: DerivedFacts, like: bounds.RunForm, table: bounds.MarginTable | None = None
+) -> DerivedFacts:
+    """Give the peak of the first step the margin of its level."""
+    nbytes = exactly(known["first_step_peak_bytes"])
+    bounded = bounds.around(nbytes, like, bounds.PEAK, "allocated", table=table)
+    return {"first_step_peak_interval": list(bounded)}
 
 
 def _recipe(workload: Train, named: str | None) -> DerivedFacts:

@@ -3,6 +3,7 @@
 weights alone    pipelines, timm's models, adapters: nothing that they compute is followed
 replaced         a class that a server's release lacks, and runs as transformers has it: experts
                  that it does not share out are whole on every rank
+missing          a class that a server has not had in any release, and runs as nobody has read
 the rest         a class whose layers are not in our tables, or are of a kind that is not
                  followed: convolutions, pyramids, attention with relative positions
 """
@@ -78,7 +79,12 @@ def of_subject(subject: Subject, workload: Infer) -> tuple[str, ...]:
     return (
         divided
         if subject.model.rough
-        else (*divided, *_of_layers(subject), *_of_others(subject, workload))
+        else (
+            *divided,
+            *_of_layers(subject),
+            *_of_class(subject),
+            *_of_others(subject, workload),
+        )
     )
 
 
@@ -124,12 +130,17 @@ def _of_samples(subject: Subject) -> Iterator[str]:
         yield f"convolutions over the samples of a sound, which {cls} begins with"
 
 
+def _of_class(subject: Subject) -> Iterator[str]:
+    if subject.replaced:
+        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
+    if subject.missing:
+        yield subject.missing
+
+
 def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
     """Name models within the class that run before the language model, and behind it."""
     kind = record(workload.engine or "")
     server = kind.server
-    if subject.replaced:
-        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
     asked = {
         "image": workload.images or workload.image_size is not None,
         "audio": bool(workload.audio_seconds),

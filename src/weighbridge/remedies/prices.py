@@ -45,6 +45,11 @@ CHANGES: Mapping[str, Cost] = {
         words="the cards share the layers out; one request is no faster than on one card",
         source="https://docs.vllm.ai/en/latest/serving/parallelism_scaling/",
     ),
+    "another layout": Cost(
+        price=Price(speed=2.0),
+        words="copies of the attention, or stages: fewer cards work on one token",
+        source="https://docs.vllm.ai/en/latest/serving/expert_parallel_deployment/",
+    ),
     "dealt out": Cost(
         price=Price(),
         words="so many layers for each card, by what it has: the same result",

@@ -5,6 +5,7 @@ from math import floor
 from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE, filled
+from weighbridge.engines.servers.spreads import LAYOUT, spreads
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import Move, RemedyCase
@@ -34,6 +35,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     """Propose every single change that its engine has."""
     yield from formats.moves(case)
     yield from _shared(case)
+    yield from _laid_out(case)
     yield from _cache(case)
     yield from _graphs(case)
     yield from _attention(case)
@@ -61,6 +63,15 @@ def _shared(case: RemedyCase) -> Iterator[Move]:
         yield _parallel("pipeline parallel", {tensor: inside, pipeline: machines}, case.count)
     else:
         yield _parallel("pipeline parallel", {pipeline: inside}, inside)
+
+
+def _laid_out(case: RemedyCase) -> Iterator[Move]:
+    """Lay the model out over the same cards in another way that people run."""
+    model = case.report.model
+    experts = model.active_parameters < model.parameters
+    for layout in spreads(case.kind, case.count, experts=experts) if case.free(*LAYOUT) else ():
+        cost = prices.CHANGES["another layout"]
+        yield Move(kind="layout", change=layout, cost=cost, touches=ALL, graded=True)
 
 
 def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:

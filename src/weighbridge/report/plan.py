@@ -133,6 +133,14 @@ class Plan:
         return None if self.rung is None else self.rung.report
 
     @property
+    def engine(self) -> str | None:
+        return None if self.rung is None else self.rung.engine
+
+    @property
+    def format(self) -> str | None:
+        return None if self.rung is None else self.rung.format
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The settings beside those asked with which the same question has this answer."""
         return {} if self.rung is None else self.rung.change

@@ -105,6 +105,7 @@ class TrainingPlan:
     float8_all_gather: bool = False
     float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
+    asked_reentrant: bool | None = None  # checkpoints
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
@@ -194,7 +195,8 @@ def plan(
 ) -> TrainingPlan:
     """Return the plan of one run; `number` is the release of transformers. Raises UsageError where
     settings contradict each other or the card."""
-    version, patch = ((*number, 0, 0)[:2], (*number, 0, 0)[2])
+    major, minor, patch = (*number, 0, 0)[:3]
+    version = (major, minor)
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     date = _framework_release(w, framework)
@@ -288,6 +290,7 @@ def _asked(w: Train) -> dict[str, Any]:
         "accelerate": numbers(w.accelerate_version),
         "asked_expandable": w.expandable_segments,
         "asked_kernels": w.kernels,
+        "asked_reentrant": w.use_reentrant,
         "gathers": w.gather_on_save,
         "workers": w.dataloader_num_workers or 0,
     }

@@ -223,7 +223,7 @@ def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     """A view of the whole, and tiles of 504 pixels: step3p7 _plan_patches. Two marks around each,
     one more behind each row of tiles but the last."""
     side, patch, tile = tower.num("image_size"), tower.num("patch_size"), 504
-    shrunk = ImageSize(*(length * min(1.0, 3024 / max(size)) // 1 for length in size))
+    shrunk = ImageSize(*(int(length * min(1.0, 3024 / max(size))) for length in size))
     shape = max(shrunk) / max(1, min(shrunk))
     window = min(*shrunk, tile) if shape > 4 else tile
     if max(shrunk) <= side:

@@ -217,7 +217,7 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
         return _nearly(launched, served.case.budget)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
-        lacking = least.available / least.free / launched.settings.kept
+        lacking = least.available / least.free / launched.settings.share_used
         above = share - lacking if share else 1.0
         more = f"; it would have to be above {above:.3f}"
         none = ", and no fraction would: the weights alone do not fit"
@@ -232,8 +232,8 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
 
 
 def _fraction(launched: SglangLaunched) -> str:
-    kept = launched.settings.kept
-    less = f", of which {launched.settings.backend} leaves {kept:g}," if kept < 1 else ""
+    used = launched.settings.share_used
+    less = f", of which {launched.settings.backend} leaves {used:g}," if used < 1 else ""
     return f"mem_fraction_static {launched.settings.share:.3f}{less}"
 
 

@@ -30,9 +30,11 @@ from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, ceil_div
 
 if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
+FOREIGN = 100  # AMD's cards: one in so many bytes, of the whole card
 INDEX = 8  # int64, of a free token in a list
 
 
@@ -127,9 +129,17 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
         return None
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
-    used = share * served.settings.kept
+    used = share * served.settings.share_used
     gone = unified.processes(served.case.compute)[2 - by]
-    return Room(free, free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone)
+    unread = (by - EXPECTED) * _unread(budget)
+    left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
+    return Room(free, left + unread)
+
+
+def _unread(budget: "Budget") -> int:
+    """Bytes by which pools may differ on a card whose rules were read off CUDA's: assumed."""
+    part = budget.choice.part
+    return part.total.bytes.expected // FOREIGN if part.vendor == "AMD" else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,7 +235,7 @@ def _from_bytes(served: Served, first: int) -> int:
         ratio = served.settings.mamba_ratio
         need = max(need + states, int(states * (1 + ratio) / ratio), int(need * (1 + ratio)))
     return math.ceil(
-        STEPS * (served.settings.share + (need - r.available) / r.free / served.settings.kept)
+        STEPS * (served.settings.share + (need - r.available) / r.free / served.settings.share_used)
     )
 
 

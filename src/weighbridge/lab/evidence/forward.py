@@ -1,8 +1,8 @@
 """Intervals held against what was published later: margins of records before a date, figures after.
 
-    walked(ask, records) -> Walk     every figure from the first cut on, by what was known before
-    novelty(walk, ...)   -> Novelty  what was published until now, and what new answers earned
-    rows(...)                        coverage forward in time and in sample, by axis of novelty
+    walked(ask, records)   every figure from the first cut on, each by what was known before it
+    novelty(walk, ...)     what was published until now, and what new answers earned
+    rows(...)              coverage forward in time and in sample, by axis of novelty
 
 Each month with figures is a cut. At it, margins are fitted to the records before it, and the
 widths of what is new to the figures of earlier months: no figure is judged by one of its own time.
@@ -16,6 +16,7 @@ from typing import Any
 
 from weighbridge import bounds
 from weighbridge.bounds import Margin, MarginTable
+from weighbridge.bounds.accuracy import FORWARD, NOW
 from weighbridge.bounds.novelty import AXES, NovelGroup, Novelty, groups
 from weighbridge.lab.evidence.accuracy import percentile
 from weighbridge.lab.evidence.dates import month
@@ -47,14 +48,14 @@ class Later(NamedTuple):
     axes: tuple[str, ...]
 
 
-class Walk(NamedTuple):
+class ForwardWalk(NamedTuple):
     """Figures with the widths of the new, and the same without them, in one order."""
 
     wide: tuple[Later, ...]
     plain: tuple[Later, ...]
 
 
-def walked(ask: Ask, records: Sequence[PublishedFigure]) -> Walk:
+def walked(ask: Ask, records: Sequence[PublishedFigure]) -> ForwardWalk:
     """Predict each figure from the first cut on. `ask` predicts figures with the margins that it is
     given; those that it skips have no date."""
     told = [o for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
@@ -70,7 +71,7 @@ def walked(ask: Ask, records: Sequence[PublishedFigure]) -> Walk:
         before = Novelty(known, earned(plain))
         plain += _judged(ask(later, rows), before)
         wide += _judged(ask(later, MarginTable(rows, novelty=before)), before)
-    return Walk(tuple(wide), tuple(plain))
+    return ForwardWalk(tuple(wide), tuple(plain))
 
 
 def _judged(outcomes: Iterable[Outcome], before: Novelty) -> Iterator[Later]:
@@ -80,13 +81,13 @@ def _judged(outcomes: Iterable[Outcome], before: Novelty) -> Iterator[Later]:
             yield Later(outcome, before.axes(like, asked(outcome, like)) if like else ())
 
 
-def rows(figures: Sequence[Later], now: Sequence[Later]) -> list[dict[str, Any]]:
+def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any]]:
     """Return coverage forward in time and in sample, of all figures and of those that are new on
     each axis; of serving and of training alone, too."""
     axes = [None, "", *AXES]
     return [
         {"way": way, "task": task, "axis": axis, **_held(chosen)}
-        for way, all_figures in (("forward", figures), ("in sample", now))
+        for way, all_figures in ((FORWARD, figures), (NOW, today))
         for task in (None, "serve", "train")
         for axis in (axes if task is None else axes[:1])
         for chosen in [[one for one in all_figures if _is(one, task, axis)]]
@@ -117,7 +118,7 @@ def now(outcomes: Iterable[Outcome], known: Novelty) -> tuple[Later, ...]:
     return tuple(_judged(outcomes, known))
 
 
-def novelty(walk: Walk, outcomes: Iterable[Outcome]) -> Novelty:
+def novelty(walk: ForwardWalk, outcomes: Iterable[Outcome]) -> Novelty:
     """Return what was published, and the widths that answers earned which were new."""
     return Novelty(seen(outcomes), earned(walk.plain))
 

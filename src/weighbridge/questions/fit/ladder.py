@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.machines import MACHINE
+from weighbridge.engines.servers.spreads import LAYOUT, spreads
 from weighbridge.engines.table import at_home, record, usual, version
 from weighbridge.engines.weight_formats import declared_name, offered, runs_on
 from weighbridge.errors import WeighbridgeError
@@ -39,7 +40,8 @@ WIDTHS = (8, 4)  # bits of a weight
 LESS = (3, 2)  # tried where four bits do not fit whole
 NAMED = ("quantization", "dtype", "engine_version")  # settings that leave nothing to choose
 TRIED = 4  # other cards
-ACROSS = 2 * MACHINE  # cards, of servers
+ACROSS = 4 * MACHINE  # cards, of servers
+FEW_USERS = 4  # requests that llama-server takes at once by itself
 
 
 def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
@@ -123,7 +125,7 @@ class _Ladder:
         kind = self._engine()
         made = not kind.server and self._plain(kind)  # of files that nobody publishes
         if kind.name == self.asked.engine or made:
-            return self.asked
+            return self._spread(self.asked)
         return self._asked({"engine": kind.name}, PUBLISHED) or self.asked
 
     def _engine(self) -> "Engine":
@@ -177,6 +179,29 @@ class _Ladder:
         return self.asked.report.model.parameters * bits / 8 <= have
 
     def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
+        """Ask the question of inference with a change, laid out over the cards as it fits; None
+        where it is refused."""
+        rung = self._laid_out(change, bits)
+        return None if rung is None else self._spread(rung)
+
+    def _spread(self, rung: Rung) -> Rung:
+        """Return a rung in the first layout of its cards that fits, where the engine's own does
+        not and none was named; else as it is, or in one that may."""
+        kind, count = record(rung.engine), rung.verdict.count
+        named = {*self.request.settings, *rung.change}
+        room = rung.verdict.usable_bytes * count
+        if rung.fits == "yes" or not named.isdisjoint(LAYOUT) or _weights(rung) > room:
+            return rung
+        best, model = rung, rung.report.model
+        for layout in spreads(kind, count, experts=model.active_parameters < model.parameters):
+            other = self._laid_out({**rung.change, **layout}, rung.bits)
+            if other is not None and other.fits == "yes":
+                return other
+            if other is not None and other.fits == "unknown" and best.fits == "no":
+                best = other
+        return best
+
+    def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
         changed = self.request.planned(change)
         go_on()
@@ -202,8 +227,10 @@ class _Ladder:
                     yield replace(rung, undoes=remedy.flags)
 
     def _of_another(self) -> Iterator[Rung]:
-        """Yield formats of other engines that the search found to fit on these cards."""
-        for remedy in self.found:
+        """Yield formats of other engines that the search found to fit on these cards: programs of
+        one user and a few, where no more than that are served at once."""
+        many = int(self.asked.report.setting("batch_size") or 1) > FEW_USERS
+        for remedy in () if many and self._engine().server else self.found:
             bits = BITS.get(remedy.change.get("quantization", ""))
             if bits is None or "engine" not in remedy.change or "gpu" in remedy.change:
                 continue

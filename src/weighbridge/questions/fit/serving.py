@@ -16,6 +16,7 @@ from weighbridge.accelerators.machines import MACHINE, machine
 from weighbridge.arch.body import Body
 from weighbridge.arch.parts import Experts
 from weighbridge.engines.servers.messages import ServerRanks, sent
+from weighbridge.engines.servers.spreads import ATTENTION, EXPERTS
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, usual, version
 from weighbridge.errors import UnsupportedError, UsageError
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from weighbridge.engines.engine import Engine
 
 MOST = 1024  # cards that are shared out
-EXPERTS, ATTENTION = "enable_expert_parallel", "enable_dp_attention"
 PARTS = "pp_layer_partition"
 STEPS = 16  # by which layers are moved from stage to stage, at most
 

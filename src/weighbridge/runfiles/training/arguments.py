@@ -219,8 +219,10 @@ def sharded(
         keys.settings["offload"] = "params"
     if offloads in whose and keys.value(whose[offloads]) is True:
         keys.knows(whose[offloads], "offload")
-    if bare.get("activation_checkpointing") is True:
-        keys.settings["checkpointing"] = "full"
+    if (
+        bare.get("activation_checkpointing") is True
+    ):  # by torch's wrapper, CheckpointImpl.NO_REENTRANT
+        keys.settings |= {"checkpointing": "full", "use_reentrant": False}
 
 
 def _strategy(bare: Mapping[str, Any], words: str) -> str:

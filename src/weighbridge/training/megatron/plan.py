@@ -128,7 +128,8 @@ def plan(
     run = MegatronRun(
         **{name: getattr(shares, name) for name in RANKS},
         **_pipeline(model, shares, asked),
-        context_by=asked.get("context_by", "p2p"),
+        context_by=asked.get("context_by", "p2p").partition("+")[0],
+        moves=asked.get("moves", False),
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
         sequence_parallel=asked.get("sequence_parallel", False) and shares.tensor > 1,
         length=subject.context,

@@ -31,6 +31,7 @@ class MegatronRun:
     receives_early: bool = False  # so do the first and last micro-batches of a step
     context: int = 1
     context_by: str = "p2p"
+    moves: bool = False  # activations to the host (fine_grained_activation_offloading)
     expert: int = 1
     expert_tensor: int = 1
     sequence_parallel: bool = False
