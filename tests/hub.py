@@ -168,13 +168,22 @@ class Hub:
     def record(self, repo_id, path, *, name):
         """A file as the API lists it: `name` is the key of its path."""
         size = self.size(repo_id, path)
-        oid = hashlib.sha1(f"{repo_id}/{path}/{size}".encode()).hexdigest()
+        oid = _blob_id(self.folder(repo_id) / path, size)
         found = {name: path, "size": size, "oid" if name == "path" else "blobId": oid}
         if path.endswith(LFS):
             key = "oid" if name == "path" else "sha256"
             sha = hashlib.sha256(f"{repo_id}/{path}/{size}".encode()).hexdigest()
             found["lfs"] = {key: sha, "size": size, "pointerSize": 134}
         return found
+
+
+MOST_HASHED = 32 << 20  # bytes: larger files are mostly holes
+
+
+def _blob_id(path, size):
+    """Git's hash of a file; of a large one any."""
+    raw = path.read_bytes() if size <= MOST_HASHED else str(path).encode()
+    return hashlib.sha1(b"blob %d\0" % size + raw).hexdigest()
 
 
 class _Server(ThreadingHTTPServer):

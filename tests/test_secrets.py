@@ -2,7 +2,15 @@
 
 import pytest
 
-from weighbridge.wording import names_secret, unsecret
+from weighbridge.wording import (
+    names_secret,
+    printable,
+    safe_json,
+    safe_markdown,
+    shown,
+    tokenless,
+    unsecret,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +80,64 @@ def test_flags_whose_value_is_a_secret():
     assert names_secret("--hf-overrides.auth_token") and names_secret("--pw")
     assert not names_secret("--hf-overrides.eos_token")
     assert not names_secret("--tokenizer") and not names_secret("pw")
+
+
+REAL = "AbCdEfGh1234567890IjKlMnOpQrStUvWxYz"
+TOKENS = {
+    f"hf_{REAL}": "hf_***",
+    f"sk-proj-{REAL}": "sk-***",
+    f"ghp_{REAL}": "ghp_***",
+    f"gho_{REAL}": "gho_***",
+    f"github_pat_{REAL}": "github_pat_***",
+    f"glpat-{REAL}": "glpat-***",
+    f"nvapi-{REAL}": "nvapi-***",
+    f"gsk_{REAL}": "gsk_***",
+    f"xoxb-{REAL}": "xoxb-***",
+    f"AIza{REAL}": "AIza***",
+    "AKIAABCDEFGHIJKLMNOP": "AKIA***",
+    f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{REAL}": "eyJ***",
+    "me:p4ssw0rd@db.example.org": "me:***@db.example.org",
+    "me:p4ssw0rd@db:5432": "me:***@db:5432",
+    "https://me:p4ssw0rd@db.example.org/x": "https://db.example.org/x",
+}
+
+
+@pytest.mark.parametrize("show", [tokenless, printable, safe_json, safe_markdown, shown])
+@pytest.mark.parametrize(("token", "told"), TOKENS.items())
+def test_a_token_is_known_wherever_it_stands(token, told, show):
+    said = show(f"sample_packing: {token}")
+    assert "p4ssw0rd" not in said and REAL not in said and "AKIAABCD" not in said
+    if show is tokenless:
+        assert said == f"sample_packing: {told}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vllm/vllm-openai:v0.6.3@sha256:0123456789abcdef",
+        "llama-3.1-8b@main",
+        "task-aware-quantization-of-everything",
+        "hf_overrides",
+        "a@b.c",
+        "10:30@noon",
+        "AKIA",
+        "the eyJ of a token",
+        "ghost-of-a-very-long-name-that-is-none",
+    ],
+)
+def test_what_is_no_token_stays(text):
+    assert tokenless(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([32, "secretKey:", "plainvalue"], "[32, 'secretKey:', '***']"),
+        (["AWS_SECRET_ACCESS_KEY=plainvalue"], "['AWS_SECRET_ACCESS_KEY=***']"),
+        (["--api-key", "plainvalue", "x"], "['--api-key', '***', 'x']"),
+        (["layers", "plainvalue"], "['layers', 'plainvalue']"),
+        ({"hf_token": "plainvalue"}, "{'hf_token': '***'}"),
+    ],
+)
+def test_a_value_behind_the_name_of_a_secret_is_not_shown(value, told):
+    assert shown(value) == told

@@ -5,18 +5,22 @@
 
 The numbers are those of `weighbridge accuracy`, with the programs whose peaks are kept in
 tests/traced.jsonl. It takes a minute or two: every figure is predicted, and then once more with
-margins that were fitted without its source.
+margins that were fitted without its source. How intervals hold forward in time stands in
+forward.json (tools/fit_intervals.py); its sentence in both README.md is written here, too.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from weighbridge.bounds import fitted
+from weighbridge.bounds.accuracy import FORWARD, NOW, held
+from weighbridge.bounds.accuracy import coverage as held_rows
+from weighbridge.bounds.novelty import AXES
 from weighbridge.charts.canvas import Canvas, block, folded, number, whole
 from weighbridge.charts.figure import Axis, Tick
 from weighbridge.charts.plots import MARGIN, SMALL, WIDE, Box
@@ -248,17 +252,85 @@ def section(told: Evidence) -> str:
 
 
 def _answer(told: Evidence) -> Iterator[str]:
-    every, apart = Group("", told.found), Group("", told.apart)
-    yield (
-        f"\n**{every.inside:.1%} of {len(told.found):,} published figures lie inside our interval, "
-        f"and {every.above:.1%} are more than a hundredth above it.**"
-    )
+    apart, said = Group("", told.apart), sentences("en", told)
+    yield f"\n**{said['held']}**"
     yield (
         "With margins that were fitted without the figure's own source it is "
-        f"{apart.inside:.1%} and {apart.above:.1%}."
+        f"{apart.inside:.1%}, and {apart.above:.1%} above."
     )
-    yield f"Half of our predictions are off by less than {every.error(50):.1%}.\n"
+    yield f"{said['off']}.\n"
+    yield from _axes()
     yield f"![Every figure as a dot: predicted against measured]({SCATTER})\n"
+
+
+SENTENCES = {
+    "en": {
+        "held": "{inside:.1%} of {n:,} figures that were published after our intervals were fitted "
+        "lie inside them, and {above:.1%} more than a hundredth above; of all {all:,} by the "
+        "intervals of today it is {today:.1%} and {over:.1%}.",
+        "off": "Half of our predictions are off by less than {half:.1%}, and one in twenty by more "
+        "than {worst:.1%}",
+        "training": "half of the predictions of kinds that were measured are off by {near:.2%} or "
+        "more, and of those of other kinds by {far:.2%} or more",
+    },
+    "zh": {
+        "held": "区间拟合之后才公开的 {n:,} 个实测值中,有 {inside:.1%} 落在区间内,"
+        "{above:.1%} 高出上限百分之一以上;"
+        "用今天的区间看全部 {all:,} 个,分别是 {today:.1%} 和 {over:.1%}。",
+        "off": "一半的预测误差小于 {half:.1%},二十个里有一个超过 {worst:.1%}",
+        "training": "测过的种类有一半误差不小于 {near:.2%},没有测过的少数种类不小于 {far:.2%}",
+    },
+}
+
+
+def sentences(lang: str, told: Evidence) -> dict[str, str]:
+    """Say how intervals hold, forward in time first, and how far predictions are off."""
+    later, now, every = held(FORWARD), held(NOW), Group("", told.found)
+    groups = {group.name: group for group in by_command(told.found)}
+    values = {
+        "n": later["n"],
+        "inside": later["inside"],
+        "above": later["above"],
+        "all": now["n"],
+        "today": now["inside"],
+        "over": now["above"],
+        "half": every.error(50),
+        "worst": every.error(95),
+        "near": groups["train, measured"].error(50),
+        "far": groups["train, assumed"].error(50),
+    }
+    return {name: text.format(**values) for name, text in SENTENCES[lang].items()}
+
+
+NEW_ON = {"": "new on none", **{axis: f"new: {axis}" for axis in AXES}}
+
+
+def _axes() -> Iterator[str]:
+    yield "*Forward in time* is what holds for you: at the beginning of each month since 2025"
+    yield "margins are fitted to what was published before, and held against the figures of that"
+    yield "month. A figure is new on an axis where few runs with its platform, mode, model type or"
+    yield "the like were published before it; one that is new on several stands in each row.\n"
+    columns = ("figures", "inside", "above", "width")
+    yield _row("", *columns, *(f"{name}, in sample" for name in columns))
+    yield _rule(9)
+    yield _both("all", None, None)
+    for task in ("serve", "train"):
+        yield _both({"serve": "serving", "train": "training"}[task], task, None)
+    for axis, name in NEW_ON.items():
+        yield _both(name, None, axis)
+    yield ""
+
+
+def _both(name: str, task: str | None, axis: str | None) -> str:
+    cells: list[str] = []
+    for way in (FORWARD, NOW):
+        found = [r for r in held_rows() if (r["way"], r["task"], r["axis"]) == (way, task, axis)]
+        cells += _held_cells(found[0]) if found else ("0", "", "", "")
+    return _row(name, *cells)
+
+
+def _held_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (f"{row['n']:,}", *(f"{row[key]:.1%}" for key in ("inside", "above", "width")))
 
 
 def _commands(told: Evidence) -> Iterator[str]:
@@ -295,9 +367,23 @@ def renewed(page: str, told: Evidence) -> str:
     return re.sub(f"{START}.*{END}", lambda _: section(told), page, flags=re.S)
 
 
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+MARKS = "<!-- {name}: written by tools/evidence.py -->", "<!-- {name}: end -->"
+
+
+def readme(lang: str, told: Evidence) -> str:
+    """Write sentences between the marks of a README."""
+    text = READMES[lang].read_text(encoding="utf-8")
+    for name, said in sentences(lang, told).items():
+        start, end = (mark.format(name=name) for mark in MARKS)
+        text = re.sub(f"{start}.*?{end}", lambda _, s=f"{start}{said}{end}": s, text, flags=re.S)
+    return text
+
+
 def files(told: Evidence) -> dict[Path, str]:
     """What this tool writes, by path."""
     return {
+        **{path: readme(lang, told) for lang, path in READMES.items()},
         PAGE: renewed(PAGE.read_text(encoding="utf-8"), told),
         PAGE.parent / SCATTER: scatter(told.found),
         PAGE.parent / COVERAGE: coverage(told.apart),

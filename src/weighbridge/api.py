@@ -70,6 +70,7 @@ def load(
     gpu_memory: str | int | None = None,
     headroom: str | int | None = None,
     ram: str | int | None = None,
+    platform: str | None = None,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -93,6 +94,7 @@ def load(
         headroom: what is to stay free on each device: "1GiB", "10%" or bytes; None is nothing.
         ram: host memory that processes can have: "64GiB", bytes, or "local" for this machine's;
             None states what is needed and does not judge it.
+        platform: "windows" moves what a card has no room for to RAM, slowly; None is Linux.
 
     Returns:
         A frozen `Report`; all sizes are bytes.
@@ -110,6 +112,7 @@ def load(
         "gpu_memory": gpu_memory,
         "headroom": headroom,
         "ram": ram,
+        "platform": platform,
     }
     asked = question("load", None, settings)
     return opened(model, _options(locals(), then="estimate.load")).answer(asked)

@@ -167,6 +167,7 @@ class Device:
     kind: DeviceKind
     phases: tuple[Phase, ...]
     taken: int | None = None  # what an engine reserves by policy, beyond what it needs
+    taken_at_least: int | None = None  # where it is a share of what is free: of the least
     exact: Exact | None = None  # of a device whose phases were traced
 
     def peak(self, level: Level) -> Bytes:

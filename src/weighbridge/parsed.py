@@ -1,11 +1,18 @@
 """Tables of which a start needs one row: a row is read when it is first asked for."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
 Written = TypeVar("Written")
 Row = TypeVar("Row")
+
+
+def text_beside(module: str, name: str) -> str:
+    """Return the text of a data file that lies beside a module, which gives its `__file__`."""
+    with open(os.path.join(os.path.dirname(module), name), encoding="utf-8") as file:
+        return file.read()
 
 
 class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):

@@ -1,7 +1,7 @@
 """Words of strangers within lines of ours: bounded, without control characters, without secrets."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 LONGEST = 300  # characters of an error
 WORD = 30  # characters of a word that is left out rather than cut
@@ -18,9 +18,29 @@ QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
 NAMED = r"(?i)(?<!eos[_-])(?<!bos[_-])(?<!pad[_-])(?<!unk[_-])"  # of a tokenizer's marks
 NAMED += r"((?:signature|credential|token(?!_dispatcher)|passwd|password|passphrase|secret)[\w-]*=)"
 NAMED += r"[^\s&'\"]+"
-# How tokens of Hugging Face, of OpenAI and of hosts of code begin
-TOKEN = r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}"
-BEGINS = ("hf_", "sk-", "gh", "glpat-")
+# Tokens that are known wherever they stand, by how they begin: of Hugging Face, OpenAI and its kin,
+# hosts of code, NVIDIA, Groq, Replicate, Slack, PyPI, npm, Docker, Google and AWS; JSON web tokens
+TOKEN = r"\b(hf_|api_org_|sk-|gh[opsur]_|github_pat_|glpat-|nvapi-|gsk_|r8_|xox[abprs]-|pypi-|npm_"
+TOKEN += (
+    r"|dckr_pat_|AIza(?=[\w-]{35})|A[KS]IA(?=[A-Z0-9]{16}\b)|eyJ(?=[\w-]+\.eyJ))[A-Za-z0-9_.-]{16,}"
+)
+BEGINS = (
+    "hf_",
+    "api_",
+    "sk-",
+    "gh",
+    "github_",
+    "glpat-",
+    "nvapi-",
+    "gsk_",
+    "r8_",
+    "xox",
+    "pypi-",
+    "npm_",
+)
+BEGINS += ("dckr_", "AIza", "AKIA", "ASIA", "eyJ", "@")
+# A user with a password before a host, where no address stands around them
+LOGGED_IN = r"(?<![\w.:/@-])([\w.+-]{1,40}:)[^\s:@/'\"<>]{3,80}@(?=[\w-]{1,60}(?:\.[\w-]|:\d))"
 DIGITS = 60  # of a number; more are counted
 # A flag (one of vLLM's may lead to a key of its JSON: --hf-overrides.auth_token), a variable or a
 # key whose name says that its value is a secret, and the value
@@ -61,8 +81,19 @@ HEADER = (
 )
 
 
+def tokenless(text: str) -> str:
+    """`text` without tokens that are known by how they begin, and without logins: whatever the
+    place where somebody wrote them, nobody else is to read them."""
+    if not any(sign in text for sign in BEGINS):
+        return text
+    text = re.sub(LOGGED_IN, r"\1***@", re.sub(USER, "", text))
+    return re.sub(TOKEN, r"\1***", text)
+
+
 def printable(text: str) -> str:
-    """`text` for a terminal: names come from strangers' files and may hold its control codes."""
+    """`text` for a terminal: names come from strangers' files and may hold its control codes, or
+    a token."""
+    text = tokenless(text)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -86,11 +117,13 @@ def counted(count: int, one: str) -> str:
 
 def redacted(text: str) -> str:
     """`text` without the passwords and signatures of the addresses in it."""
-    if not any(sign in text for sign in ("=", "@", "?", *BEGINS)):
+    if not any(sign in text for sign in ("=", "?", *BEGINS)):
         return text
-    for pattern, instead in ((USER, ""), (QUERY, r"\1***"), (NAMED, r"\1***")):
-        text = re.sub(pattern, instead, text)
-    return re.sub(TOKEN, r"\1***", text)
+    text = tokenless(text)
+    text = re.sub(USER, "", text)
+    for pattern in (QUERY, NAMED):
+        text = re.sub(pattern, r"\1***", text)
+    return text
 
 
 def unsecret(text: str) -> str:
@@ -134,10 +167,30 @@ def shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**DIGITS:
         return f"a number of some {value.bit_length() * 1233 >> 12:,} digits"
     if isinstance(value, str):
-        return clipped(repr(value if len(value) <= 2 * SHOWN else clipped(value, 2 * SHOWN)))
+        return clipped(
+            tokenless(repr(value if len(value) <= 2 * SHOWN else clipped(value, 2 * SHOWN)))
+        )
     if isinstance(value, list | tuple | dict) and len(value) > LITTLE:
         return f"a {type(value).__name__} of {len(value):,} items"
-    return clipped(repr(value))
+    return clipped(repr(_unsecret_within(value)))
+
+
+def _unsecret_within(value: object) -> object:
+    """Return a value without the secrets in it: a word that names one is followed by it."""
+    if isinstance(value, str):
+        return unsecret(value)
+    if isinstance(value, Mapping):
+        return {k: HIDDEN if _names(k) else _unsecret_within(v) for k, v in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    before = (None, *value)
+    return [
+        HIDDEN if _names(k) else _unsecret_within(v) for k, v in zip(before, value, strict=False)
+    ]
+
+
+def _names(word: object) -> bool:
+    return isinstance(word, str) and bool(re.fullmatch(KEPT, word.rstrip(":="), re.IGNORECASE))
 
 
 # Signs that a terminal or a reader obeys and JSON lets through: C1 controls, line and paragraph
@@ -149,7 +202,8 @@ INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//", "www.": "www&#46;", "@": 
 
 
 def safe_json(text: str) -> str:
-    """JSON with what a terminal would obey written as escapes: the same values."""
+    """JSON with what a terminal would obey written as escapes: the same values, but for tokens."""
+    text = tokenless(text)
     if text.isascii() and "\x7f" not in text:
         return text
     return re.sub(OBEYED, lambda match: f"\\u{ord(match[0]):04x}", text)

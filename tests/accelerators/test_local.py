@@ -113,8 +113,10 @@ def test_a_chip_with_the_hosts_memory_has_what_the_host_has_left():
     orin = chosen("nvidia_smi_orin", host=local.HostMemory(62 * GIB, 60 * GIB))
     assert orin.part.shares_host and orin.part.id == ""
     assert orin.part.visible.bytes == exactly(62 * GIB)  # the system shows what is CUDA's, too
+    elsewhere = chosen("nvidia_smi_gb10", host=local.HostMemory(None, None))
+    assert elsewhere.room == elsewhere.part.room == find("gb10").part.room  # by its name
     with pytest.raises(UsageError, match="host's memory"):
-        chosen("nvidia_smi_gb10", host=local.HostMemory(None, None))
+        chosen("nvidia_smi_orin", host=local.HostMemory(None, None))
 
 
 def test_the_limit_of_a_mac_is_what_its_gpu_may_take():

@@ -168,6 +168,11 @@ def test_an_answer_is_short_and_speaks_of_no_options_of_the_command_line(ask, ta
         assert option not in told
 
 
+def test_an_error_calls_the_kind_of_a_text_as_the_tool_does(ask):
+    assert "; kind says it, one of axolotl" in ask("weigh", {"text": "hello"}).text
+    assert "kind 'none' is no kind of run file" in ask("weigh", {"text": "a", "kind": "none"}).text
+
+
 def _peak(report):
     peaks = (d["peak"]["driver"] for d in report["devices"] if d["kind"] == "gpu")
     return max(peaks, key=lambda peak: peak["expected"])

@@ -16,8 +16,9 @@ ENGINE_ROOM = HOUSE / "engines"
 ORDER = (
     ("engine",),
     ("table",),
+    ("format_names",),
     ("launch",),
-    ("format_names", "interface", "weight_formats"),
+    ("interface", "weight_formats"),
     ("format_choice",),
     ("launch_line", "model_classes"),
     ("parallel",),

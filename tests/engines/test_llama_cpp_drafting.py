@@ -159,3 +159,41 @@ def test_a_line_is_read_and_written():
     read = parse(line.derived["launch"]).settings
     assert (read["speculative_method"], read["num_speculative_tokens"]) == ("mtp", 2)
     assert "--spec-type draft-mtp --draft-max 2" in line.derived["launch"]
+
+
+SERVED = {"engine": "llama.cpp", "quantization": "Q4_K_M", "speculative_method": "mtp"}
+
+
+def buffers(found, what):
+    detail = f"compute buffer{what}"
+    devices = (running(found, d).components for d in range(len(found.devices) - 1))
+    return [c.bytes for parts in devices for c in parts if c.detail == detail]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", [8192, 32_768])
+def test_a_layer_that_predicts_has_all_that_it_makes_at_once(context):
+    """Logs of Qwen3.8 27B at 2,048 tokens a step: 520.06 MiB for either context. The model's own
+    buffer was 48.5 MiB more under Vulkan than under CUDA."""
+    w = {"context": context, "parallel": 1, "n_batch": 2048, "ubatch_size": 2048, "gpu": "3090"}
+    found = answer("qwen3.8-27b", num_speculative_tokens=2, engine_version="9849", **SERVED | w)
+    (mine,), (theirs,) = buffers(found, ""), buffers(found, ", MTP layers")
+    assert theirs.expected / 2**20 == pytest.approx(520.06, abs=0.1)
+    logged = {8192: 568.53, 32_768: 664.18}[context]
+    assert 0 < logged - mine.expected / 2**20 < 49 < (mine.high - mine.low) / 2**20 + 0.3
+
+
+@pytest.mark.slow
+def test_layers_that_predict_count_among_those_that_are_dealt_out():
+    """-ts 17,13 of 66 layers: 29 and 19 delta nets of Qwen3.5 27B, not 28 and 20; its draft's mask
+    is kept four times by the pipeline, 613 MiB in all."""
+    w = {"context": 262_144, "parallel": 1, "n_batch": 1024, "ubatch_size": 256, "kv_unified": True}
+    w |= {"tensor_split": (17, 13), "cache_type_k": "q8_0", "cache_type_v": "q8_0"}
+    w |= {"gpu": "rtx-5060-ti-16gb:2", "engine_version": "9800", "flash_attn": "on"}
+    found = answer("qwen3.5-27b", n_gpu_layers=99, **SERVED | w)
+    states = [part(running(found, d), "recurrent_state") for d in range(2)]
+    one = sum(states) // 48
+    assert states == [29 * one, 19 * one]
+    (draft,) = buffers(found, ", MTP layers")
+    assert draft.expected / 2**20 == pytest.approx(613, rel=0.12)
+    assert draft.low / 2**20 < 613 < draft.high / 2**20

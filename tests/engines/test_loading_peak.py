@@ -163,3 +163,23 @@ def test_a_repository_in_fp8_is_loaded_as_it_is_stored() -> None:
     assert tokens is not None
     assert tokens == pytest.approx(178_880, rel=0.05)
     assert "Qwen/Qwen3-235B-A22B-FP8 " in found.derived["launch"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "made"), [("fp8-block", False), ("fp8_per_block", True), ("fp8", True)]
+)
+def test_a_format_that_no_flag_makes_is_a_checkpoints(form: str, made: bool) -> None:
+    """By its format's name it is what a repository publishes, by vLLM's own it is made on the
+    way."""
+    assert (arriving(served("vllm", "0.25", form)).expected > 0) is made
+
+
+@pytest.mark.slow
+def test_a_name_with_a_format_is_the_repository_that_is_published_in_it() -> None:
+    asked = {"engine": "vllm", "engine_version": "0.9.2", "gpu": "h100:4"}
+    named = weighbridge.infer(
+        "qwen3-235b-a22b", quantization="fp8-block", tensor_parallel_size=4, **asked
+    )
+    stored = weighbridge.infer("qwen3-235b-a22b-fp8", tensor_parallel_size=4, **asked)
+    assert named.devices[0].peak("driver") == stored.devices[0].peak("driver")

@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engines.answers import of_config
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, lora, ranks, rules
 from weighbridge.engines.servers.lora_and_speculation import draft_layers, lookahead, shared_tokens
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
+from weighbridge.workload import Infer
 
 
 def slots(name, *, count=1, rank=16, r=VLLM, **sizes):
@@ -65,7 +69,85 @@ def test_layers_for_multi_token_prediction():
     assert found[0].bytes.expected / 8 < eighth[0].bytes.expected < found[0].bytes.expected / 6
     assert len(draft_layers(served("deepseek-v3"), "mtp")) == 1
     with pytest.raises(UsageError, match="no layers for multi-token prediction"):
-        draft(served("llama-3-8b"), method="mtp", tokens=1)
+        draft(served("kimi-k2"), method="mtp", tokens=1)  # its config says 0
+    assert draft(served("llama-3-8b"), method="mtp", tokens=1) == ()
+    assert draft_layers(served("llama-3-8b"), "mtp") == ()
+
+
+def predicted(name, **sizes):
+    return draft(served(name), method="mtp", tokens=1, **sizes)[0].bytes.expected
+
+
+def test_layers_that_no_config_counts_are_those_of_the_class():
+    """ERNIE's is Llama's layer with its dense feed-forward, and Qwen3-Next's attends and has 512
+    experts and a shared one; each with two matrices D x D (vllm 0.33 ernie_mtp.py,
+    qwen3_next_mtp.py)."""
+    attention, dense = 2560 * (20 + 20 + 4 + 4) * 128, 3 * 2560 * 12_288
+    assert predicted("ernie-4.5-21b-a3b") == 2 * (attention + dense + 2 * 2560 + 2 * 2560**2)
+    routed, shared = (512 + 1) * 3 * 2048 * 512, 2048 + 512 * 2048
+    attention = 2048 * (2 * 16 + 2 + 2 + 16) * 256 + 2 * 256
+    layer = attention + routed + shared + 2 * 2048
+    assert predicted("qwen3-next-80b-a3b") == 2 * (layer + 2 * 2048**2)
+    (one,) = draft_layers(served("qwen3-next-80b-a3b"), "mtp")
+    assert type(one.mixers[0]).__name__ == "Attention"
+
+
+def test_deepseek_v4_predicts_with_its_window_alone():
+    """num_nextn_predict_layers is 1, and compress_ratios ends with 0 for it."""
+    (layer,) = draft_layers(served("deepseek-v4-flash"), "mtp")
+    assert layer.mixers[0].rate == 1
+    whole = sum(t.nbytes for t in ranks(served("deepseek-v4-flash"))[0].tensors)
+    assert whole / 46 < predicted("deepseek-v4-flash") < whole / 42  # of 43 layers
+
+
+def eagle3(**more):
+    raw = {"model_type": "llama", "architectures": ["LlamaForCausalLMEagle3"]}
+    raw |= {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 1}
+    raw |= {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256}
+    return of_config(raw | {"draft_vocab_size": 32_000, "torch_dtype": "float16"} | more)
+
+
+def parameters(model):
+    return sum(p.numel for p in model.parts[0].blueprint.counted)
+
+
+def test_a_head_of_eagle_3_by_hand():
+    """yuhuili/EAGLE3-LLaMA3.1-Instruct-8B: its file is 850 MB, without the embedding. Queries, keys
+    and values read the embedding too; three hidden states are brought together."""
+    attention = (32 + 8 + 8) * 128 * 2 * 4096 + 4096**2
+    alone = attention + 3 * 4096 * 14_336 + 4 * 4096 + 3 * 4096**2 + 32_000 * 4096
+    assert alone * 2 == pytest.approx(850e6, rel=0.001)
+    assert parameters(eagle3()) == alone + 128_256 * 4096
+    for cls in ("Eagle3LlamaForCausalLM", "Eagle3Qwen3ForCausalLM"):
+        assert parameters(eagle3(architectures=[cls])) == parameters(eagle3())
+    two = eagle3(num_hidden_layers=2)  # the second reads the first alone
+    layer = (32 + 8 + 8) * 128 * 4096 + 4096**2 + 3 * 4096 * 14_336 + 2 * 4096
+    assert parameters(two) - parameters(eagle3()) == layer
+
+
+@pytest.mark.parametrize(
+    ("more", "read"),
+    [
+        ({"eagle_config": {"eagle_aux_hidden_state_layer_ids": [1, 11]}}, 2 * 4096),
+        ({"num_aux_hidden_states": 4}, 4 * 4096),
+        ({"target_hidden_size": 5120}, 3 * 5120),
+        ({"eagle_config": {"use_aux_hidden_state": False}}, 0),
+    ],
+)
+def test_hidden_states_that_a_head_of_eagle_3_reads(more, read):
+    assert parameters(eagle3(**more)) - parameters(eagle3()) == (read - 3 * 4096) * 4096
+
+
+def test_norms_of_the_hidden_states_and_the_embedding_of_the_model():
+    normed = parameters(eagle3(fc_norm=True)) - parameters(eagle3())
+    assert normed == 3 * 4096
+    kind = ENGINES["vllm"]
+    head = subject(eagle3(), Infer(), kind, kind.newest)
+    target = replace(served("llama-3.1-8b"), draft=head)
+    shared = draft(target, method="eagle3", tokens=3)[0].bytes.expected
+    table = 8192 * 128  # of positions
+    assert shared == 2 * (parameters(eagle3()) - 128_256 * 4096 + table)
+    assert len(draft_layers(target, "eagle3")) == 1
 
 
 def test_qwen_predicts_with_full_attention():

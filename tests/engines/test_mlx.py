@@ -522,3 +522,35 @@ def test_weights_near_the_working_set_are_said(form, said):
 def test_four_bits_are_its_own_however_the_engine_is_spelled(spelling):
     asked = weighbridge.infer("smollm2-135m", engine=spelling, quantization="4bit")
     assert asked.workload["quantization"] == FOUR
+
+
+def small_hybrid(bits):
+    """Qwen3.5 0.8B: 24 layers of 1,024 numbers, every fourth with attention, 8 heads, 2 of keys."""
+    whole = catalogue.find("qwen3.5-9b").config
+    text = whole["text_config"] | {
+        "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 24,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "linear_num_value_heads": 16,
+        "layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 6,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    quantization = {"group_size": 64, "bits": bits}
+    return whole | {"text_config": text, "tie_word_embeddings": True, "quantization": quantization}
+
+
+@pytest.mark.parametrize(
+    ("bits", "prompt", "gb"),
+    [(8, 1500, 2.108), (8, 15_000, 3.088), (4, 1500, 1.751), (4, 15_000, 2.712)],
+)
+def test_a_chip_with_smaller_buffers_holds_as_much(bits, prompt, gb):
+    """mlx-lm 0.31.1 on an M4 Pro; an Ultra's peaks were 1.765 and 2.724 GB where its were 1.751 and
+    2.712."""
+    w = {"prompt_len": prompt, "max_new_tokens": 1500, "prefill_step_size": 2048}
+    w |= {"context": prompt + 1500, "engine_version": "0.31.1", "engine": "mlx"}
+    model = of_config(small_hybrid(bits))
+    pro, ultra = (
+        answer(model, gpu=name, **w).devices[0].peak("allocated")
+        for name in ("m4-pro-48gb", "m2-ultra-64gb")
+    )
+    assert pro.expected / 1e9 == pytest.approx(gb, rel=0.06)
+    assert (pro.expected, pro.high) == (ultra.expected, ultra.high)
+    assert pro.low < ultra.low

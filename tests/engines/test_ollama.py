@@ -645,7 +645,8 @@ def test_a_packed_cache_that_is_dropped_is_said():
 
 @pytest.mark.slow
 def test_what_ps_showed():
-    """The formula to 0.12.10, of its own runner to 0.11.10; buffers since."""
+    """The formula to 0.12.10, of its own runner to 0.11.10; since then all buffers, and of its own
+    runner the tower's weights, too."""
     for name, release, formula in (
         ("llama-3.2-3b", "0.12.10", True),
         ("llama-3.2-3b", "0.12.11", False),
@@ -654,8 +655,8 @@ def test_what_ps_showed():
     ):
         found = asked(name, gpu="4090", engine_version=release, parallel=1)
         names = ("weights", "kv_cache", "activations")
-        tower = mib(found, "weights", "mmproj")[0] + mib(found, "activations", "mmproj")[0]
-        buffers = int((sum(mib(found, n)[0] for n in names) - tower) * MIB)
+        tower = mib(found, "activations", "mmproj")[0]
+        buffers = int((sum(sum(mib(found, n)) for n in names) - tower) * MIB)
         assert (found.derived["ollama_ps_bytes"] == buffers) != formula
 
 
@@ -828,3 +829,52 @@ def test_a_config_alone_makes_no_model():
     derived = weighbridge.infer(catalogue.find("qwen3-0.6b").config, engine="ollama").derived
     assert "launch" not in derived
     assert derived["launch_note"].startswith("no line to paste: ")
+
+
+@pytest.mark.parametrize(
+    ("release", "shown", "gb"),
+    [("0.24.0", "45 GB, 100% GPU", 44.8), ("0.30.8", "22 GB, 100% GPU", 22.5)],
+)
+def test_of_two_caches_of_a_device_ps_counts_the_second(release, shown, gb):
+    """ollama#16763: Gemma 4 31B at 262,144 tokens on an RTX 5090 and an RTX 3090. The names by which
+    0.30 keeps buffers are those of a device: its cache of windows takes the place of the other."""
+    w = {"gpu": "rtx-5090 + rtx-3090", "context": 262_144, "quantization": "Q4_K_M"}
+    found = asked("gemma-4-31b", engine_version=release, **w)
+    assert found.derived["ollama_ps"] == shown
+    assert found.derived["ollama_ps_bytes"] / 1e9 == pytest.approx(gb, rel=0.025)
+
+
+@pytest.mark.parametrize(
+    ("model", "release", "kept"),
+    [
+        ("qwen3.6-27b", "0.18.0", 24),
+        ("qwen3.6-27b", "0.30.0", 0),
+        ("qwen3-next-80b-a3b", "0.15.5", 32),
+        ("qwen3-next-80b-a3b", "0.15.4", 0),
+        ("gemma-3-4b", "0.24.0", 0),
+    ],
+)
+def test_its_own_runner_keeps_states_to_go_back_to(model, release, kept):
+    """Qwen3.6 27B at 32,768 tokens is 24 GB in `ollama ps` of 0.21 (ollama#15634): 24 states more
+    of 157 MB are 3.8 of them."""
+    w = {"context": 32_768, "quantization": "Q4_K_M", "gpu": "rtx-pro-6000"}
+    found = asked(model, engine_version=release, **w)
+    states = part(found.devices[0].phases[1], "recurrent_state")
+    one = part(asked(model, engine_version="0.33", **w).devices[0].phases[1], "recurrent_state")
+    assert states == one * (1 + kept)
+    if release == "0.18.0":
+        shown = asked(model, engine_version="0.21.0", **w).derived["ollama_ps_bytes"]
+        assert shown / 1e9 == pytest.approx(24, rel=0.02)
+
+
+@pytest.mark.parametrize(("model", "layers"), [("qwen3.8-27b", 18), ("gemma-3-27b", 16)])
+def test_layers_that_it_keeps_leave_room_for_a_tower(model, layers):
+    """A tower's weights and 1 GiB are the target that llama-server's --fit leaves
+    (mmprojFitTargetMiB of llm/llama_server.go): 0.93 GB of Qwen3.8, a hybrid, on a card of 8 GB."""
+    found = asked(model, gpu="4060")
+    most = found.divisions[0]["n_gpu_layers"]
+    assert most == layers
+    kept = asked(model, gpu="4060", n_gpu_layers=most)
+    room = 7.4 * GIB
+    peak = kept.devices[0].peak("driver")
+    assert room - 2.2 * GIB < peak.expected < peak.high < room + 0.1 * GIB

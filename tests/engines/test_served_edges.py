@@ -242,6 +242,15 @@ def test_vllm_refuses(asked, words):
         answer(LLAMA, "vllm", **asked)
 
 
+def test_amds_kernels_of_latents_take_blocks_of_one_token():
+    """v1/attention/backends/mla/rocm_aiter_mla.py: MultipleOf(1), and recipes of DeepSeek-V3.2."""
+    asked = {"block_size": 1, "tensor_parallel_size": 8}
+    assert answer("deepseek-v3", "vllm", gpu="mi300x:8", **asked).settings["block_size"] == 1
+    for name, gpu in (("deepseek-v3", "h200:8"), ("llama-3.1-8b", "mi300x:8")):
+        with pytest.raises(UsageError, match="no multiple of 16"):
+            answer(name, "vllm", gpu=gpu, **asked)
+
+
 def test_block_sizes_that_are_taken():
     assert answer(LLAMA, "vllm", block_size=48).settings["block_size"] == 48
 

@@ -318,7 +318,7 @@ def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
     monkeypatch.setattr(serving.hardware, "total", lambda budget: 100)
     monkeypatch.setattr(serving, "at_start", lambda r, budget, worst: free)
     monkeypatch.setattr(serving, "replace", lambda made, share: share)
-    budget = SimpleNamespace(usable=Bytes(100, 100, 100))
+    budget = SimpleNamespace(usable=Bytes(100, 100, 100), pool=None)
     outside = SimpleNamespace(high=0)
     rank = SimpleNamespace(outside=outside, given=None, own=lambda asked: budget)
     asked = SimpleNamespace(gpu_memory_utilization=None)
@@ -445,28 +445,32 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
 )
 def test_what_a_fraction_of_sglang_lacks(available, kept, says):
     """The card has 100 bytes free, of which 90 were asked for."""
-    settings = SimpleNamespace(share=0.9, kept=kept, backend="aiter")
+    settings = SimpleNamespace(share=0.9, share_used=kept, backend="aiter")
     launched = SimpleNamespace(serves=lambda: False, served=None, settings=settings)
     fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
     assert says in sglang_infer._lacking(launched, fit)
 
 
 @pytest.mark.parametrize(
-    ("name", "scale", "layers", "told"),
+    ("name", "scale", "card", "layers", "told"),
     [
-        ("experts mxfp4", 4, 1, Bytes(0, 1 * MIB, 21 * MIB)),
-        ("experts mxfp4", 4, 4, Bytes(0, 1 * MIB, 6 * MIB)),
-        ("experts mxfp4", 1, 4, None),  # made in bytes at once, since 0.5.15
-        ("fp8", 4, 4, None),
+        ("experts mxfp4", 4, 9, 1, Bytes(0, 1 * MIB, 21 * MIB)),
+        ("experts mxfp4", 4, 9, 4, Bytes(0, 1 * MIB, 6 * MIB)),
+        ("experts mxfp4", 4, 10, 4, Bytes(0, 1 * MIB, 6 * MIB)),
+        # made in bytes at once, since 0.5.16, of which no log of Hopper tells
+        ("experts mxfp4", 1, 9, 4, Bytes(0, 0, 4 * (20 * MIB // 17) + 5 * MIB)),
+        ("experts mxfp4", 1, 12, 4, None),
+        ("fp8", 4, 9, 4, None),
     ],
 )
-def test_scales_of_experts_that_are_made_anew(name, scale, layers, told):
+def test_scales_of_experts_that_are_made_anew(name, scale, card, layers, told):
     """32 weights are 16 bytes and a scale in float32, for which a byte is kept besides. The layer
     that is made anew is there once more at most."""
     scheme = SimpleNamespace(name=name)
     of = SimpleNamespace(
         subject=SimpleNamespace(choice=SimpleNamespace(scheme=scheme)),
         rules=SimpleNamespace(mixed_scale=scale),
+        sizes={"capability": card},
     )
     tensors = [
         SimpleNamespace(nbytes=5 * MIB, copies=4, module="model.layers.0.mlp.experts"),

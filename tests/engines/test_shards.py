@@ -701,3 +701,15 @@ def test_a_role_that_the_class_says_is_shared_out():
     found = subject(of_config(config), Infer(), ENGINES["vllm"], (0, 33))
     whole, half = (weights(ranks(found, tensor=n)[0]) for n in (1, 2))
     assert 2 * half - whole == 2 * 9 * 2048
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("whisper-large-v3-turbo", 808_878_080),  # 809 M of its card: 32 layers before 4
+        ("whisper-large-v3", 1_543_490_560),  # 32 before 32
+    ],
+)
+def test_an_encoder_has_all_its_layers_however_many_its_decoder_has(model, parameters):
+    (rank,) = ranks(served(model))
+    assert sum(t.nbytes for t in rank.tensors) == pytest.approx(2 * parameters, rel=0.005)

@@ -944,3 +944,13 @@ def test_experts_are_not_shared_out_where_there_are_none():
     with pytest.raises(UsageError, match="--enable-expert-parallel: the model has no experts"):
         answer("llama-3.1-8b", **asked)
     assert answer("qwen3-30b-a3b", **asked).settings["enable_expert_parallel"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_encoder_with_more_layers_than_its_decoder_is_loaded_whole(ranks):
+    """whisper-large-v3-turbo: 809 M numbers in float16, of which 32 layers encode and 4 decode; on
+    two ranks its matrices are halved, its tables of positions are not."""
+    w = {"engine": "vllm", "gpu": f"4090:{ranks}", "tensor_parallel_size": ranks}
+    found = answer("whisper-large-v3-turbo", **w).devices[0].phases[0]
+    whole = 808_878_080 * 2
+    assert part(found, "weights") == pytest.approx(whole / ranks, rel=0.015)

@@ -97,6 +97,7 @@ def test_bert_base_cased_allocates_what_accelerate_measured():
         ({}, 3.21, 0.005),
         ({"dtype": "float16"}, 1.59, 0.006),
         ({"quantization": "bnb-int8", "dtype": "float16"}, 0.89, 0.02 * 0.89),
+        ({"quantization": "int8"}, 0.89, 0.02 * 0.89),  # what is left alone is in float16
     ],
 )
 def test_gpt2_large_as_transformers_4_held_it(settings, measured, tolerance):
@@ -105,6 +106,23 @@ def test_gpt2_large_as_transformers_4_held_it(settings, measured, tolerance):
     assert report.model.parameters == 774_030_080
     allocated = report.devices[0].peak("allocated").expected / 1e9
     assert abs(allocated - measured) <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("form", "version", "dtype", "left"),
+    [
+        ("bnb-int8", "4.57", None, "float16"),
+        ("nf4", "4.57", None, "float16"),
+        ("fp4", "4.57", None, "float16"),
+        ("bnb-int8", "5.0", None, "float32"),
+        ("bnb-int8", "4.57", "float32", "float32"),
+        ("hqq-4bit-g64", "4.57", None, "float32"),
+    ],
+)
+def test_bitsandbytes_asks_for_float16_where_nobody_names_a_dtype(form, version, dtype, left):
+    asked = {"quantization": form, "engine_version": version, "dtype": dtype}
+    assert weighbridge.load(GPT2_LARGE, **asked).workload["dtype"] == left
+    assert weighbridge.infer(GPT2_LARGE, **asked).workload["dtype"] == left
 
 
 def test_gpt2_large_of_transformers_5_has_no_masks():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from weighbridge.errors import BadFileError
 from weighbridge.memory import Component, Device, Phase, exactly
 from weighbridge.oom import changes, explain, figures, reconcile
 from weighbridge.oom.causes import conclusions, judge
@@ -380,3 +381,157 @@ def test_weights_that_fit_alone_are_not_blamed_for_a_training():
     assert [m.formula for m in found.explained if m.matches == "request"] == [
         "2 x 8,192 tokens x 14,336 x 2 B"
     ]
+
+
+# Messages of 2026: their words from each program's source, their figures by hand
+
+GPU = "GPU 0 has a total capacity of {} GiB of which {} MiB is free. "
+MINE = "Of the allocated memory {} GiB is allocated by PyTorch, and {} MiB is reserved by PyTorch but unallocated."
+ASKED = "CUDA out of memory. Tried to allocate {}. "
+FULL = GPU.format("79.15", "12.00") + MINE.format("78.20", "80.00")
+
+
+def cause(text, **settings):
+    found = weighbridge.explain_oom(text, **settings)
+    return found.judged.cause, found.judged.sure
+
+
+def test_vllms_own_words_that_weights_do_not_load_win_over_the_figures():
+    """vllm/v1/worker/gpu_model_runner.py load_model: 93 MiB free, 84 were refused."""
+    inner = (
+        ASKED.format("84.00 MiB") + GPU.format("31.35", "90.00") + MINE.format("29.40", "309.00")
+    )
+    text = f"Failed to load model - not enough GPU memory. (original error: {inner})"
+    assert cause(text) == ("weights_too_big", "said")
+    assert weighbridge.explain_oom(inner).judged.cause == "memory_fraction_cap"
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [("accelerate launch a.py --train_batch_size=2", "activations"), ("", "weights_too_big")],
+)
+def test_what_trains_is_full_of_its_steps_and_not_of_weights_that_load(line, known):
+    text = f"{line}\ntorch.OutOfMemoryError: {ASKED.format('26.00 MiB')}{FULL}"
+    assert cause(text) == (known, "likely")
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "why"),
+    [
+        ("80.01 GiB", "a100-80gb", "one_tensor"),
+        ("79.00 GiB", "a100-80gb", "unknown"),
+        ("182.28 GiB", None, "unknown"),  # a B300 has more
+        ("300.00 GiB", None, "one_tensor"),
+        ("300.00 GiB", "no-such-card", "one_tensor"),
+    ],
+)
+def test_a_tensor_larger_than_any_card_is_one_where_no_capacity_is_printed(asked, gpu, why):
+    found = weighbridge.explain_oom(f"torch.OutOfMemoryError: {ASKED.format(asked)}", gpu=gpu)
+    assert found.judged.why == why
+
+
+def test_a_card_of_its_maker_is_the_largest():
+    """AMD has cards of 432 GiB, NVIDIA none above 278."""
+    told = "torch.OutOfMemoryError: {} out of memory. Tried to allocate 400.00 GiB."
+    whys = [weighbridge.explain_oom(told.format(name)).judged.why for name in ("CUDA", "HIP")]
+    assert whys == ["one_tensor", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "named_too"),
+    [(20 * GIB, True), (20 * GIB - 1, False), (25 * GIB - 1, True)],
+)
+def test_others_with_a_fifth_of_the_card_may_be_to_blame(theirs, named_too):
+    mine = 95 * GIB - theirs
+    judged = judge(reading(**full(allocated=mine, requested=5 * GIB, unallocated=GIB)), {})
+    assert (judged.cause, judged.others[0] == "other_process") == ("activations", named_too)
+
+
+def test_others_who_are_to_blame_are_not_named_twice_nor_for_less_than_a_context():
+    judged = judge(reading(**full(allocated=70 * GIB, requested=5 * GIB)), {})
+    assert (judged.cause, "other_process" in judged.others) == ("other_process", False)
+    small = reading(capacity=4 * GIB, allocated=3 * GIB, free=GIB // 8, requested=GIB)
+    assert "other_process" not in judge(small, {}).others
+
+
+POOL = "Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static={}. "
+RAISED = "Raise --mem-fraction-static above {} (minimum viable = 1 - available/pre = {}0)."
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "known"),
+    [("0.6", "0.700", "utilization_set_too_low"), ("0.88", "1.020", "weights_too_big")],
+)
+def test_sglang_says_which_share_would_leave_a_cache(share, least, known):
+    """sglang/srt/model_executor/model_runner_kv_cache_mixin.py."""
+    found = weighbridge.explain_oom(POOL.format(share) + RAISED.format(least, least))
+    assert (found.judged.cause, found.judged.sure) == (known, "likely")
+    assert (found.parsed["utilization"], found.parsed["least_share"]) == (
+        float(share),
+        float(least),
+    )
+
+
+def test_sglang_profiles_fewer_tokens_than_none():
+    line = "[DP7 TP7] max_total_tokens=65536 is larger than the profiled value {}. Use it instead."
+    found = weighbridge.explain_oom(line.format("-52011"))
+    assert (found.judged.cause, found.parsed["profiled_tokens"]) == ("weights_too_big", -52011)
+    with pytest.raises(BadFileError):
+        weighbridge.explain_oom(line.format("52011"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch.OutOfMemoryError: Allocation on device \n\nGot an OOM, unloading all loaded models.",
+        "Got an OOM, unloading all loaded models.",
+    ],
+)
+def test_comfyui_moves_its_weights_itself(text):
+    """execution.py of ComfyUI."""
+    assert cause(text) == ("activations", "likely")
+    decoding = f'  File "nodes.py", line 1, in VAEDecode\n{text}'
+    assert cause(decoding)[0] == "vae_decode"
+
+
+UNSLOTH = """\
+==((====))==  Unsloth - 2x faster free finetuning | Num GPUs used = 1
+O^O/ \\_/ \\    Batch size per device = 1 | Gradient accumulation steps = 8
+ "-____-"     Trainable parameters = 2,100,000,000 of 8,730,000,000 (24.05% trained)
+torch.OutOfMemoryError: """
+
+
+def test_unsloths_banner_is_read_and_its_own_values_are_not_advised():
+    text = UNSLOTH + ASKED.format("26.00 MiB") + FULL
+    found = weighbridge.explain_oom(text)
+    assert found.reading.stated == {"batch_size": 1, "gradient_accumulation": 8}
+    assert found.judged.cause == "activations"
+    assert not [c for c in found.remedies if c.change.get("batch_size") == 1]
+    two = weighbridge.explain_oom(text.replace("device = 1", "device = 2"))
+    assert [c for c in two.remedies if c.change.get("batch_size") == 1]
+
+
+def test_unsloth_asks_in_steps_between_powers_of_two():
+    """2.5 GiB and a byte: steps of 64 MiB from 2 GiB on; plain segments are of 2 MiB."""
+    of_it, of_others = (reading(engine=engine) for engine in ("unsloth", "trainer"))
+    nbytes = 5 * GIB // 2 + 1
+    assert reconcile._asked_for(of_others, nbytes) == (5 * GIB // 2 + 2 * MIB,)
+    assert reconcile._asked_for(of_it, nbytes)[1:] == (5 * GIB // 2 + 64 * MIB,)
+    assert reconcile._asked_for(reading("torch-cpu"), nbytes) == (nbytes,)
+
+
+NPU = "NPU out of memory. Tried to allocate {} (NPU 0; 60.97 GiB total capacity; {} GiB already allocated; 1.02 GiB free; 58.50 GiB reserved in total by PyTorch)"
+
+
+def test_an_npu_has_no_bitsandbytes_and_modules_of_its_own():
+    lines = [
+        change.paste
+        for place in ("load_model(", "optimizer.step(")
+        for change in weighbridge.explain_oom(
+            f"{place}\nRuntimeError: {NPU.format('2.00 GiB', '57.62')}"
+        ).remedies
+    ]
+    assert lines and not [line for line in lines if "bnb" in line or "adamw_8bit" in line]
+    pieces = weighbridge.explain_oom(f"RuntimeError: {NPU.format('6.00 GiB', '48.00')}")
+    assert pieces.judged.cause == "fragmentation"
+    assert "torch.npu.empty_cache()" in [change.paste for change in pieces.remedies]

@@ -21,7 +21,7 @@ import weighbridge
 from tests.tiny import LLAMA as CONFIG
 from weighbridge import Infer, Load, Train, prepare
 from weighbridge.components.activations import Heap
-from weighbridge.errors import NotFoundError, NotServedError, UnsupportedError, UsageError
+from weighbridge.errors import HubError, NotFoundError, NotServedError, UnsupportedError, UsageError
 from weighbridge.estimate import train as training
 from weighbridge.questions import jobs, requests
 from weighbridge.questions.jobs import Worker, answers
@@ -86,6 +86,30 @@ def test_a_draft_model_that_is_prepared_is_the_one_of_that_name():
     model, draft = prepare("qwen3-8b"), prepare("qwen3-0.6b")
     asked = {"engine": "vllm", "draft_model": "qwen3-0.6b", "speculative_method": "draft"}
     assert model.infer(draft=draft, **asked) == model.infer(**asked)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize(
+    ("asked", "missing"),
+    [
+        ({"speculative_method": "mtp"}, "layers for multi-token prediction"),
+        (
+            {"speculative_method": "eagle3", "draft_model": "org/never-heard-of"},
+            "the draft model org/never-heard-of, which could not be read",
+        ),
+    ],
+)
+def test_a_server_is_answered_without_what_cannot_be_read_of_its_draft(engine, asked, missing):
+    """The rest is counted, and nobody can say; a draft of transformers' own is refused."""
+    model = prepare("qwen3-8b", offline=True)
+    alone = model.infer(engine=engine, gpu="h100", remedies=False)
+    found = model.infer(engine=engine, gpu="h100", remedies=False, **asked)
+    assert found.verdict.fits == "unknown"
+    assert missing in found.verdict.reason
+    assert found.peak.expected == pytest.approx(alone.peak.expected, rel=0.02)
+    if "draft_model" in asked:
+        with pytest.raises(HubError):
+            model.infer(engine="transformers", draft_model=asked["draft_model"])
 
 
 def test_a_command_is_about_the_model_that_was_prepared():

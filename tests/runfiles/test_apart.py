@@ -2,7 +2,6 @@
 
 import pytest
 
-import weighbridge
 from weighbridge.runfiles import read
 from weighbridge.runfiles.apart import apart
 
@@ -34,15 +33,6 @@ def test_the_card_of_the_prose_judges_the_command():
     (run,) = read(f"{LINE.replace('org/name', 'qwen3-8b')} on an RTX 4090").runs
     assert run.command == "vllm serve qwen3-8b --max-model-len 8192"
     assert run.settings == {"gpu": "RTX 4090"}
-
-
-def test_what_the_command_does_not_say_the_prose_may():
-    line = "ollama run qwen3:8b on my 7900 XTX, num_ctx 32768, flash attention on, q8_0 kv cache"
-    (weighed,) = weighbridge.weigh(line, name="a", offline=True).runs
-    assert weighed.run.command == "ollama run qwen3:8b"
-    assert weighed.report.workload["context"] == 32768
-    assert weighed.report.workload["kv_cache_dtype"] == "q8_0"
-    assert "said, and not taken: flash attention" in weighed.run.notes
 
 
 def test_what_the_command_says_stays():

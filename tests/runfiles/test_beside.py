@@ -8,9 +8,10 @@ import pytest
 
 import weighbridge
 from weighbridge.cli import menu
+from weighbridge.cost import MOST
 from weighbridge.errors import BadFileError
 from weighbridge.runfiles.beside import beside
-from weighbridge.runfiles.document import MOST, Document
+from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import folder_of, read, text_of
 
 AXOLOTL = (

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
 from weighbridge.runfiles.findings import findings
 from weighbridge.runfiles.measured import FAR, MeasuredPart, overruled
 from weighbridge.units import GIB, MIB
@@ -87,47 +86,10 @@ def served(gpus=2, each=15 * GIB, **workload):
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        ("nvidia-smi shows 31 GB used across both GPUs", ["used.order"]),
-        ("30 GiB of VRAM used on all cards", ["used.order"]),
-        ("20 GB used across both GPUs", ["used"]),
-        ("the model file has 31 GB", []),
-        ("the process has 45 GB RSS", ["resident"]),
-    ],
-)
-def test_what_is_used_stands_beside_our_count(text, keys):
-    assert [f.key for f in findings(text, [], [("m", served())])] == keys
-
-
 def test_pages_of_a_file_that_is_not_mapped_are_its_own():
     text = "the process has 45 GB RSS"
     assert findings(text, [], [("m", served(no_mmap=True))]) == ()
     assert findings(text, [], [("m", served(engine="vllm", no_mmap=None))]) == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "there"),
-    [
-        ("vLLM: can I offload KV cache to CPU?", True),
-        ("vLLM: put the cache in RAM only", True),
-        ("vLLM: offload weights to CPU", False),
-        ("llama.cpp: offload KV cache to CPU", False),
-    ],
-)
-def test_a_cache_of_vllm_stays_on_the_card(text, there):
-    assert [f.key for f in findings(text, [], [])] == ["cache_in_ram"] * there
-
-
-def test_a_formula_with_the_hidden_size_is_told_what_a_token_takes():
-    text = "KV is 2 (keys and values) * hidden-size * layers * 2 bytes. qwen3-8b with vLLM, 4096 context"
-    found = weighbridge.weigh(text, name="the text")
-    told = {f.key: f.values for f in found.findings}
-    assert told["by_hidden_size"]["rate_bytes"] == 144 * 1024  # 2 x 36 layers x 8 heads x 128 x 2
-    assert told["by_hidden_size"]["request_bytes"] == 4096 * 144 * 1024
-    plain = weighbridge.weigh("qwen3-8b with vLLM, 4096 context", name="the text")
-    assert plain.findings == ()
 
 
 def test_an_ollama_list_is_in_order_within_the_size_of_its_buffers():
@@ -141,30 +103,6 @@ def test_an_ollama_list_is_in_order_within_the_size_of_its_buffers():
 
 
 # A training in words
-
-
-def test_several_cards_share_all_of_a_model_unless_the_text_says_otherwise():
-    (run,) = read("Is 8x A100 80GB enough for full fine-tuning of qwen3-8b?").runs
-    assert run.settings["shard"] == "fsdp2" and run.settings["checkpointing"] == "full"
-    assert {name for name, _, _ in run.defaults} >= {"shard", "checkpointing"}
-    (said,) = read(
-        "8x A100 80GB, ZeRO-2, full fine-tuning of qwen3-8b, no gradient checkpointing"
-    ).runs
-    assert (said.settings["shard"], said.settings["checkpointing"]) == ("zero2", "none")
-    for text in ("an A100 80GB, full fine-tuning of qwen3-8b", "8x A100 80GB, LoRA of qwen3-8b"):
-        (other,) = read(text).runs
-        assert "shard" not in other.settings
-
-
-@pytest.mark.slow
-def test_two_methods_are_two_answers():
-    text = "Memory to fine-tune qwen3-8b: a LoRA fine-tuning option, and 4 bits for QLoRA?"
-    runs = weighbridge.weigh(text, name="the text").runs
-    assert [run.run.name for run in runs] == ["LoRA", "QLoRA"]
-    lora, qlora = (run.report.peak.expected for run in runs)
-    assert qlora < lora
-    (one,) = read("QLoRA of qwen3-8b with LoRA rank 16").runs
-    assert one.settings["method"] == "qlora"
 
 
 @pytest.mark.slow

@@ -110,11 +110,18 @@ def test_more_cards_are_more_than_are_in_use(known, paste):
         ("an 8-GPU H100 node", "H100:8"),
         ("4 GPUs (A10G)", "A10G:4"),
         ("g5.12xlarge", "g5.12xlarge"),
-        ("a 3090. My colleague has an A100", "3090"),
-        ("a 3090. It fits my friend's A100", "3090"),
-        ("a 3090, 我同事用的是A100", "3090"),
+        ("2 x rocm mi355x", "mi355x:2"),
+        ("A800 7*80g", "A800 80GB:7"),
+        ("七张 A800", "A800:7"),
+        ("两张 A6000", "A6000:2"),
+        ("4机8卡 H100", "H100:32"),
+        ("4 nodes with 8 H100 each", "H100:32"),
+        ("three nodes, each equipped with 8x H100", "H100:24"),
+        ("2 nodes, 16 H100", "H100:16"),
+        ("2xRTX A2000", "RTX A2000:2"),
+        ("a 3090. My colleague has an A100", None),
         ("what my boss wants: a 3090", "3090"),
-        ("a 3090. Would an A100 do?", "A100"),
+        ("a 3090. Would an A100 do?", None),
         ("a model called A10B", None),
         ("a T4 and a V100", None),
         ("an RTX 6000", None),
@@ -123,10 +130,3 @@ def test_more_cards_are_more_than_are_in_use(known, paste):
 def test_names_and_numbers_of_cards(words, gpu):
     (run,) = read(f"qwen3-8b with vLLM on {words}").runs
     assert run.settings.get("gpu") == gpu
-
-
-def test_one_card_is_not_shared():
-    (run,) = read("Fine-tune qwen3-8b on a 3090").runs
-    assert "shard" not in run.settings
-    (run,) = read("Fine-tune qwen3-8b on g5.12xlarge").runs
-    assert run.settings["shard"] == "fsdp2"

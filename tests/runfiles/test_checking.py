@@ -15,6 +15,7 @@ from weighbridge._version import __version__
 from weighbridge.cli import menu
 from weighbridge.cli.check import _table
 from weighbridge.errors import BadFileError, UsageError
+from weighbridge.runfiles import checking
 from weighbridge.runfiles.checking import CheckedFile, CheckRule, FileCheck, rules_of, sarif
 
 ROOT = Path(__file__).parents[2]
@@ -247,3 +248,14 @@ def test_rules_that_match_no_file_and_files_that_are_not_there_do_not_pass(folde
     (folder / "weighbridge.toml").write_text('[[check]]\nfiles = ["nope/*.yaml"]\n')
     assert menu.run(["check"]) == 2
     assert "matches nope/*.yaml" in capsys.readouterr().err
+
+
+def test_a_file_that_breaks_us_leaves_the_others_their_answers(folder, monkeypatch):
+    def broken(text, name, **more):
+        raise RecursionError("deep")
+
+    monkeypatch.setattr(checking, "read", broken)
+    check = checking.checked([CheckRule(files=("*",))], folder, [], None)
+    assert [one.result for one in check.files] == ["unread"]
+    assert check.files[0].reason.startswith("this is a defect of weighbridge: RecursionError: deep")
+    assert check.code == 2

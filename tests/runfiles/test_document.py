@@ -2,9 +2,10 @@
 
 import pytest
 
+from weighbridge.cost import MOST
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.runfiles import read
-from weighbridge.runfiles.document import MOST, decoded, documents
+from weighbridge.runfiles.document import decoded, documents
 from weighbridge.runfiles.reading import filled, groups, table
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -47,6 +48,28 @@ def test_a_tag_makes_no_object():
 def test_toml_that_is_nested_too_deep_is_one_line():
     with pytest.raises(BadFileError, match="TOML is nested too deep"):
         documents("x = " + "[" * 5000 + "]" * 5000, "toml", "run.toml")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "text", "says"),
+    [
+        ("toml", "x = 1\n" + "a" + ".a" * 20_000 + " = 1", ":2: this TOML is nested too deep"),
+        ("toml", "a = [" + "1," * 20_000 + "]", "this TOML is too large"),
+        ("json", "[" * 42 + "]" * 42, "this JSON is nested too deep"),
+        ("json", "[" + "1," * 20_000 + "1]", "this JSON is too large"),
+        ("python", f"x = {'-' * 500}1", "this Python is nested too deep"),
+    ],
+)
+def test_what_costs_too_much_is_one_line_in_every_syntax(syntax, text, says):
+    with pytest.raises(BadFileError, match=says):
+        documents(text, syntax, "run")
+
+
+@pytest.mark.parametrize("number", ["1:" * 40 + "1", "9" * 100, "0b" + "1" * 100, f".{'1' * 99}"])
+def test_a_number_of_very_many_digits_is_no_number(number):
+    (document,) = documents(f"a: {number}", "yaml")
+    assert document.data == {"a": number}
+    assert documents("a: 1:30", "yaml")[0].data == {"a": 90}
 
 
 def test_a_key_that_stands_twice_is_told_and_the_last_one_counts():

@@ -8,8 +8,10 @@ import pytest
 
 import weighbridge
 from weighbridge.cli import menu
-from weighbridge.errors import UsageError
+from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.render import RenderOptions, draw
+from weighbridge.runfiles import read, weighing
+from weighbridge.runfiles.kinds import kinds
 from weighbridge.runfiles.screen import view
 
 CONFIG = """\
@@ -302,3 +304,43 @@ def test_a_file_beside_a_model_is_told_how_it_is_weighed(command, tmp_path, caps
         assert told.count("\n") == 1
     assert menu.run([command, str(path), str(path)]) == 2
     assert f": weighbridge {path} weighs it" in capsys.readouterr().err
+
+
+KEYED = [each.kind.name for each in kinds() if set(each.kind.syntaxes) <= {"yaml", "json"}]
+
+
+@pytest.mark.parametrize("kind", KEYED)
+@pytest.mark.parametrize("text", ["a b", "- 1", "7", "---\n"])
+def test_what_has_no_keys_is_of_no_kind_that_has(kind, text):
+    with pytest.raises(WeighbridgeError) as raised:
+        read(text, "run", kind)
+    assert "and it has none" in str(raised.value) or "JSON" in str(raised.value)
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_in_a_line_of_dashes_is_changed_as_any(run, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG + "---\n")
+    code, diff, _ = run(str(path), "--gpu", "4060", "--fix")
+    assert code in (0, 1) and "defect" not in diff
+    code, plain, told = run(str(path), "--gpu", "4090")
+    assert code == 0 and "config from the built-in catalogue" in " ".join(plain.split())
+    assert "defect" not in plain + told
+
+
+def test_help_of_a_run_file_is_help(run, file):
+    for typed in ((file, "--help"), ("FILE", "--help")):
+        code, told, _ = run(*typed)
+        assert code == 0
+        assert told.startswith("Usage: weighbridge FILE [OPTIONS] FILE|-...")
+        assert "--gpu" in told and "more settings: --help-all" in told
+    assert "See `weighbridge FILE --help`" in run(file, "--nosuch")[2]
+
+
+@pytest.mark.slow
+def test_of_one_file_so_many_runs_are_weighed(monkeypatch):
+    monkeypatch.setattr(weighing, "MOST_RUNS", 2)
+    found = weighbridge.weigh("---\n".join([CONFIG] * 3), gpu="4090")
+    assert [run.report is None for run in found.runs] == [False, False, True]
+    assert found.runs[2].why.startswith("of one file 24 runs are weighed")
+    assert found.fits == "unknown"

@@ -78,15 +78,6 @@ def test_python_in_two_pieces_is_one_script():
     assert found.settings["method"] == "qlora"
 
 
-def test_prose_says_what_a_file_leaves_to_a_default_and_nothing_else():
-    text = around(("bash", COMMAND.replace("--max_length 4096 ", ""))).replace(
-        "What", "batch_size is 16, seq_len = 3000. What"
-    )
-    (found,) = read(text).runs
-    assert (found.settings["batch_size"], found.settings["seq_len"]) == (2, 3000)
-    assert "seq_len" not in [name for name, _, _ in found.defaults]
-
-
 def test_a_part_of_a_run_between_fences_fills_in_the_other_file():
     zero = '{"zero_optimization": {"stage": 3}, "bf16": {"enabled": true}}\n'
     (found,) = read(around(("yaml", AXOLOTL), ("json", zero))).runs
@@ -124,7 +115,7 @@ def test_a_message_beside_a_training_is_explained_by_that_run():
     assert "name the MODEL" not in str(said.footer)
 
 
-@pytest.mark.parametrize("words", ["I fine-tune a model of mine.\n", "LoRA of Qwen3-8B.\n"])
+@pytest.mark.parametrize("words", ["I use axolotl.\n", "TRL, Qwen3-8B.\n"])
 def test_a_training_is_never_told_what_helps_serving(words):
     message = weighbridge.weigh(f"{words}{MESSAGE}", name="issue").message
     assert "kv_cache_too_big" not in message.judged.others

@@ -62,26 +62,6 @@ def test_a_cache_of_nothing_is_told():
     assert found(line.format("2.5"))["small_cache"]["cache_bytes"] == 2.5 * 2**30
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (
-            "2.4.1 takes 20 GB. After reverting to build 2.3.9 it is 12.5GB",
-            {"old": "2.3.9", "new": "2.4.1", "less": "12.5 GB", "more": "20 GB"},
-        ),
-        (
-            "2.4.1 占 20 GB。回退到 2.3.9 后只要 12GB",
-            {"old": "2.3.9", "new": "2.4.1", "less": "12 GB", "more": "20 GB"},
-        ),
-        ("2.4.1 takes 20 GB. After reverting to 2.3.9 it is 21 GB", None),
-        ("It takes 20.1 GB. After reverting to 2.3.9 it is 12 GB", None),
-        ("2.4.1 takes 20 GB, 2.3.9 12 GB", None),
-    ],
-)
-def test_two_releases_with_two_figures(text, told):
-    assert found(text).get("releases") == told
-
-
 TABLE = """\
 A machine with {ram} memory:
 PID     MEM(GB) COMMAND

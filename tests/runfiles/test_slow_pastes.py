@@ -12,7 +12,6 @@ from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
 from weighbridge.records import replace
 from weighbridge.runfiles import read
-from weighbridge.runfiles.claims import claims
 from weighbridge.runfiles.serving.start_logs import LINES
 from weighbridge.runfiles.text import LAUNCH, LM_STUDIO
 
@@ -102,7 +101,3 @@ def test_a_text_of_very_many_runs_is_weighed_in_part_and_says_so():
     assert all("more than 12 runs" in run.notes[-1] for run in runs)
     (one,) = read("lms load some/model and RAM\n" * 100).runs
     assert not any("more than" in note for note in one.notes)
-
-
-def test_a_word_is_looked_at_in_its_first_places_alone():
-    assert len(list(claims("LoRA", "LoRA " * 1000))) == 200

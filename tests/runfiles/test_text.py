@@ -82,30 +82,6 @@ A=1 \\
     assert run.settings == {"gpu": "3090:2"}
 
 
-def test_training_in_words_is_a_run_with_what_was_said():
-    text = (
-        "一张H100显卡，全参数微调 Qwen/Qwen2.5-32B-Instruct，zero-3-offload, batch_size为1，744G CPU memory。"
-        "llamafactory 0.9.2"
-    )
-    (run,) = read(text).runs
-    assert run.task == "train"
-    assert run.settings == {
-        "gpu": "H100",
-        "method": "full",
-        "shard": "zero3",
-        "offload": "params",
-        "checkpointing": "full",
-        "batch_size": 1,
-        "ram": "744GB",
-        # of LLaMA-Factory, which the text names
-        "framework": "trainer",
-        "seq_len": 2048,
-        "precision": "bf16-mixed",
-        "optimizer": "adamw_torch_fused",
-        "use_reentrant": True,
-    }
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -120,12 +96,6 @@ def test_what_is_not_answered_is_refused_by_its_name(text, says):
     (weighed,) = weighbridge.weigh(text, name="the text").runs
     assert weighed.report is None
     assert says in weighed.why
-
-
-def test_what_the_text_does_not_say_is_asked_for():
-    (weighed,) = weighbridge.weigh("how much memory for my 8B", name="the text").runs
-    assert weighed.report is None
-    assert "names no model" in weighed.why
 
 
 MESSAGE = (
@@ -151,12 +121,6 @@ def test_programs_that_list_what_they_hold_are_read():
     assert run.defaults[0][:2] == ("quantization", "Q4_K_M")
 
 
-def test_serving_in_words_takes_a_format_and_the_memory_of_the_host():
-    (run,) = read("Can DeepSeek R1 in Q4 run with 256G RAM and no GPU?").runs
-    assert run.model == "DeepSeek R1"
-    assert run.settings == {"quantization": "Q4_K_M", "engine": "llama.cpp", "ram": "256GB"}
-
-
 def test_a_message_alone_is_not_followed_by_a_run_that_nobody_named():
     from weighbridge.runfiles.screen import view
 
@@ -179,38 +143,6 @@ def test_a_message_beside_a_launch_line_is_answered_for_that_engine():
     found = weighbridge.weigh(text, name="the text")
     assert found.message is not None
     assert not any("BitsAndBytes" in change.paste for change in found.message.remedies)
-
-
-def test_several_numbers_of_requests_are_several_runs():
-    text = "vllm-v0.9.2 with qwen3-8b: memory for 5 req/s, 20 req/s and 50 requests of 3072 tokens?"
-    runs = read(text).runs
-    assert [run.settings["batch_size"] for run in runs] == [5, 20, 50]
-    assert {run.settings["context"] for run in runs} == {3072}
-    assert {run.settings["engine_version"] for run in runs} == {"0.9.2"}
-    (one,) = read("vllm with qwen3-8b: memory for 5 requests of 3072 tokens?").runs
-    assert "batch_size" not in one.settings
-
-
-@pytest.mark.parametrize(
-    ("text", "model"),
-    [
-        ("How much memory to finetune an 8B  model?", "llama-3.1-8b"),
-        ("用8卡h200微调llama-8b模型，内存是160G", "llama-3.1-8b"),
-        ("memory to finetune a 13B model", ""),
-        ("memory to finetune qwen3-14b, a 14B model", "qwen3-14b"),
-    ],
-)
-def test_a_size_alone_is_a_usual_model_of_that_size_and_said_to_be_assumed(text, model):
-    (run,) = read(text).runs
-    assert run.model == model
-    assumed = [why for name, _, why in run.defaults if name == "model"]
-    assert bool(assumed) == (model == "llama-3.1-8b")
-
-
-def test_memory_is_read_before_a_card_and_in_chinese():
-    assert card(of("8 x 40GB A100 memory")).value == "A100 40GB:8"
-    (run,) = read("用8卡h200微调qwen3-8b，给定的内存是160G").runs
-    assert run.settings["ram"] == "160GB"
 
 
 ROWS = """\

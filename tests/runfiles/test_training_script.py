@@ -165,3 +165,90 @@ SFTTrainer({model}, args=args, train_dataset=data).train()
     assert (run.model, run.settings["framework"]) == ("org/name", "trl")
     assert {name: run.settings.get(name) for name in settings} == settings
     assert ("dtype" in run.settings) is bool(settings)
+
+
+QUICKSTART = """\
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_int8_training
+from transformers import LlamaForCausalLM, Trainer, TrainingArguments
+
+name = "meta-llama/Llama-2-7b-hf"
+model = LlamaForCausalLM.from_pretrained(name, load_in_8bit=True, device_map="auto", torch_dtype=torch.float16)
+
+def adapted(model):
+    lora = LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+    return get_peft_model(prepare_model_for_int8_training(model), lora), lora
+
+model, lora = adapted(model)
+config = {
+    "lora": lora,
+    "gradient_accumulation_steps": 2,
+    "per_device_train_batch_size": 2,
+    "gradient_checkpointing": False,
+}
+args = TrainingArguments("out", bf16=True, **{k: v for k, v in config.items() if k != "lora"})
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
+HALF = (
+    QUICKSTART.replace(", load_in_8bit=True", "")
+    .replace("prepare_model_for_int8_training(model)", "model")
+    .replace('batch_size": 2', 'batch_size": 1')
+)
+GB = 1e9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "seen"), [(QUICKSTART, 14), (HALF, 40)])
+def test_llama_recipes_quickstart_is_one_command_that_says_what_was_seen(script, seen):
+    """On an A100 40 GB, batch 2 in int8 and batch 1 in fp16: llama-cookbook issue 374."""
+    (run,) = weighbridge.weigh(script, name="quickstart.py", gpu="a100-40gb", offline=True).runs
+    peak = run.report.peak
+    assert peak.low <= seen * GB <= peak.high
+    assert peak.expected == pytest.approx(seen * GB, rel=0.04)
+    assert run.report.verdict.fits == "yes"
+
+
+def settings(script):
+    (run,) = read(script, "a.py").runs
+    return run.settings
+
+
+def test_a_call_that_peft_has_no_longer_dates_the_script():
+    assert settings(QUICKSTART)["engine_version"] == "4.38"
+    newer = settings(QUICKSTART.replace("int8_training", "kbit_training"))
+    assert "engine_version" not in newer
+    assert newer["checkpointing"] == settings(QUICKSTART)["checkpointing"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "checkpointing"),
+    [
+        ("training(model)", "training(model, use_gradient_checkpointing=False)", "none"),
+        (", load_in_8bit=True", "", "none"),  # it checkpoints packed models alone
+        ("prepare_model_for_int8_training(model)", "model", "none"),
+    ],
+)
+def test_peft_checkpoints_packed_models_unless_it_is_told_not_to(old, new, checkpointing):
+    assert settings(QUICKSTART.replace(old, new))["checkpointing"] == checkpointing
+
+
+@pytest.mark.parametrize(
+    ("spread", "size"),
+    [
+        ("**config", 2),
+        ("**{k: v for k, v in config.items()}", 2),
+        (
+            "**{k: v for k, v in config.items() if k not in ('lora', 'per_device_train_batch_size')}",
+            8,
+        ),
+        ("**{k: v for k, v in config.items() if k == 'lora'}", 8),
+        ("**{k: v for k, v in other.items()}", 8),
+        ("**dict(per_device_train_batch_size=3)", 3),
+        ('**{"per_device_train_batch_size": 4}', 4),
+        ("**made()", 8),
+    ],
+)
+def test_arguments_of_a_mapping_are_those_of_the_call(spread, size):
+    written = '**{k: v for k, v in config.items() if k != "lora"}'
+    assert written in QUICKSTART
+    assert settings(QUICKSTART.replace(written, spread))["batch_size"] == size

@@ -11,7 +11,7 @@ from tests.scan.conftest import make
 from tests.scan.test_command import typed
 from tests.scan.test_running import run
 from weighbridge.scan import asking, planning, registry
-from weighbridge.scan.dataset import ANSWERS, answers_file, plan_of, put
+from weighbridge.scan.dataset import ANSWERS, answers_file, json_of, plan_of, put, put_json
 from weighbridge.scan.dataset import parquet as written
 from weighbridge.scan.differing import diff
 
@@ -146,13 +146,13 @@ def test_another_config_of_a_model(first, tmp_path):
 
 
 def test_a_name_that_stands_for_another_question(first, again):
-    told = json.loads((again / "plan.json").read_text())
+    told = json_of(again / "plan.json")
     for question in told["questions"]:
         if question["name"] == "load/4090":
             question["settings"]["dtype"] = "float32"
     for note in again.glob("notes/load/*.json"):
-        note.write_text(json.dumps({**json.loads(note.read_text()), "questions": []}))
-    (again / "plan.json").write_text(json.dumps(told))
+        put_json(note, {**json_of(note), "questions": []})
+    put_json(again / "plan.json", told)
     found = compared(first[0], again)
     assert found.questions.other == ("load/4090",)
     assert found.left == (0, 4)  # the notes are about another question
@@ -160,8 +160,8 @@ def test_a_name_that_stands_for_another_question(first, again):
     edited(again, "load/4090", fits="no")
     for note in again.glob("notes/load/*.json"):
         of_load = [q for q in told["questions"] if q["name"] == "load/4090"]
-        note.write_text(json.dumps({**json.loads(note.read_text()), "questions": of_load}))
-    (again / "plan.json").write_text(json.dumps(told))
+        put_json(note, {**json_of(note), "questions": of_load})
+    put_json(again / "plan.json", told)
     assert {c.why for c in compared(first[0], again).changes} == {("question",)}
 
 

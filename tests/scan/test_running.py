@@ -22,7 +22,15 @@ from weighbridge.canonical import canonical_text
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.scan import asking, running
 from weighbridge.scan.checking import check
-from weighbridge.scan.dataset import answers_file, configs_file, note_file, rows_of
+from weighbridge.scan.dataset import (
+    answers_file,
+    configs_file,
+    note_file,
+    plan_of,
+    put_json,
+    rows_of,
+)
+from weighbridge.scan.packing import pack
 from weighbridge.scan.weigher import ScanEndedError, ScanLimits, Weigher, answered
 
 pytestmark = pytest.mark.slow
@@ -309,6 +317,48 @@ def test_a_damaged_note_is_no_note(whole):
     assert (check(out, plan).code, running.left(out, plan, 2)) == (1, ("load",))
     run(out, plan)
     assert check(out, plan).code == 0
+
+
+def flipped(path, place=0.5):
+    raw = bytearray(path.read_bytes())
+    raw[int(len(raw) * place)] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.45, 0.6, 0.8])
+def test_a_note_with_one_wrong_byte_is_no_note(whole, place):
+    out, plan = whole
+    flipped(note_file(out, "load", 2), place)
+    assert running.left(out, plan, 2) == ("load",)
+    run(out, plan)
+    assert check(out, plan).code == 0
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("name", ["models.parquet", "manifest.json", "answers.parquet"])
+def test_a_flipped_byte_in_any_file_of_all_is_found(whole, name, place):
+    out, plan = whole
+    put_json(out / "manifest.json", running.manifest(out, plan))
+    pack(out, plan)
+    assert check(out, plan).code == 0
+    flipped(out / name, place)
+    found = check(out, plan)
+    assert found.code == 2
+    assert name in found.faults[0]
+
+
+def test_a_plan_with_one_wrong_byte_is_no_plan(whole):
+    out, _ = whole
+    flipped(out / "plan.json", 0.4)
+    with pytest.raises(BadFileError, match=r"plan\.json"):
+        plan_of(out)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"files": {}}'])
+def test_a_list_of_files_that_is_of_others_is_found(whole, text):
+    out, plan = whole
+    (out / "manifest.json").write_text(text)
+    assert "writes it again" in check(out, plan).faults[0]
 
 
 def test_what_only_a_checksum_tells_is_not_published(whole, tmp_path):

@@ -180,6 +180,7 @@ UNREAD: Mapping[str, Mapping[str, str]] = {
         "gpu_memory": OF_A_CARD,
         "headroom": OF_A_CARD,
         "ram": OF_A_CARD,
+        "platform": OF_A_CARD,
         "audio_seconds": "of the catalogue Whisper alone hears, and it takes 30 seconds always: "
         "tests/arch has the others",
         "base_model": "decides which class is read, before an engine is asked: tests/checkpoint",

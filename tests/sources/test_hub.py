@@ -13,7 +13,14 @@ import pytest
 
 from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
-from weighbridge.errors import BadFileError, GatedError, HubError, NotFoundError, WeighbridgeError
+from weighbridge.errors import (
+    BadFileError,
+    GatedError,
+    HubError,
+    NotFoundError,
+    UsageError,
+    WeighbridgeError,
+)
 from weighbridge.formats import ByteRange
 from weighbridge.sources import http, wire
 from weighbridge.sources import hub as hub_module
@@ -332,6 +339,15 @@ def test_a_server_without_ranges(hub, repo):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("range_", ["bytes -5-9/3", "bytes 0-9/3", ""])
+def test_a_part_where_the_whole_was_asked_for(hub, repo, range_):
+    headers = {"Content-Range": range_} if range_ else {}
+    hub.faults = [Fault("config", status=206, headers=headers, body=b"{}")]
+    with pytest.raises(HubError, match="answered with a part of a file that was asked for whole"):
+        source().read("config.json", 0, 1 << 20)
+
+
+@pytest.mark.slow
 def test_a_server_that_sends_another_range(hub, repo):
     hub.faults = [
         Fault("/cdn/", status=206, headers={"Content-Range": "bytes 7-9/100"}, body=b"abc")
@@ -545,3 +561,23 @@ def test_headers_of_files_that_are_mostly_holes(hub):
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert header["w"] == {"dtype": "F8_E4M3", "shape": [3, 5], "data_offsets": [0, 15]}
     assert len(data) == size == 8 + int.from_bytes(data[:8], "little") + 15
+
+
+@pytest.mark.parametrize(
+    ("address", "fine"),
+    [
+        ("https://huggingface.co", True),
+        ("http://user:pw@host:8080/hub", True),
+        ("http://localhost:99999", False),
+        ("http://localhost:0", False),
+        ("file:///etc", False),
+        ("ftp://host", False),
+        ("nonsense", False),
+    ],
+)
+def test_an_endpoint_is_an_address_of_http(address, fine):
+    if fine:
+        assert http.endpoint(address) == address
+    else:
+        with pytest.raises(UsageError, match="no address of a Hub over HTTP"):
+            http.endpoint(address)

@@ -14,6 +14,7 @@ from tests.hub import Fault
 from tests.sparse import as_tensors, write_repo
 from weighbridge.arch.builder import blueprint
 from weighbridge.arch.config import Config
+from weighbridge.errors import BadFileError, HubError
 from weighbridge.sources import cache
 from weighbridge.sources.base import SourceOptions
 from weighbridge.sources.hub import HubSource
@@ -123,8 +124,25 @@ def test_nor_a_part_of_one_nor_one_that_was_cut(hub, repo, home, monkeypatch):
     source = HubSource(HubRef(repo_id="org/name"), SourceOptions())
     assert len(source.read(NAMES[1], 5, 100)) == 95
     hub.faults = [Fault("config", body=b"{}", status=200)]
-    assert source.read("config.json", 0, 1 << 20) == b"{}"
+    with pytest.raises(HubError, match=r"config\.json came with 2 bytes of \d+ that are listed"):
+        source.read("config.json", 0, 1 << 20)
     assert tree(home) == {}
+
+
+def test_a_file_that_is_damaged_in_the_cache_is_named_and_fetched_again(hub, repo, home):
+    weighbridge.load("org/name")
+    (place,) = (path for path in home.rglob("config.json"))
+    whole = place.read_bytes()
+    blob = place.resolve()
+    for wrong in (whole.replace(b"64", b"65", 1), whole[:-5], b"", b"{"):
+        blob.write_bytes(wrong)
+        with pytest.raises(
+            BadFileError, match=r"config\.json: this file of the Hub's cache is dam"
+        ):
+            weighbridge.load("org/name", offline=True)
+        assert weighbridge.load("org/name").model.parameters == PLAN.parameters
+        assert place.read_bytes() == whole
+    assert weighbridge.load("org/name", offline=True).model.parameters == PLAN.parameters
 
 
 def test_nor_what_a_mirror_of_a_pasted_url_says(hub, repo, home):

@@ -22,7 +22,7 @@ from weighbridge.sources.reference import (
     parse,
 )
 
-HERE = {"./model", "gpt2-here", "model.gguf", "~/model", "dir/shared-name", "7B", "/srv/a b"}
+HERE = {"./model", "gpt2-here", "model.gguf", "~/model", "dir/shared-name", "7B", "/srv/a b", " "}
 CATALOGUE = {"llama-3.1-8b", "dir/shared-name", "1b"}
 
 
@@ -49,6 +49,7 @@ def hub(repo_id, **more):
         ("dir/shared-name", LocalRef(path="dir/shared-name")),
         ("~/model", LocalRef(path="~/model")),
         ("  ./model ", LocalRef(path="./model")),
+        (" ", LocalRef(path=" ")),
         ("file:///srv/a%20b", LocalRef(path="/srv/a b")),
         ("7B", LocalRef(path="7B")),
         ("llama-3.1-8b", CatalogueRef(name="llama-3.1-8b")),

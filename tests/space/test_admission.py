@@ -2,7 +2,8 @@
 
 import pytest
 
-from weighbridge.errors import UsageError
+from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.questions.requests import Requests
 from weighbridge.web.space.answering import admit
 
 REFUSED = [
@@ -66,8 +67,6 @@ def test_models_beside_it_are_admitted_alike(setting):
 @pytest.mark.parametrize(
     "command",
     [
-        "vllm serve /etc/passwd",
-        "vllm serve ../x",
         "llama-server -m /etc/passwd.gguf",
         "vllm serve http://169.254.169.254/x.json",
     ],
@@ -92,3 +91,15 @@ def test_commands_name_models_too(command):
 def test_nothing_of_the_servers_own(workload):
     with pytest.raises(UsageError):
         admit({"task": "fit", "model": "7B", "workload": workload})
+
+
+def test_a_path_in_a_command_is_a_name_of_the_hub_and_no_file_of_this_server(tmp_path):
+    """Requests of strangers never ask whether a path exists: what it is called by is looked up."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    request = {"task": "infer", "workload": {"command": f"vllm serve {tmp_path}"}}
+    admit(request)
+    asked = Requests(offline=True, ours=False)
+    with pytest.raises(WeighbridgeError) as caught:
+        asked.report(request)
+    assert str(tmp_path) not in str(caught.value)
+    assert tmp_path.name in str(caught.value)

@@ -351,6 +351,17 @@ MOON = {
     "pos_emb_width": 6,
     "patch_size": 4,
 }
+MUSE_TEXT = {**SMALL, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
+MUSE_TOWER = {"hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2}
+MUSE_TOWER |= {"num_attention_heads": 2, "patch_size": 4, "pos_emb_height": 6, "pos_emb_width": 5}
+M3_TEXT = {**SMALL, "dense_intermediate_size": 44, "shared_intermediate_size": 28}
+M3_TEXT |= {"num_local_experts": 4, "num_experts_per_tok": 2}
+M3_TOWER = {"hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2}
+M3_TOWER |= {"num_attention_heads": 2, "patch_size": 4, "image_size": 16}
+STEP_TEXT = {**SMALL, "n_routed_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}
+STEP_TEXT |= {"moe_intermediate_size": 20, "share_expert_dim": 28, "num_hidden_layers": 4}
+STEP_TOWER = {"hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2, "mlp_ratio": 2.5}
+STEP_TOWER |= {"num_attention_heads": 2, "patch_size": 4, "image_size": 16}
 NEWER: list[Case] = [
     (
         "glm4v",
@@ -384,6 +395,34 @@ NEWER: list[Case] = [
             "vision_config": MOON,
             "projection_hidden_size": 32,
             "tie_word_embeddings": False,
+        },
+    ),
+    (
+        "muse_glimmer",
+        "MuseGlimmerForConditionalGeneration",
+        {
+            "text_config": {**MUSE_TEXT, "model_type": "muse_glimmer_text"},
+            "vision_config": {**MUSE_TOWER, "model_type": "muse_glimmer_vision"},
+            "out_hidden_size": 96,
+            "projector_hidden_size": 20,
+        },
+    ),
+    (
+        "minimax_m3_vl",
+        "MiniMaxM3SparseForConditionalGeneration",
+        {
+            "text_config": {**M3_TEXT, "model_type": "minimax_m3_vl_text"},
+            "vision_config": {**M3_TOWER, "model_type": "minimax_m3_vl_vision"},
+            "projector_hidden_size": 20,
+        },
+    ),
+    (
+        "step3p7",
+        "Step3p7ForConditionalGeneration",
+        {
+            "text_config": {**STEP_TEXT, "model_type": "step3p5"},
+            "vision_config": {**STEP_TOWER, "model_type": "step3p5_vision"},
+            "projector_bias": True,
         },
     ),
 ]

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from weighbridge.lab.measure import meter
-from weighbridge.lab.measure.meter import DriverMeter, Meter
+from weighbridge.lab.measure.meter import DriverMeter, Meter, TaskMeter
 from weighbridge.lab.measure.record import Levels
 from weighbridge.lab.trace.gpu import FakeGPU
 
@@ -70,6 +70,35 @@ def test_a_start_that_allocates_is_kept(counters):
     counters.hold(10, 20)
     meter("load")
     assert [p.name for p in meter.phases()] == ["start", "load"]
+
+
+def test_tasks_of_a_program_that_names_nothing(counters):
+    meter, module = TaskMeter(lambda: 0), torch.nn.Linear(2, 2)
+    steps = torch.optim.SGD(module.parameters(), lr=0.1)
+    counters.hold(10, 20)
+    with meter.listening():
+        for _ in range(2):
+            module(torch.ones(1, 2)).sum().backward()
+            counters.hold(30, 40)
+            steps.step()
+            meter("its own name")
+            with torch.no_grad():
+                torch.nn.Sequential(module)(torch.ones(1, 2))
+            counters.hold(15, 40)
+    module(torch.ones(1, 2))  # nobody listens any more
+    assert [(p.name, p.peak[:2]) for p in meter.phases()] == [
+        ("load", (10, 20)),
+        ("train", (30, 40)),
+        ("infer", (15, 40)),
+    ]
+
+
+def test_a_program_without_an_optimizer_trains_nothing(counters):
+    meter = TaskMeter(lambda: 0)
+    with meter.listening():
+        torch.nn.Linear(2, 2)(torch.ones(1, 2))
+        counters.hold(30, 40)
+    assert [p.name for p in meter.phases()] == ["load", "infer"]
 
 
 # The driver's figure

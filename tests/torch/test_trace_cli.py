@@ -236,6 +236,15 @@ def test_a_published_measuring_script_prints_what_its_authors_saw(process, rule,
     assert "\n✓ fits " in done.stdout
 
 
+def test_three_bars_of_a_published_measuring_script(trace, tmp_path):
+    options = ["--gpu", "t4", "--torch-version", "2.5", "--chart", "t.svg", "--chart-of", "tasks"]
+    assert trace(MEASURE, "sgd", options=options).returncode == 0
+    chart = (tmp_path / "t.svg").read_text()
+    assert "tensors, load : train : infer: 1 : 2.1 : 1.12" in chart
+    for size in ("195.0 MiB", "409.8 MiB", "219.2 MiB"):
+        assert size in chart
+
+
 def test_peaks_add_up_and_the_files_agree(trace, tmp_path):
     files = ["--timeline", "memory.html", "--snapshot", "memory.pickle"]
     done = trace(MEASURE, "sgd", options=["--gpu", "t4", "--json", *files])

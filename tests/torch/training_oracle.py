@@ -413,7 +413,7 @@ def settled(raw, **settings):
     workload = read("train", {k: v for k, v in settings.items() if v is not None})
     model = resolve(gather_config(raw))
     number, _ = version(engine("transformers"), workload.engine_version)
-    return plan(subject_for(model, workload, number), workload, workload.budget(), number[:2])
+    return plan(subject_for(model, workload, number), workload, workload.budget(), number)
 
 
 def differences(seen, mine, *, close=CLOSE, small=0):

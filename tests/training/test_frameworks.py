@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.tiny import LLAMA
 from weighbridge import api
 from weighbridge.errors import UsageError
 from weighbridge.forward.losses import LOSSES
@@ -348,3 +349,35 @@ def test_unsloths_kernels_are_of_adapters():
 def test_other_classes_under_unsloth_are_read_as_transformers_runs_them():
     report = weighbridge.train("gemma-2-9b", framework="unsloth", method="qlora")
     assert any("unsloth compiles" in w for w in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "checkpointing"),
+    [
+        ("lora", None, "full"),
+        ("qlora", None, "full"),
+        ("lora", "none", "none"),
+        ("full", None, "none"),
+    ],
+)
+def test_torchtunes_adapters_are_trained_as_its_own_files_have_it(method, asked, checkpointing):
+    """recipes/configs/llama3_1/8B_lora_single_device.yaml and its like, of 0.6.1."""
+    found = weighbridge.train(
+        LLAMA, framework="torchtune", method=method, checkpointing=asked, seq_len=64, offline=True
+    )
+    assert found.workload["checkpointing"] == checkpointing
+    files = ("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj")
+    assert tuple(found.workload["lora_targets"] or ()) == (() if method == "full" else files)
+
+
+@pytest.mark.slow
+def test_torchtunes_recipe_of_an_8b_fits_a_4090():
+    found = weighbridge.train(
+        "llama-3.1-8b",
+        framework="torchtune",
+        method="lora",
+        batch_size=2,
+        gpu="4090",
+        offline=True,
+    )
+    assert found.verdict.fits == "yes"

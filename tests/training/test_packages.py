@@ -133,10 +133,21 @@ def test_installing_them_is_a_remedy():
         (LLAMA, {}, UsageError, "llama has neither state spaces nor delta nets"),
         ("mamba-130m", {}, UnsupportedError, "is modelled for gated delta nets, Mamba-2 and"),
         (NEMOTRON, {"method": "qlora"}, UnsupportedError, "on a base in nf4: mamba-ssm multiplies"),
-        (QWEN, {"engine_version": "5.10"}, UnsupportedError, "of transformers 5.17 and later"),
         (QWEN, {"framework": "torchtitan", "method": "full"}, UnsupportedError, "class of its own"),
     ],
 )
 def test_who_has_none_is_refused_in_a_line(model, asked, kind, line):
     with pytest.raises(kind, match=line):
         lora(model, kernels="installed", **asked)
+
+
+@pytest.mark.slow
+def test_kernels_of_older_releases_are_counted_as_those_that_were_followed():
+    """They may keep less: half of it is the low end, and that is said."""
+    old, new = (
+        lora(QWEN, kernels="installed", engine_version=v, gpu="h100") for v in ("5.10", "5.17")
+    )
+    assert old.workload["kernels"] == "installed"
+    assert any("older releases were not followed" in said for said in old.warnings)
+    assert not any("older releases" in said for said in new.warnings)
+    assert old.devices[0].peak("allocated").low < new.devices[0].peak("allocated").low

@@ -125,7 +125,8 @@ def test_axolotl_stores_its_four_bits_as_bfloat16_and_packs_them_twice(settings,
 @pytest.mark.slow
 def test_torchtunes_root_gives_its_parameters_back_since_torch_2_8():
     """It is told to, as torchtune tells all units; before, torch did not heed it of a root."""
-    usual = {"framework": "torchtune", "method": "lora", "shard": "fsdp2"}
+    usual = {"framework": "torchtune", "method": "lora", "shard": "fsdp2", "checkpointing": "none"}
+    usual["lora_targets"] = "q_proj,v_proj"
     before, after = (seven(torch_version=torch, **usual) for torch in ("2.7", "2.8"))
     whole = 2 * (2 * 32000 * 4096 + 4096)
     layer = 2 * (4 * 4096**2 + 3 * 4096 * 11008)  # gathered ahead

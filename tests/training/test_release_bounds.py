@@ -153,4 +153,4 @@ def test_torchtunes_recipes_give_llama_3_two_units_more(more, apart):
 )
 def test_checkpoints_around_units_of_fsdp(version, torch, reenters, around):
     asked = plan("trainer", version=version, torch=torch, reenters=reenters)
-    assert choice._checkpoints_around_units(asked) is around
+    assert choice.around_units(asked) is around

@@ -572,6 +572,88 @@ def test_a_loop_that_says_so_gives_its_root_back(torch, reshard, copies):
     assert root * copies <= most(found, "temporaries", phase="loss") < root * (copies + 0.1)
 
 
+def details(report, name, phase="backward"):
+    found = next(p for p in report.devices[0].phases if p.name == phase)
+    return {c.detail: c.bytes for c in found.components if c.name == name}
+
+
+def test_units_that_fsdp1_gave_back_may_wait():
+    """Two of two layers of Llama's shape in 16 bits: 64 x (128 + 64 + 3 x 128) numbers and two
+    norms of 64, with what the last norm adds."""
+    settings = {"precision": "bf16", "seq_len": 64, "data_parallel_size": RANKS}
+    config = {**LLAMA, "torch_dtype": "bfloat16", "tie_word_embeddings": True}
+    found = details(trained(config, shard="fsdp1", **settings), "fragmentation")
+    layer = 2 * (64 * (128 + 64 + 3 * 128) + 2 * 64)
+    assert found["units that wait"] == (0, 0, 2 * (layer + 64))
+    assert "units that wait" not in details(
+        trained(config, shard="fsdp2", **settings), "fragmentation"
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "framework", "open_"),
+    [("4.57", "plain", True), ("5.5", "plain", False), ("4.57", "axolotl", False)],
+)
+def test_experts_one_by_one_are_dealt_unevenly(release, framework, open_):
+    """Of 2 x 64 tokens for two experts each: 64 numbers read, and four times 64, twice in 16 bits.
+    Experts of transformers 5 run at once, and axolotl's segments grow."""
+    config = {
+        **LLAMA,
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "torch_dtype": "bfloat16",
+    }
+    found = details(
+        trained(
+            config,
+            framework=framework,
+            precision="bf16",
+            method="lora",
+            lora_targets=["q_proj"],
+            batch_size=2,
+            seq_len=64,
+            engine_version=release,
+        ),
+        "fragmentation",
+    )
+    asked = {"uneven experts": (0, 0, 2 * 2 * 2 * 2 * 64 * (64 + 4 * 64))} if open_ else {}
+    assert {name: found[name] for name in found if name == "uneven experts"} == asked
+
+
+@pytest.mark.parametrize(
+    ("reentrant", "framework", "open_"),
+    [
+        (None, "plain", True),
+        (True, "plain", False),
+        (False, "plain", False),
+        (None, "trainer", False),
+    ],
+)
+def test_a_loop_whose_checkpoints_nobody_describes_is_open(reentrant, framework, open_):
+    """Two layers of 64 x 4 x 64 numbers in 16 bits, and their gradients, beside FSDP1's units:
+    torch's wrapper is not reentrant, transformers 4's is, and stands around them."""
+    settings = {} if reentrant is None else {"use_reentrant": reentrant}
+    found = trained(
+        {**LLAMA, "torch_dtype": "bfloat16"},
+        framework=framework,
+        precision="bf16",
+        method="lora",
+        seq_len=64,
+        batch_size=4,
+        shard="fsdp1",
+        data_parallel_size=RANKS,
+        checkpointing="full",
+        engine_version="4.48",
+        **settings,
+    )
+    backward = next(p for p in found.devices[0].phases if p.name == "backward")
+    inputs = [c.bytes for c in backward.components if c.detail == "inputs of layers"]
+    assert inputs == ([(0, 0, 2 * 2 * 2 * 64 * 4 * 64)] if open_ else [])
+
+
 @pytest.mark.parametrize(
     "setting",
     [{"zero_reduce_bucket_size": 1}, {"no_zero_init": True}, {"deepspeed_version": "0.1"}],

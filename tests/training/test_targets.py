@@ -46,3 +46,31 @@ def test_what_is_not_like_lora_is_taken():
 def test_a_hybrid_that_peft_does_not_name_is_taken_whole():
     name = "granite-4.0-h-tiny"
     assert trained(name, method="lora", lora_targets="all-linear") > 0
+
+
+NEMOTRON_H = {
+    "model_type": "nemotron_h",
+    "architectures": ["NemotronHForCausalLM"],
+    "hybrid_override_pattern": "M*-",
+    "num_hidden_layers": 3,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 32,
+    "ssm_state_size": 16,
+    "n_groups": 2,
+    "vocab_size": 1000,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.mark.parametrize(("targets", "said"), [("in_proj,out_proj", True), ("in_proj", False)])
+def test_what_newer_releases_of_peft_refuse_is_answered_and_said(targets, said):
+    """PEFT 0.19.1 has no nemotron_h among its mamba_model_types, 0.20.0 has."""
+    found = weighbridge.train(
+        NEMOTRON_H, framework="plain", method="lora", lora_targets=targets, seq_len=64, offline=True
+    )
+    assert any("PEFT 0.20 and newer refuses out_proj" in line for line in found.warnings) == said

@@ -1,6 +1,8 @@
 """Unsloth: what its loader has in 4 bits, and how its layers, attention and loss run. Measured
 figures are those of unslothai/notebooks bdda2efc (nb/*.ipynb), torch's peak reserved."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import weighbridge
@@ -100,7 +102,7 @@ def test_experts_are_packed_whatever_the_class_has_them_as(release, unpacked):
 
 
 def test_an_adapter_of_packed_experts_reads_them_unpacked():
-    """Of a layer: 3 matrices of 64 x 64 for 4 experts, and what the adapters of all make of them."""
+    """Three matrices of 64 x 64 for each of 4 experts, and what adapters of all make of them."""
     alone, all_of_them = (asked(SPARSE, lora_targets=t) for t in (["q_proj"], TARGETS))
     assert phase(all_of_them, "forward").at("allocated") > phase(alone, "forward").at("allocated")
 
@@ -217,3 +219,81 @@ def test_a_class_of_its_own_loss_is_trained_by_it(model):
     assert found.verdict.fits == "yes"
     with pytest.raises(UsageError, match="does not predict the next token"):
         asked(model, method="lora", lora_targets=["all-linear"], loss="unsloth")
+
+
+# ---- axolotl's experts in 4 bits
+
+
+def test_axolotl_packs_experts_where_its_file_says_so():
+    usual = {"framework": "axolotl", "lora_targets": ["q_proj"]}
+    plain, packed = (asked(SPARSE, quantize_moe_experts=x, **usual) for x in (False, True))
+    more = part(plain, "weights").expected - part(packed, "weights").expected
+    assert more == pytest.approx(98_304 * 1.48, abs=7_000)
+    assert any("bitsandbytes packs linear layers alone" in said for said in plain.warnings)
+    assert not any("bitsandbytes packs linear layers alone" in said for said in packed.warnings)
+    with pytest.raises(UsageError, match="is of 4 bits: add --method qlora"):
+        asked(SPARSE, quantize_moe_experts=True, method="lora", **usual)
+
+
+# ---- components, by themselves
+
+
+def alone(*, rows=4, vocab=GIB // 16, card=None, stream=None):
+    """A run of a base in 16 bits, of which nothing is open but the loss."""
+    subject = SimpleNamespace(
+        choice=SimpleNamespace(scheme=None),
+        part=SimpleNamespace(quantization=None),
+        body=SimpleNamespace(vocab=vocab),
+    )
+    visible = SimpleNamespace(bytes=SimpleNamespace(low=card))
+    return SimpleNamespace(
+        framework=SimpleNamespace(own_copies=True),
+        subject=subject,
+        stream=stream,
+        loss="unsloth",
+        batch=2,
+        length=rows // 2,
+        part=None if card is None else SimpleNamespace(visible=visible),
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "loaded", "chunks"),
+    [(None, 0, 1), (3 * GIB, GIB, 1), (3 * GIB, 2 * GIB + GIB // 8, 4)],
+)
+def test_a_chunk_is_as_long_as_what_is_free_lets_it(card, loaded, chunks):
+    """A quarter of a GiB of logits, 1 GiB in float32, is one chunk where more than that is free."""
+    (one,) = unsloth.components(alone(card=card), "loss", loaded, 7)
+    assert one.bytes == (0, 0, 6 * (GIB // 4 // chunks))
+    assert not list(unsloth.components(alone(card=card), "backward", loaded, 7))
+
+
+def test_what_is_cast_to_float32_is_open_once_training_runs():
+    (cast,) = unsloth.components(alone(stream="float32"), "forward", 0, 7)
+    assert cast.bytes == (0, 0, 7)
+    assert not list(unsloth.components(alone(stream="float32"), "load", 0, 7))
+
+
+SEES = {
+    **LLAMA,
+    "model_type": "qwen2_vl",
+    "architectures": ["Qwen2VLForConditionalGeneration"],
+    "torch_dtype": "bfloat16",
+    "vision_config": {
+        "model_type": "qwen2_vl",
+        "depth": 2,
+        "embed_dim": 64,
+        "hidden_size": 64,
+        "num_heads": 4,
+        "mlp_ratio": 2,
+    },
+}
+
+
+def test_towers_may_be_left_too():
+    """Of each of two blocks 64 x (3 x 64 + 64 + 2 x 128) numbers, and the merger's (256 + 64) x 256:
+    three quarters of 16 bits each. The rest is a quarter of the weights."""
+    found = asked(SEES, lora_targets=["q_proj"])
+    weights, left = part(found, "weights").expected, part(found, "weights", detail=PART)
+    linears = 2 * 64 * (3 * 64 + 64 + 2 * 128) + (256 + 64) * 256
+    assert left.high == pytest.approx(weights / 4 + 2 * linears * 3 / 4, rel=0.03)

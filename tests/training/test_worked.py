@@ -6,6 +6,15 @@ import weighbridge
 
 GB = 10**9
 SEVEN = 6_738_415_616  # parameters of Llama-2-7B
+GPT2 = {
+    "model_type": "gpt2",
+    "n_embd": 64,
+    "n_layer": 1,
+    "n_head": 4,
+    "n_positions": 256,
+    "vocab_size": 50_000,
+    "torch_dtype": "bfloat16",
+}
 
 
 def phases(report):
@@ -127,3 +136,31 @@ def test_bitsandbytes_puts_linears_in_place_of_conv1d():
         for method in ("lora", "qlora")
     }
     assert found["lora"] < found["qlora"] < 1.25 * found["lora"]
+
+
+@pytest.mark.parametrize(
+    ("config", "release", "copies"),
+    [
+        (GPT2, "4.45", 3),
+        (GPT2, "4.48", 3),
+        (GPT2, "4.48.3", 7),
+        ({**GPT2, "model_type": "gpt_bigcode"}, "4.48.1", 3),
+        ({**GPT2, "model_type": "gpt_bigcode"}, "4.48.3", 7),
+        ({**GPT2, "model_type": "gpt_bigcode"}, "4.49", 6),
+    ],
+)
+def test_classes_of_gpt2s_time_take_the_loss_of_logits_as_they_are(config, release, copies):
+    """In 16 bits: the logits, their copy without the last position, and their softmax; since 4.48.3
+    logits that are made float32, copied up to 4.48 (loss/loss_utils.py)."""
+    found = weighbridge.train(
+        config,
+        offline=True,
+        framework="trainer",
+        precision="bf16",
+        batch_size=2,
+        seq_len=256,
+        checkpointing="full",
+        engine_version=release,
+    )
+    one = 2 * 512 * GPT2["vocab_size"]
+    assert part(found, "loss", "logits") == pytest.approx(copies * one, rel=0.03)

@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.units import GIB, KIB, MIB
-from weighbridge.web import build, desks, npm, pyodide, server, tables
+from weighbridge.web import awaited, build, desks, npm, pyodide, server, tables
 from weighbridge.web.asks import AnswerView, masked, taken_token
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, Head, ShortError, asks_of, head_of
@@ -151,7 +151,8 @@ def test_tokens_of_eight_characters_are_masked():
 
 def test_what_the_server_allows():
     """A header of 64 MiB in base64 is four thirds of that; 64 KiB are for the rest of the ask."""
-    assert (server.PORT, server.PATIENCE, server.CROWD) == (7860, 30, 64)
+    assert (server.PORT, server.CROWD) == (7860, 64)
+    assert (awaited.PATIENCE, awaited.BEGINNING, awaited.WHOLE) == (30, 10, 60)
     assert (desks.BUSY, desks.TICK, desks.SHORT) == (120, 0.02, 64 * KIB)
     assert server.SECRET == 24, "192 bits, more than anybody guesses"
     assert MOST == 64 * MIB * 4 // 3 + 64 * KIB

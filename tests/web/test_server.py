@@ -16,6 +16,7 @@ import pytest
 
 from weighbridge.errors import UsageError
 from weighbridge.web import server as served
+from weighbridge.web.awaited import Awaited
 from weighbridge.web.protocol import MOST, AskDesk
 from weighbridge.web.registry import DEMONSTRATION
 from weighbridge.web.server import POLICY, PageServer, files
@@ -296,20 +297,67 @@ def test_an_ask_that_was_given_up_is_told(slow):
     assert desks.left.wait(20)
 
 
-def test_too_many_connections_are_closed(page, monkeypatch):
+@pytest.fixture
+def crowded(page, monkeypatch):
     monkeypatch.setattr(served, "CROWD", 2)
     with PageServer(0, Here(), page) as found:
         threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
         kept = [socket.create_connection(("127.0.0.1", found.gate.port), 20) for _ in range(2)]
+        yield found, kept
         for one in kept:
-            one.sendall(b"GET / HTTP/1.1\r\n")
-        try:
-            with pytest.raises((ConnectionError, http.client.HTTPException)):
-                send(found, "GET", below(found))
-        finally:
-            for one in kept:
-                one.close()
-            found.shutdown()
+            one.close()
+        found.shutdown()
+
+
+def test_strangers_who_are_slow_keep_nobody_away(crowded):
+    """They send a byte now and then, and never the secret: each new connection takes a place."""
+    found, kept = crowded
+    for one in kept:
+        one.sendall(b"GET / HTTP/1.1\r\n")
+    for _ in range(3):
+        assert send(found, "GET", below(found))[0].status == 200
+    assert kept[0].recv(1) == b""
+
+
+def test_where_all_have_the_secret_one_more_is_told_to_come_again(crowded):
+    found, kept = crowded
+    for one in kept:
+        one.sendall(
+            f"GET {below(found)} HTTP/1.1\r\nHost: 127.0.0.1:{found.gate.port}\r\n\r\n".encode()
+        )
+        assert one.recv(12) == b"HTTP/1.1 200"
+    answer, _ = send(found, "GET", below(found))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_pieces_have_a_sum_of_time():
+    now, pairs = [0.0], [socket.socketpair() for _ in range(3)]
+    awaited = Awaited(lambda: now[0])
+    stranger, late, known = (ours for ours, _ in pairs)
+    for one in (late, stranger, known):
+        awaited.within(one, 10)
+    awaited.known(known)
+    now[0] = 5.0
+    awaited.within(stranger, 10)
+    awaited.next_of(stranger)  # which leaves it as it is: it has not shown the secret
+    now[0] = 9.9
+    awaited.end_late()
+    now[0] = 10.0
+    awaited.end_late()
+    theirs = dict(pairs)
+    theirs[late].settimeout(5)
+    assert theirs[late].recv(1) == b""
+    for one in (stranger, known):
+        one.sendall(b"x")
+    awaited.gone(late)
+    awaited.next_of(known)
+    assert awaited.end_oldest_stranger()
+    assert theirs[stranger].recv(2) == b"x" and theirs[stranger].recv(1) == b""
+    awaited.gone(stranger)
+    assert not awaited.end_oldest_stranger()
+    for ours, other in pairs:
+        ours.close()
+        other.close()
 
 
 def test_a_port_that_is_taken_is_one_line(server):

@@ -78,7 +78,7 @@ class DiagnosedDevice:
         usable = None
         if card is not None:
             free = None if card.free is None else card.free.low
-            usable = {"total": card.part.visible.bytes.low, "free": free}
+            usable = {"total": card.part.room.low, "free": free}
         return {
             "name": self.name,
             "id": (card.part.id or None) if card else None,

@@ -167,8 +167,10 @@ def _free(device: DetectedDevice, idle: Bytes) -> Bytes | None:
 
 def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> ChosenCard | None:
     """Make the card of a chip with the host's memory."""
-    if machine.total is None:
-        return None
+    if machine.total is None:  # its name says what such a chip has
+        return (
+            None if part is None or not part.shares_host else ChosenCard(part=part, room=part.room)
+        )
     total = MemoryFigure(exactly(machine.total), "read", "memory of the machine")
     if device.limit:
         idle = exactly(device.limit)

@@ -30,6 +30,7 @@ from weighbridge.accelerators.spelling import (
     orders,
     unbracketed,
 )
+from weighbridge.cost import short_name
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.memory import Bytes, exactly
 from weighbridge.records import dataclass, replace
@@ -89,6 +90,7 @@ class DeviceChoice:
 
 def find(text: str) -> DeviceChoice:
     """Return the part and the count that `text` means. Raises UsageError with the nearest names."""
+    short_name(text, "--gpu")
     return _again(text) if len(text) <= SHORT else _found(text)
 
 

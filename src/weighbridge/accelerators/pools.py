@@ -5,6 +5,11 @@
               What devices hold counts in it, and a size that --ram names is no more than that. Of
               --gpu local it is what this machine has left
 
+On NVIDIA's chips what loading has read of files may stay in that memory, beside its copy on the
+device: the driver finds no room where the system calls pages available (safetensors issue 758:
+twice the model; vllm issue 46307: a GB10 with 48 GiB of weights had 112 in use before the pool was
+made, and froze; issue 56824). Others ran. So pages count in what may be needed at most.
+
 GH200 is coherent and yet apart: its HBM is a device's own, and its LPDDR the machine's.
 """
 
@@ -21,12 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineMemory:
-    """Bytes that processes of one machine can have; `shared`: with what its devices hold in them.
-    `note` says where what was typed contradicts the card."""
+    """Bytes that processes of one machine can have; `shared`: with what its devices hold in them;
+    `pages_stay`: and perhaps with pages of files while it loads. `note` says where what was typed
+    contradicts the card."""
 
     room: Bytes
     source: str
     shared: bool = False
+    pages_stay: bool = False
     note: str = ""
 
 
@@ -39,19 +46,28 @@ def machine_memory(text: str | None, budget: "Budget | None") -> MachineMemory |
             if typed is None
             else MachineMemory(room=exactly(typed.nbytes), source=typed.source)
         )
+    stay = budget.choice.part.stack == "cuda"
     if typed is None:
         source = f"the one memory of {budget.choice.part.name}"
-        return MachineMemory(room=pool, source=source, shared=True)
-    room = Bytes(*(min(nbytes, typed.nbytes) for nbytes in pool))
+        return MachineMemory(room=pool, source=source, shared=True, pages_stay=stay)
     return MachineMemory(
-        room=room, source=typed.source, shared=True, note=_contradicted(typed, budget)
+        room=Bytes(*(min(nbytes, typed.nbytes) for nbytes in pool)),
+        source=typed.source,
+        shared=True,
+        pages_stay=stay,
+        note=_contradicted(typed, budget),
     )
 
 
 def measured(left: Ram, budget: "Budget") -> MachineMemory:
     """Return the memory of this machine as its system tells it."""
-    room = exactly(max(0, left.nbytes - budget.headroom * (budget.pool is not None)))
-    return MachineMemory(room=room, source=left.source, shared=budget.pool is not None)
+    shared = budget.pool is not None
+    return MachineMemory(
+        room=exactly(max(0, left.nbytes - budget.headroom * shared)),
+        source=left.source,
+        shared=shared,
+        pages_stay=shared and budget.choice.part.stack == "cuda",
+    )
 
 
 def _contradicted(typed: Ram, budget: "Budget") -> str:

@@ -25,7 +25,12 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
     said, model = arguments.get(TEXT), given.pop("model", None)
     if not isinstance(said, str):
         raise UsageError(f"{TEXT} is the text of a file, a command or a message")
-    file = read(said, NAME, arguments.get(KIND))
+    try:
+        file = read(said, NAME, arguments.get(KIND))
+    except UsageError as error:  # an option of ours is called as the tool has it
+        raise UsageError(
+            str(error).replace("--as KIND", KIND).replace("--as ", f"{KIND} ")
+        ) from None
     return weighed(file, lambda name, at: opened(name, options._replace(revision=at)), given, model)
 
 

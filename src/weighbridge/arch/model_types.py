@@ -136,6 +136,7 @@ class TrainingFacts(NamedTuple):
     frozen: str = ""  # the path of parameters that are never trained: sines
     lora: tuple[str, ...] = ()  # the linears that PEFT adapts where none are named
     no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
+    no_lora_since: str = ""  # its release; "": any that is known
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
     # the mixture of experts that torchtitan has for it (forward/nets/titan_experts.py)
@@ -247,6 +248,9 @@ class ModelType(NamedTuple):
     positions_of: str = ""  # the model type whose defaults they have
     beside_patches: int = 0  # positions beside the patches of an image: class and other tokens
     decodes: bool = False  # an encoder with a causal mask and cross-attention where it decodes
+    # layers for multi-token prediction where the config does not count them: one like the `last`
+    # that attends, or one without experts (`dense`), which may see a window alone (`near`)
+    predicts: Literal["", "last", "dense", "dense, near"] = ""
     computes: tuple[Difference, ...] = ()
     gguf: str = ""  # the GGUF architecture, where called otherwise; `none`: llama.cpp has none
     training: TrainingFacts = TrainingFacts()

@@ -4,6 +4,7 @@ it.
     widened(devices, runs)          every phase of a device, with what runs like it took beyond it
     phase(found, runs)              the same of one moment
     around(value, runs, ...)        the same of one figure
+    novel(devices, runs)            on which axes few are published like it, where that is much
     highest(kinds, runs)            the high end that a widened device has, in numbers alone
 
 novelty.py     what nobody has published is wider    seen.json, novelty.jsonl
@@ -35,7 +36,7 @@ from weighbridge.bounds.margin import (
     kind,
 )
 from weighbridge.bounds.novelty import Novelty, fitted
-from weighbridge.bounds.phases import around, highest, phase, published, widened
+from weighbridge.bounds.phases import around, highest, novel, phase, published, widened
 
 __all__ = [
     "COMPILED",
@@ -58,6 +59,7 @@ __all__ = [
     "form",
     "highest",
     "kind",
+    "novel",
     "phase",
     "published",
     "widened",

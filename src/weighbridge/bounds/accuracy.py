@@ -1,8 +1,9 @@
 """Accuracy of predictions as it was found when this version was made: for who has no time to
 predict every figure again, which takes half a minute here and minutes in a browser.
 
-accuracy.json is written by tools/pin_accuracy.py, programs that were traced included; a test holds
-it to the evidence.
+accuracy.json is written by tools/pin_accuracy.py, programs that were traced included; forward.json,
+of intervals forward in time and in sample, by tools/fit_intervals.py. Tests hold both to the
+evidence.
 """
 
 import json
@@ -12,7 +13,10 @@ from typing import Any
 
 from weighbridge.errors import NotFoundError
 
-FILE = os.path.join(os.path.dirname(__file__), "accuracy.json")
+FILE, HELD = (
+    os.path.join(os.path.dirname(__file__), name) for name in ("accuracy.json", "forward.json")
+)
+FORWARD, NOW = "forward", "in sample"
 
 
 @cache
@@ -45,3 +49,16 @@ def rows(
         and engine in (None, row["engine"])
         and source in (None, row["source"])
     ]
+
+
+@cache
+def coverage() -> tuple[dict[str, Any], ...]:
+    """Read how intervals hold: `way`, `task` and `axis` of novelty; None is all of them, and axis
+    "" what is new on none."""
+    with open(HELD, encoding="utf-8") as file:
+        return tuple(json.load(file))
+
+
+def held(way: str, *, task: str | None = None, axis: str | None = None) -> dict[str, Any]:
+    """Return one row of it."""
+    return next(r for r in coverage() if (r["way"], r["task"], r["axis"]) == (way, task, axis))

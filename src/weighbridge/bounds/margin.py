@@ -34,7 +34,7 @@ BASE = GIB // 4  # shares are of what is expected and this: small runs err by mo
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
 ASSUMED = 0.01  # what a width of kin has more: printed figures of one kind differ by this
 FRAMEWORKS = "frameworks"  # of training
-OWN_STEP = ("megatron",)  # whose step is a program of its own: it errs as no other framework does
+OWN_STEP = ("megatron", "unsloth")  # whose steps are their own: they err as no other framework does
 NAMES = {
     ANY: "all engines",
     "torch": "traced programs",
@@ -96,7 +96,8 @@ class Margin(NamedTuple):
     sources: tuple[str, ...] = ()
     of: RunGroup | None = None
     near: bool = False  # of the kind itself
-    new: tuple[str, ...] = ()  # axes on which an answer is like none that was published: novelty.py
+    new: tuple[str, ...] = ()  # axes on which few published runs are like an answer: novelty.py
+    earned: float = 0.0  # share by which it is higher for that
 
     @property
     def wider(self) -> "Margin":
@@ -166,7 +167,7 @@ class MarginTable(Mapping[RunGroup, Margin]):
         unsaid: Iterable[str] = (),
         novelty: "Novelty | None" = None,
     ) -> None:
-        self._rows, self._unsaid, self._novelty = rows, frozenset(unsaid), novelty
+        self._rows, self._unsaid, self.novelty = rows, frozenset(unsaid), novelty
 
     def __getitem__(self, key: RunGroup) -> Margin:
         return self._rows[key]
@@ -192,9 +193,9 @@ class MarginTable(Mapping[RunGroup, Margin]):
     def around(self, asked: RunGroup, runs: RunForm) -> Margin:
         """Look up the margin of an answer: of its kind, and wider where it is new."""
         margin = self.of(asked)
-        if self._novelty is None or asked.level in self._unsaid:
+        if self.novelty is None or asked.level in self._unsaid:
             return margin
-        return self._novelty.wider(margin, asked, runs)
+        return self.novelty.wider(margin, asked, runs)
 
 
 NOTHING = MarginTable({})

@@ -31,8 +31,7 @@ Seen = Mapping[str, Mapping[str, frozenset[str]]]  # engine and quantity: place(
 
 
 class NovelGroup(NamedTuple):
-    """Answers that are new on an axis. `engine` may be ANY of the task, `quantity` ANY of the
-    level."""
+    """Answers that are new on an axis. `engine` may be ANY of the task."""
 
     axis: str
     task: str
@@ -61,13 +60,9 @@ class Novelty(NamedTuple):
         """Widen a margin by the worst of the axes on which an answer is new; it never narrows."""
         axes = self.axes(runs, asked)
         rows = [row for axis in axes for row in self._row(axis, asked)]
-        if not rows:
-            return margin._replace(new=axes)
-        return margin._replace(
-            low=margin.low + max(0.0, *(row.low for row in rows)),
-            high=margin.high + max(0.0, *(row.high for row in rows)),
-            new=axes,
-        )
+        low = max((row.low for row in rows), default=0.0)
+        high = max((row.high for row in rows), default=0.0)
+        return margin._replace(low=margin.low + low, high=margin.high + high, new=axes, earned=high)
 
     def _row(self, axis: str, asked: RunGroup) -> Iterator[Margin]:
         """Yield the nearest row of an axis: of the engine, else of its task."""
@@ -86,7 +81,6 @@ def groups(axis: str, asked: RunGroup) -> Iterator[NovelGroup]:
     """Yield the groups that a figure is of, the nearest first."""
     for engine in (asked.engine, ANY):
         yield NovelGroup(axis, asked.task, engine, asked.quantity, asked.level)
-    yield NovelGroup(axis, asked.task, ANY, ANY, asked.level)
 
 
 def _within(axis: str, value: str, known: Iterable[str]) -> bool:

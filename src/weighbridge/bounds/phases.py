@@ -26,7 +26,7 @@ from weighbridge.bounds.margin import (
     RunForm,
     kind,
 )
-from weighbridge.bounds.novelty import fitted
+from weighbridge.bounds.novelty import AXES, fitted
 from weighbridge.engines.table import record
 from weighbridge.memo import memo
 from weighbridge.memory import (
@@ -43,6 +43,7 @@ from weighbridge.memory import (
 from weighbridge.records import NamedTuple, replace
 
 DETAIL = "margin"
+NOTABLE = 0.05  # share of what is expected, by which an interval is much wider than others
 NAMES: Mapping[Level, str] = {
     "allocated": "temporaries",
     "reserved": "fragmentation",
@@ -135,6 +136,16 @@ def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None
                 "sources": list(margin.sources),
             }
     return None
+
+
+def novel(devices: Sequence[Device], runs: RunForm) -> tuple[str, ...]:
+    """Name the axes on which few published runs are like an answer, where that makes its interval
+    much wider."""
+    several = sum(device.kind == "gpu" for device in devices) > 1
+    widths = _widths(runs, None, several=several)
+    margins = (*widths.parts.values(), *widths.levels.values())
+    wide = {axis for margin in margins if margin.earned >= NOTABLE for axis in margin.new}
+    return tuple(axis for axis in AXES if axis in wide)
 
 
 def around(
@@ -233,6 +244,7 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
             own=places,
             loose=frozenset(n for n in free if components[n].name not in settled),
             counted=_places(components, below),
+            settled=frozenset(n for n in places if components[n].name in settled),
             deep=margin.near,
             least=_least(margin, runs, level, size),
         )
@@ -252,13 +264,15 @@ def _moving(components: Sequence[Component], places: frozenset[int]) -> frozense
 
 class Widening(NamedTuple):
     """Places of components that a margin changes: `own`, that it is about; `loose`, whose ends it
-    may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends."""
+    may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends. Of
+    those that are `settled` by a margin of their own it takes last."""
 
     name: str  # of the component that has it above
     size: int  # bytes that it is a share of
     own: frozenset[int]
     loose: frozenset[int]
     counted: frozenset[int]
+    settled: frozenset[int] = frozenset()
     deep: bool = False
     least: int = 0  # bytes by which an end of the sum stays away from what is expected
 
@@ -301,20 +315,15 @@ def _open(components: Sequence[Component], places: Iterable[int]) -> tuple[int, 
 
 def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> Iterator[Component]:
     """Take `nbytes` from the low end, as far as something inexact is there: first from what is
-    one's own, then from all that is counted below."""
-    of_its_own = [
-        _lowest(component) if n in wide.own else 0 for n, component in enumerate(components)
-    ]
+    one's own, then from all that is counted below, then from what is settled."""
     below = wide.counted - wide.own if wide.deep else frozenset()
-    of_all_below = [
-        _lowest(component) if n in below else 0 for n, component in enumerate(components)
-    ]
-    first = min(nbytes, sum(of_its_own))
-    taken = zip(
-        _dealt(first, of_its_own),
-        _dealt(min(nbytes - first, sum(of_all_below)), of_all_below),
-        strict=True,
-    )
+    lows = [_lowest(component) for component in components]
+    shares: list[Iterator[int]] = []
+    for places in (wide.own - wide.settled, below, wide.settled):
+        room = [low if n in places else 0 for n, low in enumerate(lows)]
+        shares.append(_dealt(min(nbytes, sum(room)), room))
+        nbytes -= min(nbytes, sum(room))
+    taken = zip(*shares, strict=True)
     for component, less in zip(components, map(sum, taken), strict=True):
         yield (
             replace(component, bytes=component.bytes._replace(low=component.bytes.low - less))
@@ -374,6 +383,8 @@ def formula(margin: Margin) -> str:
     """Say in words what a width is made of."""
     high, low = 100 * margin.high, 100 * margin.low
     text = f"up to {high:.1f} % more and {low:.1f} % less than the rules say"
+    if margin.new:
+        text = f"{text}, as answers were that are new in {' and '.join(margin.new)}"
     if margin.of is None:
         return f"{text}: none was published at this level"
     kin = "" if margin.near else "none was published like this; the nearest are "

@@ -30,6 +30,7 @@ WIDTHS = (
     *(635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838),
 )
 BOLD = 1.12  # of DejaVu Sans Bold: the median of the same signs
+HAIR = 0.001  # of a pixel: what sums of fractions may be off by
 SQUARE = 1000  # every other sign, at most
 
 
@@ -166,7 +167,7 @@ def _units(c: str) -> int:
 def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
     """`text`, or its beginning and an ellipsis where it is wider than `room`."""
     text = printable(text)
-    if width(text, size, bold=bold) <= room:
+    if width(text, size, bold=bold) <= room + HAIR:
         return text
     while text and width(f"{text}…", size, bold=bold) > room:
         text = text[:-1]

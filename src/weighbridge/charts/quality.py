@@ -25,6 +25,7 @@ ROOM = 1.1  # beyond the values
 LEAST = 0.01  # percent: the smallest loss that is drawn
 BITS = 64  # of a weight, at most: greater sizes are bytes
 MANY = 4  # formats that a table has at least, to be worth a picture
+UNPACKED = "float16"  # of a baseline: what such pages call FP16 or F16
 PERPLEXITY = "perplexity"  # the metric that a picture is of
 
 
@@ -69,6 +70,35 @@ def quality(
         description=say("described.dots", metric=metric),
         plots=(plot,),
         table=_table(records, unit, metric, say),
+        lang=lang,
+    )
+
+
+def perplexities(groups: Mapping[str, Sequence[Quality]], *, lang: str = "en") -> Figure:
+    """Return the perplexity of several models against their size, a series for each: figures of
+    one page and one text, which can be compared as they are."""
+    say = words_in(lang, "charts")
+    records = [record for group in groups.values() for record in group]
+    unit = scale.unit(max(r.size for r in records))
+    dots = (
+        Dot(r.size, r.value, r.format, number)
+        for number, group in enumerate(groups.values())
+        for r in group
+    )
+    low, high = min(r.value for r in records), max(r.value for r in records)
+    plot = Dots(
+        tuple(sorted(dots)),
+        tuple(Series(name, number) for number, name in enumerate(groups)),
+        _sizes(records, unit, say),
+        scale.ratios(PERPLEXITY, low / ROOM, high * ROOM),
+    )
+    return Figure(
+        title=say("title.quality", metric=PERPLEXITY, model=", ".join(groups)),
+        answer="",
+        notes=(say("lower", source="; ".join(dict.fromkeys(r.source for r in records))),),
+        description=say("described.dots", metric=PERPLEXITY),
+        plots=(plot,),
+        table=_table(records, unit, PERPLEXITY, say),
         lang=lang,
     )
 
@@ -138,6 +168,58 @@ def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str
     return quality([], model=facts.name, lang=lang)
 
 
+def beside(
+    loads: "Sequence[Callable[..., Report]]", settings: Mapping[str, Any], lang: str
+) -> Figure:
+    """Return perplexities of several models against the sizes that `loads` of them tell: those of
+    the page that has most figures of all of them on one text. Raises UsageError where none has,
+    and for more models than a picture tells apart."""
+    facts = [load(remedies=False).model for load in loads]
+    names = [each.name for each in facts]
+    if len(names) > MOST:
+        raise UsageError(f"{len(names)} models are more than {MOST} in one picture: name fewer")
+    groups: dict[tuple[str, str, str], dict[str, QualityTable]] = {}
+    for each in facts:
+        experts = each.active_parameters < each.parameters
+        for table in scoreboards(each.name, each.parameters, experts=experts, same=True):
+            if table.metric == PERPLEXITY and table.baseline and _ours(table):
+                page = (table.page, table.text, table.under)
+                groups.setdefault(page, {}).setdefault(each.name, table)
+    whole = [group for group in groups.values() if len(group) == len(names)]
+    if not whole:
+        raise UsageError(
+            f"no page prints perplexities of {', '.join(names)} on one text, and those of several "
+            "pages cannot be compared; --chart-of quality draws each alone"
+        )
+    chosen = max(whole, key=lambda group: sum(len(_ours(t)) for t in group.values()))
+    pairs = zip(names, loads, strict=True)
+    return perplexities(
+        {name: list(_of(chosen[name], load, settings)) for name, load in pairs}, lang=lang
+    )
+
+
+def _of(
+    table: QualityTable, load: "Callable[..., Report]", settings: Mapping[str, Any]
+) -> Iterator[Quality]:
+    """Yield the figures of one model, its baseline first."""
+    baseline = table.baseline or 0.0
+    first = QualityRow(table.baseline_name, (UNPACKED,), baseline, None)
+    rows = [first, *(row for row in _ours(table) if row.formats)]
+    sizes = dict(_weight_sizes(load, table._replace(rows=tuple(rows)), settings))
+    for row in rows:
+        form = row.formats[0]
+        if form in sizes:
+            name = table.baseline_name if row is first else form
+            yield Quality(
+                format=name,
+                size=sizes[form],
+                value=row.value,
+                baseline=baseline,
+                source=_source(table, whose=False),
+                baseline_format=table.baseline_name,
+            )
+
+
 def _drawable(table: QualityTable) -> bool:
     return table.metric == PERPLEXITY and len({r.formats for r in _ours(table)}) >= MANY
 
@@ -152,16 +234,18 @@ def _weight_sizes(
     """Bytes of the weights of the model in each format of the table that it can be in."""
     kept = {name: settings[name] for name in ("engine_version", "base_model")}
     for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
+        how = {"dtype": form} if form == UNPACKED else {"quantization": form}
         try:
-            report = load(quantization=form, remedies=False, **kept)
+            report = load(**how, remedies=False, **kept)
         except UnsupportedError:
             continue
         components = report.devices[0].phases[0].components
         yield form, sum(c.bytes.expected for c in components if c.name == "weights")
 
 
-def _source(table: QualityTable) -> str:
+def _source(table: QualityTable, *, whose: bool = True) -> str:
     """Tell whose figures they are: the model, the text, the way of making, the page."""
-    told = (table.model.rpartition("/")[2], table.text, table.under, table.caution)
+    model = table.model.rpartition("/")[2] if whose else ""
+    told = (model, table.text, table.under, table.caution)
     page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
     return f"{', '.join(filter(None, told))}: {page.removeprefix('https://')}"

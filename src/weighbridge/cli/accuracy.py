@@ -97,6 +97,8 @@ def accuracy(
     if apart is not None:
         click.echo("\n".join(_held(figures, apart, laid)))
         return
+    if asked["engine"] is None and asked["source"] is None:
+        click.echo("\n".join([*_in_time(("",)), ""]))
     table = [HEAD, *(_cells(row) for row in rows(figures, by_source=by_source))]
     rest = _rest(figures, worst=worst, records=records)
     click.echo("\n".join([*laid(table, TEXT), "", *LEGEND, *rest]))
@@ -118,11 +120,26 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
         return stored.outcomes(figures, apart=apart, progress=callback)
 
 
+def _in_time(axes: Sequence[str]) -> Iterator[str]:
+    """Yield how intervals hold against what was published after they were fitted, then in
+    sample."""
+    from weighbridge.bounds.accuracy import coverage
+
+    for row in coverage():
+        if row["task"] is None and (row["axis"] is None or row["axis"] in axes):
+            new = {None: "all figures", "": "new on none"}.get(row["axis"], f"new: {row['axis']}")
+            way = {"forward": "published later", "in sample": "by all that is known"}[row["way"]]
+            shares = (f"{name} {row[name]:.1%}" for name in ("inside", "above", "width"))
+            yield f"{way:20}  {new:14}  {row['n']:5,}  {'  '.join(shares)}"
+
+
 def _held(outcomes: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
     """Yield how well intervals hold, of all figures, and of each source by margins of others."""
+    from weighbridge.bounds.novelty import AXES
     from weighbridge.lab.evidence.accuracy import coverage
 
-    yield "intervals of all figures"
+    yield from _in_time(("", *AXES))
+    yield "\nintervals of all figures"
     yield from laid([HELD, *(_covered(c, "all") for c in coverage(outcomes))], WORDS)
     yield "\neach source left out in turn: its intervals are of all other sources"
     rows = [*coverage(apart), *coverage(apart, by_source=True)]

@@ -70,7 +70,7 @@ def _text(name: str) -> str:
 def _quietly(diagnosis: "Diagnosis") -> None:
     for one in diagnosis.accelerators:
         if one.card is not None:
-            click.echo((one.card.free or one.card.part.visible.bytes).low)
+            click.echo((one.card.free or one.card.part.room).low)
 
 
 def _shown(diagnosis: "Diagnosis", form: str, lang: str | None) -> None:

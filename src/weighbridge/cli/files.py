@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
 
 
+DEVICES = "/dev/"  # links to what a process has open
+
+
 def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
     """Raises where `path` cannot be written, or ends in none of `forms`."""
     if path is None:
@@ -25,8 +28,24 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
         raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
     if os.path.isdir(path):
         raise click.UsageError(f"{flag} {path} is a folder; name a file")
+    target = led_out(path)
+    if target is not None:
+        raise click.UsageError(
+            f"{flag} {path} is a link that leads out of its folder: name {target} itself"
+        )
     if not os.access(path if os.path.exists(path) else folder, os.W_OK):
         raise click.UsageError(f"{flag} {path} cannot be written")
+
+
+def led_out(path: str) -> str | None:
+    """Return where a file lies that links lead to from elsewhere: out of the folder that we are in,
+    or out of its own, where that was named as another one. None where they do not."""
+    place, here = os.path.abspath(path), os.path.realpath(os.curdir)
+    inside = os.path.commonpath((place, os.path.abspath(os.curdir))) == os.path.abspath(os.curdir)
+    folder = here if inside else os.path.realpath(os.path.dirname(place))
+    target = os.path.realpath(place)
+    stays = os.path.commonpath((target, folder)) == folder
+    return None if stays or place.startswith(DEVICES) else target
 
 
 def write(path: str, content: bytes) -> None:

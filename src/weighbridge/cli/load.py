@@ -15,7 +15,7 @@ from weighbridge.cli.options import (
     output_options,
     source_options,
 )
-from weighbridge.cli.questions import answer
+from weighbridge.cli.questions import answer, cases
 from weighbridge.workload import LOAD
 
 
@@ -39,9 +39,10 @@ from weighbridge.workload import LOAD
 @chart_option
 @click.option(
     "--chart-of",
-    type=click.Choice(["memory", "quality"]),
+    type=click.Choice(["memory", "quality", "tasks"]),
     default="memory",
-    help="What --chart draws: memory, or published losses of quality against size.",
+    help="What --chart draws: memory; published losses of quality against size; or loading, "
+    "training and inference as three bars.",
 )
 def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
     """What the weights of MODEL take in each format, and what loading them allocates.
@@ -54,10 +55,14 @@ def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
     weighbridge load Qwen/Qwen3-8B --quantization nf4
     weighbridge load llama-3.1-70b --gpu '2x RTX 4090' --check
     weighbridge load llama-3.1-8b --chart quality.svg --chart-of quality
+    weighbridge load llama-7b llama-13b llama-30b llama-65b --chart q.svg --chart-of quality
+    weighbridge load gpt2 --chart bars.svg --chart-of tasks
     weighbridge load ./config.json --json | jq .model.parameters
     """
     if chart_of == "quality":
         _draw_quality(models, settings)
+    if chart_of == "tasks":
+        _draw_tasks(models, settings)
     return answer("load", models, settings, LOAD)
 
 
@@ -65,12 +70,35 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Draw the chart of quality before the answer is told: where nothing is published, that is the
     answer. Takes the file of the chart from the settings."""
     from weighbridge import api
-    from weighbridge.charts.quality import figure
+    from weighbridge.charts.quality import beside, figure
     from weighbridge.cli.files import draw
 
     chart, settings["chart"] = chart_file(settings), None
-    if chart is None or len(models) > 1:
-        raise click.UsageError("--chart-of quality draws one model: load MODEL --chart FILE.svg")
+    if chart is None:
+        raise click.UsageError("--chart-of quality is drawn in a file: load MODEL --chart FILE.svg")
     origin = {name: settings[name] for name in SOURCE}
     lang = in_signs(settings["lang"] or language())
-    draw(chart, figure(api.prepare(models[0], **origin).load, settings, lang))
+    loads = [api.prepare(model, **origin).load for model in dict.fromkeys(models)]
+    drawn = beside(loads, settings, lang) if len(loads) > 1 else figure(loads[0], settings, lang)
+    draw(chart, drawn)
+
+
+def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
+    """Draw the chart of loading, training and inference before the answer is told. Takes the file
+    of the chart from the settings."""
+    from weighbridge import api
+    from weighbridge.charts.tasks import tasks
+    from weighbridge.cli.files import draw
+    from weighbridge.questions.tasks import answers
+
+    chart, settings["chart"] = chart_file(settings), None
+    if chart is None:
+        raise click.UsageError("--chart-of tasks is drawn in a file: load MODEL --chart FILE.svg")
+    origin = {name: settings[name] for name in SOURCE}
+    given = {n: v for n, v in settings.items() if v is not None and n in LOAD}
+    first, *others = cases(models, given, LOAD)
+    if others:
+        raise click.UsageError("--chart-of tasks is of one model, on one card, with one setting")
+    known, refused = answers(api.prepare(first.model, **origin), first.settings)
+    lang = in_signs(settings["lang"] or language())
+    draw(chart, tasks(known, refused, unit=settings["unit"], lang=lang))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.cli.options import FORMS, chart_file, chart_option, output_form
+from weighbridge.cli.options import FORMS, chart_file, chart_option, output_form, tasks_option
 from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ NEAR = {"allocated": 0.005, "reserved": 0.02}  # what we hold ourselves to
 @click.option("--history", is_flag=True, help="Compare every allocation, in order.")
 @click.option("-o", "--output", metavar="FOLDER", help="Write each record there, as JSON.")
 @chart_option
+@tasks_option
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json: a record a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Target; allocated bytes, measured, predicted.")
@@ -36,6 +37,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
 
     \b
     weighbridge measure train.py --epochs 1
+    weighbridge measure --chart bars.svg --chart-of tasks train.py
     weighbridge measure --history llama-1b-lora
     weighbridge measure -o records golden
     """
@@ -48,7 +50,8 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     form = output_form(form, as_json=as_json, quiet=quiet)
     records: list[Measurement] = []
     code = 0
-    for result in measured(chosen, events=asked["history"]):
+    by_task = asked["chart_of"] == "tasks"
+    for result in measured(chosen, events=asked["history"], tasks=by_task):
         if isinstance(result, Measurement):
             records.append(result)
             _arrived(result, form, asked["output"], alone=len(chosen) == 1)

@@ -64,6 +64,8 @@ class Menu(click.Group):
 
             if given(args[0]):
                 return FILE, self.get_command(ctx, FILE), args
+            if args[0] == FILE:  # as errors and help call it
+                return FILE, self.get_command(ctx, FILE), args[1:]
             if names_model(args, COMMANDS):
                 return MODEL, self.get_command(ctx, MODEL), args
             if wrong := no_file(args[0]):

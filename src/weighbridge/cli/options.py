@@ -124,6 +124,12 @@ def device_options(command: F) -> F:
                 "judged.",
             ),
             click.option(
+                "--platform",
+                type=click.Choice(("linux", "windows")),
+                help="System of the machine: Windows moves to RAM what a card has no room for, and "
+                "the run goes on, slowly. Default: linux, or this machine's with --gpu local.",
+            ),
+            click.option(
                 "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
             ),
         ],
@@ -194,6 +200,17 @@ def chart_option(command: F) -> F:
         metavar="FILE",
         type=click.Path(),
         help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def tasks_option(command: F) -> F:
+    """What a picture of a script's run shows."""
+    option = click.option(
+        "--chart-of",
+        type=click.Choice(["memory", "tasks"]),
+        default="memory",
+        help="What --chart draws: memory, or loading, training and inference as three bars.",
     )
     return option(command)
 

@@ -210,7 +210,7 @@ class Sections(click.Command):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        table = TABLES[self.name or ""]
+        table = table_of(self.name or "")
         listed = _listed(self.name or "", ctx)
         named: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
@@ -250,12 +250,12 @@ def _all_told(ctx: click.Context, option: click.Parameter, given: bool) -> None:
 
 def _listed(task: str, ctx: click.Context) -> set[str]:
     """Return the names of the settings that help lists."""
-    table = TABLES[task]
+    table, common = table_of(task), COMMON.get(task) or set().union(*COMMON.values())
     if ctx.meta.get(EVERY) or len(table) <= FEW:
         return set(table)
     engine = _engine(ctx.meta.get(TYPED, ()))
     if "engine" not in table or not engine:
-        return set(COMMON[task]) & set(table)
+        return set(common) & set(table)
     return {name for name, one in table.items() if engine in (engines_of(one) or (engine,))}
 
 
@@ -269,6 +269,11 @@ def _engine(typed: Sequence[str]) -> str:
         return engine(named).name if named else ""
     except UsageError:
         return named if named in ENGINES else ""
+
+
+def table_of(task: str) -> "Table":
+    """Return the settings of a task; those of all tasks for a run file, which may be of any."""
+    return TABLES[task] if task in TABLES else {**TABLES["infer"], **TABLES["train"], **FIT}
 
 
 def options(table: "Table") -> Iterator[click.Option]:

@@ -86,7 +86,8 @@ def given_text(file: str) -> tuple[Any, str | None]:
     """Return what is weighed: stdin's text with a name, or a path."""
     from pathlib import Path
 
-    from weighbridge.runfiles.document import MOST, decoded
+    from weighbridge.cost import MOST
+    from weighbridge.runfiles.document import decoded
 
     if file != STDIN:
         return Path(file), None

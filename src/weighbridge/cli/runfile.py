@@ -19,13 +19,12 @@ from weighbridge.cli.options import (
     warn,
     writable,
 )
-from weighbridge.cli.questions import Sections, options
+from weighbridge.cli.questions import Sections, options, table_of
 from weighbridge.cli.references import STDIN, given_text
 from weighbridge.cli.saving import BOTH, checked, save_of_file, save_option
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.units import human
 from weighbridge.wording import LONGEST, clipped, one_line, printable
-from weighbridge.workload import FIT, TABLES
 
 WORSE = (0, 1, 4, 3, 2)  # exit codes, the worst last
 OTHERWISE = (
@@ -134,10 +133,10 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
 
 def _language(text: "str | bytes", file: str) -> str | None:
     """Return the language of a text that is pasted; None of a file, which has the terminal's."""
-    from weighbridge.runfiles.prose import own_words
+    from weighbridge.runfiles.fences import without
 
     pasted = file == STDIN and isinstance(text, str)
-    return language_of(own_words(str(text))) if pasted else None
+    return language_of(without(str(text))) if pasted else None
 
 
 def _fixed(
@@ -226,7 +225,8 @@ def _unpatched(found: "WeighedFile", name: str) -> str:
 def _raw(file: str, before: str) -> bytes:
     """Return the bytes of a file that was read as a text. Raises UsageError where it is no longer
     the one that was read."""
-    from weighbridge.runfiles.document import MOST, decoded
+    from weighbridge.cost import MOST
+    from weighbridge.runfiles.document import decoded
 
     with open(file, "rb") as opened:
         raw = opened.read(MOST + 1)
@@ -275,4 +275,4 @@ def _show(found: "WeighedFile", form: str, look: Any, task: str | None) -> None:
 
 
 in_a_word(runfile)
-runfile.params += options({**TABLES["infer"], **TABLES["train"], **FIT})
+runfile.params += options(table_of("FILE"))

@@ -340,8 +340,8 @@ def _planned(source: str, out: Path, chosen: dict[str, Any]) -> "ScanPlan":
 
 
 def _bytes(path: Path) -> bytes:
+    from weighbridge.cost import MOST
     from weighbridge.errors import NotFoundError
-    from weighbridge.runfiles.document import MOST
 
     if not path.is_file():
         raise NotFoundError(f"{path}: no such file")

@@ -17,6 +17,7 @@ from weighbridge.cli.options import (
     language_option,
     output_form,
     screen_look,
+    tasks_option,
 )
 from weighbridge.cli.options import writable as terminal_text
 from weighbridge.errors import WeighbridgeError
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     "--against", metavar="FILE", type=click.Path(), help="An earlier --json, to compare with."
 )
 @chart_option
+@tasks_option
 @language_option
 @click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
@@ -87,6 +89,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     weighbridge trace train.py --batch-size 8
     weighbridge trace --gpu t4 --torch-version 2.5 measure.py adam
     weighbridge trace --gpu 4090 --timeline memory.html train.py:step
+    weighbridge trace --gpu t4 --chart bars.svg --chart-of tasks train.py
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
     from weighbridge.lab.trace import differences, launchers
@@ -173,6 +176,11 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
 
 def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
     """Write memory over time to files, in the forms that were asked for."""
+    from weighbridge.cli.files import draw
+
+    if chart is not None and options["chart_of"] == "tasks":
+        draw(chart, _tasks(report, gpu, options["unit"]))
+        chart = None
     drawn = _form(options["timeline"])
     if drawn is not None or chart is not None:
         from weighbridge.lab.trace.timeline import timeline
@@ -182,13 +190,22 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
             write(options["timeline"], drawn(course).encode())
         if chart is not None:
             from weighbridge.charts.tapes import tapes
-            from weighbridge.cli.files import draw
 
             draw(chart, tapes(course, unit=options["unit"]))
     if options["snapshot"] is not None:
         from weighbridge.lab.trace.timeline import snapshot
 
         write(options["snapshot"], snapshot(gpu.tape))
+
+
+def _tasks(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
+    """The figure of loading, training and inference on the fullest card."""
+    from weighbridge.charts.tasks import traced
+    from weighbridge.lab.trace.tasks import peaks
+
+    tape = gpu.tapes[report.fullest.index]
+    program = " ".join([report.program.script, *report.program.arguments])
+    return traced(list(peaks(tape)), program, report.gpu.name, unit=unit)
 
 
 def _steps(text: str | None) -> int | None:

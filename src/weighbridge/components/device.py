@@ -43,6 +43,7 @@ WORDS = 152_064  # Qwen2.5's, of the largest vocabularies; Gemma's 256,000 are o
 STACK = KIB  # of a thread: cudaLimitStackSize
 BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
 RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
+PLAIN_ROOM, PLAIN_SHARE = 256 * MIB, 0.05  # free room that loads were measured with, at most
 OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 Order = Callable[
@@ -106,7 +107,7 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
         ),
         Component(
             name="fragmentation",
-            bytes=exactly(settled.free),
+            bytes=_unused(settled),
             basis="computed",
             formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
             source=REPLAY,
@@ -114,6 +115,13 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
         context(part),
     )
     return Phase("load", tuple(c for c in components if c.bytes.high))
+
+
+def _unused(settled: Settled) -> Bytes:
+    """Return the room that tensors which are moved one by one leave. Of more than any load was
+    measured with nobody knows whether it is there: it depends on how they arrive."""
+    usual = max(PLAIN_ROOM, int(PLAIN_SHARE * settled.allocated))
+    return Bytes(settled.free if settled.free <= usual else 0, settled.free, settled.free)
 
 
 def cached(free: int) -> Bytes:

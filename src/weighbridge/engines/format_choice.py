@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
-from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name
@@ -59,6 +59,13 @@ def by_transformers(major: int) -> Default:
     return default
 
 
+# What bitsandbytes leaves alone is in float16 where nobody names a dtype: transformers 4.57
+# quantizers/quantizer_bnb_8bit.py and _4bit.py, update_dtype; modeling_utils.py since 4.22. From 5
+# on a dtype is always named: the checkpoint's
+OF_BITSANDBYTES = ("bnb-", "nf4", "fp4")
+HALF = (FLOAT16, "what transformers 4 asks for beside bitsandbytes")
+
+
 def by_server(part: ModelPart) -> tuple[DType, str]:
     """vLLM and SGLang serve a float32 model in 16 bits (vllm config/model.py,
     _get_and_verify_dtype; sglang srt/configs/model_config.py)."""
@@ -68,8 +75,8 @@ def by_server(part: ModelPart) -> tuple[DType, str]:
     return BFLOAT16, "the engine serves float32 models in bfloat16"
 
 
-def decide(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
-    """The format that the loader gives one part."""
+def decide(part: ModelPart, workload: "Weighed", default: Default, *, major: int = 5) -> Decision:
+    """The format that the loader gives one part; `major` is of transformers."""
     plain = DIVISIONS.get(workload.dtype or "")
     divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight alike
     if part.packed and not divided:
@@ -79,8 +86,11 @@ def decide(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
     if workload.quantization:
         from weighbridge.quantization.schemes import scheme  # here and below: of packed weights
 
-        dtype, _ = _dtype(part, workload, by_transformers(5))
         asked = scheme(workload.quantization)
+        half = major < 5 and asked.name.startswith(OF_BITSANDBYTES)
+        dtype = (
+            HALF if half and not workload.dtype else _dtype(part, workload, by_transformers(5))
+        )[0]
         form = asked.fitted(part.blueprint) if asked.fitted else asked
         why = ASKED if form is asked else f"{ASKED}: {asked.name} does not divide its widths"
         return Decision(FormatChoice(dtype=dtype, scheme=form), why)
@@ -188,7 +198,8 @@ def decision(part: ModelPart, w: "Infer", by: Loader) -> Decision:
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
         decision = decide(part, w.but(quantization=engine.usual), default)
         return _made(downloaded(decision), engine)
-    decision = decide(part, w, default)
+    major = by.version[0] if engine.reads == "any" else 5
+    decision = decide(part, w, default, major=major)
     if files and w.quantization:
         typed(decision, w.quantization, packed=part.packed)
     check_format(part, decision.choice, w.quantization and asked_format, by)

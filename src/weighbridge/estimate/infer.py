@@ -11,11 +11,12 @@ from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate import exact, served, uncounted
+from weighbridge.estimate import exact, served, traits, uncounted
 from weighbridge.estimate.divided import divided
 from weighbridge.estimate.facts import cautions, derived, facts
 from weighbridge.estimate.limits import LIMITED, Setting, answered, runs
 from weighbridge.estimate.limits import limits as how_far
+from weighbridge.estimate.spilling import spilled
 from weighbridge.memory import Bytes, Device
 from weighbridge.records import replace
 from weighbridge.report import Report
@@ -141,6 +142,8 @@ def _infer(
         answer.devices,
         workload.host_memory(),
     )
+    if answer.serves is None:  # a server's share of the card is another question
+        verdict = spilled(verdict, workload)
     remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
     answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
     report = Report(
@@ -155,6 +158,7 @@ def _infer(
             *([note] if note else ()),
             *_warnings(model, asked, answer, kind, workload),
             *filter(None, (_experts(asked, kind),)),
+            *(() if workload.exact else traits.few(answer.devices, runs(asked, kind, workload))),
             *uncounted.warnings(missing),
         ),
     )
@@ -295,6 +299,7 @@ def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> 
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

@@ -42,6 +42,7 @@ def limits(
     if budget is None:
         return {}
     shared = any(d.taken is not None for d in answer.devices)  # an engine's share decides
+    budget = _beside_processes(budget, workload, answer)
     if uncounted.of_subject(subject, workload):
         unknown: DerivedFacts = {
             "largest_context": None,
@@ -82,6 +83,17 @@ def limits(
     if not shared and requests is not None:
         facts |= {"kv_cache_tokens": requests * subject.context, "max_concurrency": float(requests)}
     return facts
+
+
+def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -> "Budget":
+    """Return the budget less what processes need of the memory that they share with the device; an
+    engine's share of it has left them room."""
+    machine = workload.host_memory()
+    phases = [p for d in answer.devices if d.kind == "host" for p in d.phases]
+    if machine is None or not machine.shared or not phases or answer.devices[0].taken is not None:
+        return budget
+    left = machine.room.low - max(phase.needed.high for phase in phases)
+    return replace(budget, headroom=budget.headroom + max(0, budget.usable.low - left))
 
 
 def _flags(

@@ -21,6 +21,7 @@ from weighbridge.engines.format_choice import Decision, by_transformers, decide,
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import rules as transformers
 from weighbridge.estimate.facts import cautions, facts
+from weighbridge.estimate.spilling import spilled
 from weighbridge.memo import memo
 from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.quantization.scheme import Scheme
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.report.verdict import Verdict
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
+STACKED = 5  # of transformers: experts of a layer are one tensor
 METAL = "mlx-lm"  # what loads its formats
 OTHERS = ("timm", "diffusers", "torch")  # libraries that load their own
 
@@ -46,7 +48,8 @@ def load(
     where `formats` are asked for. `margins` stand for the package's own."""
     version = transformers.parse_version(workload.engine_version)
     major = version[0]
-    decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
+    default = by_transformers(major)
+    decisions = {p.name: decide(p, workload, default, major=major) for p in model.parts}
     budget = workload.budget()
     card = budget.choice.part if budget is not None else None
     notes: list[str] = []
@@ -93,7 +96,9 @@ def load(
             "unavailable_formats": priced.unavailable if priced else {},
         },
         table=priced.rows if priced else (),
-        verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
+        verdict=spilled(
+            _verdict(model, budget, workload.host_memory(), devices, choices, major), workload
+        ),
         warnings=(*model.notes, *notes, *cautions(workload)),
     )
 
@@ -146,11 +151,19 @@ def _largest(model: Model, choices: Choices, major: int) -> int | None:
 
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
     """Place all tensors on one device: after a warm-up in their own order, else as `.to` moves
-    them."""
+    them. Since transformers 5 the experts of a layer are one tensor, where nothing packs them."""
+    from weighbridge.engines.transformers.placement import stacked
+
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
     loading = tensors if warm else by_module
-    return memo(model, facts, lambda: device.settled(loading(model, choices, major=major), order))
+    whole = major >= STACKED and all(choice.scheme is None for choice in choices.values())
+
+    def place() -> device.Settled:
+        placed = loading(model, choices, major=major)
+        return device.settled(stacked(placed) if whole else placed, order)
+
+    return memo(model, facts, place)
 
 
 def _on_card(
@@ -261,6 +274,7 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

@@ -8,7 +8,8 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.estimate import traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
-from weighbridge.estimate.train import MEGATRON, subject_for
+from weighbridge.estimate.spilling import spilled
+from weighbridge.estimate.train import MEGATRON, first_step, subject_for
 from weighbridge.memory import Device
 from weighbridge.records import dataclass
 from weighbridge.report import Report
@@ -51,7 +52,7 @@ def train(model: Model, workload: Train) -> Report:
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, budget)
     runs = answer.stages(training)
-    like = form_of(asked, training)
+    like, known = form_of(asked, training), answer.derived(training, runs)
     devices = bounds.widened(answer.devices(training, runs), like, None)
     missing = uncounted.of_training(asked)
     judged = None
@@ -63,12 +64,8 @@ def train(model: Model, workload: Train) -> Report:
         model=facts(model),
         workload=_effective(asked, workload, training, written(number)),
         devices=devices,
-        derived=derived(asked, missing) | answer.derived(training, runs),
-        verdict=on_host.both(
-            judged,
-            devices,
-            workload.host_memory(),
-        ),
+        derived=derived(asked, missing) | known | first_step(known, like),
+        verdict=spilled(on_host.both(judged, devices, workload.host_memory()), workload),
         warnings=tuple(_warnings(asked, training, note, workload)),
     )
 
@@ -76,7 +73,8 @@ def train(model: Model, workload: Train) -> Report:
 def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
     known = traits.training(asked, training.sharding, training.part, ())
-    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=MEGATRON, traits=known)
+    sharing = f"{MEGATRON}, context" if training.sharding.context > 1 else MEGATRON
+    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=sharing, traits=known)
 
 
 def _effective(
@@ -94,6 +92,7 @@ def _effective(
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

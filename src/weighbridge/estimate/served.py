@@ -49,7 +49,7 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
         return room_verdict
     if serves.surely == "no" or (serves.surely == "unknown" and room_verdict.fits == "yes"):
         return room_verdict.turned(serves.surely, serves.lacks, _short_of(answer, budget))
-    if serves.caps and serves.surely != "no":
+    if serves.caps:
         return replace(room_verdict, reason=f"{serves.caps}: {room_verdict.reason}")
     if serves.flags and not workload.engine_defaults:
         will = "may" if answer.derived.get("serves_as_asked") else "would"

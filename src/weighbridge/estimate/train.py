@@ -15,15 +15,16 @@ from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, traits, uncounted
 from weighbridge.estimate.facts import cautions, derived, facts, layers
+from weighbridge.estimate.spilling import spilled
 from weighbridge.forward.nets import predicts_next
 from weighbridge.memo import memo
-from weighbridge.memory import Device, Phase
+from weighbridge.memory import Device, Phase, exactly
 from weighbridge.records import dataclass, replace
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.training import frameworks, host, unsloth
+from weighbridge.training import frameworks, host, kbit, unsloth
 from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
@@ -83,16 +84,14 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
         devices=answered.devices,
         derived=derived(asked, missing)
         | answered.derived
+        | first_step(answered.derived, like)
         | _recipe(workload, named)
         | _condition(said_no),
-        verdict=on_host.both(
-            judged,
-            answered.devices,
-            workload.host_memory(),
-        ),
+        verdict=spilled(on_host.both(judged, answered.devices, workload.host_memory()), workload),
         warnings=(
             *_warnings(asked, answered, note, workload),
             *remarks(training),
+            *(() if workload.exact else traits.few(answered.devices, like)),
             *uncounted.warnings(missing),
         ),
     )
@@ -123,6 +122,15 @@ def followed(model: Model, workload: Train) -> int:
         parameter.routed[1] if apart and parameter.kind == "expert" else 1
         for parameter in model.parts[0].blueprint.counted
     )
+
+
+def first_step(
+    known: DerivedFacts, like: bounds.RunForm, table: bounds.MarginTable | None = None
+) -> DerivedFacts:
+    """Give the peak of the first step the margin of its level."""
+    nbytes = exactly(known["first_step_peak_bytes"])
+    bounded = bounds.around(nbytes, like, bounds.PEAK, "allocated", table=table)
+    return {"first_step_peak_interval": list(bounded)}
 
 
 def _recipe(workload: Train, named: str | None) -> DerivedFacts:
@@ -222,7 +230,7 @@ def _planned(
     model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
-    return asked, plan(asked, workload, budget, (number[0], number[1] if len(number) > 1 else 0))
+    return asked, plan(asked, workload, budget, number)
 
 
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
@@ -276,7 +284,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         audio_seconds=workload.audio_seconds,
     )
     subject = _dequantized(subject_of(model, asked, usual(), number), form)
-    subject = unsloth.fetched(subject) if framework.own_copies else subject
+    subject = _with_experts(subject, workload, framework)
     subject = replace(subject, notes=(*subject.notes, note)) if note else subject
     if workload.base_model and subject.body.causal:
         raise UsageError(
@@ -292,6 +300,17 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
         subject = replace(subject, context=length, context_from="the usual default")
     return subject
+
+
+def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framework) -> Subject:
+    """Pack experts too, where Unsloth or the user has it so."""
+    if trainer.own_copies:
+        return unsloth.fetched(subject)
+    if not workload.quantize_moe_experts:
+        return subject
+    if not kbit.four_bits(subject.choice.scheme):
+        raise UsageError("--quantize-moe-experts is of 4 bits: add --method qlora")
+    return kbit.experts_too(subject, "axolotl")
 
 
 def _packed_as(
@@ -367,6 +386,7 @@ def _effective(
         "gpu_memory": workload.gpu_memory,
         "headroom": workload.headroom,
         "ram": workload.ram,
+        "platform": workload.platform,
     }
 
 

@@ -1,6 +1,9 @@
 """Parts that an answer leaves out. What is not counted cannot fit: such a verdict is `cannot say`.
 
 weights alone    pipelines, timm's models, adapters: nothing that they compute is followed
+replaced         a class that a server's release lacks, and runs as transformers has it: experts
+                 that it does not share out are whole on every rank
+missing          a class that a server has not had in any release, and runs as nobody has read
 the rest         a class whose layers are not in our tables, or are of a kind that is not
                  followed: convolutions, pyramids, attention with relative positions
 """
@@ -11,6 +14,7 @@ from weighbridge.arch import towers
 from weighbridge.arch.model_types import differs
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers.lora_and_speculation import NOTHING, predicting
 from weighbridge.engines.table import record
 from weighbridge.memo import memo
 from weighbridge.records import replace
@@ -43,7 +47,7 @@ def weights_alone(model: Model, workload: Infer, missing: str) -> Report:
     from weighbridge.estimate.load import load
 
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
-    where = ("gpu", "gpu_memory", "headroom", "ram")
+    where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     asked = Load(**{name: getattr(workload, name) for name in (*names, *where)})
     report = load(model, asked, formats=False)
     settings: EffectiveSettings = {
@@ -75,7 +79,12 @@ def of_subject(subject: Subject, workload: Infer) -> tuple[str, ...]:
     return (
         divided
         if subject.model.rough
-        else (*divided, *_of_layers(subject), *_of_others(subject, workload))
+        else (
+            *divided,
+            *_of_layers(subject),
+            *_of_class(subject),
+            *_of_others(subject, workload),
+        )
     )
 
 
@@ -121,6 +130,13 @@ def _of_samples(subject: Subject) -> Iterator[str]:
         yield f"convolutions over the samples of a sound, which {cls} begins with"
 
 
+def _of_class(subject: Subject) -> Iterator[str]:
+    if subject.replaced:
+        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
+    if subject.missing:
+        yield subject.missing
+
+
 def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
     """Name models within the class that run before the language model, and behind it."""
     kind = record(workload.engine or "")
@@ -134,9 +150,20 @@ def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
             yield f"the convolutions of its tower for {tower.kind}s"
     if not kind.drafts and subject.draft is not None:
         yield "the draft model, with a cache and buffers of its own"
+    if server and subject.draft is None:
+        yield from _of_drafts(subject, workload)
     behind = memo(subject.part, ("behind",), lambda: _behind(subject.part))
     if behind and not server:
         yield f"what its {_listed(sorted(behind))} makes of the text"
+
+
+def _of_drafts(subject: Subject, workload: Infer) -> Iterator[str]:
+    """Name what proposes tokens and could not be read."""
+    method = workload.speculative_method or ""
+    if workload.draft_model:
+        yield f"the draft model {workload.draft_model!s:.120}, which could not be read"
+    elif method and method not in NOTHING and not predicting(subject, method):
+        yield "layers for multi-token prediction, of which the config says nothing"
 
 
 def _behind(part: ModelPart) -> frozenset[str]:

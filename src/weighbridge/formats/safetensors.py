@@ -94,6 +94,7 @@ def _parse(data: bytes, file: str) -> Header:
     if not isinstance(entries, dict):
         raise BadFileError("has a header that is not a JSON object")
     if b"\\" in data or data.count(b'"') != _quotes(entries):
+        del entries  # or both would be in memory at once
         entries = strict_json(data, MAX_HEADER)
     metadata = _metadata(entries.pop("__metadata__", None))
     rows = _rows(entries, file)

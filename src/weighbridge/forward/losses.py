@@ -52,12 +52,12 @@ def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     4.46 to 4.48    the same in a function of its own: logits in 16 bits are there besides
     from 4.49       labels are padded instead; nothing is copied
 
-    Some classes changed later. Before they did, GPT-2 and its time took the loss of logits as they
-    are; others still make them float32 first.
+    Some classes changed later. Before they did (4.48.3), GPT-2 and its time took the loss of logits
+    as they are; others still make them float32 first.
     """
     m, kind = s.m, s.built.kind.removesuffix("_text")
     labels = m.new((s.batch, s.length), INT64)
-    plain = s.transformers < facts(kind).transformers.plain_loss
+    plain = (*s.transformers, s.patch) < facts(kind).transformers.plain_loss
     with m.making("logits"):
         logits = head(s, hidden)
         if s.transformers < facts(kind).transformers.wide_loss and not plain:

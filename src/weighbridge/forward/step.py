@@ -153,6 +153,7 @@ class TrainingStep:
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)
+    patch: int = 0  # the third number of its release
     stream: DType | None = None  # of what layers are handed, where that is not the embedding's
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has

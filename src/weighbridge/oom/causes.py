@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from weighbridge.errors import WeighbridgeError
+from weighbridge.oom.changes import trains
 from weighbridge.oom.figures import held, others, share_between, spilled, unallocated
 from weighbridge.oom.record import Judged, OomReading, table
 from weighbridge.records import replace
@@ -25,6 +27,7 @@ Rule = Callable[[OomReading, Settings], Judged | None]
 # the others are assumed, between the messages whose threads tell the cause.
 FRAGMENTED = 10
 OTHERS_HOLD = 25
+OTHERS_MAY = 20  # where others may be to blame, too
 CONTEXT = GIB  # a process's own context and libraries outside the allocator, at most (assumed)
 CROWDED = 15  # held before a server starts; less is what drivers and desktops hold
 FULL = 90
@@ -34,6 +37,7 @@ HIGH = 0.92  # vLLM's own default from 0.12; a share above it was asked for
 LOW = 0.8
 LONG = 16_384  # tokens of a context whose cache is larger than many a model
 
+MAKERS = {"torch": "NVIDIA", "torch-rocm": "AMD", "torch-xpu": "Intel", "torch-npu": "Huawei"}
 USUAL = ("weights_too_big", "activations", "other_process", "host_memory")
 POSSIBLE = {  # where nothing tells, by the program
     "llama.cpp": ("kv_cache_too_big", "weights_too_big", "compute_buffer"),
@@ -79,15 +83,30 @@ def conclude(name: str, **figures: int) -> Judged:
 
 def judge(reading: OomReading, settings: Settings) -> Judged:
     """Return the cause of a message, under the settings that are known."""
-    known = {**reading.stated, **settings}
+    return with_others(reading, _judged(reading, {**reading.stated, **settings}))
+
+
+def _judged(reading: OomReading, known: Settings) -> Judged:
     card = reading.wording.startswith("torch") and not reading.means
     for rule in RULES.get(reading.wording, ON_A_CARD if card else ()):
         judged = rule(reading, known)
         if judged is not None:
             return judged
-    if reading.means:
-        return conclude(reading.means)
+    means = reading.means or ("comfyui" if reading.engine == "comfyui" else "")
+    if means:
+        return conclude(means)
     return Judged(None, "unknown", "unknown", POSSIBLE.get(reading.tool, USUAL))
+
+
+def with_others(reading: OomReading, judged: Judged) -> Judged:
+    """Return a judgement that names another program among what it may also be, where others hold a
+    fifth of the card."""
+    capacity, theirs = reading.size("capacity"), others(reading)
+    if not capacity or theirs is None or theirs * 100 < capacity * OTHERS_MAY:
+        return judged
+    if theirs < CONTEXT or "other_process" in (judged.cause, *judged.others):
+        return judged
+    return replace(judged, others=("other_process", *judged.others))
 
 
 def without_cache(judged: Judged) -> Judged:
@@ -142,6 +161,10 @@ def _sglang(reading: OomReading, known: Settings) -> Judged:
         return conclude("request_slots")
     if "increase--mem-fraction-static" in reading.message:
         return _no_blocks(reading, known)
+    if "leavenoGPUmemory" in reading.message or "profiled_tokens" in reading.parsed:
+        # SGLang computes the share that would be enough: more than 1 is no share
+        least = reading.parsed.get("least_share")
+        return conclude("share.low") if least and least < HIGH else _no_blocks(reading, known)
     requested, there = (
         reading.parsed.get(name) for name in ("requested_tokens", "available_tokens")
     )
@@ -225,14 +248,32 @@ def _others(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _too_large(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame one tensor that no such card could hold."""
-    capacity, requested = reading.size("capacity"), reading.size("requested")
-    if not capacity or requested is None or requested <= capacity:
+    return larger_than(reading.size("capacity") or _card(reading, known), reading, known)
+
+
+def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged | None:
+    """Blame one tensor that no such card could hold, whether or not the message has its size."""
+    requested = reading.size("requested")
+    if requested is None or requested <= capacity:
         return None
     if reading.size("allocated") == 0:
         return _first(reading, known)
     name = f"one_tensor.{PLACES.get(reading.place)}"
     return conclude(name if name in conclusions() else "one_tensor")
+
+
+def _card(reading: OomReading, known: Settings) -> int:
+    """Return the bytes of the card that is named, else of the largest that its maker has."""
+    from weighbridge.accelerators.names import find
+    from weighbridge.accelerators.parts import parts
+
+    try:
+        named = [find(str(known["gpu"])).part] if known.get("gpu") else []
+    except WeighbridgeError:
+        named = []
+    maker = MAKERS.get(reading.tool)
+    largest = (part for part in parts().values() if maker in (None, part.vendor))
+    return max(part.total.bytes.high for part in named or largest)
 
 
 def _first(reading: OomReading, known: Settings) -> Judged | None:
@@ -288,6 +329,8 @@ def _weights(reading: OomReading, known: Settings) -> Judged | None:
     capacity, requested, mine = reading.size("capacity"), reading.size("requested"), held(reading)
     if not capacity or requested is None or mine is None or requested * 100 > capacity * SMALL:
         return None
+    if trains(reading, known):  # what a step keeps grows as weights do
+        return None
     cached = unallocated(reading) or 0
     grown = mine * 100 >= capacity * FULL and cached * 100 <= capacity * UNUSED
     return conclude("only_grew") if grown or spilled(reading) else None
@@ -331,4 +374,5 @@ RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
     "cuda-error": (_bare,),
     "dataloader": (_dataloader,),
     "ollama": (_ollama,),
+    "comfyui": (_place,),
 }

@@ -57,8 +57,10 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
-    """Tell whether a change asks for what is set already: a cache in 8 bits, twice."""
-    return bool(row.change) and all(known.get(name) == v for name, v in row.change.items())
+    """Tell whether a change asks for what is set already: a cache in 8 bits, twice, or for steps of
+    one sample where they are."""
+    same = [name for name, v in row.change.items() if str(known.get(name)) == v]
+    return len(same) == len(row.change) > 0 or "batch_size" in same
 
 
 def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
@@ -99,8 +101,9 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "llama.cpp": ("llama.cpp",),
     "tensorrt-llm": ("tensorrt-llm", "nvidia"),
 }
+DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are called
 TRAINS = ("optimizer", "backward", "saving", "gather")
-TRAINERS = ("trainer", "deepspeed")
+TRAINERS = ("trainer", "deepspeed", "unsloth")
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
@@ -127,6 +130,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         "python": engine not in NO_PYTHON,
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",
+        "bitsandbytes": reading.tool != "torch-npu",  # which has no kernels of it
         "foreach": "_foreach_" in reading.message,
         "one_stage": known_ranks({**reading.stated, **settings}, "pipeline") == 1,
         "copies": "pipelineparallelismenabled" in reading.message,
@@ -188,6 +192,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "twice_ranks": 2 * known_ranks(known, "tensor"),
         "variable": reading.hint or "PYTORCH_CUDA_ALLOC_CONF",
+        "device": DEVICES.get(reading.tool, "cuda"),
         "half_ubatch": max(ubatch // 2, 32),
         "slots": max(int(known.get("available_slots", 1)), 1),
         "up": "0.95" if not isinstance(share, float) or share < 0.95 else None,

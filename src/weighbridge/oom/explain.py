@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.catalogue import everyday
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.oom.causes import judge, without_cache
-from weighbridge.oom.changes import changes, trains
+from weighbridge.oom.changes import TRAINERS, changes, trains
 from weighbridge.oom.figures import contradictions
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
@@ -39,7 +39,6 @@ OUTSIDE = (  # causes that no setting of the model changes: its own changes come
 Text = str | bytes | os.PathLike[str]
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "llama.cpp"}
 OF_A_STEP = ("optimizer", "backward", "saving")
-TRAINERS = ("trainer", "deepspeed")
 TRAINING = TRAIN.keys() - INFER.keys()
 DEVICE = ("gpu", "gpu_memory")
 TASKS = ("load", "infer", "train")

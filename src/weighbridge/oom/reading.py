@@ -54,8 +54,9 @@ PROGRAMS = (
     ),
     ("sglang", ("sglang/", "sglang.", "mem_fraction_static", "mem-fraction-static")),
     ("deepspeed", ("deepspeed/", "DeepSpeed")),
-    ("trainer", ("transformers/trainer.py", "trl/trainer")),
-    ("comfyui", ("ComfyUI", "SamplerCustom")),
+    ("unsloth", ("Unsloth - ", "unsloth/kernels", "UnslothTrainer")),
+    ("trainer", ("transformers/trainer.py", "trl/trainer", "train_batch_size")),
+    ("comfyui", ("ComfyUI", "SamplerCustom", "OOM, unloading all loaded models")),
     ("webui", ("stable-diffusion-webui",)),
     ("ollama", ("ollama",)),
 )
@@ -107,6 +108,7 @@ PLACES = (
 )
 
 # Settings as logs and commands state them, by our names: their words, and what follows these.
+BANNER = "Batch size per device"  # the Trainer's, and Unsloth's (unsloth/tokenizer_utils.py)
 COUNT = r"[= ]{1,20}(\d{1,9})\b"
 SHARE = r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"
 STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
@@ -121,7 +123,18 @@ STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
     ("kv_cache_dtype", str, ("kv_cache_dtype", "kv-cache-dtype"), r"[= ](fp8(?:_e4m3|_e5m2)?)\b"),
     ("quantization", str, ("quantization",), r"[= ](awq|gptq|fp8|bitsandbytes)\b"),
     ("ubatch_size", int, ("n_ubatch",), COUNT),
-    ("batch_size", int, ("per_device_train_batch_size", "micro_batch_size"), COUNT),
+    (
+        "batch_size",
+        int,
+        ("per_device_train_batch_size", "micro_batch_size", "train_batch_size", BANNER),
+        COUNT,
+    ),
+    (
+        "gradient_accumulation",
+        int,
+        ("gradient_accumulation_steps", "Gradient accumulation steps"),
+        COUNT,
+    ),
     ("seq_len", int, ("max_seq_length", "cutoff_len"), COUNT),
 )
 MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for

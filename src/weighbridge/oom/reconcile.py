@@ -8,15 +8,18 @@ PyTorch asks the driver for whole segments. Where one agrees, it names the compo
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.allocator.settings import parse
 from weighbridge.checkpoint.model import Model
 from weighbridge.memory import Component, Device
-from weighbridge.oom.causes import without_cache
+from weighbridge.oom.causes import larger_than, without_cache
 from weighbridge.oom.record import Judged, Match, OomReading
 from weighbridge.records import replace
 from weighbridge.report import Report
 from weighbridge.units import GIB, KIB, MIB, align_up, human
 
 SEGMENT = 2 * MIB  # c10/core/AllocatorConfig.h: kRoundLarge
+# PYTORCH_CUDA_ALLOC_CONF of unsloth_zoo/__init__.py
+OF_UNSLOTH = parse("roundup_power2_divisions:[32:256,64:128,256:64,>:32]")
 SMALLEST = 20 * MIB  # kLargeBuffer: requests up to 10 MiB get this, or 2 MiB
 WIDTHS = {2: "2 bytes", 4: "4 bytes"}
 FILLED = 90  # percent of a device that weights alone fill
@@ -51,6 +54,8 @@ def rejudged(
         judged = without_cache(judged)
     if judged.sure not in OPEN and judged.why != "one_tensor":
         return judged
+    larger = larger_than(_capacity(reading, report), reading, report.workload)
+    judged = larger if larger is not None and not judged.why.startswith("one_tensor") else judged
     request = next((m for m in told if m.matches == "request"), None)
     if request is not None and request.component in ("logits", "attention_matrix", "kv_cache"):
         cause = CAUSE_OF.get(request.component, request.component)
@@ -153,11 +158,19 @@ def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[M
     requested = reading.size("requested")
     if requested is None or requested <= SMALLEST:
         return
-    segments = reading.wording.startswith("torch") and "cpu" not in reading.wording
     for component, nbytes, formula in _candidates(report, model):
-        if _agree(requested, align_up(nbytes, SEGMENT) if segments else nbytes):
+        if any(_agree(requested, each) for each in _asked_for(reading, nbytes)):
             yield Match(component, nbytes, formula, "request")
             return
+
+
+def _asked_for(reading: OomReading, nbytes: int) -> tuple[int, ...]:
+    """Return the bytes that a driver may be asked for, for a tensor: whole segments of PyTorch, in
+    steps between two powers of two where Unsloth set those, as it does before torch 2.9."""
+    if not reading.wording.startswith("torch") or "cpu" in reading.wording:
+        return (nbytes,)
+    rounded = (OF_UNSLOTH.round_size(nbytes),) if reading.engine == "unsloth" else ()
+    return tuple(align_up(each, SEGMENT) for each in (nbytes, *rounded))
 
 
 def _agree(printed: int, nbytes: int) -> bool:

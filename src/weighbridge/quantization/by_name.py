@@ -12,7 +12,7 @@ layers/quantization/modelopt.py (ModelOptMixedPrecisionConfig).
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.quantization.scheme import (
@@ -52,13 +52,22 @@ def by_name(modules: Mapping[str, Scheme]) -> Scheme:
     its name."""
     counts = Counter(form.name for form in modules.values())
     forms = {form.name: form for form in modules.values()}
-    main = forms[counts.most_common(1)[0][0]]
     named = NamedModules(
         whole=modules,
         within={_within(name): form for name, form in modules.items()},
         experts={_layer(name): form for name, form in modules.items() if ".experts" in name},
     )
+    return Scheme(
+        name=OTHERS.join(name for name, _ in counts.most_common()),
+        loader=_loader(named, forms),
+        left="what the config does not name stays in the model's dtype",
+        source=forms[counts.most_common(1)[0][0]].source,
+        by_layer=lambda _: True,
+        by_expert=any(re.search(r"experts\.\d", name) for name in modules),
+    )
 
+
+def _loader(named: NamedModules, forms: Mapping[str, Scheme]) -> Callable[[LoaderFacts], Pack]:
     def loader(facts: LoaderFacts) -> Pack:
         packs = {name: (form.named or form.loader)(facts) for name, form in forms.items()}
 
@@ -68,14 +77,7 @@ def by_name(modules: Mapping[str, Scheme]) -> Scheme:
 
         return pack
 
-    return Scheme(
-        name=OTHERS.join(name for name, _ in counts.most_common()),
-        loader=loader,
-        left="what the config does not name stays in the model's dtype",
-        source=main.source,
-        by_layer=lambda _: True,
-        by_expert=any(re.search(r"experts\.\d", name) for name in modules),
-    )
+    return loader
 
 
 def _around(path: str) -> Iterator[str]:

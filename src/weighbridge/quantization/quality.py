@@ -375,13 +375,17 @@ def entries(family: str) -> Mapping[tuple[str, str], Sequence[_TableEntry]]:
     return entries_by_format
 
 
-def scoreboards(name: str, parameters: int, *, experts: bool = False) -> Iterator[QualityTable]:
-    """Yield tables of weights, those of the nearest models first."""
+def scoreboards(
+    name: str, parameters: int, *, experts: bool = False, same: bool = False
+) -> Iterator[QualityTable]:
+    """Yield tables of weights, those of the nearest models first; of the `same` model alone."""
     asked = named(name, parameters / 1e9, experts=experts)
     ranked = []
     for index, table in enumerate(tables(asked.family) if asked else ()):
         other = named(table.model, table.billions, experts=table.experts)
         apart = distance(asked, other) if asked and other else None
-        if apart is not None and table.of == "weights" and usable(table):
+        if apart is None or (same and apart > 0):
+            continue
+        if table.of == "weights" and usable(table):
             ranked.append((apart, index, table))
     yield from (table for _, _, table in sorted(ranked, key=lambda item: item[:2]))

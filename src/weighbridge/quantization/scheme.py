@@ -9,6 +9,7 @@ are one parameter.
 from collections.abc import Callable, Iterable
 
 from weighbridge.arch.blueprint import Blueprint, Param, ParamKind, last_name
+from weighbridge.arch.roles import role_of
 from weighbridge.dtypes import DType
 from weighbridge.records import NamedTuple, dataclass
 
@@ -236,6 +237,7 @@ PUBLISHED_LEFT = (
 )
 # Projections to a number a head, or to one: modules_to_not_convert of Qwen3.8-2.4T-A95B-FP8 and
 # GLM-5-FP8, and what quantized_layers of nvidia/Qwen3.6-27B-NVFP4 lacks
+HEADS = 128  # that a model has fewer of
 A_NUMBER_A_HEAD = (
     *("linear_attn.in_proj_a", "linear_attn.in_proj_b", "linear_attn.in_proj_ba"),
     *("shared_expert_gate", "indexer.weights_proj"),
@@ -249,7 +251,12 @@ def published(facts: LoaderFacts) -> Takes:
     """Return a test for every weight matrix that `checkpoint_linears` speaks of, experts
     included, that is no projection to a number a head."""
     takes = checkpoint_linears(facts, kinds=MATRICES)
-    return lambda param: takes(param) and not module(param).endswith(A_NUMBER_A_HEAD)
+    return lambda param: takes(param) and not _a_number_a_head(param)
+
+
+def _a_number_a_head(param: Param) -> bool:
+    gate = role_of(param) == "by_head" and param.shape[0] < HEADS
+    return gate or module(param).endswith(A_NUMBER_A_HEAD)
 
 
 def sibling(param: Param, name: str) -> str:

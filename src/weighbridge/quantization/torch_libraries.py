@@ -94,7 +94,8 @@ def _bitsandbytes(name: str, pieces: Pieces) -> Scheme:
         name=name,
         loader=loader,
         left="embeddings, norms, biases, convolutions, the output and tied layers, and (under "
-        "transformers 5) routers and stacked experts stay in the model's dtype",
+        "transformers 5) routers and stacked experts stay in the model's dtype, under "
+        "transformers 4 in float16 where none is named",
         source="transformers 5.23 integrations/bitsandbytes.py:replace_with_bnb_linear",
     )
 

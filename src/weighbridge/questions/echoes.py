@@ -22,7 +22,7 @@ OF_REPORTS = frozenset(
 )
 FIRST = (  # what the defaults of others hang on
     *("engine", "engine_version", "framework", "framework_version", "method"),
-    *("gpu", "gpu_memory", "headroom", "ram", "base_model"),
+    *("gpu", "gpu_memory", "headroom", "ram", "platform", "base_model"),
 )
 MOST_ASKED = 12  # answers until one says the same: most take two
 

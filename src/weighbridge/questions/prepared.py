@@ -22,7 +22,14 @@ from weighbridge.checkpoint.inventory import Inventory
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
-from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
+from weighbridge.errors import (
+    HubError,
+    NotFoundError,
+    NotServedError,
+    UnsupportedError,
+    UsageError,
+    WeighbridgeError,
+)
 from weighbridge.questions.estimator import Estimator, ended, remarked, with_launch_line
 from weighbridge.questions.opening import following, inventory, live
 from weighbridge.questions.question import (
@@ -327,7 +334,7 @@ class Prepared:
             mmproj=_named("projector", w.mmproj, projector),
         )
         return question._replace(workload=w), {
-            "draft": self._beside(w.draft_model, draft),
+            "draft": self._draft(w, draft),
             "projector": self._beside(w.mmproj, projector),
         }
 
@@ -336,6 +343,15 @@ class Prepared:
         if name is None:
             return None
         return (prepared or opened(name, self.options)).model()
+
+    def _draft(self, w: Any, prepared: "Prepared | None") -> Model | None:
+        """The draft model; None of a server's that cannot be read, which its answer says."""
+        try:
+            return self._beside(w.draft_model, prepared)
+        except (UnsupportedError, HubError):
+            if not record(w.engine or "").server:
+                raise
+            return None
 
     def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
         """Tell whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full

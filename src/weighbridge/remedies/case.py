@@ -25,7 +25,7 @@ Made = TypeVar("Made")
 FRAGMENTED = "fragmentation"
 ALLOCATORS = (FRAGMENTED, "rounding")  # what an allocator adds to tensors
 # What the verdict is about: named always, so never pinned by being named
-DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram"))
+DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram", "platform"))
 INNER = frozenset(("engine_defaults",))
 UNMERGED = "4.57"  # the last release of transformers whose experts are linears each
 

@@ -109,8 +109,13 @@ def changed(some: Iterable[Move]) -> Mapping[str, Any]:
     return settings
 
 
-def _merged(before: tuple[str, ...] | None, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Put arguments of two changes together: of one that both have, the later counts."""
+def _merged(
+    before: tuple[str, ...] | None, words: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """Put arguments of two changes together: of one that both have, the later counts. None takes
+    all away."""
+    if words is None:
+        return None
     named = {word.partition("=")[0]: word for word in (*(before or ()), *words)}
     return tuple(named.values())
 

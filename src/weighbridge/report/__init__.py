@@ -272,6 +272,7 @@ def _verdict(verdict: "Verdict") -> dict[str, Any]:
         "tight": verdict.tight,
         "tipped_by": verdict.tipped_by,
         "nodes": verdict.nodes,
+        **({"spilled_bytes": verdict.spilled} if verdict.spilled else {}),
         **({"usable_each_bytes": list(verdict.usable_each)} if verdict.usable_each else {}),
     }
 

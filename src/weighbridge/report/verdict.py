@@ -65,6 +65,7 @@ class Verdict:
     tight: bool = False  # it fits with less than a tenth of `usable_bytes` to spare
     tipped_by: str | None = None  # the component that tips it over; None where it fits
     nodes: int = 1  # machines that `count` devices stand in, at least
+    spilled: int = 0  # bytes that Windows moves to RAM, with which it runs, slowly
     # Of cards that differ, in order: what can be used of each. All else is of the worst off
     usable_each: tuple[int, ...] = ()
     ground: NoGround = ""  # why a "no" is one; "" of other answers

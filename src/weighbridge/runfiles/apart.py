@@ -30,12 +30,11 @@ def apart(line: str) -> tuple[str, str]:
     if any(sign in line for sign in "'\"\n"):  # what stands in quotes is one word
         return line, ""
     words = list(WORD.finditer(line))
-    for at in range(2, len(words)):
-        behind = words[at:]
-        if any(word[0].startswith("-") for word in behind):
-            continue
+    last_flag = max((i for i, word in enumerate(words) if word[0].startswith("-")), default=0)
+    for at in range(max(2, last_flag + 1), len(words)):
         ends = words[at - 1][0].endswith((",", "，")) and "=" not in words[at - 1][0]
-        if not (ends or _joins(words[at][0], len(behind))) or _is_value(line, words[at - 1][0]):
+        joins = ends or _joins(words[at][0], len(words) - at)
+        if not joins or _is_value(line, words[at - 1][0]):
             continue
         start = words[at].start()
         head = line[:start].rstrip(" \t,，")

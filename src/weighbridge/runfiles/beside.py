@@ -10,8 +10,9 @@ import os
 import stat
 from collections.abc import Sequence
 
+from weighbridge.cost import MOST
 from weighbridge.records import replace
-from weighbridge.runfiles.document import MOST, Document, decoded, first
+from weighbridge.runfiles.document import Document, decoded, first
 from weighbridge.runfiles.record import PlannedRun, Unread
 
 MOST_NAME = 400  # characters of a path

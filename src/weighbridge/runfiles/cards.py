@@ -3,19 +3,16 @@
     dual 3090   双卡4090   3090s (x4)   an 8-GPU H100 node   4 GPUs (A10G)   g5.12xlarge
     my 4090 has 48GB   RTX 4090 Laptop   A100 80G, 8卡
 
-A card of somebody else ("a colleague has an A100") is none of the run. Where a text has one kind of
-card and asks whether another would do, the other is what is judged. All else that has two kinds
-has none.
+Where a text names cards of two kinds, none of them is taken: whose they are is in its sentences.
 """
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 
 from weighbridge.errors import UsageError
-from weighbridge.runfiles.claims import OF_OTHERS, sentence_before, way
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.named import MOST_TEXT, OLLAMA, Piece, piece_of
 from weighbridge.units import UNITS
@@ -25,7 +22,9 @@ _COUNTS: Mapping[str, int] = {
     **dict.fromkeys(("两", "二", "双", "two", "dual", "pair of"), 2),
     **dict.fromkeys(("三", "three", "triple"), 3),
     **dict.fromkeys(("四", "four", "quad"), 4),
+    **dict.fromkeys(("五", "five"), 5),
     **dict.fromkeys(("六", "six"), 6),
+    **dict.fromkeys(("七", "seven"), 7),
     **dict.fromkeys(("八", "eight"), 8),
 }
 _WORD = "|".join(word for word in _COUNTS if word.isascii())
@@ -33,7 +32,7 @@ _SIGN = "".join(word for word in _COUNTS if not word.isascii())
 _NAMES = (
     r"RTX PRO \d{4}(?: Blackwell)?(?: (?:Workstation|Max-Q|Server Edition))?"
     r"|(?:RTX ?)?\d{4} (?:SFF )?Ada(?: Generation)?"
-    r"|(?:RTX ?)?A[456]000(?!\d)"
+    r"|(?:RTX ?)?A[2456]000(?!\d)"
     r"|(?:[RG]TX ?\d{4}|[345]0[5-9]0(?!\d)|[12]080(?= ?Ti))(?: ?Ti)?(?: SUPER)?"
     r"(?: ?D(?![A-Za-z0-9]))?(?: (?:Laptop|Mobile))?"
     r"|(?:RX ?\d{4}|[679]\d\d0(?= ?(?:XT|GRE)))(?: ?(?:XTX?|GRE))?"
@@ -43,16 +42,24 @@ _NAMES = (
 )
 CARD = re.compile(
     r"(?i)(?<![A-Za-z0-9_.])"
-    rf"(?:(?P<before>\d{{1,3}}) ?[x\u00d7*] ?|(?P<count>\d{{1,3}}|[{_SIGN}])(?:卡|[张块]|张卡| )"
+    rf"(?:(?P<before>\d{{1,3}}) ?[x\u00d7*] ?|(?P<count>\d{{1,3}}|[{_SIGN}])"
+    r"(?:卡|[张块]卡?| ) ?"
     rf"|(?P<word>(?:{_WORD})[ -]|双))?"
     r"(?P<first>\d{2,3} ?GB )?"
-    r"(?:NVIDIA |GeForce |AMD |Radeon |Apple |Tesla )*"
+    r"(?:NVIDIA |GeForce |AMD |ROCm |Radeon |Apple |Tesla )*"
     rf"(?P<name>{_NAMES})s?"
+    r"(?: (?P<many>\d{1,2}) ?[x\u00d7*](?= ?\d{2,3} ?G))?"
     r"(?P<size>[ (\uff08-]*\d{2,3} ?GB?(?![A-Za-z0-9]))?"
     r"(?: (?:has|with|having) (?:the |a )?(?P<own>\d{2,3}) ?GB)?"
     r"(?:\)?[ ,]{0,2}\(? ?[x\u00d7*] ?(?P<after>\d{1,2})(?![\d.]|[ ]?GB?)"
     r"|[ ]?\((?P<times>\d{1,2}) ?[x\u00d7]\))?"
 )
+NODES = re.compile(  # before the cards of each machine: "4 nodes with 8 H100 each", "4机8卡"
+    rf"(?i)(?<![\w.-])(\d{{1,3}}|{_WORD}|[{_SIGN}]) ?(?:(?:nodes|machines|servers)\b[ ,]{{1,2}}"
+    r"(?:each )?(?:[a-z]{1,12} )?(?:with|of|having|[x\u00d7*]) ?|[机台]|个?节点"
+    r"|台机器[，,]?(?:每台)?)$"
+)
+BEFORE = 60  # characters before a card that are looked at
 MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gives it
     r"(?<![\w.-])(?:g[4-6][a-z]{0,3}|p[3-6][a-z]{0,3})\.\d{0,2}x?large\b"
     r"|\ba[23]-(?:high|mega|ultra)gpu-\d{1,2}g\b"
@@ -113,7 +120,7 @@ def several_cards(document: Document) -> tuple[str, ...]:
 
 def _card_kinds(document: Document) -> Kinds:
     """Return each kind of card that a text names for its run, how many of it and where."""
-    kinds = _of_question(_without_shorter(_named(document))) or _of_rocm_smi(document)
+    kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
     found = dict(kinds)
     for kind, (count, piece) in _of_ggml(document).items():
         if kind in found or not found:
@@ -121,42 +128,26 @@ def _card_kinds(document: Document) -> Kinds:
     return found
 
 
-def _named(document: Document) -> dict[str, tuple[int, Piece, bool]]:
-    """Return each kind of card that a text names, how many of it, where, and whether it is only
-    asked about in place of another."""
-    kinds: dict[str, tuple[int, Piece, bool]] = {}
+def _named(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return each kind of card that a text names, how many of it and where."""
+    kinds: dict[str, tuple[int, Piece]] = {}
     memory = _unified(document)
-    for match in _of_the_asker(document.text[:MOST_TEXT]):
+    text = document.text[:MOST_TEXT]
+    for match in chain(*(islice(p.finditer(text), MOST_NAMES) for p in (CARD, MACHINE))):
         part, name = _part(match, memory)
-        if not part:
-            continue
-        before, _, another = kinds.get(part, (0, None, True))
-        count = 1 if match.re is MACHINE else _count(match)
-        asked = another and way(match) == "another"
-        kinds[part] = (max(count, before), piece_of(document, match, name), asked)
+        if part:
+            before, _ = kinds.get(part, (0, None))
+            count = 1 if match.re is MACHINE else _count(match)
+            kinds[part] = (max(count, before), piece_of(document, match, name))
     return kinds
 
 
-def _of_the_asker(text: str) -> Iterator["re.Match[str]"]:
-    """Yield the places where a text names a card, or a machine with cards, of its own run."""
-    for pattern in (CARD, MACHINE):
-        for match in islice(pattern.finditer(text), MOST_NAMES):
-            if not OF_OTHERS.search(sentence_before(match)):
-                yield match
-
-
 def _count(match: "re.Match[str]") -> int:
-    """Return how many cards a match of CARD names."""
-    groups = ("before", "count", "word", "after", "times")
-    return _number(next((match[name] for name in groups if match[name]), "1"))
-
-
-def _of_question(kinds: Mapping[str, tuple[int, Piece, bool]]) -> Kinds:
-    """Return the kinds that the answer is about: the only one that is asked about in place of those
-    that are there, else all."""
-    asked = {key for key, (_, _, another) in kinds.items() if another}
-    kept = asked if len(asked) == 1 else kinds.keys()
-    return {key: (count, piece) for key, (count, piece, _) in kinds.items() if key in kept}
+    """Return how many cards a match of CARD names, over all machines."""
+    groups = ("before", "count", "word", "after", "times", "many")
+    cards = _number(next((match[name] for name in groups if match[name]), "1"))
+    nodes = NODES.search(match.string[max(match.start() - BEFORE, 0) : match.start()])
+    return cards if nodes is None else cards * _number(nodes[1])
 
 
 def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
@@ -210,7 +201,7 @@ def _of_smi(document: Document) -> Piece | None:
         find(value)
     except UsageError:
         return None
-    return piece_of(document, rows[0], value)
+    return piece_of(document, rows[0], value)._replace(listed=True)
 
 
 def _counted_apart(text: str) -> int:
@@ -242,7 +233,8 @@ def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
         part = find(rows[0]["name"]).part
     except UsageError:
         return {}
-    return {part.id: (len(rows), piece_of(document, rows[0], rows[0]["name"]))}
+    piece = piece_of(document, rows[0], rows[0]["name"])
+    return {part.id: (len(rows), piece._replace(listed=True))}
 
 
 def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
@@ -265,15 +257,15 @@ def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
 
 
 def _without_shorter(
-    kinds: Mapping[str, tuple[int, Piece, bool]],
-) -> dict[str, tuple[int, Piece, bool]]:
+    kinds: Mapping[str, tuple[int, Piece]],
+) -> dict[str, tuple[int, Piece]]:
     """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
-    names = [piece.value for _, piece, _ in kinds.values()]
+    names = [piece.value for _, piece in kinds.values()]
     kept = {
         key: found
         for key, found in kinds.items()
         if not any(n != found[1].value and n.startswith(found[1].value) for n in names)
     }
-    most = max((count for count, _, _ in kinds.values()), default=1)
+    most = max((count for count, _ in kinds.values()), default=1)
     least = most if len(kept) == 1 else 1
-    return {key: (max(count, least), p, asked) for key, (count, p, asked) in kept.items()}
+    return {key: (max(count, least), piece) for key, (count, piece) in kept.items()}

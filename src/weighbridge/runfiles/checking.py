@@ -24,7 +24,7 @@ from weighbridge.runfiles.document import documents
 from weighbridge.runfiles.kinds import folder_of, read, text_of
 from weighbridge.runfiles.patterns import below, matches
 from weighbridge.runfiles.weighing import Open, WeighedFile, weighed
-from weighbridge.wording import shown
+from weighbridge.wording import one_line, shown
 from weighbridge.workload import TABLES
 
 SCHEMA = "weighbridge.check/1"
@@ -192,6 +192,9 @@ def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFi
         return CheckedFile(name=name, rule=rule, found=weighed(file, open_, own, model))
     except WeighbridgeError as error:
         return CheckedFile(name=name, rule=rule, why=str(error))
+    except Exception as error:  # the other files have an answer, whatever this one broke
+        why = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return CheckedFile(name=name, rule=rule, why=one_line(why))
 
 
 def sarif(check: FileCheck) -> dict[str, Any]:

@@ -5,27 +5,38 @@
     toml     the standard library; places are looked for by line
     python   ast, never run           shell, text, modelfile    the text alone
 
-Sizes are bounded before anything is parsed, and nodes while it is: a few lines of aliases can name
-a billion of them.
+Sizes are bounded before anything is parsed, and nodes while it is (weighbridge/cost.py): a few
+lines of aliases can name a billion of them.
 """
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from weighbridge.cost import (
+    DEEPEST,
+    DEEPEST_TREE,
+    MOST,
+    MOST_DOCUMENTS,
+    MOST_NODES,
+    MOST_NUMBER,
+    bounded,
+    deep_key,
+    deeper,
+    within,
+)
 from weighbridge.errors import BadFileError
 from weighbridge.records import NamedTuple, dataclass, field
 
-MOST = 1 << 20  # bytes of a file: the longest of those that we know has 40,000
-MOST_NODES = 20_000
-DEEPEST = 40
-MOST_DOCUMENTS = 100
 TOO_DEEP = "this YAML is nested too deep for a run file"
 TEMPLATE = "this is a template, {{ }} stands in it: fill it in first, and give what comes out"
 MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
 # Tags of Python that say plain data; any other would make an object or run something
 DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|none)")
+NEWLINE = "\n"
 Path = tuple[str | int, ...]
 
 
@@ -59,7 +70,13 @@ class Document:
 
     def line_of(self, offset: int) -> int:
         """Return the line, from 1, of a character of the text."""
-        return self.text.count("\n", 0, offset) + 1
+        return bisect_left(_ends(self.text), offset) + 1
+
+
+@lru_cache(maxsize=4)
+def _ends(text: str) -> list[int]:
+    """Return where the lines of a text end: of one that is asked for each of its lines."""
+    return [match.start() for match in re.finditer("\n", text)]
 
 
 def decoded(raw: bytes, name: str) -> str:
@@ -215,6 +232,8 @@ class _YamlDocuments:
             tag = "tag:yaml.org,2002:str"
         if tag.endswith((":timestamp", ":binary")):
             return event.value
+        if tag.endswith((":int", ":float")) and len(event.value) > MOST_NUMBER:
+            return event.value  # no number of a run: a text, which its key refuses
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         return self.loader.construct_object(node)
 
@@ -263,12 +282,8 @@ def _size(value: Any, most: int) -> int:
     """Count the values within a value, up to `most` and one."""
     count, unread = 0, [value]
     while unread and count <= most:
-        each = unread.pop()
         count += 1
-        if isinstance(each, dict):
-            unread += each.values()
-        elif isinstance(each, list):
-            unread += each
+        unread += within(unread.pop())
     return count
 
 
@@ -285,6 +300,7 @@ def _json(text: str, name: str) -> Iterator[Document]:
         data = strict_json(text.encode(errors="surrogatepass"), MOST, constants=True)
     except BadFileError as error:
         raise BadFileError(f"{name} {error}") from None
+    bounded(data, name, "JSON")
     yield Document(syntax="json", text=text, data=data, name=name, places=_json_places(text))
 
 
@@ -327,13 +343,17 @@ TOML_LINE = re.compile(r"^[ \t]*(?:\[+([^\]\n]+)\]+|(\"?[\w.-]+\"?)[ \t]*=[ \t]*
 def _toml(text: str, name: str) -> Iterator[Document]:
     import tomllib
 
+    too_deep, key = TOO_DEEP.replace("YAML", "TOML"), deep_key(text)
+    if key is not None:
+        raise BadFileError(f"{name}:{text.count(NEWLINE, 0, key) + 1}: {too_deep}")
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise BadFileError(f"{name}: {TOO_DEEP.replace('YAML', 'TOML')}") from None
+        raise BadFileError(f"{name}: {too_deep}") from None
     except tomllib.TOMLDecodeError as error:
         said = " ".join(str(error).split())
         raise BadFileError(f"{name}: this is no TOML: {said:.120}") from None
+    bounded(data, name, "TOML")
     yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))
 
 
@@ -368,6 +388,8 @@ def _python(text: str, name: str) -> Iterator[Document]:
         line = getattr(error, "lineno", None)
         where = f":{line}" if line else ""
         raise BadFileError(f"{name}{where}: this is no Python") from None
+    if deeper(tree, DEEPEST_TREE, ast.iter_child_nodes):
+        raise BadFileError(f"{name}: {TOO_DEEP.replace('YAML', 'Python')}")
     yield Document(syntax="python", text=text, data=tree, name=name)
 
 

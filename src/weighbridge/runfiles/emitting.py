@@ -184,8 +184,9 @@ def of_file(
         raise UsageError(not_of(kind, file.name))
     runs = of_task(file, to.task).runs
     if len(runs) > 1:
-        names = ", ".join(run.name for run in runs)
-        raise UsageError(f"{file.name} starts {len(runs)} runs ({names:.80}): --emit writes one")
+        names = ", ".join(filter(None, (run.name for run in runs)))
+        those = f" ({names:.80})" if names else ""
+        raise UsageError(f"{file.name} starts {len(runs)} runs{those}: --emit writes one")
     run = runs[0]
     if run.refused:
         raise UsageError(f"{file.name}: {run.refused}")

@@ -1,4 +1,4 @@
-"""Files between fences in a text, each read by the reader of its kind, as a file of its own is.
+"""Files in a text, between fences or not, each read by the reader of its kind, as a file is.
 
 Here is my config:            the run of an axolotl config, at the lines of the text
 ```yaml
@@ -10,11 +10,13 @@ adapter: lora
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles.document import documents
 from weighbridge.runfiles.kinds import SYNTAXES, KindModule, kinds
+from weighbridge.runfiles.pieces import parts
 from weighbridge.runfiles.record import PlannedRun
 
 FENCE = re.compile(
@@ -45,12 +47,12 @@ class FencedFile(NamedTuple):
 
 
 class FencedRuns(NamedTuple):
-    """The runs of the files of a text, what can be read of none of them, and the text around those
-    that were read."""
+    """The runs of the files of a text, what can be read of none of them, and the words around
+    those that were read."""
 
     runs: tuple[PlannedRun, ...]
     notes: tuple[str, ...]
-    prose: str
+    words: str
 
 
 def read(text: str, name: str) -> FencedRuns:
@@ -74,6 +76,11 @@ def read(text: str, name: str) -> FencedRuns:
     return FencedRuns(runs, tuple(notes), _around(text, spans))
 
 
+def without(text: str) -> str:
+    """Return a text with blanks in place of what stands between fences, at the same lines."""
+    return FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+
+
 def _files(text: str) -> list[FencedFile]:
     """Return what stands between fences; Python in several pieces is one script."""
     found = []
@@ -81,6 +88,7 @@ def _files(text: str) -> list[FencedFile]:
         syntax = WRITTEN.get(match["syntax"].lower(), "")
         own = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
         found.append(FencedFile(syntax, own, match.start("text"), match.end("text")))
+    found.extend(_unfenced(text))
     pieces = [file for file in found if file.syntax == "python"]
     if len(pieces) < 2 or any(_told(file, ("python",)) for file in pieces):
         return found
@@ -90,6 +98,18 @@ def _files(text: str) -> list[FencedFile]:
     script = "\n".join(lines.get(n, "") for n in range(max(lines, default=0) + 1))
     joined = FencedFile("python", script, pieces[0].start, pieces[-1].end)
     return [file for file in found if file not in pieces] + [joined]
+
+
+def _unfenced(text: str) -> Iterator[FencedFile]:
+    """Yield the machine parts that stand between no fences."""
+    plain = without(text)
+    lines = plain.split("\n")
+    starts = [0, *accumulate(len(line) + 1 for line in lines)]
+    for part in parts(plain):
+        own = textwrap.dedent("\n".join(lines[part.start : part.end]))
+        yield FencedFile(
+            part.syntax, "\n" * part.start + own, starts[part.start], starts[part.end] - 1
+        )
 
 
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.records import NamedTuple
 from weighbridge.report import Report
-from weighbridge.runfiles.measured import GGML, gpus_of, predicted
+from weighbridge.runfiles.measured import gpus_of, predicted
 from weighbridge.runfiles.record import ServerStart
 from weighbridge.units import GIB, KIB, UNITS
 
@@ -24,8 +24,6 @@ OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, bes
 # vLLM: each offloaded tensor is pinned (model_executor/offloader); PyTorch's CachingHostAllocator
 # rounds a block up to a power of two
 PINNED = (1.0, 2.0)
-# Ollama x/mlxrunner (maxPagedOutBytes): snapshots of earlier prompts that it keeps at most
-MLX_PROMPTS = 8 * GIB
 MOST_TEXT = 60_000
 # TensorRT-LLM (_torch/pyexecutor): what each component left free on a card
 TRT_MODEL = r"(?m)^[ \t]*Model:\s*([\d.]{1,8}) / ([\d.]{1,8})"
@@ -40,20 +38,6 @@ LEFT_TO_MACOS = 8  # GiB (assumed)
 LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
 IN_ORDER = 0.15  # of our count: work buffers of several cards differ so much (assumed)
 HOST = "CPU"  # Ollama's name of it
-OF_VLLM = r"(?i)vllm|max model len|models's max seq"
-CACHE_IN_RAM = (
-    r"(?i)(?:offload|move|put|keep|place)\w{0,4} (?:the )?(?:kv|cache)[\w -]{0,16} "
-    r"(?:to|in|on|into) (?:the )?(?:cpu|ram|host|system memory)"
-)
-BY_HIDDEN_SIZE = (
-    r"(?i)\b2\s{0,3}(?:\([^)\n]{0,60}\))?\s{0,3}\*\s{0,3}hidden[-_ ]?(?:state|size|dim)"
-)
-# Memory in use, as people write it: of all cards together, and of a process in RAM
-USED = (
-    r"(?i)\b(\d{1,4}(?:\.\d{1,2})?) ?(Gi?B)(?: of VRAM)? (?:is |are |was )?used\b[^.\n]{0,20}"
-    r"\b(?:across|on|over|by|in) (?:both|all|the|two|\d)"
-)
-RESIDENT = r"(?i)\b\d{1,4}(?:\.\d{1,2})? ?Gi?B (?:of )?RSS\b"
 LOGGED = "(APIServer pid="  # how a line of a server's log begins
 GB = UNITS["GB"]
 
@@ -218,8 +202,6 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
         each = (int(segment[1]) + (int(buffer[1]) if buffer else 0)) * GB
         pool = int(segment[1]) * GB
         yield LogFinding("segments", {"each_bytes": each, "pool_bytes": pool})
-    if re.search(CACHE_IN_RAM, text) and re.search(OF_VLLM, text):
-        yield LogFinding("cache_in_ram", {})
     if "cpu-offload-gb" in text:
         match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
         least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
@@ -259,21 +241,13 @@ def _of_answers(
     text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
 ) -> Iterator[LogFinding]:
     told = any("tokens" in start.counts for start in starts)  # by the log itself
-    yield from _by_hidden_size(text, reports)
     for model, report in reports:
         listed = re.search(LISTED.format(re.escape(model)), text)
         if listed and report.derived.get("ollama_ps_bytes"):
             yield from _listed(report, round(float(listed[1]) * GB))
-        if re.search(r"(?i)mlx[- ]?(?:runner|engine)", text) and report.task == "infer":
-            peak = report.peak.expected
-            values = {"start_bytes": peak, "kept_bytes": MLX_PROMPTS}
-            yield LogFinding("mlx_prompts", {**values, "sum_bytes": peak + MLX_PROMPTS})
         by_vllm = report.workload.get("engine") == "vllm" and LOGGED in text
         if by_vllm and report.verdict is None and not told:
             yield LogFinding("waits.unknown", {})
-        yield from _on_cards(report)
-        if not listed:
-            yield from _used(text, report)
 
 
 def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
@@ -289,17 +263,6 @@ def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
     yield LogFinding("listed.order", {**values, **parts})
 
 
-def _by_hidden_size(text: str, reports: Sequence[tuple[str, Report]]) -> Iterator[LogFinding]:
-    """Why a formula that people use for a cache, with the hidden size, gives too much."""
-    model, report = next(iter(reports), ("", None))
-    each = 0 if report is None else int(report.derived.get("kv_cache_bytes_per_token") or 0)
-    if report is None or not each or not re.search(BY_HIDDEN_SIZE, text):
-        return
-    context = int(report.workload["context"])
-    sizes = {"rate_bytes": each, "request_bytes": each * context}
-    yield LogFinding("by_hidden_size", {"model": model, "context": context, **sizes})
-
-
 def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
     """Yield how many tokens of a model a store in host memory holds, by the bytes of one."""
     for finding in found:
@@ -312,40 +275,6 @@ def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFi
                 "tokens": size // each,
             }
             yield LogFinding("segments.tokens", values)
-
-
-def _used(text: str, report: Report) -> Iterator[LogFinding]:
-    """What the text says is used on all cards, and by the process in RAM, beside our count."""
-    gpus = gpus_of(report)
-    match = re.search(USED, text)
-    told = sum(device.peak("driver").expected for device in gpus)
-    if match and gpus and report.task == "infer":
-        number, unit = float(match[1]), match[2].upper()
-        least = round(number * (GB if unit == "GB" else GIB))
-        most = round(number * GIB)  # tools that count in GiB are often quoted in GB
-        agrees = least * (1 - IN_ORDER) <= told <= most * (1 + IN_ORDER)
-        values = {"showed": match[0], "told_bytes": told, "gb": f"{told / GB:.1f} GB"}
-        yield LogFinding("used.order" if agrees else "used", values)
-    resident = re.search(RESIDENT, text)
-    if resident and report.workload.get("engine") in GGML and not report.workload.get("no_mmap"):
-        yield LogFinding("resident", {"showed": resident[0]})
-
-
-def _on_cards(report: Report) -> Iterator[LogFinding]:
-    """A model that is larger than the RAM that was named: what has to lie on cards."""
-    verdict = report.verdict
-    if verdict is None or verdict.count or not report.workload.get("ram"):
-        return
-    model = sum(
-        c.bytes.expected
-        for device in report.devices
-        for c in device.phases[-1].components
-        if c.name == "weights"
-    )
-    ram = verdict.usable_bytes
-    if ram and model > ram:
-        values = {"model_bytes": model, "ram_bytes": ram, "cards_bytes": model - ram}
-        yield LogFinding("on_cards", values)
 
 
 def text_of(finding: LogFinding, words: Any) -> str:

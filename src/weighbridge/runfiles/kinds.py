@@ -11,10 +11,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from weighbridge.cost import MOST
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.records import NamedTuple, replace
 from weighbridge.runfiles import notebook, segments
-from weighbridge.runfiles.document import MOST, Document, decoded, documents
+from weighbridge.runfiles.document import Document, decoded, documents
 from weighbridge.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.runfiles.slurm import asking
 from weighbridge.wording import shown
@@ -72,6 +73,7 @@ SUFFIXES: Mapping[str, str] = {
     ".out": "text",
 }
 SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
+KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
@@ -214,11 +216,23 @@ def _as(each: KindModule, text: str, name: str, folder: str) -> RunFile:
     error: BadFileError | None = None
     for syntax in each.kind.syntaxes:
         try:
-            return _file(each, _pieces(text, syntax, name, folder), text, name)
+            pieces = _pieces(text, syntax, name, folder)
         except BadFileError as broken:
             error = error or broken
+            continue
+        keyed = [piece for piece in pieces if syntax not in KEYED or _has_keys(piece)]
+        if keyed:
+            return _file(each, keyed, text, name)
+        error = error or BadFileError(
+            f"{name}: {each.kind.title} is keys with values, and it has none"
+        )
     assert error is not None
     raise error
+
+
+def _has_keys(piece: Document) -> bool:
+    """Tell whether a document is of keys: one that ends in a line of dashes is followed by none."""
+    return isinstance(piece.data, Mapping)
 
 
 def _file(each: KindModule, pieces: Sequence[Document], text: str, name: str) -> RunFile:

@@ -55,7 +55,11 @@ def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[Measured
         return
     for name, measured in _measured(start).items():
         derived = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
-        if isinstance(derived, int) and derived:
+        if name == "consumed":  # weights and what is outside of torch, in one figure
+            outside = report.derived.get(DERIVED[engine]["other"])
+            beside = outside if isinstance(outside, int) else 0
+            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + beside)
+        elif isinstance(derived, int) and derived:
             yield MeasuredPart(name, measured, derived)
         elif name != "tokens" and name not in DERIVED.get(engine, {}):
             expected = predicted(gpus if engine in GGML else gpus[:1], name)
@@ -95,9 +99,9 @@ def predicted(gpus: Sequence[Device], name: str) -> int:
 def overruled(parts: Sequence[MeasuredPart]) -> bool:
     """Tell whether a log of one rank has so much more or less than the rules say that a build must
     hold what they do not know."""
-    held = [part for part in parts if part.name in HELD]
-    expected = sum(part.predicted or 0 for part in held)
-    return abs(sum(part.measured for part in held) - expected) > FAR * expected
+    compared = [part for part in parts if part.name in (*HELD, "consumed")]
+    expected = sum(part.predicted or 0 for part in compared)
+    return abs(sum(part.measured for part in compared) - expected) > FAR * expected
 
 
 def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:

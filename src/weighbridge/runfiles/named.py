@@ -34,6 +34,7 @@ class Piece(NamedTuple):
     value: str
     line: int
     assumed: str = ""  # what of the value the text does not say, and why it is taken
+    listed: bool = False  # a program lists it, and it is no word of the writer
 
 
 def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:

@@ -86,6 +86,9 @@ class PlannedRun:
     replicas: int = 1  # as many of it are started
     devices: tuple[str, ...] = ()  # the cards of its machine that it is given, by their ids
     nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
+    words: tuple[str, ...] = ()  # settings that the words of a text alone say
+    missing: tuple[str, ...] = ()  # what decides, and the text does not say
+    open: bool = False  # `refused` says nothing of whether it fits: the text says too little
     step: tuple[str, Value] | None = None  # DeepSpeed's config, and what it says of all samples
 
 

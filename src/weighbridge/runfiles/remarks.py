@@ -27,15 +27,6 @@ STEP = re.compile(r"(?i)max[-_]num[-_]batched[-_]tokens[`\"' =:]{1,4}(\d{4,7})\b
 OF_VLLM = re.compile(r"(?i)(?<![a-z])vllm(?![a-z])")
 LACKS = re.compile(r"(?i)\bOOM|out of memory|KV cache|显存")
 UNSLOTH_CACHE = re.compile(r"(?i)KV cache can use up to (\d{1,4}(?:\.\d{1,2})?) GB")
-# "reverting to build 1.3.6 ... only using 14.5GB", and another figure of the same text
-RELEASE = r"v?(?P<release>\d{1,3}\.\d{1,3}(?:\.\d{1,3})?)"
-BACK = re.compile(
-    r"(?i)(?:\b(?:revert\w*|downgrad\w*|roll\w* back|go\w* back|went back)(?: back)? (?:to )?"
-    r"(?:\w+ ){0,3}?|(?:回退|降级)到? ?)"
-    rf"{RELEASE}(?P<rest>[^\n]{{0,200}})"
-)
-SIZE = r"(?<![\w.])(\d{1,3}(?:\.\d{1,2})?) ?(?:GB|GiB|G)\b"
-GIGABYTES = re.compile(rf"{SIZE}(?! (?:of )?(?:RAM|card))")
 ROWS = re.compile(
     r"(?mi)^[ \t]*PID[ \t]+MEM\w*[ \t]*\((?P<unit>[GM]i?B)\)[^\n]*\n"
     r"(?P<rows>(?:[ \t]*\d[^\n]*\n?)+)"
@@ -54,7 +45,6 @@ def remarks(text: str, *, explained: bool) -> Iterator[LogFinding]:
         yield from _not_memory(text)
     yield from _large_step(text)
     yield from _no_cache(text)
-    yield from _releases(text)
     yield from _processes(text)
 
 
@@ -90,26 +80,6 @@ def _no_cache(text: str) -> Iterator[LogFinding]:
     if match is not None:
         size = round(float(match[1]) * GIB)
         yield LogFinding("no_cache" if not size else "small_cache", {"cache_bytes": size})
-
-
-def _releases(text: str) -> Iterator[LogFinding]:
-    """Two releases of one program, and what each takes for the same work."""
-    plain = re.sub(SIZE, " ", text)
-    for back in BACK.finditer(text):
-        old = _parts(back["release"])
-        named = {_parts(match["release"]) for match in re.finditer(rf"(?<![\w.]){RELEASE}", plain)}
-        newer = {each for each in named if each > old and len(each) == len(old)}
-        behind = [float(match[1]) for match in GIGABYTES.finditer(back["rest"])]
-        before = [float(match[1]) for match in GIGABYTES.finditer(text[: back.start()])]
-        if behind and before and newer and max(before) > behind[0]:
-            values = {"old": back["release"], "new": ".".join(map(str, max(newer)))}
-            sizes = {"less": f"{behind[0]:g} GB", "more": f"{max(before):g} GB"}
-            yield LogFinding("releases", {**values, **sizes})
-            return
-
-
-def _parts(release: str) -> tuple[int, ...]:
-    return tuple(map(int, release.split(".")))
 
 
 def _processes(text: str) -> Iterator[LogFinding]:

@@ -8,7 +8,6 @@ from weighbridge.render import RenderOptions
 from weighbridge.report import Report
 from weighbridge.runfiles.findings import text_of
 from weighbridge.runfiles.measured import MeasuredPart
-from weighbridge.runfiles.others import asks
 from weighbridge.runfiles.record import PlannedRun, Understood
 from weighbridge.runfiles.serving.lines import launch_line
 from weighbridge.runfiles.slurm import advice, asked
@@ -62,8 +61,7 @@ def view(found: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  
 def _only_said(weighed: WeighedRun, found: WeighedFile) -> bool:
     """Tell whether there is nothing to a run but what is explained above it."""
     run = weighed.run
-    tells = any(not asks(finding) for finding in found.findings)
-    if tells and weighed.report is None and not run.command:
+    if found.findings and weighed.report is None and not run.command:
         return True
     told = found.message is not None or bool(found.findings)
     return told and not (run.model or run.refused or run.command)

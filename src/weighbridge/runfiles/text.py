@@ -1,8 +1,8 @@
 """A text that people write about a run: a question with a command, a log or an error in it.
 
-The pieces are picked out of the prose: files in fences, launch lines, the model, the cards, and how
-something is trained. What decides and is not in the text is asked for, never made up; and what is
-of a program that we do not answer for is refused by its name.
+Its machine parts decide, wherever they stand: files, launch lines, logs. Of the words around them
+a model, a card with its number and a program's name are taken (in_words.py), and nothing else. What
+is of a program that we do not answer for is refused by its name.
 """
 
 import re
@@ -14,10 +14,9 @@ from weighbridge.records import replace
 from weighbridge.runfiles import fences
 from weighbridge.runfiles.apart import apart
 from weighbridge.runfiles.cards import card, ggml_memory, several_cards
-from weighbridge.runfiles.document import Document, documents
+from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.in_words import in_words, of_piece, release
 from weighbridge.runfiles.kinds import Kind
-from weighbridge.runfiles.leftover import not_taken
 from weighbridge.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -28,12 +27,10 @@ from weighbridge.runfiles.named import (
     positions,
 )
 from weighbridge.runfiles.others import OtherProgram, other, why
-from weighbridge.runfiles.prose import spoken, trained
 from weighbridge.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.runfiles.serving import start_logs
 from weighbridge.runfiles.serving.lines import of_text
 from weighbridge.runfiles.training.arrays import SET
-from weighbridge.runfiles.vocabulary import SIZES
 
 KIND = Kind(
     name="text",
@@ -42,7 +39,8 @@ KIND = Kind(
     source="41 public questions of 2025 and 2026",
 )
 PROGRAM = (
-    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|(?:\S{0,200}/)?llama-server"
+    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|sglang serve"
+    r"|mlx_lm\.\w{3,12}|(?:\S{0,200}/)?llama-(?:server|cli)"
     r"|ollama run [a-z][\w./-]*:[\w.-]+)"
 )
 LAUNCH = re.compile(
@@ -57,6 +55,7 @@ LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
+CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
 MOST_RUNS = 12  # of one text that are weighed
 MORE = "the text starts more than {most} runs: those behind are not weighed"
 CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
@@ -81,22 +80,25 @@ def read(document: Document) -> Iterator[PlannedRun]:
     text = document.text[:MOST_TEXT]
     named, cards, several = models(document), card(document), several_cards(document)
     program = other(text)
-    if program is not None:
+    if program is not None and not program.alone:
         yield _refused(program, named, cards)
         return
     files = fences.read(text, document.name)
     found = (
         list(_of_rpc(document, cards))
-        or [*files.runs, *_of_commands(files.prose), *_of_lists(document)]
+        or [*files.runs, *_of_commands(files.words), *_of_lists(document)]
         or list(start_logs.runs(document))
     )
     if found:
-        prose = replace(document, text=files.prose)
+        words = replace(document, text=files.words)
         unlike = _unlike(found)
         more = (MORE.format(most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
         for run in unlike[:MOST_RUNS]:
-            whole = _completed(run, named, cards, prose)
+            whole = _completed(run, named, cards, words)
             yield _told_of(whole, cards, several, (*files.notes, *more))
+        return
+    if program is not None:
+        yield _refused(program, named, cards)
         return
     for run in in_words(document, named, cards):
         yield _told_of(run, cards, several, files.notes)
@@ -164,33 +166,14 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
     seen = set()
     text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
     for match in LAUNCH.finditer(text):
-        whole, tail = apart(_without_end(match[0].strip()))
+        whole, _ = apart(_without_end(match[0].strip()))
         line = GLUED.sub(" ", whole)
         glued = tuple(GLUED_NOTE.format(flag=each) for each in GLUED_FLAG.findall(whole))
         for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
             if key not in seen and not _shows(run):
                 seen.add(key)
-                yield _with_tail(replace(run, notes=(*run.notes, *glued)), tail)
-
-
-def _with_tail(run: PlannedRun, tail: str) -> PlannedRun:
-    """Return the run of a command with what is said in words behind it on its line."""
-    from weighbridge.engines.launch import parse
-
-    try:
-        launch = parse(run.command) if tail else None
-    except UsageError:
-        return run
-    if launch is None:
-        return run
-    (document,) = documents(tail, "text", "")
-    said = spoken(document, "infer", launch.engine, run.model, tuple(launch.settings))
-    settings = {**said.settings, **run.settings}
-    left = not_taken(tail, {**settings, "engine": launch.engine}, said.spans)
-    understood = (*run.understood, *(replace(one, line=0) for one in said.understood))
-    notes = tuple(filter(None, (*run.notes, *said.notes, left)))
-    return replace(run, settings=settings, understood=understood, notes=notes)
+                yield replace(run, notes=(*run.notes, *glued))
 
 
 def _set_before(text: str, line: str) -> str:
@@ -240,28 +223,38 @@ def _shows(run: PlannedRun) -> bool:
 
 
 def _completed(
-    run: PlannedRun, named: list[Piece], cards: Piece | None, prose: Document
+    run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> PlannedRun:
-    """Return a run with the model and the card of the text around it, where it has none, and of a
-    training what its file leaves to a default."""
-    run = _filled(run, prose) if run.task == "train" else run
-    taken = list(run.understood)
-    settings = dict(run.settings)
-    model = run.model
-    if not model and len(named) == 1:
-        model = named[0].value
-        taken.append(of_piece("the model", named[0], "model"))
-    if cards is not None and "gpu" not in settings:
-        settings["gpu"] = _enough(cards.value, run)
-        taken.append(of_piece("the card", cards, "gpu"))
-    version = _version(run, prose)
+    """Return a run with what the words around it name and it does not say."""
+    pieces = dict(_around(run, named, cards, words))
+    model = pieces.get("model")
+    settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
+    if "gpu" in settings:
+        settings["gpu"] = _enough(settings["gpu"], run)
+    alone = (s for s, p in pieces.items() if s != "engine_version" and not p.listed)
+    return replace(
+        run,
+        model=run.model if model is None else model.value,
+        settings={**run.settings, **settings},
+        understood=(*run.understood, *(of_piece(CALLED[s], p, s) for s, p in pieces.items())),
+        words=(*run.words, *alone),
+    )
+
+
+def _around(
+    run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
+) -> Iterator[tuple[str, Piece]]:
+    """Yield the model, the card and the release of the engine that a run leaves to the words."""
+    if not run.model and len(named) == 1:
+        yield "model", named[0]
+    if cards is not None and "gpu" not in run.settings:
+        yield "gpu", cards
+    version = _version(run, words)
     if version is not None:
-        settings["engine_version"] = version.value
-        taken.append(of_piece("the release", version, "engine_version"))
-    return replace(run, model=model, settings=settings, understood=tuple(taken))
+        yield "engine_version", version
 
 
-def _version(run: PlannedRun, prose: Document) -> Piece | None:
+def _version(run: PlannedRun, words: Document) -> Piece | None:
     """Return the release of a command's engine that a text names; None where the command itself
     says one, or the text names several."""
     from weighbridge.engines.launch import parse
@@ -273,25 +266,9 @@ def _version(run: PlannedRun, prose: Document) -> Piece | None:
     said = {*run.settings, *(launch.settings if launch is not None else ())}
     if launch is None or "engine_version" in said:
         return None
-    found = {m[1]: m for m in re.finditer(release(launch.engine), prose.text[:MOST_TEXT])}
+    found = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
     (match, *more) = found.values() or (None,)
-    return None if match is None or more else piece_of(prose, match, match[1])
-
-
-def _filled(run: PlannedRun, prose: Document) -> PlannedRun:
-    """Return a training with what the prose says in place of the defaults of its program."""
-    words, own = spoken(prose, "train", "", run.model), trained(prose)
-    said = {**words.settings, **own.settings}
-    taken = (*own.understood, *words.understood)
-    open_ = {name for name, _, _ in run.defaults} | (set(SIZES) - run.settings.keys())
-    if not run.settings.keys() & {"method", "batch_size"}:  # a part of a run
-        open_ |= said.keys() - run.settings.keys()
-    return replace(
-        run,
-        settings={**run.settings, **{n: v for n, v in said.items() if n in open_}},
-        understood=(*run.understood, *(one for one in taken if one.setting in open_)),
-        defaults=tuple(one for one in run.defaults if one[0] not in said),
-    )
+    return None if match is None or more else piece_of(words, match, match[1])
 
 
 def _enough(cards: str, run: PlannedRun) -> str:

@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.cost import MOST_RUNS
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.errors import UsageError, WeighbridgeError
@@ -27,7 +28,6 @@ from weighbridge.runfiles.measured import (
     with_room,
 )
 from weighbridge.runfiles.named import MOST_TEXT
-from weighbridge.runfiles.others import asks, of_others
 from weighbridge.runfiles.record import (
     FEW_CARDS,
     SEVERAL_CARDS,
@@ -59,14 +59,16 @@ SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_si
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 IDLE = "it means nothing beside {}, and is left out"
+BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 UNKNOWN = 4  # the exit code of what cannot be said
-OUTGROWS = "it fits at the start, and the earlier prompts that it keeps outgrow the card"
+DIED = "its own message says that it ran out of memory, and what is counted leaves room"
+AS_FAR = "this is as far as the text says (in words: {said})"
+LACKS = "the text does not say {missing}"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
-SEVERAL_LENGTHS = "the text has several values for context"
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -121,6 +123,8 @@ class WeighedRun:
                 {"setting": name, "value": value, "why": why} for name, value, why in run.defaults
             ],
             "notes": list(run.notes),
+            "in_words": list(run.words),
+            "missing": list(run.missing),
             "report": None if self.report is None else self.report.to_dict(),
             "measured": [part._asdict() for part in self.measured],
             "by_the_log": self.by_the_log,
@@ -146,7 +150,7 @@ class WeighedFile(Shown):
     @property
     def answered(self) -> bool:
         """Tell whether any of its runs has a number, or what it holds is explained."""
-        told = self.message is not None or any(not asks(found) for found in self.findings)
+        told = self.message is not None or bool(self.findings)
         return told or any(run.report is not None for run in self.runs)
 
     @property
@@ -193,23 +197,30 @@ def weighed(
     """Answer every run of a file. `settings` are what was typed beside it, of any task, and `model`
     stands for one that the file does not name. Raises UsageError for settings that no run has."""
     given = {name: value for name, value in settings.items() if value is not None}
+    _known_settings(file, given)
+    runs = tuple(_answer(run, file, open_, given, model) for run in file.runs[:MOST_RUNS])
+    beyond = file.runs[MOST_RUNS:]
+    runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
+    if file.kind != PROSE:
+        return WeighedFile(file=file, runs=runs)
+    return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
+
+
+def _known_settings(file: RunFile, given: Mapping[str, Any]) -> None:
     known = {name for run in file.runs for name in TABLES[run.task]}
     strange = sorted(given.keys() - known)
     if strange:
         tasks = " and ".join(sorted({run.task for run in file.runs}))
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
-    runs = tuple(
-        _started(
-            _doubted(_of_each_card(_named(run, given), open_, given, model), file.kind, given),
-            file,
-            given,
-        )
-        for run in file.runs
-    )
-    runs = together(runs)
-    if file.kind != PROSE:
-        return WeighedFile(file=file, runs=runs)
-    return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
+
+
+def _answer(
+    run: PlannedRun, file: RunFile, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    """Answer one run, by what is typed beside it, and with what leaves the answer open."""
+    answer = _of_each_card(_named(run, given), open_, given, model)
+    typed = {**given, "model": model} if model else given
+    return _started(_doubted(answer, file.kind, typed), file, given)
 
 
 def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
@@ -321,6 +332,10 @@ def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> Weighe
     report, run = weighed.report, weighed.run
     if report is None or report.verdict is None or report.verdict.fits == "unknown":
         return weighed
+    unsure = _by_words(run, given)
+    if unsure:
+        verdict = report.verdict.turned("unknown", unsure)
+        return replace(weighed, report=replace(report, verdict=verdict))
     fits = report.verdict.fits == "yes"
     doubts = [u for u in run.unread if (u.raises if fits else u.lowers)]
     unsaid = [u.key for u in doubts if u.raises and u.lowers]
@@ -347,6 +362,18 @@ def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> Weighe
     )
 
 
+def _by_words(run: PlannedRun, given: Mapping[str, Any]) -> str:
+    """Say what decides a run and stands in words alone, or nowhere; "" where all of it is said by
+    what a program reads, or is typed."""
+    flags = {"gpu": ("gpu", "gpu_memory")}
+    words = [name for name in run.words if not set(flags.get(name, (name,))) & given.keys()]
+    if not words:
+        return ""
+    said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
+    lacks = (LACKS.format(missing=", ".join(run.missing)),) if run.missing else ()
+    return "; ".join((AS_FAR.format(said=said), *lacks))
+
+
 def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> WeighedFile:
     """Return the answer about a text, with what its logs and its messages tell."""
     from weighbridge.runfiles.document import documents
@@ -364,12 +391,11 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     found = (
         *findings(text, started, reports),
         *remarks(text, explained=message is not None),
-        *of_others(text, file.runs, opened),
     )
     found = (*found, *_stored(found, runs, opened), *_of_stages(message, runs))
     return WeighedFile(
         file=file,
-        runs=tuple(_agreeing(run, found) for run in runs),
+        runs=_undenied(tuple(_agreeing(run, found) for run in runs), message),
         message=_first(message, found),
         findings=found,
     )
@@ -420,9 +446,8 @@ def _stored(
 
 
 def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
-    """Return an answer without what its text contradicts: a yes where prompts that are kept outgrow
-    the card, and a verdict about a machine whose card nobody named."""
-    run = _without_doubt(run, found)
+    """Return an answer without what its text contradicts, and without a verdict about a machine
+    whose card nobody named."""
     report = run.report
     if report is None:
         return run
@@ -433,18 +458,21 @@ def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     verdict = report.verdict
     if verdict is not None and not verdict.count and verdict.fits == "unknown":
         report = replace(report, verdict=None)
-    kept = max((f.values["sum_bytes"] for f in found if f.key == "mlx_prompts"), default=0)
-    if verdict is not None and verdict.fits == "yes" and kept > verdict.usable_bytes:
-        report = replace(report, verdict=verdict.turned("unknown", OUTGROWS))
     return run if report is run.report else replace(run, report=report)
 
 
-def _without_doubt(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
-    """Return an answer without the note that a text has several lengths, where what is found of it
-    is about them."""
-    used = SEVERAL_LENGTHS if any({"short", "long"} <= f.values.keys() for f in found) else ""
-    notes = tuple(note for note in run.run.notes if not used or not note.startswith(used))
-    return run if notes == run.run.notes else replace(run, run=replace(run.run, notes=notes))
+def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[WeighedRun, ...]:
+    """Return answers without a yes to the only run of a text, where its own message says that it
+    ran out of what that counts: nobody knows what differs."""
+    report = runs[0].report if len(runs) == 1 else None
+    if message is None or report is None or report.verdict is None or report.verdict.fits != "yes":
+        return runs
+    from weighbridge.oom.explain import OUTSIDE
+
+    if message.judged.cause in (None, *OUTSIDE):
+        return runs
+    verdict = report.verdict.turned("unknown", DIED)
+    return (replace(runs[0], report=replace(report, verdict=verdict)),)
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
@@ -487,7 +515,7 @@ def _known(file: RunFile) -> dict[str, Any]:
     """Return what the runs of a text say of the machine and the engine."""
     engine, ranks = _engine(file), _ranks(file)
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
-    trained = [run for run in file.runs if run.task == "train" and not run.refused]
+    trained = [run for run in file.runs if run.task == "train" and (not run.refused or run.open)]
     trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
     return {
         **({"engine": engine} if engine else {}),
@@ -540,7 +568,7 @@ def _weighed(
     typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)
     if run.refused:
-        return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent else 2)
+        return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent or run.open else 2)
     if not named and not run.config:
         why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
         return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)

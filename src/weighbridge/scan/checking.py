@@ -6,10 +6,18 @@ from typing import Any
 
 from weighbridge.errors import WeighbridgeError
 from weighbridge.records import NamedTuple
+from weighbridge.scan import earlier
 from weighbridge.scan.asking import MODEL
-from weighbridge.scan.dataset import ScanPlan, answers_file, checked_configs, noted, rows_of
+from weighbridge.scan.dataset import (
+    ScanPlan,
+    answers_file,
+    checked_configs,
+    json_of,
+    noted,
+    rows_of,
+)
 from weighbridge.scan.packing import fault, faults_of_models, faults_of_part
-from weighbridge.scan.running import left
+from weighbridge.scan.running import left, manifest
 
 AnswersByFamily = dict[str, list[dict[str, Any]]]
 
@@ -46,10 +54,25 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
         faults += other
         rows += sum(map(len, found.values()))
         faults += _answers(plan, asked, found, number)
-    faults += faults_of_models(out)
+    faults += [*faults_of_models(out, plan), *earlier.faults(out)]
     whole = fault(out)
     faults += [whole] if whole else []
+    if not waiting and not faults:
+        faults += _manifest(out, plan)
     return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults))
+
+
+def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
+    """Yield what is wrong with the list of all files, of a dataset that is whole."""
+    path = out / "manifest.json"
+    again = f"`weighbridge scan run {out}` writes it again"
+    try:
+        told = json_of(path)
+    except WeighbridgeError as error:
+        yield f"{error}; {again}"
+        return
+    if told is not None and told.get("files") != manifest(out, plan)["files"]:
+        yield f"{path}: is not of these files; {again}"
 
 
 def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:

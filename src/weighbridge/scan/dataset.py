@@ -4,7 +4,8 @@
     models.parquet                  a row for each model: id, sha, downloads, key, unread
     configs/part-0007.parquet       a row for each key: what decides memory
     answers/vllm/part-0007.parquet  a row for each key and question of one family
-    notes/vllm/part-0007.json       its checksum, and the rules that it was answered by
+    notes/vllm/part-0007.json       its checksum, and the rules that it was answered by; like
+                                    all JSON here it has a checksum of its own, its seal
     answers.parquet                 all answers in one, for queries (packing.py)
     manifest.json                   what is in all of it
     earlier.parquet                 answers of the plan before (earlier.py)
@@ -52,6 +53,7 @@ ANSWERS = (
     FlatColumn("weighbridge", "text", "the release that answered"),
     FlatColumn("rules", "text", "a hash of the rules that the family answers by"),
 )
+SEAL = "seal"  # key of a file of JSON: the checksum of all else in it
 MOST_PLAN = 16_000_000  # bytes of a plan or a note that is read
 
 
@@ -64,6 +66,7 @@ class ScanPlan:
     source: str
     counts: Mapping[str, int]
     configs: tuple[str, ...]  # checksums of their files, part by part
+    models: str = ""  # and that of the list of models
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -80,6 +83,7 @@ class ScanPlan:
             "source": self.source,
             "counts": dict(self.counts),
             "configs": list(self.configs),
+            "models": self.models,
             "questions": [_told(q) for q in self.questions],
         }
 
@@ -131,6 +135,7 @@ def plan_of(out: Path) -> ScanPlan:
             source=told["source"],
             counts=told["counts"],
             configs=tuple(told["configs"]),
+            models=str(told.get("models", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadFileError(f"{out / 'plan.json'}: is no plan of a scan: {error!r:.80}") from None
@@ -172,10 +177,17 @@ def json_of(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        found: dict[str, Any] = strict_object(raw, MOST_PLAN)
-        return found
+        told: dict[str, Any] = strict_object(raw, MOST_PLAN)
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
+    if told.pop(SEAL, None) not in (None, sealed(told)):
+        raise BadFileError(f"{path}: is not as it was written: its seal is another")
+    return told
+
+
+def sealed(told: Mapping[str, Any]) -> str:
+    """Return the checksum of what a file of JSON says, which stands in it."""
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def note_of(path: Path) -> dict[str, Any] | None:
@@ -216,7 +228,8 @@ def _settled(folder: Path) -> None:
 
 
 def put_json(path: Path, told: Mapping[str, Any]) -> None:
-    put(path, (json.dumps(told, indent=1) + "\n").encode())
+    """Write a file of JSON with its seal, so that one wrong byte is seen."""
+    put(path, (json.dumps({**told, SEAL: sealed(told)}, indent=1) + "\n").encode())
 
 
 def arrow_schema(columns: Sequence[FlatColumn]) -> Any:

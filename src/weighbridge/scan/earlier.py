@@ -6,7 +6,8 @@ is not asked again, in whatever part it is now.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from weighbridge.scan.dataset import (
     ANSWERS,
     ScanPlan,
     arrow_schema,
+    checksum,
     note_of,
     plan_of,
     put,
@@ -38,8 +40,32 @@ def set_aside(out: Path) -> None:
         return
     asked = plan_of(out).to_dict()["questions"]
     (out / NOTE).unlink(missing_ok=True)
-    put(out / EARLIER, path.read_bytes())
-    put_json(out / NOTE, {"questions": asked})
+    digest = put(out / EARLIER, path.read_bytes())
+    put_json(out / NOTE, {"questions": asked, "sha256": digest})
+
+
+def faults(out: Path) -> Iterator[str]:
+    """Yield what is wrong with the answers of before, where they count."""
+    note, path = note_of(out / NOTE), out / EARLIER
+    if note is not None and path.exists() and not _is_whole(path, note):
+        yield f"{path}: is not the file that was written; delete it, and run again"
+
+
+def _check(out: Path) -> None:
+    """Raise BadFileError where the answers of before are damaged."""
+    for wrong in faults(out):
+        raise BadFileError(wrong)
+
+
+def _is_whole(path: Path, note: Mapping[str, Any]) -> bool:
+    digest = note.get("sha256")
+    return digest is None or _digest(path, path.stat().st_mtime_ns) == digest
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, changed: int) -> str:
+    """Return the checksum of a file, once while it is not `changed`: each part asks for it."""
+    return checksum(path)
 
 
 def answers(
@@ -49,6 +75,7 @@ def answers(
     note = note_of(out / NOTE)
     if note is None or not keys or not (out / EARLIER).exists():
         return {}
+    _check(out)
     names = _alike(note, plan, wanted)
     rows: dict[tuple[str, str], dict[Any, AnswerRow]] = defaultdict(dict)
     for row in _rows(out / EARLIER, keys, sorted({MODEL, *names})):

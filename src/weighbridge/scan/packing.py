@@ -79,7 +79,7 @@ def unreadable(*datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
     where none is."""
     for out, plan in datasets:
         told = [fault(out)] if packed(out) else _all_faults(out, plan)
-        for line in (*faults_of_models(out), *told):
+        for line in (*faults_of_models(out, plan), *told):
             if line is not None:
                 return BadFileError(line)
     return None
@@ -90,12 +90,16 @@ def _all_faults(out: Path, plan: ScanPlan) -> Iterator[str]:
         yield from faults_of_part(out, plan, part)
 
 
-def faults_of_models(out: Path) -> Iterator[str]:
+def faults_of_models(out: Path, plan: ScanPlan) -> Iterator[str]:
     """Yield what is wrong with the list of models."""
+    path = out / "models.parquet"
     try:
-        rows_of(out / "models.parquet")
+        rows_of(path)
     except WeighbridgeError as error:
         yield str(error)
+        return
+    if plan.models and checksum(path) != plan.models:
+        yield f"{path}: is not the file that was planned; plan again"
 
 
 def _another(path: Path, out: Path) -> str:

@@ -52,7 +52,7 @@ def plan(
     set_aside(out)
     number = parts or min(MOST_PARTS, ceil_div(len(texts), KEYS_A_PART)) or 1
     rows.sort(key=lambda row: (row["key"] or "", row["id"]))
-    put(out / "models.parquet", parquet(rows, MODELS))
+    listed = put(out / "models.parquet", parquet(rows, MODELS))
     unread = sum(row["unread"] is not None for row in rows)
     made = ScanPlan(
         parts=number,
@@ -60,6 +60,7 @@ def plan(
         source=source,
         counts={"models": len(rows), "keys": len(texts), "unread": unread},
         configs=tuple(_configs(out, number, texts)),
+        models=listed,
     )
     put_json(out / "plan.json", made.to_dict())  # the last: what it names is there
     return made

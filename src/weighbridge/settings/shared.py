@@ -137,6 +137,15 @@ class DeviceSettings(Settings):
         label_zh="内存",
         zh="进程能用的主机内存：64GiB，或 local(本机)。默认只给出需要多少，不作判断。",
     )
+    platform: Str = word(
+        "linux",
+        "windows",
+        help="System of the machine: Windows moves to RAM what a card has no room for, and the run "
+        "goes on, slowly. Default: linux, or this machine's with --gpu local.",
+        label_zh="系统",
+        zh="机器的系统：Windows 把显卡放不下的部分移到内存，能继续运行但很慢。默认 linux；"
+        "--gpu local 时为本机的系统。",
+    )
 
 
 class Weighed(WeightSettings, DeviceSettings):

@@ -9,6 +9,7 @@ for it takes longer to import than this needs. A file is there whole or not at a
 processes write it.
 """
 
+import hashlib
 import os
 import re
 from contextlib import suppress
@@ -71,6 +72,28 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
             f"{repo}: no snapshot of revision {revision or 'main'!r}; it holds {commits}"
         )
     return chosen
+
+
+def is_damaged(place: Path, data: bytes) -> bool:
+    """Tell whether a whole file of a snapshot is not the one that its link names. Where the system
+    has no links, nobody knows."""
+    named = os.path.basename(os.path.realpath(place))
+    return ETAG.fullmatch(named) is not None and not is_of(named, data)
+
+
+def is_of(etag: str, data: bytes) -> bool:
+    """Tell whether an ETag is of a file: git's hash of it, or SHA-256 (LFS)."""
+    if len(etag) == 64:
+        return hashlib.sha256(data).hexdigest() == etag
+    head = b"blob %d\0" % len(data)
+    return hashlib.sha1(head + data, usedforsecurity=False).hexdigest() == etag
+
+
+def forget(place: Path) -> None:
+    """Remove a damaged file of a snapshot, so that it is fetched again."""
+    with suppress(OSError):
+        Path(os.path.realpath(place)).unlink()
+        place.unlink(missing_ok=True)
 
 
 def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:

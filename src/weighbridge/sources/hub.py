@@ -29,7 +29,7 @@ from weighbridge.records import dataclass, field, replace
 from weighbridge.sources import cache, select, surroundings
 from weighbridge.sources.answers import UnreachableError
 from weighbridge.sources.base import MAX_ENTRIES, SourceFile, SourceOptions, inside, span
-from weighbridge.sources.http import Client, RefusedAnswerError
+from weighbridge.sources.http import Client, RefusedAnswerError, endpoint
 from weighbridge.sources.local import LocalSource
 from weighbridge.sources.reference import HubRef, check_repo_id
 from weighbridge.sources.surroundings import login
@@ -78,7 +78,7 @@ class HubSource:
     def __init__(self, ref: HubRef, options: SourceOptions | None = None) -> None:
         constants = surroundings.constants()
         self._ref, self._options = ref, options or SourceOptions()
-        self._endpoint: str = ref.endpoint or constants.ENDPOINT
+        self._endpoint = endpoint(ref.endpoint or constants.ENDPOINT)
         self._offline: bool = self._options.offline or constants.HF_HUB_OFFLINE
         self._client: Client | None = None
         self._known: _Listing | None = None
@@ -110,8 +110,9 @@ class HubSource:
     def read(self, path: str, start: int, stop: int) -> bytes:
         full = inside(path if self._ref.subfolder is None else f"{self._ref.subfolder}/{path}")
         listing = self._listing()
-        if listing.snapshot is not None and listing.snapshot.holds(full):
-            return listing.snapshot.read(full, start, stop)
+        cached = self._cached(listing, full, ByteRange(start, stop))
+        if cached is not None:
+            return cached
         if self._client is None:
             raise AwayError(f"{self._where()}: {full} is not in the cache, and we are offline")
         if full not in listing.sizes:
@@ -119,9 +120,32 @@ class HubSource:
         size = listing.sizes[full]
         wanted = _wanted(ByteRange(start, stop), size)
         data = self._fetch(self._client, listing, full, wanted)
+        count = size if wanted is None else wanted.stop - wanted.start
+        if size is not None and len(data) != count:
+            raise HubError(
+                f"{self._where()}: {full} came with {len(data):,} bytes of {count:,} that are "
+                "listed: it was changed on the way; try again, or download the file"
+            )
         if len(data) == size and full in listing.etags:
             self._keep(listing, full, data)
         return data
+
+    def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
+        """Return what the cache has of a file; None where it has none, or a small one that is
+        damaged and can be fetched again. Raises BadFileError where it cannot."""
+        if listing.snapshot is None or not listing.snapshot.holds(path):
+            return None
+        data, place = listing.snapshot.read(path, *wanted), listing.snapshot.place(path)
+        small = path.endswith(cache.SMALL) and wanted.start == 0
+        if not small or len(data) != place.stat().st_size or not cache.is_damaged(place, data):
+            return data
+        if self._client is None:
+            raise BadFileError(
+                f"{place}: this file of the Hub's cache is damaged; delete it, and ask once with a "
+                "network"
+            )
+        cache.forget(place)
+        return None
 
     def _keep(self, listing: _Listing, path: str, data: bytes) -> None:
         """Keep a whole file, but for a mirror that only a pasted URL names: it may say anything."""
@@ -168,9 +192,11 @@ class HubSource:
     def _online_listing(self) -> _Listing:
         token = self._options.token
         if token is None and self._ref.endpoint is not None:
-            client = Client(token=False)  # a mirror that only a pasted URL names
+            client = Client(
+                token=False, silence=self._options.silence
+            )  # a mirror that only a pasted URL names
         else:
-            client = Client(token=token)
+            client = Client(token=token, silence=self._options.silence)
         revision = self._ref.revision
         below = "" if revision is None else f"/revision/{quote(revision, safe='')}"
         url = f"{self._endpoint}/api/models/{self._ref.repo_id}"

@@ -49,8 +49,12 @@ class LocalSource:
     def holds(self, path: str) -> bool:
         return (self._root / inside(path)).is_file()
 
+    def place(self, path: str) -> Path:
+        """Return where a file of it lies."""
+        return self._root / inside(path)
+
     def read(self, path: str, start: int, stop: int) -> bytes:
-        place = self._root / inside(path)
+        place = self.place(path)
         _file_size(place)  # opening a pipe would wait for its other end
         try:
             with place.open("rb") as file:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.records import NamedTuple, dataclass
+from weighbridge.wording import HIDDEN
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -88,7 +89,7 @@ def parse(
 ) -> Reference:
     """Return the record of `text`. `endpoint` is the configured Hub. Raises UsageError."""
     typed = _Typed(
-        text=text.strip(),
+        text=text if exists(text) else text.strip(),
         revision=None if revision is None else _revision(revision),
         exists=exists,
         catalogue=catalogue,
@@ -325,8 +326,9 @@ def _hub(typed: _Typed, text: str) -> HubRef:
 
     text, colon, quant = text.partition(":")
     if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
+        named = HIDDEN if "@" in quant else quant  # or it is the password of a login
         raise UsageError(
-            f"{_shown(typed.text)}: {quant!r} is no quantization; write org/name:Q4_K_M"
+            f"{_shown(typed.text)}: {named!r} is no quantization; write org/name:Q4_K_M"
         )
     name, at, after = text.partition("@")
     segments = name.split("/")

@@ -90,11 +90,16 @@ def usual_names(params: Iterable[ParameterSpec], model_type: str, tuner: str) ->
     return tuple(name for name in names if name not in refused)
 
 
-def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
-    """Raise UsageError where PEFT refuses an adapter on one of the modules."""
+def barred(paths: Iterable[str], model_type: str, tuner: str) -> str:
+    """Return the first module on which PEFT refuses an adapter; "" for none."""
     refused = _refused(model_type, tuner)
-    found = next((path for path in paths if path.rpartition(".")[2] in refused), None)
-    if found is not None:
+    return next((path for path in paths if path.rpartition(".")[2] in refused), "")
+
+
+def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
+    """Raise UsageError where every PEFT refuses an adapter on one of the modules."""
+    found = barred(paths, model_type, tuner)
+    if found and not facts(model_type).training.no_lora_since:
         raise TriedError(
             f"--lora-targets: PEFT refuses {found} of {model_type}, for kernels read past its "
             "adapter; name others (in_proj), or leave it out",

@@ -39,6 +39,7 @@ SHARDS = ("fsdp2", "hsdp")
 TENSORWISE, ROWWISE, MXFP8 = "tensorwise", "rowwise", "mxfp8"
 Date = tuple[int, ...]
 ROWS_ALONE: Date = (2026, 4, 27)
+SAVES_NONE: Date = (2025, 2, 6)  # 88247277: selective checkpoints kept torch.abs of what was cast
 SINCE: dict[str, Date] = {ROWWISE: (2025, 2, 27), MXFP8: (2025, 5, 14)}
 EXPERTS_SINCE: dict[str, Date] = {ROWWISE: (2025, 6, 27), MXFP8: (2025, 9, 26)}
 
@@ -124,6 +125,7 @@ def casts(plan: "TrainingPlan") -> Casts:
     shared = plan.framework.shares_tokens and plan.sharding.tensor > 1
     return Casts(
         fused=plan.compiled,
+        absolute=plan.framework.name == "torchtitan" and not since(plan.release, SAVES_NONE),
         blocks=plan.float8_recipe == MXFP8,
         shared=shared and plan.float8_recipe == TENSORWISE,
     )

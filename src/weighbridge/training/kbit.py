@@ -13,12 +13,16 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 
 from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.engines.interface import Subject
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
 from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, TensorStorage
+from weighbridge.quantization.declared import sparing
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.records import dataclass
+from weighbridge.quantization.schemes import scheme
+from weighbridge.quantization.torch_libraries import with_experts
+from weighbridge.records import dataclass, replace
 
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)
@@ -30,6 +34,17 @@ KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their in
 def four_bits(form: Scheme | None) -> bool:
     """Tell whether bitsandbytes packs the weights in 4 bits."""
     return form is not None and form.name.startswith(FOUR_BITS)
+
+
+def experts_too(subject: Subject, maker: str, *, others: bool = True) -> Subject:
+    """Return the model with experts in the 4 bits of its linears, and what its config lists left
+    alone; one that is not in 4 bits is as it was. `others`: linears are packed besides."""
+    form = subject.choice.scheme
+    if form is None or not four_bits(form) or subject.choice.as_stored:
+        return subject
+    packed = with_experts(scheme(form.name), maker, others=others)
+    choice = replace(subject.choice, scheme=sparing(packed, subject.part.quantization or {}))
+    return replace(subject, choice=choice, choices={**subject.choices, subject.part.name: choice})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

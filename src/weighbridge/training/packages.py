@@ -42,7 +42,10 @@ PACKAGES: Mapping[type, tuple[str, ...]] = {
     ShortConv: ("causal-conv1d",),
 }
 MODELLED = (GatedDelta, Mamba2, ShortConv)
-SINCE = (5, 17)  # transformers; before, a norm has a kernel as well
+# transformers; before, the norm of a delta net has a kernel as well (fla's FusedRMSNormGated), and
+# others' kernels were called otherwise: what they keep was not followed
+SINCE = (5, 17)
+UNREAD = 0.5  # of what is counted, the least that they may keep (assumed)
 
 
 def of(body: Body) -> str:
@@ -51,13 +54,23 @@ def of(body: Body) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def modelled(body: Body, version: tuple[int, int]) -> bool:
+def modelled(body: Body) -> bool:
     """Tell whether the kernels of all such layers are modelled, and there are any."""
     kinds = _kinds(body)
-    return version >= SINCE and bool(kinds) and all(kind in MODELLED for kind in kinds)
+    return bool(kinds) and all(kind in MODELLED for kind in kinds)
 
 
-def refuse(subject: Subject, asked: str, framework: Framework, version: tuple[int, int]) -> None:
+def older(version: tuple[int, int]) -> str:
+    """Say that a release calls kernels that were not followed; "" for one whose were."""
+    if version >= SINCE:
+        return ""
+    return (
+        "kernels are counted as transformers {}.{} calls them; those of older releases were not "
+        "followed, and may keep half as much".format(*SINCE)
+    )
+
+
+def refuse(subject: Subject, asked: str, framework: Framework) -> None:
     """Raise UsageError for a model without such layers, UnsupportedError for kernels that are not
     modelled."""
     names = of(subject.body)
@@ -78,11 +91,10 @@ def refuse(subject: Subject, asked: str, framework: Framework, version: tuple[in
             "the output projection's weight as it lies, which a packed one is not made for; leave "
             "one of them out"
         )
-    if not modelled(subject.body, version):
+    if not modelled(subject.body):
         raise UnsupportedError(
-            "--kernels installed is modelled for gated delta nets, Mamba-2 and short convolutions "
-            f"of transformers {SINCE[0]}.{SINCE[1]} and later; without it {names} are taken as not "
-            "installed, which takes more"
+            "--kernels installed is modelled for gated delta nets, Mamba-2 and short convolutions; "
+            f"without it {names} are taken as not installed, which takes more"
         )
 
 

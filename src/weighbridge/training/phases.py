@@ -8,9 +8,11 @@ Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 
 from collections.abc import Callable, Iterator, Mapping
 
+from weighbridge.arch.body import Experts
 from weighbridge.components import spelled
 from weighbridge.components.activations import LivePeak
 from weighbridge.components.device import REPLAY, cached, context, libraries
+from weighbridge.components.weights import MERGES, weight_bytes
 from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Phase, exactly
@@ -18,6 +20,7 @@ from weighbridge.training import kbit, unsloth
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
+from weighbridge.training.sharding.choice import around_units, order_open
 from weighbridge.training.sharding.schedule import FOR_WEIGHTS
 from weighbridge.training.sharding.zero import ZeroSizes
 
@@ -69,10 +72,13 @@ def _components(
     )
     if plan.sharding.kind == "zero3" and name != "load":
         yield _pieces(peak)
+    yield from _unready(plan, name)
+    yield from _uneven(plan, name)
     loaded, kept = result.moments["load"].allocated, peak.live.get("activations", 0)
     yield from unsloth.components(plan, name, loaded, kept)
     yield from _other_buckets(plan, name)
     yield from _tied_twice(plan, name)
+    yield from _held_inputs(plan, name)
     unsure = plan.framework.unsure + (COMPILED if plan.compiled else 0)
     if unsure and name != "load":
         moving = sum(peak.live.get(what, 0) for what in MOVING)
@@ -121,6 +127,54 @@ def _pieces(peak: LivePeak) -> Component:
     )
 
 
+# torch distributed/fsdp/_limiter_utils.py (_FreeEventQueue): units that were given back, and whose
+# blocks wait for the device (record_stream), while the host goes on to the next. Runs of an 8B on
+# eight H100 had one more than was followed (our own)
+WAITING = 2
+
+
+def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
+    """Yield FSDP1's gathered units that wait to be used again, which a replay in order has not."""
+    body, choice = plan.subject.body, plan.subject.choice
+    if name not in RUNNING or plan.sharding.kind != "fsdp1" or not body.blocks:
+        return
+    whole = weight_bytes(plan.subject.part, choice, major=plan.major)
+    ends = choice.dtype.size((body.vocab or 0) * body.hidden)
+    unit = max(0, whole - ends) // len(body.blocks)
+    if choice.scheme is None:
+        unit = unit * plan.computing.size(1) // choice.dtype.size(1)
+    yield Component(
+        name="fragmentation",
+        detail="units that wait",
+        bytes=Bytes(0, 0, WAITING * unit),
+        basis="assumed",
+        formula=f"up to {WAITING} gathered units, given back while the device still reads them",
+        source="torch distributed/fsdp/_limiter_utils.py",
+    )
+
+
+def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
+    """Yield what blocks of other sizes may take where experts run one by one: the replay gives each
+    as many tokens, and routers do not, so that few blocks fit another expert's tensors. Of a layer:
+    what experts read, gate, up, what is made of them, and the gradients of these."""
+    feeds = (f for b in plan.subject.body.blocks for f in b.feeds)
+    one = next((f for f in feeds if isinstance(f, Experts)), None)
+    looped = plan.major < MERGES and plan.framework.loads == "transformers"
+    if name not in RUNNING or one is None or not looped or plan.allocator.expandable_segments:
+        return
+    rows = plan.batch * plan.length * one.top_k
+    yield Component(
+        name="fragmentation",
+        detail="uneven experts",
+        bytes=Bytes(
+            0, 0, 2 * plan.computing.size(rows * (plan.subject.body.hidden + 4 * one.width))
+        ),
+        basis="assumed",
+        formula="up to as many bytes again as experts of a layer keep, and their gradients",
+        source="transformers 4 models/mixtral/modeling_mixtral.py, a router's counts",
+    )
+
+
 def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """Buckets of ZeRO 1 and 2 that a configuration may have where nobody says: the Trainer fills in
     an "auto" alone, DeepSpeed's own default is 5e8 numbers, and examples have two of 2e8."""
@@ -159,6 +213,25 @@ def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
         basis="assumed",
         formula=f"{body.vocab:,} x {body.hidden:,} numbers, gathered once more for the head",
         source="published runs; accelerate 1.15 utils/fsdp_utils.py has them as one",
+    )
+
+
+def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
+    """Yield what FSDP1 holds of frozen units to the end of backward, inputs and their gradients,
+    where checkpoints may be reentrant and around them: `holds` of fsdp1.py, for a loop whose order
+    nobody said."""
+    asked = plan.sharding.kind == "fsdp1" and plan.adapters is not None
+    if name != "backward" or not (asked and around_units(plan) and order_open(plan)):
+        return
+    body, tokens = plan.subject.body, plan.batch * plan.length
+    yield Component(
+        name="activations",
+        detail="inputs of layers",
+        bytes=Bytes(0, 0, 2 * plan.activations.size(len(body.blocks) * tokens * body.hidden)),
+        basis="assumed",
+        formula="inputs of all layers and their gradients, of checkpoints that are reentrant and "
+        "around FSDP's units: --use-reentrant says",
+        source="torch distributed/fsdp/_runtime_utils.py",
     )
 
 

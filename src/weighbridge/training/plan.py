@@ -105,9 +105,11 @@ class TrainingPlan:
     float8_all_gather: bool = False
     float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
+    asked_reentrant: bool | None = None  # checkpoints
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
+    patch: int = 0  # the third number of its release
     gathers: bool | None = None  # what is saved, whole; None where nobody says
     loads_once: bool = False  # one rank of a machine reads the weights for all
     workers: int = 0  # processes that read data for a rank
@@ -133,9 +135,7 @@ class TrainingPlan:
     def kernels(self) -> str | None:
         """Say whether packages with kernels for state layers are installed; None where the model
         has no such layers, or none whose kernels are modelled."""
-        known = self.framework.loads == "transformers" and packages.modelled(
-            self.subject.body, self.version
-        )
+        known = self.framework.loads == "transformers" and packages.modelled(self.subject.body)
         return ("installed" if self.installed else "missing") if known else None
 
     @property
@@ -191,10 +191,12 @@ def _of_text(subject: Subject, framework: Framework) -> bool:
 
 
 def plan(
-    subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]
+    subject: Subject, w: Train, budget: "Budget | None", number: tuple[int, ...]
 ) -> TrainingPlan:
-    """Return the plan of one run; `version` is that of transformers. Raises UsageError where
+    """Return the plan of one run; `number` is the release of transformers. Raises UsageError where
     settings contradict each other or the card."""
+    major, minor, patch = (*number, 0, 0)[:3]
+    version = (major, minor)
     framework, chosen = resolved(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     date = _framework_release(w, framework)
@@ -203,7 +205,7 @@ def plan(
     checkpointing = w.checkpointing or usual_checkpointing(w, framework, shares)
     by = way(w, framework, shares, subject.body, attention)
     shares = _staged(replace(shares, context_by=by), subject, w, framework, checkpointing)
-    _refuse(subject, w, framework, shares, version)
+    _refuse(subject, w, framework, shares)
     _refuse_card(w, chosen, part)
     refuse_segments(w, part)
     if _of_text(subject, framework):
@@ -239,6 +241,7 @@ def plan(
         attention=attention,
         reentrant=_reentrant(w, framework, shares, version),
         version=version,
+        patch=patch,
         adapters=_adapters(subject, w, framework, chosen),
         sharding=shares,
         part=part,
@@ -287,6 +290,7 @@ def _asked(w: Train) -> dict[str, Any]:
         "accelerate": numbers(w.accelerate_version),
         "asked_expandable": w.expandable_segments,
         "asked_kernels": w.kernels,
+        "asked_reentrant": w.use_reentrant,
         "gathers": w.gather_on_save,
         "workers": w.dataloader_num_workers or 0,
     }
@@ -313,13 +317,7 @@ def stages(w: Train, framework: Framework, shares: Sharding, layers: int) -> tup
     )
 
 
-def _refuse(
-    subject: Subject,
-    w: Train,
-    framework: Framework,
-    shares: Sharding,
-    version: tuple[int, int],
-) -> None:
+def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
@@ -333,7 +331,7 @@ def _refuse(
         )
     _refuse_reentry(w, framework)
     if w.kernels is not None:
-        packages.refuse(subject, w.kernels, framework, version)
+        packages.refuse(subject, w.kernels, framework)
     if w.method == "dora" and not framework.decomposes:
         raise UnsupportedError(
             f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
@@ -369,6 +367,8 @@ def usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str
     pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:
         return "none"
+    if (w.method or METHOD) != METHOD and framework.tuned_checkpointing:
+        return framework.tuned_checkpointing
     tuned = _loss(w, framework) != framework.losses.get("standard")
     return (
         framework.sharded_checkpointing
@@ -385,7 +385,7 @@ def _refuse_reentry(w: Train, framework: Framework) -> None:
             f"--use-reentrant is of transformers: {framework.name} has checkpoints of its own; "
             "leave it out"
         )
-    if (w.checkpointing or framework.checkpointing) != "full":
+    if (w.checkpointing or framework.checkpointing) not in ("full", "offload"):
         raise UsageError("--use-reentrant is of checkpoints: add --checkpointing full")
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
-from weighbridge.arch.model_types import differs
+from weighbridge.arch.model_types import differs, facts
 from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.engine import written
 from weighbridge.engines.transformers import formats
 from weighbridge.records import replace
 from weighbridge.training import packages, unsloth
+from weighbridge.training.adapters import barred, matched
 from weighbridge.training.kbit import four_bits
+from weighbridge.training.parameters import members
 from weighbridge.training.plan import TrainingPlan
 
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
@@ -85,6 +87,22 @@ def _upcast(plan: TrainingPlan) -> str:
     return ""
 
 
+def _barred(plan: TrainingPlan) -> str:
+    """Say that newer releases of PEFT refuse one of the targets."""
+    since, adapters = facts(plan.subject.model_type).training.no_lora_since, plan.adapters
+    if not since or adapters is None:
+        return ""
+    specs = members(plan.subject.part.blueprint, major=plan.major).specs
+    path = barred(matched(specs, adapters.targets), plan.subject.model_type, adapters.tuner)
+    if not path:
+        return ""
+    return (
+        f"--lora-targets: PEFT {since} and newer refuses {path.rpartition('.')[2]} of "
+        f"{plan.subject.model_type}, whose kernels read past its adapter; it was counted as older "
+        "releases train it"
+    )
+
+
 def _packed(plan: TrainingPlan) -> str:
     form = plan.subject.choice.scheme
     if form is None or form.name.startswith(BITSANDBYTES):
@@ -108,7 +126,7 @@ def _kernels(plan: TrainingPlan) -> str:
     names = packages.of(plan.subject.body)
     if plan.asked_kernels is not None or not names or plan.framework.loads != "transformers":
         return ""
-    if packages.modelled(plan.subject.body, plan.version):
+    if packages.modelled(plan.subject.body):
         return f"counted without {names}, which takes more: --kernels installed weighs it with them"
     return f"counted without {names}, which takes more: with them a step takes less"
 
@@ -234,6 +252,7 @@ REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _float32_base,
     _experts,
     unsloth.remark,
+    _barred,
     _upcast,
     _packed,
     _kernels,

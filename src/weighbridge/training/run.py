@@ -32,6 +32,7 @@ from weighbridge.forward.step import Around, BuiltModel, TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.kernels.workspaces import lasting
 from weighbridge.records import NamedTuple, dataclass, field, replace
+from weighbridge.training import packages
 from weighbridge.training.build import build
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
@@ -336,7 +337,9 @@ def _program(plan: TrainingPlan, built: BuiltModel) -> TrainingProgram:
     names = [name.removeprefix(path) for name, path in paths if path]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = plan.subject.model_type, plan.subject.body.blocks
-    return program(kind, blocks, names, plan.loss, framework=plan.framework.name)
+    known = program(kind, blocks, names, plan.loss, framework=plan.framework.name)
+    said = packages.older(plan.version) if plan.installed else ""
+    return replace(known, low=min(known.low, packages.UNREAD), said=said) if said else known
 
 
 def _built(m: Machine, plan: TrainingPlan, around: Around, stage: int) -> BuiltModel:
@@ -366,6 +369,7 @@ def _step(
         reentrant=plan.reentrant,
         release=plan.release,
         transformers=plan.version,
+        patch=plan.patch,
         compiled=plan.compiled,
         token_ranks=plan.sharding.tensor if plan.framework.shares_tokens else 1,
         image_size=plan.image_size,

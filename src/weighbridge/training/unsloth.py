@@ -24,12 +24,8 @@ from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.formats import lacks
 from weighbridge.memory import Bytes, Component
-from weighbridge.quantization.declared import sparing
 from weighbridge.quantization.scheme import in_tower
-from weighbridge.quantization.schemes import scheme
-from weighbridge.quantization.torch_libraries import with_experts
-from weighbridge.records import replace
-from weighbridge.training.kbit import four_bits
+from weighbridge.training.kbit import experts_too
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
@@ -57,15 +53,9 @@ LOGIT, WIDE_LOGIT = 2, 4
 
 
 def fetched(subject: Subject) -> Subject:
-    """Return the model in 4 bits as Unsloth loads it; one that is not is as it was."""
-    form = subject.choice.scheme
-    if form is None or not four_bits(form) or subject.choice.as_stored:
-        return subject
-    listed = subject.part.quantization
-    others = listed is not None or _kind(subject) not in EXPERTS_ALONE
-    packed = with_experts(scheme(form.name), NAME, others=others)
-    choice = replace(subject.choice, scheme=sparing(packed, listed or {}))
-    return replace(subject, choice=choice, choices={**subject.choices, subject.part.name: choice})
+    """Return the model as Unsloth loads it; one that is not in 4 bits is as it was."""
+    listed = subject.part.quantization is not None
+    return experts_too(subject, NAME, others=listed or _kind(subject) not in EXPERTS_ALONE)
 
 
 def _kind(subject: Subject) -> str:

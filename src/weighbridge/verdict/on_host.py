@@ -70,7 +70,8 @@ def judged(
 ) -> HostVerdict:
     """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
     the host's."""
-    phases = tuple(_together(host, inside))
+    pages_stay = machine is not None and machine.pages_stay
+    phases = tuple(_together(host, inside, pages_stay=pages_stay))
     needed = Bytes(*(max(bounds) for bounds in zip(*(p.needed for p in phases), strict=True)))
     answer = None if machine is None else fits(needed, machine.room)
     bound = 0 if answer == "no" else 2
@@ -79,7 +80,8 @@ def judged(
     if machine is None or answer is None:
         reason = f"{_span(needed)} of host memory {when(name)}{where}; --ram SIZE judges it"
     else:
-        subject = when(name) + where + ", with what is on the device" * bool(inside)
+        beside = " and the pages of its files" * (pages_stay and name == "load")
+        subject = when(name) + where + f", with what is on the device{beside}" * bool(inside)
         figures = reasons.compared(answer, needed, machine.room, "the machine")
         reason = f"host memory {subject}: {figures}"
     return HostVerdict(
@@ -116,20 +118,24 @@ def _close(
     }
 
 
-def _together(host: Device, inside: Sequence[Device]) -> Iterator[Phase]:
+def _together(
+    host: Device, inside: Sequence[Device], *, pages_stay: bool = False
+) -> Iterator[Phase]:
     """Yield what one machine needs in every phase of the host and of the devices inside it, of
     which each machine has one. Where the host has no phase of that name, it is in the worst of
     those after loading."""
-    machines = max(1, len(inside))
-    of_host = {p.name: _of_one(p, machines) for p in host.phases}
+    of_host = {p.name: _of_one(p, max(1, len(inside))) for p in host.phases}
+    pages = [c for p in host.phases if p.name == "load" and pages_stay for c in _pages(p)]
     later = [p for name, p in of_host.items() if name != "load"] or list(of_host.values())
     resting = max(later, key=lambda phase: phase.needed.high)
     for name in dict.fromkeys((*of_host, *(p.name for d in inside for p in d.phases))):
         on_device = [_on_device(d, name) for d in inside]
         fullest = max(on_device, key=lambda phase: phase.needed.high, default=Phase(name, ()))
         beside = of_host.get(name, resting)
-        arriving = _not_yet_there(beside, fullest) if name == "load" else beside.components
-        yield Phase(name, (*arriving, *fullest.components))
+        if name == "load":
+            yield Phase(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
+        else:
+            yield Phase(name, (*beside.components, *fullest.components))
 
 
 def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
@@ -144,6 +150,13 @@ def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
     moved = reversed(there)  # the more has arrived, the fewer copies are left
     more = Bytes(*(max(0, copied - gone) for copied, gone in zip(copies, moved, strict=True)))
     return (*others, Component(name="weights", bytes=more, basis="assumed", detail="copies"))
+
+
+def _pages(phase: Phase) -> Iterator[Component]:
+    """Yield the pages of files that tensors are views of, of which any part may stay."""
+    for c in phase.components:
+        if c.droppable and c.name == "weights":
+            yield replace(c, name="other", bytes=Bytes(0, 0, c.bytes.high), droppable=False)
 
 
 def _of_one(phase: Phase, machines: int) -> Phase:
@@ -162,13 +175,16 @@ def _on_device(device: Device, name: str) -> Phase:
     """Return what a device holds in a phase, with what its engine reserves beyond that once it has
     loaded; nothing where it has no such phase."""
     phase = next((p for p in device.phases if p.name == name), Phase(name, ()))
-    reserved = (device.taken or 0) - phase.needed.expected
-    if name == "load" or reserved <= 0 or not phase.components:
+    taken = device.taken if device.taken_at_least is None else device.taken_at_least
+    if name == "load" or taken is None or not phase.components:
         return phase
-    pool = Component(
-        name="kv_cache", bytes=exactly(reserved), basis="computed", detail="reserved at start"
+    reserved = Component(
+        name="kv_cache",
+        bytes=Bytes(*(max(0, taken - held) for held in phase.needed)),  # taken in all, or needed
+        basis="computed",
+        detail="reserved at start",
     )
-    return Phase(name, (*phase.components, pool))
+    return Phase(name, (*phase.components, reserved))
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:

@@ -34,8 +34,9 @@ def headline(answer: ShownAnswer) -> Headline:
     if sign == "yes" and _by_unwritten_flags(answer, v):
         sign = "tight"
     where = answer.say("headline.on", card=on)
+    word = answer.say("verdict.spills") if v.spilled else answer.say(f"verdict.{mark(v)}")
     return Headline(
-        verdict=f"{answer.say(f'verdict.{mark(v)}')}{where}",
+        verdict=f"{word}{where}",
         figures=_of_host(answer, v.host) if v.host and _by_host(v) else _figures(answer, v),
         mark=sign,
         margin="" if _by_host(v) else margin(answer),

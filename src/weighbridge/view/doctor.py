@@ -67,7 +67,7 @@ def _figures(diagnosis: Diagnosis, words: Words) -> str:
         low, high = _size(min(free)), _size(max(free))
         key = "doctor.free.alike" if low == high else "doctor.free.several"
         return words(key, low=low, high=high)
-    total = cards[0].part.visible.bytes.low
+    total = cards[0].part.room.low
     if not free:
         return words("doctor.total", total=_size(total))
     return words("doctor.free", free=_size(free[0]), total=_size(total))
@@ -105,8 +105,8 @@ def _devices(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
 def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
     assert accelerator.card is not None
     card, device = accelerator.card, accelerator.device
-    idle, total = card.part.visible.bytes.expected, card.part.total.bytes.expected
-    kept = ("" if card.part.visible.bytes.exact else "~") + _size(total - idle)
+    idle, total = card.part.room.expected, card.part.total.bytes.expected
+    kept = ("" if card.part.room.exact else "~") + _size(total - idle)
     name = (
         f"{accelerator.name} ({words('doctor.shared')})"
         if card.part.shares_host

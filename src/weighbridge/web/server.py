@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,7 @@ from weighbridge.errors import UsageError
 from weighbridge.questions.requests import failed
 from weighbridge.records import NamedTuple
 from weighbridge.web import registry
+from weighbridge.web.awaited import BEGINNING, PATIENCE, WHOLE, Awaited
 from weighbridge.web.protocol import MOST
 
 ADDRESS = "127.0.0.1"
@@ -34,8 +36,12 @@ PAGE = Path(__file__).with_name("page")
 INDEX = "index.html"
 ASK = "ask"
 SECRET = 24  # random bytes of the path
-PATIENCE = 30.0  # seconds that a client may take to send its request
 CROWD = 64  # connections at once: a browser opens six
+ROOM = 1.0  # seconds that a new connection waits for the place of a stranger's
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n"
+    b"Connection: close\r\n\r\n"
+)
 TYPES: Mapping[str, str] = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -171,6 +177,7 @@ class PageServer(ThreadingHTTPServer):
         self.desks = desks
         self.files = {**files(page), **registry.files_of(dataset)}
         self.crowd = threading.BoundedSemaphore(CROWD)
+        self.awaited = Awaited()
 
     def server_bind(self) -> None:
         """Binds without asking for this machine's name, which may take long."""
@@ -181,16 +188,29 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.gate.port}/{self.gate.secret}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take one more connection; none where there are too many."""
-        if self.crowd.acquire(blocking=False):
+        """Take one more connection, in the place of a stranger's where there are too many; else it
+        is told to come again."""
+        if self.crowd.acquire(blocking=False) or (
+            self.awaited.end_oldest_stranger() and self.crowd.acquire(timeout=ROOM)
+        ):
+            self.awaited.within(request, BEGINNING)
             super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+            return
+        with suppress(OSError):
+            request.setblocking(False)
+            request.send(FULL)
+            request.recv(MOST)  # or the answer is lost with what is unread
+        self.shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Look after those that are late; twice a second."""
+        self.awaited.end_late()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.awaited.gone(request)
             self.crowd.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -227,6 +247,11 @@ class Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
     error_message_format, error_content_type = "%(code)d %(message)s\n", "text/plain"
 
+    def handle_one_request(self) -> None:
+        """Answer the next request of a connection, or of one that is kept after an answer."""
+        self.server.awaited.next_of(self.connection)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         self._guarded("GET")
 
@@ -251,6 +276,7 @@ class Handler(BaseHTTPRequestHandler):
     def _guarded(self, method: str) -> None:
         try:
             path = self.server.gate.entered(PageRequest(method, self.path, _single(self.headers)))
+            self.server.awaited.known(self.connection)
             if method == "POST":
                 self._asked(path)
             else:
@@ -278,7 +304,10 @@ class Handler(BaseHTTPRequestHandler):
     def _asked(self, path: str) -> None:
         if path != ASK:
             raise RefusedRequestError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
-        line = self.rfile.read(self._length())
+        length = self._length()
+        self.server.awaited.within(self.connection, WHOLE)
+        line = self.rfile.read(length)
+        self.server.awaited.known(self.connection)
         parts = PartsOf(self)
         answer = self.server.desks.answer(line, Gone(self.connection), parts)
         if answer is None:

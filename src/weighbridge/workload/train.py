@@ -435,6 +435,12 @@ class RankSettings(Settings):
         label_zh="卸载",
         zh="什么不放在卡上。",
     )
+    quantize_moe_experts: Switch = switch(
+        label="Experts in 4 bits",
+        help="bitsandbytes packs stacks of experts, too (axolotl's quantize_moe_experts).",
+        label_zh="专家用 4 位",
+        zh="bitsandbytes 也把堆叠的专家打包成 4 位(axolotl 的 quantize_moe_experts)。",
+    )
     float8_experts: Switch = switch(
         label="Experts in float8",
         help="Products of experts are in 8 bits, too (torchtitan's quantize.grouped_mm, beside "

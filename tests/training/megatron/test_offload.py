@@ -68,3 +68,35 @@ def test_a_fraction_does_nothing_by_itself():
 def test_what_is_refused(words, more, says):
     with pytest.raises(UsageError, match=says):
         asked(*words, **more)
+
+
+@pytest.mark.slow
+def test_activations_that_go_to_the_host_are_open():
+    """Of 16 layers those of two stay at least; the words that say which are taken."""
+    stays = asked()
+    goes = asked(
+        "fine_grained_activation_offloading", "offload_modules=core_attn+mlp_norm",
+        "activation_offload_fraction=0.8",
+    )  # fmt: skip
+    forward = [next(p for p in r.devices[0].phases if p.name == "forward") for r in (stays, goes)]
+    kept, open_ = (next(c.bytes for c in p.components if c.name == "activations") for p in forward)
+    assert open_.high == kept.expected
+    assert open_.low == pytest.approx(2 * kept.expected / 16, rel=0.05)  # and a margin
+    assert open_.expected == pytest.approx(kept.expected * 9 / 16, rel=0.01)
+    away = [
+        c.bytes for p in goes.devices[-1].phases for c in p.components if c.name == "activations"
+    ]
+    assert away[0].low == 0 < away[0].expected == away[0].high // 2
+    assert any("was not followed" in said for said in goes.warnings)
+    step = [next(p for p in r.devices[0].phases if p.name == "step") for r in (stays, goes)]
+    assert step[1].at("reserved").low < step[0].at("reserved").low  # nor is their room kept
+
+
+@pytest.mark.slow
+def test_hierarchical_context_ranks_copy_as_those_of_a2a():
+    sizes = "hierarchical_context_parallel_sizes=2+2"
+    one, both = (
+        asked(*args, context_parallel_size=4)
+        for args in (["cp_comm_type=a2a"], ["cp_comm_type=a2a+p2p", sizes])
+    )
+    assert one.peak == both.peak

@@ -14,6 +14,8 @@ from weighbridge.records import replace
 from weighbridge.training.megatron import answer, arguments
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.plan import plan
+from weighbridge.training.megatron.run import MegatronRun
+from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import states as of_states
 from weighbridge.workload.train import Train
 
@@ -124,7 +126,14 @@ def test_a_distributed_optimizer_frees_what_data_ranks_share():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"method": "lora"}, "--method lora is not weighed with --framework megatron; use full"),
+        ({"method": "dora"}, "dora is not weighed with --framework megatron; use full or lora"),
+        ({"method": "lora", "optimizer": "muon"}, "muon is not weighed with --method lora"),
+        ({"method": "lora", "lora_targets": ["x"]}, "--lora-targets x: Megatron's linears are"),
+        (
+            {"method": "lora", "gpu": "h100:2", "shard": "zero1"}
+            | {"megatron_args": ["use_megatron_fsdp", "data_parallel_sharding_strategy=optim"]},
+            "not weighed with Megatron's FSDP",
+        ),
         ({"optimizer": "lion"}, "--optimizer lion is not weighed"),
         ({"precision": "fp32"}, "--precision 'fp32' is not one of megatron: bf16-mixed"),
         ({"offload": "optimizer", "shard": "zero1"}, "--offload optimizer is not weighed"),
@@ -478,3 +487,36 @@ def test_norms_of_queries_that_are_not_turned_may_keep_more(rotary, more):
     found = forward(made, "activations")
     assert found.high - found.expected == more
     assert found.low == found.expected
+
+
+SCORED = {
+    "model_type": "qwen2_moe",
+    "architectures": ["Qwen2MoeForCausalLM"],
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 128,
+    "shared_expert_intermediate_size": 512,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 1000,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_shared_experts_gate_keeps_what_it_weighs(beside):
+    """A number a token, and the outputs in 16 bits, in each of four layers; of a layer one row of
+    256 more: such models have --moe-shared-expert-gate."""
+    model = described(subject_for(resolve(gather_config(SCORED)), Train(), (5, 23)))
+    assert model.experts.scored
+    plain = replace(model, experts=replace(model.experts, scored=False))
+    run = MegatronRun(
+        length=1024, grouped=True, dispatcher="alltoall", shared_beside=beside, multiple=1
+    )
+    with_gate, without = run_stage(model, run, 0), run_stage(plain, run, 0)
+    assert with_gate.parameters - without.parameters == 4 * 256
+    more = with_gate.saved - without.saved
+    assert more == pytest.approx(4 * 1024 * 2 * (256 + 1), rel=0.01)

@@ -105,9 +105,9 @@ def test_layers_alike_are_counted_once(monkeypatch):
     numbers = states.StageNumbers(model, run, 0)
     assert counted == [0, 1, 3, 14]
     each = [real(model, run, i) for i in range(16)]
-    assert numbers.layers == [dense + experts for dense, experts, _ in each]
-    assert numbers.experts == sum(experts for _, experts, _ in each)
-    assert numbers.float8 == sum(float8 for *_, float8 in each)
+    assert numbers.layers == [one.dense + one.experts for one in each]
+    assert numbers.experts == sum(one.experts for one in each)
+    assert numbers.float8 == sum(one.float8 for one in each)
 
 
 def test_what_is_not_alike_is_walked_whole(monkeypatch):

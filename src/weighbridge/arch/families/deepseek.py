@@ -373,6 +373,7 @@ TYPES = {
     ),
     "glm4_moe_lite": ModelType(
         GLM4_MOE_LITE,
+        predicts="last",
         gguf="deepseek2",
         training=TrainingFacts(
             net="latent.deepseek_v3", router="by_sigmoid", experts_were="gate_up"

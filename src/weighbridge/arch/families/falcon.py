@@ -243,7 +243,7 @@ TYPES = {
             caches=(4, 45),
             last_logits=(4, 47),
             rotary_tables=((4, 34), (4, 45)),
-            plain_loss=(4, 48),
+            plain_loss=(4, 48, 3),
             repeated_cache=True,
         ),
         vllm=VllmFacts(every_stage="both"),
@@ -253,7 +253,7 @@ TYPES = {
         computes=("not_rotary", "raw_scores", "lingering_scores", "own_gelu"),
         training=TrainingFacts(net="eager.bloom", lora=("query_key_value",)),
         transformers=TransformersFacts(
-            caches=(4, 44), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
+            caches=(4, 44), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48, 3)
         ),
         vllm=VllmFacts(every_stage="both"),
     ),
@@ -262,7 +262,7 @@ TYPES = {
         computes=("not_rotary", "wide_biases", "lingering_scores", "no_cache"),
         training=TrainingFacts(net="eager.mpt", lora=("Wqkv",)),
         transformers=TransformersFacts(
-            caches=(4, 55), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
+            caches=(4, 55), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48, 3)
         ),
     ),
 }

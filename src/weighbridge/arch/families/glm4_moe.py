@@ -327,6 +327,7 @@ TYPES = {
     ),
     "ernie4_5_moe": ModelType(
         ERNIE4_5_MOE,
+        predicts="dense",
         computes=("narrow_routes", "wide_rotary"),
         gguf="ernie4_5-moe",
         training=TrainingFacts(net="sparse.ernie", router="by_ernie_rule", experts_were="gate_up"),

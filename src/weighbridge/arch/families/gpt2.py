@@ -237,7 +237,7 @@ TYPES = {
         computes=("not_rotary", "own_softmax", "holds_attended"),
         training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
         transformers=TransformersFacts(
-            caches=(4, 53), last_logits=(4, 53), sdpa=(4, 42), plain_loss=(4, 48)
+            caches=(4, 53), last_logits=(4, 53), sdpa=(4, 42), plain_loss=(4, 48, 3)
         ),
         vllm=VllmFacts(every_stage="both", tied_head="freed"),
         mlx=MlxFacts(has_class=True),
@@ -247,7 +247,7 @@ TYPES = {
         computes=("not_rotary", "wide_scores", "holds_attended"),
         gguf="starcoder",
         training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
-        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), plain_loss=(4, 48)),
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), plain_loss=(4, 48, 3)),
         mlx=MlxFacts(has_class=True),
     ),
     "ctrl": ModelType(

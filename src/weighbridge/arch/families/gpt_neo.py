@@ -342,7 +342,7 @@ TYPES = {
         gguf="none",
         training=TrainingFacts(net="decoders.persimmon"),
         transformers=TransformersFacts(
-            sdpa=(4, 53), rotary_tables=((4, 34), (4, 45)), plain_loss=(4, 48)
+            sdpa=(4, 53), rotary_tables=((4, 34), (4, 45)), plain_loss=(4, 48, 3)
         ),
     ),
     "fuyu": ModelType(

@@ -95,13 +95,17 @@ def kimi_sparse(c: Config) -> Sequence[bool]:
     return by_kinds(c, c.num("first_k_dense_replace", default=1))
 
 
-def kimi_delta(c: Config) -> Submodule:
-    sizes, width, path = c.sub("linear_attn_config"), c.num("hidden_size"), "self_attn."
-    d = KimiDelta(
-        heads=sizes.num("num_heads", default=c.num("linear_num_heads")),
-        dim=sizes.num("head_dim", default=c.num("linear_head_dim")),
-        kernel=sizes.num("short_conv_kernel_size", default=c.num("linear_conv_kernel_dim")),
+def delta_sizes(c: Config) -> KimiDelta:
+    sizes = c.sub("linear_attn_config")
+    return KimiDelta(
+        heads=sizes.maybe("num_heads") or c.num("linear_num_heads"),
+        dim=sizes.maybe("head_dim") or c.num("linear_head_dim"),
+        kernel=sizes.maybe("short_conv_kernel_size") or c.num("linear_conv_kernel_dim"),
     )
+
+
+def kimi_delta(c: Config) -> Submodule:
+    d, width, path = delta_sizes(c), c.num("hidden_size"), "self_attn."
     gates = (
         p
         for gate in "fg"

@@ -25,6 +25,7 @@ from weighbridge.arch.decoder import (
     tree,
     ungated,
 )
+from weighbridge.arch.families import drafts
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
     LlamaCppFacts,
@@ -216,12 +217,12 @@ def relative(
     )
 
 
-LLAMA = relative("Llama", llama, spans=True)
+LLAMA = replace(relative("Llama", llama, spans=True), classes=drafts.CLASSES)
 MISTRAL = relative("Mistral", mistral)
 MINISTRAL = relative("Ministral", mistral, spans=True)
 MINISTRAL3 = relative("Ministral3", mistral)
-QWEN2 = relative("Qwen2", qwen2, spans=True)
-QWEN3 = relative("Qwen3", qwen3, spans=True)
+QWEN2 = replace(relative("Qwen2", qwen2, spans=True), classes=drafts.CLASSES)
+QWEN3 = replace(relative("Qwen3", qwen3, spans=True), classes=drafts.CLASSES)
 SMOLLM3 = relative("SmolLM3", llama, spans=True)
 ERNIE4_5 = relative("Ernie4_5", ernie)
 GRANITE = relative("Granite", llama)

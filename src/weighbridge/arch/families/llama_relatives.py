@@ -335,7 +335,7 @@ TYPES = {
         computes=("holds_normed", "holds_attended"),
         training=TrainingFacts(net="decoders.stablelm", lora=("q_proj", "v_proj")),
         transformers=TransformersFacts(
-            sdpa=(4, 40), rotary_tables=((4, 38), (4, 45)), own_sdpa=True, plain_loss=(4, 48)
+            sdpa=(4, 40), rotary_tables=((4, 38), (4, 45)), own_sdpa=True, plain_loss=(4, 48, 3)
         ),
         vllm=VllmFacts(every_stage="both"),
         mlx=MlxFacts(has_class=True),

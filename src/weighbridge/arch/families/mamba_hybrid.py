@@ -263,9 +263,10 @@ def nemotron_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
             yield Buffer(path, (count,), "float32", persistent=True)
 
 
-def never(_: Config) -> bool:
-    """The class has no list of tied weights, whatever its config says."""
-    return False
+def as_megatron(c: Config) -> bool:
+    """The class has no list of tied weights, whatever its config says. Megatron's HybridModel of
+    the same layers ties them by its own argument."""
+    return c.flag("share_embeddings_and_output_weights", default=False)
 
 
 JAMBA = Family(tree=jamba, cls="JambaForCausalLM", heads=DECODER_HEADS)
@@ -279,7 +280,7 @@ NEMOTRON_H = Family(
     cls="NemotronHForCausalLM",
     heads=DECODER_HEADS,
     buffers=nemotron_buffers,
-    ties=never,
+    ties=as_megatron,
 )
 
 TYPES = {
@@ -309,6 +310,7 @@ TYPES = {
             net="hybrids.nemotron_h",
             lora=("q_proj", "k_proj", "v_proj", "o_proj"),
             no_lora=("out_proj",),
+            no_lora_since="0.20",
         ),
         vllm=VllmFacts(
             every_stage="both",

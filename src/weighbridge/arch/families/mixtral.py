@@ -245,7 +245,7 @@ def sparse(c: Config) -> Sequence[bool]:
 
 def indexer(c: Config) -> Indexer:
     sizes = c.sub("sparse_attention_config")
-    heads, size = (sizes.num(old, default=c.num(new, default=0)) for new, old in SIZES.items())
+    heads, size = (sizes.maybe(old) or c.num(new, default=0) for new, old in SIZES.items())
     return Indexer(heads=heads, dim=size)
 
 

@@ -169,7 +169,7 @@ TYPES = {
         gguf="none",
         training=TrainingFacts(net="gpt.opt", dropouts="dropout", lora=("q_proj", "v_proj")),
         transformers=TransformersFacts(
-            caches=(4, 51), last_logits=(5, 0), sdpa=(4, 46), plain_loss=(4, 48)
+            caches=(4, 51), last_logits=(5, 0), sdpa=(4, 46), plain_loss=(4, 48, 3)
         ),
         vllm=VllmFacts(every_stage="both"),
         sglang=SglangFacts(every_stage="both"),

@@ -2,10 +2,8 @@
 
 from weighbridge.arch.model_types import (
     NEVER,
-    LlamaCppFacts,
     MlxFacts,
     ModelType,
-    SglangFacts,
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
@@ -13,9 +11,6 @@ from weighbridge.arch.model_types import (
 
 TYPES = {
     "bigbird_pegasus": ModelType(gguf="none"),
-    "step3p7": ModelType(
-        sglang=SglangFacts(windows=(0, 5, 13)), llama_cpp=LlamaCppFacts(windows=True)
-    ),
     "udop": ModelType(transformers=TransformersFacts(caches=(4, 46))),
     "rembert": ModelType(
         computes=("own_softmax",),
@@ -43,11 +38,6 @@ TYPES = {
         mlx=MlxFacts(has_class=True, own_caches=True),
     ),
     "plamo3": ModelType(vllm=VllmFacts(tied_head="freed")),
-    "step3p5": ModelType(
-        sglang=SglangFacts(windows=(0, 5, 9)),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "minimax_m3_vl": ModelType(sglang=SglangFacts(prefill_graphs="towers")),
     "beam": ModelType(training=TrainingFacts(experts_were="gate_up")),
     "idefics_vision": ModelType(beside_patches=1),
     "kosmos_2_vision_model": ModelType(beside_patches=1),

@@ -28,6 +28,7 @@ from weighbridge.arch.decoder import (
     tree,
     ungated,
 )
+from weighbridge.arch.families import drafts
 from weighbridge.arch.families.llama import grouped
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
@@ -141,6 +142,7 @@ PHI3 = Family(
     tree=phi3,
     cls="Phi3ForCausalLM",
     heads=DECODER_HEADS,
+    classes=drafts.CLASSES,
     buffers=partly_rotary(1.0),
 )
 PHI_MSFT = Family(

@@ -304,6 +304,7 @@ TYPES = {
     ),
     "qwen3_next": ModelType(
         QWEN3_NEXT,
+        predicts="last",
         gguf="qwen3next",
         training=TrainingFacts(net="qwen_next.qwen3_next", experts_were="gate_up"),
         vllm=VllmFacts(every_stage="both", whole_shared_experts=True),

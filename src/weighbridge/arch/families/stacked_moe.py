@@ -230,7 +230,7 @@ TYPES = {
         DBRX,
         computes=("looped_experts",),
         training=TrainingFacts(net="experts.dbrx"),
-        transformers=TransformersFacts(sdpa=(4, 40), own_sdpa=True, plain_loss=(4, 48)),
+        transformers=TransformersFacts(sdpa=(4, 40), own_sdpa=True, plain_loss=(4, 48, 3)),
         vllm=VllmFacts(every_stage="both"),
         mlx=MlxFacts(has_class=True),
     ),

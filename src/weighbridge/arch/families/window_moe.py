@@ -178,7 +178,9 @@ def step_sparse(c: Config) -> Sequence[bool]:
 
 
 def step_choice(c: Config) -> RoutedExperts:
-    return routed(c, "n_routed_experts", "moe_intermediate_size")
+    c.skip("n_shared_experts")  # one, and share_expert_dim says how wide
+    count = "num_experts" if c.has("num_experts") else "n_routed_experts"
+    return routed(c, count, "moe_intermediate_size")
 
 
 def step_moe(c: Config) -> Submodule:
@@ -228,6 +230,7 @@ STEP3P7_TEXT = Family(tree=step, cls="Step3p7TextModel", buffers=step_buffers)
 TYPES = {
     "mimo_v2_flash": ModelType(
         MIMO_V2_FLASH,
+        predicts="dense, near",
         transformers=TransformersFacts(sdpa=NEVER),
         sglang=SglangFacts(windows=(0, 5, 7), partial_blocks=True),
         llama_cpp=LlamaCppFacts(windows=True),

@@ -219,6 +219,28 @@ def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     return TowerTokens((grid.area + 1) * window, (grid.area + 1) * each + grid.area + 3, window)
 
 
+def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """A view of the whole, and tiles of 504 pixels: step3p7 _plan_patches. Two marks around each,
+    one more behind each row of tiles but the last."""
+    side, patch, tile = tower.num("image_size"), tower.num("patch_size"), 504
+    shrunk = ImageSize(*(int(length * min(1.0, 3024 / max(size))) for length in size))
+    shape = max(shrunk) / max(1, min(shrunk))
+    window = min(*shrunk, tile) if shape > 4 else tile
+    if max(shrunk) <= side:
+        window = min(shrunk) if shape > 1.5 else 0
+    grid = (
+        ImageSize(*(_snapped(length, window) for length in shrunk)) if window else ImageSize(0, 1)
+    )
+    seen, near = (side // patch) ** 2, (tile // patch) ** 2
+    marks = 2 * (grid.area + 1) + max(0, grid.height - 1)
+    return TowerTokens(seen + grid.area * near, (seen + grid.area * near) // 16 + marks)
+
+
+def _snapped(length: float, window: float) -> int:
+    """Tiles along a side, one more where a fifth of one is left over."""
+    return max(1, int(length // window + (length % window > 0.2 * window)))
+
+
 def mllama(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     """All tiles that there may be, padded to eights: modeling_mllama.py (num_padding_patches)."""
     most, one = tower.num("max_num_tiles"), patches(tower) + 1

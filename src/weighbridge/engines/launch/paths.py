@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
+from weighbridge.engines.table import ENGINES
 
 # Folders that hold models, and are no part of a model's name
 _SHELVES = """
@@ -18,6 +19,7 @@ vllm sglang ollama awq gptq fp8 users user tmp var lib outputs output to
 SHELVES = frozenset(_SHELVES.split())
 CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 GGUF = ".gguf"
+OF_FILES = next(engine.name for engine in ENGINES.values() if engine.reads == "gguf")
 PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")  # of a file that is split (llama.cpp, gguf-split)
 FORM = re.compile(r"(?i)[-._]((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32))\.gguf$")
 # A file in the cache of llama.cpp: ORG_REPOSITORY_FILE (common/arg.cpp)
@@ -103,6 +105,6 @@ def packed(named: str) -> str:
     last = re.split(r"[/\\]", named)[-1]
     form = FORM.search(last) if last.lower().endswith(GGUF) else None
     if form is not None:
-        return meant(re.sub(r"[-_]MTP$", "", form[1].upper()), "llama.cpp")
+        return meant(re.sub(r"[-_]MTP$", "", form[1].upper()), OF_FILES)
     meaning = everyday.meaning(last)
     return meaning.quantization if meaning is not None else ""

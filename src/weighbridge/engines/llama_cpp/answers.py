@@ -273,16 +273,17 @@ def _moves_by_itself(w: "Infer") -> bool:
 
 
 def divisions(
-    holdings: DeviceHoldings, budget: Budget | None, *, apart: bool = True
+    holdings: DeviceHoldings, budget: Budget | None, *, apart: bool = True, tower: int = 0
 ) -> Iterator[Mapping[str, int]]:
     """Yield what a program moves to host memory by itself, the least first: layers, or experts of
-    as few layers as need be where it moves them `apart`. It goes by what it measures, and we by the
-    most that it may be: a few more are yielded. Source: common/fit.cpp (step 3), which also brings
-    parts of one more layer of experts back."""
+    as few layers as need be where it moves them `apart`; `tower` bytes are left for one. It goes by
+    what it measures, and we by the most that it may be: a few more are yielded. Source:
+    common/fit.cpp (step 3), which also brings parts of one more layer of experts back."""
     leaves = holdings.launch.rules.leaves
     if budget is None or leaves is None or not holdings.launch.gpus:
         return
     rooms = [budget.of(d).low - leaves for d in range(holdings.launch.gpus)]
+    rooms[holdings.launch.main_gpu] -= tower
     if _all_on_cards(holdings, rooms):
         return
     moe = apart and any("_exps." in name for name in holdings.net.weights)

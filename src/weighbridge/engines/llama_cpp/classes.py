@@ -6,48 +6,6 @@ has their numbers), so that a row lies between two of them; gpt-oss: pull reques
 granitehybrid, whose models without recurrent layers are converted to granite.
 """
 
-from weighbridge.engines.model_classes import Known
+from weighbridge.engines.model_classes import Known, known
 
-KNOWS: tuple[Known, ...] = (
-    Known(
-        (5122,),
-        (4905,),
-        "glm4 llama4 plm qwen3 qwen3moe",
-    ),
-    Known(
-        (5230,),
-        (5180,),
-        "nomic-bert-moe",
-    ),
-    Known(
-        (6096,),
-        (6095,),
-        "gpt-oss",
-    ),
-    Known(
-        (6150,),
-        (5354,),
-        "arcee dots1 dream ernie4_5 ernie4_5-moe exaone4 falcon-h1 gemma3n glm4moe "
-        "hunyuan-dense hunyuan-moe jamba lfm2 llada mamba2 neo-bert plamo2 smallthinker smollm3",
-    ),
-    Known(
-        (6646,),
-        (6150,),
-        "gemma-embedding grovemoe jina-bert-v3 llada-moe nemotron_h seed_oss",
-    ),
-    Known(
-        (6753,),
-        (6646,),
-        "apertus lfm2moe",
-    ),
-    Known(
-        (6840,),
-        (6753,),
-        "bailingmoe2",
-    ),
-    Known(
-        (7340,),
-        (6840,),
-        "afmoe cogvlm minimax-m2 pangu-embedded qwen3next qwen3vl qwen3vlmoe rnd1",
-    ),
-)
+KNOWS: tuple[Known, ...] = known(__file__)

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.mixers import Attention, Latent, Mixer
+from weighbridge.arch.mixers import Attention, GatedDelta, Latent, Mixer
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
@@ -38,7 +38,7 @@ from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import ROW, LayerPlacement, Product
 from weighbridge.memo import memo
-from weighbridge.memory import Bytes, exactly
+from weighbridge.memory import Bytes
 from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, align_up
 
@@ -136,9 +136,20 @@ class DeviceHoldings:
             return roughly(self.placed), str(error)
 
     def buffer(self, device: int) -> Bytes:
-        """The compute buffer."""
+        """The compute buffer. Graphs are CUDA's and Metal's; Vulkan's have one tensor more of a
+        delta net's values and gates, in 32 bits (48.5 MiB at 2,048 tokens, 10.0 at 512: logs of
+        Qwen3.8 27B)."""
         size = self.compute[device]
-        return Bytes(size // 2, size, 3 * size) if self.near_only else exactly(size)
+        if self.near_only:
+            return Bytes(size // 2, size, 3 * size)
+        return Bytes(size, size, size + self._values(device))
+
+    def _values(self, device: int) -> int:
+        if device == self.launch.gpus:
+            return 0
+        nets = (m for m in self.placed.cached(device) if isinstance(m, GatedDelta))
+        widest = max((m.value_heads * (m.value_dim + 2) for m in nets), default=0)
+        return F32.size(self.launch.step_tokens * widest)
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:

@@ -79,6 +79,7 @@ def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> Dev
         h, launch=replace(h.launch, proposed=speculation.proposed(subject, w), rollback=back)
     )
     if kind == "mtp":
+        h = replace(h, launch=speculation.dealt(subject, h.launch))
         return replace(h, draft=speculation.predicting(subject, h))
     if kind != "draft" or subject.draft is None:
         return h

@@ -3,8 +3,10 @@ layers.
 
     draft model    its weights, a cache in f16 for as many tokens as the model's, a compute buffer
     MTP            a second context over the model itself: the predicting layers with the matrix
-                   that joins two states, their cache in f16, a compute buffer of theirs; a running
-                   state is kept for each proposed token, to go back to
+                   that joins two states, their cache in f16, a compute buffer of theirs, in which
+                   a layer's queries, keys, values and feed-forward are alive together; a running
+                   state is kept for each proposed token, to go back to. The predicting layers
+                   count among those that are dealt out (-ngl, -ts)
     n-grams        nothing of its own
 
 Each way the model makes logits of all proposed tokens at once, of every slot.
@@ -24,8 +26,10 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.gguf_layers import Keys
 from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.arch.predicting import counted
 from weighbridge.dtypes import GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.errors import ContradictionError, TriedError, UsageError
@@ -39,8 +43,8 @@ if TYPE_CHECKING:
 
 PROPOSED, OF_NGRAMS = 3, 48  # tokens, where nobody says (n_max; size_m)
 GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
+F16, F32 = GGML_BY_NAME["F16"], GGML_BY_NAME["F32"]
 KINDS = ("draft", "mtp", "ngram")
-PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +54,15 @@ class DraftHoldings:
     held: DeviceHoldings
     weights: tuple[int, ...]
     what: str
+    layer: int = 0  # bytes of a predicting layer's outputs, which are alive together
+    copied: int = 0  # bytes of masks that a pipeline keeps beside the first
 
     def buffer(self, device: int) -> Bytes:
         """The compute buffer, of one context or of as many as there are slots."""
         size = self.held.buffer(device)
+        if self.layer and size.high:
+            more = max(size.expected, self.layer) + self.copied
+            size = Bytes(size.low, more, size.high + self.layer + self.copied)
         rules, slots = self.held.launch.rules, self.held.launch.slots
         return size if rules.few_outputs else Bytes(size.low, size.expected, slots * size.high)
 
@@ -123,7 +132,6 @@ def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
     net = memo(main.net, ("predicting",), lambda: _network(subject, main.net))
     device = main.placed.layer(len(main.net.layers))
     gpus = device < main.launch.gpus
-    f16 = GGML_BY_NAME["F16"]
     launch = replace(
         main.launch,
         layers=len(net.layers) + 1,
@@ -131,8 +139,8 @@ def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
         cpu_moe=0,
         split_mode="none",
         main_gpu=device if gpus else 0,
-        type_k=f16,
-        type_v=f16,
+        type_k=F16,
+        type_v=F16,
         rollback=0,
         proposed=0,
         rules=replace(main.launch.rules, few_outputs=True),
@@ -151,7 +159,30 @@ def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
         held=holdings,
         weights=tuple(nbytes * (d == device) for d in range(main.launch.gpus + 1)),
         what="MTP layers",
+        layer=F32.size(launch.step_tokens * _outputs(net)),
+        copied=F16.size((main.placed.copies - 1) * launch.step_tokens * launch.n_ctx),
     )
+
+
+def dealt(subject: Subject, launch: LlamaCppLaunch) -> LlamaCppLaunch:
+    """The launch of a model whose predicting layers are dealt out with the others."""
+    layers = launch.layers + _count(subject)
+    full = launch.gpu_layers >= launch.layers
+    return replace(launch, layers=layers, gpu_layers=layers if full else launch.gpu_layers)
+
+
+def _outputs(net: Network) -> int:
+    """Numbers a token of one layer: queries with their gates, keys and values, the two ways up of
+    the feed-forward and their product. Qwen3.8 27B at 2,048 tokens: 520.06 MiB in two logs, of
+    8,192 and 32,768 tokens of context."""
+    rows = {t.name.split(".", 2)[2]: t for t in net.of_layer(0)}
+    projections = sum(rows[f"attn_{n}.weight"].ne[1] for n in "qkv" if f"attn_{n}.weight" in rows)
+    fed = sum(
+        t.ne[0] * (net.top_k if "_exps" in name else 1)
+        for name, t in rows.items()
+        if name.startswith("ffn_down")
+    )
+    return projections + 3 * fed
 
 
 def _count(subject: Subject) -> int:
@@ -159,8 +190,7 @@ def _count(subject: Subject) -> int:
     metadata = subject.part.config.get("gguf")
     if metadata:
         return Keys(metadata).num("nextn_predict_layers", default=0)
-    configs = (subject.raw, subject.text or {})
-    return next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
+    return counted((subject.raw, subject.text or {})) or 0
 
 
 def _network(subject: Subject, net: Network) -> Network:

@@ -5,7 +5,9 @@ more operations than a chip's most, or arrays of more elements than a chip's mos
 come out of them, and memory of its operations is given back when it is through. The host stops when
 TASKS of them are under way. So a step holds at most the outputs of TASKS command buffers and of the
 open one, which `flight` finds by walking over all layers in their order. How far the GPU is behind
-at the worst moment is not known: the interval is of what was published.
+at the worst moment is not known: the interval is of what was published. So is that a chip with
+smaller buffers holds less: eight peaks of an M4 Pro are those of an Ultra's buffers, and what its
+own would hold is the low end.
 
 A layer whose cache is a slice of a longer array keeps that array to the end of the step: the graph
 makes the slice late, as it is an output (transforms.cpp: eval_impl goes by the graph's breadth).
@@ -37,6 +39,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.engines.mlx.rules import COMMITS
 from weighbridge.memory import Bytes
 from weighbridge.records import NamedTuple
 
@@ -63,7 +66,7 @@ class Moment(NamedTuple):
     bits: float = 16  # of a weight; packed ones are read as words of 32
     stored: bool = False  # scores are
     expanded: bool = False  # latents are keys and values of all heads
-    most: int = 50  # operations of a command buffer, and 2 ** 20 elements that go through it
+    most: int = COMMITS  # operations of a command buffer, and 2 ** 20 elements that go through it
     scanned: int = CHUNK  # tokens of a piece of a scan
 
     def weight(self, count: int) -> int:
@@ -74,8 +77,9 @@ class Moment(NamedTuple):
 def temporaries(blocks: Sequence[LayerBlock], hidden: int, step: Moment, itemsize: int) -> Bytes:
     """Bytes that one step holds at its worst."""
     operations_of = {b: operations(b, hidden, step) for b in dict.fromkeys(blocks)}
-    most = flight((op for b in blocks for op in operations_of[b]), step.most) * itemsize
-    return Bytes(*(int(most * share) for share in (FEWER, USUAL, MORE)))
+    every = [op for b in blocks for op in operations_of[b]]
+    least, most = (flight(every, commits) * itemsize for commits in (step.most, COMMITS))
+    return Bytes(int(least * FEWER), int(most * USUAL), int(most * MORE))
 
 
 def flight(step: Iterable[Operation], commits: int) -> int:

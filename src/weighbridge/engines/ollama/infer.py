@@ -8,14 +8,16 @@ infer(subject, workload, budget) -> EngineAnswer
 What `ollama ps` shows of a model once it is loaded: its size, and where it is.
 
     SIZE         buffers that llama-server's log names, of weights, caches, states, computing and
-                 outputs: the GPUs' alone where all layers are there
+                 outputs: the GPUs' alone where all layers are there. Of two caches of a device it
+                 keeps the second, that of windows: 22 GB of Gemma 4 31B, not 44 (ollama#16763).
+                 Before 0.30 all buffers, the host's too, and of its own runner the towers
     PROCESSOR    100% GPU, 100% CPU, or the parts of both in whole percent
 
-Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cmd.go
-(ListRunningHandler), format/bytes.go (HumanBytes).
+Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex, memoryBufferKey),
+cmd/cmd.go (ListRunningHandler), format/bytes.go (HumanBytes); v0.21.0 llm/server.go (MemorySize).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
@@ -30,6 +32,7 @@ from weighbridge.engines.ollama import ENGINE, launching, rules
 from weighbridge.engines.ollama.effective import Asked, asked, by_formula
 from weighbridge.engines.ollama.layer_formula import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
+from weighbridge.memory import Device
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
@@ -47,8 +50,8 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     return replace(
         answer,
         settings=settings(answer.settings, release(w)),
-        derived=derived(answer.derived, h, subject, w, on),
-        divisions=tuple(_divisions(h, w, on)),
+        derived=derived(answer, h, subject, w, on),
+        divisions=tuple(_divisions(answer.devices, h, w, on)),
         warnings=(*answer.warnings, *warnings(subject, w, budget, h, on)),
     )
 
@@ -100,6 +103,8 @@ def hold(on: Asked) -> DeviceHoldings:
     if not known.latents:
         net = as_heads(net)
     settings = launch(s, w, budget, known, answers.model(net, s))
+    if computed_by_ollama:  # ml/backend/ggml/ggml.go: no pipeline of devices
+        settings = replace(settings, copies=1, rollback=rules.checkpoints(since))
     free = answers.free(budget, settings)
     why = f"Ollama's own runner computes {net.arch}" if computed_by_ollama else ""
     return DeviceHoldings(net=net, launch=settings, model_type=s.model_type, free=free, foreign=why)
@@ -124,10 +129,10 @@ def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
 
 
 def derived(
-    of_server: DerivedFacts, holdings: DeviceHoldings, subject: Subject, w: "Infer", on: Asked
+    of_server: EngineAnswer, holdings: DeviceHoldings, subject: Subject, w: "Infer", on: Asked
 ) -> DerivedFacts:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
-    facts = of_server.copy()
+    facts = of_server.derived.copy()
     facts.pop("launch", None)
     facts.pop("launch_note", None)
     facts.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
@@ -136,23 +141,41 @@ def derived(
     if usual is not None and subject.longest is not None:
         usual = min(usual, subject.longest)
     line = launching.facts(subject, w, on.workload, usual=usual)
-    return facts | _shown(holdings, w, on) | line
+    return facts | _shown(of_server.devices, holdings, w, on) | line
 
 
-def _shown(holdings: DeviceHoldings, w: "Infer", on: Asked) -> DerivedFacts:
+def _shown(
+    devices: Sequence[Device], holdings: DeviceHoldings, w: "Infer", on: Asked
+) -> DerivedFacts:
     """Old releases show what they reckoned, not what is there."""
     placed = estimated(holdings, w, on)
-    return shown(holdings) if placed is None else shown_as(placed.size, placed.on_cards)
+    if placed is not None:
+        return shown_as(placed.size, placed.on_cards)
+    if rules.ollama_rules(number(w)).own_server:
+        return shown(holdings)
+    towers = _towers(devices) if holdings.foreign else 0
+    return shown_as(*sizes_before(holdings, towers))
 
 
-def _divisions(holdings: DeviceHoldings, w: "Infer", on: Asked) -> Iterator[Mapping[str, int]]:
+def _towers(devices: Sequence[Device]) -> int:
+    """Bytes of the weights of towers, which are part of the model on Ollama's own runner."""
+    loaded = (c for device in devices for c in device.phases[0].components)
+    return sum(c.bytes.expected for c in loaded if (c.name, c.detail) == ("weights", "mmproj"))
+
+
+def _divisions(
+    devices: Sequence[Device], holdings: DeviceHoldings, w: "Infer", on: Asked
+) -> Iterator[Mapping[str, int]]:
     """Yield the layers that Ollama leaves on the cards by itself, the most first: those that old
-    releases reckon, those that have room under newer ones."""
+    releases reckon, those that have room under newer ones, beside a tower and what that leaves for
+    its buffers (llm/llama_server.go, mmprojFitTargetMiB)."""
     if w.n_gpu_layers is not None:
         return
     placed = estimated(holdings, w, on)
     if placed is None:
-        yield from answers.divisions(holdings, on.budget, apart=False)
+        towers = _towers(devices)
+        left = towers + rules.HEADROOM if towers else 0
+        yield from answers.divisions(holdings, on.budget, apart=False, tower=left)
     elif sum(placed.layers) < holdings.launch.layers:
         yield {"n_gpu_layers": sum(placed.layers)}
 
@@ -224,11 +247,24 @@ def shown_as(size: int, on_gpus: int) -> DerivedFacts:
 
 
 def sizes(holdings: DeviceHoldings) -> tuple[int, int]:
-    """(bytes of all buffers, of those on GPUs)"""
-    on_gpus = sum(holdings.whole(d) for d in range(holdings.launch.gpus))
+    """(bytes of all buffers, of those on GPUs), of two caches of a device the second alone"""
+    on_gpus = sum(_counted(holdings, d) for d in range(holdings.launch.gpus))
     if holdings.placed.full:
         return on_gpus, on_gpus
-    return on_gpus + holdings.whole(holdings.launch.gpus) + holdings.output, on_gpus
+    return on_gpus + _counted(holdings, holdings.launch.gpus) + holdings.output, on_gpus
+
+
+def _counted(holdings: DeviceHoldings, device: int) -> int:
+    caches_of = holdings.caches[device]
+    twice = caches_of[""].kv if caches_of["sliding"].kv else 0
+    return holdings.whole(device) - twice
+
+
+def sizes_before(holdings: DeviceHoldings, towers: int) -> tuple[int, int]:
+    """The same before 0.30: where no layer is on the host, all is on the GPUs."""
+    on_gpus = towers + sum(holdings.whole(d) for d in range(holdings.launch.gpus))
+    whole = on_gpus + holdings.whole(holdings.launch.gpus)
+    return whole, whole if holdings.placed.full else on_gpus
 
 
 def processor(size: int, on_gpus: int) -> str:

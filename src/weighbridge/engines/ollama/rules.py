@@ -60,6 +60,7 @@ SMALL, LONG = 8 * GIB, 4096  # a card, and a context, that get WITHOUT_FLASH
 # take in percent, and what it costs
 BATCHES = ((32_768, 2048, 60, 2 * GIB), (4096, 1024, 75, 768 * MIB))
 FILLED = 80  # percent of free memory
+HEADROOM = GIB  # for a tower's buffers, beside its weights
 ALONE = frozenset(  # architectures that answer one request at a time
     (
         *("mllama", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen3next", "lfm2"),
@@ -106,6 +107,9 @@ OWN: Mapping[Version, frozenset[str]] = {
     (0, 20): frozenset(("gemma4",)),
     (0, 22): frozenset(("laguna", "nemotron_h_omni")),
 }
+# States that its own runner keeps on the card to go back to, of each request, beside the running
+# one (reserve_checkpoints): model/models/qwen3next/cache.go, kvcache/recurrent.go since 0.18
+CHECKPOINTS: Mapping[Version, int] = {(0, 15, 5): 32, (0, 18): 24}
 FLASHING: Mapping[Version, frozenset[str]] = {  # that have flash attention without being asked
     (0, 12): frozenset(("gptoss", "gpt-oss")),
     (0, 12, 4): frozenset(("qwen3", "qwen3moe")),
@@ -197,6 +201,11 @@ def build_before(release: Version) -> int:
 def own_runner(arch: str, release: Version) -> bool:
     """Tell whether Ollama's own runner computes an architecture."""
     return not ollama_rules(release).own_server and arch in of_release(OWN, release)
+
+
+def checkpoints(release: Version) -> int:
+    """States that are kept of a request, of a model with recurrent layers on its own runner."""
+    return [0, *(count for since, count in CHECKPOINTS.items() if since <= release)][-1]
 
 
 def flash_attention_before(arch: str, release: Version, asked: str | None) -> str:

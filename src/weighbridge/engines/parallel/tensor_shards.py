@@ -309,6 +309,8 @@ class _ShardReader:
         if tower:
             return Where(everywhere=self.rules.towers_everywhere)
         layer = layer_of(param.name)
+        if layer is not None and _encoder(self.subject, param.name) is not None:
+            return Where(everywhere=True)  # its layers are not those that are shared out
         if layer is not None:
             self.behind = True
             return Where(layer=layer)
@@ -370,11 +372,14 @@ def _what(piece: TensorPiece) -> What:
     return "scales" if piece.end.endswith(("scales", "scale")) else "values"
 
 
+def _encoder(subject: Subject, name: str) -> Body | None:
+    """The encoder that a decoder attends to, if the parameter is one of its own."""
+    return subject.body.encoder if "encoder." in name else None
+
+
 def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
     """Return the mixers of the layer in which a parameter stands."""
-    body: Body = subject.body
-    if body.encoder is not None and "encoder." in name:
-        body = body.encoder
+    body = _encoder(subject, name) or subject.body
     if layer is None:
         return ()
     if layer < len(body.blocks):

@@ -3,8 +3,8 @@
     LoRA        slots x r x (inputs + outputs), of every matrix of this rank; r is max_lora_rank
                 inputs of a row-parallel matrix and outputs of a column-parallel one are its share
                 of them; experts each have their own; some classes add embedding and head, whole
-    MTP         a decoder layer like the last that attends, and a matrix 2 D x D before it; the
-                embedding and the head are the model's own
+    MTP         a decoder layer of the model (arch/predicting.py says which), and a matrix 2 D x D
+                before it; the embedding and the head are the model's own
     EAGLE       a model of its own, whose embedding is the other model's; so is EAGLE 1's head
     ngram       nothing
     prefix      whole blocks of it are stored once, not once a request
@@ -17,7 +17,8 @@ deepseek_mtp.py; sglang 0.5.23 srt/lora/mem_pool.py, srt/speculative/*.py (set_e
 from collections.abc import Iterable
 from typing import Unpack
 
-from weighbridge.arch.mixers import Attention, Latent, Layer
+from weighbridge.arch import predicting as mtp
+from weighbridge.arch.mixers import Layer
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.interface import Subject
@@ -31,7 +32,6 @@ from weighbridge.records import replace
 
 NOTHING = ("ngram", "suffix")
 HEADS = ("eagle", "eagle3")
-PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def lora(
@@ -91,8 +91,10 @@ def draft(
         what, how = "draft model", f"{subject.draft.model.name}, as spread as the model itself"
     else:
         count = predicting(subject, method)
+        if not count:
+            return ()
         nbytes = count * _predicting_layer(subject, spread, rules)
-        what, how = "MTP layers", f"{count} x a layer like the last, with 2 D x D before it"
+        what, how = "MTP layers", f"{count} x a layer of the model, with 2 D x D before it"
     return (
         Component(
             name="weights",
@@ -111,7 +113,9 @@ def draft_layers(subject: Subject, method: str) -> tuple[Layer, ...]:
         return ()
     if subject.draft is not None:
         return subject.draft.layers
-    return (subject.layers[_attending(subject)],) * predicting(subject, method)
+    count = predicting(subject, method)
+    attends = mtp.attending(subject.model_type, subject.layers)
+    return () if attends is None else (subject.layers[attends],) * count
 
 
 def lookahead(method: str | None, tokens: int) -> int:
@@ -125,15 +129,18 @@ def shared_tokens(prefix: int, requests: int, block: int) -> int:
 
 
 def predicting(subject: Subject, method: str) -> int:
-    """Layers for multi-token prediction in the subject's own checkpoint."""
-    configs = (subject.raw, subject.text or {})
-    count = next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
-    if not count:
+    """Count the layers for multi-token prediction in the subject's own checkpoint: those of its
+    config, else the one that its class has. 0 where nothing tells, or no layer could be like it.
+    Raises UsageError where the config says that there are none."""
+    count = mtp.counted((subject.raw, subject.text or {}))
+    if count == 0:
         raise UsageError(
             f"--speculative-method {method}: {subject.model.name} has no layers for multi-token "
             "prediction; name a --draft-model"
         )
-    return count
+    if mtp.attending(subject.model_type, subject.layers) is None:
+        return 0
+    return mtp.of_class(subject.model_type) if count is None else count
 
 
 def _sides(shard: Shard, place: RankPlace, subject: Subject, rules: SplitRules) -> int:
@@ -183,18 +190,13 @@ def _vocabulary(model: Subject) -> Iterable[str]:
 
 
 def _predicting_layer(subject: Subject, spread: Spread, rules: SplitRules) -> int:
-    number, tensor = _attending(subject), spread.tensor
-    shards = tensors_of(subject, rules, spread=tensor > 1)
-    inside = [h for h in shards if h.where.layer == number]
-    place = RankPlace(False, False, range(number, number + 1), tensor, spread.group(rules))
+    attends = mtp.attending(subject.model_type, subject.layers)
+    assert attends is not None  # or none is counted
+    feeds = mtp.feeding(subject.model_type, subject.body.blocks, attends)
+    shards = tensors_of(subject, rules, spread=spread.tensor > 1)
+    inside = [h for h in shards if h.where.layer == (attends if h.attends else feeds)]
+    everywhere = range(len(subject.layers))
+    place = RankPlace(False, False, everywhere, spread.tensor, spread.group(rules))
     place = place._replace(whole_shared=spread.tokens_shared, groups=spread.groups)
     joined = subject.choice.dtype.size(2 * subject.body.hidden**2)
     return sum(t.nbytes for t in hold(inside, place)) + joined
-
-
-def _attending(subject: Subject) -> int:
-    """The last layer with attention over all tokens, which the predicting ones are like."""
-    for i in range(len(subject.layers) - 1, -1, -1):
-        if any(isinstance(m, Attention | Latent) for m in subject.layers[i].mixers):
-            return i
-    raise UsageError(f"{subject.model.name} has no attention that a layer could predict with")

@@ -203,13 +203,14 @@ MXFP4 = "mxfp4"
 SWIZZLED, STACKED = Bytes(1, 9, 10), Bytes(1, 2, 3)
 
 
-def plain(subject: Subject, engine: Engine) -> Subject | None:
-    """The same model in 16 bits; None where its format is not made of that while it loads."""
+def plain(subject: Subject, engine: Engine, asked: str | None) -> Subject | None:
+    """The same model in 16 bits; None where its format is not made of that while it loads: no flag
+    asks for it, as the engine has them, and a checkpoint is stored so. `asked` is that flag."""
     form = subject.choice.scheme
-    names = {ours for name, ours in engine.online.items() if name != BY_TENSOR}
     if form is None or subject.part.packed:
         return None
-    if form.name not in names and not makes(engine.reading, form.name):
+    made = asked if engine.makes(asked) == form.name else engine.written.get(form.name)
+    if made in (None, BY_TENSOR) and not makes(engine.reading, form.name):
         return None
     choices = {name: FormatChoice(dtype=c.dtype) for name, c in subject.choices.items()}
     return replace(subject, choice=FormatChoice(dtype=subject.choice.dtype), choices=choices)

@@ -257,11 +257,7 @@ def default(criteria: BackendCriteria) -> str:
     if criteria.compressed:
         return "dsv4"
     if criteria.latent:
-        if criteria.sparse:
-            return "dsa"
-        if criteria.vendor == "AMD":
-            return "aiter" if criteria.heads in AITER_HEADS else "triton"
-        return "fa3" if hopper else ("flashinfer" if newest == 10 else "triton")
+        return "dsa" if criteria.sparse else _of_latents(criteria, newest, hopper=hopper)
     if criteria.vendor == "AMD":
         return "aiter"
     if newest == 10 and rules(criteria.version).trtllm:
@@ -272,6 +268,12 @@ def default(criteria: BackendCriteria) -> str:
     return "fa3" if hopper else "flashinfer"
 
 
+def _of_latents(criteria: BackendCriteria, newest: int, *, hopper: bool) -> str:
+    if criteria.vendor == "AMD":
+        return "aiter" if criteria.heads in AITER_HEADS else "triton"
+    return "fa3" if hopper else ("flashinfer" if newest == 10 else "triton")
+
+
 def backend(asked: str | None, criteria: BackendCriteria) -> str:
     """The backend that was asked for, or the default. Raises UsageError for a name of none."""
     if asked is not None and asked not in BACKENDS:
@@ -279,7 +281,7 @@ def backend(asked: str | None, criteria: BackendCriteria) -> str:
     return asked or default(criteria)
 
 
-def kept(version: Version, backend: str, context: int) -> float:
+def share_used(version: Version, backend: str, context: int) -> float:
     """Return what is used of the share that was asked for, or that the engine takes: kernels of
     AMD's aiter have workspaces of their own beside long contexts."""
     scaled = rules(version).aiter_scaled and backend == "aiter" and context > AITER_LONG

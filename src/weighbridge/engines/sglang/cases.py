@@ -40,6 +40,7 @@ COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all commu
 # Formats that a whole model in 16 bits is packed into (model_runner.py of 0.5.14, load_model:
 # apply_torchao_config_to_model comes last)
 WHOLE = ("fp8", "torchao")
+SCALE = 4  # bytes, in float32
 MIXED, ROUTED = "experts mxfp4", ".experts."
 LAUNCHES = 16  # settings of steps that are kept of a case
 
@@ -74,7 +75,7 @@ class RankResidents:
     extra: tuple[Component, ...]  # adapters, and the weights of what drafts
     arriving: tuple[Component, ...]  # while it loads, and no longer
     held: Bytes  # weights, extra, and what was there before them
-    loaded: int  # bytes that come off what pools are made of
+    loaded: Bytes  # bytes that come off what pools are made of
     cells: caches.Cells
     offloaded: PinnedWeights  # weights in host memory
     runs: caches.Runs
@@ -170,7 +171,8 @@ class _Replica:
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
         """Estimate what each rank has beside its weights while it loads."""
-        plain, form = shards.plain(self.subject, ENGINE), self.subject.choice.scheme
+        plain = shards.plain(self.subject, ENGINE, self.w.quantization)
+        form = self.subject.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)
         pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
@@ -214,16 +216,18 @@ class _Replica:
 
     def remade(self, rank: shards.Rank) -> tuple[Component, ...]:
         """Blocks' scales in bytes beside the float32 that they are made of, which torch keeps. A
-        log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118."""
-        form = self.subject.choice.scheme
-        if self.rules.mixed_scale == 1 or form is None or not form.name.endswith(MIXED):
+        log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118.
+        No log is of Hopper since they are loaded in bytes: as much may be there."""
+        form, size = self.subject.choice.scheme, self.rules.mixed_scale
+        hopper = self.sizes["capability"] == HOPPER
+        if form is None or not form.name.endswith(MIXED) or not (hopper or size > 1):
             return ()
         experts = sum(t.nbytes * t.copies for t in rank.tensors if ROUTED in f".{t.module}.")
-        scales = experts // (16 + self.rules.mixed_scale)  # half a byte a weight, a scale for 32
+        scales = experts // (16 + size)  # half a byte a weight, a scale for 32
         layer = experts // max(1, len(rank.blocks), len(rank.layers))
         component = Component(
             name="fragmentation",
-            bytes=Bytes(0, scales, scales + layer),
+            bytes=Bytes(0, scales * (size > 1), scales * (1 + SCALE - size) + layer),
             basis="assumed",
             detail="scales of experts, made anew",
             formula="a byte for 32 weights, where freed float32 holds none; at most one layer more",
@@ -259,7 +263,7 @@ class _Replica:
             extra=extra,
             arriving=unpacked,
             held=total(c.bytes for c in (*loaded, *extra)).plus(before),
-            loaded=total(c.bytes for c in (*loaded, *counted)).expected,
+            loaded=total(c.bytes for c in (*loaded, *counted)),
             cells=caches.cells(layers, one),
             offloaded=away,
             runs=caches.runs(layers, one),

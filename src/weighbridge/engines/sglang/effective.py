@@ -75,9 +75,9 @@ class Effective:
     model_type: str
 
     @property
-    def kept(self) -> float:
+    def share_used(self) -> float:
         """Return what is used of the share that was asked for."""
-        return card_defaults.kept(self.version, self.backend, self.context)
+        return card_defaults.share_used(self.version, self.backend, self.context)
 
     @property
     def largest(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import (
+    WORST,
     WOULD,
     EngineAnswer,
     HeldBytes,
@@ -26,10 +27,11 @@ from weighbridge.engines.sglang.cases import SglangCase, case, said
 from weighbridge.engines.sglang.effective import remembered
 from weighbridge.engines.sglang.host import host
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
-from weighbridge.engines.sglang.replica import CardFit, Served, phases, taken
+from weighbridge.engines.sglang.replica import CardFit, Served, fitted, phases, taken
 from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Device, Phase
+from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.units import human
 
@@ -106,7 +108,7 @@ def _devices(launched: SglangLaunched) -> tuple[Device, ...]:
     served = launched.served
     kinds = {i: _device(launched, i) for i in served.case.kinds}
     gpus = (
-        Device(index=i, kind="gpu", phases=kinds[first][0], taken=kinds[first][1])
+        replace(kinds[first], index=i)
         for i, first in enumerate(served.case.firsts * served.settings.data)
     )
     return (*gpus, host(served, launched.fit))
@@ -141,11 +143,15 @@ def _caps(served: Served) -> str:
     return "" if served.request is None else f"requests up to {served.request:,} tokens"
 
 
-def _device(launched: SglangLaunched, first: int) -> tuple[tuple[Phase, ...], int | None]:
-    needed, fit = _needs(launched.served, first), launched.fit
-    if fit is None or fit.tokens <= 0:
-        return needed, None
-    return needed, taken(launched.served, first, fit).expected
+def _device(launched: SglangLaunched, first: int) -> Device:
+    served, fit = launched.served, launched.fit
+    device = Device(index=0, kind="gpu", phases=_needs(served, first))
+    least = fitted(served, launched.fraction, WORST)
+    if fit is None or least is None or fit.tokens <= 0:
+        return device
+    whole = taken(served, first, fit).expected
+    little = taken(served, first, least).expected if least.tokens > 0 else whole
+    return replace(device, taken=whole, taken_at_least=little)
 
 
 def _needs(served: Served, first: int) -> tuple[Phase, ...]:
@@ -211,7 +217,7 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
         return _nearly(launched, served.case.budget)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
-        lacking = least.available / least.free / launched.settings.kept
+        lacking = least.available / least.free / launched.settings.share_used
         above = share - lacking if share else 1.0
         more = f"; it would have to be above {above:.3f}"
         none = ", and no fraction would: the weights alone do not fit"
@@ -226,8 +232,8 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
 
 
 def _fraction(launched: SglangLaunched) -> str:
-    kept = launched.settings.kept
-    less = f", of which {launched.settings.backend} leaves {kept:g}," if kept < 1 else ""
+    used = launched.settings.share_used
+    less = f", of which {launched.settings.backend} leaves {used:g}," if used < 1 else ""
     return f"mem_fraction_static {launched.settings.share:.3f}{less}"
 
 

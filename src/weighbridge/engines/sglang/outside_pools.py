@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.cases import RankResidents
@@ -202,7 +203,9 @@ def _graphs(rank: Rank, settings: Effective, compute: tuple[int, int] | None) ->
         prefills = LATENT_GRAPHS
     return Component(
         name="cuda_graphs",
-        bytes=Bytes(*(each * b for b in each_graph)).plus(GRAPHS).plus(prefills),
+        bytes=total(
+            (Bytes(*(each * b for b in each_graph)), GRAPHS, prefills, unified.captured(compute))
+        ),
         basis="assumed",
         formula=f"{len(settings.captured)} batches x {len(rank.blocks)} layers x "
         f"{each_graph.expected / MIB:.2f} MiB, and {len(settings.prefills)} lengths of prefill",

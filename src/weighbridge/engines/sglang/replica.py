@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.engines.interface import EXPECTED, SearchPoint
-from weighbridge.engines.servers import lora_and_speculation
+from weighbridge.engines.servers import lora_and_speculation, unified
 from weighbridge.engines.sglang import caches, outside_pools
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
@@ -30,9 +30,11 @@ from weighbridge.records import dataclass, replace
 from weighbridge.units import MIB, ceil_div
 
 if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
+FOREIGN = 100  # AMD's cards: one in so many bytes, of the whole card
 INDEX = 8  # int64, of a free token in a list
 
 
@@ -121,14 +123,23 @@ class Room:
 
 
 def room(served: Served, kind: RankResidents, share: float | None, by: int) -> Room | None:
-    """`by`: the bound of what is free that is believed."""
+    """`by`: the bound of what is free and loaded that is believed."""
     budget = served.case.budget
     if budget is None or share is None:
         return None
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
-    used = share * served.settings.kept
-    return Room(free, free - kind.loaded - int(free * (1 - used)) - encoded)
+    used = share * served.settings.share_used
+    gone = unified.processes(served.case.compute)[2 - by]
+    unread = (by - EXPECTED) * _unread(budget)
+    left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
+    return Room(free, left + unread)
+
+
+def _unread(budget: "Budget") -> int:
+    """Bytes by which pools may differ on a card whose rules were read off CUDA's: assumed."""
+    part = budget.choice.part
+    return part.total.bytes.expected // FOREIGN if part.vendor == "AMD" else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,10 +290,16 @@ def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Ite
         yield Phase(name, (*held_bytes, *cached, *(p for p in parts if p.bytes.high)))
 
 
+def _cached(kind: RankResidents, pools: int) -> Bytes:
+    """Return the bytes of pools beside the bounds of what is held: what is loaded beyond what was
+    expected leaves them as much less."""
+    return Bytes(*(max(0, pools - (n - kind.loaded.expected)) for n in kind.loaded))
+
+
 def taken(served: Served, first: int, fit: CardFit) -> Bytes:
     """Return the bytes that the driver shows with the pools of the card."""
     kind = served.case.kinds[first]
-    cached = exactly(sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
+    cached = _cached(kind, sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))
     whole = (loading, *(moment.plus(cached) for moment in served.moments[first]))
     return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))

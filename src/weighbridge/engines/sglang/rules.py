@@ -60,9 +60,9 @@ class SglangRules:
     aiter_scaled: bool = False  # AMD's attention leaves a part of the share: see card_defaults.py
     capped: bool = False  # a limit of requests can size the sliding pool
     # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
-    # weights, 0.625 byte a weight, then bytes, 0.53125 (srt/layers/quantization/mxfp4_marlin_moe.py
-    # and fp8.py, create_weights: 0.5.12 and 0.5.14, 0.5.16); data-centre Blackwell's kernel still
-    # has float32 (mxfp4_flashinfer_trtllm_moe.py, 0.5.12 to 0.5.23)
+    # weights, 0.625 byte a weight, then bytes, 0.53125 (create_weights of srt/layers/quantization/
+    # mxfp4_marlin_moe.py and mxfp4_flashinfer_cutlass_moe.py: 0.5.12 to 0.5.15.post1, 0.5.16);
+    # data-centre Blackwell's kernel still has float32 (mxfp4_flashinfer_trtllm_moe.py, to 0.5.23)
     mixed_scale: int = 4
     mixed_scale_blackwell: int = 4
 
@@ -107,8 +107,8 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 5, 10): {"prefill_graphs": True},
     (0, 5, 11): {"drafts": 4, "draft_cached": True, "in_bytes": True},
     (0, 5, 14): {"draft_first": True, "graphs_with_drafts": True, "tracked": True},
-    (0, 5, 15): {"piecewise": False, "mixed_scale": 1},
-    (0, 5, 16): {"graphs_with_towers": True},
+    (0, 5, 15): {"piecewise": False},
+    (0, 5, 16): {"graphs_with_towers": True, "mixed_scale": 1},
     (0, 5, 17): {"padded": True},
     (0, 5, 18): {"limited": False, "encoded": True},
     (0, 5, 20): {"sizes": _sizes(Size(35 * GIB, 4096, 48, 160))},

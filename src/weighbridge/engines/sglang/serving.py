@@ -98,14 +98,20 @@ class SglangLaunched:
 
     @cached_property
     def sure(self) -> bool:
+        least = fitted(self.served, self.fraction, WORST)
         assert self.served.case.budget is not None
-        return self.serves(WORST) and self.whole.high <= self.served.case.budget.usable.low
+        if least is None or not self.serves(WORST):
+            return False
+        return self._held(least).high <= self.served.case.budget.usable.low
 
     @cached_property
     def whole(self) -> Bytes:
         """Return the bytes that the fullest card holds with these pools."""
         assert self.fit is not None
-        sizes = [taken(self.served, i, self.fit) for i in self.served.case.kinds]
+        return self._held(self.fit)
+
+    def _held(self, fit: CardFit) -> Bytes:
+        sizes = [taken(self.served, i, fit) for i in self.served.case.kinds]
         return Bytes(*(max(bounds) for bounds in zip(*sizes, strict=True)))
 
 
@@ -229,7 +235,7 @@ def _from_bytes(served: Served, first: int) -> int:
         ratio = served.settings.mamba_ratio
         need = max(need + states, int(states * (1 + ratio) / ratio), int(need * (1 + ratio)))
     return math.ceil(
-        STEPS * (served.settings.share + (need - r.available) / r.free / served.settings.kept)
+        STEPS * (served.settings.share + (need - r.available) / r.free / served.settings.share_used)
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.seen import Card, by_card, first_alike
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
-from weighbridge.engines.servers import lora_and_speculation, shards
+from weighbridge.engines.servers import lora_and_speculation, shards, unified
 from weighbridge.engines.servers.communication import communication, received
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
@@ -242,6 +242,7 @@ def standing_of(
         widths=widths,
         captured=graphs.captured(subject, rank, launch, card),
         growth=outside_torch.growth(launch, rank, subject.body.vocab, card),
+        processes=unified.processes(hardware.capability(card)),
         batch=sum(weights.batch_buffers(subject, launch.tokens)),
         talk_after=_talk(subject, rank, launch, card),
         peak=_peaks(subject, rank, launch, widths, card),
@@ -341,7 +342,8 @@ def residents_of(
     kinds: list[Resident] = []
     dealt: list[int] = []
     ranks = weights.ranks(subject, launch, card)
-    arriving = _unpacked(subject, launch, card, ranks)
+    plain = shards.plain(subject, ENGINE, w.quantization)
+    arriving = _unpacked(subject, plain, launch, card, ranks)
     for number, (rank, unpacked) in enumerate(zip(ranks, arriving, strict=True)):
         own = card and card.like(number)  # ranks are on the cards in the order of both
         key = (id(rank.tensors), rank.layers, rank.first, rank.last, first_alike(card, number))
@@ -354,11 +356,11 @@ def residents_of(
 
 
 def _unpacked(
-    subject: Subject, launch: VllmLaunch, card: Card, packed: Sequence[Rank]
+    subject: Subject, plain: Subject | None, launch: VllmLaunch, card: Card, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
     """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
     packed ones that are laid out anew."""
-    plain, form = shards.plain(subject, ENGINE), subject.choice.scheme
+    form = subject.choice.scheme
     if form is None:
         return [()] * len(packed)
     if plain is None:

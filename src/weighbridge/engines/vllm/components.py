@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from weighbridge.components.weights import FormatChoice
+from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
 from weighbridge.memo import memo
@@ -149,6 +150,15 @@ def _unseen(standing: Standing) -> Iterator[Component]:
         "logits; published: 0.04 to 0.46 GiB",
         source="vllm utils/mem_utils.py (non_torch_increase)",
     )
+    if standing.processes.high:
+        yield Component(
+            name="other",
+            bytes=standing.processes,
+            basis="assumed",
+            detail="the rank's process",
+            formula="host memory of the rank, which vLLM finds gone from the device's",
+            source=unified.SOURCE,
+        )
 
 
 def _late(reserve: RankReserve) -> Iterator[Component]:

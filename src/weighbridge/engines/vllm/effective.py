@@ -165,7 +165,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
         language_only=w.language_model_only,
-        items_profiled=(rules.second_items or not second) and not w.skip_mm_profiling,
+        items_profiled=_profiles_items(w, rules, second=second),
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
@@ -185,6 +185,10 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         backend=_backend(w.attention_backend),
         plain_awq=rules.plain_awq and (w.quantization or "").lower() == PLAIN_AWQ,
     )
+
+
+def _profiles_items(w: "Infer", rules: VllmRules, *, second: bool) -> bool:
+    return (rules.second_items or not second) and not w.skip_mm_profiling
 
 
 def _swap(said: float | None, rules: VllmRules) -> int:

@@ -11,9 +11,9 @@
     charged    kernels of all but the first two + the larger of pool and splits      vLLM's estimate
 
 The estimate is off the cache since 0.20, on ROCm since 0.26. Two logs of ROCm are far apart: a
-kernel took 8 KiB on a Strix Halo (0.71 GiB in all, of an estimate of 1.55), and 100 on an MI300X
-(3.9 GiB, as the estimate). Splits: FlashAttention 3 may cut contexts in 32, and sets
-room aside for each part: batch x heads x values x 4 bytes (of latent attention its rank).
+kernel took 8 KiB on a Strix Halo (0.71 GiB in all), and 100 on an MI300X (3.9 GiB). Splits:
+FlashAttention 3 may cut contexts in 32, and sets room aside for each part: batch x heads x values
+x 4 bytes (of latent attention its rank).
 
 No source gives the driver's bytes. 16 logs of dense models of vLLM 0.19 on an H100 (51 or 83 sizes,
 jgchn/llm-d-planner) lie on a line over layers: 130 MiB, and 0.14 to 0.17 MiB a layer and graph.
@@ -34,6 +34,7 @@ from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
@@ -47,7 +48,7 @@ KERNEL = Bytes(9 * KIB, 14 * KIB, 17 * KIB)
 SPARSE = Bytes(8 * KIB, 14 * KIB, 21 * KIB)
 SPARSE_LESS = Bytes(3 * KIB, 6 * KIB, 21 * KIB)
 ROCM = {
-    "home": Bytes(3 * KIB, 14 * KIB, 24 * KIB),
+    "home": Bytes(3 * KIB, 14 * KIB, 17 * KIB),
     "centre": Bytes(3 * KIB, 14 * KIB, 110 * KIB),
 }
 # Kernels of a layer, and more with experts, with experts that all tokens share, with latents
@@ -200,7 +201,10 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
             fused=launch.rules.fuses,
         ),
     )
-    return both if launch.rules.rocm_graphs or not rocm else both._replace(charged=NONE)
+    if rocm and not launch.rules.rocm_graphs:
+        return both._replace(charged=NONE)
+    shared = hardware.shares_memory(card)
+    return both._replace(charged=unified.estimated(both.charged)) if shared else both
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:

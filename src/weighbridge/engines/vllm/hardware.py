@@ -65,6 +65,12 @@ def capability(budget: Budget | None) -> tuple[int, int]:
 
 
 @fact
+def shares_memory(budget: Budget | None) -> bool:
+    """Tell whether its memory is the machine's own."""
+    return budget is not None and budget.choice.part.shares_host
+
+
+@fact
 def major(budget: Budget | None) -> int:
     """Return the first number of that."""
     return capability(budget)[0]

@@ -31,7 +31,7 @@ from weighbridge.engines.servers import pinned
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.weights import RankWeights
-from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, power_of_two
 
 # Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.
@@ -65,12 +65,15 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
         *_caches(launched, there),
         *_store(launched),
     )
+    inside = there[0].standing.processes.high > 0  # workers are counted on the device
     processes = Component(
         name="other",
-        bytes=Bytes(*(s + len(ranks) * b for s, b in zip(SERVER, WORKER, strict=True))),
+        bytes=SERVER if inside else workers(len(ranks)).plus(SERVER),
         basis="assumed",
         detail="processes",
-        formula=f"a server, and {len(ranks)} workers",
+        formula="a server; its workers are counted with the device"
+        if inside
+        else f"a server, and {len(ranks)} workers",
         source="no rule is published",
     )
     items = Component(
@@ -89,6 +92,19 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
     sleeping = (Phase("sleep", (*served, *asleep)),) if asleep else ()
     loading = Phase("load", (*kept, files, *served[len(kept) :]))
     return Device(index=0, kind="host", phases=(loading, *running, *sleeping))
+
+
+def workers(count: int) -> Bytes:
+    """Return the host memory of so many workers, beside what they load."""
+    return Bytes(*(count * each for each in WORKER))
+
+
+def beside(reserve: RankReserve) -> int:
+    """Return the bytes that a machine's processes may need beside a device that shares its memory,
+    whatever else was asked for."""
+    standing = reserve.standing
+    own_workers = exactly(0) if standing.processes.high else workers(1)
+    return own_workers.plus(SERVER).high + ITEMS * bool(standing.subject.body.towers)
 
 
 def _asleep(launched: VllmLaunched, ranks: list[RankWeights]) -> Iterator[Component]:

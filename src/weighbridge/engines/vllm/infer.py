@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.mixers import Latent
 from weighbridge.arch.model_types import facts
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import release, version
@@ -325,6 +326,14 @@ def _registered(subject: Subject, version: Version) -> None:
         )
 
 
+def _latents_of_amd(subject: Subject, w: "Infer") -> bool:
+    """Tell whether AITER's kernels attend to latents, which take blocks of any size:
+    v1/attention/backends/mla/rocm_aiter_mla.py (get_supported_kernel_block_sizes)."""
+    budget = w.budget()
+    amd = budget is not None and budget.choice.part.vendor == "AMD"
+    return amd and all(isinstance(m, Latent) for layer in subject.layers for m in layer.mixers)
+
+
 def _block_size(subject: Subject, w: "Infer", version: Version) -> None:
     size = w.block_size
     if size is None:
@@ -336,7 +345,7 @@ def _block_size(subject: Subject, w: "Infer", version: Version) -> None:
             " of them",
             seen="vllm serve --block-size: invalid choice",
         )
-    if size % KERNEL and attends(subject):
+    if size % KERNEL and attends(subject) and not _latents_of_amd(subject, w):
         raise TriedError(
             f"--block-size {size:,}: vllm has no attention for blocks that are no multiple of "
             f"{KERNEL} tokens; give 16, 32 or 64",

@@ -20,6 +20,7 @@ from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Su
 from weighbridge.engines.vllm import caches, hardware
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
 from weighbridge.engines.vllm.effective import Batch
+from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.memory import total
 from weighbridge.records import replace
@@ -120,10 +121,17 @@ def _narrowed(launched: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
         return
     cards = [(r, r.own(budget)) for r in launched.kinds]
     start = min(_down(at_start(r, b, WORST), hardware.total(b)) for r, b in cards)
-    whole = min(_down(b.usable.low - r.outside.high, hardware.total(b)) for r, b in cards)
+    leaves = [min(b.usable.low, beside_processes(r, b)) - r.outside.high for r, b in cards]
+    whole = min(_down(n, hardware.total(b)) for n, (_, b) in zip(leaves, cards, strict=True))
     for wanted in (min(start, whole), start):
         if 0 < wanted < launched.utilization:
             yield replace(launched, share=wanted)
+
+
+def beside_processes(reserve: RankReserve, budget: Budget) -> float:
+    """Return the bytes that a device surely has beside the processes of the server, where they
+    share one memory; no bound where they do not."""
+    return math.inf if budget.pool is None else budget.pool.low - beside(reserve)
 
 
 def _given(launched: VllmLaunched) -> bool:
@@ -148,7 +156,7 @@ def _up(nbytes: int, total: int) -> float:
     return math.ceil(STEPS * nbytes / total) / STEPS
 
 
-def _down(nbytes: int, total: int) -> float:
+def _down(nbytes: float, total: int) -> float:
     return math.floor(STEPS * nbytes / total) / STEPS
 
 
@@ -166,6 +174,8 @@ def _serves(reserve: RankReserve, utilization: float, budget: Budget, by: int) -
         return taken <= budget.usable[by] and reserve.given >= reserve.blocks.nbytes
     share_bytes = share(reserve.standing.launch.rules, utilization, budget)
     if by == WORST and _overdrawn(reserve, utilization, share_bytes, budget):
+        return False
+    if by == WORST and share_bytes + reserve.outside.high > beside_processes(reserve, budget):
         return False
     room = share_bytes - reserve.inside[2 - by]
     return room >= reserve.blocks.nbytes and not refused(reserve, share_bytes, budget, by)

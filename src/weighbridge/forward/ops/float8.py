@@ -11,7 +11,8 @@
     mxfp8      as alone, with a byte more for every 32 numbers; of what backward needs the other
                way round there is no second copy, since it is cast so
 
-Compiled, a cast is one kernel that takes nothing but its result; scales of rows take no more.
+Compiled, a cast is one kernel that takes nothing but its result; scales of rows take no more. A
+selective checkpoint may keep the absolute numbers of what forward casts, in its own dtype.
 
 Source: torchao 0.18 float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py
 (tensor_to_scale, to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm),
@@ -33,11 +34,13 @@ BLOCK = 32  # numbers of mxfp8 that share a scale, of one byte
 
 class Casts(NamedTuple):
     """How tensors become 8 bits. `fused`: compiled; `blocks`: each 32 numbers have a scale (mxfp8);
-    `shared`: tensor ranks gather in 8 bits."""
+    `shared`: tensor ranks gather in 8 bits; `absolute`: a selective checkpoint keeps the absolute
+    numbers of which the largest is sought."""
 
     fused: bool = False
     blocks: bool = False
     shared: bool = False
+    absolute: bool = False
 
     def __call__(self, m: Machine, t: Tensor) -> Tensor:
         """Cast, with what the cast takes on its way; what is in 8 bits stays as it is."""
@@ -45,12 +48,15 @@ class Casts(NamedTuple):
             return t
         if self.blocks:
             return m.new((t.numel + t.numel // BLOCK,), FLOAT8)
-        return m.new(t.shape, FLOAT8) if self.fused else _scaled(m, t)
+        return m.new(t.shape, FLOAT8) if self.fused else _scaled(m, t, kept=self.absolute)
 
 
-def _scaled(m: Machine, t: Tensor) -> Tensor:
+def _scaled(m: Machine, t: Tensor, *, kept: bool) -> Tensor:
     """hp_tensor_to_float8_dynamic: the largest number, and the scaled tensor in float32."""
-    m.hidden(t.nbytes)
+    if kept:
+        m.result("absolute", t.shape, t.dtype)
+    else:
+        m.hidden(t.nbytes)
     wide = m.new(t.shape, FLOAT32) if t.dtype != FLOAT32 else t
     scaled = m.new(t.shape, FLOAT32)
     del wide

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from weighbridge._version import __version__
+from weighbridge.bounds import accuracy
 from weighbridge.lab.evidence.records import LEVELS, Outcome, Prediction, Skip
 from weighbridge.records import dataclass
 
@@ -165,6 +166,7 @@ def to_dict(
     return {
         "schema": SCHEMA,
         "version": __version__,
+        "held": list(accuracy.coverage()),
         "rows": [row.to_dict() for row in rows(outcomes, by_source=by_source)],
         "coverage": None if apart is None else _coverages(outcomes, apart),
         "skipped": skipped(outcomes),

@@ -1,7 +1,8 @@
 """Intervals held against what was published later: margins of records before a date, figures after.
 
-    walked(ask)     -> Walk     every figure from the first cut on, each by what was known before
-    novelty(walk)   -> Novelty  what was published until now, and what new answers earned
+    walked(ask, records)   every figure from the first cut on, each by what was known before it
+    novelty(walk, ...)     what was published until now, and what new answers earned
+    rows(...)              coverage forward in time and in sample, by axis of novelty
 
 Each month with figures is a cut. At it, margins are fitted to the records before it, and the
 widths of what is new to the figures of earlier months: no figure is judged by one of its own time.
@@ -10,12 +11,17 @@ A figure that is new on several axes counts to the first of AXES alone.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from weighbridge import bounds
 from weighbridge.bounds import Margin, MarginTable
+from weighbridge.bounds.accuracy import FORWARD, NOW
 from weighbridge.bounds.novelty import AXES, NovelGroup, Novelty, groups
+from weighbridge.lab.evidence.accuracy import percentile
 from weighbridge.lab.evidence.dates import month
 from weighbridge.lab.evidence.margins import (
+    DIGITS,
     LEAST,
     above,
     asked,
@@ -42,31 +48,30 @@ class Later(NamedTuple):
     axes: tuple[str, ...]
 
 
-class Walk(NamedTuple):
+class ForwardWalk(NamedTuple):
     """Figures with the widths of the new, and the same without them, in one order."""
 
-    figures: tuple[Later, ...]
+    wide: tuple[Later, ...]
     plain: tuple[Later, ...]
 
 
-def walked(ask: Ask, records: Sequence[PublishedFigure]) -> Walk:
+def walked(ask: Ask, records: Sequence[PublishedFigure]) -> ForwardWalk:
     """Predict each figure from the first cut on. `ask` predicts figures with the margins that it is
     given; those that it skips have no date."""
-    told = [o.record for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
-    dated = {record.id: month(record) for record in told}
+    told = [o for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
+    dated = {one.record.id: month(one.record) for one in told}
     figures = [record for record in records if record.id in dated]
-    figured: list[Later] = []
+    wide: list[Later] = []
     plain: list[Later] = []
-    steps = sorted({one for one in dated.values() if one >= FIRST})
-    for cut, end in zip(steps, (*steps[1:], "9999"), strict=True):
-        known = [record for record in figures if dated[record.id] < cut]
-        later = [record for record in figures if cut <= dated[record.id] < end]
-        rows = fit(lambda table, known=known: ask(known, table))  # type: ignore[misc]
-        before = Novelty(seen(ask(known, bounds.NOTHING)), earned(plain))
+    for cut in sorted({one for one in dated.values() if one >= FIRST}):
+        earlier = [record for record in figures if dated[record.id] < cut]
+        later = [record for record in figures if dated[record.id] == cut]
+        rows = fit(partial(ask, earlier))
+        known = seen(one for one in told if dated[one.record.id] < cut)
+        before = Novelty(known, earned(plain))
         plain += _judged(ask(later, rows), before)
-        wide = MarginTable(rows, novelty=before)
-        figured += _judged(ask(later, wide), before)
-    return Walk(tuple(figured), tuple(plain))
+        wide += _judged(ask(later, MarginTable(rows, novelty=before)), before)
+    return ForwardWalk(tuple(wide), tuple(plain))
 
 
 def _judged(outcomes: Iterable[Outcome], before: Novelty) -> Iterator[Later]:
@@ -76,7 +81,44 @@ def _judged(outcomes: Iterable[Outcome], before: Novelty) -> Iterator[Later]:
             yield Later(outcome, before.axes(like, asked(outcome, like)) if like else ())
 
 
-def novelty(walk: Walk, outcomes: Iterable[Outcome]) -> Novelty:
+def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any]]:
+    """Return coverage forward in time and in sample, of all figures and of those that are new on
+    each axis; of serving and of training alone, too."""
+    axes = [None, "", *AXES]
+    return [
+        {"way": way, "task": task, "axis": axis, **_held(chosen)}
+        for way, all_figures in ((FORWARD, figures), (NOW, today))
+        for task in (None, "serve", "train")
+        for axis in (axes if task is None else axes[:1])
+        for chosen in [[one for one in all_figures if _is(one, task, axis)]]
+        if chosen
+    ]
+
+
+def _is(one: Later, task: str | None, axis: str | None) -> bool:
+    """Tell whether a figure is of a task and an axis; None is any, "" is new on no axis."""
+    of_task = {"serve": ("infer", "load"), "train": ("train", "trace")}
+    on_axis = axis is None or (axis in one.axes if axis else not one.axes)
+    return on_axis and (task is None or one.prediction.record.task in of_task[task])
+
+
+def _held(chosen: Sequence[Later]) -> dict[str, Any]:
+    found = [one.prediction for one in chosen]
+    return {
+        "n": len(found),
+        "inside": round(sum(one.inside for one in found) / len(found), DIGITS),
+        "above": round(sum(one.above for one in found) / len(found), DIGITS),
+        "p95": round(percentile(sorted(abs(one.error) for one in found), 95), DIGITS),
+        "width": round(percentile(sorted(one.width for one in found), 50), DIGITS),
+    }
+
+
+def now(outcomes: Iterable[Outcome], known: Novelty) -> tuple[Later, ...]:
+    """Return every figure by what is known today."""
+    return tuple(_judged(outcomes, known))
+
+
+def novelty(walk: ForwardWalk, outcomes: Iterable[Outcome]) -> Novelty:
     """Return what was published, and the widths that answers earned which were new."""
     return Novelty(seen(outcomes), earned(walk.plain))
 

@@ -86,8 +86,9 @@ def asked(one: Prediction, like: RunForm) -> RunGroup:
 
 
 def sure(prediction: Prediction) -> bool:
-    """Tell whether a figure is one number: of low confidence, it is a band."""
-    return prediction.record.confidence != "low"
+    """Tell whether a figure and an answer are numbers: of low confidence, it is a band, and an
+    answer that leaves nothing is a verdict."""
+    return prediction.record.confidence != "low" and prediction.bytes.expected != 0
 
 
 def table(predictions: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:

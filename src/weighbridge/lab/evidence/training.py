@@ -16,9 +16,9 @@ from weighbridge import bounds
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.estimate import megatron
-from weighbridge.estimate.train import MEGATRON, Alone, run
+from weighbridge.estimate.train import MEGATRON, Alone, first_step, run
 from weighbridge.lab.evidence.records import HOST, PublishedFigure, config, origins
-from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
+from weighbridge.memory import LEVELS, Bytes, Device, Level, total
 from weighbridge.records import dataclass
 from weighbridge.training.host import FLOAT
 from weighbridge.units import MIB
@@ -96,8 +96,7 @@ def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     """Return the peak of the first step at the level `allocated`."""
     run_ = _run(_asked(record))
     assert isinstance(run_, Alone)
-    value = exactly(int(run_.answer.derived["first_step_peak_bytes"]))
-    return bounds.around(value, run_.like, bounds.PEAK, "allocated", table=table)
+    return Bytes(*first_step(run_.answer.derived, run_.like, table)["first_step_peak_interval"])
 
 
 def kind(record: PublishedFigure) -> bounds.RunGroup | None:

@@ -13,6 +13,7 @@ from weighbridge.charts.figure import (
     FigureTable,
     Series,
 )
+from weighbridge.charts.tasks import TASKS, ratio
 from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
@@ -41,13 +42,22 @@ def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: st
     names = records[0].target if len(records) == 1 else here.gpu
     return Figure(
         title=f"{say('title.measure')}: {names}",
-        answer=_summed(measured, say),
+        answer="; ".join(filter(None, (_tasks(records, say), _summed(measured, say)))),
         notes=(", ".join([here.gpu, *(f"{k} {v}" for k, v in _versions(here.versions))]),),
         description=say("described.pairs"),
         plots=(plot,),
         table=_table(measured, say, one),
         lang=lang,
     )
+
+
+def _tasks(records: Sequence["Measurement"], say: Words) -> str:
+    """Say what tensors of one program take in each task, where its phases are tasks."""
+    phases = records[0].measured.phases
+    if len(records) > 1 or not {p.name for p in phases} <= {*TASKS}:
+        return ""
+    names = [say(f"task.{p.name}") for p in phases]
+    return ratio(names, [p.peak.allocated for p in phases], say)
 
 
 def _summed(measured_pairs: "Sequence[tuple[str, Levels, Levels | None]]", say: Words) -> str:
@@ -74,7 +84,11 @@ def _pairs(
     record = records[0]
     ours = record.predicted.phases if record.predicted else ()
     return [
-        (say.named("phase", p.name), p.peak, ours[i].peak if i < len(ours) else None)
+        (
+            say.named("task" if p.name in TASKS else "phase", p.name),
+            p.peak,
+            ours[i].peak if i < len(ours) else None,
+        )
         for i, p in enumerate(record.measured.phases)
     ]
 

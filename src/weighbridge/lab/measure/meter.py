@@ -16,14 +16,19 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from time import perf_counter
+from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from weighbridge.accelerators.names import find
+from weighbridge.charts.tasks import TASKS
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.lab.golden import listening
 from weighbridge.lab.measure import history
@@ -82,6 +87,10 @@ class Meter:
         self._close()
         self._name = name
 
+    def listening(self) -> AbstractContextManager[None]:
+        """Hear of the phases that a program names."""
+        return listening(self)
+
     def phases(self) -> tuple[MeasuredPhase, ...]:
         """Return all phases so far. A start in which nothing was allocated is left out."""
         self._close()
@@ -96,6 +105,58 @@ class Meter:
         )
         self._phases.append(MeasuredPhase(name=self._name, peak=peak))
         torch.cuda.reset_peak_memory_stats()
+
+
+class TaskMeter(Meter):
+    """Peaks of loading, training and inference, of any program: modules that are called tell which
+    it does. What it calls its phases is not listened to."""
+
+    def __init__(self, driver: Callable[[], int]) -> None:
+        super().__init__(driver)
+        self._name, self._depth, self._trained = "load", 0, False
+
+    def __call__(self, name: str) -> None:
+        """Phases of the program's own are none of ours."""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear of modules and optimizers of this process."""
+        hooks = (
+            register_module_forward_pre_hook(self._before),
+            register_module_forward_hook(self._after, always_call=True),
+            register_optimizer_step_post_hook(self._stepped),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def phases(self) -> tuple[MeasuredPhase, ...]:
+        """Return one phase for each task. Nothing was trained where no optimizer stepped."""
+        self._close()
+        peaks: dict[str, list[Levels]] = {}
+        for phase in self._phases:
+            name = "infer" if phase.name == "train" and not self._trained else phase.name
+            peaks.setdefault(name, []).append(phase.peak)
+        return tuple(
+            MeasuredPhase(name=name, peak=Levels(*map(max, zip(*peaks[name], strict=True))))
+            for name in TASKS
+            if name in peaks
+        )
+
+    def _before(self, module: torch.nn.Module, _: Any) -> None:
+        self._depth += 1
+        if self._depth == 1 and next(module.parameters(), None) is not None:
+            task = "train" if torch.is_grad_enabled() else "infer"
+            if task != self._name:
+                super().__call__(task)
+
+    def _after(self, *_: Any) -> None:
+        self._depth -= 1
+
+    def _stepped(self, *_: Any) -> None:
+        self._trained = True
 
 
 class DriverMeter:
@@ -211,13 +272,13 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def real(target: Target, events: bool) -> MeasuredRun:
+def real(target: Target, events: bool, tasks: bool = False) -> MeasuredRun:
     """Run the target on the GPU that is here. `events` keeps its history."""
     driver = DriverMeter()
     driver.start()
     if events:
         torch.cuda.memory._record_memory_history("all", context=None, max_entries=sys.maxsize)
-    run = _metered(target, driver, driver.kind)
+    run = _metered(target, driver, driver.kind, tasks=tasks)
     driver.stop()
     if not events:
         return run
@@ -225,7 +286,7 @@ def real(target: Target, events: bool) -> MeasuredRun:
     return replace(run, events=history.of_snapshot(entries))
 
 
-def fake(target: Target, card: FakeCard, events: bool) -> MeasuredRun:
+def fake(target: Target, card: FakeCard, events: bool, tasks: bool = False) -> MeasuredRun:
     """Run the target on a fake card of the catalogue, whatever is here."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from weighbridge.lab.trace.gpu import FakeGPU
@@ -236,16 +297,19 @@ def fake(target: Target, card: FakeCard, events: bool) -> MeasuredRun:
             reserved: int = torch.cuda.max_memory_reserved()
             return gpu.card.context + reserved
 
-        run = _metered(target, driver, "context and reserved")
+        run = _metered(target, driver, "context and reserved", tasks=tasks)
     if not events:
         return run
     return replace(run, events=history.of_tape(gpu.tape.events, gpu.tape.storages))
 
 
-def _metered(target: Target, driver: Callable[[], int], kind: str) -> MeasuredRun:
+def _metered(
+    target: Target, driver: Callable[[], int], kind: str, *, tasks: bool = False
+) -> MeasuredRun:
     torch.manual_seed(SEED)
-    meter, outcome, started = Meter(driver), DONE, perf_counter()
-    with listening(meter):
+    meter = TaskMeter(driver) if tasks else Meter(driver)
+    outcome, started = DONE, perf_counter()
+    with meter.listening():
         try:
             target.run()
         except torch.cuda.OutOfMemoryError:

@@ -102,16 +102,16 @@ class FailedError(WeighbridgeError):
 
 
 def measure(
-    targets: Sequence[Target], *, events: bool = False
+    targets: Sequence[Target], *, events: bool = False, tasks: bool = False
 ) -> Iterator[Measurement | FailedError]:
-    """Yield a record of each target, as soon as it is there. Raises UnsupportedError without a
-    GPU."""
+    """Yield a record of each target, as soon as it is there; with `tasks` its phases are loading,
+    training and inference. Raises UnsupportedError without a GPU."""
     here = machine(warm=all(target.golden for target in targets))
     workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))
     with ThreadPoolExecutor(workers) as pool:
-        beside = [pool.submit(predict, target, here, events) for target in targets]
+        beside = [pool.submit(predict, target, here, events, tasks) for target in targets]
         for target, prediction in zip(targets, beside, strict=True):
-            yield _one(target, here, prediction, events)
+            yield _one(target, here, prediction, events, tasks)
 
 
 def machine(*, warm: bool) -> MeasuredMachine:
@@ -120,30 +120,39 @@ def machine(*, warm: bool) -> MeasuredMachine:
     return measured_machine
 
 
-def predict(target: Target, here: MeasuredMachine, events: bool) -> MeasuredRun:
+def predict(
+    target: Target, here: MeasuredMachine, events: bool, tasks: bool = False
+) -> MeasuredRun:
     """Trace `target` on the card that is here. Raises WeighbridgeError."""
     if here.card is None:
         raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
-    return traced(target, FakeCard(name=here.card, memory=f"{here.total_memory}B"), events=events)
+    card = FakeCard(name=here.card, memory=f"{here.total_memory}B")
+    return traced(target, card, events=events, tasks=tasks)
 
 
-def traced(target: Target, card: FakeCard, *, events: bool = False) -> MeasuredRun:
+def traced(
+    target: Target, card: FakeCard, *, events: bool = False, tasks: bool = False
+) -> MeasuredRun:
     """Trace `target` on any card. Raises WeighbridgeError."""
     run: MeasuredRun = apart(
-        "weighbridge.lab.measure.meter:fake", target, card, events, warm=target.golden
+        "weighbridge.lab.measure.meter:fake", target, card, events, tasks, warm=target.golden
     )
     return run
 
 
 def _one(
-    target: Target, here: MeasuredMachine, prediction: Future[MeasuredRun], events: bool
+    target: Target,
+    here: MeasuredMachine,
+    prediction: Future[MeasuredRun],
+    events: bool,
+    tasks: bool,
 ) -> Measurement | FailedError:
     missing = PROGRAMS[target.name].missing if target.golden else []
     if missing:
         return FailedError(f"{target}: needs {', '.join(missing)}: pip install {' '.join(missing)}")
     try:
         side = "weighbridge.lab.measure.meter:real"
-        measured: MeasuredRun = apart(side, target, events, warm=target.golden)
+        measured: MeasuredRun = apart(side, target, events, tasks, warm=target.golden)
     except WeighbridgeError as error:
         return FailedError(f"{target}: {error}")
     record = Measurement(

@@ -28,7 +28,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "lora-r": ("lora_r", ("lora", "qlora")),
     "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
-DEVICE = ("gpu", "gpu_memory", "headroom", "ram")
+DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
 USERS = ("batch_size",)  # of a server; of training it is another number

@@ -219,7 +219,7 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
     if offload is True or getattr(offload, "offload_params", False):
         told["offload"] = "params"
     if getattr(plugin, "activation_checkpointing", False) is True:
-        told["checkpointing"] = "full"
+        told |= {"checkpointing": "full", "use_reentrant": False}  # CheckpointImpl.NO_REENTRANT
     return told
 
 

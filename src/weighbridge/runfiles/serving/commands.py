@@ -10,6 +10,7 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.runfiles.apart import apart
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.pieces import only_commands
 from weighbridge.runfiles.record import PlannedRun
 from weighbridge.runfiles.serving.lines import of_text
 from weighbridge.runfiles.serving.start_logs import starts
@@ -23,7 +24,7 @@ KIND = Kind(
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
 # A first line that is a command: a variable that is set, or a word of the shell or a program
 COMMAND = re.compile(
-    r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|exec|cd|sudo|source|nohup|docker|podman|ulimit|env"
+    r"[ \t$]*+(?:[A-Za-z_]\w*=|(?:export|set|exec|cd|sudo|source|nohup|docker|podman|ulimit|env"
     r"|bash|sh|vllm|sglang|ollama|text-generation-launcher|uv|uvx|conda|mlx_lm\.\w+"
     r"|setsid|numactl|srun|python[\d.]*|(?:\S*/)?llama-\w+)(?:[ \t]|$))"
 )
@@ -37,8 +38,10 @@ def tells(document: Document) -> bool:
 
     if document.text.count("\n") > MOST or not _begins(document) or starts(document):
         return False
-    if not _is_script(document) and any(map(_has_prose, document.text.splitlines())):
-        return False
+    if not _is_script(document):
+        lines = document.text.splitlines()
+        if any(map(_has_prose, lines)) or not only_commands(document.text):
+            return False
     try:
         launched(document.text)
     except UnsupportedError:

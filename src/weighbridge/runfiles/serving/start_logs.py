@@ -8,6 +8,7 @@ several servers: where a part comes again, another start begins. Every size that
 power of 1024, whatever its unit is called.
 """
 
+import json
 import re
 import shlex
 from ast import literal_eval
@@ -48,6 +49,11 @@ LINES = (
         rf"(?:memory reserved for KV Cache is|Available KV cache memory:"
         rf"|larger than the available KV cache memory \()\s*{SIZE}",
     ),
+    StartLine(
+        "vllm", "activations", rf"Actual usage is [^\n]{{1,80}}?, {SIZE} for peak activation"
+    ),
+    StartLine("vllm", "consumed", rf"Actual usage is {SIZE} for consumed memory \(weights"),
+    StartLine("vllm", "other", rf"{SIZE} for non-torch memory"),
     StartLine("vllm", "needed", rf"\({SIZE} KV cache is needed"),
     StartLine(
         "vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]{{1,12}} secs?, took\s*{SIZE}"
@@ -87,6 +93,18 @@ INSTEAD = {
     "max_total_num_tokens=": (
         StartLine("sglang", "tokens", r"KV Cache is allocated\. #tokens: (?P<count>\d{1,12})"),
     ),
+    # vLLM's sum of a start (gpu_worker.py compile_or_warm_up_model), where the lines before it were
+    # left out; non-torch memory is in the first figure since 0.24
+    "Model loading took": (StartLine("vllm", "weights", rf"Actual usage is {SIZE} for weight,"),),
+    "Available KV cache memory": (
+        StartLine("vllm", "kv_cache", rf"Current kv cache memory in use is {SIZE}"),
+        StartLine(
+            "vllm", "kv_cache", r"Current kv cache memory in use is (?P<size>\d{4,15}) bytes"
+        ),
+    ),
+    "Graph capturing finished": (
+        StartLine("vllm", "cuda_graphs", rf"{SIZE} for CUDAGraph memory"),
+    ),
     "model buffer size": tuple(
         StartLine("ollama", part, rf'msg="{told}" device={DEVICE} size="{SIZE}"')
         for part, told in (
@@ -117,7 +135,10 @@ OF_NAMESPACE = (
 )
 SERVER_ARGS = re.compile(r"server_args=ServerArgs\((?=[a-z])")
 VALUE = r"(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)"
-QUOTED = re.compile(rf"'(?P<key>[a-z_]{{2,60}})': {VALUE}")  # of a mapping
+BRACKETS = re.compile(
+    r"'(?:[^'\\]|\\.){0,2000}'|\"(?:[^\"\\]|\\.){0,2000}\"|[\[\](){},]"
+)  # and texts
+ITEM = re.compile(r"\s*'(?P<key>[a-z_]{2,60})': (?P<value>.{1,4000})")
 PLAIN = re.compile(rf"\b(?P<key>[a-z_]{{2,60}})={VALUE}")  # of a call
 SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
     "tp_size": "--tp-size",
@@ -207,7 +228,8 @@ def _part(line: StartLine, match: "re.Match[str]", at: int) -> StartPart:
 
 
 def _bytes(match: "re.Match[str]") -> int:
-    return round(float(match["size"]) * POWERS[match["unit"]])
+    unit = match.groupdict().get("unit")
+    return round(float(match["size"]) * (POWERS[unit] if unit else 1))
 
 
 # The run that a log tells of
@@ -250,7 +272,29 @@ def _arguments(text: str) -> dict[str, Any]:
         said = _pairs(text[whole.end() : whole.end() + MOST_ARGS], PLAIN) if whole else {}
         usual = (None, "auto", 1)
         return {name: said[name] for name in OF_NAMESPACE if said.get(name) not in usual}
-    return _pairs(text[match.end() : match.end() + MOST_ARGS], QUOTED)
+    return dict(_items(text[match.end() : match.end() + MOST_ARGS].partition("\n")[0]))
+
+
+def _items(mapping: str) -> Iterator[tuple[str, Any]]:
+    """Yield the plain items of a mapping as Python prints it, and those that are mappings of their
+    own: a text that ends before the mapping does has those that stand whole."""
+    depth, begin = 0, 1
+    for match in BRACKETS.finditer(mapping):
+        depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(match[0], 0)
+        if depth > 1 or (depth == 1 and match[0] != ","):
+            continue
+        item = ITEM.fullmatch(mapping[begin : match.start()])
+        begin = match.end()
+        if item is None:
+            continue
+        try:
+            value = literal_eval(item["value"])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # a class, as it is shown
+            continue
+        if isinstance(value, dict | str | int | float | None):
+            yield item["key"], value
+        if depth < 1:
+            return
 
 
 def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
@@ -263,7 +307,8 @@ def _flag(key: str, value: Any) -> list[str]:
     flag = f"--{key.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag] if value else []
-    return [] if value is None else [flag, str(value)]
+    text = json.dumps(value) if isinstance(value, dict) else str(value)
+    return [] if value is None else [flag, text]
 
 
 def _sglang(document: Document, text: str) -> PlannedRun | None:

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document, Path
 from weighbridge.runfiles.kinds import Kind
@@ -25,23 +26,7 @@ KIND = Kind(
     syntaxes=("yaml", "json"),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
 )
-KEYS = """
-[ignored]
-additional_prog_args command_file commands compute_environment debug
-deepspeed_config.deepspeed_hostfile deepspeed_config.deepspeed_exclusion_filter
-deepspeed_config.deepspeed_inclusion_filter deepspeed_config.deepspeed_multinode_launcher
-deepspeed_config.gradient_clipping deepspeed_config.zero3_save_16bit_model
-deepspeed_config.deepspeed_moe_layer_cls_names
-deepspeed_config.seq_parallel_communication_data_type
-downcast_bf16 enable_cpu_affinity gpu_ids
-ipex_config machine_rank main_process_ip main_process_port main_training_function mpirun_config
-num_machines rdzv_backend same_network tpu_* tpu_env use_cpu use_xpu
-[memory]
-dynamo_config             - compiled layers keep other tensors than are counted
-fp8_config                - products are in 8 bits
-kt_config                 - KTransformers keeps experts on the host
-megatron_lm_config        Megatron trains
-"""
+KEYS = text_beside(__file__, "accelerate.txt")
 OWN = ("distributed_type", "num_processes")
 SCRIPT = "the script that it launches is another file; --framework says what trains"
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}

@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.runfiles.beside import beside, of_another
 from weighbridge.runfiles.reading import KeyReading
 from weighbridge.runfiles.record import Value
@@ -21,42 +22,7 @@ from weighbridge.training.launching import OPTIMIZERS
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.wording import shown
 
-KEYS = """
-[settings]
-per_device_train_batch_size   batch_size
-gradient_accumulation_steps   gradient_accumulation
-dataloader_num_workers        dataloader_num_workers
-optim                         optimizer
-[ignored]
-adafactor adam_beta1 adam_beta2 adam_epsilon auto_find_batch_size average_tokens_across_devices
-accelerator_config batch_eval_metrics bf16_full_eval cache_dir data_seed dataloader_*
-ddp_broadcast_buffers ddp_backend ddp_find_unused_parameters ddp_timeout debug disable_tqdm do_eval
-do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay eval_do_concat_batches
-eval_on_start eval_steps
-eval_use_gather_object fp16_backend fp16_opt_level fp16_full_eval
-full_determinism
-group_by_length half_precision_backend hub_* ignore_data_skip include_for_metrics
-include_inputs_for_metrics include_num_input_tokens_seen include_tokens_per_second jit_mode_eval
-label_names label_smoothing_factor learning_rate length_column_name load_best_model_at_end
-local_rank log_level log_level_replica log_on_each_node logging_* lr_scheduler_* lr_scheduler_type
-max_grad_norm max_steps metric_for_best_model greater_is_better mp_parameters neftune_noise_alpha
-no_cuda num_train_epochs num_epochs output_dir overwrite_output_dir past_index prediction_loss_only
-project push_to_hub push_to_hub_* ray_scope remove_unused_columns report_to restore_callback_states*
-resume_from_checkpoint run_name save_* seed skip_memory_metrics split_batches tf32 tpu_* trackio_*
-train_sampling_strategy torch_empty_cache_steps torchdynamo tokenizer_name tokenizer_revision
-trust_remote_code use_cache use_cpu use_ipex
-use_legacy_prediction_loop use_mps_device warmup_ratio warmup_steps weight_decay _n_gpu
-_setup_devices distributed_state deepspeed_plugin hf_deepspeed_config cached_setup_devices
-[memory]
-activation_offloading      - activations go to the host, which is not counted
-ddp_bucket_cap_mb          the size of the buckets of gradients
-liger_kernel_config        - which kernels of Liger are on
-optim_target_modules       - gradients of these modules are projected
-per_gpu_train_batch_size   its old name is no longer read
-torch_compile              - compiled layers keep other tensors than are counted
-torch_compile_backend      - compiled layers keep other tensors than are counted
-torch_compile_mode         - compiled layers keep other tensors than are counted
-"""
+KEYS = text_beside(__file__, "arguments.txt")
 # accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
 STRATEGIES: Mapping[str, str] = {
     "1": "full_shard",
@@ -253,8 +219,10 @@ def sharded(
         keys.settings["offload"] = "params"
     if offloads in whose and keys.value(whose[offloads]) is True:
         keys.knows(whose[offloads], "offload")
-    if bare.get("activation_checkpointing") is True:
-        keys.settings["checkpointing"] = "full"
+    if (
+        bare.get("activation_checkpointing") is True
+    ):  # by torch's wrapper, CheckpointImpl.NO_REENTRANT
+        keys.settings |= {"checkpointing": "full", "use_reentrant": False}
 
 
 def _strategy(bare: Mapping[str, Any], words: str) -> str:

@@ -9,6 +9,7 @@ adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapte
 from collections.abc import Iterator, Mapping
 
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import (
@@ -31,97 +32,7 @@ KIND = Kind(
     syntaxes=("yaml",),
     source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
 )
-KEYS = """
-[settings]
-gradient_accumulation_steps   gradient_accumulation
-lora_r                        lora_r
-lora_alpha                    lora_alpha
-lora_dropout                  lora_dropout
-lora_modules_to_save          modules_to_save
-peft_use_rslora               use_rslora
-context_parallel_size         context_parallel_size
-sequence_parallel_degree      context_parallel_size
-tensor_parallel_size          tensor_parallel_size
-[ignored]
-accelerator_config adam_beta1 adam_beta2 adam_eps adam_epsilon auto_resume_from_checkpoints
-base_model_config base_model_ignore_patterns batch_flattening bnb_config_kwargs.bnb_4bit_quant_type
-bnb_config_kwargs.bnb_4bit_use_double_quant chat_template
-chat_template_jinja comet_* cosine_constant_lr_ratio cosine_min_lr_ratio dataset_keep_in_memory
-dataset_num_proc dataset_prepared_path dataset_processes dataset_shard_idx dataset_shard_num
-datasets ddp_broadcast_buffers ddp_find_unused_parameters ddp_timeout debug
-default_system_message device_map do_causal_lm_eval
-dpo_use_weighting early_stopping_patience eot_tokens eval_causal_lm_metrics eval_dataset
-eval_max_new_tokens eval_sample_packing eval_steps eval_strategy eval_table_size evals_per_epoch
-experimental_skip_move_to_device group_by_length hf_mlflow_log_artifacts
-hf_use_auth_token hub_model_id hub_strategy hub_token is_falcon_derived_model
-is_llama_derived_model is_mistral_derived_model is_qwen_derived_model learning_rate liger_rope
-local_rank logging_steps lora_fan_in_fan_out lora_model_dir lora_on_cpu loraplus_lr_embedding
-loraplus_lr_ratio loss_watchdog_patience loss_watchdog_threshold lr_div_factor lr_quadratic_warmup
-lr_scheduler lr_scheduler_kwargs max_grad_norm max_steps mlflow_experiment_name mlflow_run_name
-mlflow_tracking_uri model_type neftune_noise_alpha noisy_embedding_alpha num_epochs
-nemo_gym_* otel_metrics_host otel_metrics_port output_dir overrides_of_model_config.rope_scaling
-pad_to_sequence_len pretraining_dataset processor_type profiler_steps push_dataset_to_hub
-push_to_hub remove_unused_columns resume_from_checkpoint revision_of_model
-sample_packing_bin_size sample_packing_eff_est sample_packing_group_size save_only_model
-save_safetensors save_steps save_strategy save_total_limit saves_per_epoch seed
-shuffle_merged_datasets skip_prepare_dataset special_tokens strict swanlab_* tf32 tokenizer_config
-tokenizer_legacy tokenizer_type tokenizer_use_fast tokens torchdistx_path train_on_inputs
-trust_remote_code use_comet use_otel_metrics use_swanlab use_tensorboard use_wandb val_set_size
-wandb_entity wandb_log_model wandb_mode wandb_name wandb_project wandb_run_id wandb_watch
-warmup_ratio warmup_steps weight_decay xformers_attention excess_length_strategy min_sample_len
-sample_packing_sequentially dataset_exact_deduplication test_datasets ddp type_of_model
-total_num_tokens image_resize_algorithm dp_replicate_size device_map. loss_type conversation
-added_tokens_overrides chat_template_kwargs roles_to_train train_on_eos
-pretraining_sample_concatenation context_parallel.load_balance context_parallel.rotate_method
-[memory]
-activation_offloading         - activations go to the host, which is not counted
-bnb_config_kwargs.llm_int8_has_fp16_weight   + weights stay in 16 bits
-cut_cross_entropy             - the plugin that does it is not among `plugins`
-ddp_bucket_cap_mb             the size of the buckets of gradients
-dsv4_fp4_grouped_mode         experts are in another format
-expert_parallel_size          - experts are shared among ranks
-expert_parallel_token_capacity   + buffers of experts that are sent
-expert_parallel_num_nvl_bytes    + buffers of experts that are sent
-experts_implementation        other kernels of the experts
-flex_attn_compile_kwargs.*    flex attention is compiled
-flash_attn_cross_entropy      another loss kernel
-flash_attn_fuse_mlp           another kernel of the MLP
-flash_attn_rms_norm           another kernel of the norms
-fused_attn_kernel             another kernel of attention
-gemma4_hybrid_attn_impl       another kernel of attention
-heads_k_stride                + keys of several heads are gathered at a time
-gptq                          - its base is packed, and the files say how
-gptq_disable_exllama          another kernel of GPTQ
-gpu_memory_limit              it limits what loading puts on a card
-image_size                    + pixels of images, whose number is in the data
-liger_glu_activation          - a fused kernel keeps less than is counted
-liger_layer_norm              - a fused kernel keeps less than is counted
-liger_rms_norm                - a fused kernel keeps less than is counted
-liger_rms_norm_gated          - a fused kernel keeps less than is counted
-llama4_linearized_experts     experts are loaded as linears
-lora_mlp_kernel               - fused LoRA kernels keep less than is counted
-lora_o_kernel                 - fused LoRA kernels keep less than is counted
-lora_qkv_kernel               - fused LoRA kernels keep less than is counted
-lora_target_parameters        + parameters of experts are adapted by their names
-max_memory                    it limits what loading puts on a card
-optim_target_modules          - gradients of these modules are projected (GaLore)
-peft.loftq_config             LoftQ begins with another base
-peft_layers_to_transform      - only some layers are adapted
-quantize_moe_experts          - experts are packed while they are loaded
-relora_steps                  ReLoRA merges its adapters while it trains
-relora_cpu_offload            ReLoRA merges its adapters while it trains
-resize_token_embeddings_to_32x   the vocabulary is padded to a multiple of 32
-s2_attention                  attention is shifted and in groups
-tiled_mlp                     - the MLP runs in tiles and keeps less than is counted
-torch_compile                 - compiled layers keep other tensors than are counted
-unfrozen_parameters           - only parameters of these names are trained
-use_dsv4_kernels              other kernels
-use_glm_dsa_kernels           other kernels
-use_kernels                   other kernels
-use_onebitllms                - weights of one bit
-use_scattermoe                other kernels of the experts
-use_sonicmoe                  other kernels of the experts
-"""
+KEYS = text_beside(__file__, "axolotl.txt")
 OWN = (
     "axolotl",
     "sample_packing",
@@ -140,6 +51,7 @@ CHECKPOINTS: Mapping[str, str] = {
 ATTENTION: Mapping[str, str] = {
     "flash_attention_2": "flash",
     "flash_attention_3": "flash",
+    "flex_attention": "flash",  # keeps what flash-attention does, and no scores
     "eager": "eager",
 }
 # ring_attn_func, of ring-flash-attention, and `context_parallel.backend` of later releases
@@ -227,6 +139,10 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.knows(bits, "method")
     elif bits:
         keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
+    if packed and keys.on("quantize_moe_experts"):
+        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
+    elif keys.on("quantize_moe_experts"):
+        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
         keys.notes.append("lora_r is not in the file, and axolotl asks for it")
@@ -264,9 +180,9 @@ def _kernels(keys: KeyReading) -> None:
     _checkpoints(keys)
     keys.take("attn_implementation", "attention", lambda name: ATTENTION.get(str(name)))
     keys.used.add("sdp_attention")  # torch chooses, as we do
-    for name in ("flash_attention", "eager_attention"):
+    for name in ("flash_attention", "flex_attention", "eager_attention"):
         if keys.on(name):
-            keys.set("attention", name.partition("_")[0], name)
+            keys.set("attention", ATTENTION.get(name, name.partition("_")[0]), name)
     plugins = " ".join(map(str, keys.value("plugins") or ()))
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.set("loss", "cce", "plugins")
@@ -346,6 +262,7 @@ WRITTEN: Mapping[str, str] = {
     "lora_r": "lora_r",
     "lora_alpha": "lora_alpha",
     "lora_dropout": "lora_dropout",
+    "quantize_moe_experts": "quantize_moe_experts",
 }
 SAID: Phrases = {
     ("checkpointing", "full"): {"gradient_checkpointing": True},

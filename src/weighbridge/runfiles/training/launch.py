@@ -18,6 +18,7 @@ from weighbridge.runfiles import slurm
 from weighbridge.runfiles.beside import beside, missing, of_another
 from weighbridge.runfiles.document import Document, Path, Place
 from weighbridge.runfiles.kinds import Kind
+from weighbridge.runfiles.pieces import only_commands
 from weighbridge.runfiles.reading import filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
 from weighbridge.runfiles.training import (
@@ -92,7 +93,9 @@ def tells(document: Document) -> bool:
     lines = document.text.replace("\\\n", " ").splitlines()
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
-    if document.text.count("\n") > MOST or not (script or BEGINS.match(first)):
+    if document.text.count("\n") > MOST:
+        return False
+    if not script and not (BEGINS.match(first) and only_commands(document.text)):
         return False
     return next(launched(document), None) is not None
 

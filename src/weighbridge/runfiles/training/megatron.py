@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge import catalogue
 from weighbridge.arch.families.megatron import TYPES
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.records import replace
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
@@ -26,6 +27,7 @@ from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arrays, flags, launch
 from weighbridge.runfiles.training import megatron_mixed as mixed
 from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron.adapters import TARGETS
 from weighbridge.training.megatron.layout import LAYOUT
 from weighbridge.wording import shown
 
@@ -35,66 +37,7 @@ KIND = Kind(
     syntaxes=("shell", "yaml"),
     source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
 )
-KEYS = """
-[settings]
-tensor_model_parallel_size    tensor_parallel_size
-pipeline_model_parallel_size  pipeline_parallel_size
-context_parallel_size         context_parallel_size
-expert_model_parallel_size    expert_parallel_size
-micro_batch_size              batch_size
-seq_length                    seq_len
-[ignored]
-activation_func_clamp_value adam_* apply_layernorm_1p
-apply_residual_connection_post_layernorm async_* attention_bias
-bert_* bf16 calculate_per_token_loss check_* ckpt_* clip_grad create_*
-data_args_path data_cache_path data_path dataloader_num_workers dataloader_type dataset
-dataset_num_proc decoupled_* disable_bf16_reduced_precision_matmul disable_straggler_on_startup
-dist_ckpt_* distributed_* empty_unused_memory_level enable_*
-encoder_seq_length end_weight_decay eod_mask_loss eval_* exit_* export_force_local_attention ffn_*
-finetune fp8_amax_* glu_linear_offset high_priority_stream_groups hysteresis init_method_std
-initial_loss_scale legacy_tokenizer load load_from_cache_file load_safetensors local_rank log_*
-logging_level loss_scale loss_scale_window lr lr_* make_vocab_size_divisible_by manual_gc
-manual_gc_* mask_prob max_epochs max_position_embeddings memory_snapshot_path merge_file
-min_loss_scale min_lr mock_data model_author model_name muon_* moe_expert_rank_capacity_factor
-moe_per_layer_logging moe_router_* moe_token_drop_policy moe_z_loss_coeff mtp_loss_scaling_factor
-nccl_* megatron_fsdp_grad_comm_dtype no_async_tensor_model_parallel_allreduce
-no_barrier_with_level_1_timing
-no_bias_dropout_fusion no_check_for_nan_in_loss_and_grad no_create_* no_load_* no_load_optim
-no_mmap_bin_files no_position_embedding
-no_query_key_layer_scaling no_rope_fusion no_save_* norm_epsilon num_dataset_builder_threads
-num_train_epochs num_workers onnx_safe optimizer output_dir overlap_grad_reduce
-overlap_p2p_communication overlap_param_gather override_* override_opt_param_scheduler packing
-patch_tokenizer_type perform_* profile profile_* qk_clip qk_clip_* rampup_batch_size
-record_memory_history reset_* rotary_* save save_* seed sft sft_* short_seq_prob
-softmax_type split split_dataset_ratio standalone_embedding_stage start_weight_decay
-step_batch_size_schedule straggler_* system tensorboard_* test_data_path tiktoken_* timing_*
-tokenizer_* tp_comm_* train_* trust_remote_code use_checkpoint_args
-use_checkpoint_opt_param_scheduler use_cpu_initialization use_dist_ckpt use_flash_attn
-use_legacy_models use_mcore_models use_one_sent_docs use_persistent_ckpt_worker
-use_pytorch_profiler use_rope_scaling use_rotary_position_embeddings valid_data_path vocab_file
-wandb_* weight_decay weight_decay_incr_style window_attn_skip_freq window_size yaml_cfg
-[memory]
-offload_optimizer_states   - states on the host are not counted
-cpu_offloading          - activations that go to the host are counted on the card
-cpu_offloading_num_layers  - activations that go to the host are counted on the card
-fine_grained_activation_offloading  - activations that go to the host are counted on the card
-offload_modules         - activations that go to the host are counted on the card
-delay_wgrad_compute     + gradients of weights are computed later, from what is kept for them
-overlap_moe_expert_parallel_comm  + micro-batches run side by side
-num_layers_at_start_in_bf16  + layers differ
-cuda_graph_scope        graphs are counted as of whole layers
-cuda_graph_modules      graphs are counted as of whole layers
-megatron_fsdp_version   its second version is counted as the first
-megatron_fsdp_main_params_dtype  - master weights are counted in float32
-outer_dp_sharding_strategy  - states are counted as shared among the ranks of one group
-suggested_communication_unit_size  + as many numbers are gathered ahead as without it
-torch_fsdp2_no_reshard_after_forward  + weights are counted as given back after a forward
-muon_scalar_optimizer   - words and norms are counted with Adam's states
-use_distributed_optimizer_offload  - states on the host are not counted
-squared_relu            its activation is counted as GELU's
-quick_geglu             its activation is counted as SwiGLU's
-spec                    + layers of another kind are counted as GPTModel's
-"""
+KEYS = text_beside(__file__, "megatron.txt")
 (GPT,) = TYPES  # the model type that arguments describe
 PROGRAMS = ("pretrain_gpt.py", "pretrain_mamba.py", "pretrain_hybrid.py")
 SWIFT = "megatron"  # its program, before sft and pt
@@ -274,6 +217,7 @@ def _run(given: Document, ranks: int | None) -> PlannedRun:
     described = isinstance(keys.value("hidden_size"), int)  # else --model says it, or nobody
     config = _config(keys) if described and not named else {}
     _arguments(keys)
+    _adapters(keys)
     keys.plain()
     if keys.on("fp16"):
         keys.set("precision", "fp16-mixed", "fp16")
@@ -296,14 +240,38 @@ def _refused(keys: KeyReading) -> str:
     optimizer = keys.text("optimizer") or "adam"
     if optimizer not in ("adam", *MUON):
         return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
-    if (keys.text("tuner_type") or keys.text("train_type") or "full") != "full":
-        return "adapters trained by Megatron are not weighed yet"
+    if _tuner(keys) not in ("full", "lora"):
+        return f"adapters of {_tuner(keys):.20} trained by Megatron are not weighed yet"
     if not (keys.on("bf16") or keys.on("fp16")):
         return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
     width = keys.value("hidden_size")
     if not keys.text("model") and width is not None and not isinstance(width, int):
         return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
     return ""
+
+
+def _tuner(keys: KeyReading) -> str:
+    """Name what ms-swift trains."""
+    return keys.text("tuner_type") or keys.text("train_type") or "full"
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take LoRA as ms-swift has it: rank 8, a twentieth dropped, on all linears (LoraArguments)."""
+    keys.used.update(("tuner_type", "train_type", "merge_lora"))
+    if _tuner(keys) != "lora":
+        return
+    keys.settings["method"] = "lora"
+    for name, ours in (("lora_rank", "lora_r"), ("lora_alpha", "lora_alpha")):
+        keys.take(name, ours)
+    if keys.take("lora_dropout", "lora_dropout") is None:
+        keys.settings["lora_dropout"] = 0.05
+    named = keys.value("target_modules")
+    modules = [named] if isinstance(named, str) else named or []
+    if all(name == "all-linear" or name in TARGETS for name in modules):
+        keys.used.add("target_modules")
+        keys.settings["lora_targets"] = modules or ["all-linear"]
+    else:
+        keys.leave("target_modules", "+ adapters of other modules are not counted")
 
 
 # ---- the model

@@ -93,7 +93,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
         "use_bias": False,
         "mlp_bias": False,
         "attention_bias": False,
-        "tie_word_embeddings": not keys.on("untie_embeddings_and_output_weights"),
+        "share_embeddings_and_output_weights": not keys.on("untie_embeddings_and_output_weights"),
         "vocab_size": words,
     }
     if EXPERTS in letters:

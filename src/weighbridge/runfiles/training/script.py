@@ -62,6 +62,11 @@ LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
 CUT, KERNEL = "cce_patch", "cce"  # Cut Cross Entropy in the place of a model's own loss
 OWN = ("dtype", OWN_DTYPE, "from_pretrained of transformers 5 takes the checkpoint's own")
 INNER = "model_init_kwargs"
+PACKED = ("load_in_4bit", "load_in_8bit")
+INT8 = "prepare_model_for_int8_training"
+PREPARING = ("prepare_model_for_kbit_training", INT8)
+# PEFT 0.10.0 of March 2024 took it away (its issue 1583); transformers of that month is 4.38
+OF_2024 = ("engine_version", "4.38", f"PEFT has no {INT8} since 0.10, of March 2024")
 UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
@@ -92,7 +97,8 @@ def _gathered(document: Document) -> GatheredCalls:
     places: dict[Path, Place] = {}
     of_packages = literals.imported(tree)
     for call in filter(None, (_load(calls), *_loading(calls, tree), *_first(calls))):
-        _take(call, data, places, document.text, whole=called(call) in CONFIGS)
+        whole = called(call) in CONFIGS
+        _take(_spread(call, tree), data, places, document.text, whole=whole)
         data |= {name: COMPUTED for name in _untold(call, of_packages) if name in data}
     for call in calls:
         if any(word.arg == "truncation" for word in call.keywords):
@@ -140,6 +146,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
     fast = load is not None and class_of(load).startswith(FAST)
     other = next((called(call) for call in calls if _of_rl(called(call))), "")
     adapted = any(called(call) in ADAPTERS for call in calls)
+    prepares = None if fast or data.keys().isdisjoint(PACKED) else _prepares(calls)
+    if prepares is not None:
+        data["gradient_checkpointing"] = True
+        places[("gradient_checkpointing",)] = Place(prepares.lineno)
     says_dtype = not {"dtype", "torch_dtype"}.isdisjoint(data)
     _halves(data)
     extra = _fast(data, adapted=adapted) if fast else {}
@@ -151,7 +161,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     run = trl.of_arguments(given, framework, None, UNREAD)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
-    loads = () if load is None or fast or says_dtype else (OWN,)
+    loads = [] if load is None or fast or says_dtype else [OWN]
+    loads += [OF_2024] if any(called(call) == INT8 for call in calls) else []
     settings |= {name: value for name, value, _ in loads}
     run = replace(
         run,
@@ -221,24 +232,68 @@ def _loading(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def _as_call(node: ast.expr, tree: ast.AST) -> Iterator[ast.Call]:
+    keywords = [ast.keyword(arg=name, value=value) for name, value in _pairs(node, tree)]
+    if keywords:
+        func = ast.Name(id=LOADS, ctx=ast.Load())
+        yield ast.copy_location(ast.Call(func=func, args=[], keywords=keywords), node)
+
+
+def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
+    """Return a call with the arguments that a mapping brings (`**config`) as its own."""
+    if all(word.arg for word in call.keywords):
+        return call
+    keywords: list[ast.keyword] = []
+    for word in call.keywords:
+        if word.arg:
+            keywords.append(word)
+        else:
+            pairs = _pairs(word.value, tree)
+            keywords += [ast.keyword(arg=name, value=value) for name, value in pairs]
+    return ast.copy_location(ast.Call(func=call.func, args=call.args, keywords=keywords), call)
+
+
+def _pairs(node: ast.expr, tree: ast.AST) -> list[tuple[str, ast.expr]]:
+    """Return the words of a mapping: of a literal, of a name that is given one, or of what a
+    comprehension leaves of one (`{k: v for k, v in config.items() if k != "x"}`)."""
+    if isinstance(node, ast.DictComp):
+        (over, *_) = node.generators
+        dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
+        keeps = all(_drops(condition) for condition in over.ifs)
+        source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
+        pairs = _pairs(source, tree) if source is not None and keeps else []
+        return [(name, value) for name, value in pairs if name not in dropped]
     if isinstance(node, ast.Name):
-        given = [
+        assigned = [
             one.value
             for one in ast.walk(tree)
             if isinstance(one, ast.Assign)
             and any(isinstance(each, ast.Name) and each.id == node.id for each in one.targets)
         ]
-        node = given[0] if len(given) == 1 else node
-    words = []
+        node = assigned[0] if len(assigned) == 1 else node
     if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        words = [(key.value, value) for key, value in pairs if isinstance(key, ast.Constant)]
-    elif isinstance(node, ast.Call) and called(node) == "dict":
-        words = [(word.arg, word.value) for word in node.keywords]
-    keywords = [ast.keyword(arg=str(name), value=value) for name, value in words]
-    if keywords:
-        func = ast.Name(id=LOADS, ctx=ast.Load())
-        yield ast.copy_location(ast.Call(func=func, args=[], keywords=keywords), node)
+        items = zip(node.keys, node.values, strict=True)
+        return [(str(key.value), value) for key, value in items if isinstance(key, ast.Constant)]
+    if isinstance(node, ast.Call) and called(node) == "dict":
+        return [(word.arg, word.value) for word in node.keywords if word.arg]
+    return []
+
+
+def _is_items(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and called(node) == "items" and not node.args
+
+
+def _drops(condition: ast.expr) -> bool:
+    """Tell whether a condition lets all pass but what it names."""
+    compares = isinstance(condition, ast.Compare)
+    return compares and all(isinstance(op, ast.NotEq | ast.NotIn) for op in condition.ops)  # type: ignore[attr-defined]
+
+
+def _prepares(calls: list[ast.Call]) -> ast.Call | None:
+    """Return the call of PEFT that has a packed model checkpointed, whatever the Trainer is told
+    later (peft 0.9 utils/other.py); None where it is told not to."""
+    call = next((call for call in calls if called(call) in PREPARING), None)
+    words = {word.arg: value_of(word.value) for word in call.keywords} if call else {}
+    return None if words.get("use_gradient_checkpointing") is False else call
 
 
 def _is_load(call: ast.Call) -> bool:

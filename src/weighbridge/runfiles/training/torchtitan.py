@@ -13,6 +13,7 @@ from weighbridge.allocator.settings import GROWING, VARIABLES
 from weighbridge.catalogue import everyday
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
@@ -30,41 +31,7 @@ KIND = Kind(
     syntaxes=("toml",),
     source="https://github.com/pytorch/torchtitan @ v0.2.2",
 )
-KEYS = """
-[settings]
-parallelism.tensor_parallel_degree    tensor_parallel_size
-parallelism.pipeline_parallel_degree  pipeline_parallel_size
-parallelism.context_parallel_degree   context_parallel_size
-parallelism.expert_parallel_degree    expert_parallel_size
-training.tensor_parallel_degree       tensor_parallel_size
-training.pipeline_parallel_degree     pipeline_parallel_size
-training.expert_parallel_degree       expert_parallel_size
-experimental.context_parallel_degree  context_parallel_size
-experimental.pipeline_parallel_degree pipeline_parallel_size
-[ignored]
-job.* metrics.* profiling.* checkpoint.* lr_scheduler.* validation.* comm.* fault_tolerance.*
-debug.* optimizer.lr optimizer.eps optimizer.beta1 optimizer.beta2 optimizer.weight_decay
-training.dataset training.dataset_path training.max_norm training.steps training.warmup_steps
-training.gc_freq training.gc_debug training.seed training.deterministic
-training.data_parallel_degree model.tokenizer_path model.print_after_conversion model.norm_type
-model.tokenizer_flavor infra.* experimental.custom_import
-experimental.custom_args_module
-parallelism.expert_tensor_parallel_degree
-experimental.pipeline_parallel_split_schedule parallelism.prefetch_distance
-parallelism.prefetch_before_data
-parallelism.expert_parallel_comm_backend activation_checkpoint.early_stop compile.components
-optimizer.follow_fsdp_groups quantize.linear.float8.*
-quantize.grouped_mm.* quantize.linear.mx.* float8.* mx.* global_batch_size
-activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns model.use_triton_moe
-[memory]
-activation_checkpoint.memory_budget   - a budget decides what is kept
-optimizer.early_step_in_backward      - parameters are stepped in groups, in backward
-memory_estimation.enabled             it estimates, and trains nothing
-parallelism.disable_loss_parallel     + logits are gathered on every rank
-parallelism.enable_async_tensor_parallel  +- tensor ranks send while they multiply
-experimental.enable_async_tensor_parallel +- tensor ranks send while they multiply
-model.lora                            - adapters of torchtitan are not counted
-"""
+KEYS = text_beside(__file__, "torchtitan.txt")
 OWN = ("model", "training")
 BATCHES = ("training.local_batch_size", "training.batch_size")
 BATCH = 8  # sequences of a rank in a step

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.catalogue import everyday
 from weighbridge.engines.launch.paths import model_of
+from weighbridge.parsed import text_beside
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, Phrases, phrased, reading
@@ -22,46 +23,7 @@ KIND = Kind(
     syntaxes=("yaml",),
     source="https://github.com/pytorch/torchtune @ bd2a0fc7",
 )
-KEYS = """
-[settings]
-batch_size                    batch_size
-gradient_accumulation_steps   gradient_accumulation
-compile                       compile
-model.lora_rank               lora_r
-model.lora_alpha              lora_alpha
-model.lora_dropout            lora_dropout
-tensor_parallel_dim           tensor_parallel_size
-context_parallel_dim          context_parallel_size
-fsdp_reshard_after_forward    reshard_after_forward
-[ignored]
-batch_size_val checkpointer.checkpoint_files checkpointer.checkpoint_files.*
-checkpointer.model_type checkpointer.output_dir checkpointer.recipe_checkpoint
-checkpointer._component_ checkpointer.safe_serialization checkpointer.adapter_checkpoint
-clip_grad_norm cudnn_deterministic_mode dataloader dataset.* dataset_val datasets device epochs
-keep_last_n_checkpoints log_every_n_steps log_level
-log_peak_memory_stats lr_scheduler max_steps_per_epoch metric_logger model_type output_dir
-profiler resume_from_checkpoint run_val_every_n_steps save_adapter_weights_only save_every_n_steps
-seed shuffle tensor_parallel_plan tokenizer._component_ tokenizer.path tokenizer.merges_file
-tokenizer.vocab_path tokenizer.merges_path tokenizer.image_size tokenizer.max_num_tiles
-tokenizer.prompt_template tokenizer.special_tokens_path optimizer.lr optimizer.weight_decay
-optimizer.betas optimizer.eps checkpoint_dir loss.ignore_index loss.num_output_chunks
-model.image_size loss.weight enable_async_checkpointing async_checkpointing name
-[memory]
-early_exit_loss              + losses of earlier layers are added
-early_exit                   + losses of earlier layers are added
-layer_dropout                - layers are left out by chance
-enable_activation_offloading - activations go to the host, which is not counted
-activation_offloading_use_streams   - activations go to the host, which is not counted
-expert_parallel_dim          - experts are shared among ranks
-quantizer                    weights are fake-quantized while they train
-fp8_recipe_name              - products are in 8 bits
-enable_fp8_training          - products are in 8 bits
-float8_recipe_name           - products are in 8 bits
-model.decoder_trainable      - parts of the model are trained
-model.encoder_trainable      - parts of the model are trained
-model.fusion_trainable       - parts of the model are trained
-use_grouped_mm               other kernels of the experts
-"""
+KEYS = text_beside(__file__, "torchtune.txt")
 NAMESPACE = "torchtune."
 OPTIMIZERS: Mapping[str, str] = {
     "torch.optim.AdamW": "adamw_torch",
@@ -246,6 +208,8 @@ def _kept(keys: KeyReading) -> None:
         keys.set("checkpointing", "full" if whole else "none", "ac_mode")
         if mode == "selective" and not whole:
             keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
+    if keys.settings.get("method") != "full" and "checkpointing" not in keys.settings:
+        keys.default("checkpointing", "none", "its recipes' own enable_activation_checkpointing")
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
 

@@ -10,6 +10,7 @@ Sources: DeepSpeed @ edaa7221: runtime/zero/config.py (buckets 5e8 and 5e7, pers
 from collections.abc import Iterator, Mapping
 
 from weighbridge.errors import UsageError
+from weighbridge.parsed import text_beside
 from weighbridge.runfiles.document import Document
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.reading import KeyReading, reading
@@ -22,46 +23,7 @@ KIND = Kind(
     syntaxes=("json",),
     source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
 )
-KEYS = """
-[settings]
-gradient_accumulation_steps   gradient_accumulation
-sequence_parallel_size        context_parallel_size
-[ignored]
-aio.* amp autotuning checkpoint comms_config comms_logger csv_monitor curriculum_learning
-data_efficiency data_types dataloader_drop_last disable_allgather dump_state elasticity
-flops_profiler gradient_clipping gradient_predivide_factor load_universal_checkpoint
-memory_breakdown monitor_config prescale_gradients scheduler sparse_gradients steps_per_print
-tensorboard timers train_batch_size wall_clock_breakdown wandb zero_allow_untested_optimizer
-zero_force_ds_cpu_optimizer zero_optimization.allgather_partitions data_parallel_size
-seq_parallel_communication_data_type
-zero_optimization.allgather_bucket_size zero_optimization.contiguous_gradients
-zero_optimization.ignore_unused_parameters
-zero_optimization.load_from_fp32_weights zero_optimization.memory_efficient_linear
-zero_optimization.override_module_apply zero_optimization.reduce_scatter
-zero_optimization.round_robin_gradients zero_optimization.stage3_gather_fp16_weights_on_model_save
-zero_optimization.use_all_reduce_for_fetch_params zero_optimization.elastic_checkpoint
-optimizer.params.lr optimizer.params.betas optimizer.params.eps optimizer.params.weight_decay
-optimizer.params.adam_w_mode optimizer.params.max_grad_norm optimizer.params.bias_correction
-fp16.loss_scale fp16.loss_scale_window fp16.initial_scale_power fp16.hysteresis
-fp16.min_loss_scale fp16.consecutive_hysteresis fp16.auto_cast
-[memory]
-activation_checkpointing      how checkpoints are kept is set by it where the model asks for them
-bf16.bf16_master_weights_and_grads   - master weights are in 16 bits
-bf16.bf16_optimizer_states    - states of the optimizer are in 16 bits
-communication_data_type       gradients are sent in another dtype
-compile                       - compiled layers keep other tensors than are counted
-compression_training          - layers are pruned or packed while they train
-pipeline                      - layers are shared out by DeepSpeed
-sparse_attention              - attention is sparse
-tensor_parallel               - ranks share every layer
-zero_optimization.mics_shard_size              - ranks share out in groups
-zero_optimization.zero_hpz_partition_size      + weights are kept a second time in each machine
-zero_optimization.zero_quantized_gradients     gradients are sent in 4 bits
-zero_optimization.zero_quantized_nontrainable_weights   - frozen weights are packed
-zero_optimization.zero_quantized_weights       weights are gathered in 8 bits
-zero_optimization.stage3_max_reuse_distance    what is kept for a next use
-zero_optimization.module_granularity_threshold + layers are gathered at once
-"""
+KEYS = text_beside(__file__, "zero.txt")
 ZERO = "zero_optimization"
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
 PLACES = ("none", "cpu", "nvme")  # of what is kept off the device

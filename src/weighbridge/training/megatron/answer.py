@@ -28,13 +28,13 @@ from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.records import replace
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.training.megatron import exchanges, graphs, muon, sharded
+from weighbridge.training.megatron import adapters, exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.costs import feed_forward_again
 from weighbridge.training.megatron.plan import MegatronPlan
-from weighbridge.training.megatron.run import HOPPER, WEIGHT
+from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage, run_stages
 from weighbridge.training.megatron.states import StageNumbers, layers_of
-from weighbridge.units import GIB, human
+from weighbridge.units import GIB, ceil_div, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report
@@ -102,7 +102,16 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
 
 
 def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[Component]:
-    """Yield the states that the ranks of one machine keep on the host."""
+    """Yield the states and activations that the ranks of one machine keep on the host."""
+    if plan.run.moves:
+        most = ranks * max(run.saved for run in runs)
+        yield Component(
+            name="activations",
+            bytes=Bytes(0, most // 2, most),
+            basis="assumed",
+            formula="those that fine_grained_activation_offloading moves, none to all",
+            source="Megatron-LM d98e8a6 core/pipeline_parallel/fine_grained_activation_offload.py",
+        )
     numbers = ranks * max(run.on_host for run in runs)
     if not numbers:
         return
@@ -157,11 +166,9 @@ def _components(
         high = max(nbytes, fuller.live.get(name, 0))
         high += _unread(plan) if name == "logits" else 0
         high += _unplaced(plan, run) if name == "activations" else 0
-        low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
-        if name == "workspaces":
-            low -= min(low, THREADS * (plan.run.workspace - plan.least_workspace))
-        if name == "optimizer_states":
-            low = fewest_states(plan.run, low, run.spared)
+        low = _least(plan, run, name, max(0, nbytes - round(_fewer(plan) * (high - nbytes))))
+        if name == "activations" and plan.run.moves:
+            nbytes = (low + nbytes) // 2
         yield Component(
             name=name,
             bytes=Bytes(low, nbytes, high),
@@ -169,6 +176,9 @@ def _components(
             formula=_formula(plan, run, name, nbytes),
             source=CORE,
         )
+    if plan.run.lora and phase != "load":
+        layers = [i for chunk in layers_of(plan.model, plan.run, run.index) for i in chunk]
+        yield adapters.kept(plan.model, plan.run, layers)
     yield Component(
         name="rounding",
         bytes=exactly(peak.rounding),
@@ -181,8 +191,11 @@ def _components(
     least, share, most_of = BESIDE["context" if streams else "experts" if routed else "plain"]
     if plan.run.chunks > 1 and not plan.run.expandable and phase != "step":
         most_of = IN_CHUNKS  # a step has the room of activations, whose segments may go
+    gone = _moved(plan, run) - peak.live.get("activations", 0) if plan.run.moves else 0
+    rooms = (free - max(0, gone) - _spared(plan, peak), free - max(0, gone) // 2, free)
     low, usual, high = (
-        max(0, free + round(part * peak.allocated)) for part in (least, share, most_of)
+        max(0, room + round(part * peak.allocated))
+        for room, part in zip(rooms, (least, share, most_of), strict=True)
     )
     yield Component(
         name="fragmentation",
@@ -215,6 +228,45 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
 
 
+def _least(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> int:
+    """Return the least of a component, of which `nbytes` are there where tokens are fewest."""
+    if name == "activations" and plan.run.moves:
+        return _stays(plan, run, nbytes)
+    if name == "workspaces":
+        return max(0, nbytes - THREADS * (plan.run.workspace - plan.least_workspace))
+    if name == "optimizer_states":
+        return fewest_states(plan.run, nbytes, run.spared)
+    return max(0, nbytes - _copy(plan)) if name == "logits" else nbytes
+
+
+def _copy(plan: MegatronPlan) -> int:
+    """Return the bytes of a copy of the outputs in float32 where the native loss runs by kernels
+    that were not read, which may spare one."""
+    run = plan.run
+    if run.loss != "native" or run.capability >= HOPPER:
+        return 0
+    return FLOAT * run.tokens * plan.model.rows(run.tensor, run.multiple) // run.tensor
+
+
+def _spared(plan: MegatronPlan, peak: LivePeak) -> int:
+    """Return the room of that copy, in moments that have no outputs."""
+    copy = _copy(plan)
+    return copy if peak.live.get("logits", 0) < copy else 0
+
+
+def _stays(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
+    """Return the bytes of activations that stay where others go to the host: those of the last
+    layer, and of one that is on its way."""
+    layers = sum(map(len, layers_of(plan.model, plan.run, run.index)))
+    return min(nbytes, ceil_div(2 * nbytes, max(1, layers)))
+
+
+def _moved(plan: MegatronPlan, run: StageRun) -> int:
+    """Return the most bytes of activations that may go to the host."""
+    most = max(peak.live.get("activations", 0) for peak in run.moments.values())
+    return most - _stays(plan, run, most)
+
+
 def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
     """Return the bytes that norms of queries and keys may keep beyond what was read, where nothing
     turns these by their places: four published runs took 1.4 to 1.8 tensors of queries a layer
@@ -238,11 +290,7 @@ def _fewer(plan: MegatronPlan) -> float:
 def _unread(plan: MegatronPlan) -> int:
     """Return what kernels of the native loss take more on cards before Hopper: two runs on A100 had
     63 MiB beside copies of 394, a sixth, and the kernels were not read."""
-    run = plan.run
-    if run.loss != "native" or run.capability >= HOPPER:
-        return 0
-    rows = plan.model.rows(run.tensor, run.multiple) // run.tensor
-    return FLOAT * run.tokens * rows // 6
+    return _copy(plan) // 6
 
 
 def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
@@ -316,7 +364,8 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
     """Return the settings that are used, defaults included."""
     run = plan.run
     return {
-        "method": "full",
+        "method": "lora" if run.lora else "full",
+        **({"lora_r": run.lora} if run.lora else {}),
         "framework": "megatron",
         "optimizer": plan.optimizer,
         "precision": plan.precision,
@@ -341,13 +390,42 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
     fullest = max(runs, key=lambda run: run.peak)
     first = max(fullest.first.values(), key=lambda peak: peak.allocated)
     return {
-        "trainable_parameters": plan.subject.part.blueprint.parameters,
+        "trainable_parameters": _trained(plan),
         "saved_activation_bytes": fullest.saved,
         "first_step_peak_bytes": first.allocated,
         "layers_by_part": list(plan.run.layout) or [plan.model.layers],
         "fullest_stage": fullest.index,
         "feed_forward_again": round(feed_forward_again(plan.model), 3),
     }
+
+
+def _of_what_moves(run: MegatronRun) -> Iterator[str]:
+    if run.moves:
+        yield (
+            "fine_grained_activation_offloading: which activations go to the host was not "
+            "followed; from those of two layers to all are counted on the card"
+        )
+
+
+def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
+    if run.lora:
+        yield (
+            "LoRA under Megatron is weighed as ms-swift and Megatron-Bridge put it on linears; no "
+            "published run of it was compared"
+        )
+    elif run.data > 1 and not run.distributed_optimizer:
+        yield (
+            "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
+            "(--use-distributed-optimizer)"
+        )
+
+
+def _trained(plan: MegatronPlan) -> int:
+    """Count the numbers of the whole model that are trained."""
+    if not plan.run.lora:
+        return plan.subject.part.blueprint.parameters
+    one = MegatronRun(multiple=1, lora=plan.run.lora, targets=plan.run.targets)
+    return sum(StageNumbers(plan.model, one, 0).trained(one))
 
 
 def warnings(plan: MegatronPlan) -> Iterator[str]:
@@ -378,11 +456,8 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
             "CUDA graphs keep buffers and pools of their own, which nobody has measured apart: "
             "from none to all activations once more are counted"
         )
-    if run.data > 1 and not run.distributed_optimizer:
-        yield (
-            "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
-            "(--use-distributed-optimizer)"
-        )
+    yield from _of_what_is_trained(run)
+    yield from _of_what_moves(run)
     if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
         yield (
             "attention that is recomputed keeps the product of queries, keys and values, and flash "

@@ -14,6 +14,11 @@ from weighbridge.records import NamedTuple
 from weighbridge.training.megatron import layout
 
 MOST = 1 << 20
+OF_MOVED = (  # say which activations are moved, and how many
+    *("offload_modules", "min_offloaded_tensor_size", "activation_offload_fraction"),
+    "delta_offload_bytes_across_pp_ranks",
+)
+A2A_P2P = "a2a+p2p"  # within groups of ranks and among them: each rank copies as for a2a
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
 SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -92,7 +97,10 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     layout.EMBEDDING: MegatronArgument(layout.EMBEDDING),
     layout.LOSS: MegatronArgument(layout.LOSS),
     layout.LAYOUT: MegatronArgument(layout.LAYOUT, str),
-    "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather")),
+    "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather", A2A_P2P)),
+    "hierarchical_context_parallel_sizes": MegatronArgument("", str),  # of a2a+p2p
+    "fine_grained_activation_offloading": MegatronArgument("moves"),
+    **{name: MegatronArgument("", str) for name in OF_MOVED},
     "use_megatron_fsdp": MegatronArgument("fsdp"),
     "data_parallel_sharding_strategy": MegatronArgument(
         "strategy", _one_of("no_shard", "optim", "optim_grads", "optim_grads_params")

@@ -30,6 +30,7 @@ LETTERS: Mapping[type, str] = dict(  # of what a layer of a hybrid model may be 
 )
 ATTENDING = ("q", "k", "v", "qkv")
 GROUPS = ("n_group", "num_expert_groups")  # of experts, in configs
+GATE = "shared_expert_gate"  # SharedExpertMLP.gate_weight
 CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
 
 
@@ -152,6 +153,7 @@ def _routed(feed: Experts, subject: Subject) -> RoutedFeed:
         top=feed.top_k,
         width=feed.width,
         shared=feed.shared,
+        scored=any(GATE in p.name for p in subject.part.blueprint.counted),
         groups=next((n for name in GROUPS if isinstance(n := groups(name), int)), 1),
     )
 

@@ -73,12 +73,20 @@ def _experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
     def run(x: Tensor) -> Tensor:
         inner = column_linear(rank, x, weights["shared_fc1"])
-        return row_linear(rank, activation(rank, inner), weights["shared_fc2"])
+        return _weighed(rank, row_linear(rank, activation(rank, inner), weights["shared_fc2"]))
 
     if "shared_experts" in rank.run.modules:
         out: Tensor = checkpoint(rank.m, run, x, reentrant=True)
         return out
     return run(x)
+
+
+def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
+    """SharedExpertMLP.forward: outputs times a sigmoid of one number a token, both kept."""
+    feed, m = rank.model.experts, rank.m
+    if feed is None or not feed.scored:
+        return out
+    return remade(m, out, m.new(out.shape, out.dtype), out, m.new((out.rows, 1), out.dtype))
 
 
 def _gathered_beside(rank: RankMachine, x: Tensor) -> Tensor:
@@ -92,9 +100,10 @@ def _gathered_beside(rank: RankMachine, x: Tensor) -> Tensor:
 def _shared_beside(rank: RankMachine, weights: LayerWeights, inner: Tensor) -> Tensor:
     """Run the second product of shared experts, and scatter its sums over tensor ranks."""
     out = linear(rank, inner, weights["shared_fc2"])
-    if rank.run.parts == 1:
-        return out
-    return remade(rank.m, out, rank.m.new((out.rows // rank.run.parts, out.shape[-1]), out.dtype))
+    if rank.run.parts > 1:
+        rows = out.rows // rank.run.parts
+        out = remade(rank.m, out, rank.m.new((rows, out.shape[-1]), out.dtype))
+    return _weighed(rank, out)
 
 
 def _summed(m: Machine, a: Tensor, b: Tensor | None) -> Tensor:

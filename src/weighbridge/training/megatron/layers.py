@@ -104,6 +104,8 @@ class RankMachine:
         """Return the gradient of a weight, which goes when the product ends: it is added to the
         main one then. A product that adds to the main gradient by itself gives torch one that is
         never written: the first of each shape is kept for good."""
+        if self.run.lora:
+            return None  # the weight is frozen
         if not self.run.fused_gradients:
             return self.m.new(shape, BFLOAT16)
         if shape not in self._unwritten:

@@ -21,13 +21,20 @@ MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedFeed:
     """Experts of a layer: a token goes to `top` of `count`, of `groups` of them first. `width` is
-    the feed-forward of one, `shared` that of what every token passes."""
+    the feed-forward of one, `shared` that of what every token passes
+    (--moe-shared-expert-gate: `scored`)."""
 
     count: int
     top: int
     width: int
     shared: int = 0
+    scored: bool = False  # a linear to one number weighs the shared expert's outputs
     groups: int = 1
+
+    @property
+    def small(self) -> tuple[int, ...]:
+        """Return the columns of what scores tokens: the router, and of the shared expert."""
+        return (self.count, 1) if self.scored else (self.count,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,11 +181,11 @@ def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
     Mamba the convolution, its bias, three numbers a head, and the norm of what it makes."""
     if not model.pattern:
         feed = model.experts if model.routed(layer) else None
-        return norms(model) + ([feed.count * model.hidden] if feed is not None else [])
+        return norms(model) + [n * model.hidden for n in (feed.small if feed else ())]
     kind, m = model.pattern[layer], model.mamba
     own = [model.hidden] * (2 if model.centered else 1)
     if kind == EXPERTS and model.experts is not None:
-        return [*own, model.experts.count * model.hidden]
+        return [*own, *(n * model.hidden for n in model.experts.small)]
     if kind == MAMBA and m is not None:
         channels, heads = m.channels // tensor, m.heads // tensor
         return [*own, channels * m.kernel, channels, heads, heads, heads, m.inner // tensor]
@@ -187,5 +194,5 @@ def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
 
 def replicated(model: MegatronModel, *, routed: bool) -> int:
     """Count the numbers of a layer that each tensor rank has whole: norms, and the router."""
-    router = model.experts.count * model.hidden if routed and model.experts is not None else 0
-    return sum(norms(model)) + router
+    feed = model.experts if routed else None
+    return sum(norms(model)) + sum(feed.small if feed else ()) * model.hidden

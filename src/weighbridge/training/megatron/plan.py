@@ -23,7 +23,7 @@ from weighbridge.records import dataclass
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training.frameworks import date_of
-from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron import adapters, arguments
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.layout import parts
 from weighbridge.training.megatron.model import MegatronModel
@@ -45,11 +45,12 @@ READ = frozenset(  # settings that say something of a Megatron run
         *("seq_len", "gradient_accumulation", "checkpointing", "loss", "attention", "shard"),
         *("data_parallel_size", "tensor_parallel_size", "pipeline_parallel_size"),
         *("context_parallel_size", "expert_parallel_size", "torch_version", "engine_version"),
+        *("lora_r", "lora_alpha", "lora_targets", "lora_dropout"),
         *("megatron_args", "offload", "expandable_segments", *fields(DeviceSettings)),
     )
 )
 MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings that have others
-    "method": ("full",),
+    "method": ("full", "lora"),
     "precision": ("bf16-mixed", "fp16-mixed"),
     "optimizer": ("adamw_torch", "adamw_torch_fused", "muon"),
     "checkpointing": ("none", "full", "selective"),
@@ -127,13 +128,15 @@ def plan(
     run = MegatronRun(
         **{name: getattr(shares, name) for name in RANKS},
         **_pipeline(model, shares, asked),
-        context_by=asked.get("context_by", "p2p"),
+        context_by=asked.get("context_by", "p2p").partition("+")[0],
+        moves=asked.get("moves", False),
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
         sequence_parallel=asked.get("sequence_parallel", False) and shares.tensor > 1,
         length=subject.context,
         batch=w.batch_size or 1,
         accumulation=batches,
         **_optimizer(w, shares, asked),
+        **adapters.settings(w),
         fused_gradients=asked.get("fused_gradients", True),
         deferred=_deferred(shares, asked, batches),
         engine=asked.get("implementation") != "local",
@@ -229,6 +232,8 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
 def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
     """Return how data ranks share weights out; "" where they do not. Raises UsageError for what
     Megatron stops at (validate_args), or is not weighed."""
+    if w.method == "lora" and (asked.get("fsdp2") or asked.get("fsdp")):
+        raise UnsupportedError("--method lora is not weighed with Megatron's FSDP; leave it out")
     if asked.get("fsdp2"):
         _with_fsdp2(w, shares, asked)
         return "fsdp2"

@@ -31,6 +31,7 @@ class MegatronRun:
     receives_early: bool = False  # so do the first and last micro-batches of a step
     context: int = 1
     context_by: str = "p2p"
+    moves: bool = False  # activations to the host (fine_grained_activation_offloading)
     expert: int = 1
     expert_tensor: int = 1
     sequence_parallel: bool = False
@@ -49,6 +50,9 @@ class MegatronRun:
     precise: bool = False  # the optimizer reads gradients of other dtypes (precision-aware)
     widened: int = 0  # states of a number that a step copies to float32
     offloaded: float = 0.0  # the share of states that are on the host
+    lora: int = 0  # the rank of adapters beside frozen weights; 0 trains all
+    targets: tuple[str, ...] = ()  # beginnings of the linears that have one; () is all
+    adapter_dropout: bool = False
     fused_gradients: bool = True
     deferred: int | None = None  # micro-batches whose head's gradient waits; 0 is all
     engine: bool = True  # Transformer Engine's modules; else Megatron's own

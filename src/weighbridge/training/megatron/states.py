@@ -28,6 +28,8 @@ from itertools import accumulate
 from typing import Any
 
 from weighbridge.errors import UsageError
+from weighbridge.records import NamedTuple
+from weighbridge.training.megatron.adapters import adapted
 from weighbridge.training.megatron.arguments import SIZES, recipe
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.model import MegatronModel, linears, small
@@ -80,8 +82,9 @@ class StageNumbers:
     def __init__(self, model: MegatronModel, run: MegatronRun, stage: int) -> None:
         self.dense = self.experts = 0
         self.float8 = 0  # those of both that multiply in 8 bits
+        self.adapters, self.expert_adapters = 0, 0  # of both, beside what is frozen
         self.layers: list[int] = []  # those of each layer
-        self._counted: dict[tuple[str, bool], tuple[int, int, int]] = {}
+        self._counted: dict[tuple[str, bool], LayerNumbers] = {}
         for chunk in layers_of(model, run, stage):
             for i in chunk:
                 self._add(model, run, i)
@@ -113,11 +116,13 @@ class StageNumbers:
         kind = model.kind(layer), in_float8(model, run, layer)
         if kind not in self._counted:
             self._counted[kind] = _numbers(model, run, layer)
-        dense, experts, float8 = self._counted[kind]
-        self.dense += dense
-        self.experts += experts
-        self.float8 += float8
-        self.layers.append(dense + experts)
+        one = self._counted[kind]
+        self.dense += one.dense + one.adapters
+        self.experts += one.experts + one.expert_adapters
+        self.adapters += one.adapters
+        self.expert_adapters += one.expert_adapters
+        self.float8 += one.float8
+        self.layers.append(one.dense + one.experts)
 
     @property
     def all(self) -> int:
@@ -126,8 +131,9 @@ class StageNumbers:
     def saved(self, run: MegatronRun, states: int) -> int:
         """Return the bytes of a checkpoint that the rank writes, `states` of each number: those
         that hold the same share it out, and of experts fewer do."""
-        dense, experts = max(1, run.data * run.context), max(1, run.expert_data)
-        return (WEIGHT + states) * (ceil_div(self.dense, dense) + ceil_div(self.experts, experts))
+        sharing = max(1, run.data * run.context), max(1, run.expert_data)
+        trained = zip(self.trained(run), sharing, strict=True)
+        return (WEIGHT + states) * sum(ceil_div(numbers, ranks) for numbers, ranks in trained)
 
     def on_host(self, run: MegatronRun) -> int:
         """Count those of them whose states are on the host."""
@@ -143,7 +149,11 @@ class StageNumbers:
 
     def reduced(self, run: MegatronRun) -> int:
         """Count those whose main gradients it has."""
-        return self.stepped(run) if run.sharded in REDUCES else self.all
+        return self.stepped(run) if run.sharded in REDUCES else sum(self.trained(run))
+
+    def trained(self, run: MegatronRun) -> tuple[int, int]:
+        """Count those that are trained, of experts and of all others apart."""
+        return (self.adapters, self.expert_adapters) if run.lora else (self.dense, self.experts)
 
     def copied(self, run: MegatronRun) -> int:
         """Return the bytes of gradients in float32 that a step makes of others, and that are there
@@ -158,23 +168,38 @@ class StageNumbers:
 
     def _shares(self, run: MegatronRun) -> tuple[int, int]:
         """Count those whose states the rank has, of experts and of all others apart."""
+        dense, experts = self.trained(run)
         if not run.distributed_optimizer:
-            return self.dense, self.experts
-        dense = max(1, run.data * run.context // run.instances)
-        experts = max(1, run.expert_data // run.instances)
-        return ceil_div(self.dense, dense), ceil_div(self.experts, experts)
+            return dense, experts
+        return (
+            ceil_div(dense, max(1, run.data * run.context // run.instances)),
+            ceil_div(experts, max(1, run.expert_data // run.instances)),
+        )
 
 
-def _numbers(model: MegatronModel, run: MegatronRun, layer: int) -> tuple[int, int, int]:
-    """Count the numbers of a layer on one rank: those of experts apart, and of all those that
-    multiply in 8 bits."""
+class LayerNumbers(NamedTuple):
+    """The numbers of a layer on one rank, those of experts apart, and of adapters; `float8` of all
+    that multiply in 8 bits."""
+
+    dense: int
+    experts: int
+    float8: int
+    adapters: int
+    expert_adapters: int
+
+
+def _numbers(model: MegatronModel, run: MegatronRun, layer: int) -> LayerNumbers:
     dense, experts, multiplied = sum(small(model, run.tensor, layer)), 0, 0
+    adapters = {True: 0, False: 0}
     for x in linears(model, run.tensor, run.expert_tensor, layer):
-        numbers = x.numbers
-        if x.share == "expert" and model.experts is not None:
-            numbers *= model.experts.count // run.expert
+        feed = model.experts if x.share == "expert" else None
+        several = 1 if feed is None else feed.count // run.expert
+        numbers = several * x.numbers
+        adapters[feed is not None] += several * adapted(run, x)
+        if feed is not None:
             experts += numbers
         else:
             dense += numbers + (x.rows if x.biased else 0)
         multiplied += numbers
-    return dense, experts, multiplied if in_float8(model, run, layer) else 0
+    low = multiplied if in_float8(model, run, layer) else 0
+    return LayerNumbers(dense, experts, low, adapters[False], adapters[True])

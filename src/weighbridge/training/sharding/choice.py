@@ -168,13 +168,19 @@ def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
         waits=_with_accelerate(plan) or plan.framework.waits,
         one_flat=plan.framework.one_flat,
         widens=_with_accelerate(plan) and plan.autocast is not None,
-        holds=_checkpoints_around_units(plan),
+        holds=around_units(plan) and not order_open(plan),
         offload=s.offload == "params",
         spreads=_with_accelerate(plan),
     )
 
 
-def _checkpoints_around_units(plan: TrainingPlan) -> bool:
+def order_open(plan: TrainingPlan) -> bool:
+    """Tell whether a loop may have torch's checkpoints, which are not reentrant and stand on either
+    side of units (apply_activation_checkpointing), or those of transformers 4."""
+    return plan.framework.name == "plain" and plan.asked_reentrant is None
+
+
+def around_units(plan: TrainingPlan) -> bool:
     """Tell whether checkpoints are reentrant and stand around FSDP's units. Later layers of
     transformers checkpoint themselves, within their units."""
     return (

@@ -1,0 +1,87 @@
+"""LoRA beside frozen weights in Megatron, as ms-swift and Megatron-Bridge put it on linears.
+
+    parameters   r (inputs + outputs) of each linear as a rank has it: what tensor ranks share out
+                 of the linear they share out of its adapter; each expert has its own
+    frozen       weights alone: no main gradients, no states, and no gradient that nobody writes
+    kept         of each linear r numbers a token, and a copy of the input where it is dropped
+
+No record of such a run is in the package's evidence: what adapters keep is told as an interval.
+ms-swift prints 14 GiB a card for Qwen2.5-7B on two (examples/megatron/lora/dense.sh), rows of which
+lengths it does not say: of 256 tokens it is 13.1.
+Source: modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py; NVIDIA-NeMo/Megatron-Bridge
+067f987 src/megatron/bridge/peft/lora.py (dim 32, all four linears).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.errors import UnsupportedError
+from weighbridge.memory import Bytes, Component
+from weighbridge.training.megatron.model import MegatronModel, RankWeight, linears
+from weighbridge.training.megatron.run import WEIGHT, MegatronRun
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Train
+
+RANK = 8  # of ms-swift (LoraArguments)
+ALL = "all-linear"
+OF_SWIFT = "modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py"
+# Names of targets, and the linears of Megatron that they are parts of; a leading part of ours
+TARGETS = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "linear_qkv"), ("qkv", "q", "kv")),
+    **dict.fromkeys(("o_proj", "linear_proj"), ("proj",)),
+    **dict.fromkeys(("gate_proj", "up_proj", "linear_fc1"), ("fc1",)),
+    **dict.fromkeys(("down_proj", "linear_fc2"), ("fc2",)),
+}
+
+
+def settings(w: "Train") -> dict[str, Any]:
+    """Return the settings of a run that say what is trained. Raises UnsupportedError for targets
+    that are no linears of Megatron's, and for what is not weighed with adapters."""
+    if w.method != "lora":
+        return {}
+    named = [t for t in w.lora_targets or (ALL,) if t != ALL]
+    unknown = next((t for t in named if t not in TARGETS), None)
+    if unknown is not None:
+        raise UnsupportedError(
+            f"--lora-targets {unknown}: Megatron's linears are {', '.join(TARGETS)}, or {ALL}"
+        )
+    if w.optimizer == "muon":
+        raise UnsupportedError("--optimizer muon is not weighed with --method lora; leave it out")
+    parts = tuple(dict.fromkeys(part for t in named for part in TARGETS[t]))
+    return {"lora": w.lora_r or RANK, "targets": parts, "adapter_dropout": bool(w.lora_dropout)}
+
+
+def adapted(run: MegatronRun, weight: RankWeight) -> int:
+    """Count the numbers of the adapter of one linear of a rank."""
+    name = weight.name.removeprefix("expert_").removeprefix("shared_")
+    chosen = not run.targets or any(name.startswith(t) for t in run.targets)
+    return run.lora * (weight.rows + weight.columns) if chosen else 0
+
+
+def kept(model: MegatronModel, run: MegatronRun, layers: list[int]) -> Component:
+    """Return what adapters keep of a micro-batch from forward to backward, of one layer where
+    layers are computed again; at most with copies of inputs that are dropped, and one output."""
+    each = [list(_linears(model, run, layer)) for layer in layers]
+    kept_of = max if run.recompute != "none" else sum
+    low = kept_of(WEIGHT * run.lora * sum(n for n, _ in layer) for layer in each)
+    copies = kept_of(WEIGHT * sum(n * x.columns for n, x in layer) for layer in each)
+    output = max(WEIGHT * n * x.rows for layer in each for n, x in layer)
+    return Component(
+        name="activations",
+        detail="adapters",
+        bytes=Bytes(low, low, low + output + (copies if run.adapter_dropout else 0)),
+        basis="assumed",
+        formula=f"{run.lora} numbers a token of each linear, to an output and dropped inputs",
+        source=OF_SWIFT,
+    )
+
+
+def _linears(
+    model: MegatronModel, run: MegatronRun, layer: int
+) -> Iterator[tuple[int, RankWeight]]:
+    """Yield the linears of a layer that have an adapter, with the rows that each reads."""
+    copies = model.experts.top if model.experts is not None else 1
+    for x in linears(model, run.tensor, run.expert_tensor, layer):
+        if adapted(run, x):
+            yield run.tokens * (copies if x.share == "expert" else 1), x

@@ -1,0 +1,63 @@
+"""The sum of time that a connection may take: a byte now and then keeps nobody away."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+PATIENCE = 30.0  # seconds that a client may be silent
+BEGINNING = 10.0  # seconds in all for the first line and the headers
+WHOLE = 60.0  # and for the body of an ask
+
+
+class Awaited:
+    """Connections of which something is awaited, each with when it has to be there: one that sends
+    a byte now and then keeps nobody away. Those that have not shown the secret give way."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._until: dict[socket.socket, float] = {}
+        self._known: set[socket.socket] = set()
+
+    def within(self, connection: socket.socket, seconds: float) -> None:
+        """Await the next piece of a connection so long in all."""
+        with self._lock:
+            self._until[connection] = self._clock() + seconds
+
+    def next_of(self, connection: socket.socket) -> None:
+        """Await the next request of one that has shown the secret, which may be idle first."""
+        if connection in self._known:
+            self.within(connection, PATIENCE + BEGINNING)
+
+    def known(self, connection: socket.socket) -> None:
+        """Note that a connection has shown the secret, and nothing is awaited of it."""
+        with self._lock:
+            self._known.add(connection)
+            self._until.pop(connection, None)
+
+    def gone(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._known.discard(connection)
+            self._until.pop(connection, None)
+
+    def end_late(self) -> None:
+        """End connections whose time is over."""
+        now = self._clock()
+        with self._lock:
+            late = [each for each, until in self._until.items() if until <= now]
+        for each in late:
+            _end(each)
+
+    def end_oldest_stranger(self) -> bool:
+        """End the connection that has been awaited longest without the secret, if there is one."""
+        with self._lock:
+            strangers = [each for each in self._until if each not in self._known]
+        if strangers:
+            _end(strangers[0])
+        return bool(strangers)
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

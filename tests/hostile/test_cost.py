@@ -1,0 +1,136 @@
+"""The law of cost: what is twice as long takes no more than twice as much, or is refused."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from tests.cases import each
+from tests.hostile.shapes import SHAPES, met
+from weighbridge import cost
+from weighbridge.errors import BadFileError, UsageError
+from weighbridge.runfiles import apart
+
+SMALL = 0.3  # seconds of the processor below which nothing is compared
+GROWS = 3.2  # times as much for twice as long: 4 is quadratic, 2 linear, and a machine is busy
+LARGEST = 5.0  # seconds that the longest of a shape may take
+SOON = 1 << 17  # characters at which what is quadratic takes some ten seconds
+
+
+def spent(name, size):
+    began = time.process_time()
+    met(SHAPES[name], size)
+    return time.process_time() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(4, list(SHAPES)))
+def test_what_is_long_takes_no_seconds(name):
+    met(SHAPES[name], 100)  # what is made once
+    assert spent(name, SOON) < LARGEST / 2
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SHAPES)
+def test_twice_as_long_takes_no_more_than_twice_as_much(name):
+    """The longest that is read at all takes seconds, and where its half takes some time, it takes no
+    more than three times as much: of two tries the better."""
+    met(SHAPES[name], 100)
+    most = SHAPES[name].most
+    whole = spent(name, most)
+    assert whole < LARGEST
+    half = spent(name, most // 2)
+    if half > SMALL:
+        assert min(whole, spent(name, most)) < GROWS * half
+
+
+def test_a_dash_at_the_end_of_the_line_is_looked_for_once(monkeypatch):
+    """Words behind each word were looked at for a flag: 15,000 of them took eight seconds."""
+    looks = 0
+
+    class CountedWord(str):
+        def startswith(self, *args):
+            nonlocal looks
+            looks += 1
+            return super().startswith(*args)
+
+    class Match(tuple):
+        def start(self):
+            return 0
+
+    words = [Match((CountedWord("a,"),)) for _ in range(100)]
+    monkeypatch.setattr(apart, "WORD", SimpleNamespace(finditer=lambda line: iter(words)))
+    monkeypatch.setattr(apart, "_launches", lambda head: True)
+    apart.apart("a")
+    assert looks <= 2 * len(words)
+
+
+def test_lines_of_a_text_are_counted_once():
+    from weighbridge.runfiles import document
+
+    text = "a\n" * 1000
+    one = document.Document(syntax="text", text=text, data=text)
+    document._ends.cache_clear()
+    assert [one.line_of(n) for n in (0, 1, 2, 3, 1998, 1999, 2000)] == [
+        1,
+        1,
+        2,
+        2,
+        1000,
+        1000,
+        1001,
+    ]
+    assert document._ends.cache_info().misses == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "deep"),
+    [
+        (".".join(["a"] * 41) + " = 1", True),
+        (".".join(["a"] * 40) + " = 1", False),
+        ("x = 1\n[" + " . ".join(['"a b"'] * 41) + "]", True),
+        ("x = {" + ".".join(["a-b"] * 41) + " = 1}", True),
+        ("a" * 100_000, False),
+        ("a." * 39 + "= 1", False),
+    ],
+)
+def test_a_key_of_many_parts_is_found_before_it_is_read(text, deep):
+    assert (cost.deep_key(text) is not None) == deep
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ([0] * (cost.MOST_NODES - 1), ""),
+        ([0] * cost.MOST_NODES, "too large"),
+        ({"a": [1, {"b": (2, 3)}]}, ""),
+    ],
+)
+def test_values_of_a_document_are_counted(value, what):
+    assert cost.too_much(value) == what
+
+
+@pytest.mark.parametrize(("levels", "what"), [(cost.DEEPEST, ""), (41, "nested too deep")])
+def test_levels_of_a_document_are_counted(levels, what):
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    assert cost.too_much(value) == what
+    if what:
+        with pytest.raises(BadFileError, match="x: this TOML is nested too deep"):
+            cost.bounded(value, "x", "TOML")
+
+
+@pytest.mark.parametrize(("levels", "deeper"), [(120, False), (121, True)])
+def test_levels_of_a_tree_are_counted(levels, deeper):
+    tree: list[object] = []
+    for _ in range(levels - 1):
+        tree = [tree]
+    assert cost.deeper(tree, cost.DEEPEST_TREE, list) is deeper
+
+
+def test_a_name_has_so_many_characters():
+    cost.short_name("a" * 200, "--gpu")
+    with pytest.raises(UsageError, match="has 201 characters, and our limit is 200"):
+        cost.short_name("a" * 201, "--gpu")

@@ -1,0 +1,76 @@
+"""Names in words: what is taken of them, that nothing rests on them alone, and what is asked for."""
+
+import pytest
+
+import weighbridge
+from weighbridge.runfiles import read
+from weighbridge.runfiles.document import documents
+from weighbridge.runfiles.in_words import programs
+
+
+def of(text):
+    (document,) = documents(text, "text")
+    return document
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("vLLM 0.9.2 on a 3090", [("vllm", "0.9.2")]),
+        ("vllm==0.10.2, RTX 3090", [("vllm", "0.10.2")]),
+        ("vLLM: 0.10.2", [("vllm", "0.10.2")]),
+        ("with llama.cpp, or ollama?", [("ollama", ""), ("llama.cpp", "")]),
+        ("TRL and axolotl", [("axolotl", ""), ("trl", "")]),
+        ("mlx-community/x", []),
+        ("nothing", []),
+    ],
+)
+def test_programs_are_named_with_their_release(text, named):
+    assert [(each.name, each.release) for each in programs(of(text))] == named
+
+
+def test_words_alone_give_no_sure_verdict():
+    found = weighbridge.weigh("qwen3-0.6b with vLLM on an H100", name="mail", offline=True)
+    (weighed,) = found.runs
+    verdict = weighed.report.verdict
+    assert verdict.fits == "unknown"
+    assert verdict.reason.startswith(
+        "this is as far as the text says (in words: qwen3-0.6b, H100, vLLM); the text does not say"
+    )
+    assert "or type: weighbridge infer qwen3-0.6b --engine vllm --gpu H100" in weighed.run.notes
+    assert weighed.to_dict()["in_words"] == ["model", "gpu", "engine"]
+    assert weighed.to_dict()["missing"] == ["context", "requests at once"]
+
+
+def test_a_card_of_words_beside_a_command_gives_none_and_a_typed_one_does():
+    text = "On my H100:\n\nvllm serve qwen3-0.6b --max-model-len 4096\n"
+    assert weighbridge.weigh(text, name="mail", offline=True).fits == "unknown"
+    assert weighbridge.weigh(text, name="mail", offline=True, gpu="h100").fits == "yes"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "A colleague has an A100, I have a 4090 and want QLoRA of llama 3.1 8B at 4k, batch 2",
+            "or type: weighbridge fit llama 3.1 8B --gpu NAME",
+        ),
+        (
+            "QLoRA of qwen3-8b with axolotl on a 3090",
+            "--framework axolotl --method full|lora|qlora",
+        ),
+        ("qwen3-8b, axolotl or TRL, memory?", "(axolotl, trl): none of them is taken"),
+        ("How much memory for an 8B model?", "its words name no engine and no trainer"),
+    ],
+)
+def test_words_that_decide_too_little_say_what_to_paste_or_to_type(text, why):
+    found = weighbridge.weigh(text, name="mail", offline=True)
+    (weighed,) = found.runs
+    assert weighed.report is None
+    assert why in weighed.why
+    assert weighed.code == 4
+
+
+def test_no_number_is_taken_of_a_sentence():
+    (run,) = read("qwen3-8b with vLLM, context 32768, batch size 4, in AWQ, 64 GB RAM").runs
+    assert run.settings == {"engine": "vllm"}
