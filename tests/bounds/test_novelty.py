@@ -95,13 +95,11 @@ def test_the_widest_axis_counts_and_the_engines_own_figures_come_first():
     assert (alone.low, alone.high) == pytest.approx((0.011, 0.04))
 
 
-def test_parts_of_an_engine_say_nothing_of_other_parts():
+def test_other_engines_say_something_of_the_same_quantity_alone():
     assert [(g.engine, g.quantity) for g in groups("mode", ASKED)] == [
         ("vllm", "kv_available"),
         (ANY, "kv_available"),
     ]
-    whole = bounds.kind(LIKE, bounds.PEAK, "driver", several=False)
-    assert [(g.engine, g.quantity) for g in groups("mode", whole)][-1] == (ANY, ANY)
 
 
 def test_an_interval_is_wider_by_its_share():

@@ -34,7 +34,7 @@ BASE = GIB // 4  # shares are of what is expected and this: small runs err by mo
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
 ASSUMED = 0.01  # what a width of kin has more: printed figures of one kind differ by this
 FRAMEWORKS = "frameworks"  # of training
-OWN_STEP = ("megatron",)  # whose step is a program of its own: it errs as no other framework does
+OWN_STEP = ("megatron", "unsloth")  # whose steps are their own: they err as no other framework does
 NAMES = {
     ANY: "all engines",
     "torch": "traced programs",

@@ -31,8 +31,7 @@ Seen = Mapping[str, Mapping[str, frozenset[str]]]  # engine and quantity: place(
 
 
 class NovelGroup(NamedTuple):
-    """Answers that are new on an axis. `engine` may be ANY of the task, `quantity` ANY of the
-    level."""
+    """Answers that are new on an axis. `engine` may be ANY of the task."""
 
     axis: str
     task: str
@@ -82,8 +81,6 @@ def groups(axis: str, asked: RunGroup) -> Iterator[NovelGroup]:
     """Yield the groups that a figure is of, the nearest first."""
     for engine in (asked.engine, ANY):
         yield NovelGroup(axis, asked.task, engine, asked.quantity, asked.level)
-    if asked.level != "component":  # parts of one engine say nothing of another's parts
-        yield NovelGroup(axis, asked.task, ANY, ANY, asked.level)
 
 
 def _within(axis: str, value: str, known: Iterable[str]) -> bool:

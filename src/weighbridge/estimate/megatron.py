@@ -73,7 +73,8 @@ def train(model: Model, workload: Train) -> Report:
 def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
     known = traits.training(asked, training.sharding, training.part, ())
-    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=MEGATRON, traits=known)
+    sharing = f"{MEGATRON}, context" if training.sharding.context > 1 else MEGATRON
+    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=sharing, traits=known)
 
 
 def _effective(
