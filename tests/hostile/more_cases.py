@@ -226,12 +226,12 @@ def _server():
 def _sent(raw):
     """Return (code, what was answered)."""
     server, answer = _server(), b""
-    with socket.create_connection(("127.0.0.1", server.gate.port), 5) as line:
-        with suppress(OSError):
-            line.sendall(raw)
-            line.shutdown(socket.SHUT_WR)
-            while piece := line.recv(1 << 16):
-                answer += piece
+    address = "127.0.0.1", server.gate.port
+    with suppress(OSError), socket.create_connection(address, 5) as line:
+        line.sendall(raw)
+        line.shutdown(socket.SHUT_WR)
+        while piece := line.recv(1 << 16):
+            answer += piece
     return 0, answer.decode(errors="replace").replace("\r", "")
 
 
@@ -258,7 +258,8 @@ def _scanned():
             json.dumps(packings.CONFIG | {"num_hidden_layers": layers})
         )
     out = folder / "out"
-    assert run(["scan", str(source), str(out), "--gpu", "4090", "--jobs", "1"]) == 0
+    assert run(["scan", "plan", str(source), str(out), "--gpu", "4090"]) == 0
+    assert run(["scan", "run", str(out), "--jobs", "1"]) == 0
     return out
 
 

@@ -24,7 +24,7 @@ BROKEN = {
     "this is a defect": "defect",
     "could not be followed": "unforeseen",
     "Traceback (most recent": "traceback",
-    "MemoryError": "out of memory",
+    ": MemoryError": "out of memory",
 }
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 

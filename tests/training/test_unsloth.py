@@ -7,7 +7,11 @@ import pytest
 
 import weighbridge
 from tests.tiny import LLAMA
+from weighbridge.components.counted import CountedHeap
+from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.ops.packed import Stack4
 from weighbridge.training import unsloth
 from weighbridge.units import GIB
 
@@ -291,9 +295,21 @@ SEES = {
 
 
 def test_towers_may_be_left_too():
-    """Of each of two blocks 64 x (3 x 64 + 64 + 2 x 128) numbers, and the merger's (256 + 64) x 256:
+    """Two blocks of 64 x (3 x 64 + 64 + 2 x 128) numbers, and the merger's (256 + 64) x 256:
     three quarters of 16 bits each. The rest is a quarter of the weights."""
     found = asked(SEES, lora_targets=["q_proj"])
     weights, left = part(found, "weights").expected, part(found, "weights", detail=PART)
     linears = 2 * 64 * (3 * 64 + 64 + 2 * 128) + (256 + 64) * 256
     assert left.high == pytest.approx(weights / 4 + 2 * linears * 3 / 4, rel=0.03)
+
+
+@pytest.mark.parametrize(("nested", "scales"), [(True, 4 * 409_600 // 64), (False, 0)])
+def test_a_stack_is_unpacked_whole_or_one_expert_at_a_time(nested, scales):
+    """Two experts of 640 x 320 in 16 bits; scales that are packed themselves are unpacked."""
+    m = Machine(CountedHeap())
+    stack = Stack4((2, 640, 320), BFLOAT16, nested=nested)
+    given = m.new((256,), BFLOAT16)  # one block
+    whole = stack(m, given)
+    assert whole.shape == (2, 640, 320)
+    assert m.heap.phase().allocated == 512 + 2 * 409_600 + scales
+    assert stack.one(m, m.new((8, 320), BFLOAT16), (640, 320)).shape == (8, 640)
