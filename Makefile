@@ -1,4 +1,4 @@
-.PHONY: help house fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants changes hooks
+.PHONY: help house fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants fuzz changes hooks
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -83,6 +83,13 @@ traced: $(BIN)/weighbridge ## re-run published training programs on the fake GPU
 ROOM ?= components
 mutants: $(BIN)/weighbridge ## change a line of ROOM at a time: which does no test hold?
 	$(BIN)/python -m tools.mutants $(ROOM)
+
+MINUTES ?= 5
+SEED ?= $(shell date +%Y%m%d)
+fuzz: $(BIN)/weighbridge ## for so many MINUTES what strangers may make, by the SEED of the day
+	$(BIN)/pip install -q -e '.[test-scan]'
+	$(BIN)/python -m tests.fuzz --kept
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
 changes: $(BIN)/weighbridge ## what changes/ comes to, as the next release will say it
 	$(BIN)/towncrier build --draft --version next

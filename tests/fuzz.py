@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MOST_BYTES = 1 << 30
 MOST_SECONDS = 10.0
@@ -189,18 +190,33 @@ def fuzz(targets, *, seconds=None, cases=None, seed=0):
     return tally
 
 
+def kept():
+    """Cases that once found something: a line each."""
+    lines = (Path(__file__).parent / "hostile" / "seeds.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def of_kept():
+    tally, worker = Tally(), Worker()
+    try:
+        for case in kept():
+            tally.add(case.partition(" ")[0], case, worker.result(case))
+    finally:
+        worker.stop()
+    return tally
+
+
 def again(case):
     """One case in this process, with the traceback of what was not foreseen."""
     import random
     import tempfile
-    from pathlib import Path
 
-    from tests.hostile.cases import TARGETS, Place
+    from tests.hostile.cases import Place, targets
     from tests.hostile.worker import run
 
     target = case.partition(" ")[0]
     with tempfile.TemporaryDirectory() as folder, Place(Path(folder)) as place:
-        made = TARGETS[target](random.Random(case), place)
+        made = targets()[target](random.Random(case), place)
         print(*made.arguments, (made.stdin or b"")[:1000], sep="\n  ")
         for path in sorted(place.folder.glob("case*/**/*")):
             if path.is_file():
@@ -211,19 +227,24 @@ def again(case):
 
 
 def main():
-    from tests.hostile.cases import TARGETS
+    from tests.hostile.cases import targets as every
 
+    known = every()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(known)}")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kept", action="store_true", help="those of tests/hostile/seeds.txt")
     parser.add_argument("--case", help='one case again: "config 7:123"')
     options = parser.parse_args()
     if options.case:
         return again(options.case)
-    targets = options.targets or list(TARGETS)
-    if unknown := set(targets) - TARGETS.keys():
-        parser.error(f"no such target: {', '.join(unknown)}; known: {', '.join(TARGETS)}")
+    if options.kept:
+        tally = of_kept()
+        return sys.exit(1 if tally.report("kept") else 0)
+    targets = options.targets or list(known)
+    if unknown := set(targets) - known.keys():
+        parser.error(f"no such target: {', '.join(unknown)}; known: {', '.join(known)}")
     tally = fuzz(targets, seconds=60 * options.minutes, seed=options.seed)
     return sys.exit(1 if tally.report(options.seed) else 0)
 

@@ -25,20 +25,9 @@ TOKEN += (
     r"|dckr_pat_|AIza(?=[\w-]{35})|A[KS]IA(?=[A-Z0-9]{16}\b)|eyJ(?=[\w-]+\.eyJ))[A-Za-z0-9_.-]{16,}"
 )
 BEGINS = (
-    "hf_",
-    "api_",
-    "sk-",
-    "gh",
-    "github_",
-    "glpat-",
-    "nvapi-",
-    "gsk_",
-    "r8_",
-    "xox",
-    "pypi-",
-    "npm_",
+    *("hf_", "api_", "sk-", "gh", "github_", "glpat-", "nvapi-", "gsk_", "r8_", "xox", "pypi-"),
+    *("npm_", "dckr_", "AIza", "AKIA", "ASIA", "eyJ", "@"),
 )
-BEGINS += ("dckr_", "AIza", "AKIA", "ASIA", "eyJ", "@")
 # A user with a password before a host, where no address stands around them
 LOGGED_IN = r"(?<![\w.:/@-])([\w.+-]{1,40}:)[^\s:@/'\"<>]{3,80}@(?=[\w-]{1,60}(?:\.[\w-]|:\d))"
 DIGITS = 60  # of a number; more are counted

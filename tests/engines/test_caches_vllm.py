@@ -356,3 +356,22 @@ def test_tokens_in_the_log_are_those_of_full_requests(version, by_groups):
     groups = planned.count(80 * GIB) // len(planned.groups) * 16
     assert vllm.logged(planned, own, 80 * GIB) == (groups if by_groups else whole)
     assert whole > 2 * groups
+
+
+@pytest.mark.parametrize(
+    ("version", "block"),
+    [
+        ((0, 23), 22 * 47_808),
+        ((0, 24), 22 * 37_440 + 21 * 8640 + 20 * 1728),
+        ((0, 28), 1_039_680),
+        ((0, 29), 1_002_240),
+    ],
+)
+def test_packed_blocks_had_as_many_pages_of_each_size(version, block):
+    """DeepSeek-V4-Flash: pages of 37,440, 8,640 and 1,728 bytes of 21, 21 and 20 layers, 43 windows
+    in groups of 22 and 21. A request took 6.66 GiB of a rank of GH200, not 6.35."""
+    own = VllmCacheSetting(context=1_048_576, version=version, block_size=256)
+    found = vllm.plan(named("deepseek-v4-flash"), own)
+    assert 21 * (37_440 + 8640) + 20 * 1728 == 1_002_240
+    assert found.block == block
+    assert pytest.approx(6.66 / 6.35, abs=1e-3) == 22 * 47_808 / 1_002_240

@@ -10,7 +10,7 @@ import weighbridge
 from tests.cases import all_of
 from tests.engines.answers import answer, named, of_config
 from weighbridge import catalogue
-from weighbridge.engines.model_classes import Known, check, row_of
+from weighbridge.engines.model_classes import Known, check, missing, row_of
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.weight_formats import Loader
 from weighbridge.errors import UnsupportedError
@@ -240,3 +240,81 @@ def test_code_of_its_own_is_known_to_every_release_of_transformers():
     raw = {**catalogue.find("qwen3-8b").config, "auto_map": {"AutoModelForCausalLM": "x.Y"}}
     by = Loader(ENGINES["transformers"], (4, 45))
     assert check(of_config(raw).parts[0], by) == ""
+
+
+# engine, release, class, model type -> what is said: nothing, a warning, or what is not counted
+NEVER = """
+vllm    0.33    LlamaForCausalLM             llama         -
+vllm    0.33    LlamaModel                   llama         -          the same with another ending
+vllm    0.33    BertForMaskedLM              bert          -
+vllm    0.33    NotYetForCausalLM            not_yet       uncounted  transformers has none either
+vllm    0.33    MptForCausalLM               mpt           uncounted  dropped after 0.28
+vllm    0.28    MptForCausalLM               mpt           -
+vllm    0.33    PersimmonForCausalLM         persimmon     warning    dropped after 0.25
+vllm    0.25    PersimmonForCausalLM         persimmon     -
+vllm    0.33    GPTNeoForCausalLM            gpt_neo       uncounted  attention of its own
+vllm    0.33    Qwen3NextForCausalLM         qwen3_next    -
+sglang  0.5.23  LlamaForCausalLM             llama         -
+sglang  0.5.23  SmolLM3ForCausalLM           smollm3       warning
+sglang  0.4.6   SmolLM3ForCausalLM           smollm3       uncounted  no backend before 0.4.7
+sglang  0.5.2   Olmo3ForCausalLM             olmo3         uncounted  a transformers of before it
+sglang  0.5.23  BloomForCausalLM             bloom         uncounted
+sglang  0.5.23  FalconForCausalLM            falcon        uncounted
+sglang  0.5.23  NotYetForCausalLM            not_yet       uncounted
+transformers 5  NotYetForCausalLM            not_yet       -          no list of its classes
+"""
+
+
+@all_of(
+    ("engine", "release", "name", "model_type", "says"),
+    [line.split(None, 5)[:5] for line in NEVER.strip().splitlines()],
+)
+def test_a_class_that_the_engine_never_had_is_said(engine, release, name, model_type, says):
+    part = renamed("llama-3.1-8b", architectures=[name], model_type=model_type)
+    told = missing(part, Loader(ENGINES[engine], number(release)))
+    assert [kind for kind, text in told._asdict().items() if text] == (
+        [says] if says != "-" else []
+    )
+    assert all(name in text for text in told if text)
+
+
+def test_code_of_its_own_may_or_may_not_be_made_for_a_server():
+    part = renamed("llama-3.1-8b", architectures=["XForCausalLM"], auto_map={"AutoModel": "x.Y"})
+    assert missing(part, Loader(ENGINES["vllm"], (0, 33))).uncounted
+
+
+def test_experts_of_transformers_class_are_not_counted():
+    part = renamed("mixtral-8x7b", architectures=["XForCausalLM"])
+    warning, uncounted = missing(part, Loader(ENGINES["vllm"], (0, 33)))
+    assert "in its place" in warning
+    assert "holds experts" in uncounted
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_lists_name_each_class_once_and_what_is_gone_was_there(engine):
+    kind = ENGINES[engine]
+    rows = [name for row in kind.knowing for name in row.names.split()]
+    assert not set(rows) & set(kind.has.split())
+    gone = [name for names in kind.gone.values() for name in names.split()]
+    assert len(gone) == len(set(gone))
+    assert not set(gone) & set(kind.has.split())
+    assert all(last < kind.newest for last in kind.gone)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "release", "fits"),
+    [
+        ("smollm3-3b", "sglang", None, "yes"),  # as transformers has it
+        ("smollm3-3b", "sglang", "0.4.6", "unknown"),
+        ("bloom-560m", "vllm", None, "yes"),
+        ("bloom-560m", "sglang", None, "unknown"),
+        ("mpt-7b", "vllm", "0.28", "yes"),
+        ("mpt-7b", "vllm", "0.29", "unknown"),
+    ],
+)
+def test_what_nobody_knows_to_run_surely_fits_nowhere(model, engine, release, fits):
+    asked = {"engine": engine, "engine_version": release, "gpu": "h100", "context": 1024}
+    report = weighbridge.infer(model, **asked)
+    assert report.verdict.fits == fits
+    told = [line for line in report.warnings if "no class for" in line or "not have" in line]
+    assert len(told) == ((engine, fits) != ("vllm", "yes"))

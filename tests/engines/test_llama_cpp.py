@@ -295,7 +295,8 @@ def test_refused(setting, words):
 def test_the_command_line():
     found = asked(program="server", cache_type_k="q8_0", flash_attn="on", n_gpu_layers=20)
     words = found.derived["launch"].splitlines()[-1].split()
-    assert words[:3] == ["llama-server", "-m", "llama-3.1-8b-Q4_K_M.gguf"]
+    assert words[:2] == ["llama-server", "-hf"]
+    assert words[2] == "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_M"
     for flag, value in (("-c", "8192"), ("-ngl", "20"), ("-ctk", "q8_0"), ("-fa", "on")):
         assert words[words.index(flag) + 1] == value
 

@@ -35,8 +35,8 @@ def written(line, folder):
     [
         ("llama-3.1-8b", {"quantization": "Q4_K_S"}, "ollama"),
         ("llama-3.1-8b", {"quantization": "F16", "n_gpu_layers": 20, "no_mmap": True}, "ollama"),
-        ("llama-3.1-8b", {"quantization": "Q6_K"}, "llama.cpp"),  # Ollama does not make it
-        ("qwen3-8b", {"quantization": "Q8_0"}, "llama.cpp"),  # Ollama does not convert it
+        ("llama-3-8b", {"quantization": "Q6_K"}, "llama.cpp"),  # Ollama does not make it
+        ("qwen3-8b", {"quantization": "Q4_0"}, "llama.cpp"),  # Ollama does not convert it
         ("qwen3-8b", {"n_gpu_layers": 9}, "tag"),
     ],
 )
@@ -80,12 +80,17 @@ def test_a_card_of_24_gb_has_a_longer_context_by_itself():
     [("Q8_0", 2, "q8_0"), ("Q6_K", 3, "bf16"), ("IQ2_XS", 4, "bf16"), ("BF16", 2, "bf16")],
 )
 def test_llama_cpp_makes_the_file_that_it_serves(form, count, outtype):
-    made = lines("llama-3.1-8b", "llama.cpp", quantization=form)
+    made = lines("llama-3-8b", "llama.cpp", quantization=form)
     assert len(made) == count
     convert = shlex.split(made[0])
-    assert convert[:4] == ["python", "convert_hf_to_gguf.py", "--remote", "meta-llama/Llama-3.1-8B"]
+    assert convert[:4] == [
+        "python",
+        "convert_hf_to_gguf.py",
+        "--remote",
+        "meta-llama/Meta-Llama-3-8B",
+    ]
     assert convert[-1] == outtype and outtype in OUTTYPES
-    file = f"llama-3.1-8b-{form}.gguf"
+    file = f"llama-3-8b-{form}.gguf"
     assert made[-1].startswith(f"llama-server -m {file} ")
     assert file in made[-2]
     if count > 2:
@@ -95,10 +100,13 @@ def test_llama_cpp_makes_the_file_that_it_serves(form, count, outtype):
 
 
 def test_a_draft_is_made_as_well():
-    made = lines("qwen3-8b", "llama.cpp", quantization="Q8_0", draft_model="qwen3-0.6b")
-    files = [line.partition("--outfile ")[2].split()[0] for line in made[:-1]]
-    assert files == ["qwen3-0.6b-BF16.gguf", "qwen3-8b-Q8_0.gguf"]
-    assert f"-m {files[1]} " in made[-1] and made[-1].endswith(f"-md {files[0]}")
+    made = lines("qwen3-8b", "llama.cpp", quantization="Q4_0", draft_model="qwen3-0.6b")
+    files = [line.partition("--outfile ")[2].split()[0] for line in made[:-1] if "--out" in line]
+    assert files == ["qwen3-0.6b-BF16.gguf", "qwen3-8b-BF16.gguf"]
+    assert "-m qwen3-8b-Q4_0.gguf " in made[-1] and made[-1].endswith(f"-md {files[0]}")
+    published = lines("qwen3-8b", "llama.cpp", quantization="Q8_0", draft_model="qwen3-0.6b")
+    assert len(published) == 2 and published[-1].endswith(f"-md {files[0]}")
+    assert published[-1].startswith("llama-server -hf unsloth/Qwen3-8B-GGUF:Q8_0 ")
 
 
 def test_a_path_with_a_space_stays_one_path(tmp_path):
@@ -137,5 +145,5 @@ def test_files_of_no_type_are_taken_as_the_server_takes_them():
         weighbridge.prepare("qwen3-8b-gguf")
         .infer(engine="llama.cpp")
         .derived["launch"]
-        .endswith("llama-server -m qwen3-8b-Q4_K_M.gguf -c 4096")
+        .endswith("llama-server -hf unsloth/Qwen3-8B-GGUF:Q4_K_M -c 4096")
     )

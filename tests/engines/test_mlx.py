@@ -475,7 +475,7 @@ def test_what_mlx_lm_refuses(name, workload, says):
 def test_lines_are_read_back(workload, settings):
     """How long a text is, and how many there are, is no part of a line."""
     found = parse(asked("qwen3-4b", **workload).derived["launch"])
-    assert (found.model, found.settings) == ("qwen3-4b-4bit-g64", settings)
+    assert (found.model, found.settings) == ("mlx-community/Qwen3-4B-4bit", settings)
     assert (found.engine, found.unknown, found.warnings) == ("mlx", (), ())
 
 

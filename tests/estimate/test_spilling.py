@@ -66,3 +66,19 @@ def test_a_run_that_spills_says_so_and_is_no_yes():
     assert "runs, spilling into RAM" in str(report)
     again = weighbridge.prepare("qwen3-8b").train(method="lora", gpu="4080")
     assert "spilled_bytes" not in again.to_dict()["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("system", "asked", "windows"),
+    [
+        ("win32", {"gpu": "local"}, True),
+        ("win32", {"gpu": "4070"}, False),  # a card of another machine
+        ("linux", {"gpu": "local"}, False),
+        ("win32", {"gpu": "local", "platform": "linux"}, False),
+        ("linux", {"platform": "windows"}, True),
+        ("win32", {}, False),
+    ],
+)
+def test_windows_is_what_was_said_or_what_is_here(monkeypatch, system, asked, windows):
+    monkeypatch.setattr("sys.platform", system)
+    assert Load(**asked).on_windows() == windows

@@ -39,6 +39,8 @@ class Case:
     form: str = "human"
     waits: bool = False
     alone: bool = True  # an error stands alone on stderr
+    says: bool = False  # something is warned about, or refused
+    act: Callable | None = None  # in the place of a command: returns (code, what was said)
 
 
 @dataclass
@@ -736,3 +738,10 @@ TARGETS: dict[str, Target] = {
     for made in (config, params, safetensors, names, index, small, gguf, pickled, bomb)
 }
 TARGETS |= {made.__name__: made for made in (hub, requests, launches, gpus, references)}
+
+
+def targets() -> dict[str, Target]:
+    """Return every target: those of this module, and those that are made of them."""
+    from tests.hostile.more_cases import MORE
+
+    return TARGETS | {made.__name__: made for made in MORE}

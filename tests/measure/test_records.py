@@ -330,7 +330,7 @@ def told(monkeypatch, capsys):
     """Runs the command on results that are given."""
 
     def command(results, *arguments):
-        monkeypatch.setattr(run, "measure", lambda chosen, events: iter(results))
+        monkeypatch.setattr(run, "measure", lambda chosen, events, tasks: iter(results))
         code = menu.run(["measure", *arguments])
         return code, *capsys.readouterr()
 

@@ -19,7 +19,7 @@ from weighbridge.questions.echoes import OF_REPORTS, is_echo
 from weighbridge.questions.estimator import Estimator
 from weighbridge.questions.opening import following
 from weighbridge.questions.question import serving
-from weighbridge.questions.requests import Requests, parsed
+from weighbridge.questions.requests import FAILED, Requests, marked, parsed
 from weighbridge.units import MIB
 
 REQUEST = b'{"model":"gpt2"}'
@@ -221,3 +221,26 @@ def test_what_several_models_are_not_asked(change, why):
 def test_a_report_is_about_one_model():
     with pytest.raises(UsageError, match="a request has no 'models'"):
         Requests(offline=True).report(dict(SEVERAL))
+
+
+@pytest.mark.parametrize("mark", ["row 7", 7, "", -1])
+def test_an_id_comes_back_in_its_answer(mark):
+    asked = {"task": "load", "model": "llama-3.2-1b", "id": mark}
+    answer = Requests().answer(json.dumps(asked))
+    assert answer["id"] == mark
+    del asked["id"], answer["id"]
+    assert answer == Requests().answer(json.dumps(asked))
+
+
+def test_an_error_has_the_id_of_its_request_behind_it():
+    answer = Requests().answer(b'{"task": "load", "model": 3, "id": "x"}')
+    assert list(answer) == ["error", "id"]
+    assert json.dumps(answer).startswith(FAILED)
+    assert marked(b'{"id": "x"}') == {"id": "x"}
+    assert marked(b"no JSON") == marked(b'{"task": "load"}') == {}
+
+
+@pytest.mark.parametrize("mark", [None, True, 1.5, ["a"], {}, "x" * 257, 10**300])
+def test_an_id_is_text_or_a_whole_number(mark):
+    answer = Requests().answer(json.dumps({"task": "load", "model": "gpt2", "id": mark}))
+    assert answer["error"]["message"].startswith("id is text or a whole number")

@@ -257,7 +257,7 @@ def test_layers_are_dealt_out_over_cards_that_differ():
 def test_a_mixture_over_unlike_cards_is_placed():
     """Without -ts the first 76 layers, whose experts are the host's, would be on both cards: 89 of
     them have to be (answers.py) where the program deals layers out by what is free."""
-    asked = {"engine": "llama.cpp", "engine_version": "7000", "gpu": "4090+3060"}
+    asked = {"engine": "llama.cpp", "engine_version": "7000", "gpu": "4090+3060", "ram": "256GiB"}
     report = weighbridge.infer("qwen3-235b-a22b", quantization="Q4_K_M", **asked)
     first = report.remedies[0]
     assert first.fits == "yes"

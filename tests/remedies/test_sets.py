@@ -553,3 +553,12 @@ def test_what_was_found_until_it_was_stopped_is_told(world):
     with watched(Watch(wanted=wanted, keeps=True)):
         assert world("train", least=0.98, a=(0.84, 1), b=(0.83, 1)) == ()
     assert (world.world.counted, world.world.asked) == ((("a",),), ())
+
+
+def test_arguments_that_were_typed_may_all_be_left_out():
+    """A change to None takes them away, and one behind it begins anew."""
+    words = [{"megatron_args": x} for x in (("a=1", "b"), ("a=2",), None)]
+    moves = [SimpleNamespace(change=each) for each in words]
+    assert changed(moves[:2]) == {"megatron_args": ("a=2", "b")}
+    assert changed(moves) == {"megatron_args": None}
+    assert changed([moves[2], moves[1]]) == {"megatron_args": ("a=2",)}

@@ -3,7 +3,10 @@
 import pytest
 
 import weighbridge
+from weighbridge.accelerators.names import find
+from weighbridge.accelerators.ram import usual
 from weighbridge.remedies.typed import WANTED
+from weighbridge.units import GIB
 from weighbridge.workload import TABLES
 from weighbridge.workload.flags import flags
 
@@ -55,3 +58,31 @@ def test_what_is_wanted_are_settings():
 
 def test_a_setting_that_is_left_out_is_said_so():
     assert flags({"n_cpu_moe": None}, "") == "-ncmoe left out"
+
+
+@pytest.mark.slow
+def test_what_takes_more_ram_than_such_a_machine_has_is_open():
+    """gpt-oss-120b, trained whole on one card: 2,706 GiB of RAM."""
+    asked = {"gpu": "h100", "method": "full"}
+    report = weighbridge.train("gpt-oss-120b", **asked)
+    offloads = [r for r in report.remedies if "offload" in r.change]
+    assert offloads and all(r.fits == "unknown" for r in offloads)
+    assert offloads[0].host.expected > 2000 * GIB
+    enough = weighbridge.train("gpt-oss-120b", **asked, ram="4TiB")
+    assert any(r.fits == "yes" and "offload" in r.change for r in enough.remedies)
+
+
+@pytest.mark.slow
+def test_a_frozen_base_is_offloaded_over_two_cards():
+    """FSDP and QLoRA of a 70B model on two cards of 24 GB (answer.ai/posts/2024-03-06-fsdp-qlora)."""
+    report = weighbridge.train("llama-3.1-70b", gpu="4090:2", method="qlora")
+    first = report.remedies[0]
+    assert first.fits == "yes"
+    assert (first.change["shard"], first.change["offload"]) == ("fsdp2", "params")
+    assert first.host.expected < usual(find("4090").part, 2)
+
+
+def test_the_ram_that_machines_usually_have():
+    assert usual(find("4090").part, 2) == 64 * GIB
+    assert usual(find("h100").part, 8) == 16 * find("h100").part.total.bytes.low
+    assert usual(find("t4").part, 1) == 64 * GIB

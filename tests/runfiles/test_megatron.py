@@ -250,11 +250,28 @@ def test_what_is_not_counted_is_told(more, why):
         (LINE.replace(" --bf16", ""), "without --bf16"),
         (f"{LINE} --optimizer soap", "optimizer soap is not weighed"),
         (LINE.replace("512", "many"), "--hidden-size is 'many', which is no number"),
-        ("megatron sft --model a/b --train_type lora", "adapters trained by Megatron"),
+        ("megatron sft --model a/b --train_type adalora", "adapters of adalora trained by"),
     ],
 )
 def test_what_is_not_weighed_is_refused_by_name(line, why):
     assert why in run(line).refused
+
+
+@pytest.mark.parametrize(
+    ("words", "targets", "unread"),
+    [
+        ("", ["all-linear"], False),
+        ("--target_modules q_proj v_proj", ["q_proj", "v_proj"], False),
+        ("--target_modules all-linear all-router", None, True),
+    ],
+)
+def test_swifts_lora_is_read_with_its_own_defaults(words, targets, unread):
+    line = f"megatron sft --model a/b --tuner_type lora --lora_rank 16 --bf16 true {words}"
+    found = run(line)
+    assert not found.refused
+    settings = ("method", "lora_r", "lora_dropout", "lora_targets")
+    assert [found.settings.get(name) for name in settings] == ["lora", 16, 0.05, targets]
+    assert ("target_modules" in {one.key for one in found.unread}) == unread
 
 
 SWIFT = (

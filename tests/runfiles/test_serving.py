@@ -109,6 +109,23 @@ def test_words_that_are_of_no_engine_or_of_several_start_nothing(words):
         of_own_image(words)
 
 
+@pytest.mark.parametrize(
+    ("image", "release"),
+    [
+        ("me/vllm-custom:2.1", None),  # its owner's release
+        ("me/sglang-team:0.3", None),
+        ("mirror.example/vllm:v0.11.0", "0.11.0"),
+        ("vllm/vllm-openai:v0.11.0", "0.11.0"),
+        ("lmsysorg/sglang:v0.5.3-cu126", "0.5.3"),
+    ],
+)
+def test_a_tag_is_a_release_where_the_image_has_a_published_name(image, release):
+    program = "python3 -m sglang.launch_server --model-path" if "sglang" in image else "vllm serve"
+    text = f"services:\n  llm:\n    image: {image}\n    command: {program} org/name\n"
+    (run,) = read(text, "compose.yaml").runs
+    assert run.settings.get("engine_version") == release
+
+
 def test_another_server_is_not_read_by_its_flags():
     with pytest.raises(UsageError, match="starts nothing"):
         of_own_image("--model org/name --max-model-len 8192", "me/tritonserver")

@@ -524,3 +524,10 @@ def test_sbatch_tells_that_a_command_and_its_job_disagree(tmp_path, capsys):
     assert capsys.readouterr().out.count(said) == 1
     menu.run(["sbatch", written(tmp_path, text.replace("nodes=4", "nodes=2"))])
     assert "does not start so" not in capsys.readouterr().out
+
+
+def test_a_line_of_slurm_without_an_option_asks_for_nothing():
+    (run,) = read(
+        "#SBATCH a\ntorchrun --nproc-per-node 2 train.py --model_name_or_path gpt2\n"
+    ).runs
+    assert not any(u.key == "#SBATCH" for u in run.unread)

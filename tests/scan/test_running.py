@@ -335,7 +335,9 @@ def test_a_note_with_one_wrong_byte_is_no_note(whole, place):
 
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
-@pytest.mark.parametrize("name", ["models.parquet", "manifest.json", "answers.parquet"])
+@pytest.mark.parametrize(
+    "name", ["models.parquet", "manifest.json", "answers.parquet", "answers.json"]
+)
 def test_a_flipped_byte_in_any_file_of_all_is_found(whole, name, place):
     out, plan = whole
     put_json(out / "manifest.json", running.manifest(out, plan))

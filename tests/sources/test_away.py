@@ -13,6 +13,7 @@ from tests.sparse import write_repo
 from weighbridge.cli.menu import run
 from weighbridge.errors import GatedError, HubError, NotFoundError
 from weighbridge.questions.requests import Requests
+from weighbridge.sources.answers import Silence
 
 LISTED, NAME = "Qwen/Qwen3-8B", "qwen3-8b"
 README = Path(__file__).parents[2] / "README.md"
@@ -127,3 +128,25 @@ def test_an_endpoint_that_is_no_address_is_named(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://[::1")
     with pytest.raises(weighbridge.errors.UsageError, match=r"HF_ENDPOINT is .*no address"):
         weighbridge.load("org/name")
+
+
+def test_who_asks_for_many_waits_for_a_host_once(away, monkeypatch):
+    """The tries of one name cost 0.75 s of waiting, which every further name paid again."""
+    waits = []
+    monkeypatch.setattr("weighbridge.sources.http.time.sleep", waits.append)
+    requests = Requests()
+    told = [requests.answer(json.dumps({"task": "load", "model": f"org/{i}"})) for i in range(5)]
+    assert waits == [0.01, 0.02]  # for one name
+    assert all("localhost:9 cannot be reached" in each["error"]["message"] for each in told)
+    assert {each["error"]["code"] for each in told} == {3}
+
+
+def test_a_host_is_asked_again_after_a_while(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("weighbridge.sources.answers.time.monotonic", lambda: now[0])
+    silence = Silence()
+    assert silence.of("hub") == ""
+    silence.told("hub", "cannot be reached")
+    assert (silence.of("hub"), silence.of("mirror")) == ("cannot be reached", "")
+    now[0] += Silence.SECONDS
+    assert silence.of("hub") == ""

@@ -1,4 +1,5 @@
-"""A repository's own code: run when the user says so, and never otherwise."""
+"""A repository's own code: run when the user says so, and never otherwise. And configs that a class
+of transformers breaks on: one plain line."""
 
 import json
 
@@ -60,3 +61,29 @@ def test_it_is_run_when_trusted(folder, monkeypatch):
     monkeypatch.setenv("HF_MODULES_CACHE", str(folder / "modules"))
     report = weighbridge.load(folder, trust_remote_code=True)
     assert (report.model.parameters, report.model.architecture) == (5 * 3 + 3, "OwnForCausalLM")
+
+
+SIZES = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 100, "intermediate_size": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("within", [{"text_config": SIZES | {"model_type": "ministral3"}}, SIZES])
+def test_a_class_that_is_made_of_another_config_is_named(within):
+    """It told: 'dict' object has no attribute 'to_dict'."""
+    named = {"model_type": "ministral3", "architectures": ["Mistral3ForConditionalGeneration"]}
+    with pytest.raises(weighbridge.BadFileError) as caught:
+        weighbridge.load({**named, **within})
+    assert "is made of a config of model type 'mistral3', and this one says" in str(caught.value)
+    assert "attribute" not in str(caught.value)
+
+
+def test_what_a_class_reads_and_a_config_has_not_is_named():
+    from weighbridge.arch import torch_modules
+
+    def built():
+        return {}.to_dict()
+
+    with pytest.raises(weighbridge.BadFileError, match="reads 'to_dict', which this config does"):
+        torch_modules._built("model type 'x'", built)

@@ -595,7 +595,7 @@ def test_units_that_fsdp1_gave_back_may_wait():
     [("4.57", "plain", True), ("5.5", "plain", False), ("4.57", "axolotl", False)],
 )
 def test_experts_one_by_one_are_dealt_unevenly(release, framework, open_):
-    """Of 2 x 64 tokens for two experts each: 64 numbers read, and four times 64, twice in 16 bits.
+    """Rows of 2 x 64 tokens for two experts each: 64 numbers read, and four times 64, twice in 16 bits.
     Experts of transformers 5 run at once, and axolotl's segments grow."""
     config = {
         **LLAMA,

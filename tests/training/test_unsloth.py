@@ -1,11 +1,17 @@
 """Unsloth: what its loader has in 4 bits, and how its layers, attention and loss run. Measured
 figures are those of unslothai/notebooks bdda2efc (nb/*.ipynb), torch's peak reserved."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import weighbridge
 from tests.tiny import LLAMA
+from weighbridge.components.counted import CountedHeap
+from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.ops.packed import Stack4
 from weighbridge.training import unsloth
 from weighbridge.units import GIB
 
@@ -231,3 +237,79 @@ def test_axolotl_packs_experts_where_its_file_says_so():
     assert not any("bitsandbytes packs linear layers alone" in said for said in packed.warnings)
     with pytest.raises(UsageError, match="is of 4 bits: add --method qlora"):
         asked(SPARSE, quantize_moe_experts=True, method="lora", **usual)
+
+
+# ---- components, by themselves
+
+
+def alone(*, rows=4, vocab=GIB // 16, card=None, stream=None):
+    """A run of a base in 16 bits, of which nothing is open but the loss."""
+    subject = SimpleNamespace(
+        choice=SimpleNamespace(scheme=None),
+        part=SimpleNamespace(quantization=None),
+        body=SimpleNamespace(vocab=vocab),
+    )
+    visible = SimpleNamespace(bytes=SimpleNamespace(low=card))
+    return SimpleNamespace(
+        framework=SimpleNamespace(own_copies=True),
+        subject=subject,
+        stream=stream,
+        loss="unsloth",
+        batch=2,
+        length=rows // 2,
+        part=None if card is None else SimpleNamespace(visible=visible),
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "loaded", "chunks"),
+    [(None, 0, 1), (3 * GIB, GIB, 1), (3 * GIB, 2 * GIB + GIB // 8, 4)],
+)
+def test_a_chunk_is_as_long_as_what_is_free_lets_it(card, loaded, chunks):
+    """A quarter of a GiB of logits, 1 GiB in float32, is one chunk where more than that is free."""
+    (one,) = unsloth.components(alone(card=card), "loss", loaded, 7)
+    assert one.bytes == (0, 0, 6 * (GIB // 4 // chunks))
+    assert not list(unsloth.components(alone(card=card), "backward", loaded, 7))
+
+
+def test_what_is_cast_to_float32_is_open_once_training_runs():
+    (cast,) = unsloth.components(alone(stream="float32"), "forward", 0, 7)
+    assert cast.bytes == (0, 0, 7)
+    assert not list(unsloth.components(alone(stream="float32"), "load", 0, 7))
+
+
+SEES = {
+    **LLAMA,
+    "model_type": "qwen2_vl",
+    "architectures": ["Qwen2VLForConditionalGeneration"],
+    "torch_dtype": "bfloat16",
+    "vision_config": {
+        "model_type": "qwen2_vl",
+        "depth": 2,
+        "embed_dim": 64,
+        "hidden_size": 64,
+        "num_heads": 4,
+        "mlp_ratio": 2,
+    },
+}
+
+
+def test_towers_may_be_left_too():
+    """Two blocks of 64 x (3 x 64 + 64 + 2 x 128) numbers, and the merger's (256 + 64) x 256:
+    three quarters of 16 bits each. The rest is a quarter of the weights."""
+    found = asked(SEES, lora_targets=["q_proj"])
+    weights, left = part(found, "weights").expected, part(found, "weights", detail=PART)
+    linears = 2 * 64 * (3 * 64 + 64 + 2 * 128) + (256 + 64) * 256
+    assert left.high == pytest.approx(weights / 4 + 2 * linears * 3 / 4, rel=0.03)
+
+
+@pytest.mark.parametrize(("nested", "scales"), [(True, 4 * 409_600 // 64), (False, 0)])
+def test_a_stack_is_unpacked_whole_or_one_expert_at_a_time(nested, scales):
+    """Two experts of 640 x 320 in 16 bits; scales that are packed themselves are unpacked."""
+    m = Machine(CountedHeap())
+    stack = Stack4((2, 640, 320), BFLOAT16, nested=nested)
+    given = m.new((256,), BFLOAT16)  # one block
+    whole = stack(m, given)
+    assert whole.shape == (2, 640, 320)
+    assert m.heap.phase().allocated == 512 + 2 * 409_600 + scales
+    assert stack.one(m, m.new((8, 320), BFLOAT16), (640, 320)).shape == (8, 640)

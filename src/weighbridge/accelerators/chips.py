@@ -67,6 +67,9 @@ MXFP8_SINCE: Version = (10, 0)
 # (is_non_tn_fp8_gemm_supported)
 FLOAT8_AS_IT_LIES = frozenset(v for v in CAPABILITIES if (10, 0) <= v < (12, 0))
 MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
+# Orin, Thor and Spark: servers take what the system calls available for what is free there (vllm
+# utils/mem_utils.py, shared_sysmem_device_mem_sms; sglang srt/utils/common.py)
+OF_THE_SYSTEM = frozenset(((8, 7), (11, 0), (12, 1)))
 SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
 BRIDGED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "bridge")
 LINKED = SWITCHED | BRIDGED

@@ -14,12 +14,17 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.records import dataclass
-from weighbridge.units import parse_size
+from weighbridge.units import GIB, parse_size
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
 
 LOCAL = "local"
+HOME = 64 * GIB  # RAM of a machine with a card for models (assumed)
 UNLIMITED = 1 << 60  # bytes: version 1 writes a number near 2^63 where there is no limit
 
 
@@ -39,6 +44,14 @@ def ram(text: str | None) -> Ram | None:
     if nbytes <= 0:
         raise UsageError(f"--ram {text!r:.80}: a machine needs memory; write it as 64GiB")
     return Ram(nbytes, "as you said")
+
+
+def usual(part: "Part", count: int) -> int:
+    """Return the bytes of RAM that a machine with so many of a card usually has (assumed): 64 GiB
+    at home; twice what the cards have in a data centre, as machines of clouds and DGX do."""
+    if part.at_home:
+        return HOME
+    return max(HOME, 2 * count * part.total.bytes.low)
 
 
 def here(root: Path = Path("/")) -> Ram:

@@ -70,6 +70,11 @@ def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
         return Parsed({line.split('"', 2)[1]: line for line in file if line[0] == '"'}, _of_class)
 
 
+def of_transformers(model_type: str) -> bool:
+    """Tell whether transformers has a class for it."""
+    return model_type in _defaults()
+
+
 def _of_class(line: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = json.loads(line.partition(": ")[2].rstrip(",\n"))
     return found

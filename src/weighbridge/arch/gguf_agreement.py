@@ -345,12 +345,9 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
             )
     yield from _stretched(keys)
     yield from _unloadable(keys, shapes)
-    kind = keys.metadata.get("general.type")
-    if kind in ("adapter", "imatrix"):
-        yield (
-            f"GGUF: general.type is {kind}: its tensors are weighed, and llama.cpp loads it beside "
-            "a model alone"
-        )
+    if (kind := keys.metadata.get("general.type")) in ("adapter", "imatrix"):
+        beside = "its tensors are weighed, and llama.cpp loads it beside a model alone"
+        yield f"GGUF: general.type is {kind}: {beside}"
 
 
 def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
@@ -364,21 +361,23 @@ def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
 
 
 def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Yield what llama.cpp loads no file without, or with, and no size follows from: the answer is
-    of the tensors that there are."""
+    """Yield what llama.cpp loads no file without, or with: the answer is of what there is."""
     absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
     lacks = [f"{keys.arch}.{name} is not there" for name in absent]
+    lacks += _experts(keys, shapes)
+    whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
+    if whole is not None and whole.odd:
+        more = f" (and {len(whole.odd) - 1:,} more)" if len(whole.odd) > 1 else ""
+        lacks.append(f"of {whole.cls}, which {keys.arch} is, {whole.odd[0]}{more}")
+    yield from (f"GGUF: {each}: llama.cpp may load no such file" for each in lacks)
+
+
+def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
     count, used = _asked(keys, "expert_count"), _asked(keys, "expert_used_count")
     if count and not any(EXPERTS in name for name in shapes):
-        lacks.append(f"{keys.arch}.expert_count is {count:,}, and no tensor holds experts")
+        yield f"{keys.arch}.expert_count is {count:,}, and no tensor holds experts"
     if used and not count:
-        lacks.append(f"{keys.arch}.expert_used_count is {used:,}, and there is no expert_count")
-    whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
-    if whole is not None:
-        odd = (*whole.other, *whole.beside)
-        more = f" (and {len(odd) - 1:,} more)" if len(odd) > 1 else ""
-        lacks += [f"of {whole.cls}, which {keys.arch} is, {each}{more}" for each in odd[:1]]
-    yield from (f"GGUF: {each}: llama.cpp may load no such file" for each in lacks)
+        yield f"{keys.arch}.expert_used_count is {used:,}, and there is no expert_count"
 
 
 def _stretched(keys: Keys) -> Iterator[str]:

@@ -8,7 +8,7 @@ modeling_gguf_pytorch_utils.py (load_gguf_checkpoint).
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -47,7 +47,7 @@ def class_config(
     """Return the config that a file was converted from, of its metadata and its tensors' `shapes`;
     None for an architecture whose config they do not tell."""
     arch = metadata.get("general.architecture")
-    kind = index()["trained"].get(arch)
+    kind = index()["trained"].get(str(arch))
     if kind is None:
         return None
     values = {
@@ -74,12 +74,10 @@ def class_of(config: Mapping[str, Any]) -> Blueprint | None:
 
 
 class ClassCompared(NamedTuple):
-    """A class's tensors beside those of a file: what is sure to stop llama.cpp, and what is not.
-    Biases are as each file has them: to most graphs they are optional."""
+    """A class beside a file, and each tensor that is in one of them alone, or of another size."""
 
     cls: str
-    other: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
 
 
 def compared(
@@ -93,17 +91,21 @@ def compared(
         return None
     wanted = tensors_of(plan)
     there = {name: prod(shape) for name, shape in shapes.items() if not name.startswith(DERIVED)}
-    other = [
-        f"{name} has {there.get(name, 0):,} numbers of {count:,}"
-        for name, count in wanted.items()
-        if name.endswith(".weight") and there.get(name) != count
-    ]
-    odd = [name for name in wanted if name.endswith(".bias") and name not in there]
-    more = [name for name in there if name not in wanted and not name.endswith(OPTIONAL)]
-    biased = config is not None and config["model_type"] != "llama"
-    beside = [f"{name} is not there" for name in odd if biased]
-    beside += [f"{name} is there" for name in more]
-    return ClassCompared(plan.cls, tuple(other), tuple(beside))
+    optional = "" if plan.cls.startswith("Llama") else ".bias"  # of Llama's as each file has them
+    return ClassCompared(plan.cls, (*_other(wanted, there), *_beside(wanted, there, optional)))
+
+
+def _other(wanted: Mapping[str, int], there: Mapping[str, int]) -> Iterator[str]:
+    for name, count in wanted.items():
+        if name.endswith(".weight") and there.get(name) != count:
+            yield f"{name} has {there.get(name, 0):,} numbers of {count:,}"
+
+
+def _beside(wanted: Mapping[str, int], there: Mapping[str, int], optional: str) -> Iterator[str]:
+    lacks = (name for name in wanted if optional and name.endswith(optional) and name not in there)
+    more = (name for name in there if name not in wanted and not name.endswith(OPTIONAL))
+    yield from (f"{name} is not there" for name in lacks)
+    yield from (f"{name} is there" for name in more)
 
 
 def _is_mixed(config: Mapping[str, Any]) -> bool:

@@ -40,6 +40,11 @@ def _built(what: str, build: Any) -> Blueprint:
             return from_module(build())
     except WeighbridgeError:
         raise
+    except AttributeError as error:  # transformers reads configs that it has not looked at
+        raise BadFileError(
+            f"{what} cannot be built: its class reads {shown(error.name)}, which this config does "
+            "not have where it is looked for; correct the config"
+        ) from error
     except Exception as error:
         line = " ".join(str(error).split())[:300]
         raise BadFileError(f"{what} cannot be built: {type(error).__name__}: {line}") from error
@@ -62,7 +67,18 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
         built = library.AutoConfig.for_model(**raw)
         if base_model or not names:
             return library.AutoModel.from_config(built)
-        return _class(library, names[0], library.PreTrainedModel)(built)
+        cls = _class(library, names[0], library.PreTrainedModel)
+        try:
+            return cls(built)
+        except Exception:
+            expected = getattr(cls, "config_class", None)
+            if not isinstance(expected, type) or isinstance(built, expected):
+                raise
+        raise BadFileError(
+            f"config.json: architectures names {shown(names[0])}, which is made of a config of "
+            f"model type {expected.model_type!r}, and this one says {model_type!r}; correct the "
+            "config"
+        )
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(

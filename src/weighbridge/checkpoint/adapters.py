@@ -167,23 +167,25 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
 def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[str]:
     """Compare the sides of pairs with the base's matrices; without one, with those of the modules
     of the same name in other layers."""
-    sides: dict[str, tuple[str, Shape]] = {}
-    if base is not None:
-        matrices = {p.name.removesuffix(".weight"): p.shape for p in base.params}
-        absent = [pair.module for pair in pairs if pair.module not in matrices]
-        if absent:
-            yield f"{base.cls}, its base, has no {absent[0]} ({len(absent):,} such modules)"
-        sides = {name: (base.cls, shape) for name, shape in matrices.items()}
+    matrices = (
+        {} if base is None else {p.name.removesuffix(".weight"): p.shape for p in base.params}
+    )
+    absent = [pair.module for pair in pairs if base and pair.module not in matrices]
+    if base is not None and absent:
+        yield f"{base.cls}, its base, has no {absent[0]} ({len(absent):,} such modules)"
+    sides = {name: (base.cls if base else "", shape) for name, shape in matrices.items()}
     for pair in pairs:
-        if len(pair.down) != 2 or len(pair.up) != 2:
-            continue
-        both = pair.up[0], pair.down[1]
-        where, matrix = sides.setdefault(
-            pair.end if base is None else pair.module, (pair.module, both)
-        )
-        if set(both) != set(matrix):  # Conv1D is the other way round
-            yield (
-                f"the adapter of {pair.module} is for {both[0]:,} x {both[1]:,} values, and "
-                f"{where} has {' x '.join(f'{size:,}' for size in matrix)}"
-            )
-            return
+        if len(pair.down) == len(pair.up) == 2:
+            both = pair.up[0], pair.down[1]
+            key = pair.end if base is None else pair.module
+            where, matrix = sides.setdefault(key, (pair.module, both))
+            if set(both) != set(matrix):  # Conv1D is the other way round
+                yield _other_sides(pair.module, both, where, matrix)
+                return
+
+
+def _other_sides(module: str, both: Shape, where: str, matrix: Shape) -> str:
+    theirs = " x ".join(f"{size:,}" for size in matrix)
+    return (
+        f"the adapter of {module} is for {both[0]:,} x {both[1]:,} values, and {where} has {theirs}"
+    )

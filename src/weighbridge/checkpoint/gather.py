@@ -16,6 +16,7 @@ from weighbridge.wording import clipped, redacted
 if TYPE_CHECKING:
     from weighbridge.catalogue.pipelines import CataloguePipeline
     from weighbridge.sources import base
+    from weighbridge.sources.answers import Silence
     from weighbridge.sources.reference import Reference
 
 Raw = Mapping[str, Any]
@@ -33,6 +34,7 @@ class GatherOptions(NamedTuple):
     trust_remote_code: bool = False
     progress: Callable[[int, int], None] | None = None
     ours: bool = True  # who asks owns this machine: files of it are read, and any address
+    silence: "Silence | None" = None  # hosts that did not answer those who asked before
     then: str = ""  # the module that is needed next, imported while a source is waited for
 
     def source(self) -> "base.SourceOptions":
@@ -42,6 +44,7 @@ class GatherOptions(NamedTuple):
             token=self.token if self.ours or self.token else False,  # never the owner's own
             cache_dir=self.cache_dir,
             offline=self.offline,
+            silence=self.silence,
         )
 
 

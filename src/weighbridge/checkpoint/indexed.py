@@ -48,12 +48,14 @@ def differences(path: str, index: "Index", tensors: Tensors) -> Iterator[str]:
     ):
         if names:
             yield f"{path}: {_first(sorted(names))} {what}: the headers were believed"
-    total = sum(t.nbytes for t in tensors)
-    claimed = index.claimed
-    if claimed and (index.total_size is None or _is_off(index.total_size, total)):
+    yield from _total(path, index, sum(t.nbytes for t in tensors))
+
+
+def _total(path: str, index: "Index", total: int) -> Iterator[str]:
+    if index.claimed and (index.total_size is None or _is_off(index.total_size, total)):
         yield (
-            f"{path}: total_size is {shown(claimed)}, and the shards hold {total:,} bytes: the "
-            "headers were believed"
+            f"{path}: total_size is {shown(index.claimed)}, and the shards hold {total:,} bytes: "
+            "the headers were believed"
         )
 
 

@@ -28,13 +28,17 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
         raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
     if os.path.isdir(path):
         raise click.UsageError(f"{flag} {path} is a folder; name a file")
+    _stays(flag, path)
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise click.UsageError(f"{flag} {path} cannot be written")
+
+
+def _stays(flag: str, path: str) -> None:
     target = led_out(path)
     if target is not None:
         raise click.UsageError(
             f"{flag} {path} is a link that leads out of its folder: name {target} itself"
         )
-    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
-        raise click.UsageError(f"{flag} {path} cannot be written")
 
 
 def led_out(path: str) -> str | None:

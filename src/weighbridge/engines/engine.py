@@ -123,6 +123,25 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
         return rows
 
     @property
+    def has(self) -> str:
+        """Return the classes of its newest release that no row of KNOWS has: BEFORE of the folder's
+        classes.py. "": its classes were not listed, and a name that nobody has is not missed."""
+        names: str = getattr(self.home("classes"), "BEFORE", "") if self.knowing else ""
+        return names
+
+    @property
+    def gone(self) -> Mapping[Version, str]:
+        """Return the classes that it has dropped, by the last release that has them: GONE."""
+        names: Mapping[Version, str] = getattr(self.home("classes"), "GONE", {}) if self.has else {}
+        return names
+
+    @property
+    def alone(self) -> str:
+        """Return the model types that no server can run as this library has them: ALONE."""
+        names: str = getattr(self.home("classes"), "ALONE", "") if self.knowing else ""
+        return names
+
+    @property
     def backend(self) -> "Backend | None":
         """Return how it runs classes of transformers; None: it does not."""
         return getattr(self.home("classes"), "BACKEND", None) if self.registers else None

@@ -48,6 +48,7 @@ class Subject:
     projector: Model | None = None  # llama.cpp's mmproj file
     guessed: bool = False  # what its layers remember is in no table, and taken as usual attention
     replaced: bool = False  # a class of transformers runs in the place of the engine's own
+    missing: str = ""  # what is not counted of a class that the engine has not
     narrowed: bool = False  # not in its bfloat16, which the card has not
 
     @property

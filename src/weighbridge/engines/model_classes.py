@@ -2,14 +2,17 @@
 
 Each engine has classes.txt in its folder. A row names what came with one release: classes
 as `architectures` of a config does, model types for transformers, architectures of GGUF for what
-loads that. What no row names was there before our oldest release, or was not read: nothing is said
-of it.
+loads that. What no row names was there before our oldest release, or was not read. A folder may
+list those too (BEFORE): a name that is in neither is of no class that the engine ever had.
 
-Refuses models whose class an engine's release does not know yet, with the release that does.
+Refuses models whose class an engine's release does not know yet, with the release that does. Of one
+that it never had, or has dropped, an answer is sure of no more than what a class of transformers
+can do in its place.
 """
 
 from collections.abc import Iterable, Mapping
 
+from weighbridge.arch.config import of_transformers
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.table import usual
@@ -19,6 +22,8 @@ from weighbridge.parsed import text_beside
 from weighbridge.records import NamedTuple
 
 ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
+# What a class is for: one of the same model does for another (vLLM's registry.py: _normalize_arch)
+WORKS = ("LMHeadModel", "ChatModel", "EmbeddingModel", "RewardModel", "Model")
 
 
 class Known(NamedTuple):
@@ -38,6 +43,12 @@ def known(module: str) -> tuple[Known, ...]:
     """Return the rows of classes.txt beside a module: since, before, and names, a release each."""
     rows = (line.split(maxsplit=2) for line in text_beside(module, "classes.txt").splitlines())
     return tuple(Known(_release(since), _release(before), names) for since, before, names in rows)
+
+
+def dropped(module: str) -> Mapping[Version, str]:
+    """Return the names of gone.txt beside a module by the last release that has them."""
+    rows = (line.split(maxsplit=1) for line in text_beside(module, "gone.txt").splitlines())
+    return {_release(last): names for last, names in rows}
 
 
 def _release(text: str) -> Version:
@@ -137,3 +148,58 @@ def counterpart(name: str, by: Loader) -> bool:
     stem, ending = next(((name.removesuffix(e), e) for e in ENDINGS if name.endswith(e)), ("", ""))
     others = (row_of(by.engine.knowing, stem + e) for e in ENDINGS if stem and e != ending)
     return any(row is not None and not row.lacking(by.version) for row in others)
+
+
+# Models whose class no table of the engine names
+
+
+class Missing(NamedTuple):
+    """What is said of a model whose class a release has not, in any year."""
+
+    warning: str = ""  # a class of transformers may run it
+    uncounted: str = ""  # what then is not counted
+
+
+def missing(part: ModelPart, by: Loader) -> Missing:
+    """Say what becomes of a model of whose class the engine's release has none by any name; nothing
+    where `check` speaks of it, or where the engine's classes were not listed."""
+    names = named(part, by.engine) if by.engine.has else ()
+    if not names or any(_listed(name, by) for name in names):
+        return Missing()
+    name, who = names[0], f"{by.engine.title} {written(by.version)}"
+    if not generic(part, by, name):
+        return Missing(uncounted=f"what {who} does with {name}, a class that it does not have")
+    inner = f"how transformers' {part.blueprint.cls} holds experts and heads on a rank"
+    return Missing(
+        f"{who} has no class for {name}: that of transformers runs in its place, if it can, and "
+        "its own memory is not counted here",
+        inner if any(p.routed[1] > 1 for p in part.blueprint.counted) else "",
+    )
+
+
+def _listed(name: str, by: Loader) -> bool:
+    """Tell whether the engine has or has had it, or one of the same model with another ending."""
+    engine = by.engine
+    dropped = (last for last, names in engine.gone.items() if name in names.split())
+    if any(by.version[:2] > last[:2] for last in dropped):
+        return False
+    names = {*engine.has.split(), *(n for row in engine.knowing for n in row.names.split())}
+    names.update(n for gone in engine.gone.values() for n in gone.split())
+    return name in names or _stem(name) in map(_stem, names)
+
+
+def _stem(name: str) -> str:
+    stem = name.partition("For")[0] if "For" in name else name
+    return next((stem.removesuffix(w) for w in WORKS if stem.endswith(w)), stem).lower()
+
+
+def generic(part: ModelPart, by: Loader, name: str) -> bool:
+    """Tell whether the release may run a class of transformers in the place of one of its own.
+    Code of the model's own may or may not be made for that."""
+    backend, library, model_type = by.engine.backend, usual(), kind(part)
+    if backend is None or model_type in library.alone.split() or part.config.get("auto_map"):
+        return False
+    row = row_of(library.knowing, model_type)
+    return (row is not None or of_transformers(model_type)) and backend.runs(
+        by.version, name, () if row is None else row.since
+    )

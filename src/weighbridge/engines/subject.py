@@ -42,6 +42,7 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     card = None if budget is None else budget.choice.part
     by = Loader(engine, version, card, model.reference)
     replaced = model_classes.check(part, by)
+    missing = model_classes.missing(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
     layers, notes = memo(part, ("remembered",), lambda: remembered(config, metadata, part))
@@ -80,9 +81,10 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
         major=version[0] if engine.reads == "any" else 5,
         guessed=bool(notes),
         replaced=bool(replaced),
+        missing=missing.uncounted,
         notes=(
             *notes,
-            *filter(None, (replaced,)),
+            *filter(None, (replaced, missing.warning)),
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),
     )

@@ -9,30 +9,29 @@ Sysmem Fallback"). Linux never does, nor a server that WSL runs (microsoft/WSL i
 The verdict is open then: it runs, and nobody who has a choice wants that.
 """
 
-import sys
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import is_local
-from weighbridge.estimate.divided import ANY_MACHINE
 from weighbridge.memory import Bytes
 from weighbridge.records import replace
 from weighbridge.units import human
-from weighbridge.verdict.on_devices import fits
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
     from weighbridge.report.verdict import Verdict
     from weighbridge.settings.shared import Weighed
 
-WINDOWS, LENT = "windows", 2  # of RAM, the part that all cards may use: one in two
+LENT = 2  # of RAM, the part that all cards may use: one in two
 SPILL = ("NVIDIA", "AMD")  # vendors whose drivers do
 
 
 def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
     """Return the verdict on a card that has no room for it all, of a machine with Windows."""
-    budget = workload.budget()
-    if verdict is None or budget is None or not _lends(budget.choice.part, workload):
+    budget = workload.budget() if workload.on_windows() else None
+    if verdict is None or budget is None or not _lends(budget.choice.part):
         return verdict
+    from weighbridge.estimate.divided import ANY_MACHINE
+    from weighbridge.verdict.on_devices import fits
+
     short = fits(verdict.per_device, verdict.usable) != "yes"
     if not short or verdict.fits == "yes" or verdict.devices_used > verdict.count:
         return verdict
@@ -45,15 +44,13 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
     beside = 0 if host is None else host.needed.high
     ram = ANY_MACHINE if machine is None else machine.room.low
     if machine is not None and over.low > ram // LENT:
-        told = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
-        return verdict.turned("no", f"{told}; {verdict.reason}")
-    told = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
-    open_ = verdict.turned("unknown", f"{told}; {verdict.reason}")
+        lead = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
+        return verdict.turned("no", f"{lead}; {verdict.reason}")
+    lead = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
+    open_ = verdict.turned("unknown", f"{lead}; {verdict.reason}")
     surely = over.high <= min(ram // LENT, max(0, ram - beside))
     return replace(open_, spilled=over.expected * surely, share_that_fits=None)
 
 
-def _lends(part: "Part", workload: "Weighed") -> bool:
-    here = sys.platform == "win32" and workload.gpu is not None and is_local(workload.gpu)
-    windows = workload.platform == WINDOWS or (workload.platform is None and here)
-    return windows and part.kind == "gpu" and part.vendor in SPILL and part.at_home
+def _lends(part: "Part") -> bool:
+    return part.kind == "gpu" and part.vendor in SPILL and part.at_home

@@ -3,6 +3,7 @@
 weights alone    pipelines, timm's models, adapters: nothing that they compute is followed
 replaced         a class that a server's release lacks, and runs as transformers has it: experts
                  that it does not share out are whole on every rank
+missing          a class that a server has not had in any release, and runs as nobody has read
 the rest         a class whose layers are not in our tables, or are of a kind that is not
                  followed: convolutions, pyramids, attention with relative positions
 """
@@ -132,6 +133,8 @@ def _of_samples(subject: Subject) -> Iterator[str]:
 def _of_class(subject: Subject) -> Iterator[str]:
     if subject.replaced:
         yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
+    if subject.missing:
+        yield subject.missing
 
 
 def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from queue import Queue
 from threading import Thread
 
-from weighbridge.questions.requests import Requests, failed, identity
+from weighbridge.questions.requests import Requests, failed, identity, marked
 from weighbridge.records import NamedTuple
 
 Line = bytes
@@ -107,7 +107,7 @@ class _Asked(NamedTuple):
             message = (
                 "the process that answered this request died, twice: its memory may have run out"
             )
-            return json.dumps(failed(message))
+            return json.dumps(failed(message) | marked(self.line))
 
 
 class _Office:

@@ -21,6 +21,7 @@ from weighbridge.questions.prepared import Prepared, opened
 from weighbridge.questions.question import by_its_name, question, served_model, serving
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
+from weighbridge.sources.answers import Silence
 from weighbridge.units import MIB
 from weighbridge.watching import NotWantedError
 from weighbridge.wording import one_line, shown
@@ -44,6 +45,7 @@ COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
 MOST_KEPT = MIB  # characters of a config that is kept
 FAILED = '{"error": '  # how the JSON of a failed request begins
+LONGEST_ID = 256
 MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
 
 
@@ -55,14 +57,24 @@ class Requests:
     def __init__(
         self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
     ) -> None:
-        self._options = GatherOptions(cache_dir=cache_dir, offline=offline, ours=ours)
+        self._options = GatherOptions(
+            cache_dir=cache_dir, offline=offline, ours=ours, silence=Silence()
+        )
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
         self._answered = 0
         self._salt = os.urandom(16)
 
     def answer(self, line: str | bytes) -> dict[str, Any]:
-        """The report of one request, or the error that takes its place."""
-        return settled(lambda: self.told(parsed(line)).to_dict())
+        """The report of one request, or the error that takes its place; its `id`, if it has one,
+        stands in either."""
+        mark: dict[str, Any] = {}
+
+        def told() -> dict[str, Any]:
+            request = parsed(line)
+            mark.update(_mark(request))
+            return self.told(request).to_dict()
+
+        return settled(told) | mark
 
     def told(self, request: dict[str, Any]) -> "Report | Fit | Services":
         """The answer to a request, about one model or about several on the same cards. Raises
@@ -125,7 +137,7 @@ class Requests:
         if isinstance(model, Prepared):
             return model
         size = len(json.dumps(model))
-        key = json.dumps([identity(model), revision, self._mark(token)], sort_keys=True)
+        key = json.dumps([identity(model), revision, self._token_mark(token)], sort_keys=True)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -148,7 +160,7 @@ class Requests:
                 prepared = opened(model, options._replace(cache_dir=folder))
         return replace(prepared, options=options._replace(token=None))
 
-    def _mark(self, token: str | None) -> str | None:
+    def _token_mark(self, token: str | None) -> str | None:
         """Return what tells tokens apart, and cannot be turned back into one."""
         if token is None:
             return None
@@ -228,6 +240,26 @@ def refused(error: WeighbridgeError) -> dict[str, Any]:
 def failed(message: str, code: int = 2) -> dict[str, Any]:
     """Return the object that stands in the place of a report: an error with its exit code."""
     return {"error": {"code": code, "message": message}}
+
+
+def marked(line: str | bytes) -> dict[str, Any]:
+    """Return the `id` of a request as its answer has it; nothing where it cannot be read."""
+    try:
+        return _mark(parsed(line))
+    except WeighbridgeError:
+        return {}
+
+
+def _mark(request: dict[str, Any]) -> dict[str, Any]:
+    """Take the `id` out of a request, as its answer has it. Raises UsageError."""
+    if "id" not in request:
+        return {}
+    mark = request.pop("id")
+    if isinstance(mark, bool) or not isinstance(mark, str | int) or len(str(mark)) > LONGEST_ID:
+        raise UsageError(
+            f"id is text or a whole number of {LONGEST_ID} characters at most, not {shown(mark)}"
+        )
+    return {"id": mark}
 
 
 def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Search:
         self.good: list[MoveSet] = []
         self.hears: Callable[[tuple[MoveSet, ...]], None] | None = None  # is told of each of them
         self.maybe: list[MoveSet] = []
+        self._waiting = 0  # sets that would do with more RAM than is usual
         self._queue: list[tuple[bool, float, int, MoveSet, tuple[Move, ...]]] = []
         self._order = count()
         self._seen: set[frozenset[tuple[str, str]]] = set()
@@ -133,7 +134,7 @@ class Search:
         if not larger:
             return False
         cheap = any(node.place[0] <= CHEAP for node in self.good)
-        sets = sum(len(node.moves) - self._base > 1 for node in self.good)
+        sets = self._waiting + sum(len(node.moves) - self._base > 1 for node in self.good)
         return (cheap and points > CHEAP) or sets >= ENOUGH[self.case.task]
 
     def _grow(self, node: MoveSet, added: tuple[Move, ...]) -> None:
@@ -183,6 +184,9 @@ class Search:
             self._unsure_of.add(facts_of(node.moves))
         if node.fits == "yes":
             self._found(node)
+        elif node.case.verdict.fits == "yes":  # with RAM that nobody said is there
+            self.maybe.append(node)
+            self._waiting += 1
         elif lessens(node, parent) or any(move.kind == "engine" for move in added):
             helps = node.fits == "unknown" and not leaves_short(node, self.root)
             self.maybe += [node] if helps else []

@@ -12,16 +12,19 @@ allocator needs beside them comes on top.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.accelerators.ram import usual
 from weighbridge.errors import WeighbridgeError
 from weighbridge.records import dataclass, replace
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import Cost, Estimator, Move, RemedyCase, runnable
 from weighbridge.report import Report
+from weighbridge.report.verdict import Answer
 
 DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
 _FIRST = ("engine", "release", "method", "quantization", "dtype", "precision", "checkpointing")
 KINDS = {kind: place for place, kind in enumerate(_FIRST)}
 TO_HOST = frozenset(("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb"))  # settings that move weights
+MOVES_TO_HOST = TO_HOST | {"offload"}
 MERGED = ("megatron_args",)  # settings of several words, of which each change adds some
 OFF = 4  # times that more may be taken away than was guessed (assumed)
 HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
@@ -36,8 +39,19 @@ class MoveSet:
     counted: bool = False  # the least that it takes, which is never told
 
     @property
-    def fits(self) -> str:
-        return self.case.verdict.fits
+    def fits(self) -> Answer:
+        """The verdict; open where the set moves more to RAM than such a machine usually has, and
+        nobody said what this one has."""
+        verdict = self.case.verdict
+        return "unknown" if verdict.fits == "yes" and self._wants_ram() else verdict.fits
+
+    def _wants_ram(self) -> bool:
+        if MOVES_TO_HOST.isdisjoint(self.change):
+            return False
+        host, part = self.case.verdict.host, self.case.part
+        if host is None or host.available is not None or part is None:
+            return False
+        return host.needed.expected > usual(part, self.case.count)
 
     @property
     def change(self) -> Mapping[str, Any]:
@@ -95,8 +109,13 @@ def changed(some: Iterable[Move]) -> Mapping[str, Any]:
     return settings
 
 
-def _merged(before: tuple[str, ...] | None, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Put arguments of two changes together: of one that both have, the later counts."""
+def _merged(
+    before: tuple[str, ...] | None, words: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """Put arguments of two changes together: of one that both have, the later counts. None takes
+    all away."""
+    if words is None:
+        return None
     named = {word.partition("=")[0]: word for word in (*(before or ()), *words)}
     return tuple(named.values())
 

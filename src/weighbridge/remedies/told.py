@@ -39,7 +39,7 @@ def told(node: MoveSet) -> Remedy:
     return Remedy(
         change=dict(node.change),
         peak_bytes=node.peak,
-        fits=verdict.fits,
+        fits=node.fits,
         cost=cost.words,
         source=cost.source,
         price=cost.price,

@@ -437,7 +437,10 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
     if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
         return
     shard, full = case.effective["shard"], case.effective["method"] == "full"
-    if not full or not _offloadable(case, shard) or not formats.compiled(case.part):
+    if not _offloadable(case, shard) or not formats.compiled(case.part):
+        return
+    if not full:
+        yield from _base_offloaded(case)
         return
     zero = shard if shard.startswith("zero") else "zero2"
     for name, change in (
@@ -458,6 +461,24 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
                 keeps=AWAY[name],
                 beside=NO_STATES,
             )
+
+
+def _base_offloaded(case: RemedyCase) -> Iterator[Move]:
+    """Keep a frozen base in host memory, of which FSDP brings a layer at a time to all cards."""
+    if case.count < 2 or case.effective["method"] in TUNERS:
+        return
+    change = {**_kept(case, "fsdp2", "params"), **_storage(case, "fsdp2")}
+    if "offload" in change:
+        cost = prices.together(
+            (prices.CHANGES["everything shared"], prices.CHANGES["parameters on the host"])
+        )
+        yield Move(
+            kind="offload",
+            change=change,
+            cost=cost,
+            touches=ALL,
+            keeps=AWAY["parameters on the host"],
+        )
 
 
 def _stages(case: RemedyCase) -> Iterator[Move]:

@@ -18,8 +18,8 @@ from weighbridge.records import dataclass
 from weighbridge.report import Report, Shown
 
 if TYPE_CHECKING:
-    from weighbridge.report.fit import Accelerator, Answer
-    from weighbridge.report.verdict import Verdict
+    from weighbridge.report.fit import Accelerator
+    from weighbridge.report.verdict import Answer, Verdict
 
 SCHEMA = "weighbridge.together/1"
 SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # what a line starts in the background

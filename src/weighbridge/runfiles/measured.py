@@ -56,8 +56,9 @@ def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[Measured
     for name, measured in _measured(start).items():
         derived = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
         if name == "consumed":  # weights and what is outside of torch, in one figure
-            outside = report.derived.get(DERIVED[engine]["other"]) or 0
-            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + outside)
+            outside = report.derived.get(DERIVED[engine]["other"])
+            beside = outside if isinstance(outside, int) else 0
+            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + beside)
         elif isinstance(derived, int) and derived:
             yield MeasuredPart(name, measured, derived)
         elif name != "tokens" and name not in DERIVED.get(engine, {}):

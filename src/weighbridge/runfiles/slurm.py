@@ -169,7 +169,7 @@ def could_be(kind: str) -> tuple[Part, ...]:
 
 def asking(run: PlannedRun, text: str) -> PlannedRun:
     """Return a run of a batch script with the cards and the memory that its job asks for."""
-    if LINE.search(text) is None:
+    if not _options(text):
         return run
     try:
         job = asked(text)

@@ -225,27 +225,33 @@ def _shows(run: PlannedRun) -> bool:
 def _completed(
     run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> PlannedRun:
-    """Return a run with what the words around it name and it does not say: the model, the card,
-    the release of its engine."""
-    pieces: dict[str, Piece] = {}
-    if not run.model and len(named) == 1:
-        pieces["model"] = named[0]
-    if cards is not None and "gpu" not in run.settings:
-        pieces["gpu"] = cards
-    alone = tuple(setting for setting, piece in pieces.items() if not piece.listed)
-    version = _version(run, words)
-    if version is not None:
-        pieces["engine_version"] = version
-    settings = {s: piece.value for s, piece in pieces.items() if s != "model"}
+    """Return a run with what the words around it name and it does not say."""
+    pieces = dict(_around(run, named, cards, words))
+    model = pieces.get("model")
+    settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
     if "gpu" in settings:
         settings["gpu"] = _enough(settings["gpu"], run)
+    alone = (s for s, p in pieces.items() if s != "engine_version" and not p.listed)
     return replace(
         run,
-        model=pieces["model"].value if "model" in pieces else run.model,
+        model=run.model if model is None else model.value,
         settings={**run.settings, **settings},
         understood=(*run.understood, *(of_piece(CALLED[s], p, s) for s, p in pieces.items())),
         words=(*run.words, *alone),
     )
+
+
+def _around(
+    run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
+) -> Iterator[tuple[str, Piece]]:
+    """Yield the model, the card and the release of the engine that a run leaves to the words."""
+    if not run.model and len(named) == 1:
+        yield "model", named[0]
+    if cards is not None and "gpu" not in run.settings:
+        yield "gpu", cards
+    version = _version(run, words)
+    if version is not None:
+        yield "engine_version", version
 
 
 def _version(run: PlannedRun, words: Document) -> Piece | None:

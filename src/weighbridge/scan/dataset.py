@@ -180,8 +180,8 @@ def json_of(path: Path) -> dict[str, Any] | None:
         told: dict[str, Any] = strict_object(raw, MOST_PLAN)
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
-    if told.pop(SEAL, None) not in (None, sealed(told)):
-        raise BadFileError(f"{path}: is not as it was written: its seal is another")
+    if told.pop(SEAL, None) != sealed(told):
+        raise BadFileError(f"{path}: is not as it was written: its seal is another, or missing")
     return told
 
 

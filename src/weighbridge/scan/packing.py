@@ -61,6 +61,8 @@ def unpacked(out: Path) -> None:
 def fault(out: Path) -> str | None:
     """Return what is wrong with the file of all answers, where it counts."""
     path, note = packed(out), note_of(out / NOTE)
+    if note is None and (out / NOTE).exists():
+        return _another(out / NOTE, out)
     if path is None or note is None or checksum(path) == note.get("sha256"):
         return None
     return _another(path, out)

@@ -1,5 +1,6 @@
 """Settings that no single engine owns, by the sections of a form."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from weighbridge.settings.setting import (
@@ -173,6 +174,11 @@ class Weighed(WeightSettings, DeviceSettings):
             left = memory()
             return None if left is None else pools.measured(left, budget)
         return pools.machine_memory(self.ram, budget)
+
+    def on_windows(self) -> bool:
+        """Tell whether the machine has Windows: as it was said, or this one with its own cards."""
+        here = sys.platform == "win32" and self.gpu is not None and _is_local(self.gpu)
+        return self.platform == "windows" or (self.platform is None and here)
 
     def check(self) -> None:
         """Raise UsageError for a device or a machine that is not known, before anything is

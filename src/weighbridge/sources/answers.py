@@ -1,6 +1,7 @@
 """An answer over HTTP, as those see it who read it, whichever client brought it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -15,6 +16,25 @@ CHUNK = 1 << 16
 
 class UnreachableError(HubError):
     """Raised after all tries without an answer that could be used."""
+
+
+class Silence:
+    """Hosts that could not be reached a moment ago. Who asks for many models waits for each of them
+    once, and not for every name again."""
+
+    SECONDS = 30
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[float, str]] = {}
+
+    def of(self, host: str) -> str:
+        """Return how a host failed, "" where it may be asked."""
+        since, failure = self._failures.get(host, (0.0, ""))
+        return failure if failure and time.monotonic() - since < self.SECONDS else ""
+
+    def told(self, host: str, failure: str) -> None:
+        """Keep how it failed, after all tries."""
+        self._failures[host] = (time.monotonic(), failure)
 
 
 class ResponseHeaders(Protocol):

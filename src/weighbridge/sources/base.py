@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
 from weighbridge.records import NamedTuple, dataclass
 from weighbridge.sources import surroundings
 from weighbridge.wording import shown
+
+if TYPE_CHECKING:
+    from weighbridge.sources.answers import Silence
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (done, total)
@@ -34,6 +37,7 @@ class SourceOptions:
     token: str | bool | None = None
     cache_dir: str | None = None
     offline: bool = False
+    silence: "Silence | None" = None  # shared by all who ask one after the other
 
 
 class Source(Protocol):

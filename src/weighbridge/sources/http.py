@@ -22,6 +22,7 @@ from weighbridge.sources.answers import (
     CHUNK,
     Response,
     ResponseHeaders,
+    Silence,
     UnreachableError,
     one_line,
     within,
@@ -73,13 +74,24 @@ class _TransientError(Exception):
         self.counted = counted  # too many requests
 
 
+class _AwayError(_TransientError):
+    """Nobody answered at all."""
+
+
 class Client:
     """One kind of user of one host: its headers and its way to open an address."""
 
-    def __init__(self, *, token: str | bool | None, budget: "RequestBudget | None" = None) -> None:
+    def __init__(
+        self,
+        *,
+        token: str | bool | None,
+        budget: "RequestBudget | None" = None,
+        silence: Silence | None = None,
+    ) -> None:
         """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none.
         `budget` is shared by all who ask much of the same host: then a refusal is waited out."""
         self._budget = budget
+        self._silence = silence or Silence()
         self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
         self.authorized = "Authorization" in self._headers
         self._timeout: float = surroundings.constants().HF_HUB_ETAG_TIMEOUT
@@ -87,7 +99,9 @@ class Client:
 
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
         """Fetch the bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
-        begin, attempt, refusals = time.monotonic(), 1, 0
+        begin, attempt, refusals, host = time.monotonic(), 1, 0, _host(url)
+        if said := self._silence.of(host):
+            raise UnreachableError(said)
         while True:
             try:
                 return self._attempt(url, limit, wanted)
@@ -97,7 +111,9 @@ class Client:
                     continue
                 wait = BACKOFF * 2 ** (attempt - 1) if failure.wait is None else failure.wait
                 if attempt == TRIES or time.monotonic() - begin + wait > PATIENCE:
-                    raise UnreachableError(f"{_host(url)} {failure}") from None
+                    if isinstance(failure, _AwayError):
+                        self._silence.told(host, f"{host} {failure}")
+                    raise UnreachableError(f"{host} {failure}") from None
             time.sleep(wait)
             attempt += 1
 
@@ -210,12 +226,18 @@ def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> I
         raise HubError(f"{_host(url)}: offline mode is on (HF_HUB_OFFLINE)")
     try:
         response = get(url, headers, timeout, HEAD_SECONDS)
-        try:
-            yield response
-        finally:
-            response.close()
     except OSError as error:
-        raise _TransientError(f"cannot be reached{_through(url)} ({one_line(error)})") from None
+        raise _AwayError(_unreached(url, error)) from None
+    try:
+        yield response
+    except OSError as error:
+        raise _TransientError(_unreached(url, error)) from None
+    finally:
+        response.close()
+
+
+def _unreached(url: str, error: OSError) -> str:
+    return f"cannot be reached{_through(url)} ({one_line(error)})"
 
 
 def _through(url: str) -> str:

@@ -120,19 +120,21 @@ class HubSource:
         size = listing.sizes[full]
         wanted = _wanted(ByteRange(start, stop), size)
         data = self._fetch(self._client, listing, full, wanted)
-        count = size if wanted is None else wanted.stop - wanted.start
-        if size is not None and len(data) != count:
-            raise HubError(
-                f"{self._where()}: {full} came with {len(data):,} bytes of {count:,} that are "
-                "listed: it was changed on the way; try again, or download the file"
-            )
+        if size is not None:
+            self._is_whole(full, data, size if wanted is None else wanted.stop - wanted.start)
         if len(data) == size and full in listing.etags:
             self._keep(listing, full, data)
         return data
 
+    def _is_whole(self, path: str, data: bytes, count: int) -> None:
+        """Raise HubError for a file that is not as long as the listing says."""
+        if len(data) != count:
+            came = f"came with {len(data):,} bytes of {count:,} that are listed"
+            raise HubError(f"{self._where()}: {path} {came}: try again, or download the file")
+
     def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
         """Return what the cache has of a file; None where it has none, or a small one that is
-        damaged and can be fetched again. Raises BadFileError where it cannot."""
+        damaged and is fetched again. Raises BadFileError."""
         if listing.snapshot is None or not listing.snapshot.holds(path):
             return None
         data, place = listing.snapshot.read(path, *wanted), listing.snapshot.place(path)
@@ -140,10 +142,8 @@ class HubSource:
         if not small or len(data) != place.stat().st_size or not cache.is_damaged(place, data):
             return data
         if self._client is None:
-            raise BadFileError(
-                f"{place}: this file of the Hub's cache is damaged; delete it, and ask once with a "
-                "network"
-            )
+            why = "this file of the Hub's cache is damaged; delete it, and ask with a network"
+            raise BadFileError(f"{place}: {why}")
         cache.forget(place)
         return None
 
@@ -192,9 +192,11 @@ class HubSource:
     def _online_listing(self) -> _Listing:
         token = self._options.token
         if token is None and self._ref.endpoint is not None:
-            client = Client(token=False)  # a mirror that only a pasted URL names
+            client = Client(
+                token=False, silence=self._options.silence
+            )  # a mirror that only a pasted URL names
         else:
-            client = Client(token=token)
+            client = Client(token=token, silence=self._options.silence)
         revision = self._ref.revision
         below = "" if revision is None else f"/revision/{quote(revision, safe='')}"
         url = f"{self._endpoint}/api/models/{self._ref.repo_id}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.records import NamedTuple, dataclass
+from weighbridge.wording import HIDDEN
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -325,8 +326,9 @@ def _hub(typed: _Typed, text: str) -> HubRef:
 
     text, colon, quant = text.partition(":")
     if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
+        named = HIDDEN if "@" in quant else quant  # or it is the password of a login
         raise UsageError(
-            f"{_shown(typed.text)}: {quant!r} is no quantization; write org/name:Q4_K_M"
+            f"{_shown(typed.text)}: {named!r} is no quantization; write org/name:Q4_K_M"
         )
     name, at, after = text.partition("@")
     segments = name.split("/")

@@ -41,7 +41,7 @@ def named(name: str, options: SourceOptions) -> NamedRepositories:
         return NamedRepositories()
     asked = {"search": name, "sort": "downloads", "direction": "-1", "limit": str(MOST)}
     try:
-        client = Client(token=options.token)
+        client = Client(token=options.token, silence=options.silence)
         url = f"{constants.ENDPOINT}/api/models?{urlencode(asked)}"
         listing = strict_json(client.get(url, limit=MAX_PAGE).data, MAX_PAGE)
     except (HubError, BadFileError):

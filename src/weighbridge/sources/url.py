@@ -28,7 +28,7 @@ class UrlSource:
             raise HubError(
                 f"{ref.url} cannot be read offline: download the file, and give its path"
             )
-        self._client = Client(token=False)
+        self._client = Client(token=False, silence=options.silence)
         self._urls = _part_urls(ref)
         self._heads: dict[str, HttpResponse] = {}
         self._lock = threading.Lock()

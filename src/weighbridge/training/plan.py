@@ -190,6 +190,16 @@ def _of_text(subject: Subject, framework: Framework) -> bool:
     return own and framework.name == "torchtitan"
 
 
+def _as_trained(subject: Subject, w: Train, framework: Framework) -> Subject:
+    """Return the model as the framework has it. Raises UnsupportedError for images of a class of
+    text."""
+    if not _of_text(subject, framework):
+        return subject
+    if _images(w):
+        raise UnsupportedError(f"--images: {framework.name}'s class of this model is of text alone")
+    return subject.without_towers()
+
+
 def plan(
     subject: Subject, w: Train, budget: "Budget | None", number: tuple[int, ...]
 ) -> TrainingPlan:
@@ -208,12 +218,7 @@ def plan(
     _refuse(subject, w, framework, shares)
     _refuse_card(w, chosen, part)
     refuse_segments(w, part)
-    if _of_text(subject, framework):
-        if _images(w):
-            raise UnsupportedError(
-                f"--images: {framework.name}'s class of this model is of text alone"
-            )
-        subject = subject.without_towers()
+    subject = _as_trained(subject, w, framework)
     scales = float8.recipe(w, framework, chosen, date)
     float8.refuse(w, framework, scales, shares, subject.body)
     base = _base(subject, w, framework, chosen, shares)

@@ -180,7 +180,9 @@ def _on_device(device: Device, name: str) -> Phase:
         return phase
     reserved = Component(
         name="kv_cache",
-        bytes=Bytes(*(max(0, taken - held) for held in phase.needed)),  # taken in all, or needed
+        bytes=Bytes(
+            *(max(0, taken - nbytes) for nbytes in phase.needed)
+        ),  # taken in all, or needed
         basis="computed",
         detail="reserved at start",
     )

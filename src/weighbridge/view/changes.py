@@ -19,7 +19,7 @@ from weighbridge.words import Words
 if TYPE_CHECKING:
     from weighbridge.quantization.quality import Finding
     from weighbridge.report import Report
-    from weighbridge.report.verdict import Price, Remedy
+    from weighbridge.report.verdict import Price, Remedy, Verdict
 
 MOST = 3  # on the first screen
 LONG = 72  # characters of a cost there
@@ -84,7 +84,8 @@ def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
         if answer.full or remedy.price is None
         else few(answer.say, remedy)
     )
-    cost = answer.say("cost.and").join(filter(None, (cost, _moved(answer, remedy))))
+    verdict = answer.report.verdict
+    cost = answer.say("cost.and").join(filter(None, (cost, moved(answer.say, verdict, remedy))))
     return Cell(_size(answer, remedy), remedy.fits), Cell(f"{flags}  ({cost})" if cost else flags)
 
 
@@ -97,13 +98,12 @@ def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
     return answer.sizes.of(held(remedy))
 
 
-def _moved(answer: ShownAnswer, remedy: "Remedy") -> str:
+def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
     """Return the RAM that a machine needs after a change that moves memory there, else ""."""
-    verdict = answer.report.verdict
     before = None if verdict is None or verdict.host is None else verdict.host.needed
     if before is None or remedy.host is None or remedy.host.expected < before.expected + GIB:
         return ""
-    return answer.say("cost.ram", ram=answer.sizes.of(remedy.host.expected))
+    return words("cost.ram", ram=sizes(remedy.host.expected, words.unit).of(remedy.host.expected))
 
 
 def held(remedy: "Remedy") -> int:

@@ -11,7 +11,7 @@ from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view import ladder, scripts
 from weighbridge.view.answer import mark
-from weighbridge.view.changes import few, language, settings
+from weighbridge.view.changes import few, language, moved, settings
 from weighbridge.view.records import (
     Action,
     Block,
@@ -213,7 +213,7 @@ def _change(
     if _is_row_below(question, remedy, fit):
         return size, Cell(words("fit.qlora.below"))
     tokens = question.longest if remedy is question.remedies[0] else None
-    pieces = [few(words, remedy), flags(remedy)]
+    pieces = [few(words, remedy), moved(words, question.verdict, remedy), flags(remedy)]
     pieces += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
     return size, Cell(printable(" · ".join(filter(None, pieces))))
 

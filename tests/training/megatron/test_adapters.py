@@ -10,6 +10,7 @@ from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
+from weighbridge.workload import Train
 
 MODEL = MegatronModel(layers=2, hidden=64, width=128, heads=4, kv_heads=2, head_dim=16, words=1000)
 FULL = MegatronRun(length=256, multiple=1)
@@ -61,6 +62,17 @@ def test_adapters_keep_r_numbers_a_token():
     assert again.low == found.low // 2
     dropped = adapters.kept(MODEL, replace(LORA, adapter_dropout=True), [0, 1]).bytes
     assert dropped.high == found.high + 2 * 2 * 256 * sum(i for i, _ in LINEARS)
+
+
+def test_an_adapter_of_experts_keeps_r_numbers_of_each_copy():
+    """A token goes to two of four: attention's two linears read it once, experts' two twice."""
+    routed = replace(MODEL, experts=RoutedFeed(count=4, top=2, width=32))
+    assert adapters.kept(routed, LORA, [0]).bytes.low == 2 * 256 * 8 * (2 + 2 * 2)
+
+
+def test_ms_swifts_rank_is_8():
+    assert adapters.settings(Train(method="lora"))["lora"] == 8
+    assert adapters.settings(Train(method="full")) == {}
 
 
 @pytest.mark.parametrize(("targets", "numbers"), [(None, 832), (["q_proj", "v_proj"], 192)])

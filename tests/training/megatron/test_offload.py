@@ -72,7 +72,7 @@ def test_what_is_refused(words, more, says):
 
 @pytest.mark.slow
 def test_activations_that_go_to_the_host_are_open():
-    """Of 16 layers those of two stay at least; the words that say which are taken."""
+    """Activations of two of 16 layers stay at least; the words that say which are taken."""
     stays = asked()
     goes = asked(
         "fine_grained_activation_offloading", "offload_modules=core_attn+mlp_norm",

@@ -56,6 +56,14 @@ SWITCHES = frozenset(ALONE.split())
 BEFORE_IT = 64  # words that are looked at for a program behind a wrapper
 # the last part of an image's name -> the program that it runs by itself, or ""
 IMAGES = tuple(image for e in ENGINES.values() for image in e.images.items())
+# Words of published names of images; the tag of one with other words is its owner's release
+PUBLISHED = frozenset(
+    (
+        *("vllm", "openai", "sglang", "llama", "cpp", "server", "cpu", "rocm", "tpu", "neuron"),
+        *("cuda", "cu", "xpu", "hpu", "gaudi", "ascend", "musa", "vulkan", "intel", "jetson"),
+        *("arm", "aarch", "amd", "x", "release", "repo", "nightly", "dev", "base", "runtime"),
+    )
+)
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
@@ -213,7 +221,9 @@ def _image(image: str) -> tuple[str, str | None]:
     name, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
     for pattern, program in IMAGES:
         if re.fullmatch(pattern, name):
-            of_its_makers = re.match(r"(?:nvcr\.io|rocm|lmcache)/", image) is None
+            words = {word.rstrip("0123456789") for word in re.split(r"[-_.]", name)} - {""}
+            others = re.match(r"(?:nvcr\.io|rocm|lmcache)/", image) is not None
+            of_its_makers = not others and words <= PUBLISHED
             numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
             return program, (numbered[1] or numbered[2]) if of_its_makers and numbered else None
     raise ContradictionError(

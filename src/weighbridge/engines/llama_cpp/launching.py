@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.catalogue.files import gguf_of
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.components import projector
@@ -24,6 +25,7 @@ from weighbridge.settings.setting import Setting
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef
 
 if TYPE_CHECKING:
+    from weighbridge.catalogue.files import PublishedFile
     from weighbridge.workload import Infer
 
 # What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in
@@ -54,7 +56,12 @@ def command(
 
 def _makes_tower(subject: Subject, w: "Infer") -> bool:
     """Tell whether the model's own tower is made of its checkpoint, into a file of its own."""
-    return w.mmproj_auto and _made(subject) and projector(subject, w) is not None
+    return w.mmproj_auto and _makes(subject) and projector(subject, w) is not None
+
+
+def _makes(subject: Subject) -> bool:
+    """Tell whether a file of the model is made, since none is published in that format."""
+    return _made(subject) and published(subject) is None
 
 
 def _made(subject: Subject) -> bool:
@@ -67,6 +74,14 @@ def _made(subject: Subject) -> bool:
     return not origin.quant and OF_FILES not in re.split(r"[-_.]", origin.repo_id.lower())
 
 
+def published(subject: Subject) -> "PublishedFile | None":
+    """Return the repository that has a file of a model of the catalogue in that format."""
+    origin = subject.model.origin
+    if subject.part.library == "gguf" or not isinstance(origin, CatalogueRef):
+        return None
+    return gguf_of(launch_line.place(subject).model, subject.choice.name)
+
+
 def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bool) -> DerivedFacts:
     """Return the line, and what has to be made before it; or why there is none. It says the number
     of layers where there is so little room that the build would move some of them."""
@@ -74,9 +89,10 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
     line = command(subject, effective, w, narrow=narrow)
     drafts = [subject.draft] if subject.draft else []
-    made = [s for s in (*drafts, subject) if _made(s)]
+    made = [*filter(_made, drafts), *filter(_makes, (subject,))]
     if not made:
-        return {"launch": line}
+        known = published(subject)
+        return {"launch": line} if known is None else {"launch": line, "launch_note": str(known)}
     lines = [each for s in made for each in making(s)]
     files = [*map(file, made)]
     if _makes_tower(subject, w):
@@ -131,6 +147,9 @@ def _draft(subject: Subject, w: "Infer") -> str:
 
 def _model(subject: Subject) -> tuple[str, ...]:
     """A file here, one of a repository, one at a URL, or the one that is made of the model."""
+    known = published(subject)
+    if known is not None:
+        return "-hf", known.repo_id
     if _made(subject):
         return "-m", file(subject)
     place = launch_line.place(subject)

@@ -9,13 +9,16 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from weighbridge.catalogue.files import mlx_of
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, MlxPlan
 from weighbridge.engines.mlx.rules import DECODED
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.sources.reference import CatalogueRef
 
 if TYPE_CHECKING:
+    from weighbridge.catalogue.files import PublishedFile
     from weighbridge.workload import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
@@ -28,8 +31,9 @@ def facts(subject: Subject, w: "Infer", plan: MlxPlan) -> DerivedFacts:
         return {"launch_note": f"no line to paste: {why}"}
     line = " ".join((plan.program, *_flags(subject, w, plan)))
     conversion = converted(subject)
+    known = published(subject)
     if not conversion:
-        return {"launch": line}
+        return {"launch": line} if known is None else {"launch": line, "launch_note": str(known)}
     note = f"the lines before the last make {_folder(subject)}"
     return {"launch": f"{conversion}\n{line}", "launch_note": note}
 
@@ -45,6 +49,8 @@ def unwritten(subject: Subject, w: "Infer") -> str:
 def converted(subject: Subject) -> str:
     """Return the line that makes it of the checkpoint; "" where it is loaded as it is."""
     form = subject.choice.scheme
+    if published(subject) is not None:
+        return ""
     if form is None or subject.choice.as_stored or subject.part.packed:
         return ""
     affine = AFFINE.fullmatch(form.name)
@@ -54,13 +60,21 @@ def converted(subject: Subject) -> str:
     return f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(subject)}"
 
 
+def published(subject: Subject) -> "PublishedFile | None":
+    """Return the repository that has a model of the catalogue in that format."""
+    if subject.part.packed or not isinstance(subject.model.origin, CatalogueRef):
+        return None
+    return mlx_of(launch_line.place(subject).model, subject.choice.name)
+
+
 def _folder(subject: Subject) -> str:
     name = subject.model.name.rpartition("/")[2]
     return shlex.quote(f"{name}-{subject.choice.name.removeprefix('mlx-')}")
 
 
 def _flags(subject: Subject, w: "Infer", plan: MlxPlan) -> Iterator[str]:
-    named = shlex.quote(launch_line.place(subject).model)
+    known = published(subject)
+    named = shlex.quote(known.repo_id if known else launch_line.place(subject).model)
     yield f"--model {_folder(subject) if converted(subject) else named}"
     if plan.program != GENERATE:
         if plan.batch > DECODED:

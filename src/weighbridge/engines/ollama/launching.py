@@ -140,12 +140,15 @@ def model(subject: Subject) -> tuple[str, str]:
 
 
 def _tag(subject: Subject) -> tuple[str, str]:
-    """A tag of its library, as it was typed or the one of the same model; else one that is made of
-    the checkpoint."""
+    """A tag of its library, as it was typed or the one of the same model; else a file of that
+    format on the Hub, or a name that is made of the checkpoint."""
     typed, form = subject.model.reference.strip(), subject.choice.name
     tag = typed if TAG.fullmatch(typed) else library.tag_of(typed)
     if tag and form in _of_tag(tag):
         return tag, ""
+    known = llama_cpp.published(subject)
+    if known is not None:
+        return f"hf.co/{known.repo_id}", ""
     name = _plain(subject) if form in KEPT else f"{_plain(subject)}:{form.lower()}"
     alone = subject.part.blueprint.cls in CONVERTS and form in (*MADE, *FLOATS, *KEPT)
     return name, _folder(subject) if alone else f"./{llama_cpp.file(subject)}"

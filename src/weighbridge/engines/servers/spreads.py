@@ -2,8 +2,8 @@
 
     tensor x expert      every card has a part of each layer, and whole experts
     data x expert        copies of the attention, each with its own requests; experts are shared
-                         out. A cache of latents (MLA) is the same on all tensor ranks: there this is
-                         what has room for many requests
+                         out. A cache of latents (MLA) is the same on all tensor ranks: this is what
+                         has room for many requests then
     tensor x pipeline    parts of layers within a machine, and stages
 
 By engine: vLLM and its kin count copies of the whole (--data-parallel-size), SGLang copies of the

@@ -16,10 +16,10 @@ Source: vllm 0.33 utils/mem_utils.py (MemorySnapshot.measure, shared_sysmem_devi
 0.5.23 srt/utils/common.py (get_available_gpu_memory, SHARED_SYSMEM_DEVICE_MEM_SMS).
 """
 
+from weighbridge.accelerators.chips import OF_THE_SYSTEM
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB, MIB
 
-CHIPS = ((8, 7), (11, 0), (12, 1))  # compute capabilities
 PROCESSES = Bytes(GIB, 19 * GIB // 10, 5 * GIB)
 CAPTURED = Bytes(0, 1280 * MIB, 1800 * MIB)
 SOURCE = "logs of vLLM 0.27, 0.28 and SGLang 0.5.15 on a GB10"
@@ -28,12 +28,12 @@ NOTHING = exactly(0)
 
 def processes(capability: tuple[int, int] | None) -> Bytes:
     """Return the host memory of a rank that its engine finds gone from the device."""
-    return PROCESSES if capability in CHIPS else NOTHING
+    return PROCESSES if capability in OF_THE_SYSTEM else NOTHING
 
 
 def captured(capability: tuple[int, int] | None) -> Bytes:
     """Return the host memory that capturing graphs takes, and the engine counts with them."""
-    return CAPTURED if capability in CHIPS else NOTHING
+    return CAPTURED if capability in OF_THE_SYSTEM else NOTHING
 
 
 def estimated(graphs: Bytes) -> Bytes:

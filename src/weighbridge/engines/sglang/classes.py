@@ -7,6 +7,7 @@ of sglang/srt/models/*.py; the transformers that each takes is Requires-Dist of 
 """
 
 from weighbridge.engines.model_classes import Backend, Known, known
+from weighbridge.parsed import text_beside
 
 KNOWS: tuple[Known, ...] = known(__file__)
 # transformers.py of srt/models: TransformersForCausalLM, TransformersMultiModalForCausalLM
@@ -27,3 +28,5 @@ BACKEND = Backend(
         (0, 5, 21): (5, 19),
     },
 )
+# Those of 0.5.23 that no row has: they were there before 0.4.1, or were not read.
+BEFORE = text_beside(__file__, "before.txt")

@@ -102,15 +102,15 @@ class SglangLaunched:
         assert self.served.case.budget is not None
         if least is None or not self.serves(WORST):
             return False
-        return self._held(least).high <= self.served.case.budget.usable.low
+        return self._with_pools(least).high <= self.served.case.budget.usable.low
 
     @cached_property
     def whole(self) -> Bytes:
         """Return the bytes that the fullest card holds with these pools."""
         assert self.fit is not None
-        return self._held(self.fit)
+        return self._with_pools(self.fit)
 
-    def _held(self, fit: CardFit) -> Bytes:
+    def _with_pools(self, fit: CardFit) -> Bytes:
         sizes = [taken(self.served, i, fit) for i in self.served.case.kinds]
         return Bytes(*(max(bounds) for bounds in zip(*sizes, strict=True)))
 

@@ -9,5 +9,9 @@ auto/configuration_auto.py and auto_mappings.py (CONFIG_MAPPING_NAMES).
 """
 
 from weighbridge.engines.model_classes import Known, known
+from weighbridge.parsed import text_beside
 
 KNOWS: tuple[Known, ...] = known(__file__)
+# Model types of text whose attention no server can put its own in: modeling_*.py of 5.23 without
+# _supports_attention_backend, which vLLM and SGLang ask for before they run a class of it.
+ALONE = text_beside(__file__, "alone.txt")

@@ -7,12 +7,14 @@ is as large as the largest group:
     kinds of equal page         groups of equally many layers: as many as the rarest kind has, or
                                 as the commonest has when that is less than half as many again
     kinds of other pages        the smaller pages cover more tokens, or are padded (states always)
-    packed (block-outermost)    kinds of any page side by side in a block: DeepSeek-V4
+    packed (block-outermost)    kinds of any page side by side in a block: DeepSeek-V4. Before 0.29
+                                other pages were padded to those of full layers, and a block had as
+                                many of each as the group with the most; before 0.24 as many of all
 
 Source: vllm 0.33 v1/core/kv_cache_planning.py (get_kv_cache_groups,
 _get_kv_cache_groups_uniform_page_size, unify_kv_cache_spec_page_size, _get_packed_kv_cache_groups),
 v1/kv_cache_interface.py (max_memory_usage_bytes of each spec), v1/core/kv_cache_utils.py
-(get_max_concurrency_for_kv_cache_config); 0.19 v1/core/kv_cache_utils.py.
+(get_max_concurrency_for_kv_cache_config); 0.19 to 0.29 v1/core/kv_cache_utils.py.
 """
 
 from collections import Counter
@@ -24,6 +26,7 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.records import dataclass, replace
 from weighbridge.units import ceil_div
 
+Packing = Literal["tuples", "slots", "groups"]
 BlockKind = Literal["full", "sliding", "chunked", "cross", "state"]
 
 
@@ -95,10 +98,11 @@ class CachePool:
     """All groups. One block of a pool is kept empty and never given out."""
 
     groups: tuple[CacheGroup, ...]
+    padded: int = 0  # bytes of a block, where they are not those of the largest group
 
     @cached_property
     def block(self) -> int:
-        return max((group.page for group in self.groups), default=0)
+        return self.padded or max((group.page for group in self.groups), default=0)
 
     def request(self, load: RequestLoad) -> int:
         """Blocks of one request."""
@@ -120,13 +124,16 @@ class CachePool:
         return self.count(available) // max(1, len(self.groups)) * smallest
 
 
-def pool(specs: Sequence[Spec], *, packed: bool = False) -> CachePool:
+def pool(specs: Sequence[Spec], *, packed: bool = False, packing: Packing = "groups") -> CachePool:
     if not specs:
         return CachePool(())
     if all(spec.fits_with(specs[0]) for spec in specs):
         return CachePool((CacheGroup(tuple(specs)),))
     if packed and len({spec.page for spec in specs}) > 1:
-        return CachePool(tuple(_packed(specs)))
+        groups = tuple(_packed(specs))
+        return CachePool(
+            groups, padded=0 if packing == "groups" else _padded_block(groups, packing)
+        )
     try:
         return CachePool(tuple(_split(_one_page(specs))))
     except UnsupportedError:
@@ -188,6 +195,21 @@ def _packed(specs: Sequence[Spec]) -> Iterable[CacheGroup]:
                 for spec in [s for s in bucket if s.page == page][i:count:parts]
             ]
             yield CacheGroup(tuple(chosen))
+
+
+def _padded_block(groups: Sequence[CacheGroup], packing: Packing) -> int:
+    """Bytes of a block of pages as full layers have them (_get_kv_cache_config_deepseek_v4 of 0.23,
+    _get_kv_cache_config_packed of 0.25)."""
+    pages = sorted({spec.page for group in groups for spec in group.specs if spec.kind == "full"})
+
+    def padded(spec: Spec) -> int:
+        return next(page for page in (*pages, spec.page) if page >= spec.page)
+
+    counts = [Counter(map(padded, group.specs)) for group in groups]
+    most = {page: max(count[page] for count in counts) for page in pages}
+    if packing == "tuples":
+        return max(most.values()) * sum(pages)
+    return sum(page * count for page, count in most.items())
 
 
 def _buckets(specs: Sequence[Spec]) -> list[list[Spec]]:

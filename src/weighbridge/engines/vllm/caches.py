@@ -311,7 +311,8 @@ def _padded(specs_of: list[Spec]) -> list[Spec]:
 def plan(layers: Iterable[Layer], setting: VllmCacheSetting) -> CachePool:
     every = list(layers)
     packed = any(isinstance(m, Compressed) for m in mixers(every))
-    return pool(specs(every, setting), packed=packed)
+    packing = rules(setting.version).packing
+    return pool(specs(every, setting), packed=packed, packing=packing)
 
 
 def content(layers: Iterable[Layer], setting: VllmCacheSetting) -> CacheBytes:

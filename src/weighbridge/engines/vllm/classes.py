@@ -7,7 +7,11 @@ last of 0.12 to 0.33 (0.17.1 and 0.22.1 alone of theirs), vllm/model_executor/mo
 what releases take of transformers is Requires-Dist of their METADATA.
 """
 
-from weighbridge.engines.model_classes import Backend, Known, known
+from collections.abc import Mapping
+
+from weighbridge.engines.engine import Version
+from weighbridge.engines.model_classes import Backend, Known, dropped, known
+from weighbridge.parsed import text_beside
 
 KNOWS: tuple[Known, ...] = known(__file__)
 # TransformersForCausalLM, TransformersForMultimodalLM. The first that name an end (0.11.1) take no
@@ -17,3 +21,7 @@ BACKEND = Backend(
     images=(0, 10),
     newest={(0,): (4, 57), (0, 20): ()},
 )
+# Those of 0.33 that no row has: they were there before 0.9.1, or were not read.
+BEFORE = text_beside(__file__, "before.txt")
+# registry.py of 0.33: _PREVIOUSLY_SUPPORTED_MODELS, by the last release that has them.
+GONE: Mapping[Version, str] = dropped(__file__)

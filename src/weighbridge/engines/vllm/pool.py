@@ -75,6 +75,11 @@ class Blocks:
         return self.count * self.pool.block
 
     @property
+    def windows(self) -> bool:
+        kinds = (spec.kind for group in self.pool.groups for spec in group.kinds)
+        return any(kind in ("sliding", "chunked") for kind in kinds)
+
+    @property
     def admitted(self) -> int:
         """Bytes of blocks that every request draws with a whole step of its own: what admission
         looks for, and nobody holds at once."""

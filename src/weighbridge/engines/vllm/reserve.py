@@ -224,9 +224,10 @@ class RankReserve:
         launch = self.standing.launch
         return self.standing.peak(launch.sequences * (1 + launch.speculative), False, self.context)
 
-    def asked(self, budget: Budget, drawn: int) -> profile.ProfiledMoment:
-        """The widest moment of this workload, whose requests draw so many bytes of blocks."""
-        again = _again(self, self.own(budget), drawn)
+    def asked(self, budget: Budget, *, most: bool = False) -> profile.ProfiledMoment:
+        """The widest moment of this workload. Where layers have windows, requests that gave up
+        their blocks may be read again at once (`most`), and were not in eight published runs."""
+        again = _again(self, self.own(budget)) if most or not self.blocks.windows else 0
         return self.standing.peak(again or self.prompts, False, self.context)
 
     @cached_property
@@ -292,16 +293,14 @@ class RankReserve:
     def serving(self, share: int, budget: Budget) -> int:
         """Return the bytes that the driver shows while this workload runs: the profile's memory was
         given back."""
-        asked = self.asked(budget, self.blocks.nbytes).total.expected
+        asked = self.asked(budget).total.expected
         return self.taken(share) - self.profiled.total.expected + asked
 
     def serving_interval(self, share: int, budget: Budget) -> Bytes:
-        """The same: the share is exact, what is outside of it is not, and a batch of which each
-        request was admitted with a whole step may be read again."""
+        """The same: the share is exact, what is outside of it is not."""
         less = self.taken(share) - self.profiled.total.expected - self.outside.expected
-        drawn = (self.blocks.nbytes, self.blocks.nbytes, self.blocks.admitted)
-        asked = (self.asked(budget, nbytes).total.expected for nbytes in drawn)
-        return Bytes(*(less + out + most for out, most in zip(self.outside, asked, strict=True)))
+        asked = (self.asked(budget, most=most).total.expected for most in (False, False, True))
+        return Bytes(*(less + out + step for out, step in zip(self.outside, asked, strict=True)))
 
 
 def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
@@ -310,15 +309,15 @@ def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
     return math.ceil(wanted) if rules.rounds_up else int(wanted)
 
 
-def _again(reserve: RankReserve, budget: Budget, drawn: int) -> int:
-    """Tokens of one step where requests, which draw so many bytes, do not all fit: those that gave
-    up their blocks read what they have written as a prompt, as many at once as the cache holds
-    (v1/core/sched/scheduler.py, _preempt_request). 0 where none does."""
+def _again(reserve: RankReserve, budget: Budget) -> int:
+    """Tokens of one step where requests do not all fit: those that gave up their blocks read what
+    they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
+    _preempt_request). 0 where none does."""
     launch = reserve.standing.launch
     if not reserve.blocks.pool.groups or reserve.requests < 2:
         return 0
     room = max(0, reserve.available(share(launch.rules, launch.utilization, budget)))
-    if room >= drawn:
+    if room >= reserve.blocks.admitted:
         return 0
     tokens = reserve.blocks.logged(room)
     return tokens if reserve.prompts < min(tokens, launch.tokens) else 0

@@ -88,6 +88,7 @@ class VllmRules:
     kernel_of_samples: bool = False  # the sampler's kernel is there: see outside_torch.py
     second_packed: bool = False  # the newer runner has experts and packed weights, too
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
+    packing: Literal["tuples", "slots", "groups"] = "tuples"  # of packed kinds: see blocks.py
     in_flight: bool = False  # tokens of batches under way count to a request's
     # layers/linear.py (_maybe_allow_fp8_block_shape_mismatch): of float8 with a scale a block
     partial_blocks: bool = False
@@ -147,6 +148,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     (
         (0, 24),
         {"second_runner": LLAMA | MIXTURES, "second_packed": True, "asks_vram": True}
+        | {"packing": "slots"}
         | {"plain_awq": False},  # quantization/auto_awq.py
     ),
     (
@@ -164,7 +166,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
     ((0, 28), {"largest_tier": True, "wide_graphs": True, "scales": 4}),
-    ((0, 29), {"second_any": True, "second_charged": True}),
+    ((0, 29), {"second_any": True, "second_charged": True, "packing": "groups"}),
     ((0, 30), {"towers_everywhere": False, "shared_hold": False}),
     (
         (0, 33),

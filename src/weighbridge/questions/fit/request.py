@@ -1,11 +1,12 @@
 """The question of `fit` as it was asked, and the settings that go to each of its parts.
 
-A setting goes to every question that has one of that name, and is pinned there. Three rules more:
+A setting goes to every question that has one of that name, and is pinned there. Four rules more:
 
     engine_version   is the inference engine's; training and loading have it where that engine is
                      transformers
     shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
     quantization     is of load, infer and qlora: LoRA and full training are of plain weights
+    batch_size       is of the task that it was asked about: users of a server, or a step's sequences
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
+USERS = ("batch_size",)  # of a server; of training it is another number
 PLAIN = ("lora", "train")  # questions about weights that are not packed
 
 
@@ -161,7 +163,7 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
 def workload(name: str, request: FitRequest, inference: str) -> Any:
     """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
     task, method = NAMES[name]
-    settings = dict(_own(name, request.settings, inference))
+    settings = dict(_own(name, request, inference))
     if name == request.about:
         settings |= {
             setting: value for setting, value in request.extra.items() if setting in TABLES[task]
@@ -175,11 +177,12 @@ def workload(name: str, request: FitRequest, inference: str) -> Any:
     return checked
 
 
-def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tuple[str, Any]]:
+def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, Any]]:
     """Yield the settings that one question takes."""
     task, method = NAMES[name]
-    for setting, value in settings.items():
-        if setting not in TABLES[task]:
+    users = NAMES[request.about][0] != "train"
+    for setting, value in request.settings.items():
+        if setting not in TABLES[task] or (setting in USERS and users is (task == "train")):
             continue
         if setting == "engine_version" and task != "infer" and record(inference).reads != "any":
             continue
@@ -195,7 +198,7 @@ def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tup
 def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
     """Return the names of the questions that take a setting."""
     return frozenset(
-        name for name in NAMES if setting in dict(_own(name, request.settings, inference))
+        name for name in NAMES if setting in dict(_own(name, request, inference))
     )
 
 

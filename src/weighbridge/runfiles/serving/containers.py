@@ -1,10 +1,12 @@
-"""A launch line taken apart, for a new file that starts a container: image, arguments, variables.
+"""A launch line taken apart, for a new file that starts a container: image, arguments, variables;
+and the line of a container whose image nobody publishes.
 
 Sources: https://docs.vllm.ai/en/latest/deployment/docker.html (entry point `vllm serve`, with the
 model first); https://docs.sglang.io, install (docker); both share memory between their processes.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,17 @@ PARTS = 3  # of a release, in a tag
 # serves a model of its own without it; `vllm serve` takes --model too, with a warning (0.12.0:
 # vllm-project/vllm#30828).
 POSITIONAL = (0, 26)
+
+# What an image is called that nobody publishes under its own name -> the program that it runs
+BY_IMAGE = (
+    ("sglang", "python3 -m sglang.launch_server"),
+    ("vllm", "vllm serve"),
+    ("llama-server", "llama-server"),
+    ("llama-cpp", "llama-server"),
+    ("llama.cpp", "llama-server"),
+)
+OWN_PROGRAMS = tuple(dict.fromkeys(program for _, program in BY_IMAGE))
+FEW_FLAGS = 2  # -m and a name are of many programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,3 +157,32 @@ def _tag(release: str) -> str:
         return "latest"
     parts = release.split(".")
     return "v" + ".".join([*parts, "0", "0"][: max(PARTS, len(parts))])
+
+
+def by_image(image: str, words: Sequence[str]) -> str:
+    """Return the line of an image that nobody publishes, by a part of its name."""
+    last = image.rpartition("/")[2].lower()
+    program = next((program for part, program in BY_IMAGE if part in last), "")
+    bare = bool(words) and words[0].startswith("-")
+    return f"{program} {shlex.join(words)}" if program and bare else ""
+
+
+def by_flags(words: Sequence[str]) -> str:
+    """Return the line of an image of somebody's own, whose entry point is given flags alone: that
+    of the only engine that has them all."""
+    flags = [word for word in words if word.startswith("-")]
+    behind = words[1:] if words and words[0].endswith(".sh") else words
+    if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
+        return ""
+    lines = (f"{program} {shlex.join(behind)}" for program in OWN_PROGRAMS)
+    known = [line for line in lines if _knows_all(line)]
+    return known[0] if len(known) == 1 else ""
+
+
+def _knows_all(line: str) -> bool:
+    """Tell whether an engine has all flags of a line, which names a repository or a file."""
+    try:
+        launch = parse(line)
+    except UsageError:
+        return False
+    return not launch.unknown and ("/" in launch.model or launch.model.endswith(".gguf"))

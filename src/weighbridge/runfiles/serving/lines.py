@@ -19,19 +19,10 @@ from weighbridge.records import NamedTuple, dataclass, field, replace
 from weighbridge.runfiles.document import Path, Place
 from weighbridge.runfiles.reading import VARIABLE, filled
 from weighbridge.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.runfiles.serving.containers import BY_IMAGE, by_flags, by_image
 from weighbridge.units import parse_size, typed_size
 from weighbridge.wording import shown, unsecret
 
-# What an image is called that nobody publishes under its own name -> the program that it runs
-BY_IMAGE = (
-    ("sglang", "python3 -m sglang.launch_server"),
-    ("vllm", "vllm serve"),
-    ("llama-server", "llama-server"),
-    ("llama-cpp", "llama-server"),
-    ("llama.cpp", "llama-server"),
-)
-OWN_PROGRAMS = tuple(dict.fromkeys(program for _, program in BY_IMAGE))
-FEW_FLAGS = 2  # -m and a name are of many programs
 SHELLS = ("sh", "bash", "zsh", "ash")
 NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
 # Dynamo's workers take the flags of the engine that they wrap
@@ -209,8 +200,8 @@ def _line(container: Container, words: Sequence[str]) -> str:
     for text in (
         shlex.join(words),
         shlex.join(["docker", "run", *_entry(words, image)]) if image else "",
-        _by_image(image, words),
-        "" if serves(image) else _by_flags(words),
+        by_image(image, words),
+        "" if serves(image) else by_flags(words),
     ):
         if text and _launches(text):
             return text
@@ -230,35 +221,6 @@ def _entry(words: Sequence[str], image: str) -> list[str]:
     if words and not words[0].startswith("-"):
         return ["--entrypoint", words[0], image, *words[1:]]
     return [image, *words]
-
-
-def _by_image(image: str, words: Sequence[str]) -> str:
-    """Return the line of an image that nobody publishes, by a part of its name."""
-    last = image.rpartition("/")[2].lower()
-    program = next((program for part, program in BY_IMAGE if part in last), "")
-    bare = bool(words) and words[0].startswith("-")
-    return f"{program} {shlex.join(words)}" if program and bare else ""
-
-
-def _by_flags(words: Sequence[str]) -> str:
-    """Return the line of an image of somebody's own, whose entry point is given flags alone: that
-    of the only engine that has them all."""
-    flags = [word for word in words if word.startswith("-")]
-    behind = words[1:] if words and words[0].endswith(".sh") else words
-    if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
-        return ""
-    lines = (f"{program} {shlex.join(behind)}" for program in OWN_PROGRAMS)
-    known = [line for line in lines if _knows_all(line)]
-    return known[0] if len(known) == 1 else ""
-
-
-def _knows_all(line: str) -> bool:
-    """Tell whether an engine has all flags of a line, which names a repository or a file."""
-    try:
-        launch = parse(line)
-    except UsageError:
-        return False
-    return not launch.unknown and ("/" in launch.model or launch.model.endswith(".gguf"))
 
 
 def _launches(text: str) -> bool:

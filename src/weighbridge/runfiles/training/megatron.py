@@ -27,6 +27,7 @@ from weighbridge.runfiles.record import PlannedRun, Value
 from weighbridge.runfiles.training import arrays, flags, launch
 from weighbridge.runfiles.training import megatron_mixed as mixed
 from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron.adapters import TARGETS
 from weighbridge.training.megatron.layout import LAYOUT
 from weighbridge.wording import shown
 
@@ -216,6 +217,7 @@ def _run(given: Document, ranks: int | None) -> PlannedRun:
     described = isinstance(keys.value("hidden_size"), int)  # else --model says it, or nobody
     config = _config(keys) if described and not named else {}
     _arguments(keys)
+    _adapters(keys)
     keys.plain()
     if keys.on("fp16"):
         keys.set("precision", "fp16-mixed", "fp16")
@@ -238,14 +240,38 @@ def _refused(keys: KeyReading) -> str:
     optimizer = keys.text("optimizer") or "adam"
     if optimizer not in ("adam", *MUON):
         return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
-    if (keys.text("tuner_type") or keys.text("train_type") or "full") != "full":
-        return "adapters trained by Megatron are not weighed yet"
+    if _tuner(keys) not in ("full", "lora"):
+        return f"adapters of {_tuner(keys):.20} trained by Megatron are not weighed yet"
     if not (keys.on("bf16") or keys.on("fp16")):
         return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
     width = keys.value("hidden_size")
     if not keys.text("model") and width is not None and not isinstance(width, int):
         return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
     return ""
+
+
+def _tuner(keys: KeyReading) -> str:
+    """Name what ms-swift trains."""
+    return keys.text("tuner_type") or keys.text("train_type") or "full"
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take LoRA as ms-swift has it: rank 8, a twentieth dropped, on all linears (LoraArguments)."""
+    keys.used.update(("tuner_type", "train_type", "merge_lora"))
+    if _tuner(keys) != "lora":
+        return
+    keys.settings["method"] = "lora"
+    for name, ours in (("lora_rank", "lora_r"), ("lora_alpha", "lora_alpha")):
+        keys.take(name, ours)
+    if keys.take("lora_dropout", "lora_dropout") is None:
+        keys.settings["lora_dropout"] = 0.05
+    named = keys.value("target_modules")
+    modules = [named] if isinstance(named, str) else named or []
+    if all(name == "all-linear" or name in TARGETS for name in modules):
+        keys.used.add("target_modules")
+        keys.settings["lora_targets"] = modules or ["all-linear"]
+    else:
+        keys.leave("target_modules", "+ adapters of other modules are not counted")
 
 
 # ---- the model

@@ -161,8 +161,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     run = trl.of_arguments(given, framework, None, UNREAD)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
-    loads = () if load is None or fast or says_dtype else (OWN,)
-    loads += (OF_2024,) if any(called(call) == INT8 for call in calls) else ()
+    loads = [] if load is None or fast or says_dtype else [OWN]
+    loads += [OF_2024] if any(called(call) == INT8 for call in calls) else []
     settings |= {name: value for name, value, _ in loads}
     run = replace(
         run,

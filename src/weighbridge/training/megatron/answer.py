@@ -166,14 +166,9 @@ def _components(
         high = max(nbytes, fuller.live.get(name, 0))
         high += _unread(plan) if name == "logits" else 0
         high += _unplaced(plan, run) if name == "activations" else 0
-        low = max(0, nbytes - round(_fewer(plan) * (high - nbytes)))
+        low = _least(plan, run, name, max(0, nbytes - round(_fewer(plan) * (high - nbytes))))
         if name == "activations" and plan.run.moves:
-            low = _stays(plan, run, low)
             nbytes = (low + nbytes) // 2
-        if name == "workspaces":
-            low -= min(low, THREADS * (plan.run.workspace - plan.least_workspace))
-        if name == "optimizer_states":
-            low = fewest_states(plan.run, low, run.spared)
         yield Component(
             name=name,
             bytes=Bytes(low, nbytes, high),
@@ -197,7 +192,7 @@ def _components(
     if plan.run.chunks > 1 and not plan.run.expandable and phase != "step":
         most_of = IN_CHUNKS  # a step has the room of activations, whose segments may go
     gone = _moved(plan, run) - peak.live.get("activations", 0) if plan.run.moves else 0
-    rooms = (free - gone, free - gone // 2, free) if gone > 0 else (free,) * 3
+    rooms = (free - max(0, gone) - _spared(plan, peak), free - max(0, gone) // 2, free)
     low, usual, high = (
         max(0, room + round(part * peak.allocated))
         for room, part in zip(rooms, (least, share, most_of), strict=True)
@@ -231,6 +226,32 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
     yield context(plan.part)
     if plan.part is None or plan.part.stack != "own":
         yield libraries((plan.torch[0], plan.torch[1]), plan.part)
+
+
+def _least(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> int:
+    """Return the least of a component, of which `nbytes` are there where tokens are fewest."""
+    if name == "activations" and plan.run.moves:
+        return _stays(plan, run, nbytes)
+    if name == "workspaces":
+        return max(0, nbytes - THREADS * (plan.run.workspace - plan.least_workspace))
+    if name == "optimizer_states":
+        return fewest_states(plan.run, nbytes, run.spared)
+    return max(0, nbytes - _copy(plan)) if name == "logits" else nbytes
+
+
+def _copy(plan: MegatronPlan) -> int:
+    """Return the bytes of a copy of the outputs in float32 where the native loss runs by kernels
+    that were not read, which may spare one."""
+    run = plan.run
+    if run.loss != "native" or run.capability >= HOPPER:
+        return 0
+    return FLOAT * run.tokens * plan.model.rows(run.tensor, run.multiple) // run.tensor
+
+
+def _spared(plan: MegatronPlan, peak: LivePeak) -> int:
+    """Return the room of that copy, in moments that have no outputs."""
+    copy = _copy(plan)
+    return copy if peak.live.get("logits", 0) < copy else 0
 
 
 def _stays(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
@@ -269,11 +290,7 @@ def _fewer(plan: MegatronPlan) -> float:
 def _unread(plan: MegatronPlan) -> int:
     """Return what kernels of the native loss take more on cards before Hopper: two runs on A100 had
     63 MiB beside copies of 394, a sixth, and the kernels were not read."""
-    run = plan.run
-    if run.loss != "native" or run.capability >= HOPPER:
-        return 0
-    rows = plan.model.rows(run.tensor, run.multiple) // run.tensor
-    return FLOAT * run.tokens * rows // 6
+    return _copy(plan) // 6
 
 
 def _formula(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> str:
