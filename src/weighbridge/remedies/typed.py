@@ -45,8 +45,8 @@ def _without(case: RemedyCase, name: str) -> MoveSet | None:
     if usual is not None and usual.change[name] is not None:
         return usual
     others = (move for move in moves(root.case) if move.change.keys() == {name})
-    found = (surely(root, (move,)) for move in others)
-    return next((node for node in found if node is not None), usual)
+    answers = (surely(root, (move,)) for move in others)
+    return next((node for node in answers if node is not None), usual)
 
 
 def _left_out(root: MoveSet, name: str) -> MoveSet | None:
