@@ -274,8 +274,8 @@ SENTENCES = {
         "more, and of those of other kinds by {far:.2%} or more",
     },
     "zh": {
-        "held": "区间拟合之后才公开的 {n:,} 个实测值中,有 {inside:.1%} 落在区间内,"
-        "{above:.1%} 高出上限百分之一以上;"
+        "held": "区间拟合之后才公开的 {n:,} 个实测值中,有 {inside:.1%} 落在区间内;"
+        "高出上限百分之一以上的有 {above:.1%};"
         "用今天的区间看全部 {all:,} 个,分别是 {today:.1%} 和 {over:.1%}。",
         "off": "一半的预测误差小于 {half:.1%},二十个里有一个超过 {worst:.1%}",
         "training": "测过的种类有一半误差不小于 {near:.2%},没有测过的少数种类不小于 {far:.2%}",

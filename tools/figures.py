@@ -9,6 +9,7 @@ Four to five minutes of one processor: each answer is made once for all of them.
 import sys
 
 from tools import evidence, fit_intervals, pin_accuracy
+
 from weighbridge.bounds import accuracy, fitted
 
 

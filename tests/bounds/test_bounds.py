@@ -11,7 +11,6 @@ from weighbridge import bounds
 from weighbridge.bounds.margin import (
     ASSUMED,
     BASE,
-    FLOOR,
     LEAST,
     PATH,
     Margin,
@@ -156,7 +155,7 @@ def test_levels_nest_and_each_has_its_own_name():
 
 def test_ends_come_closer_where_runs_of_the_kind_lay_closer():
     """1 GiB of which 256 MiB may be 0 to 512: runs lay within a tenth of what was expected less than
-    the rules say. The host's and the weights' ends stay; so does a twentieth of what was expected."""
+    the rules say. The host's and the weights' ends stay; so does a 64th of what was open."""
     parts = (part("weights", *[768 * MIB] * 3), part("activations", 0, 256 * MIB, 512 * MIB))
     size = GIB + BASE
     (found,) = bounds.widened([device(*parts)], RUNS, table(allocated=(-0.1, -0.1)))
@@ -165,8 +164,8 @@ def test_ends_come_closer_where_runs_of_the_kind_lay_closer():
     assert peak.high == GIB + 256 * MIB - int(0.1 * size)
     assert found.phases[0].components[0].bytes == exactly(768 * MIB)
     (closed,) = bounds.widened([device(*parts)], RUNS, table(allocated=(-0.9, -0.9)))
-    least = ceil(FLOOR * size)
-    assert closed.peak("allocated") == (GIB - least, GIB, GIB + least)
+    stays = 256 * MIB // 64
+    assert closed.peak("allocated") == (GIB - stays, GIB, GIB + stays)
 
 
 def test_a_level_with_runs_of_its_own_brings_the_ends_below_it_closer():
@@ -198,6 +197,31 @@ def test_parts_that_logs_print_have_margins_of_their_own():
         )
     assert sums["activations"] == (GIB, GIB, GIB + GIB // 2)
     assert sums["cuda_graphs"] == (GIB // 2 - GIB // 8, GIB // 2, 3 * GIB // 4)
+
+
+def test_a_level_takes_last_from_parts_that_have_a_margin_of_their_own():
+    """A quarter of 1 GiB less at the driver: the context has an eighth to give, graphs the rest."""
+    like = bounds.RunForm("serve", "vllm")
+    rows = {
+        bounds.kind(like, "cuda_graphs", "component", several=False): Margin(0, 0, runs=12),
+        bounds.kind(like, "peak", "driver", several=False): Margin(0.25, 0.0, runs=12),
+    }
+    known = bounds.MarginTable(rows, ("allocated", "reserved"))
+    graphs, other = part("cuda_graphs", *[GIB // 4] * 3), part("communication", *[GIB // 2] * 3)
+    (found,) = bounds.widened([device(graphs, other)], like, known)
+    lows = {c.name: c.bytes.low for c in found.phases[0].components if not c.detail}
+    assert lows == {"cuda_graphs": GIB // 4, "communication": GIB // 4}
+    (found,) = bounds.widened([device(graphs, other)], like, known_of(rows, 0.6))
+    lows = {c.name: c.bytes.low for c in found.phases[0].components if not c.detail}
+    assert lows == {"cuda_graphs": GIB // 4 - GIB // 10 - 1, "communication": 0}
+
+
+def known_of(rows, low):
+    wider = {
+        kind: margin._replace(low=low) if kind.quantity == "peak" else margin
+        for kind, margin in rows.items()
+    }
+    return bounds.MarginTable(wider, ("allocated", "reserved"))
 
 
 @pytest.mark.parametrize("share", [-0.3, -0.01, 0.0, 0.2])

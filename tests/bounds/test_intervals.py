@@ -41,6 +41,29 @@ def test_nothing_is_expected_to_be_at_its_upper_end(ask, settings):
     assert not [b for b in (*sums, *host) if b.low < b.expected == b.high]
 
 
+BESIDE = [
+    (weighbridge.infer, {"engine": "vllm", "gpu": "4090"}, "model_loading_bytes", "_bytes"),
+    (weighbridge.infer, {"engine": "sglang", "gpu": "h100"}, "max_total_num_tokens", ""),
+    (weighbridge.infer, {"engine": "ollama", "gpu": "4090"}, "ollama_ps_bytes", "_bytes"),
+    (weighbridge.train, {"seq_len": 256}, "first_step_peak_bytes", "_bytes"),
+    (
+        weighbridge.train,
+        {"seq_len": 64, "framework": "megatron"},
+        "first_step_peak_bytes",
+        "_bytes",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ask", "settings", "name", "unit"), BESIDE)
+def test_a_number_that_was_published_has_its_interval_beside_it(ask, settings, name, unit):
+    derived = ask("llama-3.2-1b", **settings).derived
+    low, expected, high = derived[f"{name.removesuffix(unit)}_interval"]
+    assert low <= expected == derived[name] <= high
+    assert low < high
+
+
 def test_cached_blocks_are_between_nothing_and_one_segment_more():
     """The rules are asked alone: runs that were measured bring these ends closer."""
     alone = run(

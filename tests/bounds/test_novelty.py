@@ -19,7 +19,7 @@ from weighbridge.bounds.novelty import (
 )
 from weighbridge.bounds.phases import formula
 from weighbridge.estimate.traits import FEW, platform
-from weighbridge.memory import Bytes, exactly
+from weighbridge.memory import Bytes, Device, exactly
 from weighbridge.words import LANGUAGES
 from weighbridge.words import words_in as catalogue
 
@@ -112,6 +112,19 @@ def test_an_interval_is_wider_by_its_share():
     assert bounds.around(exactly(1000), LIKE, *asked, table=known) == exactly(1000)
     new = bounds.around(exactly(1000), like(platform="AMD"), *asked, table=known)
     assert new == Bytes(900, 1000, 1200)
+
+
+@pytest.mark.parametrize(("high", "axes"), [(0.05, ("platform",)), (0.0499, ()), (0.0, ())])
+def test_an_axis_is_told_where_it_makes_an_interval_much_wider(high, axes):
+    """5 % above at the driver; what is wider below alone is in the formula."""
+    peak = bounds.kind(LIKE, bounds.PEAK, "driver", several=False)
+    seen = {"vllm peak driver": SEEN["vllm kv_available component"]}
+    earned = row("platform", "vllm", bounds.PEAK, 0.5, high, "driver")
+    levels = ("component", "allocated", "reserved")
+    known = MarginTable({peak: Margin(0, 0, runs=9)}, levels, Novelty(seen, earned))
+    gpu = Device(index=0, kind="gpu", phases=())
+    assert bounds.novel([gpu], like(platform="AMD"), known) == axes
+    assert bounds.novel([gpu], LIKE, known) == ()
 
 
 def test_no_interval_is_narrower_for_being_new():

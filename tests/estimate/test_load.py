@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from weighbridge.memory import exactly
 from weighbridge.units import MIB
 
 LLAMA_70B = {
@@ -296,3 +297,28 @@ def test_a_release_without_a_second_number_is_the_first_of_it():
     asked = {"seq_len": 16, "gpu": "4090"}
     short, whole = (weighbridge.train(TINY, engine_version=n, **asked) for n in ("5", "5.0"))
     assert short.devices == whole.devices
+
+
+def room(model, **settings):
+    """Return the allocator's free room, or nothing."""
+    parts = weighbridge.load(model, **settings).devices[0].phases[0].components
+    return next((c.bytes for c in parts if c.name == "fragmentation" and not c.detail), exactly(0))
+
+
+@pytest.mark.slow
+def test_experts_of_a_layer_are_one_tensor_since_transformers_5():
+    """Six of 3 MiB have a segment of 20: of 56.9 GiB a tenth is room; in one piece none is."""
+    apart, whole = (
+        room("qwen3-30b-a3b", dtype="bfloat16", engine_version=v) for v in ("4.57", "5.5")
+    )
+    assert whole.high < 256 * MIB
+    assert apart.low == 0
+    assert apart.expected == apart.high == pytest.approx(0.1 * 57 * 1024 * MIB, rel=0.05)
+
+
+@pytest.mark.slow
+def test_room_that_no_load_was_measured_with_may_not_be_there():
+    """Packed experts stay apart, three quarters of a segment each. What any load has is a count."""
+    packed, usual = room("kimi-k2.5"), room("qwen2.5-0.5b")
+    assert packed.low == 0 < packed.expected == packed.high
+    assert 0 < usual.low <= usual.expected == usual.high < 256 * MIB

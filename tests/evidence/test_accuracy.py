@@ -455,7 +455,7 @@ HELD = {
     "component": None,
     "reserved": None,
     "allocated": 0.06,
-    "driver": 0.12,
+    "driver": 0.14,
 }  # level -> median width at most
 
 

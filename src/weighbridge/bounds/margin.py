@@ -114,7 +114,7 @@ class Margin(NamedTuple):
 
 
 # Levels at which the rules know everything: what is loaded is read from headers
-KNOWN: Mapping[str, tuple[str, ...]] = {"load": ("component", "allocated")}
+KNOWN: Mapping[str, tuple[str, ...]] = {"load": ("component",)}
 NONE = Margin(0.0, 0.0)
 REPLAYED = Margin(FLOOR, FLOOR)  # what is reserved for them is, too
 LEAST = Margin(ASSUMED, ASSUMED)  # where no peer was published at the level

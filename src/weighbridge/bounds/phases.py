@@ -43,6 +43,7 @@ from weighbridge.memory import (
 from weighbridge.records import NamedTuple, replace
 
 DETAIL = "margin"
+APART = 64  # part of an end's room that stays: worst cases do not meet, nor is one known exactly
 NOTABLE = 0.05  # share of what is expected, by which an interval is much wider than others
 NAMES: Mapping[Level, str] = {
     "allocated": "temporaries",
@@ -138,11 +139,13 @@ def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None
     return None
 
 
-def novel(devices: Sequence[Device], runs: RunForm) -> tuple[str, ...]:
+def novel(
+    devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
+) -> tuple[str, ...]:
     """Name the axes on which few published runs are like an answer, where that makes its interval
     much wider."""
     several = sum(device.kind == "gpu" for device in devices) > 1
-    widths = _widths(runs, None, several=several)
+    widths = _widths(runs, table, several=several)
     margins = (*widths.parts.values(), *widths.levels.values())
     wide = {axis for margin in margins if margin.earned >= NOTABLE for axis in margin.new}
     return tuple(axis for axis in AXES if axis in wide)
@@ -296,8 +299,8 @@ def _margined(
 
 def _change(share: float, size: int, room: int, least: int) -> int:
     """Return the bytes by which one end moves away from what is expected; towards it where
-    negative, by `room` at most. `least` is what the end lacks of the nearest that it may be."""
-    return max(ceil(share * size), least, -room)
+    negative, by most of the `room`. `least` is what the end lacks of the nearest that it may be."""
+    return max(ceil(share * size), least, room // APART - room)
 
 
 def _least(margin: Margin, runs: RunForm, level: Level, size: int) -> int:
