@@ -19,6 +19,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "wording",
     "watching",
     "errors",
+    "cost",
     "canonical",
     "engines.engine",
     "engines.table",

@@ -2,14 +2,17 @@
 
 import pytest
 
+import weighbridge
 from weighbridge.accelerators import local
 from weighbridge.accelerators.budget import budget
+from weighbridge.accelerators.machines import machine
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import parts
 from weighbridge.accelerators.pools import machine_memory, measured
 from weighbridge.accelerators.ram import Ram
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB, MIB
+from weighbridge.words import words_in
 
 SPARK = 122_040 * MIB, 122_573 * MIB, 124_611 * MIB  # what the system shows
 
@@ -105,3 +108,28 @@ def test_idle_is_without_what_the_system_holds(monkeypatch):
     spark = chosen("nvidia_smi_gb10", idle=True, host=local.HostMemory(120 * GIB, 90 * GIB))
     assert spark.room.low == 102 * GIB
     assert spark.room.high <= 120 * GIB * 967 // 1000
+
+
+def test_a_contradiction_and_what_a_gpu_may_take_are_said():
+    (contradicted,) = weighbridge.load("llama-3.2-1b", gpu="gb10", ram="256GiB").warnings
+    assert contradicted.startswith("--ram 256.00 GiB: GB10")
+    assert contradicted.endswith("leave --ram out")
+    assert weighbridge.load("llama-3.2-1b", gpu="gb10", ram="64GiB").warnings == ()
+    (carved,) = (
+        line
+        for line in weighbridge.load("llama-3.2-1b", gpu="strix halo").warnings
+        if "ttm" in line
+    )
+    assert "ttm.pages_limit, 60.81 GiB to 120.00 GiB" in carved
+    typed = weighbridge.load("llama-3.2-1b", gpu="strix halo", gpu_memory="80GiB").warnings
+    assert not any("ttm" in line for line in typed)
+    chinese = words_in("zh")
+    for line in (contradicted, carved):
+        assert chinese.told(line) != line
+
+
+def test_a_computer_has_one_such_chip_and_a_node_several():
+    """Four MI300A are no four machines by our rules: nothing says how many a board has."""
+    assert machine(find("gb10").part).devices == 1
+    assert machine(find("strix halo").part).devices == 1
+    assert machine(find("mi300a").part) is None

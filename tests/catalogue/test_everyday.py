@@ -437,3 +437,19 @@ def test_a_tune_that_is_not_fetched_names_the_shapes_that_it_has():
     report = weighbridge.load("zai-org/GLM-4.7", offline=True)
     assert report.model.name == "glm-4.7"
     assert "the shapes of the built-in catalogue's glm-4.5" in report.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("unsloth/DeepSeek-V3-bf16", 1250),  # 671.03 B parameters in two bytes
+        ("deepseek-v3:bf16", 1250),
+        ("unsloth/gpt-oss-20b-BF16", 39),
+        ("unsloth/gpt-oss-20b", 13),
+        ("unsloth/gpt-oss-20b-GGUF:F16", 13),  # experts stay as they were trained
+        ("unsloth/Qwen3-8B-BF16", 15),
+    ],
+)
+def test_a_copy_in_a_plain_dtype_is_not_as_its_maker_packs_it(name, gib):
+    report = weighbridge.load(name, offline=True)
+    assert gib <= report.devices[0].phases[-1].at("driver").expected / (1 << 30) - 0.4 < gib * 1.05

@@ -8,7 +8,12 @@ import weighbridge
 from tests import packings
 from tests.hostile.contradictions import adapter, folders, gguf, having, right
 from tests.sparse import write_repo
+from weighbridge.arch.builder import blueprint
+from weighbridge.arch.config import Config
+from weighbridge.dtypes import BFLOAT16, SAFETENSORS
 from weighbridge.errors import BadFileError, WeighbridgeError
+from weighbridge.quantization.declared import declared
+from weighbridge.quantization.schemes import stored
 
 CASES = dict(folders())
 
@@ -46,6 +51,43 @@ def test_a_folder_that_agrees_is_silent(tmp_path, name):
 )
 def test_an_adapter_that_agrees_is_silent(tmp_path, change):
     adapter(change)(tmp_path)
+    assert said(tmp_path) == ()
+
+
+DECLARED = {
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 64},
+    "gptq, 8 bit": {"quant_method": "gptq", "bits": 8, "group_size": 128},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"},
+    "fp8": {"quant_method": "fp8", "weight_block_size": [64, 128]},
+    "nf4": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "int8": {"quant_method": "bitsandbytes", "load_in_8bit": True},
+    "nvfp4": {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+    "mlx": {"group_size": 32, "bits": 8},
+    "left alone": {
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+        "modules_to_not_convert": ["mlp"],
+    },
+}
+MIXTURE = packings.CONFIG | {
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+}
+
+
+@pytest.mark.parametrize("config", [packings.CONFIG, MIXTURE])
+@pytest.mark.parametrize("raw", DECLARED.values(), ids=list(DECLARED))
+def test_what_a_format_makes_of_a_class_agrees_with_it(tmp_path, config, raw):
+    """Every format that we know the tensors of, experts among them: no false word."""
+    plan, names = blueprint(Config(config)), {dtype.name: n for n, dtype in SAFETENSORS.items()}
+    made = stored(plan, declared(raw), dtype=BFLOAT16, transformers=4)
+    write_repo(
+        tmp_path,
+        config | {"quantization_config": raw},
+        {t.name: (names[t.dtype.name], t.shape) for t in made},
+    )
     assert said(tmp_path) == ()
 
 

@@ -809,3 +809,12 @@ def test_aiter_has_latents_of_16_or_128_heads(name, tensor, backend):
     w = {"gpu": f"MI300X:{tensor}", "tensor_parallel_size": tensor, "context": 8192}
     found = answer(name, engine="sglang", quantization=None, **w)
     assert found.settings["attention_backend"] == backend
+
+
+def test_an_exchange_of_experts_that_is_not_counted_leaves_the_verdict_open():
+    """sglang issue 23769: a line with DeepEP that ran out of memory with room by our count."""
+    line = "python -m sglang.launch_server --model-path qwen3-30b-a3b --tp 2 --dp 2 --enable-dp-attention"
+    assert weighbridge.infer(command=line, gpu="h200:2").verdict.fits == "yes"
+    verdict = weighbridge.infer(command=f"{line} --moe-a2a-backend deepep", gpu="h200:2").verdict
+    assert verdict.fits == "unknown"
+    assert "buffers of the exchange of experts are not modelled" in verdict.reason

@@ -35,7 +35,7 @@ SAMPLE = {
     "vllm-23278": "no",  # the model's whole context in what 0.9 of the card leaves
     "vllm-33155-new": "unknown",  # 0.97 of the card leaves less than may be outside of it
     "vllm-41695": "no",
-    "sgl-23769": "no",  # experts of one byte
+    "sgl-23769": "unknown",  # buffers of DeepEP are not counted
     "q3vl-1684": "unknown",
     "vllmrec-q25vl72-2a100": "no",
     "vllmrec-gemma4-26b-1a100": "yes",

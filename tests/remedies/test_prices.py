@@ -62,7 +62,6 @@ STATED = {
     "pages not pinned": (0, 2, 0, 0),  # 10 %
     "eager": (0, 4, 0, 0),  # 20 %
     "text only": (0, 0, 10, 0),
-    "not as typed": (0, 0, 0, 0),
     "another layout": (0, 2, 0, 0),
 }
 

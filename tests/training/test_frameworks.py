@@ -335,9 +335,15 @@ def test_a_linear_with_a_bias_is_not_fused():
     ],
 )
 def test_lengths_that_unsloth_fits_are_not_refused(model, tokens, card):
-    report = weighbridge.train(model, seq_len=tokens, attention="flash", **UNSLOTH)
+    """Copies of that month had all linears in 4 bits: what later ones leave is not in the low
+    end."""
+    size = f"{card[:-2]}GiB"
+    report = weighbridge.train(
+        model, seq_len=tokens, attention="flash", gpu="a100-80gb", gpu_memory=size, **UNSLOTH
+    )
     peak = report.devices[0].peak("driver")
-    assert peak.expected < int(card[:-2]) * 2**30 < 1.35 * peak.high
+    assert report.verdict.fits != "no"
+    assert peak.low < int(card[:-2]) * 2**30 < 1.35 * peak.high
 
 
 def test_unsloths_kernels_are_of_adapters():

@@ -2,7 +2,7 @@
 
 data centre boards   the largest machine of instances.jsonl with such a part; it counts where it
                      is a whole board (8 or more, or 4 of GB200), or the part is on BOARDS
-with the CPU         a machine has one (Apple's chips, GB10, APUs)
+with the CPU         a machine has one (Apple's chips, GB10, APUs of computers)
 other cards          no rule: a desktop or a server holds as many as it has slots
 """
 
@@ -46,7 +46,7 @@ class LargestMachine:
 
 def machine(part: Part) -> LargestMachine | None:
     """Return the largest machine with such devices; None where no rule says how many it has."""
-    if part.shares_host:
+    if part.shares_host and part.at_home:  # MI300A stands on boards
         return LargestMachine(1, "its memory is the machine's own")
     if part.id in BOARDS:
         return LargestMachine(*BOARDS[part.id])

@@ -74,10 +74,10 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
             expected = getattr(cls, "config_class", None)
             if not isinstance(expected, type) or isinstance(built, expected):
                 raise
+        other = getattr(expected, "model_type", "")
         raise BadFileError(
             f"config.json: architectures names {shown(names[0])}, which is made of a config of "
-            f"model type {expected.model_type!r}, and this one says {model_type!r}; correct the "
-            "config"
+            f"model type {other!r}, and this one says {model_type!r}; correct the config"
         )
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:

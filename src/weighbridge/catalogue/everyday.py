@@ -38,6 +38,7 @@ QUANT = re.compile(r"(?:ud-)?i?q\d(?:_(?!mtp)[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|
 GGUF = re.compile(r"i?q\d")
 # As published, or nearly: GGUF's name of each
 FLOATS = {"bf16": "BF16", "fp16": "F16", "f16": "F16", "fp32": "F32", "f32": "F32"}
+WRITTEN = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32"}
 SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
 # Words that only together say which format it is
 FOUR_AND_EIGHT = ("4bit", "8bit", "int4", "int8")
@@ -239,7 +240,7 @@ def meaning(text: str) -> Meaning | None:
     stored = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
     instructed = tune or _instructed(typed, entry)
-    tuned = _of_tune(_padded(entry, form), instructed)
+    tuned = _of_tune(_unpacked(_padded(entry, form), form, typed), instructed)
     note = _said(text.strip(), entry)
     if tune or instructed.positions:
         note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
@@ -261,6 +262,17 @@ def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
     if wider is None:
         return entry
     return entry._replace(config={**entry.config, "intermediate_size": wider})
+
+
+def _unpacked(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
+    """Return the entry of a copy in a plain dtype of what its maker packs. GGUF of the experts that
+    were trained in MXFP4 keeps them in it, whatever its name says."""
+    packed = entry.config.get("quantization_config")
+    gguf = ":" in typed or typed.endswith("gguf")
+    if form not in WRITTEN or not packed or (gguf and packed["quant_method"] == "mxfp4"):
+        return entry
+    plain = {n: v for n, v in entry.config.items() if n != "quantization_config"}
+    return entry._replace(config={**plain, "torch_dtype": WRITTEN[form]})
 
 
 def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:

@@ -243,7 +243,9 @@ def _packed(text: str, ref: HubRef) -> Inventory | None:
     name = re.fullmatch(r"(?i)(.+)[-_.]gguf", ref.repo_id.rpartition("/")[2])
     if name is None or not _whole(replace(ref, quant=None)):
         return None
-    tag = everyday.meaning(f"{name[1]}-{ref.quant}" if ref.quant else name[0])
+    typed = f"{name[1]}-{ref.quant}" if ref.quant else name[0]
+    floats = (ref.quant or "").lower() in everyday.FLOATS  # of a file of GGUF, or of a copy
+    tag = everyday.meaning(f"{typed}.gguf" if floats else typed)
     if tag is None or not tag.quantization:
         return None
     inventory = replace(_entry(text, tag.entry), name=tag.name, form=tag.quantization)

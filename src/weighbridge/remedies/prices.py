@@ -95,11 +95,6 @@ CHANGES: Mapping[str, Cost] = {
         words="a kernel that does not store attention scores (pip install flash-attn)",
         source="transformers 5.23 integrations/flash_attention.py (softcap)",
     ),
-    "not as typed": Cost(
-        price=Price(),
-        words="this setting alone is what does not fit: without it, or so, it does",
-        source="what was typed",
-    ),
     # of training
     "unmerged experts": Cost(
         price=Price(effort=2.0),

@@ -178,19 +178,24 @@ class Search:
                 self._grow(parent, added)
             return
         node = self._asked(parent, added)
-        if node is None:
+        if node is None or self._waits(node):
             return
         if node.fits == "unknown":
             self._unsure_of.add(facts_of(node.moves))
         if node.fits == "yes":
             self._found(node)
-        elif node.case.verdict.fits == "yes":  # with RAM that nobody said is there
-            self.maybe.append(node)
-            self._waiting += 1
         elif lessens(node, parent) or any(move.kind == "engine" for move in added):
             helps = node.fits == "unknown" and not leaves_short(node, self.root)
             self.maybe += [node] if helps else []
             self._grow(node, ())
+
+    def _waits(self, node: MoveSet) -> bool:
+        """Keep a set that would do with RAM that nobody said is there."""
+        waits = node.fits != "yes" and node.case.verdict.fits == "yes"
+        if waits:
+            self.maybe.append(node)
+            self._waiting += 1
+        return waits
 
     def _worth(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
         """Tell whether a set may be enough: of single changes all are asked that are not

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.records import replace
-from weighbridge.remedies import prices
-from weighbridge.remedies.case import Move, RemedyCase, moves, said
+from weighbridge.remedies.case import Cost, Move, RemedyCase, moves, said
 from weighbridge.remedies.sets import MoveSet, surely
+from weighbridge.report.verdict import Price
 from weighbridge.workload import read
 
 # Settings that say what is wanted
@@ -24,6 +24,11 @@ WANTED = frozenset(
     )
 )
 TYPED = "typed"  # the kind of a change that takes back what was typed
+COST = Cost(
+    price=Price(),
+    words="this setting alone is what does not fit: without it, or so, it does",
+    source="what was typed",
+)
 MOST = 8  # settings that are tried
 
 
@@ -45,8 +50,8 @@ def _without(case: RemedyCase, name: str) -> MoveSet | None:
     if usual is not None and usual.change[name] is not None:
         return usual
     others = (move for move in moves(root.case) if move.change.keys() == {name})
-    found = (surely(root, (move,)) for move in others)
-    return next((node for node in found if node is not None), usual)
+    answers = (surely(root, (move,)) for move in others)
+    return next((node for node in answers if node is not None), usual)
 
 
 def _left_out(root: MoveSet, name: str) -> MoveSet | None:
@@ -60,5 +65,4 @@ def _left_out(root: MoveSet, name: str) -> MoveSet | None:
 
 
 def _valued(root: MoveSet, name: str, value: Any) -> MoveSet | None:
-    cost = prices.CHANGES["not as typed"]
-    return surely(root, (Move(kind=TYPED, change={name: value}, cost=cost),))
+    return surely(root, (Move(kind=TYPED, change={name: value}, cost=COST),))

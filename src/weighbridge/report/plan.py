@@ -158,18 +158,18 @@ class Plan:
         return ranks | {name: w[name] for name in SHARED_BY if w.get(name) not in (None, False)}
 
     def to_dict(self) -> dict[str, Any]:
-        told = {} if self.rung is None else self.rung.to_dict()
+        facts = {} if self.rung is None else self.rung.to_dict()
         names = ("engine", "engine_version", "format", "accelerator", "count", "layers_on_card")
         sizes = ("peak_bytes", "usable_bytes", "margin_bytes")
         return {
             "fits": self.fits,
             "why": self.why,
-            **{name: told.get(name) for name in names},
+            **{name: facts.get(name) for name in names},
             "layout": dict(self.layout),
             "settings": dict(self.settings),
-            **{name: told.get(name) for name in sizes},
-            "largest_context": told.get("largest_context"),
-            "launch": told.get("launch"),
+            **{name: facts.get(name) for name in sizes},
+            "largest_context": facts.get("largest_context"),
+            "launch": facts.get("launch"),
         }
 
 

@@ -106,7 +106,7 @@ def _barred(plan: TrainingPlan) -> str:
 def _packed(plan: TrainingPlan) -> str:
     form = plan.subject.choice.scheme
     if form is None or form.name.startswith(BITSANDBYTES):
-        return ""
+        return formats.without_kernels(plan.part, plan.subject.choice)
     if plan.base.kernel is None:
         return (
             f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' "

@@ -245,11 +245,13 @@ def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) 
         Column(words("rank.card")),
         Column(words("beside.has"), right=True),
         Column(words("beside.needs"), right=True),
-        Column(words("beside.spare"), right=True, rank=1),
-        Column(words("beside.context"), right=True, rank=2),
+        Column(words("beside.spare"), right=True, rank=2),
+        Column(words("beside.context"), right=True, rank=3),
+        *([Column(words("rank.format"), rank=1)] if any(row.get("format") for row in rows) else []),
     )
     actions = tuple({"gpu": row["id"]} for row in rows)
-    return Grid(columns, tuple(_card(row, unit) for row in rows), actions=actions)
+    cells = tuple(_card(row, unit)[: len(columns)] for row in rows)
+    return Grid(columns, cells, actions=actions)
 
 
 def _card(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
@@ -257,6 +259,7 @@ def _card(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
         Cell(printable(row["name"]), MARKS[row["fits"]]),
         Cell(_size(row["usable_bytes"], unit)),
         *_measures(row, unit),
+        Cell(printable(row.get("format") or "")),
     )
 
 

@@ -249,3 +249,22 @@ def test_no_rung_is_asked_where_nobody_waits_any_more():
         weighbridge.watched(weighbridge.Watch(wanted=lambda: False)),
     ):
         rungs("qwen3-0.6b", gpu="4090")
+
+
+def test_no_rung_is_of_bitsandbytes_where_it_has_no_kernels():
+    """Release 0.50 runs on NVIDIA, AMD, Intel and Apple (its installation guide)."""
+    found = weighbridge.fit("qwen3-32b", gpu="ascend 910b", offline=True)
+    assert not [r.format for r in found.ladder if r.format in ("nf4", "bnb-int8")]
+    assert [r.format for r in found.ladder if r.fits == "yes"] == ["Q8_0"]
+    assert any("no published bitsandbytes has kernels for Ascend" in w for w in found.warnings)
+    there = weighbridge.fit("qwen3-8b", gpu="gaudi2", offline=True)
+    assert "bnb-int8" in [r.format for r in there.ladder]
+
+
+@pytest.mark.parametrize(("gpu", "told"), [("ascend 910b", True), ("gaudi2", False)])
+def test_who_asks_for_bitsandbytes_there_is_told(gpu, told):
+    loaded = weighbridge.load("qwen3-8b", quantization="nf4", gpu=gpu, offline=True)
+    served = weighbridge.infer("qwen3-8b", quantization="nf4", gpu=gpu, offline=True)
+    trained = weighbridge.train("qwen3-8b", method="qlora", gpu=gpu, offline=True)
+    for report in (loaded, served, trained):
+        assert any("no published bitsandbytes" in w for w in report.warnings) is told

@@ -134,7 +134,9 @@ def _experts(reading: CommandReading) -> None:
         reading.ignored += [] if said is None else [said[0]]
         return
     reading.settings["enable_expert_parallel"] = True
-    reading.warn(f"{said[0]}: buffers of the exchange of experts are not modelled")
+    uncounted = f"{said[0]}: buffers of the exchange of experts are not modelled"
+    reading.warn(uncounted)
+    reading.stops.append(Obstacle("unknown", uncounted))  # sglang issue 23769 died with room
 
 
 def _speculative(reading: CommandReading) -> None:

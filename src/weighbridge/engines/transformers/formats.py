@@ -14,6 +14,7 @@ by twos and 5.23; releases between two of these that differ are taken for the ea
 5.23 and 4.57 quantizers/quantizer_finegrained_fp8.py, quantizer_mxfp4.py (validate_environment).
 """
 
+from re import fullmatch
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
     from weighbridge.engines.interface import Subject
 
+# bitsandbytes 0.50, docs/source/installation.mdx; "" is a device of a given size
+PACKED_ON = ("NVIDIA", "AMD", "Intel", "Apple", "")
 COMPRESSED = "quantizer_compressed_tensors.py"
 
 READS: tuple[Reads, ...] = (
@@ -94,8 +97,28 @@ def emulated(card: "Part | None", dtype: DType) -> str:
     return f"{missing_units(card, 'bfloat16')}: torch emulates it"
 
 
+def packs_on(card: "Part | None") -> bool:
+    """Tell whether bitsandbytes, which packs weights as they are loaded, has kernels for a card."""
+    return card is None or card.vendor in PACKED_ON
+
+
+def without_kernels(card: "Part | None", choice: FormatChoice) -> str:
+    """Say that bitsandbytes has no kernels for the card; "" where it has, or for another format.
+    Its branch multi-backend-refactor was built for Huawei's."""
+    form = choice.scheme
+    if card is None or packs_on(card) or form is None or not fullmatch(BITSANDBYTES, form.name):
+        return ""
+    return (
+        f"no published bitsandbytes has kernels for {card.name}: {form.name} runs on it with a "
+        "build for it alone"
+    )
+
+
 def advised(card: "Part | None", choice: FormatChoice) -> str:
-    """Say that the card emulates bfloat16, and advise float16 where a model is loaded or served."""
+    """Say that the card emulates bfloat16, and advise float16 where a model is loaded or served;
+    or that it has no kernels for the format."""
+    if missing := without_kernels(card, choice):
+        return missing
     sentence = emulated(card, choice.dtype)
     return f"{sentence}; --dtype float16 takes as much memory" if sentence else ""
 

@@ -86,8 +86,7 @@ def fit(
     from weighbridge.questions.fit.search import solved
 
     planned = request.planned(answer.plan.settings if answer.plan.here else {})
-    found = solved(asker, planned, answer, sized)
-    return replace(answer, solved=found)
+    return replace(answer, solved=solved(asker, planned, answer, sized))
 
 
 def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:

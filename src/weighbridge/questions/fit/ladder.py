@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.servers.spreads import LAYOUT, spreads
 from weighbridge.engines.table import at_home, record, usual, version
+from weighbridge.engines.transformers.formats import packs_on
 from weighbridge.engines.weight_formats import declared_name, offered, runs_on
 from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
@@ -153,6 +154,8 @@ class _Ladder:
 
     def _of_widths(self, kind: "Engine", widths: tuple[int, ...]) -> Iterator[Rung]:
         card = None if self.room is None else self.room.choice.part
+        if kind.name == usual().name and not packs_on(card):  # bitsandbytes
+            return
         number, _ = version(kind, self.request.settings.get("engine_version"))
         forms = offered(kind, number, card)
         for bits in widths:

@@ -6,7 +6,7 @@ A setting goes to every question that has one of that name, and is pinned there.
                      transformers
     shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
     quantization     is of load, infer and qlora: LoRA and full training are of plain weights
-    batch_size       is of the task that it was asked about: users of a server, or a step's sequences
+    batch_size       is of the task that is asked about: users of a server, or sequences of a step
 """
 
 from collections.abc import Iterator, Mapping
@@ -197,9 +197,7 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
 
 def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
     """Return the names of the questions that take a setting."""
-    return frozenset(
-        name for name in NAMES if setting in dict(_own(name, request, inference))
-    )
+    return frozenset(name for name in NAMES if setting in dict(_own(name, request, inference)))
 
 
 def _is_foreign(setting: str, inference: str) -> bool:
