@@ -199,6 +199,8 @@ SPELLERS = {
     "lab/evidence/programs/xmem.py": "the program's own words",
     "runfiles/training/shapes.py": "sizes of published models, with their types",
     "runfiles/training/torchtitan.py": "torchtitan's names of its models",
+    "engines/launch/programs.py": "words of images' names",
+    "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
     "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",
 }
 ORDINARY = {  # model types that are words of another meaning, too
