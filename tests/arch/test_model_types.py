@@ -183,9 +183,6 @@ def test_releases_are_compared_as_numbers():
 SPELLERS = {
     "arch/gguf_layers.py": "GGUF architectures, some of which are called as model types",
     "engines/llama_cpp/graphs/architectures.py": "GGUF architectures",
-    "engines/llama_cpp/classes.py": "GGUF architectures, by build",
-    "engines/ollama/classes.py": "GGUF architectures, by release",
-    "engines/transformers/classes.py": "which release knows which model type",
     "engines/ollama/layer_formula.py": "GGUF architectures, by which its formulas go",
     "engines/ollama/rules.py": "GGUF architectures",
     "formats/mistral_params.py": "turns a params.json into the config of a model type",
