@@ -119,9 +119,10 @@ def test_a_path_with_a_space_stays_one_path(tmp_path):
     [
         ("unsloth/Qwen3-8B-GGUF:Q8_0", "Q8_0", "unsloth/Qwen3-8B-GGUF:Q8_0"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q6_K_XL", "Q6_K", "unsloth/Qwen3-8B-GGUF:UD-Q6_K_XL"),
-        ("Qwen/Qwen3-8B-GGUF", "Q4_K_M", "Qwen/Qwen3-8B-GGUF:Q4_K_M"),
-        ("someone/Qwen3-8B-Q6_K-GGUF", "Q6_K", "someone/Qwen3-8B-Q6_K-GGUF:Q6_K"),
-        ("google/gemma-3-27b-it-qat-q4_0-gguf", "Q4_0", "google/gemma-3-27b-it-qat-q4_0-gguf:Q4_0"),
+        ("Qwen/Qwen3-8B-GGUF", "Q4_K_M", "Qwen/Qwen3-8B-GGUF"),
+        ("someone/Qwen3-8B-Q6_K-GGUF", "Q6_K", "someone/Qwen3-8B-Q6_K-GGUF"),
+        ("ggml-org/gpt-oss-20b-GGUF", "MXFP4_MOE", "ggml-org/gpt-oss-20b-GGUF"),
+        ("google/gemma-3-27b-it-qat-q4_0-gguf", "Q4_0", "google/gemma-3-27b-it-qat-q4_0-gguf"),
     ],
 )
 def test_files_of_a_repository_out_of_reach_are_not_made_again(repository, form, loads):
