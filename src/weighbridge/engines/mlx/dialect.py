@@ -42,6 +42,8 @@ FLAGS = flags(
 def finish(reading: CommandReading) -> None:
     model(reading)
     server = reading.program.name.endswith("server")
+    if server:
+        reading.settings["program"] = "server"
     new, bits, start = reading.last("new"), reading.last("bits"), reading.last("start")
     if new is not None and not server:
         reading.settings["max_new_tokens"] = int(reading.read("count", *new))
