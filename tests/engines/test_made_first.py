@@ -148,3 +148,25 @@ def test_files_of_no_type_are_taken_as_the_server_takes_them():
         .derived["launch"]
         .endswith("llama-server -hf unsloth/Qwen3-8B-GGUF:Q4_K_M -c 4096")
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu", "note"),
+    [
+        ("vllm", "h200:16", "for 2 machines the line needs a Ray cluster of them, or --nnodes"),
+        ("sglang", "h200:24", "for 3 machines the line needs --nnodes, --node-rank and --dist"),
+        ("vllm", "h200:8", ""),
+        ("vllm", None, ""),
+    ],
+)
+def test_a_line_for_several_machines_says_what_joins_them(engine, gpu, note):
+    count = int((gpu or ":8").rpartition(":")[2])
+    report = weighbridge.infer(
+        "llama-3.1-8b",
+        engine=engine,
+        gpu=gpu,
+        tensor_parallel_size=8,
+        pipeline_parallel_size=count // 8,
+    )
+    assert (report.derived.get("launch_note") or "").startswith(note)
+    assert bool(report.derived.get("launch_note")) == bool(note)
