@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import weighbridge
 from tests.engines.answers import answer, load_gib, of_config, part
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
@@ -566,6 +567,25 @@ def test_needed_is_the_sum_of_its_parts():
     assert part(prefill, "weights") == 16_060_522_496
     assert found.derived["kv_cache_bytes_per_token"] == 131_072
     assert device.peak("driver").expected == prefill.at("driver").expected
+
+
+def test_no_more_is_taken_than_a_process_can_have():
+    """0.11 does not charge graphs to its share: 0.95 of 24 GiB, and 1.3 to 2.9 GiB beside it, are
+    more than the card has, and it may die while they are captured."""
+    tight = weighbridge.infer(
+        "qwen3-32b",
+        engine="vllm",
+        engine_version="0.11.0",
+        quantization="awq-4bit-g128",
+        tensor_parallel_size=2,
+        gpu="4090:2",
+        context=32768,
+        gpu_memory_utilization=0.95,
+    )
+    assert tight.verdict is not None
+    assert tight.verdict.fits == "unknown"
+    assert "may not start" in tight.verdict.reason
+    assert tight.devices[0].taken == tight.verdict.usable.high
 
 
 def test_taken_is_the_share_and_what_is_outside():

@@ -129,7 +129,7 @@ def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) ->
     kinds = [
         (
             components.phases(r),
-            None if budget is None else r.taken(serving.asks(launched, r, budget)),
+            None if budget is None else serving.takes(launched, r, budget),
         )
         for r in launched.kinds
     ]

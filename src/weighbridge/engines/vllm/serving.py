@@ -206,6 +206,13 @@ def asks(launched: VllmLaunched, reserve: RankReserve, budget: Budget) -> int:
     return share(reserve.standing.launch.rules, launched.utilization, reserve.own(budget))
 
 
+def takes(launched: VllmLaunched, reserve: RankReserve, budget: Budget) -> int:
+    """Return the bytes that a rank takes at start, which are no more than a process can have. Where
+    share and what is outside of it are, it starts with what torch gives back of the profile
+    (gpu_worker.py, memory_profiling: empty_cache), or dies while graphs are captured."""
+    return min(reserve.taken(asks(launched, reserve, budget)), reserve.own(budget).usable.high)
+
+
 def scarcest(launched: VllmLaunched, budget: Budget) -> RankReserve:
     """Return the rank with room for the fewest blocks, which decides for all of a replica."""
     return min(launched.kinds, key=lambda r: _blocks_with(r, asks(launched, r, budget)))
