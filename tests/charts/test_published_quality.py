@@ -83,7 +83,7 @@ def test_four_llamas_of_one_page_are_one_picture():
 @pytest.mark.slow
 def test_perplexities_of_several_pages_are_not_set_beside_each_other():
     """Llama 2 70B has perplexities on the page of the first ones, of other formats and no 7B's."""
-    with pytest.raises(UsageError, match="no page prints perplexities of llama-7b, llama-3.1-8b"):
+    with pytest.raises(UsageError, match=r"no page prints perplexities of llama-7b, llama-3\.1-8b"):
         beside([weighbridge.prepare(n).load for n in ("llama-7b", "llama-3.1-8b")], PLAIN, "en")
     many = [weighbridge.prepare("llama-7b").load] * (MOST + 1)
     with pytest.raises(UsageError, match=f"more than {MOST} in one picture"):

@@ -1,4 +1,4 @@
-"""From checkpoint names to GGUF's: what the converter calls each tensor, and which it joins.
+"""GGUF's names of a checkpoint's tensors: what the converter calls each, and which it joins.
 
     layers.3.self_attn.q_proj.weight         blk.3.attn_q.weight
     layers.3.mlp.experts.17.up_proj.weight   a slice of blk.3.ffn_up_exps.weight
@@ -160,6 +160,11 @@ def _of_layer(tail: str, siblings: frozenset[str]) -> str:
         return "post_attention_norm"
     if "block_sparse_moe" in tail and tail.endswith("_linear"):
         return EXPERTS[tail.rpartition(".")[2]]
+    return _by_role(tail)
+
+
+def _by_role(tail: str) -> str:
+    """Return the name of a matrix, which says where it is of a shared expert."""
     parts = tail.split(".")
     base = _by_ending(parts) or BY_ROLE.get(role(tail), tail)
     shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
