@@ -8,7 +8,7 @@ import pytest
 
 from weighbridge import catalogue, lazily
 from weighbridge.arch import config
-from weighbridge.bounds import margin
+from weighbridge.bounds import fitted, margin
 from weighbridge.cli.options import WIDTH, columns
 from weighbridge.parsed import Parsed
 
@@ -41,8 +41,8 @@ def test_class_defaults_are_found_by_their_lines():
 def test_margins_are_found_by_their_kinds():
     told = lines(margin, "margins.jsonl")
     names = margin.RunGroup._fields
-    assert [kind._asdict() for kind in margin.fitted()] == [{n: t[n] for n in names} for t in told]
-    for found, one in zip(margin.fitted().values(), told, strict=True):
+    assert [kind._asdict() for kind in fitted()] == [{n: t[n] for n in names} for t in told]
+    for found, one in zip(fitted().values(), told, strict=True):
         assert (found.low, found.high, found.runs) == (one["low"], one["high"], one["runs"])
         assert (found.middle, list(found.sources)) == (one["middle"], one["sources"])
 

@@ -62,7 +62,9 @@ def test_json_has_the_class_of_a_refusal(error, keys):
     ],
 )
 def test_a_no_of_memory_is_physical(settings, ground):
-    assert infer("llama-3.1-70b", **settings).verdict.ground == ground
+    report = infer("llama-3.1-70b", **settings)
+    assert report.verdict.ground == ground
+    assert report.to_dict()["verdict"].get("ground", "") == ground
 
 
 def test_a_line_that_its_engine_refuses_has_the_words_of_that_engine():
@@ -70,3 +72,8 @@ def test_a_line_that_its_engine_refuses_has_the_words_of_that_engine():
     verdict = infer(command=line, gpu="h100").verdict
     assert (verdict.fits, verdict.ground) == ("no", "tried")
     assert "greater than the derived max_model_len" in verdict.seen
+
+
+def test_json_has_the_words_of_an_engine_that_refuses_a_line():
+    line = "vllm serve meta-llama/Llama-3.1-8B --max-model-len 200000"
+    assert "derived max_model_len" in infer(command=line, gpu="h100").to_dict()["verdict"]["seen"]

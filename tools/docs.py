@@ -128,9 +128,9 @@ chip is sold with contradicts it, and is said. How much of an APU's memory the G
 in the BIOS and by `ttm.pages_limit`: with ROCm half where nothing is set, with Vulkan 112 of 128
 GiB; `--gpu-memory` says it. GH200 has two memories: HBM is the card's, and `--ram` names the other.
 
-On Windows the driver of a GeForce or Radeon moves to RAM what the card has no room for, up to half of
-RAM, and the run goes on about 10 times slower: `--platform windows` says so in the place of "does not
-fit". `--gpu local` knows its own system.
+On Windows the driver of a GeForce or Radeon moves to RAM what the card has no room for, up to half
+of RAM, and the run goes on about 10 times slower: `--platform windows` says so in the place of
+"does not fit". `--gpu local` knows its own system.
 
 A verdict compares the driver-level peak with the third, less `--headroom`. What other processes
 hold is not known of a card that is named: say what is free with `--gpu-memory 20GiB`, alone or

@@ -183,9 +183,6 @@ def test_releases_are_compared_as_numbers():
 SPELLERS = {
     "arch/gguf_layers.py": "GGUF architectures, some of which are called as model types",
     "engines/llama_cpp/graphs/architectures.py": "GGUF architectures",
-    "engines/llama_cpp/classes.py": "GGUF architectures, by build",
-    "engines/ollama/classes.py": "GGUF architectures, by release",
-    "engines/transformers/classes.py": "which release knows which model type",
     "engines/ollama/layer_formula.py": "GGUF architectures, by which its formulas go",
     "engines/ollama/rules.py": "GGUF architectures",
     "formats/mistral_params.py": "turns a params.json into the config of a model type",
@@ -199,6 +196,8 @@ SPELLERS = {
     "lab/evidence/programs/xmem.py": "the program's own words",
     "runfiles/training/shapes.py": "sizes of published models, with their types",
     "runfiles/training/torchtitan.py": "torchtitan's names of its models",
+    "engines/launch/programs.py": "words of images' names",
+    "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
     "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",
 }
 ORDINARY = {  # model types that are words of another meaning, too

@@ -818,3 +818,10 @@ def test_an_exchange_of_experts_that_is_not_counted_leaves_the_verdict_open():
     verdict = weighbridge.infer(command=f"{line} --moe-a2a-backend deepep", gpu="h200:2").verdict
     assert verdict.fits == "unknown"
     assert "buffers of the exchange of experts are not modelled" in verdict.reason
+
+
+def test_the_part_that_aiter_leaves_is_no_sure_no_with_latents():
+    line = "SGLANG_USE_AITER=1 sglang serve --model-path moonshotai/Kimi-K2.5 --tp 4 --trust-remote-code"
+    verdict = weighbridge.infer(command=line, gpu="mi300x:4", offline=True).verdict
+    assert verdict.fits == "unknown"
+    assert "of which aiter leaves 0.85" in verdict.reason

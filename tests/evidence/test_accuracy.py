@@ -455,7 +455,7 @@ HELD = {
     "component": None,
     "reserved": None,
     "allocated": 0.06,
-    "driver": 0.14,
+    "driver": 0.125,
 }  # level -> median width at most
 
 

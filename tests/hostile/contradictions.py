@@ -94,7 +94,7 @@ ANY = {
     "a larger vocabulary": sized("vocab_size", 2000),
     "a smaller vocabulary": sized("vocab_size", 500),
     "one tensor of another": foreign(1),
-    "tensors of another": foreign(2000),
+    "tensors of another": foreign(200),
     "names with a prefix": prefixed,
     "no embedding": without("embed_tokens.weight"),
 }

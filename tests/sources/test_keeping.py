@@ -129,6 +129,7 @@ def test_nor_a_part_of_one_nor_one_that_was_cut(hub, repo, home, monkeypatch):
     assert tree(home) == {}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_in_the_cache_is_named_and_fetched_again(hub, repo, home):
     weighbridge.load("org/name")
     (place,) = (path for path in home.rglob("config.json"))

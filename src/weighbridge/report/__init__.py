@@ -272,6 +272,8 @@ def _verdict(verdict: "Verdict") -> dict[str, Any]:
         "tight": verdict.tight,
         "tipped_by": verdict.tipped_by,
         "nodes": verdict.nodes,
+        **({"ground": verdict.ground} if verdict.ground else {}),
+        **({"seen": verdict.seen} if verdict.seen else {}),
         **({"spilled_bytes": verdict.spilled} if verdict.spilled else {}),
         **({"usable_each_bytes": list(verdict.usable_each)} if verdict.usable_each else {}),
     }

@@ -19,7 +19,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from weighbridge.allocator.filling import Filling
-from weighbridge.engines.interface import EXPECTED, SearchPoint
+from weighbridge.arch.mixers import Latent
+from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
 from weighbridge.engines.servers import lora_and_speculation, unified
 from weighbridge.engines.sglang import caches, outside_pools
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
@@ -129,11 +130,17 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
         return None
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
-    used = share * served.settings.share_used
+    used = share * (1.0 if by == BEST and _of_latents(served) else served.settings.share_used)
     gone = unified.processes(served.case.compute)[2 - by]
     unread = (by - EXPECTED) * _unread(budget)
     left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
     return Room(free, left + unread)
+
+
+def _of_latents(served: Served) -> bool:
+    """Tell whether aiter may leave no part of the share: its workspaces were logged beside keys and
+    values, and published lines of latents (Kimi-K2.5 on four MI300X) need what it would leave."""
+    return any(isinstance(x, Latent) for layer in served.case.subject.layers for x in layer.mixers)
 
 
 def _unread(budget: "Budget") -> int:
