@@ -170,7 +170,7 @@ def test_a_repository_in_fp8_is_loaded_as_it_is_stored() -> None:
     ("form", "made"), [("fp8-block", False), ("fp8_per_block", True), ("fp8", True)]
 )
 def test_a_format_that_no_flag_makes_is_a_checkpoints(form: str, made: bool) -> None:
-    """Its format's name is that of what a repository publishes; vLLM's own is made on the way."""
+    """A repository publishes under the format's name; what vLLM's own name says is made on the way."""
     assert (arriving(served("vllm", "0.25", form)).expected > 0) is made
 
 
