@@ -11,6 +11,7 @@ from weighbridge import bounds
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import Engine, version, written
 from weighbridge.memory import Device
+from weighbridge.settings import SPREAD
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
@@ -27,7 +28,6 @@ FEW: Mapping[str, str] = {
     "release": "no published run is of so new or so old a release",
 }
 WIDE = "its interval is as wide as such answers proved to need"
-SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 MODES = ("enable_expert_parallel", "speculative_method", "cpu_offload_gb", "max_loras")
 
 

@@ -47,12 +47,7 @@ from weighbridge.forward.ops.shaping import copied, part, repeat, split, turned
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks, attended, heads, window
 from weighbridge.forward.parts.layer import DecoderNet, Held, LayerShape, mlp
-from weighbridge.forward.parts.one_by_one import (
-    each_linear,
-    one_hot,
-    split_rows,
-    token_numbers,
-)
+from weighbridge.forward.parts.one_by_one import each_linear, one_hot, split_rows, token_numbers
 from weighbridge.forward.parts.rotary import (
     Rotary,
     complex_rotary,
