@@ -33,8 +33,8 @@ _SHELL = (
     "for do done while case esac wget git sleep exit wait rm cp mv cat kubectl trap unset local"
 )
 SHELL = re.compile(
-    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{'|'.join(_SHELL.split())})(?:[ \t;]|$)|--?[A-Za-z]|#|[(){{}};]"
-    r"|[\"']|\\$)"
+    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{'|'.join(_SHELL.split())})(?:[ \t;]|$)|--?[A-Za-z]|#"
+    r"|[(){};][ \t;\\]*$|[\"']|\\$)"
 )
 IMPORT = re.compile(r"(?:from [\w.]+ import |import \w)")
 KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
