@@ -46,14 +46,8 @@ RULES: dict[str, tuple[str, str]] = {
         "VisionTransformerDistilled",
         "attention:distilled",
     ),
-    r"deit_(base)_distilled_patch(16)_(384)": (
-        "VisionTransformerDistilled",
-        "attention:distilled",
-    ),
-    r"swin_(tiny|small|base|large)_patch(4)_window(7)_(224)": (
-        "SwinTransformer",
-        "attention:swin",
-    ),
+    r"deit_(base)_distilled_patch(16)_(384)": ("VisionTransformerDistilled", "attention:distilled"),
+    r"swin_(tiny|small|base|large)_patch(4)_window(7)_(224)": ("SwinTransformer", "attention:swin"),
     r"swin_(base|large)_patch(4)_window(12)_(384)": ("SwinTransformer", "attention:swin"),
     r"densenet(121|161|169|201)": ("DenseNet", "convolutions:densenet"),
     r"vgg(11|13|16|19)(_bn)?": ("VGG", "convolutions:vgg"),
@@ -180,6 +174,4 @@ WRAPPER = Family(
     blocks=(),
 )
 
-TYPES = {
-    "timm_wrapper": ModelType(WRAPPER, no_cache="image"),
-}
+TYPES = {"timm_wrapper": ModelType(WRAPPER, no_cache="image")}
