@@ -17,60 +17,15 @@ SPLIT = {
     "ffn_gate_up_exps": ("ffn_gate_exps", "ffn_up_exps"),
     "ffn_gate_up_shexp": ("ffn_gate_shexp", "ffn_up_shexp"),
 }
-# Of a layer: our role -> GGUF's name
-BY_ROLE: Mapping[str, str] = {
-    "q": "attn_q",
-    "k": "attn_k",
-    "v": "attn_v",
-    "qkv": "attn_qkv",
-    "o": "attn_output",
-    "q_norm": "attn_q_norm",
-    "k_norm": "attn_k_norm",
-    "q_a": "attn_q_a",
-    "q_b": "attn_q_b",
-    "kv_a": "attn_kv_a_mqa",
-    "kv_b": "attn_kv_b",
-    "sinks": "attn_sinks",
-    "gate": "ffn_gate",
-    "up": "ffn_up",
-    "gate_up": "ffn_up",
-    "down": "ffn_down",
-    "router": "ffn_gate_inp",
-    "shared_gate": "ffn_gate_inp_shexp",
-}
 
-# Of a model: the last part of the name -> GGUF's
-WHOLE: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in", "word_embedding",
-         "tok_embeddings", "embedding", "shared"), "token_embd"),
-    **dict.fromkeys(("lm_head", "embed_out", "output_layer", "output"), "output"),
-    **dict.fromkeys(
-        ("norm", "norm_f", "ln_f", "final_layer_norm", "final_layernorm",
-         "encoder.final_layernorm", "final_norm"), "output_norm"),
-    "embedding_norm": "token_embd_norm",
-    "word_embeddings_layernorm": "token_embd_norm",
-    **dict.fromkeys(("emb_ln", "embeddings.LayerNorm", "embeddings.norm"), "token_embd_norm"),
-    **dict.fromkeys(("wpe", "position_embeddings", "embed_positions"), "position_embd"),
-    "token_type_embeddings": "token_types",
-    "embed_tokens_per_layer": "per_layer_token_embd",
-    "per_layer_model_projection": "per_layer_model_proj",
-    "per_layer_projection_norm": "per_layer_proj_norm",
-}  # fmt: skip
 
-# Of a layer, what has no role there: how the name ends -> GGUF's. The longest ending decides.
-ENDS: Mapping[str, str] = dict(map(str.split, lines_beside(__file__, "gguf_ends.txt")))
-EXPERTS: Mapping[str, str] = {
-    "w1": "ffn_gate_exps",
-    "w2": "ffn_down_exps",
-    "w3": "ffn_up_exps",
-    "gate_proj": "ffn_gate_exps",
-    "up_proj": "ffn_up_exps",
-    "down_proj": "ffn_down_exps",
-    "gate_up_proj": "ffn_gate_up_exps",
-    "input_linear": "ffn_gate_up_exps",
-    "output_linear": "ffn_down_exps",
-}
+def _names(kind: str) -> Mapping[str, str]:
+    """Return the rows of gguf_names.txt of one kind: what is looked up, and GGUF's name."""
+    rows = map(str.split, lines_beside(__file__, "gguf_names.txt"))
+    return {name: theirs for of, name, theirs in rows if of == kind}
+
+
+BY_ROLE, WHOLE, ENDS, EXPERTS = map(_names, ("role", "whole", "end", "expert"))
 BARE = ("ssm_a", "ssm_d", "exp_probs_b.bias", "ssm_dt.bias")
 
 

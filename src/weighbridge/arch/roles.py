@@ -15,7 +15,7 @@ checkpoints; gguf 0.19 gguf/constants.py (TENSOR_NAMES) for the names in GGUF fi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 from weighbridge.arch.blueprint import Param, ParamKind
@@ -157,38 +157,10 @@ def makes_labels(name: str) -> bool:
 
 # (the matrix back, those before it), as the modules of all families call them. The first pair of
 # which a module has both decides: Qwen 1 has w1 and w2 before c_proj, Mixtral w1 and w3 before w2.
-PAIRS: Sequence[tuple[str, str]] = (
-    ("down_proj", "gate_proj up_proj gate_up_proj"),
-    ("c_proj", "c_fc w1 w2"),
-    ("w2", "w1 w3 v1"),
-    ("fc2", "fc1 fc11 fc12"),
-    ("fc1", "fc0"),
-    ("dense_4h_to_h", "dense_h_to_4h"),
-    ("fc_out", "fc_in"),
-    ("Wo", "Wi"),
-    ("wo", "wi wi_0 wi_1"),
-    ("output_dense", "intermediate_dense"),
-    ("output_query_dense", "intermediate_query_dense"),
-    ("output_conv1d", "intermediate_conv1d"),
-    ("output", "intermediate"),
-    ("output_linear", "input_linear"),
-    ("linear_fc2", "linear_fc1"),
-    ("lin2", "lin1"),
-    ("ffw_layer_2", "ffw_layer_1"),
-    ("weights_out", "weights_in"),  # the largest of DINOv2
-    ("ff_out", "ff_proj"),
-    ("layer_2", "layer_1"),
-    ("linear_2", "linear_1"),
-    ("ffn_output", "ffn"),
-    ("2", "0"),
-    ("value", "key"),
-    # GGUF: llama.cpp gguf-py/gguf/constants.py (TENSOR_NAMES)
-    ("ffn_down", "ffn_gate ffn_up"),
-    ("ffn_down_exps", "ffn_gate_exps ffn_up_exps ffn_gate_up_exps"),
-    ("ffn_down_shexp", "ffn_gate_shexp ffn_up_shexp"),
-    ("channel_mix_value", "channel_mix_key"),
+LEADS = tuple(
+    (back, frozenset(before))
+    for back, *before in map(str.split, lines_beside(__file__, "pairs.txt"))
 )
-LEADS = tuple((down, frozenset(ups.split())) for down, ups in PAIRS)
 # Modules that mix tokens have such names too: the output of BERT's attention, RWKV's keys.
 _ATTENDS = re.compile(r"(?:^|\.)\w*(?:attention|attn|Attention|mamba|rg_lru)\w*(?:\.|$)")
 # Two words for one module: BERT's `intermediate.dense` and `output.dense` lie side by side.
