@@ -370,7 +370,7 @@ def _by_words(run: PlannedRun, given: Mapping[str, Any]) -> str:
     if not words:
         return ""
     said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
-    lacks = (LACKS.format(missing=", ".join(run.missing)),) if run.missing else ()
+    lacks = (LACKS.format(missing=each) for each in run.missing)
     return "; ".join((AS_FAR.format(said=said), *lacks))
 
 
