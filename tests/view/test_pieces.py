@@ -254,7 +254,7 @@ def test_a_line_to_paste_is_of_its_language(text, language):
     assert (pasted.text, pasted.language) == (text, language)
 
 
-def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
+def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None, sized=0):
     verdict = SimpleNamespace(
         fits=fits,
         count=1,
@@ -267,7 +267,9 @@ def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
     )
     derived = {} if kept is None else {"layers_on_card": [kept, 10], "divided_by": by}
     w = {"engine": "ollama", "quantization": "Q4_K_M", "dtype": None}
-    report = SimpleNamespace(verdict=verdict, derived=derived, workload=w)
+    report = SimpleNamespace(verdict=verdict, derived=derived, workload=w, said={})
+    if sized:
+        report.said, report.setting = {"context": 128_000}, {"context": sized}.get
     return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
 
 
@@ -292,6 +294,17 @@ def test_the_answer_of_a_card_beside_others(rungs, text, sign):
 )
 def test_what_a_divided_rung_costs(by, told):
     assert ladder._remark(rung(kept=6, by=by), SAY) == told
+
+
+def test_a_rung_of_fewer_tokens_than_were_asked_for_says_how_many():
+    found = SimpleNamespace(ladder=(rung(sized=40_960, kept=6),), plan=chosen(()))
+    size, reach = ladder.grid(found, "", SAY, None).rows[0][2:4]
+    assert (size.mark, reach.text) == ("no", "40,960")
+    said = ladder.sentence(found, SAY, None)
+    assert said.mark == "no"
+    assert said.text == (
+        "No: Ollama goes to 40,960 tokens with this model, and 128,000 were asked for"
+    )
 
 
 def test_the_footer_names_frameworks_that_train_alike_once():
