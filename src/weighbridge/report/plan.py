@@ -4,7 +4,7 @@ Headline, exit code, `-q`, `--check`, JSON, charts, page, Space and agents read 
 is one rung of the ladder where formats were tried, and else the question as it was asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.records import dataclass
@@ -91,6 +91,10 @@ class Rung:
         }
 
 
+def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
+    return [rung for rung in rungs if rung.fits == answer]
+
+
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     """The rung that answers "can I run it?": the best format that surely fits whole; one that may;
     one of four bits that is divided between card and RAM; what may be; else what works
@@ -99,14 +103,14 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
     divided = [rung for rung in reversed(here) if not rung.whole]
-    slowly = [rung for rung in divided if rung.fits == "yes"]
+    slowly = _that("yes", divided)
     ranked = (
-        *(rung for rung in useful if rung.fits == "yes"),
-        *(rung for rung in useful if rung.fits == "unknown"),
+        *_that("yes", useful),
+        *_that("unknown", useful),
         *(rung for rung in slowly if rung.bits > USEFUL),
-        *(rung for rung in whole if rung.fits == "yes"),
+        *_that("yes", whole),
         *slowly,
-        *(rung for rung in (*whole, *divided) if rung.fits == "unknown"),
+        *_that("unknown", (*whole, *divided)),
         *(rung for rung in ladder if rung.undoes),
         *(rung for rung in ladder if rung.elsewhere),
     )

@@ -63,7 +63,7 @@ BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file
 UNKNOWN = 4  # the exit code of what cannot be said
 DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 AS_FAR = "this is as far as the text says (in words: {said})"
-LACKS = "the text does not say {missing}"
+LACKS = "not taken from words: {missing}"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")

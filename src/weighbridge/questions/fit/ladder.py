@@ -169,14 +169,17 @@ class _Ladder:
         forms = offered(kind, number, card)
         for bits in widths:
             for form in of_width(forms, bits):
-                change = {"quantization": kind.written.get(form, form)}
-                if bits in LESS and not self._may_hold(change):
-                    continue
-                if kind.name != self.asked.engine:
-                    change = {"engine": kind.name, **change}
-                rung = self._asked(change, bits)
+                rung = self._of_form(kind, form, bits)
                 if rung is not None:
                     yield rung
+
+    def _of_form(self, kind: "Engine", form: str, bits: int) -> Rung | None:
+        change = {"quantization": kind.written.get(form, form)}
+        if bits in LESS and not self._may_hold(change):
+            return None
+        if kind.name != self.asked.engine:
+            change = {"engine": kind.name, **change}
+        return self._asked(change, bits)
 
     def _plain(self, kind: "Engine") -> bool:
         return plain(self.asker.model(), kind)
