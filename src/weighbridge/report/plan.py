@@ -37,7 +37,13 @@ class Rung:
 
     @property
     def fits(self) -> Answer:
-        return self.verdict.fits
+        return "no" if self.short_of else self.verdict.fits
+
+    @property
+    def short_of(self) -> int:
+        """Tokens that were asked for, where the engine sizes fewer of them; else 0."""
+        asked: int = self.report.said.get("context") or 0
+        return asked if asked and (self.report.setting("context") or asked) < asked else 0
 
     @property
     def engine(self) -> str:
@@ -192,8 +198,5 @@ def as_asked(report: Report | None, longest: int | None = None) -> Plan:
     """Return the plan that is the question itself, with its report."""
     if report is None or report.verdict is None:
         return Plan(fits="unknown", why="asked")
-    return Plan(
-        fits=report.verdict.fits,
-        why="asked",
-        rung=Rung(change={}, report=report, longest=longest),
-    )
+    rung = Rung(change={}, report=report, longest=longest)
+    return Plan(fits=rung.fits, why="asked", rung=rung)
