@@ -495,3 +495,19 @@ def test_a_long_error_is_cut_between_words():
 )
 def test_a_format_that_gguf_has_not_names_those_of_as_many_bits(name, near):
     assert not_of_gguf(name).split("near are ")[1].startswith(near)
+
+
+@pytest.mark.parametrize(
+    ("engine", "form"),
+    [
+        *((engine, None) for engine in ("ollama", "llama.cpp", "vllm", "transformers", None)),
+        *(("ollama", "Q8_0"), ("llama.cpp", "Q8_0"), ("vllm", "fp8"), ("transformers", "nf4")),
+    ],
+)
+def test_a_repository_of_mlx_is_for_mlx_alone(engine, form):
+    model = weighbridge.prepare("mlx-community/Qwen3-8B-4bit", offline=True)
+    named = {} if engine is None else {"engine": engine}
+    with pytest.raises(UnsupportedError) as refused:
+        model.infer(**named, quantization=form, gpu="4090")
+    assert "are stored in mlx-4bit-g64" in str(refused.value)
+    assert str(refused.value).endswith("; --engine mlx does on a Mac")

@@ -119,9 +119,10 @@ def test_a_path_with_a_space_stays_one_path(tmp_path):
     [
         ("unsloth/Qwen3-8B-GGUF:Q8_0", "Q8_0", "unsloth/Qwen3-8B-GGUF:Q8_0"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q6_K_XL", "Q6_K", "unsloth/Qwen3-8B-GGUF:UD-Q6_K_XL"),
-        ("Qwen/Qwen3-8B-GGUF", "Q4_K_M", "Qwen/Qwen3-8B-GGUF:Q4_K_M"),
-        ("someone/Qwen3-8B-Q6_K-GGUF", "Q6_K", "someone/Qwen3-8B-Q6_K-GGUF:Q6_K"),
-        ("google/gemma-3-27b-it-qat-q4_0-gguf", "Q4_0", "google/gemma-3-27b-it-qat-q4_0-gguf:Q4_0"),
+        ("Qwen/Qwen3-8B-GGUF", "Q4_K_M", "Qwen/Qwen3-8B-GGUF"),
+        ("someone/Qwen3-8B-Q6_K-GGUF", "Q6_K", "someone/Qwen3-8B-Q6_K-GGUF"),
+        ("ggml-org/gpt-oss-20b-GGUF", "MXFP4_MOE", "ggml-org/gpt-oss-20b-GGUF"),
+        ("google/gemma-3-27b-it-qat-q4_0-gguf", "Q4_0", "google/gemma-3-27b-it-qat-q4_0-gguf"),
     ],
 )
 def test_files_of_a_repository_out_of_reach_are_not_made_again(repository, form, loads):
@@ -147,3 +148,25 @@ def test_files_of_no_type_are_taken_as_the_server_takes_them():
         .derived["launch"]
         .endswith("llama-server -hf unsloth/Qwen3-8B-GGUF:Q4_K_M -c 4096")
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu", "note"),
+    [
+        ("vllm", "h200:16", "for 2 machines the line needs a Ray cluster of them, or --nnodes"),
+        ("sglang", "h200:24", "for 3 machines the line needs --nnodes, --node-rank and --dist"),
+        ("vllm", "h200:8", ""),
+        ("vllm", None, ""),
+    ],
+)
+def test_a_line_for_several_machines_says_what_joins_them(engine, gpu, note):
+    count = int((gpu or ":8").rpartition(":")[2])
+    report = weighbridge.infer(
+        "llama-3.1-8b",
+        engine=engine,
+        gpu=gpu,
+        tensor_parallel_size=8,
+        pipeline_parallel_size=count // 8,
+    )
+    assert (report.derived.get("launch_note") or "").startswith(note)
+    assert bool(report.derived.get("launch_note")) == bool(note)

@@ -468,8 +468,12 @@ def test_what_mlx_lm_refuses(name, workload, says):
         ({"prompt_len": 4000, "max_new_tokens": 96}, {"max_new_tokens": 96}),
         ({"kv_cache_dtype": "4bit"}, {"kv_cache_dtype": "4bit"}),
         ({"max_kv_size": 512}, {"max_kv_size": 512}),
-        ({"batch_size": 40}, {}),
-        ({"batch_size": 2, "prefill_step_size": 512}, {"prefill_step_size": 512}),
+        ({"batch_size": 40}, {"program": "server"}),
+        ({"program": "server"}, {"program": "server"}),
+        (
+            {"batch_size": 2, "prefill_step_size": 512},
+            {"program": "server", "prefill_step_size": 512},
+        ),
     ],
 )
 def test_lines_are_read_back(workload, settings):
@@ -482,7 +486,7 @@ def test_lines_are_read_back(workload, settings):
 @pytest.mark.parametrize(
     ("line", "model", "settings"),
     [
-        ("python -m mlx_lm.server --model a/b --port 80", "a/b", {}),
+        ("python -m mlx_lm.server --model a/b --port 80", "a/b", {"program": "server"}),
         ("mlx_lm generate --model a/b -m 99", "a/b", {"max_new_tokens": 99}),
         ("mlx_lm.chat --model a/b --max-kv-size 4096", "a/b", {"max_kv_size": 4096}),
     ],

@@ -19,6 +19,7 @@ from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.dialect import read
 from weighbridge.engines.ollama.effective import _automatic, predicted
 from weighbridge.engines.ollama.infer import human, processor
+from weighbridge.engines.ollama.launching import IN_PARTS
 from weighbridge.engines.ollama.layer_formula import Reckoned, place
 from weighbridge.engines.ollama.rules import (
     BUILDS,
@@ -285,7 +286,8 @@ def test_a_line_says_what_was_sized():
         ("ollama run m:8b-instruct-q8_0", "m:8b-instruct-q8_0", {"quantization": "Q8_0"}),
         ("ollama run m:8b-text-fp16", "m:8b-text-fp16", {"quantization": "F16"}),
         ("ollama run hf.co/a/b-GGUF:Q8_0", "a/b-GGUF:Q8_0", {}),
-        ("ollama run hf.co/a/b-GGUF", "a/b-GGUF:Q4_K_M", {}),
+        ("ollama run hf.co/a/b-GGUF", "a/b-GGUF", {}),
+        ("ollama run hf.co/a/b", "a/b:Q4_K_M", {}),
         (
             "export OLLAMA_SCHED_SPREAD=1\nollama serve &\nollama run m",
             "m",
@@ -683,7 +685,8 @@ def test_a_tag_is_sized_and_run_in_its_own_format(tag, form):
     assert "launch_note" not in found.derived
     other = weighbridge.infer(tag, engine="ollama", quantization="Q6_K").derived
     assert f"run {tag}" not in other["launch"]
-    assert other["launch_note"].startswith("the lines before the last make")
+    note = other["launch_note"]
+    assert note.startswith(IN_PARTS if "671b" in tag else "the lines before the last make")
 
 
 @pytest.mark.slow
@@ -878,3 +881,42 @@ def test_layers_that_it_keeps_leave_room_for_a_tower(model, layers):
     room = 7.4 * GIB
     peak = kept.devices[0].peak("driver")
     assert room - 2.2 * GIB < peak.expected < peak.high < room + 0.1 * GIB
+
+
+@pytest.mark.parametrize(
+    ("model", "form", "line"),
+    [  # 50 GB are one file: 42.5 GB of Q4_K_M, 57.9 GB of Q6_K
+        ("llama-3.3-70b", "Q4_K_M", "ollama run llama3.3:70b"),
+        ("llama-3.3-70b", "Q3_K_M", "ollama run hf.co/unsloth/Llama-3.3-70B-Instruct-GGUF:Q3_K_M"),
+        (
+            "llama-3.3-70b",
+            "Q6_K",
+            "llama-server -hf unsloth/Llama-3.3-70B-Instruct-GGUF:Q6_K -c 8192 -np 2",
+        ),
+        ("unsloth/Qwen3-8B-GGUF:Q6_K", None, "ollama run hf.co/unsloth/Qwen3-8B-GGUF:Q6_K"),
+        ("ggml-org/gpt-oss-20b-GGUF", None, "ollama run hf.co/ggml-org/gpt-oss-20b-GGUF"),
+        (
+            "ggml-org/gpt-oss-120b-GGUF",
+            None,
+            "llama-server -hf ggml-org/gpt-oss-120b-GGUF -c 8192 -np 2",
+        ),
+    ],
+)
+def test_a_file_that_the_hub_has_in_parts_is_not_for_ollama(model, form, line):
+    report = weighbridge.prepare(model, offline=True).infer(
+        engine="ollama", context=4096, parallel=2, quantization=form
+    )
+    assert report.derived["launch"].rpartition("; ")[2] == line
+    assert report.derived.get("launch_note") == (IN_PARTS if line.startswith("llama") else None)
+
+
+def test_what_ollama_was_told_is_told_to_the_server():
+    report = weighbridge.infer(
+        "llama-3.3-70b",
+        engine="ollama",
+        quantization="Q6_K",
+        context=4096,
+        n_gpu_layers=20,
+        kv_cache_dtype="Q8_0",
+    )
+    assert report.derived["launch"].endswith("-c 4096 -np 1 -ngl 20 -ctk q8_0 -ctv q8_0")

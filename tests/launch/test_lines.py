@@ -197,7 +197,7 @@ POSTED = [
      "llama.cpp", "unsloth/GLM-4.7-Flash-GGUF:UD-Q4_K_XL",
      {**SERVER, "mmproj_auto": True, "context": 131_072, "n_batch": 2048, "ubatch_size": 1024, "parallel": 1, "flash_attn": "on"}, None),
     ("llama-server -hf ggml-org/Qwen2.5-Coder-3B-Q8_0-GGUF --port 8012 -ngl 99 -fa -ub 1024 -b 1024 -dt 0.1 --ctx-size 0 --cache-reuse 256 &",
-     "llama.cpp", "ggml-org/Qwen2.5-Coder-3B-Q8_0-GGUF:Q4_K_M",
+     "llama.cpp", "ggml-org/Qwen2.5-Coder-3B-Q8_0-GGUF",
      {**SERVER, "mmproj_auto": True, "n_gpu_layers": 99, "flash_attn": "on", "ubatch_size": 1024, "n_batch": 1024}, None),
     ("llama-server -hf org/name -hff name-Q5_K_M.gguf --no-mmproj", "llama.cpp", "org/name/name-Q5_K_M.gguf", SERVER, None),
     ("llama-cli -m ~/models/gemma-3-27b-it-Q4_K_M.gguf -p 'I believe the meaning of life is' -n 128 -no-cnv", "llama.cpp",

@@ -97,6 +97,9 @@ def meaning(text: str) -> Meaning | None:
     entry, tune = _entry(typed, name, form)
     if entry is None:
         return None
+    untyped = form == OF_GGUF and OF_GGUF not in typed
+    if untyped and in_mxfp4(entry):
+        untyped, form = False, ""  # its files keep what it is published in
     stored = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
     instructed = tune or _instructed(typed, entry)
@@ -104,7 +107,7 @@ def meaning(text: str) -> Meaning | None:
     note = _said(text.strip(), entry)
     if tune or instructed.positions:
         note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
-    if form == OF_GGUF and OF_GGUF not in typed:
+    if untyped:
         note = f"{note or _shapes(text.strip(), entry)}; {UNTYPED}"
     return Meaning(tuned, stored, note, named)
 

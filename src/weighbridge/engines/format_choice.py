@@ -23,7 +23,7 @@ from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
-from weighbridge.engines.weight_formats import Loader, check_format, declared_name
+from weighbridge.engines.weight_formats import Loader, check_format, declared_name, of_mlx
 from weighbridge.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.records import NamedTuple, replace
 
@@ -229,8 +229,9 @@ def writes(part: ModelPart) -> bool:
 
 def kept_packed(part: ModelPart) -> bool:
     """Tell whether an engine whose models are downloaded in a usual format has this one in its own:
-    a model that writes no text, MXFP4, and a packed checkpoint of which files are at hand."""
-    if not writes(part):
+    a model that writes no text, MXFP4, MLX's own, and a packed checkpoint of which files are at
+    hand."""
+    if not writes(part) or of_mlx(part):
         return True
     if not part.packed:
         return False

@@ -14,6 +14,7 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from weighbridge.accelerators.machines import nodes
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
@@ -194,7 +195,16 @@ def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFac
     if why:
         return {"launch_note": f"no line to paste: {why}"}
     copy = packed(subject, w, engine)
-    return {"launch": line} if copy is None else {"launch": line, "launch_note": str(copy)}
+    notes = (copy and str(copy), _together(w, engine))
+    note = "; ".join(filter(None, notes))
+    return {"launch": line, "launch_note": note} if note else {"launch": line}
+
+
+def _together(w: "Infer", engine: Engine) -> str:
+    """Say what joins the machines that a line is for; "" where one has all of its devices."""
+    budget = w.budget()
+    count = 1 if budget is None else nodes(budget.choice.part, budget.choice.count)
+    return f"for {count} machines the line needs {engine.joins}" if count > 1 else ""
 
 
 def limits_images(subject: Subject, w: "Infer") -> bool:

@@ -160,14 +160,17 @@ def check_format(part: ModelPart, choice: FormatChoice, asked: str | None, by: L
     None where the checkpoint decides."""
     for f in formats_of(part, choice, asked):
         if not reads(by.engine.reading, f, by.version, by.card):
-            whole = choice.scheme.name if choice.scheme and f.stored else f.name
+            mixed = choice.scheme is not None and f.stored and not of_mlx(part)
+            whole = choice.scheme.name if choice.scheme and mixed else f.name
             raise NotServedError(refusal(f, by, whole), elsewhere(f, by), by.engine.name)
 
 
 def formats_of(part: ModelPart, choice: FormatChoice, asked: str | None) -> Iterator[WeightFormat]:
     """Yield the formats that an engine must read: one, or those of a mixed checkpoint."""
     form = choice.scheme.name if choice.scheme else ""
-    if part.packed and asked in (None, form):
+    if of_mlx(part):
+        yield from stored(part, declared_name(part))
+    elif part.packed and asked in (None, form):
         yield from stored(part, form) if form or choice.as_stored else ()
     elif asked is not None:
         yield WeightFormat(form)
@@ -244,6 +247,12 @@ def declared_name(part: ModelPart) -> str:
         return declared(part.quantization).name
     except (UnsupportedError, BadFileError):
         return ""
+
+
+def of_mlx(part: ModelPart) -> bool:
+    """Tell whether weights are packed as MLX alone does, which nobody else unpacks (ollama/ollama
+    issue 15175)."""
+    return part.packed and declared_name(part).startswith("mlx-")
 
 
 def who_reads(form: WeightFormat, by: Loader) -> str:

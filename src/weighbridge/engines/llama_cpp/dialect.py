@@ -29,6 +29,7 @@ AUTO = {"auto": "auto", "-1": "auto"}
 FLASH = TRUTH | FALSEHOOD | AUTO
 OVERRIDES = ("-ot", "--override-tensor")
 SPECULATION = {"draft-simple": "draft", "draft-mtp": "mtp", "draft-eagle3": "eagle3", "none": ""}
+OF_FILES = "gguf"  # in the names of repositories that hold such files
 ENV = {
     "LLAMA_ARG_MODEL": "give the flag instead",
     "LLAMA_ARG_": "variables that stand for flags are not read; give the flag instead",
@@ -77,10 +78,12 @@ def _model(reading: CommandReading) -> None:
 
 
 def _in_repository(repo: str, file: str | None) -> str:
-    """common/download.cpp: Q4_K_M where no quantization is named."""
+    """Name the file, or the repository as it was typed: common/download.cpp takes Q4_K_M of it
+    where there is one, and else its first file. Of one that does not say that it holds GGUF that
+    type is asked for, since nothing else in it would load."""
     if file is not None:
         return f"{repo.partition(':')[0]}/{file}"
-    return repo if ":" in repo else f"{repo}:Q4_K_M"
+    return repo if ":" in repo or OF_FILES in repo.lower() else f"{repo}:Q4_K_M"
 
 
 def _layers(reading: CommandReading) -> None:

@@ -36,6 +36,7 @@ MATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S")  # need an i
 TEXTS = "calibration.txt"  # texts that one is made by: the user's own
 TOWER = "mmproj-F16"  # the converter keeps a name that has "mmproj" in it
 OF_FILES = "gguf"  # a word of the names of repositories that hold such files
+UNTAGGED = ("Q4_K_M", KEPT)  # what -hf takes of one: common/download.cpp; the only one there is
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
@@ -61,10 +62,10 @@ def _makes_tower(subject: Subject, w: "Infer") -> bool:
 
 def _makes(subject: Subject) -> bool:
     """Tell whether a file of the model is made, since none is published in that format."""
-    return _made(subject) and published(subject) is None
+    return from_checkpoint(subject) and published(subject) is None
 
 
-def _made(subject: Subject) -> bool:
+def from_checkpoint(subject: Subject) -> bool:
     """Tell whether a file is made of a checkpoint: neither the files of the model are GGUF, nor is
     its repository, which may be out of reach, one of such files by its name or by the `:Q4_K_M`
     behind it."""
@@ -89,7 +90,7 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
     line = command(subject, effective, w, narrow=narrow)
     drafts = [subject.draft] if subject.draft else []
-    made = [*filter(_made, drafts), *filter(_makes, (subject,))]
+    made = [*filter(from_checkpoint, drafts), *filter(_makes, (subject,))]
     if not made:
         known = published(subject)
         return {"launch": line} if known is None else {"launch": line, "launch_note": str(known)}
@@ -140,7 +141,7 @@ def _named(subject: Subject, form: str) -> str:
 
 def _draft(subject: Subject, w: "Infer") -> str:
     """The file of the model that proposes tokens: one here, or the one that is made of it."""
-    if subject.draft and _made(subject.draft):
+    if subject.draft and from_checkpoint(subject.draft):
         return file(subject.draft)
     return shlex.quote(w.draft_model or "")
 
@@ -150,7 +151,7 @@ def _model(subject: Subject) -> tuple[str, ...]:
     known = published(subject)
     if known is not None:
         return "-hf", known.repo_id
-    if _made(subject):
+    if from_checkpoint(subject):
         return "-m", file(subject)
     place = launch_line.place(subject)
     if not isinstance(subject.model.origin, HubRef):
@@ -158,7 +159,10 @@ def _model(subject: Subject) -> tuple[str, ...]:
             subject.model.reference if isinstance(subject.model.origin, LocalRef) else place.model
         )
         return "-mu" if "://" in name else "-m", shlex.quote(name or subject.model.loads_as)
-    quant = place.quant or ("" if subject.part.library == "gguf" else subject.choice.name)
+    form = subject.choice.name
+    named = form in UNTAGGED or form.lower() in place.model.lower()
+    untagged = named or subject.part.library == "gguf"
+    quant = place.quant or ("" if untagged else form)
     repo = shlex.quote(f"{place.model}:{quant}" if quant else place.model)
     return ("-hf", repo, "-hff", shlex.quote(place.file)) if place.file else ("-hf", repo)
 

@@ -41,12 +41,8 @@ FLAGS = flags(
 
 def finish(reading: CommandReading) -> None:
     model(reading)
-    server = reading.program.name.endswith("server")
-    new, bits, start = reading.last("new"), reading.last("bits"), reading.last("start")
-    if new is not None and not server:
-        reading.settings["max_new_tokens"] = int(reading.read("count", *new))
-    elif new is not None:
-        reading.ignored.append(new[0])
+    _program(reading)
+    bits, start = reading.last("bits"), reading.last("start")
     if bits is not None:
         reading.settings["kv_cache_dtype"] = f"{reading.read('whole', *bits)}bit"
     since = QUANTIZED_FROM if start is None else int(reading.read("count", *start))
@@ -61,6 +57,17 @@ def finish(reading: CommandReading) -> None:
             reading.warn(f"{said[0]} {said[1]} is not modelled: groups are of {usual}")
         elif said is not None:
             reading.ignored.append(said[0])
+
+
+def _program(reading: CommandReading) -> None:
+    """The server is a program of its own, to which tokens are a default of requests."""
+    new, server = reading.last("new"), reading.program.name.endswith("server")
+    if server:
+        reading.settings["program"] = "server"
+    if new is not None and not server:
+        reading.settings["max_new_tokens"] = int(reading.read("count", *new))
+    elif new is not None:
+        reading.ignored.append(new[0])
 
 
 def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:

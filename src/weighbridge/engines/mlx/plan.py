@@ -1,7 +1,8 @@
 """The effective settings of one question: what was said, and mlx-lm's defaults. Refuses what it
 does not load and where it does not run.
 
-    program   mlx_lm.generate for one request, mlx_lm.server for several, which quantizes no cache
+    program   as a command has it, else mlx_lm.generate for one request; mlx_lm.server for several,
+              which quantizes no cache
     piece     2,048 tokens of a prompt at once (512 before 0.22.2), of up to 8 prompts
     bits      --kv-bits, from the first token: the line to paste has --quantized-kv-start 0
 """
@@ -52,10 +53,11 @@ class MlxPlan:
     expanded: bool
     large: bool  # a chip called Max or Ultra
     dtype: DType
+    serves: bool  # a command of the server's own
 
     @property
     def program(self) -> str:
-        return GENERATE if self.batch == 1 else SERVER
+        return SERVER if self.serves or self.batch > 1 else GENERATE
 
     @property
     def step(self) -> int:
@@ -118,6 +120,7 @@ def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules
         expanded=facts(kind).mlx.expands in rules.expands,
         large=budget is None or bool(LARGE & set(budget.choice.part.name.split())),
         dtype=subject.choice.dtype,
+        serves=w.program == "server",
     )
 
 

@@ -1,6 +1,7 @@
 """Settings of mlx-lm, named as its own command line has them."""
 
-from weighbridge.settings.setting import Int, count, spelled
+from weighbridge.engines.llama_cpp.settings import Ggml
+from weighbridge.settings.setting import Int, Str, count, spelled
 from weighbridge.settings.shared import ServingSettings
 
 
@@ -8,6 +9,7 @@ class Mlx(ServingSettings):
     """Settings of mlx-lm."""
 
     TITLE = "MLX"
+    program: Str = Ggml.program
     max_kv_size: Int = count(
         1,
         label="Largest cache",

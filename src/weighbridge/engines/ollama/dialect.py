@@ -106,11 +106,11 @@ def finish(reading: CommandReading) -> None:
 
 def _model(name: str) -> str:
     """hf.co/org/name:QUANT is a repository of the Hub, of which Q4_K_M is taken where none is
-    named (huggingface.co/docs/hub/ollama)."""
+    named and there is one (huggingface.co/docs/hub/ollama)."""
     path = HUBS.sub("", name)
     if path == name:
         return name.removesuffix(":latest")
-    return path if ":" in path else f"{path}:Q4_K_M"
+    return path if ":" in path or "gguf" in path.lower() else f"{path}:Q4_K_M"
 
 
 def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:

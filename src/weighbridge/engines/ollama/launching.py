@@ -5,7 +5,9 @@
 
 A tag is run as it is. What is no tag is made first: Ollama's own converter and quantizer know some
 classes and some formats; for others llama.cpp's tools make the file. What has no variable is a
-PARAMETER of the Modelfile. A client that finds no server does not wait for one.
+PARAMETER of the Modelfile. A client that finds no server does not wait for one. A file of the Hub
+in parts is answered 400 where it is pulled (ollama/ollama pull request 17743,
+huggingface/hub-docs issue 2702).
 Source: ollama fb30760 convert/convert.go (loadModelMetadata), fs/ggml/type.go (ParseFileType),
 cmd/cmd.go (CreateHandler), cmd/start_default.go, parser/parser.go.
 """
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.catalogue import everyday, ollama_tags
+from weighbridge.components.weights import weight_bytes
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp import launching as llama_cpp
@@ -31,6 +34,14 @@ KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already
 FLOATS = ("BF16", "F16", "F32")
 MADE = ("Q8_0", "Q4_K_S", "Q4_K_M")  # by `ollama create -q`
 GGUF = ".gguf"
+HUB = "hf.co/"
+ONE_FILE = (
+    50 * 10**9
+)  # the Hub's limit of one file: larger ones are in parts, whose pull is refused
+IN_PARTS = (
+    "Ollama pulls no file of the Hub that is in parts, as one of more than 50 GB is: "
+    "llama.cpp's own server runs it"
+)
 # Classes whose checkpoints it converts
 _CONVERTS = """
 LlamaForCausalLM MllamaForConditionalGeneration Llama4ForConditionalGeneration
@@ -57,6 +68,9 @@ def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None
     why = launch_line.place(subject).why if source else ""
     if why:
         return {"launch_note": f"no line to paste: {why}"}
+    if name.startswith(HUB) and in_parts(subject):
+        line = " ".join(("llama-server -hf", name.removeprefix(HUB), *_of_server(w, on)))
+        return {"launch": line, "launch_note": IN_PARTS}
     options = tuple(parameters(w))
     if options and not source:
         source, name = name, f"{_plain(subject)}-own"
@@ -71,6 +85,21 @@ def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None
     if lines:
         derived["launch_note"] = f"the lines before the last make {name}{_because(subject, source)}"
     return derived
+
+
+def in_parts(subject: Subject) -> bool:
+    """Tell whether a file of the Hub is larger than its owners leave in one piece."""
+    return weight_bytes(subject.part, subject.choice, major=subject.major) > ONE_FILE
+
+
+def _of_server(w: "Infer", on: "Infer") -> Iterator[str]:
+    """Yield what llama.cpp's own server is told for the same caches. It places layers by itself."""
+    assert on.context is not None
+    yield f"-c {on.context * (on.parallel or 1)} -np {on.parallel}"
+    if w.n_gpu_layers is not None:
+        yield f"-ngl {w.n_gpu_layers}"
+    if w.kv_cache_dtype is not None:
+        yield f"-ctk {w.kv_cache_dtype.lower()} -ctv {w.kv_cache_dtype.lower()}"
 
 
 def making(subject: Subject, name: str, source: str, options: tuple[str, ...]) -> Iterator[str]:
@@ -131,11 +160,11 @@ def parameters(w: "Infer") -> Iterator[str]:
 
 def model(subject: Subject) -> tuple[str, str]:
     """(what `ollama run` is told, what that is made of or "")"""
-    if subject.part.library != "gguf":
+    if llama_cpp.from_checkpoint(subject):
         return _tag(subject)
     named = launch_line.place(subject)
     if named.model and subject.model.repo_id and not named.file:
-        return f"hf.co/{named.model}{f':{named.quant}' if named.quant else ''}", ""
+        return f"{HUB}{named.model}{f':{named.quant}' if named.quant else ''}", ""
     return _plain(subject), subject.model.reference
 
 
@@ -148,7 +177,7 @@ def _tag(subject: Subject) -> tuple[str, str]:
         return tag, ""
     known = llama_cpp.published(subject)
     if known is not None:
-        return f"hf.co/{known.repo_id}", ""
+        return f"{HUB}{known.repo_id}", ""
     name = _plain(subject) if form in KEPT else f"{_plain(subject)}:{form.lower()}"
     alone = subject.part.blueprint.cls in CONVERTS and form in (*MADE, *FLOATS, *KEPT)
     return name, _folder(subject) if alone else f"./{llama_cpp.file(subject)}"
