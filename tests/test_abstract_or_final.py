@@ -19,6 +19,7 @@ ALLOWED: Mapping[str, str] = {
     "weighbridge.errors.UsageError": "an exception",
     "weighbridge.errors.HubError": "an exception",
     "weighbridge.errors.UnsupportedError": "an exception",
+    "weighbridge.sources.http._TransientError": "an exception",
 }
 
 

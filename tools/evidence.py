@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from weighbridge.bounds import fitted
-from weighbridge.bounds.accuracy import FORWARD, NOW, held
+from weighbridge.bounds.accuracy import FORWARD, NOW, holding
 from weighbridge.bounds.accuracy import coverage as held_rows
 from weighbridge.bounds.novelty import AXES
 from weighbridge.charts.canvas import Canvas, block, folded, number, whole
@@ -285,7 +285,7 @@ SENTENCES = {
 
 def sentences(lang: str, told: Evidence) -> dict[str, str]:
     """Say how intervals hold, forward in time first, and how far predictions are off."""
-    later, now, every = held(FORWARD), held(NOW), Group("", told.found)
+    later, now, every = holding(FORWARD), holding(NOW), Group("", told.found)
     groups = {group.name: group for group in by_command(told.found)}
     values = {
         "n": later["n"],

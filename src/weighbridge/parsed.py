@@ -15,6 +15,12 @@ def text_beside(module: str, name: str) -> str:
         return file.read()
 
 
+def lines_beside(module: str, name: str) -> list[str]:
+    """Return the lines of such a file, but for those that begin with # and say what follows."""
+    lines = text_beside(module, name).splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
 class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
     """Rows by their keys; `written` holds all of them unread, and none is read twice."""
 

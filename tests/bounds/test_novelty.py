@@ -128,7 +128,7 @@ def test_an_axis_is_told_where_it_makes_an_interval_much_wider(high, axes):
 
 
 def test_no_interval_is_narrower_for_being_new():
-    """Of what the package has, at any level, for any traits: the law of the table itself."""
+    """Margins that the package has, at any level, for any traits: the law of the table itself."""
     with open(EARNED, encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     assert rows

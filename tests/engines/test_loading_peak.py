@@ -170,8 +170,7 @@ def test_a_repository_in_fp8_is_loaded_as_it_is_stored() -> None:
     ("form", "made"), [("fp8-block", False), ("fp8_per_block", True), ("fp8", True)]
 )
 def test_a_format_that_no_flag_makes_is_a_checkpoints(form: str, made: bool) -> None:
-    """By its format's name it is what a repository publishes, by vLLM's own it is made on the
-    way."""
+    """A repository publishes under the format's name; what vLLM's own name says is made on the way."""
     assert (arriving(served("vllm", "0.25", form)).expected > 0) is made
 
 

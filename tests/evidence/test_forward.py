@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from weighbridge import bounds
-from weighbridge.bounds.accuracy import FORWARD, HELD, NOW, coverage, held
+from weighbridge.bounds.accuracy import FORWARD, HELD, NOW, coverage, holding
 from weighbridge.bounds.margin import ANY, MarginTable
 from weighbridge.bounds.novelty import (
     AXES,
@@ -96,16 +96,16 @@ def test_no_figure_is_judged_by_one_of_its_own_time():
 
 
 def test_rows_that_are_kept_have_every_axis_and_low_is_not_above_inside():
-    assert held(FORWARD)["n"] > 1000 < held(NOW)["n"]
+    assert holding(FORWARD)["n"] > 1000 < holding(NOW)["n"]
     assert {row["axis"] for row in coverage()} - {None, "", *AXES} == set()
     assert all(row["inside"] + row["above"] <= 1.0001 for row in coverage())
 
 
 @pytest.mark.parametrize("task", FLOOR)
 def test_intervals_hold_forward_in_time(task):
-    """Of figures that nobody had published when the intervals were fitted."""
+    """Figures that nobody had published when the intervals were fitted."""
     inside, above = FLOOR[task]
-    row = held(FORWARD, task=task)
+    row = holding(FORWARD, task=task)
     assert row["inside"] >= inside, row
     assert row["above"] <= above, row
 

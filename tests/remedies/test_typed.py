@@ -3,8 +3,11 @@
 import pytest
 
 import weighbridge
+from tests.remedies.made import case
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.ram import usual
+from weighbridge.records import replace
+from weighbridge.remedies import search, searching, typed
 from weighbridge.remedies.typed import WANTED
 from weighbridge.units import GIB
 from weighbridge.workload import TABLES
@@ -50,6 +53,19 @@ def test_two_that_do_not_fit_together_are_not_taken_back_alone():
     asked = {"gpu": "3060", "method": "full", "batch_size": 6}
     report = weighbridge.train("qwen3-0.6b", **asked, **typed)
     assert not any(r.kind == "typed" or r.change.keys() <= typed.keys() for r in report.remedies)
+
+
+def test_layers_that_the_engine_chose_were_not_typed(monkeypatch):
+    """llama.cpp divides kimi-k2 by itself: the search asks with all layers on the card, which
+    nobody typed."""
+    divided = case("infer", pinned={"swa_full", "cache_ram"}, derived={"layers_on_card": [2, 61]})
+    whole = case("infer").report
+    divided = replace(divided, workload=divided.workload.but(swa_full=True), ask=lambda _: whole)
+    tried = []
+    monkeypatch.setattr(typed, "undone", lambda case, names: tried.extend(names) or iter(()))
+    monkeypatch.setattr(searching.Search, "run", lambda self: ())
+    assert search(divided) == ()
+    assert tried == ["swa_full"]
 
 
 def test_what_is_wanted_are_settings():

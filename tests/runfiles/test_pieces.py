@@ -58,6 +58,8 @@ def test_a_part_begins_and_ends(text, expected):
         (f"{SERVES}\nIt dies", False),
         (f"{SERVES}\n{MESSAGE}", False),
         (f"{TRAINS}\n[rank0]: Traceback", False),
+        (f"{SERVES}\n\n(EngineCore_0 pid=3132) ERROR {MESSAGE}", False),
+        (f"(\n  {SERVES}\n)", True),
     ],
 )
 def test_a_text_of_commands_has_nothing_else(text, alone):

@@ -146,7 +146,7 @@ def test_a_host_is_asked_again_after_a_while(monkeypatch):
     monkeypatch.setattr("weighbridge.sources.answers.time.monotonic", lambda: now[0])
     silence = Silence()
     assert silence.of("hub") == ""
-    silence.told("hub", "cannot be reached")
+    silence.begin("hub", "cannot be reached")
     assert (silence.of("hub"), silence.of("mirror")) == ("cannot be reached", "")
     now[0] += Silence.SECONDS
     assert silence.of("hub") == ""

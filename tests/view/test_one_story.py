@@ -39,7 +39,7 @@ def test_a_row_names_the_one_card_that_its_remedies_name(capsys):
 
 @pytest.mark.slow
 def test_a_row_of_full_training_names_what_leaves_it_full():
-    full = weighbridge.fit("llama-3.1-8b", gpu="3060").question("train")
+    full = weighbridge.fit("llama-3.1-8b", gpu="3060", ram="512GiB").question("train")
     assert "method" in full.remedies[0].change
     assert full.ways[0] is full.help and "method" not in full.help.change
     assert {*map(id, full.ways)} == {*map(id, full.remedies)}
@@ -229,16 +229,17 @@ def test_slots_with_a_cache_each_stand_in_the_first_line(capsys, flags, title):
 
 @pytest.mark.slow
 def test_a_change_to_a_format_whose_file_has_to_be_made_says_so(capsys):
-    words = ("infer", "llama-3.1-8b", "--gpu", "3060", "--engine")
-    _, out, _ = _asked(capsys, *words, "llama.cpp")
+    made = ("infer", "starcoder2-7b", "--gpu", "3060", "--engine", "llama.cpp")
+    _, out, _ = _asked(capsys, *made)
     assert "--quantization Q8_0  (hardly any loss; file made first)" in out
-    _, out, _ = _asked(capsys, *words, "llama.cpp", "--quantization", "Q8_0")
+    _, out, _ = _asked(capsys, *made, "--quantization", "Q8_0")
     assert (
-        "  python convert_hf_to_gguf.py --remote meta-llama/Llama-3.1-8B "
-        "--outfile llama-3.1-8b-Q8_0.gguf --outtype q8_0\n"
-        "  llama-server -m llama-3.1-8b-Q8_0.gguf -c 4096\n"
-        "the lines before the last make llama-3.1-8b-Q8_0.gguf, in a folder of llama.cpp\n"
+        "  python convert_hf_to_gguf.py --remote bigcode/starcoder2-7b "
+        "--outfile starcoder2-7b-Q8_0.gguf --outtype q8_0\n"
+        "  llama-server -m starcoder2-7b-Q8_0.gguf -c 4096\n"
+        "the lines before the last make starcoder2-7b-Q8_0.gguf, in a folder of llama.cpp\n"
     ) in out
+    words = ("infer", "llama-3.1-8b", "--gpu", "3060", "--engine")
     _, out, _ = _asked(capsys, *words, "vllm")
     assert "--quantization awq-4bit-g128  (quality: small loss)" in out  # published by somebody
     assert "--quantization fp8 --kv-cache-dtype fp8  (quality: small loss)" in out

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.memory import Bytes, Component, Phase, exactly
+from weighbridge.report.fit import Question
 from weighbridge.report.plan import Rung, as_asked, chosen
 from weighbridge.units import GIB, KIB, MIB
-from weighbridge.view import _footer, answer, beside, fit, infer, ladder, train
+from weighbridge.view import _footer, answer, beside, changes, fit, infer, ladder, train
 from weighbridge.view import parts as of_parts
 from weighbridge.view.parts import parts
 from weighbridge.view.shown import SizeFormat, apart, deciding, sizes
@@ -254,7 +255,7 @@ def test_a_line_to_paste_is_of_its_language(text, language):
     assert (pasted.text, pasted.language) == (text, language)
 
 
-def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
+def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None, sized=0):
     verdict = SimpleNamespace(
         fits=fits,
         count=1,
@@ -267,7 +268,9 @@ def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None):
     )
     derived = {} if kept is None else {"layers_on_card": [kept, 10], "divided_by": by}
     w = {"engine": "ollama", "quantization": "Q4_K_M", "dtype": None}
-    report = SimpleNamespace(verdict=verdict, derived=derived, workload=w)
+    report = SimpleNamespace(verdict=verdict, derived=derived, workload=w, said={})
+    if sized:
+        report.said, report.setting = {"context": 128_000}, {"context": sized}.get
     return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
 
 
@@ -292,6 +295,51 @@ def test_the_answer_of_a_card_beside_others(rungs, text, sign):
 )
 def test_what_a_divided_rung_costs(by, told):
     assert ladder._remark(rung(kept=6, by=by), SAY) == told
+
+
+def test_a_rung_of_fewer_tokens_than_were_asked_for_says_how_many():
+    found = SimpleNamespace(ladder=(rung(sized=40_960, kept=6),), plan=chosen(()))
+    size, reach = ladder.grid(found, "", SAY, None).rows[0][2:4]
+    assert (size.mark, reach.text) == ("no", "40,960")
+    said = ladder.sentence(found, SAY, None)
+    assert said.mark == "no"
+    assert said.text == (
+        "No: Ollama goes to 40,960 tokens with this model, and 128,000 were asked for"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "then", "told"),
+    [
+        ({"offload": "params"}, 10, "10.0 GiB of RAM"),  # as much as loading takes anyway
+        ({"offload": "none"}, 10, ""),
+        ({"n_cpu_moe": None}, 10, ""),
+        ({"seq_len": 512}, 10, ""),
+        ({"seq_len": 512}, 11, "11.0 GiB of RAM"),
+    ],
+)
+def test_the_ram_of_what_moves_memory_there_is_said(change, then, told):
+    verdict = SimpleNamespace(host=SimpleNamespace(needed=exactly(10 * GIB)))
+    remedy = SimpleNamespace(change=change, host=exactly(then * GIB))
+    assert changes.moved(SAY, verdict, remedy) == told
+
+
+@pytest.mark.parametrize(
+    ("name", "fits", "margin", "offered"),
+    [
+        ("lora", "unknown", -1, False),  # deepseek-v3: 115 GiB on a card of 79
+        ("lora", "unknown", 0, True),
+        ("train", "unknown", None, True),
+        ("lora", "yes", -1, True),
+        ("infer", "unknown", -1, True),
+    ],
+)
+def test_no_row_of_training_offers_more_than_the_card_has(name, fits, margin, offered):
+    way = SimpleNamespace(
+        fits=fits, margin_bytes=margin, change={}, kind="offload", price=None, paste=""
+    )
+    question = Question(name=name, report=SimpleNamespace(remedies=(way,), verdict=None))
+    assert question.ways == ((way,) if offered else ())
 
 
 def test_the_footer_names_frameworks_that_train_alike_once():

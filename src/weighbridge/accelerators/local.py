@@ -172,16 +172,20 @@ def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> C
             None if part is None or not part.shares_host else ChosenCard(part=part, room=part.room)
         )
     total = MemoryFigure(exactly(machine.total), "read", "memory of the machine")
-    if device.limit:
-        idle = exactly(device.limit)
-    elif part is not None and abs(machine.total - part.marketed_gb * GIB) <= NEAR * machine.total:
-        idle = _at_most(part.visible.bytes, machine.total)
-    else:
-        rule = "apple" if device.kind == "mps" else "shared"
-        idle = rules.visible(rule, exactly(machine.total), round(machine.total / GIB))
+    idle = _idle_share(device, part, machine.total)
     free = None if machine.left is None else _at_most(idle, machine.left)
     base = part or generic(device, machine.total)
     return _card(replace(base, total=total), idle, free, device.source)
+
+
+def _idle_share(device: DetectedDevice, part: Part | None, total: int) -> Bytes:
+    """Return what a chip may take of the host's memory where nothing else runs."""
+    if device.limit:
+        return exactly(device.limit)
+    if part is not None and abs(total - part.marketed_gb * GIB) <= NEAR * total:
+        return _at_most(part.visible.bytes, total)
+    rule = "apple" if device.kind == "mps" else "shared"
+    return rules.visible(rule, exactly(total), round(total / GIB))
 
 
 def _of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:

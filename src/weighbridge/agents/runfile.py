@@ -16,7 +16,6 @@ from weighbridge.wording import one_line, printable
 
 TEXT, KIND, FIX = "text", "kind", "fix"
 NAME = "the text"
-MOST_READ = 24  # keys that are listed
 
 
 def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:

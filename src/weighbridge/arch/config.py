@@ -227,12 +227,7 @@ class Config:
             raise self.error(names[0], f"has {len(value)} entries for {count} layers")
         return tuple(self._whole(v, names[0]) for v in value)
 
-    def sub(
-        self,
-        *names: str,
-        cls: str = "",
-        absent: Mapping[str, Any] = NOTHING,
-    ) -> "Config":
+    def sub(self, *names: str, cls: str = "", absent: Mapping[str, Any] = NOTHING) -> "Config":
         """A nested config; an absent one is `absent`, or what its class fills in.
 
         Where it names no model type, it is of the one that is held there. Keys are read in the
@@ -248,10 +243,7 @@ class Config:
         if fixed:  # the class reads it so, whatever model type it names
             value = {**value, "model_type": fixed}
         child = Config(
-            value,
-            where=f"{self.where}: {names[0]}",
-            model_type=self.held(names[0]),
-            cls=cls,
+            value, where=f"{self.where}: {names[0]}", model_type=self.held(names[0]), cls=cls
         )
         for known in self._children:
             if known._identity() == child._identity():

@@ -1,4 +1,4 @@
-"""From checkpoint names to GGUF's: what the converter calls each tensor, and which it joins.
+"""GGUF's names of a checkpoint's tensors: what the converter calls each, and which it joins.
 
     layers.3.self_attn.q_proj.weight         blk.3.attn_q.weight
     layers.3.mlp.experts.17.up_proj.weight   a slice of blk.3.ffn_up_exps.weight
@@ -11,116 +11,21 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from weighbridge.arch.roles import below_layer, role
+from weighbridge.parsed import lines_beside
 
 SPLIT = {
     "ffn_gate_up_exps": ("ffn_gate_exps", "ffn_up_exps"),
     "ffn_gate_up_shexp": ("ffn_gate_shexp", "ffn_up_shexp"),
 }
-# Of a layer: our role -> GGUF's name
-BY_ROLE: Mapping[str, str] = {
-    "q": "attn_q",
-    "k": "attn_k",
-    "v": "attn_v",
-    "qkv": "attn_qkv",
-    "o": "attn_output",
-    "q_norm": "attn_q_norm",
-    "k_norm": "attn_k_norm",
-    "q_a": "attn_q_a",
-    "q_b": "attn_q_b",
-    "kv_a": "attn_kv_a_mqa",
-    "kv_b": "attn_kv_b",
-    "sinks": "attn_sinks",
-    "gate": "ffn_gate",
-    "up": "ffn_up",
-    "gate_up": "ffn_up",
-    "down": "ffn_down",
-    "router": "ffn_gate_inp",
-    "shared_gate": "ffn_gate_inp_shexp",
-}
 
-# Of a model: the last part of the name -> GGUF's
-WHOLE: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in", "word_embedding",
-         "tok_embeddings", "embedding", "shared"), "token_embd"),
-    **dict.fromkeys(("lm_head", "embed_out", "output_layer", "output"), "output"),
-    **dict.fromkeys(
-        ("norm", "norm_f", "ln_f", "final_layer_norm", "final_layernorm",
-         "encoder.final_layernorm", "final_norm"), "output_norm"),
-    "embedding_norm": "token_embd_norm",
-    "word_embeddings_layernorm": "token_embd_norm",
-    **dict.fromkeys(("emb_ln", "embeddings.LayerNorm", "embeddings.norm"), "token_embd_norm"),
-    **dict.fromkeys(("wpe", "position_embeddings", "embed_positions"), "position_embd"),
-    "token_type_embeddings": "token_types",
-    "embed_tokens_per_layer": "per_layer_token_embd",
-    "per_layer_model_projection": "per_layer_model_proj",
-    "per_layer_projection_norm": "per_layer_proj_norm",
-}  # fmt: skip
 
-# Of a layer, what has no role there: how the name ends -> GGUF's. The longest ending decides.
-ENDS: Mapping[str, str] = {
-    # attention
-    "q_a_layernorm": "attn_q_a_norm",
-    "kv_a_layernorm": "attn_kv_a_norm",
-    "k_b": "attn_k_b",
-    "v_b": "attn_v_b",
-    "self_attn.attn_sub_norm": "attn_sub_norm",
-    "mlp.ffn_sub_norm": "ffn_sub_norm",
-    # norms
-    **dict.fromkeys(
-        ("input_layernorm", "ln_1", "attention_norm", "operator_norm", "ln_attn", "temporal_norm",
-         "pre_attention_norm"), "attn_norm"),
-    "norm": "attn_norm",
-    "post_self_attn_layernorm": "post_attention_norm",
-    "post_mlp_layernorm": "post_ffw_norm",
-    **dict.fromkeys(
-        ("post_attention_layernorm", "ln_2", "ffn_norm", "pre_ff_layernorm",
-         "pre_feedforward_layernorm", "pre_mlp_layernorm", "post_mixer_norm",
-         "mlp_norm"), "ffn_norm"),
-    "post_feedforward_layernorm": "post_ffw_norm",
-    **dict.fromkeys(("attention.output.LayerNorm", "sa_layer_norm"), "attn_output_norm"),
-    **dict.fromkeys(("output.LayerNorm", "output_layer_norm"), "layer_output_norm"),
-    # feed-forwards
-    "shared_mlp.input_linear": "ffn_gate_up",
-    "e_score_correction_bias": "exp_probs_b.bias",
-    **dict.fromkeys(("expert_bias", "moe_statics.e_score_correction_bias"), "exp_probs_b.bias"),
-    # recurrences
-    "in_proj": "ssm_in",
-    "conv1d": "ssm_conv1d",
-    "x_proj": "ssm_x",
-    "dt_proj": "ssm_dt",
-    "dt_bias": "ssm_dt.bias",
-    "A_log": "ssm_a",
-    "D": "ssm_d",
-    **dict.fromkeys(("mixer.norm", "mamba.norm", "linear_attn.norm"), "ssm_norm"),
-    **dict.fromkeys(("mixer.out_proj", "mamba.out_proj", "linear_attn.out_proj"), "ssm_out"),
-    "dt_layernorm": "ssm_dt_norm",
-    "b_layernorm": "ssm_b_norm",
-    "c_layernorm": "ssm_c_norm",
-    "in_proj_qkv": "attn_qkv",
-    "in_proj_z": "attn_gate",
-    "in_proj_b": "ssm_beta",
-    "in_proj_a": "ssm_alpha",
-    "in_proj_ba": "ssm_ba",
-    "conv.conv": "shortconv.conv",
-    "conv.in_proj": "shortconv.in_proj",
-    "conv.out_proj": "shortconv.out_proj",
-    # Gemma 3n and 4
-    "per_layer_input_gate": "inp_gate",
-    "per_layer_projection": "proj",
-    "post_per_layer_input_norm": "post_norm",
-}  # fmt: skip
-EXPERTS: Mapping[str, str] = {
-    "w1": "ffn_gate_exps",
-    "w2": "ffn_down_exps",
-    "w3": "ffn_up_exps",
-    "gate_proj": "ffn_gate_exps",
-    "up_proj": "ffn_up_exps",
-    "down_proj": "ffn_down_exps",
-    "gate_up_proj": "ffn_gate_up_exps",
-    "input_linear": "ffn_gate_up_exps",
-    "output_linear": "ffn_down_exps",
-}
+def _names(kind: str) -> Mapping[str, str]:
+    """Return the rows of gguf_names.txt of one kind: what is looked up, and GGUF's name."""
+    rows = map(str.split, lines_beside(__file__, "gguf_names.txt"))
+    return {name: theirs for of, name, theirs in rows if of == kind}
+
+
+BY_ROLE, WHOLE, ENDS, EXPERTS = map(_names, ("role", "whole", "end", "expert"))
 BARE = ("ssm_a", "ssm_d", "exp_probs_b.bias", "ssm_dt.bias")
 
 
@@ -160,6 +65,11 @@ def _of_layer(tail: str, siblings: frozenset[str]) -> str:
         return "post_attention_norm"
     if "block_sparse_moe" in tail and tail.endswith("_linear"):
         return EXPERTS[tail.rpartition(".")[2]]
+    return _by_role(tail)
+
+
+def _by_role(tail: str) -> str:
+    """Return the name of a matrix, which says where it is of a shared expert."""
     parts = tail.split(".")
     base = _by_ending(parts) or BY_ROLE.get(role(tail), tail)
     shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])

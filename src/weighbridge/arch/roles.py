@@ -15,87 +15,16 @@ checkpoints; gguf 0.19 gguf/constants.py (TENSOR_NAMES) for the names in GGUF fi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 from weighbridge.arch.blueprint import Param, ParamKind
+from weighbridge.parsed import lines_beside
 from weighbridge.records import NamedTuple
 
 ROLES: Mapping[str, str] = {
-    # outside of layers
-    "embedding": """
-        embed_tokens wte word_embeddings tok_embeddings word_embedding embed_in shared embeddings
-        token_embd model.embed embed wte.embedding embed_tokens_per_layer
-    """,
-    "head": "lm_head embed_out output_layer",
-    "output": "output head linear transformer.ff_out",  # heads by names that others have too
-    "into": """
-        embedding_hidden_mapping_in embeddings_project embedding_transformation project_in
-    """,  # from the embedding's width to the model's: ALBERT, ELECTRA, MobileBERT, OPT
-    # attention
-    "q": "q_proj q query query_proj q_lin linear_q attn_q wq q_attn",
-    "k": "k_proj k key key_proj k_lin linear_k attn_k wk",
-    "v": "v_proj v value value_proj v_lin linear_v attn_v wv",
-    "qkv": "qkv_proj query_key_value Wqkv wqkv c_attn W_pack att_proj qkv attn_qkv",
-    "bare_qkv": "in_proj_weight",  # of torch's own MultiheadAttention
-    "o": """
-        o_proj out_proj attn.c_proj out_lin linear_out attn_out attn_output o attention.output
-        attn.proj attn.Wo attention.wo attention.dense self_attn.dense self_attention.dense
-        attention.output.dense crossattention.output.dense multi_head_attention.dense
-    """,
-    "by_head": "output_gate g_proj b_proj index_q_proj attn_sink",  # so many a query head
-    "sinks": "sinks attention_sink_bias",  # a column of scores
-    "q_norm": "q_norm q_layernorm query_layernorm query_norm attn_q_norm",
-    "k_norm": "k_norm k_layernorm key_layernorm key_norm attn_k_norm",
-    # latent attention: from the hidden state to a small vector (a), from it to heads (b)
-    "q_a": "q_a_proj wq_a attn_q_a",
-    "q_b": "q_b_proj wq_b",
-    "kv_a": "kv_a_proj_with_mqa",
-    "kv_b": "kv_b_proj",
-    "o_a": "wo_a",
-    "o_b": "wo_b",
-    "index_k": "indexer.wk",
-    # feed-forwards
-    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc12",
-    "up": """
-        up_proj w3 wi wi_1 fc1 fc11 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
-        intermediate_dense mlp.w1 layer_1 linear_fc1 ffn mlp.fc0 merger.mlp ffn_up
-    """,
-    "gate_up": "gate_up_proj Wi input_linear",
-    "down": """
-        down_proj w2 wo fc2 c_proj fc_out dense_4h_to_h lin2 output.dense output_dense Wo
-        output_linear layer_2 linear_fc2 ff_out ffn_output experts.mlp.w2 mlp.dense ffn_down
-    """,
-    "router": """
-        mlp.gate gate.wg mlp.router block_sparse_moe.gate mixer.gate router feed_forward.gate
-        feed_forward.router router.layer router.proj
-    """,
-    "shared_gate": "shared_expert_gate",
-    # Mamba, delta nets, short convolutions
-    "states": """
-        mixer.in_proj mamba.in_proj mixer.conv1d mamba.conv1d linear_attn.conv1d
-        in_proj_ba in_proj_z in_proj_a in_proj_b A_log dt_bias D
-    """,
-    "states_qkv": "in_proj_qkv in_proj_qkvz",
-    "states_in": """
-        f_b_proj g_b_proj q_conv1d k_conv1d v_conv1d dt_proj conv.in_proj conv.conv
-    """,
-    "states_out": """
-        mixer.out_proj mamba.out_proj linear_attn.out_proj conv.out_proj shortconv.out_proj x_proj
-    """,
-    # what no engine divides
-    "whole": """
-        f_a_proj g_a_proj indexer.wq_b indexer.weights_proj index_k_proj wkv attn.wkv
-        compressor.wkv compressor.wgate fc1_latent_proj fc2_latent_proj per_layer_input_gate
-        per_layer_projection per_layer_model_projection classifier score classifier.out_proj
-        qa_outputs lora_A.vision lora_A.speech lora_B.vision lora_B.speech input_proj
-        eh_proj key_global query_global value_global rel_pos_bias
-        relative_attention_bias project_out vocab_transform
-    """,
-    "pooler": """
-        pooler.dense classifier.dense lm_head.dense transform.dense predictions.dense head.dense
-    """,
-    "dense": "dense",  # whose place says no more
+    role: names
+    for role, _, names in (r.partition(" ") for r in lines_beside(__file__, "roles.txt"))
 }
 VOCAB = frozenset(("embedding", "head", "output"))  # whose rows are the vocabulary
 _ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
@@ -228,38 +157,10 @@ def makes_labels(name: str) -> bool:
 
 # (the matrix back, those before it), as the modules of all families call them. The first pair of
 # which a module has both decides: Qwen 1 has w1 and w2 before c_proj, Mixtral w1 and w3 before w2.
-PAIRS: Sequence[tuple[str, str]] = (
-    ("down_proj", "gate_proj up_proj gate_up_proj"),
-    ("c_proj", "c_fc w1 w2"),
-    ("w2", "w1 w3 v1"),
-    ("fc2", "fc1 fc11 fc12"),
-    ("fc1", "fc0"),
-    ("dense_4h_to_h", "dense_h_to_4h"),
-    ("fc_out", "fc_in"),
-    ("Wo", "Wi"),
-    ("wo", "wi wi_0 wi_1"),
-    ("output_dense", "intermediate_dense"),
-    ("output_query_dense", "intermediate_query_dense"),
-    ("output_conv1d", "intermediate_conv1d"),
-    ("output", "intermediate"),
-    ("output_linear", "input_linear"),
-    ("linear_fc2", "linear_fc1"),
-    ("lin2", "lin1"),
-    ("ffw_layer_2", "ffw_layer_1"),
-    ("weights_out", "weights_in"),  # the largest of DINOv2
-    ("ff_out", "ff_proj"),
-    ("layer_2", "layer_1"),
-    ("linear_2", "linear_1"),
-    ("ffn_output", "ffn"),
-    ("2", "0"),
-    ("value", "key"),
-    # GGUF: llama.cpp gguf-py/gguf/constants.py (TENSOR_NAMES)
-    ("ffn_down", "ffn_gate ffn_up"),
-    ("ffn_down_exps", "ffn_gate_exps ffn_up_exps ffn_gate_up_exps"),
-    ("ffn_down_shexp", "ffn_gate_shexp ffn_up_shexp"),
-    ("channel_mix_value", "channel_mix_key"),
+LEADS = tuple(
+    (back, frozenset(before))
+    for back, *before in map(str.split, lines_beside(__file__, "pairs.txt"))
 )
-LEADS = tuple((down, frozenset(ups.split())) for down, ups in PAIRS)
 # Modules that mix tokens have such names too: the output of BERT's attention, RWKV's keys.
 _ATTENDS = re.compile(r"(?:^|\.)\w*(?:attention|attn|Attention|mamba|rg_lru)\w*(?:\.|$)")
 # Two words for one module: BERT's `intermediate.dense` and `output.dense` lie side by side.

@@ -50,35 +50,41 @@ def _built(what: str, build: Any) -> Blueprint:
         raise BadFileError(f"{what} cannot be built: {type(error).__name__}: {line}") from error
 
 
+def _class_names(architectures: Any) -> list[str]:
+    if not isinstance(architectures, list):
+        return [str(architectures)] if architectures else []
+    return [str(name) for name in architectures]
+
+
+def _made_of(config: Any, library: Any, name: str) -> Any:
+    """Make a class of a config. Raises BadFileError where it is made of configs of another type."""
+    cls = _class(library, name, library.PreTrainedModel)
+    try:
+        return cls(config)
+    except Exception:
+        expected = getattr(cls, "config_class", None)
+        if not isinstance(expected, type) or isinstance(config, expected):
+            raise
+    other = getattr(expected, "model_type", "")
+    raise BadFileError(
+        f"config.json: architectures names {shown(name)}, which is made of a config of "
+        f"model type {other!r}, and this one says {config.model_type!r}; correct the config"
+    )
+
+
 def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
     """The class that the config's `architectures` names, or its headless base."""
     model_type = str(config.get("model_type") or "")
     library = _library("transformers", f"model type {model_type!r}")
     raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
-    architectures = raw.get("architectures") or []
-    names = (
-        [str(name) for name in architectures]
-        if isinstance(architectures, list)
-        else [str(architectures)]
-    )
+    names = _class_names(raw.get("architectures"))
     what = f"model type {model_type!r} with transformers {library.__version__}"
 
     def build() -> Any:
         built = library.AutoConfig.for_model(**raw)
         if base_model or not names:
             return library.AutoModel.from_config(built)
-        cls = _class(library, names[0], library.PreTrainedModel)
-        try:
-            return cls(built)
-        except Exception:
-            expected = getattr(cls, "config_class", None)
-            if not isinstance(expected, type) or isinstance(built, expected):
-                raise
-        other = getattr(expected, "model_type", "")
-        raise BadFileError(
-            f"config.json: architectures names {shown(names[0])}, which is made of a config of "
-            f"model type {other!r}, and this one says {model_type!r}; correct the config"
-        )
+        return _made_of(built, library, names[0])
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(

@@ -59,6 +59,6 @@ def coverage() -> tuple[dict[str, Any], ...]:
         return tuple(json.load(file))
 
 
-def held(way: str, *, task: str | None = None, axis: str | None = None) -> dict[str, Any]:
+def holding(way: str, *, task: str | None = None, axis: str | None = None) -> dict[str, Any]:
     """Return one row of it."""
     return next(r for r in coverage() if (r["way"], r["task"], r["axis"]) == (way, task, axis))

@@ -41,7 +41,7 @@ class NovelGroup(NamedTuple):
 
 
 class Novelty(NamedTuple):
-    """What was published, and the width of what was not."""
+    """Settings that were published, and the width of those that were not."""
 
     seen: Seen
     earned: Mapping[NovelGroup, Margin]
@@ -100,10 +100,10 @@ def fitted() -> MarginTable:
     """Read the widths that the package has."""
     with open(PATH, encoding="utf-8") as lines:
         rows = read(lines)
-    return MarginTable(rows, novelty=_kept())
+    return MarginTable(rows, novelty=_bundled())
 
 
-def _kept() -> Novelty:
+def _bundled() -> Novelty:
     with open(SEEN, encoding="utf-8") as file:
         rows = json.load(file)
     seen = {

@@ -64,18 +64,18 @@ def packed_copy(repo_id: str, form: str) -> Copy | None:
     """Return the repository in which a model is published in that format; the one of its instruct
     tune where it has none itself."""
     for of in (repo_id, repo_id + INSTRUCT):
-        found = COPIES.get(of, {}).get(form)
-        if found:
-            return Copy(found, of)
+        copy = COPIES.get(of, {}).get(form)
+        if copy:
+            return Copy(copy, of)
     return None
 
 
 def _copies() -> Mapping[str, Mapping[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+    copies: dict[str, dict[str, str]] = {}
     for end, (form, names) in QWEN.items():
         for name in names:
-            found.setdefault(f"Qwen/{name}", {})[form] = f"Qwen/{name}-{end}"
-    return {**found, **LLAMA}
+            copies.setdefault(f"Qwen/{name}", {})[form] = f"Qwen/{name}-{end}"
+    return {**copies, **LLAMA}
 
 
 COPIES = _copies()

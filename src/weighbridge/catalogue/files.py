@@ -80,8 +80,8 @@ GROUP = 64  # of mlx-community's: mlx_lm.convert's default
 
 
 class PublishedFile(NamedTuple):
-    """What a program is told to fetch, the model that it holds, and whether nothing but the owner's
-    other repositories says that it is there."""
+    """Files that a program is told to fetch, the model that they hold, and whether nothing but the
+    owner's other repositories says that they are there."""
 
     repo_id: str
     of: str

@@ -6,7 +6,7 @@ against its own baseline is. So the axis is the loss in percent; of a metric who
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.charts import scale
@@ -17,7 +17,7 @@ from weighbridge.records import NamedTuple
 from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
-    from weighbridge.report import Report
+    from weighbridge.report import ModelFacts, Report
 
 WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
 BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
@@ -74,20 +74,21 @@ def quality(
     )
 
 
+def _dots(groups: Iterable[Sequence[Quality]]) -> Iterator[Dot]:
+    for number, group in enumerate(groups):
+        for record in group:
+            yield Dot(record.size, record.value, record.format, number)
+
+
 def perplexities(groups: Mapping[str, Sequence[Quality]], *, lang: str = "en") -> Figure:
     """Return the perplexity of several models against their size, a series for each: figures of
     one page and one text, which can be compared as they are."""
     say = words_in(lang, "charts")
     records = [record for group in groups.values() for record in group]
     unit = scale.unit(max(r.size for r in records))
-    dots = (
-        Dot(r.size, r.value, r.format, number)
-        for number, group in enumerate(groups.values())
-        for r in group
-    )
     low, high = min(r.value for r in records), max(r.value for r in records)
     plot = Dots(
-        tuple(sorted(dots)),
+        tuple(sorted(_dots(groups.values()))),
         tuple(Series(name, number) for number, name in enumerate(groups)),
         _sizes(records, unit, say),
         scale.ratios(PERPLEXITY, low / ROOM, high * ROOM),
@@ -168,6 +169,18 @@ def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str
     return quality([], model=facts.name, lang=lang)
 
 
+def _by_page(facts: "Iterable[ModelFacts]") -> Iterable[Mapping[str, QualityTable]]:
+    """Return tables of perplexities by model's name: a group for each page, text and setting."""
+    groups: dict[tuple[str, str, str], dict[str, QualityTable]] = {}
+    for each in facts:
+        experts = each.active_parameters < each.parameters
+        for table in scoreboards(each.name, each.parameters, experts=experts, same=True):
+            if table.metric == PERPLEXITY and table.baseline and _ours(table):
+                page = (table.page, table.text, table.under)
+                groups.setdefault(page, {}).setdefault(each.name, table)
+    return groups.values()
+
+
 def beside(
     loads: "Sequence[Callable[..., Report]]", settings: Mapping[str, Any], lang: str
 ) -> Figure:
@@ -178,14 +191,7 @@ def beside(
     names = [each.name for each in facts]
     if len(names) > MOST:
         raise UsageError(f"{len(names)} models are more than {MOST} in one picture: name fewer")
-    groups: dict[tuple[str, str, str], dict[str, QualityTable]] = {}
-    for each in facts:
-        experts = each.active_parameters < each.parameters
-        for table in scoreboards(each.name, each.parameters, experts=experts, same=True):
-            if table.metric == PERPLEXITY and table.baseline and _ours(table):
-                page = (table.page, table.text, table.under)
-                groups.setdefault(page, {}).setdefault(each.name, table)
-    whole = [group for group in groups.values() if len(group) == len(names)]
+    whole = [group for group in _by_page(facts) if len(group) == len(names)]
     if not whole:
         raise UsageError(
             f"no page prints perplexities of {', '.join(names)} on one text, and those of several "

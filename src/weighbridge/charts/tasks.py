@@ -1,7 +1,7 @@
 """Loading, training and inference as three bars: of a model's answers, and of a script's peaks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.charts import parts, reports, scale
@@ -36,12 +36,21 @@ PARTS = {  # role of a traced tensor -> name of its part
 
 
 class TaskPeak(NamedTuple):
-    """What a script held at its fullest moment of one task, and most that PyTorch held in it."""
+    """Bytes that a script held at its fullest moment of one task, and most that PyTorch held."""
 
     name: str  # of TASKS
     allocated: int
     reserved: int
     roles: Mapping[str, int]
+
+
+def _bars(
+    known: "Sequence[Report]", labels: Sequence[str], rows: reports.BarSettings, *, marked: bool
+) -> Iterator[FigureBar]:
+    """Yield a bar for each answer; those beside a limit are `marked` with their verdicts."""
+    for answer, label in zip(known, labels, strict=True):
+        bar, verdict = held_in(answer, rows, label), answer.verdict
+        yield bar._replace(mark=verdict.fits if verdict is not None else "") if marked else bar
 
 
 def tasks(
@@ -59,22 +68,17 @@ def tasks(
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, size, names, parts.series(names, say, parts.otherwise(known)))
     labels = [_named(name, r, say) for name, r in answers.items()]
-    bars = [held_in(r, rows, label) for r, label in zip(known, labels, strict=True)]
     limit = reports.limit(known[0].verdict, say, size)
-    verdicts = [r.verdict for r in known]
-    if limit is not None:
-        bars = [
-            bar._replace(mark=v.fits if v is not None else "")
-            for bar, v in zip(bars, verdicts, strict=True)
-        ]
+    bars = _bars(known, labels, rows, marked=limit is not None)
     group = BarGroup("", tuple(bars), limit)
+    reasons = [f"{say(f'question.{name}')}: {why}" for name, why in refused.items()]
     lines = [(label, *cells(r, size)) for r, label in zip(known, labels, strict=True)]
-    lines += [(f"{say(f'question.{n}')}: {why}", "", "", "", "") for n, why in refused.items()]
+    lines += [(reason, "", "", "", "") for reason in reasons]
     levels = [p.at("allocated").expected for p in phases]
     return Figure(
         title=say("title.tasks", model=known[0].model.name),
         answer=ratio(labels, levels, say),
-        notes=(say("thick"), *(f"{say(f'question.{n}')}: {why}" for n, why in refused.items())),
+        notes=(say("thick"), *reasons),
         description=say("described.tasks"),
         plots=(
             Bars(

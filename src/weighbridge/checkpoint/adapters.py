@@ -93,6 +93,12 @@ def _pairs(shapes: Mapping[str, Shape]) -> Iterator[AdapterPair]:
         yield AdapterPair(module, side.get("A", ()), side.get("B", ()))
 
 
+def _rank_of(module: str, plain: Raw, usual: Any) -> Any:
+    """Return the rank of the first key that a module's name ends with."""
+    keys = (key for key in plain if f".{module}".endswith(f".{key}"))
+    return next((plain[key] for key in keys), usual)
+
+
 def _ranks(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
     usual, named = raw.get("r", 8), raw.get("rank_pattern")
     ranks = named if isinstance(named, Mapping) else {}
@@ -101,8 +107,7 @@ def _ranks(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
         return
     odd = []
     for pair in pairs:
-        keys = [key for key in plain if f".{pair.module}".endswith(f".{key}")]
-        rank = plain[keys[0]] if keys else usual
+        rank = _rank_of(pair.module, plain, usual)
         if pair.down[:1] != (rank,) or pair.up[1:2] != (rank,):
             odd.append(f"{pair.module} ({_ranked(pair)} for {shown(rank)})")
     if odd:
@@ -114,12 +119,17 @@ def _ranked(pair: AdapterPair) -> str:
     return " and ".join(map(str, ranks)) or "none"
 
 
+def _names(raw: Raw, key: str) -> list[str]:
+    """List the modules that a key names; none where it holds an expression."""
+    names = raw.get(key)
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
 def _targets(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
-    targets = raw.get("target_modules")
-    if not isinstance(targets, list) or not targets:
+    names = [f".{target}" for target in _names(raw, "target_modules")]
+    if not names:
         return
     modules = [f".{pair.module}" for pair in pairs]
-    names = [f".{target}" for target in targets]
     strange = [each[1:] for each in modules if not each.endswith(tuple(names))]
     absent = [name[1:] for name in names if not any(each.endswith(name) for each in modules)]
     if strange:
@@ -153,8 +163,7 @@ def _beside(raw: Raw, shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
     """Compare modules that are kept whole with `whole`, the names of tensors that are no pairs."""
-    modules = raw.get("modules_to_save")
-    names = [str(name) for name in modules] if isinstance(modules, list) else []
+    names = _names(raw, "modules_to_save")
     absent = [name for name in names if not any(f".{name}." in f".{each}" for each in whole)]
     if absent:
         yield f"modules_to_save names {shown(absent[0])}, of which the adapter has no tensor"
@@ -167,13 +176,12 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
 def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[str]:
     """Compare the sides of pairs with the base's matrices; without one, with those of the modules
     of the same name in other layers."""
-    matrices = (
-        {} if base is None else {p.name.removesuffix(".weight"): p.shape for p in base.params}
-    )
-    absent = [pair.module for pair in pairs if base and pair.module not in matrices]
-    if base is not None and absent:
-        yield f"{base.cls}, its base, has no {absent[0]} ({len(absent):,} such modules)"
-    sides = {name: (base.cls if base else "", shape) for name, shape in matrices.items()}
+    sides = dict[str, tuple[str, tuple[int, ...]]]()
+    if base is not None:
+        sides = {p.name.removesuffix(".weight"): (base.cls, p.shape) for p in base.params}
+        absent = [pair.module for pair in pairs if pair.module not in sides]
+        if absent:
+            yield f"{base.cls}, its base, has no {absent[0]} ({len(absent):,} such modules)"
     for pair in pairs:
         if len(pair.down) == len(pair.up) == 2:
             both = pair.up[0], pair.down[1]

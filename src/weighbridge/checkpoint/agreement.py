@@ -21,7 +21,7 @@ from weighbridge.arch.blueprint import Blueprint
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import BadFileError, WeighbridgeError
 from weighbridge.quantization.packed import ALL_INTEGERS, Logical, is_packed
-from weighbridge.quantization.scheme import LoaderFacts
+from weighbridge.quantization.scheme import LoaderFacts, Scheme
 from weighbridge.records import NamedTuple
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.wording import shown
@@ -118,15 +118,19 @@ def _some(names: Sequence[str], between: str) -> str:
 # Values
 
 
+def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
+    """Return numbers of values that are stored by name, and the names of those that are padded."""
+    there = defaultdict[str, int](int)
+    for param, _, copies in files.stored:
+        there[files.key(param.name)] += param.numel * copies
+    return there, {files.key(each.param.name) for each in files.stored if each.param.format in PADS}
+
+
 def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
     """Parameters of the class that the files hold with other numbers of values, or not at all: such
     a model loads with random weights there, or does not load."""
-    key, there = files.key, defaultdict[str, int](int)
-    padded = set[str]()
-    for param, _, copies in files.stored:
-        there[key(param.name)] += param.numel * copies
-        if param.format in PADS:
-            padded.add(key(param.name))
+    key = files.key
+    there, padded = _stored_values(files)
     wanted, named = defaultdict[str, int](int), dict[str, str]()
     for p, count in plan.distinct():
         spelling = key(p.name)
@@ -209,16 +213,22 @@ class PackedSizes(NamedTuple):
         return f"{self.nbytes:,} bytes{words}, {self.scales:,} scales{zeros}"
 
 
-def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
-    """Compare what a config says of packed weights with those that are stored."""
+def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
+    """Return the format that a config declares, and the same where it leaves nothing alone."""
     from weighbridge.quantization.declared import SKIPS, declared  # rules of packed weights
 
-    if not _is_uniform(raw):
-        return
     try:
-        form, whole = declared(raw), declared({k: v for k, v in raw.items() if k not in SKIPS})
+        return declared(raw), declared({k: v for k, v in raw.items() if k not in SKIPS})
     except WeighbridgeError:  # a method that we do not know is said where it is asked for
+        return None
+
+
+def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
+    """Compare what a config says of packed weights with those that are stored."""
+    schemes = _schemes(raw) if _is_uniform(raw) else None
+    if schemes is None:
         return
+    form, whole = schemes
     facts = LoaderFacts(plan=plan, dtype=BFLOAT16, major=4)  # which packs experts, as files do
     there, wanted = _stored_sizes(files, raw), dict[str, PackedSizes]()
     pack, would_pack = form.loader(facts), whole.loader(facts)
@@ -274,6 +284,10 @@ def _stored_sizes(files: FilesSide, raw: Raw) -> dict[str, PackedSizes]:
     return sizes
 
 
+def _is_scale(end: str) -> bool:
+    return end.endswith(SCALES) and not any(word in end for word in NO_SCALES)
+
+
 def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> PackedSizes:
     """Return the sizes of one weight: its values are the largest tensor, and no scales."""
     total = PackedSizes()
@@ -281,7 +295,7 @@ def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> Pac
         end = name.rpartition(".")[2]
         if end.endswith(ZEROS):
             total = total._replace(zeros=True)
-        elif end.endswith(SCALES) and not any(word in end for word in NO_SCALES):
+        elif _is_scale(end):
             total = total._replace(scales=prod(shape))
         elif nbytes > total.nbytes:
             one_way = raw.get("quant_method") == "gptq" or raw.get("version") == "gemm"

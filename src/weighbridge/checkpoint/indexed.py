@@ -35,8 +35,8 @@ def agreed(path: str, index: "Index | None", tensors: Tensors) -> tuple[Tensors,
 
 def differences(path: str, index: "Index", tensors: Tensors) -> Iterator[str]:
     """Yield what an index says otherwise than the headers of its shards."""
-    head = path.rpartition("/")[0]
-    there = {(t.name, t.file.removeprefix(f"{head}/" if head else "")) for t in tensors}
+    folder = path[: path.rfind("/") + 1]
+    there = {(t.name, t.file.removeprefix(folder)) for t in tensors}
     mapped, named = set(index.weight_map.items()), {name for name, _ in there}
     absent = [name for name in index.weight_map if name not in named]
     elsewhere = [name for name, file in mapped - there if name in named]

@@ -76,16 +76,16 @@ def accuracy(
     """
     from weighbridge.lab.evidence.accuracy import rows, to_dict
 
+    form = output_form(form, as_json=as_json, quiet=quiet)
     if host:
-        _on_host(output_form(form, as_json=as_json, quiet=quiet), asked)
+        _on_host(form, asked)
         return
     if outcomes:
-        _outcomes(output_form(form, as_json=as_json, quiet=quiet), asked)
+        _outcomes(form, asked)
         return
     figures = _found(asked, apart=False)
     apart = _found(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
-    form = output_form(form, as_json=as_json, quiet=quiet)
     if form == "json":
         body = to_dict(figures, apart, by_source=by_source, worst_count=worst, all_records=records)
         click.echo(json_text(body), nl=False)
@@ -97,11 +97,15 @@ def accuracy(
     if apart is not None:
         click.echo("\n".join(_held(figures, apart, laid)))
         return
-    if asked["engine"] is None and asked["source"] is None:
+    if not _narrowed(asked):
         click.echo("\n".join([*_in_time(("",)), ""]))
-    table = [HEAD, *(_cells(row) for row in rows(figures, by_source=by_source))]
+    table = laid([HEAD, *map(_cells, rows(figures, by_source=by_source))], TEXT)
     rest = _rest(figures, worst=worst, records=records)
-    click.echo("\n".join([*laid(table, TEXT), "", *LEGEND, *rest]))
+    click.echo("\n".join([*table, "", *LEGEND, *rest]))
+
+
+def _narrowed(asked: dict[str, Any]) -> bool:
+    return asked["engine"] is not None or asked["source"] is not None
 
 
 def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":

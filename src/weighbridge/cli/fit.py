@@ -42,18 +42,8 @@ if TYPE_CHECKING:
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
 ANY = "7B"  # a bare size, where the model is what is looked for
 NOT_OURS = (
-    *(
-        "for_",
-        "max",
-        "smallest",
-        "as_published",
-        "check",
-        "all_gpus",
-        "all_catalogue",
-        "layouts",
-        "output",
-    ),
-    "chart",
+    *("for_", "max", "smallest", "as_published", "check", "all_gpus", "all_catalogue"),
+    *("layouts", "output", "chart"),
 )
 
 

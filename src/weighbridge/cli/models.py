@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from weighbridge.render import RenderOptions
     from weighbridge.report.fit import Ranking
 
-Rows = Sequence[Mapping[str, Any]]
-
 
 @click.command()
 @click.argument("pattern", default="")

@@ -104,7 +104,7 @@ def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
     if os.path.isfile(reference):
         return suffix in MODELS
     if os.path.isdir(reference):
-        return any(file.endswith((*MODELS[:2], "config.json")) for file in os.listdir(reference))
+        return _holds_model(reference)
     from weighbridge.checkpoint.gather import has_name
     from weighbridge.runfiles.kinds import SUFFIXES
 
@@ -112,11 +112,19 @@ def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
         return False
     if has_name(reference) or SIZE.fullmatch(reference):
         return True
+    options = any(word.startswith("-") for word in words[1:])
+    return _looks_named(reference, OWNED if options else NUMBERED, commands)
+
+
+def _holds_model(folder: str) -> bool:
+    return any(file.endswith((*MODELS[:2], "config.json")) for file in os.listdir(folder))
+
+
+def _looks_named(reference: str, names: re.Pattern[str], commands: Iterable[str]) -> bool:
+    """Tell whether a word is like names of models, and like no command's."""
     from difflib import get_close_matches
 
-    asked = any(word.startswith("-") for word in words[1:])
-    known = OWNED.match(reference) if asked else NUMBERED.match(reference)
-    return known is not None and not get_close_matches(reference, commands)
+    return names.match(reference) is not None and not get_close_matches(reference, commands)
 
 
 def no_file(reference: str) -> str:

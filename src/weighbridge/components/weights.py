@@ -9,7 +9,7 @@
 Every tensor is apart, since the allocator rounds each of them; those of like experts are counted.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import prod
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ DIVISIONS: dict[str, DType] = {
     "int4": TORCH["int4"],
 }
 FLOATING = ("float", "bfloat")
+DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's second matrix
 
 
 class PlacedTensor(NamedTuple):
@@ -144,6 +145,23 @@ def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[Place
             continue
         for (_, count), group in groupby(run, lambda tensor: alike(tensor.module, tensor.copies)):
             yield count, tuple(group)
+
+
+def stacked(tensors: Iterable[PlacedTensor]) -> tuple[PlacedTensor, ...]:
+    """All experts of a layer as the class holds them: gates and ups in one tensor, downs in one."""
+    return tuple(one for times, group in together(tensors) for one in _stack(times, group))
+
+
+def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
+    if times == 1:
+        yield from group
+        return
+    path = expert_path(group[0].module).rstrip(".")
+    down = [t.module.endswith(DOWN) for t in group]
+    for last in (False, True):
+        nbytes = times * sum(t.nbytes for t, d in zip(group, down, strict=True) if d is last)
+        if nbytes:
+            yield PlacedTensor(path, nbytes, "weights")
 
 
 def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:

@@ -154,7 +154,7 @@ def counterpart(name: str, by: Loader) -> bool:
 
 
 class Missing(NamedTuple):
-    """What is said of a model whose class a release has not, in any year."""
+    """Sentences on a model whose class a release has not, in any year."""
 
     warning: str = ""  # a class of transformers may run it
     uncounted: str = ""  # what then is not counted

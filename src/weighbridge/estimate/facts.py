@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
+from weighbridge.memory import Bytes
 from weighbridge.report import ModelFacts
 from weighbridge.units import human
 
 if TYPE_CHECKING:
+    from weighbridge.accelerators.parts import Part
     from weighbridge.engines.interface import Subject
     from weighbridge.report.keys import DerivedFacts
     from weighbridge.settings.shared import Weighed
@@ -59,13 +61,16 @@ def cautions(workload: "Weighed", *, metal: bool = False) -> Iterator[str]:
     budget, machine = workload.budget(), workload.host_memory()
     if budget is None:
         return
-    part = budget.choice.part
     if budget.choice.note:
         yield f"--gpu: {budget.choice.note}"
     if machine is not None and machine.note:
         yield machine.note
-    if part.kind == "apu" and not budget.choice.room.exact:
-        low, _, high = budget.choice.room
+    yield from _of_part(budget.choice.part, budget.choice.room, metal=metal)
+
+
+def _of_part(part: "Part", room: Bytes, *, metal: bool) -> Iterator[str]:
+    if part.kind == "apu" and not room.exact:
+        low, _, high = room
         yield (
             f"{part.name}: how much of its memory the GPU may take is set in the BIOS and by "
             f"ttm.pages_limit, {human(low)} to {human(high)}; ROCm shows the least where nothing "

@@ -12,6 +12,7 @@ from weighbridge.components.weights import (
     FormatChoice,
     by_module,
     formats,
+    stacked,
     tensors,
     unpacked_experts,
     volatile_bytes,
@@ -152,8 +153,6 @@ def _largest(model: Model, choices: Choices, major: int) -> int | None:
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
     """Place all tensors on one device: after a warm-up in their own order, else as `.to` moves
     them. Since transformers 5 the experts of a layer are one tensor, where nothing packs them."""
-    from weighbridge.engines.transformers.placement import stacked
-
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
     loading = tensors if warm else by_module

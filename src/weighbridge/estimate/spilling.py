@@ -29,26 +29,32 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
     budget = workload.budget() if workload.on_windows() else None
     if verdict is None or budget is None or not _lends(budget.choice.part):
         return verdict
-    from weighbridge.estimate.divided import ANY_MACHINE
     from weighbridge.verdict.on_devices import fits
 
     short = fits(verdict.per_device, verdict.usable) != "yes"
     if not short or verdict.fits == "yes" or verdict.devices_used > verdict.count:
         return verdict
+    if verdict.host is not None and verdict.host.fits == "no":
+        return verdict
+    machine = workload.host_memory()
+    return _moved(verdict, None if machine is None else machine.room.low)
+
+
+def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
+    """Turn a verdict by what of it goes to RAM, whose size may be `known`."""
+    from weighbridge.estimate.divided import ANY_MACHINE
+
     most, least = verdict.usable.low, verdict.usable.high
     low, expected, high = verdict.per_device
     over = Bytes(max(0, low - least), max(0, expected - most), high - most)
-    machine, host = workload.host_memory(), verdict.host
-    if host is not None and host.fits == "no":
-        return verdict
-    beside = 0 if host is None else host.needed.high
-    ram = ANY_MACHINE if machine is None else machine.room.low
-    if machine is not None and over.low > ram // LENT:
+    on_host = 0 if verdict.host is None else verdict.host.needed.high
+    ram = ANY_MACHINE if known is None else known
+    if known is not None and over.low > ram // LENT:
         lead = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
         return verdict.turned("no", f"{lead}; {verdict.reason}")
     lead = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
     open_ = verdict.turned("unknown", f"{lead}; {verdict.reason}")
-    surely = over.high <= min(ram // LENT, max(0, ram - beside))
+    surely = over.high <= min(ram // LENT, max(0, ram - on_host))
     return replace(open_, spilled=over.expected * surely, share_that_fits=None)
 
 

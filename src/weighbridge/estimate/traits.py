@@ -11,11 +11,12 @@ from weighbridge import bounds
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import Engine, version, written
 from weighbridge.memory import Device
-from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.workload import Infer
+from weighbridge.settings import SPREAD
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
+    from weighbridge.training.sharding.numbers import Sharding
+    from weighbridge.workload import Infer
 
 Traits = tuple[tuple[str, str], ...]
 FEW: Mapping[str, str] = {
@@ -27,7 +28,6 @@ FEW: Mapping[str, str] = {
     "release": "no published run is of so new or so old a release",
 }
 WIDE = "its interval is as wide as such answers proved to need"
-SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 MODES = ("enable_expert_parallel", "speculative_method", "cpu_offload_gb", "max_loras")
 
 
@@ -37,7 +37,7 @@ def platform(part: "Part | None") -> Iterator[tuple[str, str]]:
         yield "platform", f"{part.vendor}{' shared' if part.shares_host else ''}"
 
 
-def serving(subject: Subject, kind: Engine, workload: Infer) -> Traits:
+def serving(subject: Subject, kind: Engine, workload: "Infer") -> Traits:
     budget = workload.budget()
     number, _ = version(kind, workload.engine_version)
     spread = (name for name in SPREAD if (getattr(workload, name, None) or 1) > 1)
@@ -51,7 +51,7 @@ def serving(subject: Subject, kind: Engine, workload: Infer) -> Traits:
 
 
 def training(
-    subject: Subject, sharding: Sharding, part: "Part | None", modes: Iterable[str]
+    subject: Subject, sharding: "Sharding", part: "Part | None", modes: Iterable[str]
 ) -> Traits:
     ranks = ("tensor", "pipeline", "context", "expert")
     return (

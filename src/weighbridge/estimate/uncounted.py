@@ -14,7 +14,6 @@ from weighbridge.arch import towers
 from weighbridge.arch.model_types import differs
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.servers.lora_and_speculation import NOTHING, predicting
 from weighbridge.engines.table import record
 from weighbridge.memo import memo
 from weighbridge.records import replace
@@ -159,6 +158,8 @@ def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
 
 def _of_drafts(subject: Subject, workload: Infer) -> Iterator[str]:
     """Name what proposes tokens and could not be read."""
+    from weighbridge.engines.servers.lora_and_speculation import NOTHING, predicting
+
     method = workload.speculative_method or ""
     if workload.draft_model:
         yield f"the draft model {workload.draft_model!s:.120}, which could not be read"

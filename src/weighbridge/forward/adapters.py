@@ -87,11 +87,7 @@ class LoraLinear:
             base_result = linear(m, x, weight)
         elif self.biased:
             base_result = shift(m, base_result)
-        inner = add(
-            m,
-            mul(m, shift(m, share), base_result),
-            scale(m, mul(m, share, lora_result)),
-        )
+        inner = add(m, mul(m, shift(m, share), base_result), scale(m, mul(m, share, lora_result)))
         del low, weight
         return add(m, result, inner)
 

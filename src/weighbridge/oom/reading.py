@@ -27,6 +27,7 @@ from typing import Any
 from weighbridge.errors import BadFileError
 from weighbridge.oom.record import ALWAYS, OomReading, table
 from weighbridge.oom.text import SIZE, Log, log, read_size
+from weighbridge.parsed import lines_beside
 from weighbridge.records import NamedTuple
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
@@ -64,48 +65,7 @@ BY_TOOL = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama
 
 # Lines of a traceback -> what the program was doing. The first that is found decides, and what is
 # called by others stands before them.
-PLACES = (
-    (
-        "optimizer",
-        r"exp_avg|_foreach_(?:sqrt|add|div|mul)|\boptimizer\.step\(|torch[/\\]optim[/\\]",
-    ),
-    (
-        "cuda_graph",
-        r"capture_end\(|graph_capture|capture_model\(|Capture cuda graph|CUDAGraphWrapper",
-    ),
-    (
-        "kv_cache",
-        r"_allocate_kv_cache|initialize_kv_caches?\(|allocate_gpu_cache|KVCache\(",
-    ),
-    ("sampler", r"_dummy_sampler_run|warming up sampler|logits\.sort\(|compute_logprobs"),
-    (
-        "logits",
-        r"\blogits? ?=|logits\.(?:float|clone|to)\(|cross_entropy\b|log_softmax\(|lm_head\(",
-    ),
-    (
-        "vision",
-        (
-            r"\bself\.visual\(|vision_(?:tower|model)\(|get_multimodal_embeddings|embed_multimodal|"
-            r"_process_(?:image|video)_input|_vl\w{0,12}\.py\", line \d{1,5}, in \w{1,30}\n"
-            r"[^\n]{0,30}hidden_states = blk\("
-        ),
-    ),
-    (
-        "attention",
-        (
-            r"(?:matmul|bmm)\(\s?\w{0,12}(?:query|\bq)\w{0,8}[^,\n]{0,30}, ?\w{0,12}(?:key|k)|"
-            r"baddbmm\(|\batt(?:entio)?n_(?:weights|probs|scores) ?=|\battn ?= ?attn\.softmax"
-        ),
-    ),
-    ("saving", r"state_dict\(\)|save_pretrained\(|save_model\(|_save_checkpoint|torch\.save\("),
-    ("vae", r"\bvae\.decode\(|decode_first_stage|autoencoder_kl|vae\.decoder|VAEDecode"),
-    ("gather", r"all_gather|_allgather|AllGather|fetch_sub_module"),
-    (
-        "load",
-        r"load_model\(|from_pretrained\(|load_checkpoint_and_dispatch|create_weights|module\.to\(|\.cuda\(\)|_load_state_dict",
-    ),
-    ("backward", r"\.backward\("),
-)
+PLACES = [line.split(maxsplit=1) for line in lines_beside(__file__, "places.txt")]
 
 # Settings as logs and commands state them, by our names: their words, and what follows these.
 BANNER = "Batch size per device"  # the Trainer's, and Unsloth's (unsloth/tokenizer_utils.py)

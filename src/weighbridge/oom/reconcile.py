@@ -23,6 +23,7 @@ OF_UNSLOTH = parse("roundup_power2_divisions:[32:256,64:128,256:64,>:32]")
 SMALLEST = 20 * MIB  # kLargeBuffer: requests up to 10 MiB get this, or 2 MiB
 WIDTHS = {2: "2 bytes", 4: "4 bytes"}
 FILLED = 90  # percent of a device that weights alone fill
+REQUESTED = ("logits", "attention_matrix", "kv_cache")  # parts that one request alone explains
 CAUSE_OF = {
     "kv_cache": "kv_cache_too_big",
     "recurrent_state": "kv_cache_too_big",
@@ -45,6 +46,12 @@ def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, .
     return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
 
 
+def _request(matches: tuple[Match, ...]) -> Match | None:
+    """Return the part that the request was for, of those that have a cause."""
+    first = next((m for m in matches if m.matches == "request"), None)
+    return first if first is not None and first.component in REQUESTED else None
+
+
 def rejudged(
     reading: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]
 ) -> Judged:
@@ -56,8 +63,8 @@ def rejudged(
         return judged
     larger = larger_than(_capacity(reading, report), reading, report.workload)
     judged = larger if larger is not None and not judged.why.startswith("one_tensor") else judged
-    request = next((m for m in told if m.matches == "request"), None)
-    if request is not None and request.component in ("logits", "attention_matrix", "kv_cache"):
+    request = _request(told)
+    if request is not None:
         cause = CAUSE_OF.get(request.component, request.component)
         return _as(judged, cause, "model.request", request.nbytes)
     if judged.why in DECIDED:

@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from math import log2
+from operator import itemgetter
 from typing import Any, Literal
 
 from weighbridge.records import NamedTuple
@@ -380,12 +381,14 @@ def scoreboards(
 ) -> Iterator[QualityTable]:
     """Yield tables of weights, those of the nearest models first; of the `same` model alone."""
     asked = named(name, parameters / 1e9, experts=experts)
+    if asked is None:
+        return
     ranked = []
-    for index, table in enumerate(tables(asked.family) if asked else ()):
+    for table in tables(asked.family):
         other = named(table.model, table.billions, experts=table.experts)
-        apart = distance(asked, other) if asked and other else None
+        apart = distance(asked, other) if other else None
         if apart is None or (same and apart > 0):
             continue
         if table.of == "weights" and usable(table):
-            ranked.append((apart, index, table))
-    yield from (table for _, _, table in sorted(ranked, key=lambda item: item[:2]))
+            ranked.append((apart, table))
+    yield from map(itemgetter(1), sorted(ranked, key=itemgetter(0)))

@@ -107,8 +107,8 @@ def with_experts(form: Scheme, maker: str, *, others: bool = True) -> Scheme:
 
     def loader(facts: LoaderFacts) -> Pack:
         stacks = packing(lambda param: param.kind in EXPERTS, pieces, facts)
-        rest = form.loader(facts)
-        return lambda param: stacks(param) or (rest(param) if others else None)
+        of_others = form.loader(facts)
+        return lambda param: stacks(param) or (of_others(param) if others else None)
 
     left = "embeddings, norms, biases, routers, convolutions, the output and tied layers"
     left += " stay in the model's dtype" if others else " and attention stay in the model's dtype"

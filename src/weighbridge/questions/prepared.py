@@ -227,7 +227,8 @@ class Prepared:
             question(TASKS.get(type(workload).__name__, "infer"), workload, {}), {}
         )
         with following(self.given):
-            return estimator(estimator.question.workload, limits)
+            report = estimator(estimator.question.workload, limits)
+        return replace(report, said=workload.said)
 
     def least(self, workload: "Train") -> Report:
         """Count what training it takes at least, sooner than `train` answers: never more than that

@@ -41,6 +41,7 @@ def search(
     report = case.report
     if report.verdict is None:
         return ()
+    asked = case
     if "layers_on_card" in report.derived:
         case = _whole(case)
     elif report.verdict.fits == "yes" and not report.derived.get("runs_only"):
@@ -56,7 +57,7 @@ def search(
     if case.refused:
         return lacking
     enough = any(remedy.fits == "yes" for remedy in lacking)
-    lacking = (*_undone(case), *lacking)
+    lacking = (*_undone(case, asked), *lacking)
     known = {remedy.flags for remedy in lacking}
 
     def joined(found: "Iterable[MoveSet]") -> tuple[Remedy, ...]:
@@ -69,13 +70,14 @@ def search(
     return joined(looking.run())
 
 
-def _undone(case: RemedyCase) -> tuple[Remedy, ...]:
-    """Find the typed settings of which one alone is what does not fit, the cheapest first."""
+def _undone(case: RemedyCase, asked: RemedyCase) -> tuple[Remedy, ...]:
+    """Find the typed settings of which one alone is what does not fit, the cheapest first. What was
+    typed says the question as it was `asked`: where all layers lie is no setting of it."""
     from weighbridge.remedies.told import told
-    from weighbridge.remedies.typed import undone
+    from weighbridge.remedies.typed import typed, undone
 
     with kept():
-        return tuple(map(told, sorted(undone(case), key=lambda node: node.place)))
+        return tuple(map(told, sorted(undone(case, typed(asked)), key=lambda node: node.place)))
     return ()
 
 

@@ -33,12 +33,12 @@ def longest(root: MoveSet, node: MoveSet) -> MoveSet:
         between = _between((length, node.case.verdict.per_device.high), ends, room.usable.low)
         if not length < between < above:
             break
-        found = asked(root, with_length(node.moves, between, whole))
-        if found is None:
+        nearer = asked(root, with_length(node.moves, between, whole))
+        if nearer is None:
             break
-        if found.fits == "yes":
-            return found
-        ends = above, _ = between, found.case.verdict.per_device.high
+        if nearer.fits == "yes":
+            return nearer
+        ends = above, _ = between, nearer.case.verdict.per_device.high
     return node
 
 

@@ -281,7 +281,7 @@ class Search:
         able = (move for move in devices(self.case) if not hopeless(self.case, (move,)))
         root = MoveSet((), self.case)
         done: set[str] = set()  # kinds of which no more are tried
-        held = root.held  # by so many devices as were tried before
+        most_held = root.held  # by so many devices as were tried before
         for move in islice(able, 1 if large else None):
             if move.kind in done:
                 continue
@@ -293,9 +293,9 @@ class Search:
                 done.add(move.kind)
                 self._found(node)
             elif node is not None and shares and self.case.task in SLOW:
-                if node.held > HELPS * held:
+                if node.held > HELPS * most_held:
                     done.add(move.kind)  # they share next to nothing
-                held = node.held
+                most_held = node.held
         if not without and self.case.task in SLOW and not large:
             for node in together(self.case, [node.moves for node in self.good]):
                 self._found(node)

@@ -448,19 +448,22 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
         ("parameters on the host", _kept(case, "zero3", "params")),
     ):
         if change:
-            cost = prices.CHANGES[name]
-            left = dict(_left(case, str(change.get("shard", shard))))
-            if change["offload"] == "params":
-                del left["weights"]
-            yield Move(
-                kind="offload",
-                change=change,
-                cost=cost,
-                touches=ALL,
-                leaves=left,
-                keeps=AWAY[name],
-                beside=NO_STATES,
-            )
+            yield _offloaded(case, name, change)
+
+
+def _offloaded(case: RemedyCase, name: str, change: Mapping[str, Any]) -> Move:
+    left = dict(_left(case, str(change.get("shard", case.effective["shard"]))))
+    if change["offload"] == "params":
+        del left["weights"]
+    return Move(
+        kind="offload",
+        change=change,
+        cost=prices.CHANGES[name],
+        touches=ALL,
+        leaves=left,
+        keeps=AWAY[name],
+        beside=NO_STATES,
+    )
 
 
 def _base_offloaded(case: RemedyCase) -> Iterator[Move]:

@@ -5,7 +5,7 @@ not enough to each value that the search knows for it. What is asked for stays: 
 format, the program, how long and how many texts are, what is trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from weighbridge.records import replace
@@ -32,12 +32,16 @@ COST = Cost(
 MOST = 8  # settings that are tried
 
 
-def undone(case: RemedyCase) -> Iterator[MoveSet]:
+def typed(case: RemedyCase) -> list[str]:
+    """Names of the settings that were typed and may be taken back."""
+    return sorted((case.pinned & said(case.workload)) - WANTED)[:MOST]
+
+
+def undone(case: RemedyCase, names: Iterable[str]) -> Iterator[MoveSet]:
     """Yield the answers that surely fit with one typed setting undone. What the search changes
     though it was typed is left to it."""
     searched = {frozenset(move.change) for move in moves(case)}
-    typed = sorted((case.pinned & said(case.workload)) - WANTED)[:MOST]
-    for name in (name for name in typed if frozenset((name,)) not in searched):
+    for name in (name for name in names if frozenset((name,)) not in searched):
         node = _without(case, name)
         if node is not None:
             yield node

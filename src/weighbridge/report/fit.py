@@ -105,12 +105,12 @@ class Question:
 
     @property
     def ways(self) -> "tuple[Remedy, ...]":
-        """Remedies as a row tells them: full training is no other method's row, so that a change
-        which leaves the method as it is comes first, and larger cards where they alone do."""
+        """Remedies as a row tells them: none after which training needs more than the card has by
+        what is expected. Full training is no other method's row, so that a change which leaves the
+        method as it is comes first, and larger cards where they alone do."""
+        ways = tuple(r for r in self.remedies if self.task != "train" or not _exceeds(r))
         first = (self.help or self.replaced) if self.name == "train" else None
-        if first is None:
-            return self.remedies
-        return (first, *(r for r in self.remedies if r is not first))
+        return ways if first is None else (first, *(r for r in ways if r is not first))
 
     def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         report = None if self.report is None else self.report.to_dict()
@@ -124,6 +124,11 @@ class Question:
             "largest_context": self.longest,
             "elsewhere": None if self.elsewhere is None else as_dict(self.elsewhere),
         }
+
+
+def _exceeds(remedy: "Remedy") -> bool:
+    """Tell whether a change leaves more than its card has, by what is expected."""
+    return remedy.fits != "yes" and (remedy.margin_bytes or 0) < 0
 
 
 def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:

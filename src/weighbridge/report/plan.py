@@ -4,7 +4,7 @@ Headline, exit code, `-q`, `--check`, JSON, charts, page, Space and agents read 
 is one rung of the ladder where formats were tried, and else the question as it was asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.records import dataclass
@@ -37,7 +37,13 @@ class Rung:
 
     @property
     def fits(self) -> Answer:
-        return self.verdict.fits
+        return "no" if self.short_of else self.verdict.fits
+
+    @property
+    def short_of(self) -> int:
+        """Tokens that were asked for, where the engine sizes fewer of them; else 0."""
+        asked: int = self.report.said.get("context") or 0
+        return asked if asked and (self.report.setting("context") or asked) < asked else 0
 
     @property
     def engine(self) -> str:
@@ -85,6 +91,10 @@ class Rung:
         }
 
 
+def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
+    return [rung for rung in rungs if rung.fits == answer]
+
+
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     """The rung that answers "can I run it?": the best format that surely fits whole; one that may;
     one of four bits that is divided between card and RAM; what may be; else what works
@@ -93,14 +103,14 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
     divided = [rung for rung in reversed(here) if not rung.whole]
-    slowly = [rung for rung in divided if rung.fits == "yes"]
+    slowly = _that("yes", divided)
     ranked = (
-        *(rung for rung in useful if rung.fits == "yes"),
-        *(rung for rung in useful if rung.fits == "unknown"),
+        *_that("yes", useful),
+        *_that("unknown", useful),
         *(rung for rung in slowly if rung.bits > USEFUL),
-        *(rung for rung in whole if rung.fits == "yes"),
+        *_that("yes", whole),
         *slowly,
-        *(rung for rung in (*whole, *divided) if rung.fits == "unknown"),
+        *_that("unknown", (*whole, *divided)),
         *(rung for rung in ladder if rung.undoes),
         *(rung for rung in ladder if rung.elsewhere),
     )
@@ -188,8 +198,5 @@ def as_asked(report: Report | None, longest: int | None = None) -> Plan:
     """Return the plan that is the question itself, with its report."""
     if report is None or report.verdict is None:
         return Plan(fits="unknown", why="asked")
-    return Plan(
-        fits=report.verdict.fits,
-        why="asked",
-        rung=Rung(change={}, report=report, longest=longest),
-    )
+    rung = Rung(change={}, report=report, longest=longest)
+    return Plan(fits=rung.fits, why="asked", rung=rung)

@@ -86,8 +86,8 @@ def _files(text: str) -> list[FencedFile]:
     found = []
     for match in FENCE.finditer(text):
         syntax = WRITTEN.get(match["syntax"].lower(), "")
-        own = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
-        found.append(FencedFile(syntax, own, match.start("text"), match.end("text")))
+        dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
+        found.append(FencedFile(syntax, dedented, match.start("text"), match.end("text")))
     found.extend(_unfenced(text))
     pieces = [file for file in found if file.syntax == "python"]
     if len(pieces) < 2 or any(_told(file, ("python",)) for file in pieces):
@@ -106,9 +106,9 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
     lines = plain.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
     for part in parts(plain):
-        own = textwrap.dedent("\n".join(lines[part.start : part.end]))
+        dedented = textwrap.dedent("\n".join(lines[part.start : part.end]))
         yield FencedFile(
-            part.syntax, "\n" * part.start + own, starts[part.start], starts[part.end] - 1
+            part.syntax, "\n" * part.start + dedented, starts[part.start], starts[part.end] - 1
         )
 
 

@@ -28,13 +28,14 @@ TRAINERS: Mapping[str, str] = {
     "unsloth": r"(?i)(?<![a-z])unsloth(?![a-z/:_.])",
     "torchtune": r"(?i)(?<![a-z])torch-?tune(?![a-z])",
     "trl": r"(?<![A-Za-z])(?:TRL|trl|SFTTrainer)(?![A-Za-z])",
+    "trainer": r"(?i)(?:HF|Hugging ?Face|transformers)(?:'s)? Trainer(?![a-z])",
 }
 OF_A_SERVER = ("context", "requests at once")  # what decides, and words do not say
 OF_A_TRAINING = (
-    "the words name {trainer} and say no method, length and batch that could be weighed: paste its "
+    "the words name {trainer}, and no method, length or batch is taken from words: paste its "
     "config, its script or its command"
 )
-TITLES = {"llama-factory": "LLaMA-Factory", "trl": "TRL"}
+TITLES = {"llama-factory": "LLaMA-Factory", "trl": "TRL", "trainer": "the Trainer"}
 NOTHING = (
     "no command, config, script or log is in the text, and its words name no engine and no trainer"
 )
@@ -127,7 +128,7 @@ def _ask(run: PlannedRun, program: NamedProgram | None, cards: Piece | None) -> 
     flag = "framework" if training else "engine"
     return TYPE.format(
         task=run.task if program else "fit",
-        model=run.model or "MODEL",
+        model=shlex.quote(run.model) if run.model else "MODEL",
         program=f" --{flag} {program.name}{METHOD if training else ''}" if program else "",
         gpu=shlex.quote(cards.value) if cards is not None else "NAME",
     )

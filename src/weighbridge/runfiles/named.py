@@ -96,11 +96,6 @@ def positions(name: str) -> int | None:
     return _of_config(name, "max_position_embeddings")
 
 
-def vocabulary(name: str) -> int | None:
-    """Return the number of tokens that a model of the catalogue knows."""
-    return _of_config(name, "vocab_size")
-
-
 def _of_config(name: str, key: str) -> int | None:
     plain = re.sub(r"(?i)[-_.]gguf(?::.*)?$", "", name.rpartition("/")[2])
     meaning = everyday.meaning(plain)

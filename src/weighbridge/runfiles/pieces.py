@@ -33,8 +33,8 @@ _SHELL = (
     "for do done while case esac wget git sleep exit wait rm cp mv cat kubectl trap unset local"
 )
 SHELL = re.compile(
-    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{'|'.join(_SHELL.split())})(?:[ \t;]|$)|--?[A-Za-z]|#|[(){{}};]"
-    r"|[\"']|\\$)"
+    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{'|'.join(_SHELL.split())})(?:[ \t;]|$)|--?[A-Za-z]|#"
+    r"|[(){};][ \t;\\]*$|[\"']|\\$)"
 )
 IMPORT = re.compile(r"(?:from [\w.]+ import |import \w)")
 KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
@@ -52,49 +52,49 @@ class MachinePart(NamedTuple):
 def only_commands(text: str) -> bool:
     """Tell whether all lines of a text are a shell's."""
     lines = text.splitlines()[:MOST_LINES]
-    return all(_is_shell(lines, at) or not line.strip() for at, line in enumerate(lines))
+    return all(_is_shell(lines, n) or not line.strip() for n, line in enumerate(lines))
 
 
 def parts(text: str) -> Iterator[MachinePart]:
     """Yield the machine parts of a text, in their order."""
     lines = text.split("\n")
-    at = 0
+    start = 0
     for _ in range(MOST_PARTS):
-        part = next(filter(None, (_part(lines, n) for n in range(at, len(lines)))), None)
+        part = next(filter(None, (_part(lines, n) for n in range(start, len(lines)))), None)
         if part is None:
             return
         yield part
-        at = part.end
+        start = part.end
 
 
-def _part(lines: Sequence[str], at: int) -> MachinePart | None:
+def _part(lines: Sequence[str], start: int) -> MachinePart | None:
     """Return the part that begins at a line; None where none does."""
-    if IMPORT.match(lines[at]):
-        return _python(lines, at)
-    if LAUNCH.match(lines[at]) or (SHELL.match(lines[at]) and _leads(lines, at)):
-        return MachinePart("shell", at, _end(lines, at))
-    if KEY.match(lines[at]):
-        return _config(lines, at)
+    if IMPORT.match(lines[start]):
+        return _python(lines, start)
+    if LAUNCH.match(lines[start]) or (SHELL.match(lines[start]) and _leads(lines, start)):
+        return MachinePart("shell", start, _end(lines, start))
+    if KEY.match(lines[start]):
+        return _config(lines, start)
     return None
 
 
-def _leads(lines: Sequence[str], at: int) -> bool:
+def _leads(lines: Sequence[str], start: int) -> bool:
     """Tell whether a line of a shell stands above one of its block that launches a training."""
-    end = _end(lines, at)
-    return not lines[at].lstrip().startswith("#") and any(map(LAUNCH.match, lines[at:end]))
+    end = _end(lines, start)
+    return not lines[start].lstrip().startswith("#") and any(map(LAUNCH.match, lines[start:end]))
 
 
-def _is_shell(lines: Sequence[str], at: int) -> bool:
+def _is_shell(lines: Sequence[str], start: int) -> bool:
     """Tell whether a line is a command's, or goes on with the one above it."""
-    line = lines[at]
-    goes_on = at > 0 and lines[at - 1].rstrip().endswith("\\")
+    line = lines[start]
+    goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
     return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))
 
 
-def _end(lines: Sequence[str], at: int) -> int:
+def _end(lines: Sequence[str], start: int) -> int:
     """Return where the lines of a shell end: an empty one is among them, two are not."""
-    end = at + 1
-    for n in range(at + 1, min(len(lines), at + MOST_LINES)):
+    end = start + 1
+    for n in range(start + 1, min(len(lines), start + MOST_LINES)):
         if _is_shell(lines, n):
             end = n + 1
         elif lines[n].strip() or n > end:
@@ -102,13 +102,13 @@ def _end(lines: Sequence[str], at: int) -> int:
     return end
 
 
-def _python(lines: Sequence[str], at: int) -> MachinePart | None:
+def _python(lines: Sequence[str], start: int) -> MachinePart | None:
     """Return the longest part from an import on that parses, up to an empty line or the end."""
-    most = min(len(lines), at + MOST_LINES)
-    borders = [n for n in range(at + 1, most + 1) if n == len(lines) or not lines[n].strip()]
+    most = min(len(lines), start + MOST_LINES)
+    borders = [n for n in range(start + 1, most + 1) if n == len(lines) or not lines[n].strip()]
     for end in reversed(borders[:MOST_PARTS]):
-        if _parses("\n".join(lines[at:end])):
-            return MachinePart("python", at, end)
+        if _parses("\n".join(lines[start:end])):
+            return MachinePart("python", start, end)
     return None
 
 
@@ -122,14 +122,14 @@ def _parses(text: str) -> bool:
     return any(isinstance(node, ast.Call) for node in ast.walk(tree))
 
 
-def _config(lines: Sequence[str], at: int) -> MachinePart | None:
+def _config(lines: Sequence[str], start: int) -> MachinePart | None:
     """Return the lines of `key: value` from a line on, where they are enough."""
-    end, keys = at, 0
-    for n in range(at, min(len(lines), at + MOST_LINES)):
+    end, keys = start, 0
+    for n in range(start, min(len(lines), start + MOST_LINES)):
         if KEY.match(lines[n]):
             end, keys = n + 1, keys + 1
         elif not WITHIN.match(lines[n]):
             break
         elif lines[n].strip():
             end = n + 1
-    return MachinePart("", at, end) if keys >= LEAST_KEYS else None
+    return MachinePart("", start, end) if keys >= LEAST_KEYS else None

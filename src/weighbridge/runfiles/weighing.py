@@ -63,7 +63,7 @@ BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file
 UNKNOWN = 4  # the exit code of what cannot be said
 DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 AS_FAR = "this is as far as the text says (in words: {said})"
-LACKS = "the text does not say {missing}"
+LACKS = "not taken from words: {missing}"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
@@ -370,7 +370,7 @@ def _by_words(run: PlannedRun, given: Mapping[str, Any]) -> str:
     if not words:
         return ""
     said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
-    lacks = (LACKS.format(missing=", ".join(run.missing)),) if run.missing else ()
+    lacks = (LACKS.format(missing=each) for each in run.missing)
     return "; ".join((AS_FAR.format(said=said), *lacks))
 
 

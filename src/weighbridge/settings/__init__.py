@@ -6,3 +6,6 @@
 
 `weighbridge.workload` has the classes of the tasks, which take them together.
 """
+
+# Settings by which a server is spread over devices
+SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")

@@ -32,7 +32,7 @@ class Silence:
         since, failure = self._failures.get(host, (0.0, ""))
         return failure if failure and time.monotonic() - since < self.SECONDS else ""
 
-    def told(self, host: str, failure: str) -> None:
+    def begin(self, host: str, failure: str) -> None:
         """Keep how it failed, after all tries."""
         self._failures[host] = (time.monotonic(), failure)
 

@@ -73,6 +73,9 @@ class _TransientError(Exception):
         self.wait = wait
         self.counted = counted  # too many requests
 
+    def wait_after(self, attempt: int) -> float:
+        return BACKOFF * 2 ** (attempt - 1) if self.wait is None else self.wait
+
 
 class _AwayError(_TransientError):
     """Nobody answered at all."""
@@ -100,8 +103,8 @@ class Client:
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
         """Fetch the bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
         begin, attempt, refusals, host = time.monotonic(), 1, 0, _host(url)
-        if said := self._silence.of(host):
-            raise UnreachableError(said)
+        if failed := self._silence.of(host):
+            raise UnreachableError(failed)
         while True:
             try:
                 return self._attempt(url, limit, wanted)
@@ -109,10 +112,10 @@ class Client:
                 if self._budget is not None and failure.counted and refusals < WINDOWS:
                     refusals += 1  # the budget knows how long to wait
                     continue
-                wait = BACKOFF * 2 ** (attempt - 1) if failure.wait is None else failure.wait
+                wait = failure.wait_after(attempt)
                 if attempt == TRIES or time.monotonic() - begin + wait > PATIENCE:
                     if isinstance(failure, _AwayError):
-                        self._silence.told(host, f"{host} {failure}")
+                        self._silence.begin(host, f"{host} {failure}")
                     raise UnreachableError(f"{host} {failure}") from None
             time.sleep(wait)
             attempt += 1
@@ -125,10 +128,7 @@ class Client:
             status = response.status_code
             if status == 416 and wanted is not None:
                 return _answer(response, b"", _total(response))
-            if status in TRANSIENT:
-                _again(response)
-            if status not in (200, 206):
-                _refuse(response)
+            _checked(response)
             if wanted is None and status == 206:
                 raise _TransientError("answered with a part of a file that was asked for whole")
             if wanted is None:
@@ -347,6 +347,14 @@ def _total(response: Response) -> int | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _checked(response: Response) -> None:
+    """Raise where a server's answer is nothing that was asked for."""
+    if response.status_code in TRANSIENT:
+        _again(response)
+    if response.status_code not in (200, 206):
+        _refuse(response)
 
 
 def _again(response: Response) -> NoReturn:

@@ -334,8 +334,7 @@ def _hub(typed: _Typed, text: str) -> HubRef:
     segments = name.split("/")
     revision, below = _split_revision(after.split("/")) if at else ("", [])
     path = segments[2:] + below
-    last = path[-1].lower() if path else ""
-    place = "filename" if last.endswith(FILES) else "subfolder"
+    place = "filename" if "/".join(path).lower().endswith(FILES) else "subfolder"
     where = {place: _path(path, typed.text)} if path else {}
     return _hub_ref(
         typed,

@@ -57,8 +57,8 @@ def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
             bases[repo_id] = list(_bases(each.get("tags")))
     originals = (b for tagged in bases.values() for b in tagged if _last(b) == name)
     exact = [repo_id for repo_id in (*bases, *originals) if _last(repo_id) == name]
-    made = [one for one in exact if not _copies(one, bases.get(one, []))]
-    ordered = tuple(dict.fromkeys((*made, *exact)))
+    first = [one for one in exact if not _copies(one, bases.get(one, []))]
+    ordered = tuple(dict.fromkeys((*first, *exact)))
     return NamedRepositories(ordered, tuple(one for one in bases if one not in ordered))
 
 

@@ -12,7 +12,6 @@ modeling_gguf_pytorch_utils.py (load_gguf_checkpoint), quantizers/auto.py (get_h
 
 from math import prod
 
-from weighbridge.arch.gguf_classes import DERIVED, class_config, class_of
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.errors import ContradictionError, UnsupportedError
 from weighbridge.records import replace
@@ -34,6 +33,8 @@ def unpacked(model: Model, w: Train) -> Model:
             f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
             "lora, or name the original repository"
         )
+    from weighbridge.arch.gguf_classes import class_config, class_of
+
     metadata = part.config.get(LIBRARY, {})
     config = class_config(metadata, {t.name: t.shape for t in part.stored})
     plan = None if config is None else class_of(config)
@@ -47,6 +48,8 @@ def unpacked(model: Model, w: Train) -> Model:
 
 
 def _parameters(part: ModelPart) -> int:
+    from weighbridge.arch.gguf_classes import DERIVED
+
     tensors = (t for t in part.stored if not t.name.startswith(DERIVED))
     return sum(prod(t.shape) for t in tensors)
 

@@ -12,7 +12,7 @@ machines, and one of them is judged. How processes are dealt out among those is 
 at least an even share of what the host is to hold, and at most all of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly, total, when
@@ -65,6 +65,10 @@ def container(host: Device) -> int:
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
+def _most(phases: Iterable[Phase]) -> Bytes:
+    return Bytes(*map(max, zip(*(phase.needed for phase in phases), strict=True)))
+
+
 def judged(
     host: Device, machine: "MachineMemory | None", inside: Sequence[Device] = ()
 ) -> HostVerdict:
@@ -72,16 +76,16 @@ def judged(
     the host's."""
     pages_stay = machine is not None and machine.pages_stay
     phases = tuple(_together(host, inside, pages_stay=pages_stay))
-    needed = Bytes(*(max(bounds) for bounds in zip(*(p.needed for p in phases), strict=True)))
+    needed = _most(phases)
     answer = None if machine is None else fits(needed, machine.room)
     bound = 0 if answer == "no" else 2
     name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
-    where = f" on one of {len(inside)} machines" if len(inside) > 1 else ""
+    subject = when(name) + f" on one of {len(inside)} machines" * (len(inside) > 1)
     if machine is None or answer is None:
-        reason = f"{_span(needed)} of host memory {when(name)}{where}; --ram SIZE judges it"
+        reason = f"{_span(needed)} of host memory {subject}; --ram SIZE judges it"
     else:
-        beside = " and the pages of its files" * (pages_stay and name == "load")
-        subject = when(name) + where + f", with what is on the device{beside}" * bool(inside)
+        pages = " and the pages of its files" * (pages_stay and name == "load")
+        subject += f", with what is on the device{pages}" * bool(inside)
         figures = reasons.compared(answer, needed, machine.room, "the machine")
         reason = f"host memory {subject}: {figures}"
     return HostVerdict(
@@ -118,6 +122,10 @@ def _close(
     }
 
 
+def _of_files(phases: Sequence[Phase]) -> Iterator[Component]:
+    return (each for phase in phases if phase.name == "load" for each in _pages(phase))
+
+
 def _together(
     host: Device, inside: Sequence[Device], *, pages_stay: bool = False
 ) -> Iterator[Phase]:
@@ -125,14 +133,13 @@ def _together(
     which each machine has one. Where the host has no phase of that name, it is in the worst of
     those after loading."""
     of_host = {p.name: _of_one(p, max(1, len(inside))) for p in host.phases}
-    pages = [c for p in host.phases if p.name == "load" and pages_stay for c in _pages(p)]
-    later = [p for name, p in of_host.items() if name != "load"] or list(of_host.values())
-    resting = max(later, key=lambda phase: phase.needed.high)
+    resting = max(of_host.values(), key=lambda phase: (phase.name != "load", phase.needed.high))
     for name in dict.fromkeys((*of_host, *(p.name for d in inside for p in d.phases))):
         on_device = [_on_device(d, name) for d in inside]
         fullest = max(on_device, key=lambda phase: phase.needed.high, default=Phase(name, ()))
         beside = of_host.get(name, resting)
         if name == "load":
+            pages = _of_files(host.phases) if pages_stay else ()
             yield Phase(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
         else:
             yield Phase(name, (*beside.components, *fullest.components))

@@ -171,6 +171,8 @@ def _divided(answer: ShownAnswer) -> str:
     verdict = answer.report.verdict
     if verdict is None or verdict.host is None or verdict.fits != "unknown":
         return told
+    if verdict.host.fits is not None:  # what leaves it open is not the RAM
+        return f"{told}; {answer.say.told(verdict.reason)}"
     host = verdict.host.needed.expected
     return f"{told}; {answer.say('divided.ram', size=sizes(host, answer.unit).of(host))}"
 

@@ -31,7 +31,8 @@ QUALITY_LOSS = (  # points from which on, and the words (assumed: 3 a percent of
     (2.0, "cost.quality.small"),
 )
 MUCH, LITTLE = 80.0, 8.0  # percent slower: beyond and below, no figure is told
-ASSUMED = ("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb", "offload")  # no figure is published
+# Settings that move memory to RAM: no figure is published of what that costs
+ASSUMED = ("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb", "offload")
 SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
     "context": "cost.context",
     "seq_len": "cost.seq_len",
@@ -99,9 +100,13 @@ def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
 
 
 def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
-    """Return the RAM that a machine needs after a change that moves memory there, else ""."""
+    """Return the RAM that a machine needs after a change that moves memory there or takes more of
+    it, else ""."""
     before = None if verdict is None or verdict.host is None else verdict.host.needed
-    if before is None or remedy.host is None or remedy.host.expected < before.expected + GIB:
+    if before is None or remedy.host is None:
+        return ""
+    moves = any(remedy.change.get(name) not in (None, "none", 0) for name in ASSUMED)
+    if not moves and remedy.host.expected < before.expected + GIB:
         return ""
     return words("cost.ram", ram=sizes(remedy.host.expected, words.unit).of(remedy.host.expected))
 

@@ -185,7 +185,7 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
     if not question.sought:
         yield _Row((Cell(""), Cell("")))
         return
-    if not question.remedies:
+    if not question.ways:
         missing = (
             question.report.derived.get("not_counted") if question.report is not None else None
         )
@@ -223,7 +223,7 @@ def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
     if question.name != "lora":
         return False
     below, method = fit.question("qlora"), {"method": "qlora"}
-    changes = [{}] if below.fits == "yes" else [r.change for r in below.remedies[:1]]
+    changes = [{}] if below.fits == "yes" else [r.change for r in below.ways[:1]]
     return any({**method, **change} == {**remedy.change} for change in changes)
 
 

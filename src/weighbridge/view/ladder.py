@@ -52,17 +52,22 @@ def plan_mark(plan: Plan) -> Mark:
 
 def _sign(rung: Rung) -> Mark:
     """Return the mark of a rung, seen from its own cards."""
+    if rung.short_of:
+        return "no"
     return "tight" if rung.fits == "yes" and not rung.whole else mark(rung.verdict)
 
 
 def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
-    """Say by how much even the smallest format is too large."""
-    v = rung.verdict
+    """Say by how much even the smallest format is too large, or that no engine goes so far."""
+    v, engine = rung.verdict, title(rung.engine)
+    if rung.short_of:
+        tokens = f"{rung.report.setting('context'):,}"
+        told = words("ladder.shorter", engine=engine, tokens=tokens, asked=f"{rung.short_of:,}")
+        return Cell(told, "no")
     size = sizes(v.per_device.expected, unit)
     left = abs(v.margin_bytes)
     short = apart(size if left < GIB else sizes(left, unit), left).of(left)
     needs = size.of(v.per_device.expected)
-    engine = title(rung.engine)
     told = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
     return Cell(told, "no")
 
@@ -114,7 +119,7 @@ def _where(rung: Rung, words: Words) -> str:
 
 def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
     """Return the formats, best first: with which engine, how much, how far, and at which loss."""
-    text = any(rung.longest for rung in fit.ladder)
+    text = any(rung.longest or rung.short_of for rung in fit.ladder)
     quality = any(_remark(rung, words) for rung in fit.ladder)
     columns = (
         Column(about),
@@ -135,7 +140,9 @@ def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool])
     yield Cell(title(rung.engine))
     yield Cell(sizes(needs, unit).of(needs), _sign(rung))
     if shown[0]:
-        yield Cell("" if rung.longest is None or not rung.whole else f"{rung.longest:,}")
+        longest = rung.longest if rung.whole else None
+        reach = rung.report.setting("context") if rung.short_of else longest
+        yield Cell("" if reach is None else f"{reach:,}")
     if shown[1]:
         yield Cell(printable(_remark(rung, words)))
 

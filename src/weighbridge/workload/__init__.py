@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge import lazily
 from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.parsed import Deferred
+from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import Setting, Settings, fields
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ __all__ = [
 ]
 
 Table = Mapping[str, Setting[Any]]
-# Settings by which a server is spread over devices
-SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank holds is in parts
 MOST_BESIDE = 12  # answers side by side, on the command line and on the page
 

@@ -239,6 +239,7 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
             verdict=SimpleNamespace(fits=fits),
             peak=exactly(21 * GIB),
             derived={},
+            said={},
             model=SimpleNamespace(parameters=40 * GIB),
         )
 

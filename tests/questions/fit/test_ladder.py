@@ -20,7 +20,7 @@ slow = pytest.mark.slow
 def rung(fits="yes", bits=0, layers=None, gpu=None):
     verdict = SimpleNamespace(fits=fits)
     derived = {} if layers is None else {"layers_on_card": [layers, 80]}
-    report = SimpleNamespace(verdict=verdict, derived=derived)
+    report = SimpleNamespace(verdict=verdict, derived=derived, said={})
     return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
 
 
@@ -184,6 +184,63 @@ def test_where_the_servers_formats_do_not_fit_another_engines_may():
     for least, told in ((remedy, (0, 6)), (None, (0, 0))):  # nothing found: as published, elsewhere
         question = replace(infer, report=replace(infer.report, remedies=(least,) if least else ()))
         assert tuple(r.bits for r in ladder_of(question)) == told
+
+
+def unasked(model="qwen3-0.6b", **settings):
+    """A ladder of which no rung was asked but the question itself."""
+    from weighbridge.questions.fit.answers import inference, judged
+    from weighbridge.questions.fit.request import asked, workload
+
+    prepared, request = weighbridge.prepare(model), asked(settings)
+    w = workload("infer", request, inference(prepared, request))
+    return _Ladder(prepared, request, judged(prepared, w), ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ({}, "ollama"),
+        ({"quantization": "Q8_0"}, "ollama"),  # the rung that is there without the flag
+        ({"quantization": "nf4"}, "transformers"),  # no format of Ollama's
+        ({"quantization": "Q8_0", "dtype": "float16"}, "transformers"),
+        ({"quantization": "Q8_0", "engine": "llama.cpp"}, "llama.cpp"),
+    ],
+)
+def test_a_format_that_is_named_has_the_engine_of_its_rung(settings, engine):
+    of = unasked(gpu="3090", **settings)
+    assert of._engine().name == engine
+    first = of._first()
+    named = "quantization" in settings and engine == "ollama"
+    assert first.change == ({"engine": "ollama"} if named else {})
+    assert first.bits == (8 if settings.get("quantization") == "Q8_0" else first.bits)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "others", "chosen"),
+    [
+        ((NOT,), (DIVIDED, WHOLE), WHOLE),
+        ((NOT,), (DIVIDED, EIGHT), DIVIDED),  # nothing else works: what helps is the plan
+        ((NOT, EIGHT), (DIVIDED, WHOLE), WHOLE),
+        ((NOT, EIGHT), (DIVIDED,), None),
+        ((NOT, MAYBE), (DIVIDED,), DIVIDED),
+        ((NOT,), (), None),
+    ],
+)
+def test_another_engine_divides_a_model_where_nothing_else_works(
+    rungs, others, chosen, monkeypatch
+):
+    monkeypatch.setattr(_Ladder, "_of_engines", lambda self: iter(others))
+    assert _Ladder._of_another(_Ladder.__new__(_Ladder), list(rungs)) is chosen
+
+
+@slow
+def test_a_context_that_ollama_lowers_is_answered_by_another_engine():
+    found = weighbridge.fit("qwen3-32b", gpu="4090", context=128_000)
+    short = [r for r in found.ladder if r.engine == "ollama"]
+    assert short and all((r.fits, r.short_of) == ("no", 128_000) for r in short)
+    assert {r.longest for r in short} <= {None, 40_960}
+    assert (found.fits, found.plan.engine) == ("yes", "llama.cpp")
+    assert found.plan.report.workload["context"] >= 128_000
 
 
 def ladder_of(question):

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from tests.cases import all_of
 from tests.questions.fit.test_ladder import rung
 from weighbridge.memory import exactly
+from weighbridge.questions.fit.answers import _warnings
 from weighbridge.questions.fit.request import FitRequest, asked
+from weighbridge.report.fit import Question
 from weighbridge.report.plan import Plan, Rung, as_asked, chosen
 
 DIVIDED = rung(bits=4, layers=20)
@@ -36,6 +38,48 @@ def test_what_undoes_a_typed_setting_is_no_yes():
     assert (plan.fits, plan.why, plan.rung, plan.here) == ("no", "undone", undone, False)
 
 
+def sized(context, asked, **more):
+    """A rung whose engine sized so many tokens of those that were asked for."""
+    report = rung(**more).report
+    report.said, report.setting = {"context": asked}, {"context": context}.get
+    return Rung(change={}, report=report, bits=4)
+
+
+@all_of(
+    ("context", "asked", "short"),
+    [
+        (40_960, 128_000, 128_000),
+        (8192, 8000, 0),
+        (8000, 8000, 0),
+        (7999, 8000, 8000),
+        (9, None, 0),
+    ],
+)
+def test_fewer_tokens_than_were_asked_for_are_no_yes(context, asked, short):
+    """Ollama lowers num_ctx to the 40,960 tokens of qwen3-32b."""
+    one = sized(context, asked)
+    assert (one.short_of, one.fits) == (short, "no" if short else "yes")
+    assert as_asked(one.report).fits == chosen((one,)).fits == one.fits
+    divided = sized(context, asked, layers=20)
+    assert chosen((rung("no"), divided)).why == ("nothing" if short else "divided")
+
+
+def test_warnings_of_inference_are_those_of_the_plan():
+    def warned(*lines):
+        report = rung().report
+        report.warnings = lines
+        return report
+
+    infer, lora = (Question(name=n, report=warned(n)) for n in ("infer", "lora"))
+    plan = chosen((Rung(change={}, report=warned("plan")),))
+    assert [*_warnings(infer, plan), *_warnings(lora, plan)] == ["plan", "lora"]
+    there = chosen((Rung(change={"gpu": "h200"}, report=warned("there")),))
+    nothing = chosen((rung("no"),))
+    for other in (there, nothing):
+        assert _warnings(infer, other) == ("infer",)
+    assert _warnings(Question(name="load"), plan) == ()
+
+
 def test_a_question_as_asked_is_a_plan():
     assert as_asked(None) == Plan(fits="unknown", why="asked")
     plan = as_asked(rung("no").report, 512)
@@ -62,7 +106,8 @@ def test_a_plan_tells_engine_format_layout_and_settings():
         usable_bytes=9,
         margin_bytes=2,
     )
-    report = SimpleNamespace(verdict=verdict, workload=workload, derived={"launch": "vllm serve x"})
+    launched = {"launch": "vllm serve x"}
+    report = SimpleNamespace(verdict=verdict, workload=workload, derived=launched, said={})
     told = chosen((Rung(change={"engine": "vllm"}, report=report, longest=4096),)).to_dict()
     assert told == {
         "fits": "yes",

@@ -8,14 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named
-from weighbridge.accelerators.detected.nvidia import (
-    FIGURES,
-    HOST,
-    SHARED,
-    UNTOLD,
-    failed,
-    together,
-)
+from weighbridge.accelerators.detected.nvidia import FIGURES, HOST, SHARED, UNTOLD, failed, together
 from weighbridge.records import replace
 
 

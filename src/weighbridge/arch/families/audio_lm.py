@@ -29,24 +29,13 @@ from weighbridge.arch.blueprint import (
     linear,
     norm,
 )
-from weighbridge.arch.compose import (
-    SIDE_BY_SIDE,
-    TEXT,
-    Inner,
-    composite,
-    nested,
-    text_head,
-)
+from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType
 from weighbridge.arch.vision import batchnorm_buffers, layernorm, nothing
 
-AUDIO = Inner(
-    path="audio_tower.",
-    config="audio_config",
-    label="audio tower",
-)
+AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower")
 PROJECTOR = "multi_modal_projector."
 
 
@@ -135,12 +124,7 @@ def described(c: Config, prefix: str) -> Iterator[Param]:
 
 ULTRAVOX = composite(
     ULTRAVOX_TEXT,
-    Inner(
-        path="audio_tower.",
-        config="audio_config",
-        label="audio tower",
-        fixed=True,
-    ),
+    Inner(path="audio_tower.", config="audio_config", label="audio tower", fixed=True),
     own=described,
     projectors=(PROJECTOR,),
     cls="UltravoxModel",
@@ -148,11 +132,7 @@ ULTRAVOX = composite(
 
 
 GRANITE_TOWER = Inner(path="encoder.", config="encoder_config", label="audio tower")
-QFORMER = Inner(
-    path="projector.qformer.",
-    config="projector_config",
-    label="projector",
-)
+QFORMER = Inner(path="projector.qformer.", config="projector_config", label="projector")
 
 
 def feed_forward(c: Config, prefix: str) -> Iterator[Param]:

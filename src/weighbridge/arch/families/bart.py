@@ -209,10 +209,7 @@ def family(
             "ForSequenceClassification": dense_project("classification_head"),
             "ForQuestionAnswering": project("qa_outputs", 2),
         },
-        classes={
-            "ForConditionalGeneration": generator,
-            "ForCausalLM": alone(kind, blocks, base),
-        },
+        classes={"ForConditionalGeneration": generator, "ForCausalLM": alone(kind, blocks, base)},
         blocks=blocks,
     )
 

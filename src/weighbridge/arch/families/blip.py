@@ -31,10 +31,7 @@ WORDS = "bert.embeddings.word_embeddings.weight"
 
 
 def parts(c: Config) -> tuple[Config, Config]:
-    return (
-        c.sub("text_config"),
-        c.sub("vision_config"),
-    )
+    return (c.sub("text_config"), c.sub("vision_config"))
 
 
 def vision_layer(c: Config, prefix: str, *, bias: bool) -> Iterator[Param]:

@@ -139,10 +139,7 @@ def chinese_text_pooled(c: Config, prefix: str) -> Iterator[Param]:
 
 def halves(c: Config) -> tuple[Config, Config]:
     """Text and vision configs; early ones have them as `text_config_dict`."""
-    return (
-        c.sub("text_config", "text_config_dict"),
-        c.sub("vision_config", "vision_config_dict"),
-    )
+    return (c.sub("text_config", "text_config_dict"), c.sub("vision_config", "vision_config_dict"))
 
 
 def clip_pair(text_tower: ParamRule) -> ParamRule:

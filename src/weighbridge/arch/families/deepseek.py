@@ -268,10 +268,7 @@ def longcat_experts(c: Config) -> Submodule:
     scored = real.count + c.num("zero_expert_num", default=0)
     bias = [Param(f"{path}.bias", (scored,), "bias")] if c.flag("router_bias") else []
     return submodule(
-        router(path, scored, width),
-        bias,
-        each("mlp.experts", width, real),
-        feed=fed(real),
+        router(path, scored, width), bias, each("mlp.experts", width, real), feed=fed(real)
     )
 
 

@@ -208,5 +208,5 @@ TYPES = {
         transformers=TransformersFacts(sdpa=NEVER),
         vllm=VllmFacts(fills_shared=(0, 24)),
         sglang=SglangFacts(compressed=True),
-    ),
+    )
 }

@@ -17,14 +17,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from weighbridge.arch.blueprint import (
-    Buffer,
-    Family,
-    Param,
-    conv,
-    embedding,
-    linear,
-)
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
 from weighbridge.arch.families.clip import side
@@ -242,16 +235,9 @@ VL2 = Family(
 # Kimi
 
 LANGUAGE = Inner(
-    path="language_model.",
-    config="text_config",
-    label="language model",
-    head="ForCausalLM",
+    path="language_model.", config="text_config", label="language model", head="ForCausalLM"
 )
-K25_VISION = Inner(
-    path="vision_tower.",
-    config="vision_config",
-    label="vision tower",
-)
+K25_VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 MOONVIT_PART = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 
 
@@ -316,10 +302,7 @@ def vl_projector(c: Config, prefix: str) -> Iterator[Param]:
 
 MOONVIT = Family(body=moonvit, cls="MoonVitPretrainedModel", blocks=("encoder.blocks.*",))
 KIMI_K25_VISION = Family(
-    body=moonvit,
-    cls="Kimi_K25VisionModel",
-    buffers=k25_buffers,
-    blocks=("encoder.blocks.*",),
+    body=moonvit, cls="Kimi_K25VisionModel", buffers=k25_buffers, blocks=("encoder.blocks.*",)
 )
 KIMI_K25 = composite(
     LANGUAGE,

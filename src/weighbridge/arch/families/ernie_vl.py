@@ -42,17 +42,8 @@ from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, each
 from weighbridge.arch.vision import layernorm, scaled
 
-TEXT = Inner(
-    path="language_model.",
-    config="text_config",
-    label="language model",
-    flat=True,
-)
-VISION = Inner(
-    path="vision_model.",
-    config="vision_config",
-    label="vision tower",
-)
+TEXT = Inner(path="language_model.", config="text_config", label="language model", flat=True)
+VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
 
 
 def experts_of(c: Config) -> tuple[RoutedExperts, RoutedExperts]:
@@ -160,10 +151,7 @@ ERNIE_VL = composite(
 
 
 PADDLEOCR_TEXT = Inner(
-    path="language_model.",
-    config="text_config",
-    label="language model",
-    flat=True,
+    path="language_model.", config="text_config", label="language model", flat=True
 )
 PADDLEOCR_TOWER = Inner(path="visual.", config="vision_config", label="vision tower")
 NAMES = (
@@ -200,10 +188,7 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
 
 
 PADDLEOCR_VISION = Family(
-    body=paddleocr_vision,
-    cls="PaddleOCRVisionModel",
-    buffers=buffers,
-    blocks=(),
+    body=paddleocr_vision, cls="PaddleOCRVisionModel", buffers=buffers, blocks=()
 )
 PADDLEOCR_VL = composite(
     PADDLEOCR_TEXT,

@@ -204,11 +204,7 @@ def mpt_known(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 BLOOM = Family(
-    tree=bloom,
-    base="transformer",
-    cls="BloomForCausalLM",
-    heads=LEGACY_HEADS,
-    blocks=("h.*",),
+    tree=bloom, base="transformer", cls="BloomForCausalLM", heads=LEGACY_HEADS, blocks=("h.*",)
 )
 MPT = Family(
     tree=mpt,

@@ -13,15 +13,7 @@ mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode,openai,ctrl}/mod
 
 from collections.abc import Callable, Iterator
 
-from weighbridge.arch.blueprint import (
-    Buffer,
-    Family,
-    Param,
-    conv1d,
-    embedding,
-    linear,
-    norm,
-)
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv1d, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import (
     Decoder,

@@ -263,19 +263,11 @@ GPT_NEOX_JAPANESE = Family(
     buffers=partial(rotary, part=1.0),
 )
 PERSIMMON = Family(
-    tree=persimmon,
-    cls="PersimmonForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=partly_rotary(0.5),
+    tree=persimmon, cls="PersimmonForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
 )
 
 
-TEXT = Inner(
-    path="language_model.",
-    config="text_config",
-    label="language model",
-    flat=True,
-)
+TEXT = Inner(path="language_model.", config="text_config", label="language model", flat=True)
 
 
 def patches(c: Config, prefix: str) -> Iterator[Param]:

@@ -114,10 +114,7 @@ def hybrid_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 GRANITE_SWA = Family(
-    tree=granite_swa,
-    cls="GraniteSWAForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=theta_rotary,
+    tree=granite_swa, cls="GraniteSWAForCausalLM", heads=DECODER_HEADS, buffers=theta_rotary
 )
 GRANITEMOE = Family(
     tree=partial(mixture, shared=False),
@@ -132,10 +129,7 @@ GRANITEMOESHARED = Family(
     buffers=rotary,
 )
 GRANITEMOEHYBRID = Family(
-    tree=hybrid,
-    cls="GraniteMoeHybridForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=hybrid_buffers,
+    tree=hybrid, cls="GraniteMoeHybridForCausalLM", heads=DECODER_HEADS, buffers=hybrid_buffers
 )
 
 TYPES = {

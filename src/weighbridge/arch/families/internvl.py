@@ -9,25 +9,13 @@ modeling_internvl_chat.py and modeling_intern_vit.py, names checked against its 
 from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, conv, linear, norm
-from weighbridge.arch.compose import (
-    SIDE_BY_SIDE,
-    TEXT,
-    Inner,
-    composite,
-    either,
-    nested,
-    text_head,
-)
+from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, either, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.vision import layernorm, patch_shape, patches
 
-VISION = Inner(
-    path="vision_tower.",
-    config="vision_config",
-    label="vision tower",
-)
+VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 
 
 def norm_of(c: Config, path: str, width: int) -> Iterator[Param]:
@@ -95,17 +83,8 @@ INTERNVL = composite(
 
 # The code that comes with InternVL2, 2.5 and 3: an InternViT, mlp1, a whole language model.
 
-VISION_CHAT = Inner(
-    path="vision_model.",
-    config="vision_config",
-    label="vision tower",
-)
-LLM = Inner(
-    path="language_model.",
-    config="llm_config",
-    label="language model",
-    head="ForCausalLM",
-)
+VISION_CHAT = Inner(path="vision_model.", config="vision_config", label="vision tower")
+LLM = Inner(path="language_model.", config="llm_config", label="language model", head="ForCausalLM")
 
 
 def vit_norm(c: Config, path: str, width: int) -> Iterator[Param]:
@@ -146,11 +125,7 @@ def mlp1(c: Config, prefix: str) -> Iterator[Param]:
 
 INTERN_VIT = Family(body=intern_vit, cls="InternVisionModel", blocks=("encoder.layers.*",))
 INTERNVL_CHAT = composite(
-    LLM,
-    VISION_CHAT,
-    own=mlp1,
-    projectors=("mlp1.",),
-    cls="InternVLChatModel",
+    LLM, VISION_CHAT, own=mlp1, projectors=("mlp1.",), cls="InternVLChatModel"
 )
 
 TYPES = {

@@ -169,14 +169,11 @@ TYPES = {
             stems=("Kimi",),
             heads=DECODER_HEADS,
             buffers=text_buffers,
-        ),
+        )
     ),
     "kimi_k3_vision": ModelType(
         Family(
-            body=tower,
-            cls="KimiK3VisionModel",
-            buffers=k25_buffers,
-            blocks=("encoder.blocks.*",),
+            body=tower, cls="KimiK3VisionModel", buffers=k25_buffers, blocks=("encoder.blocks.*",)
         ),
         no_cache="image",
         heads_key="vt_num_attention_heads",

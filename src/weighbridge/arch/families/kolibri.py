@@ -52,5 +52,5 @@ KOLIBRI = Family(tree=kolibri, cls="Kolibri1ForCausalLM", heads=DECODER_HEADS, b
 TYPES = {
     "kolibri1": ModelType(
         KOLIBRI, windows=windows.period(5), training=TrainingFacts(experts_were="gate_up")
-    ),
+    )
 }

@@ -149,11 +149,7 @@ def nemotron(c: Config) -> LlamaSwitches:
     """LayerNorm1P adds one to its weight; it holds what LayerNorm holds. Jais 2 likewise."""
     bias = c.flag("attention_bias")
     return LlamaSwitches(
-        qkv_bias=bias,
-        o_bias=bias,
-        mlp_bias=c.flag("mlp_bias"),
-        norm_bias=True,
-        mlp=ungated,
+        qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), norm_bias=True, mlp=ungated
     )
 
 

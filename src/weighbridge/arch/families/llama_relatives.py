@@ -120,17 +120,9 @@ def like(layer: Callable[[Config], Submodules], last: str = "norm") -> Callable[
 
 
 APERTUS = Family(
-    tree=like(apertus),
-    cls="ApertusForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=apertus_buffers,
+    tree=like(apertus), cls="ApertusForCausalLM", heads=DECODER_HEADS, buffers=apertus_buffers
 )
-BITNET = Family(
-    tree=like(bitnet),
-    cls="BitNetForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
-)
+BITNET = Family(tree=like(bitnet), cls="BitNetForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 DIFFLLAMA = Family(
     tree=like(diffllama),
     cls="DiffLlamaForCausalLM",
@@ -139,10 +131,7 @@ DIFFLLAMA = Family(
     buffers=rotary,
 )
 NANOCHAT = Family(
-    tree=like(nanochat, last=""),
-    cls="NanoChatForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
+    tree=like(nanochat, last=""), cls="NanoChatForCausalLM", heads=DECODER_HEADS, buffers=rotary
 )
 
 
@@ -221,10 +210,7 @@ def stablelm(c: Config) -> Decoder:
 
 
 STABLELM = Family(
-    tree=stablelm,
-    cls="StableLmForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=partly_rotary(0.25),
+    tree=stablelm, cls="StableLmForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.25)
 )
 
 
@@ -304,12 +290,7 @@ def cohere(c: Config) -> Decoder:
 
 
 COHERE = Family(tree=cohere, cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-COHERE2 = Family(
-    tree=cohere,
-    cls="Cohere2ForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
-)
+COHERE2 = Family(tree=cohere, cls="Cohere2ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 
 TYPES = {
     "apertus": ModelType(

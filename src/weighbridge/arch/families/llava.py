@@ -61,11 +61,7 @@ if TYPE_CHECKING:
     from weighbridge.arch.mixers import Layer
 
 
-VISION = Inner(
-    path="vision_tower.",
-    config="vision_config",
-    label="vision tower",
-)
+VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 PROJECTOR = "multi_modal_projector."
 RESAMPLER = ("model.vision_resampler.", "model.vision_resampler.")  # came after the old names
 

@@ -14,14 +14,7 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, embedding, experts, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import (
-    Decoder,
-    Submodule,
-    Submodules,
-    by_kind,
-    normed,
-    submodule,
-)
+from weighbridge.arch.decoder import Decoder, Submodule, Submodules, by_kind, normed, submodule
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.model_types import ModelType, TransformersFacts
 from weighbridge.arch.parts import Attention, Dense, Experts
@@ -157,6 +150,4 @@ MEGATRON = Family(
     blocks=("decoder.layers.*",),
 )
 
-TYPES = {
-    "megatron-gpt": ModelType(MEGATRON, gguf="none", transformers=TransformersFacts()),
-}
+TYPES = {"megatron-gpt": ModelType(MEGATRON, gguf="none", transformers=TransformersFacts())}

@@ -75,10 +75,7 @@ def minicpm3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 MINICPM = Family(tree=minicpm, cls="MiniCPMForCausalLM", heads=DECODER_HEADS, ties=True)
 MINICPM3 = Family(
-    tree=minicpm3,
-    cls="MiniCPM3ForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=minicpm3_buffers,
+    tree=minicpm3, cls="MiniCPM3ForCausalLM", heads=DECODER_HEADS, buffers=minicpm3_buffers
 )
 YOUTU = replace(MINICPM3, cls="YoutuForCausalLM", buffers=latent_rotary)
 

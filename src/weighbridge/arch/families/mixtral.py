@@ -205,10 +205,7 @@ MINIMAX_M1 = Family(
 )
 MINIMAX_TEXT_01 = replace(MINIMAX_M1, cls="MiniMaxText01ForCausalLM")
 MINIMAX_M2 = Family(
-    tree=minimax_m2,
-    cls="MiniMaxM2ForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=minimax_m2_buffers,
+    tree=minimax_m2, cls="MiniMaxM2ForCausalLM", heads=DECODER_HEADS, buffers=minimax_m2_buffers
 )
 
 

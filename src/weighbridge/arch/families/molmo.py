@@ -92,6 +92,4 @@ MOLMO = Family(
     ),
 )
 
-TYPES = {
-    "molmo": ModelType(MOLMO, layers="usual", vllm=VllmFacts(every_stage="both")),
-}
+TYPES = {"molmo": ModelType(MOLMO, layers="usual", vllm=VllmFacts(every_stage="both"))}

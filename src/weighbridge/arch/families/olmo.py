@@ -50,24 +50,9 @@ def olmo3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from layered_rotary(c, prefix, period=4)
 
 
-OLMO = Family(
-    tree=olmo,
-    cls="OlmoForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
-)
-OLMO2 = Family(
-    tree=olmo2,
-    cls="Olmo2ForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
-)
-OLMO3 = Family(
-    tree=olmo2,
-    cls="Olmo3ForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=olmo3_buffers,
-)
+OLMO = Family(tree=olmo, cls="OlmoForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+OLMO2 = Family(tree=olmo2, cls="Olmo2ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+OLMO3 = Family(tree=olmo2, cls="Olmo3ForCausalLM", heads=DECODER_HEADS, buffers=olmo3_buffers)
 
 TYPES = {
     "olmo": ModelType(

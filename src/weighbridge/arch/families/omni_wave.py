@@ -134,10 +134,7 @@ def filters(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def halves(c: Config) -> tuple[Config, Config]:
-    return (
-        c.sub("dit_config"),
-        c.sub("bigvgan_config"),
-    )
+    return (c.sub("dit_config"), c.sub("bigvgan_config"))
 
 
 def token2wav(c: Config, prefix: str) -> Iterator[Param]:

@@ -193,10 +193,7 @@ def sound(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Par
 
 
 def towers(c: Config) -> tuple[Config, Config]:
-    return (
-        c.sub("vision_config"),
-        c.sub("audio_config"),
-    )
+    return (c.sub("vision_config"), c.sub("audio_config"))
 
 
 OWN_KEYS = {  # of `audio_processor.config`, and what transformers calls them

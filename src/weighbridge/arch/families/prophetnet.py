@@ -97,5 +97,5 @@ TYPES = {
         computes=("own_softmax",),
         gguf="none",
         transformers=TransformersFacts(caches=(4, 55), last_logits=NEVER, sdpa=NEVER),
-    ),
+    )
 }

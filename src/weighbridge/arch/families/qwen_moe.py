@@ -227,11 +227,7 @@ WITH_IMAGES = "ForConditionalGeneration"
 HEADS = {**DECODER_HEADS, WITH_IMAGES: causal_lm}
 BASES = {WITH_IMAGES: "model.language_model"}
 QWEN3_5 = Family(
-    tree=qwen3_5,
-    cls="Qwen3_5ForCausalLM",
-    heads=HEADS,
-    bases=BASES,
-    buffers=partly_rotary(0.25),
+    tree=qwen3_5, cls="Qwen3_5ForCausalLM", heads=HEADS, bases=BASES, buffers=partly_rotary(0.25)
 )
 QWEN3_5_MOE = Family(
     tree=qwen3_5_moe,

@@ -116,10 +116,7 @@ def talker2_5_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def talker_parts(c: Config) -> tuple[Config, Config]:
-    return (
-        c.sub("text_config"),
-        c.sub("code_predictor_config"),
-    )
+    return (c.sub("text_config"), c.sub("code_predictor_config"))
 
 
 def predictor(c: Config, prefix: str) -> Iterator[Param]:
@@ -170,11 +167,7 @@ def names(prefix: str) -> tuple[tuple[str, str], ...]:
 
 
 def thinker_of(name: str) -> Family:
-    text = Inner(
-        path="language_model.",
-        config="text_config",
-        label="language model",
-    )
+    text = Inner(path="language_model.", config="text_config", label="language model")
     audio = Inner(path="audio_tower.", config="audio_config", label="audio tower", whole=True)
     vision = Inner(path="visual.", config="vision_config", label="vision tower", whole=True)
     return composite(
@@ -276,10 +269,7 @@ QWEN2_5_OMNI = omni(
 QWEN3_OMNI_MOE = omni(
     "Qwen3OmniMoe",
     Inner(
-        path="code2wav.",
-        config="code2wav_config",
-        label="audio tower",
-        when="enable_audio_output",
+        path="code2wav.", config="code2wav_config", label="audio tower", when="enable_audio_output"
     ),
 )
 

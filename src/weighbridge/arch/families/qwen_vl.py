@@ -151,32 +151,17 @@ VISION2_5 = Family(
     blocks=("blocks.*",),
 )
 VISION3 = Family(
-    body=vision3,
-    cls="Qwen3VLVisionModel",
-    buffers=rotary("hidden_size"),
-    blocks=("blocks.*",),
+    body=vision3, cls="Qwen3VLVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
 )
 VISION3_5 = Family(
-    body=vision3_5,
-    cls="Qwen3_5VisionModel",
-    buffers=rotary("hidden_size"),
-    blocks=("blocks.*",),
+    body=vision3_5, cls="Qwen3_5VisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
 )
 
 
 def family_of(name: str, *, old: bool = False) -> Family:
     """`old`: the language model's keys may be among the outer ones, and names are flat."""
-    text = Inner(
-        path="language_model.",
-        config="text_config",
-        label="language model",
-        flat=old,
-    )
-    vision = Inner(
-        path="visual.",
-        config="vision_config",
-        label="vision tower",
-    )
+    text = Inner(path="language_model.", config="text_config", label="language model", flat=old)
+    vision = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
         text,
         vision,
@@ -228,11 +213,7 @@ def glm_text(c: Config) -> Decoder:
 
 
 def glm_family(name: str) -> Family:
-    language = Inner(
-        path="language_model.",
-        config="text_config",
-        label="language model",
-    )
+    language = Inner(path="language_model.", config="text_config", label="language model")
     vision_part = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
         language,

@@ -140,11 +140,7 @@ def head(c: Config, prefix: str) -> Iterator[Param]:
 
 
 RWKV = Family(
-    tree=rwkv,
-    base="rwkv",
-    cls="RwkvForCausalLM",
-    heads={"ForCausalLM": head},
-    blocks=("blocks.*",),
+    tree=rwkv, base="rwkv", cls="RwkvForCausalLM", heads={"ForCausalLM": head}, blocks=("blocks.*",)
 )
 RWKV_5 = Family(
     tree=rwkv5,
@@ -224,10 +220,7 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 RECURRENT_GEMMA = Family(
-    tree=recurrent_gemma,
-    cls="RecurrentGemmaForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=buffers,
+    tree=recurrent_gemma, cls="RecurrentGemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers
 )
 
 

@@ -73,13 +73,7 @@ def language(c: Config) -> Inner:
         raise c.error(
             "version", f"is {version!r}; its language model is not known (known: {known})"
         )
-    return Inner(
-        path="llm.",
-        config=version,
-        label="language model",
-        flat=True,
-        head="ForCausalLM",
-    )
+    return Inner(path="llm.", config=version, label="language model", flat=True, head="ForCausalLM")
 
 
 def timm_block(c: Config, prefix: str) -> Iterator[Param]:
@@ -166,11 +160,7 @@ def language_layers(c: Config) -> "tuple[Layer, ...]":
 # Aria
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
-VISION = Inner(
-    path="vision_tower.",
-    config="vision_config",
-    label="vision tower",
-)
+VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 PROJECTOR = "multi_modal_projector."
 QUERIES = 256  # the larger of AriaConfig's {1225: 128, 4900: 256}
 
@@ -235,10 +225,7 @@ ARIA = composite(
 
 
 def kosmos_halves(c: Config) -> tuple[Config, Config]:
-    return (
-        c.sub("text_config"),
-        c.sub("vision_config"),
-    )
+    return (c.sub("text_config"), c.sub("vision_config"))
 
 
 def kosmos_attention(prefix: str, width: int, *, norm: bool) -> Iterator[Param]:

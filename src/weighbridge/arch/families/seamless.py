@@ -356,14 +356,7 @@ def holding(kind: SeamlessVariant, names: tuple[str, ...], cls: str, ending: str
 
     heads: dict[str, ParamRule] = {ending: nothing} if ending else {}
     blocks = tuple(pattern for name in names for pattern in BLOCKS[name])
-    return Family(
-        body=body,
-        base="",
-        cls=cls,
-        heads=heads,
-        buffers=buffers,
-        blocks=blocks,
-    )
+    return Family(body=body, base="", cls=cls, heads=heads, buffers=buffers, blocks=blocks)
 
 
 def seamless(kind: SeamlessVariant, stem: str) -> Family:

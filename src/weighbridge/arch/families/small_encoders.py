@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING
 from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.families.bert import WORDS
-from weighbridge.arch.heads import (
-    decoder,
-    ids,
-    joined,
-    pooler,
-    prediction_head,
-    project,
-    tied,
-)
+from weighbridge.arch.heads import decoder, ids, joined, pooler, prediction_head, project, tied
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 if TYPE_CHECKING:

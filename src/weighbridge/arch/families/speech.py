@@ -183,11 +183,7 @@ def between(ending: str, body: ParamRule, head: ParamRule, *kept_buffers: Buffer
             yield from part(c, prefix)
 
     return Family(
-        body=joined(model, body),
-        base="speecht5",
-        heads={ending: head},
-        buffers=buffers,
-        blocks=(),
+        body=joined(model, body), base="speecht5", heads={ending: head}, buffers=buffers, blocks=()
     )
 
 

@@ -206,10 +206,7 @@ VIT = Family(
         MASKED: Family(body=vit_masked, base="vit", heads={MASKED: pixels}, blocks=BLOCKS),
     },
 )
-DEIT_HEADS = {
-    **IMAGE,
-    "WithTeacher": classify("cls_classifier", "distillation_classifier"),
-}
+DEIT_HEADS = {**IMAGE, "WithTeacher": classify("cls_classifier", "distillation_classifier")}
 DEIT = Family(
     body=deit_pooled,
     cls="DeiTModel",

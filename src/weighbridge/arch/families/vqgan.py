@@ -201,11 +201,7 @@ CHAMELEON = composite(
 )
 
 
-VISION = Inner(
-    path="vision_model.",
-    config="vision_config",
-    label="vision tower",
-)
+VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
 JANUS_WRITER = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
 

@@ -199,14 +199,14 @@ def _begun(name: str, dialect: Dialect) -> Flag | None:
     """Return the only flag that begins with `name`; None where there is none, or several. Names are
     looked up in their order: a command may have a hundred thousand words that are no flag."""
     names = _in_order(dialect.flags)
-    found: Flag | None = None
+    only: Flag | None = None
     for each in islice(names, bisect_left(names, name), None):
         if not each.startswith(name):
             break
-        if found is not None and dialect.flags[each] is not found:
+        if only is not None and dialect.flags[each] is not only:
             return None
-        found = dialect.flags[each]
-    return found
+        only = dialect.flags[each]
+    return only
 
 
 def _truth(name: str, flag: Flag, glued: str | None) -> bool:

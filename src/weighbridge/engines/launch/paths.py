@@ -1,4 +1,4 @@
-"""What a model is called that a launch line names by a path: by what is mounted there, or by the
+"""Names of models that a launch line names by a path: by what is mounted there, or by the
 folders and the file that the path ends with.
 """
 
@@ -29,23 +29,26 @@ KEPT_AS = re.compile(r"([\w.-]+?)_([^/]+-GGUF)_([^/]+\.gguf)", re.IGNORECASE)
 def model_of(named: str, mounts: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return what a model is called that a line names by a path: by what is mounted there, or by
     the path itself; "" where neither is a name. What is no path stays as it is."""
-    text = named.rstrip("/")
-    for inside, outside in mounts.items():
-        inside = inside.rstrip("/")
-        if text == inside or text.startswith(f"{inside}/"):
-            text = f"{outside.rstrip('/')}{text[len(inside) :]}"
-            break
+    text = _outside(named.rstrip("/"), mounts)
     if not is_path(text):
         return "" if "$" in text else text
     cached = CACHED.search(text)
     if cached:
-        rest = text[cached.end() :]
-        file = rest.rpartition("/")[2] if rest.endswith(".gguf") else ""
-        return f"{cached[1]}/{cached[2]}" + (f"/{file}" if file else "")
+        file = text[cached.end() :].rpartition("/")[2]
+        return f"{cached[1]}/{cached[2]}" + f"/{file}" * file.endswith(GGUF)
     parts = [part for part in re.split(r"[/\\]", text) if part not in ("", ".", "..", "~")]
     if parts and parts[-1].lower().endswith(GGUF):
         return text if _in_repository(text, parts) else _of_gguf(parts)
     return _of_path(parts)
+
+
+def _outside(text: str, mounts: Mapping[str, str]) -> str:
+    """Return a path as it is outside a container, of what is mounted there first."""
+    for inside, outside in mounts.items():
+        inside = inside.rstrip("/")
+        if text == inside or text.startswith(f"{inside}/"):
+            return f"{outside.rstrip('/')}{text[len(inside) :]}"
+    return text
 
 
 def is_path(text: str) -> bool:
@@ -79,9 +82,9 @@ def _of_gguf(parts: list[str]) -> str:
     """Return what a file is called: by its repository, where the folders above it are one, else by
     its own name, which tells the format too."""
     file = PART.sub("", parts[-1])
-    kept = KEPT_AS.fullmatch(file)
-    if kept is not None:
-        return _in(kept[1], kept[2], kept[3])
+    cached = KEPT_AS.fullmatch(file)
+    if cached is not None:
+        return _in(cached[1], cached[2], cached[3])
     organisation, name = ["", "", *parts][-3:-1]
     if "$" in file or "{" in file:
         return ""

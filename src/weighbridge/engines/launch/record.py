@@ -14,10 +14,10 @@ one line a flag that matters for memory, and long lists of those that do not.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.errors import Ground
-from weighbridge.records import dataclass, field
+from weighbridge.records import NamedTuple, dataclass, field
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 

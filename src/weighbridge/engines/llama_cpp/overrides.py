@@ -93,16 +93,16 @@ def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
     """Return, of tensors that a pattern is found in, the number of the first such pattern. Raises
     UsageError where that takes too long."""
     left, work = list(names), PatternWork()
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, each in enumerate(said):
         go_on()
         pattern = _made(each.pattern, work)
         try:
-            found |= {name: number for name in left if pattern.found(name)}
+            numbers |= {name: number for name in left if pattern.found(name)}
         except PatternError as error:
             raise UsageError(f"{FLAG} {each.pattern!r:.80} {error}") from None
-        left = [name for name in left if name not in found]
-    return found
+        left = [name for name in left if name not in numbers]
+    return numbers
 
 
 def of_first(count: int) -> str:

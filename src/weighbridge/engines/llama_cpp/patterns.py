@@ -21,7 +21,6 @@ MOST_COUNT = 1_000  # of {1000}
 # Signs that one look at a state costs as much as, and that a part of a pattern costs
 STATE, NODE = 8, 32
 END, FOUND, START = "", -1, 0
-SPECIAL = "^$\\.*+?()[]{}|"
 REPEATS = "*+?{"
 CONTROLS = {"0": "\0", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 DIGITS, SPACES = frozenset("0123456789"), frozenset(" \t\n\r\f\v")

@@ -276,12 +276,15 @@ class _ShardReader:
             block=self._block(piece, expert),
         )
 
+    @property
+    def _parts_blocks(self) -> bool:
+        return self.rules.partial_blocks or self.split.partial_blocks
+
     def _block(self, piece: TensorPiece, expert: ExpertWeight | None) -> tuple[int, int] | None:
         scales = piece.end.startswith(SCALES) and len(piece.shape) > 1
         if scales and self.group is not None:
             return self._in_groups(piece, expert, self.group)
-        partial = self.rules.partial_blocks or self.split.partial_blocks
-        if expert is None and partial and side_by_side(piece.param):
+        if expert is None and self._parts_blocks and side_by_side(piece.param):
             return None
         return self.block if scales and not (expert and self.mixed) else None
 

@@ -209,8 +209,8 @@ def plain(subject: Subject, engine: Engine, asked: str | None) -> Subject | None
     form = subject.choice.scheme
     if form is None or subject.part.packed:
         return None
-    made = asked if engine.makes(asked) == form.name else engine.written.get(form.name)
-    if made in (None, BY_TENSOR) and not makes(engine.reading, form.name):
+    target = asked if engine.makes(asked) == form.name else engine.written.get(form.name)
+    if target in (None, BY_TENSOR) and not makes(engine.reading, form.name):
         return None
     choices = {name: FormatChoice(dtype=c.dtype) for name, c in subject.choices.items()}
     return replace(subject, choice=FormatChoice(dtype=subject.choice.dtype), choices=choices)

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.accelerators.machines import MACHINE
+from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import fields
-from weighbridge.workload import SPREAD
 
 if TYPE_CHECKING:
     from weighbridge.engines.engine import Engine

@@ -24,9 +24,6 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.records import dataclass
 from weighbridge.units import MIB
 
-UNKNOWN = 0.88, 0.95  # shares without a card, before and since 0.5.20
-
-
 NO_CARD = Size(ANY, 4096, 160, 160)
 
 

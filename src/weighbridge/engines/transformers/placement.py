@@ -19,11 +19,17 @@ Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from weighbridge.arch.blueprint import expert_path
 from weighbridge.arch.mixers import Attention
 from weighbridge.components import spelled
 from weighbridge.components.device import Settled, context, settled
-from weighbridge.components.weights import FormatChoice, PlacedTensor, apart, placed, together
+from weighbridge.components.weights import (
+    FormatChoice,
+    PlacedTensor,
+    apart,
+    placed,
+    stacked,
+    together,
+)
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
 from weighbridge.engines.transformers.rules import placement_order
@@ -134,9 +140,6 @@ def _shares(
 # ---- holding
 
 
-DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's second matrix
-
-
 @dataclass(frozen=True, slots=True)
 class LoadedShare:
     """One device's share, and what the allocator has for it."""
@@ -186,23 +189,6 @@ def _placed(subject: Subject) -> tuple[PlacedTensor, ...]:
         return subject.tensors
     plain = FormatChoice(dtype=computing(subject.choice.dtype))
     return placed(subject.part, plain, major=subject.major)
-
-
-def stacked(tensors: Iterable[PlacedTensor]) -> tuple[PlacedTensor, ...]:
-    """All experts of a layer as the class holds them: gates and ups in one tensor, downs in one."""
-    return tuple(one for times, group in together(tensors) for one in _stack(times, group))
-
-
-def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
-    if times == 1:
-        yield from group
-        return
-    path = expert_path(group[0].module).rstrip(".")
-    down = [t.module.endswith(DOWN) for t in group]
-    for last in (False, True):
-        nbytes = times * sum(t.nbytes for t, d in zip(group, down, strict=True) if d is last)
-        if nbytes:
-            yield PlacedTensor(path, nbytes, "weights")
 
 
 def holding(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Holding:

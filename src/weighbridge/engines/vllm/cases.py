@@ -174,15 +174,15 @@ def _own(resident: Resident, card: Card) -> Card:
 def _reserve(standing: Standing, *requests: int) -> RankReserve:
     """Return a rank with its requests: the one that cards that are alike have, too, of those that
     were asked for last."""
-    kept: dict[tuple[int, ...], RankReserve] = memo(standing, ("requests",), dict)
-    found = kept.get(requests)
-    if found is None:
+    reserves: dict[tuple[int, ...], RankReserve] = memo(standing, ("requests",), dict)
+    reserve = reserves.get(requests)
+    if reserve is None:
         context, count, prompts = requests
-        found = RankReserve(standing=standing, context=context, requests=count, prompts=prompts)
-        for oldest in list(kept)[: 1 - REQUESTS]:
-            kept.pop(oldest, None)
-        kept[requests] = found
-    return found
+        reserve = RankReserve(standing=standing, context=context, requests=count, prompts=prompts)
+        for oldest in list(reserves)[: 1 - REQUESTS]:
+            reserves.pop(oldest, None)
+        reserves[requests] = reserve
+    return reserve
 
 
 def case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmCase:

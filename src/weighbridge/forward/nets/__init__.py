@@ -30,7 +30,7 @@ CLASSES = ("litgpt", "torchtune", "torchtitan")
 # Kernels that a framework has for layers of Llama's shape, and what it does with others
 KERNELS = {
     "unsloth": "unsloth compiles the code of this class; it was read as transformers runs it, "
-    "which keeps more",
+    "which keeps more"
 }
 LOOPS = {
     "litgpt": "litgpt.loss",

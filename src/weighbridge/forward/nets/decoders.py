@@ -138,9 +138,7 @@ ernie4_5 = DecoderNet(
 )
 helium = DecoderNet(
     layer=replace(
-        LLAMA,
-        attend=AttentionShape(rotate=rotary.interleaved),
-        norm=by_weight(float_norm),
+        LLAMA, attend=AttentionShape(rotate=rotary.interleaved), norm=by_weight(float_norm)
     )
 )
 ministral3 = DecoderNet(layer=replace(LLAMA, attend=AttentionShape(rotate=rotary.scaled_rotated)))

@@ -29,7 +29,7 @@ from weighbridge.forward import loops
 from weighbridge.forward.machine import Machine, lower, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets.sparse import jittered
-from weighbridge.forward.ops.experts import gathered, summed_k, topk
+from weighbridge.forward.ops.experts import gathered, index_added, summed_k, topk
 from weighbridge.forward.ops.matrix import linear, matmul
 from weighbridge.forward.ops.norms import layer_norm, plain_norm
 from weighbridge.forward.ops.pointwise import (
@@ -47,13 +47,7 @@ from weighbridge.forward.ops.shaping import copied, part, repeat, split, turned
 from weighbridge.forward.parts import moe
 from weighbridge.forward.parts.attention import Masks, attended, heads, window
 from weighbridge.forward.parts.layer import DecoderNet, Held, LayerShape, mlp
-from weighbridge.forward.parts.one_by_one import (
-    each_linear,
-    index_added,
-    one_hot,
-    split_rows,
-    token_numbers,
-)
+from weighbridge.forward.parts.one_by_one import each_linear, one_hot, split_rows, token_numbers
 from weighbridge.forward.parts.rotary import (
     Rotary,
     complex_rotary,

@@ -171,11 +171,7 @@ def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Te
 
 def pairs_turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """cat([a * cos - b * sin, b * cos + a * sin])"""
-    return join(
-        m,
-        sub(m, mul(m, a, cos), mul(m, b, sin)),
-        add(m, mul(m, b, cos), mul(m, a, sin)),
-    )
+    return join(m, sub(m, mul(m, a, cos), mul(m, b, sin)), add(m, mul(m, b, cos), mul(m, a, sin)))
 
 
 def rotary(s: TrainingStep) -> Rotary:

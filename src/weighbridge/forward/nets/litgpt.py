@@ -181,10 +181,7 @@ def product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         m.product()
         dtype = grads[0].dtype
-        return [
-            m.new(left, dtype) if needs[0] else None,
-            m.new(right, dtype) if needs[1] else None,
-        ]
+        return [m.new(left, dtype) if needs[0] else None, m.new(right, dtype) if needs[1] else None]
 
     record(m, back, [a, b], [a, b], out)
     return out

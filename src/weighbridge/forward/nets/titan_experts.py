@@ -228,13 +228,7 @@ def _multiplied(s: TrainingStep, p: Module, rows: Tensor, form: MixtureForm) -> 
 
 
 def product(
-    m: Machine,
-    x: Tensor,
-    weight: Tensor,
-    shape: Shape,
-    casts: Casts | None = None,
-    *,
-    trains: bool,
+    m: Machine, x: Tensor, weight: Tensor, shape: Shape, casts: Casts | None = None, *, trains: bool
 ) -> Tensor:
     """torch._grouped_mm of rows and a part of the weight, as `shape` says. The gradient of the
     whole parameter is made with the part whose backward `trains` it. `casts`: it is in 8 bits."""

@@ -251,12 +251,7 @@ def cudnn(
 
 
 def fused(
-    m: Machine,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    heads: AttentionHeads,
-    options: AttentionOptions,
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, options: AttentionOptions
 ) -> Tensor:
     """The same through flash's kernel or cuDNN's, whichever the card prefers: without masks and
     with heads of a multiple of eight they do the same, with other bytes."""

@@ -137,3 +137,16 @@ def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     record(m, back, [a, b], [a, turned], out)
     return out
+
+
+def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
+    """whole.index_add_(0, numbers, x): the gradient of `x` is picked from that of the whole, and
+    viewed as `x`, which is saved for it (derivatives.yaml)."""
+    out = Computed(whole.shape, whole.dtype, whole.storage)
+    shape, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0] if needs[0] else None, m.new(shape, dtype)]
+
+    record(m, back, [whole, x], [numbers, x], out)
+    return out

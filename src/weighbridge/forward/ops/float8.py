@@ -48,12 +48,12 @@ class Casts(NamedTuple):
             return t
         if self.blocks:
             return m.new((t.numel + t.numel // BLOCK,), FLOAT8)
-        return m.new(t.shape, FLOAT8) if self.fused else _scaled(m, t, kept=self.absolute)
+        return m.new(t.shape, FLOAT8) if self.fused else _scaled(m, t, copied=self.absolute)
 
 
-def _scaled(m: Machine, t: Tensor, *, kept: bool) -> Tensor:
+def _scaled(m: Machine, t: Tensor, *, copied: bool) -> Tensor:
     """hp_tensor_to_float8_dynamic: the largest number, and the scaled tensor in float32."""
-    if kept:
+    if copied:
         m.result("absolute", t.shape, t.dtype)
     else:
         m.hidden(t.nbytes)

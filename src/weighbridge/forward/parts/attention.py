@@ -231,13 +231,7 @@ def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor
     return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
 
-KERNELS = {
-    "flash": flash,
-    "efficient": efficient,
-    "cudnn": cudnn,
-    "fused": fused,
-    "math": math,
-}
+KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "fused": fused, "math": math}
 
 
 def _views(

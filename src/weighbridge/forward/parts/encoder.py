@@ -71,13 +71,7 @@ def decoder_mask(s: TrainingStep) -> Tensor | None:
 
 
 def self_attention(
-    s: TrainingStep,
-    p: Module,
-    x: Tensor,
-    heads: AttentionHeads,
-    names: Names,
-    /,
-    **more: Any,
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, names: Names, /, **more: Any
 ) -> tuple[Tensor, Tensor | None]:
     """Queries, keys and values of three linears, as they are; what is attended to, as rows. `more`
     is for attend.How."""

@@ -27,7 +27,7 @@ from weighbridge.dtypes import BOOL, INT64
 from weighbridge.forward import loops
 from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.modules import Module
-from weighbridge.forward.ops.experts import gathered
+from weighbridge.forward.ops.experts import gathered, index_added
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.packed import Stack4
 from weighbridge.forward.ops.pointwise import add, cast, mul, several
@@ -320,19 +320,6 @@ def token_numbers(m: Machine, rows: int) -> Tensor:
     """torch.where of one expert's row of the mask: two columns of one tensor."""
     both = m.new((rows, 2), INT64)
     return Computed((rows,), INT64, both.storage)
-
-
-def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
-    """whole.index_add_(0, numbers, x): the gradient of `x` is picked from that of the whole, and
-    viewed as `x`, which is saved for it (derivatives.yaml)."""
-    out = Computed(whole.shape, whole.dtype, whole.storage)
-    shape, dtype = x.shape, x.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [grads[0] if needs[0] else None, m.new(shape, dtype)]
-
-    record(m, back, [whole, x], [numbers, x], out)
-    return out
 
 
 def stacked(m: Machine, parts: list[Tensor], shape: Shape | None = None) -> Tensor:

@@ -58,8 +58,8 @@ class ForwardWalk(NamedTuple):
 def walked(ask: Ask, records: Sequence[PublishedFigure]) -> ForwardWalk:
     """Predict each figure from the first cut on. `ask` predicts figures with the margins that it is
     given; those that it skips have no date."""
-    told = [o for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
-    dated = {one.record.id: month(one.record) for one in told}
+    predictions = [o for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
+    dated = {one.record.id: month(one.record) for one in predictions}
     figures = [record for record in records if record.id in dated]
     wide: list[Later] = []
     plain: list[Later] = []
@@ -67,7 +67,7 @@ def walked(ask: Ask, records: Sequence[PublishedFigure]) -> ForwardWalk:
         earlier = [record for record in figures if dated[record.id] < cut]
         later = [record for record in figures if dated[record.id] == cut]
         rows = fit(partial(ask, earlier))
-        known = seen(one for one in told if dated[one.record.id] < cut)
+        known = seen(one for one in predictions if dated[one.record.id] < cut)
         before = Novelty(known, earned(plain))
         plain += _judged(ask(later, rows), before)
         wide += _judged(ask(later, MarginTable(rows, novelty=before)), before)
@@ -86,7 +86,7 @@ def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any
     each axis; of serving and of training alone, too."""
     axes = [None, "", *AXES]
     return [
-        {"way": way, "task": task, "axis": axis, **_held(chosen)}
+        {"way": way, "task": task, "axis": axis, **_figures(chosen)}
         for way, all_figures in ((FORWARD, figures), (NOW, today))
         for task in (None, "serve", "train")
         for axis in (axes if task is None else axes[:1])
@@ -102,14 +102,14 @@ def _is(one: Later, task: str | None, axis: str | None) -> bool:
     return on_axis and (task is None or one.prediction.record.task in of_task[task])
 
 
-def _held(chosen: Sequence[Later]) -> dict[str, Any]:
-    found = [one.prediction for one in chosen]
+def _figures(chosen: Sequence[Later]) -> dict[str, Any]:
+    predictions = [one.prediction for one in chosen]
     return {
-        "n": len(found),
-        "inside": round(sum(one.inside for one in found) / len(found), DIGITS),
-        "above": round(sum(one.above for one in found) / len(found), DIGITS),
-        "p95": round(percentile(sorted(abs(one.error) for one in found), 95), DIGITS),
-        "width": round(percentile(sorted(one.width for one in found), 50), DIGITS),
+        "n": len(predictions),
+        "inside": round(sum(one.inside for one in predictions) / len(predictions), DIGITS),
+        "above": round(sum(one.above for one in predictions) / len(predictions), DIGITS),
+        "p95": round(percentile(sorted(abs(one.error) for one in predictions), 95), DIGITS),
+        "width": round(percentile(sorted(one.width for one in predictions), 50), DIGITS),
     }
 
 
@@ -130,15 +130,15 @@ def earned(figures: Iterable[Later]) -> Mapping[NovelGroup, Margin]:
         if axes and prediction.kind is not None and sure(prediction):
             for group in groups(min(axes, key=AXES.index), prediction.kind):
                 by_group[group].append(prediction)
-    return {group: _width(found) for group, found in by_group.items() if len(found) >= FEW}
+    return {group: _width(chosen) for group, chosen in by_group.items() if len(chosen) >= FEW}
 
 
-def _width(found: Sequence[Prediction]) -> Margin:
+def _width(chosen: Sequence[Prediction]) -> Margin:
     """Return the shares of what is expected by which most figures lay outside; nothing where they
     were inside."""
     return Margin(
-        low=max(0.0, quantile([below(one) for one in found], BELOW)),
-        high=max(0.0, *(quantile([how(one) for one in found], LEAST) for how in (above, beyond))),
-        runs=len(found),
-        sources=tuple(sorted({one.record.source for one in found})),
+        low=max(0.0, quantile([below(one) for one in chosen], BELOW)),
+        high=max(0.0, *(quantile([how(one) for one in chosen], LEAST) for how in (above, beyond))),
+        runs=len(chosen),
+        sources=tuple(sorted({one.record.source for one in chosen})),
     )

@@ -56,11 +56,11 @@ def sample(outcomes: Iterable[Outcome]) -> list[tuple[Prediction, RunGroup]]:
 def seen(outcomes: Iterable[Outcome]) -> Seen:
     """Collect what is known of each engine's quantities, by axis: values of NEAR figures in ENOUGH
     runs; of releases all."""
-    found: dict[str, list[Prediction]] = defaultdict(list)
+    by_place: dict[str, list[Prediction]] = defaultdict(list)
     for one in outcomes:
         if isinstance(one, Prediction) and one.like is not None:
-            found[place(asked(one, one.like))].append(one)
-    return {where: _values(figures) for where, figures in found.items() if _enough(figures)}
+            by_place[place(asked(one, one.like))].append(one)
+    return {where: _values(figures) for where, figures in by_place.items() if _enough(figures)}
 
 
 def _values(figures: Iterable[Prediction]) -> Mapping[str, frozenset[str]]:

@@ -77,9 +77,9 @@ class Meter:
     """Peaks by phase, of a program that names its phases (`phase`). `driver` starts anew with each
     call, too."""
 
-    def __init__(self, driver: Callable[[], int]) -> None:
+    def __init__(self, driver: Callable[[], int], name: str = START) -> None:
         self._driver = driver
-        self._name = START
+        self._name = name
         self._phases: list[MeasuredPhase] = []
         torch.cuda.reset_peak_memory_stats()
 
@@ -107,13 +107,13 @@ class Meter:
         torch.cuda.reset_peak_memory_stats()
 
 
-class TaskMeter(Meter):
+class TaskMeter:
     """Peaks of loading, training and inference, of any program: modules that are called tell which
     it does. What it calls its phases is not listened to."""
 
     def __init__(self, driver: Callable[[], int]) -> None:
-        super().__init__(driver)
-        self._name, self._depth, self._trained = "load", 0, False
+        self._meter, self._task = Meter(driver, "load"), "load"
+        self._depth, self._trained = 0, False
 
     def __call__(self, name: str) -> None:
         """Phases of the program's own are none of ours."""
@@ -134,9 +134,8 @@ class TaskMeter(Meter):
 
     def phases(self) -> tuple[MeasuredPhase, ...]:
         """Return one phase for each task. Nothing was trained where no optimizer stepped."""
-        self._close()
         peaks: dict[str, list[Levels]] = {}
-        for phase in self._phases:
+        for phase in self._meter.phases():
             name = "infer" if phase.name == "train" and not self._trained else phase.name
             peaks.setdefault(name, []).append(phase.peak)
         return tuple(
@@ -149,8 +148,9 @@ class TaskMeter(Meter):
         self._depth += 1
         if self._depth == 1 and next(module.parameters(), None) is not None:
             task = "train" if torch.is_grad_enabled() else "infer"
-            if task != self._name:
-                super().__call__(task)
+            if task != self._task:
+                self._task = task
+                self._meter(task)
 
     def _after(self, *_: Any) -> None:
         self._depth -= 1

@@ -22,14 +22,13 @@ def peaks(tape: Tape) -> Iterator[TaskPeak]:
         if signed < 0:
             continue
         name = _task(tape.storages[signed - 1].phase, trained=trained)
-        at = fullest.setdefault(name, event)
-        fullest[name] = max(at, event, key=tape.levels.__getitem__)
+        fullest[name] = max(fullest.get(name, event), event, key=tape.levels.__getitem__)
         most[name] = max(most.get(name, 0), tape.reserves[event])
     for name in TASKS:
         if name in fullest:
-            at = fullest[name]
-            allocated = tape.levels[at]
-            yield TaskPeak(name, allocated, most[name], roles(tape.alive(at), allocated))
+            event = fullest[name]
+            allocated = tape.levels[event]
+            yield TaskPeak(name, allocated, most[name], roles(tape.alive(event), allocated))
 
 
 def _task(phase: str, *, trained: bool) -> str:

@@ -16,7 +16,7 @@ from weighbridge.questions.fit.request import DEVICE, PLAIN, FitRequest, takers,
 from weighbridge.records import NamedTuple, replace
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
-from weighbridge.report.plan import Rung, chosen
+from weighbridge.report.plan import Plan, Rung, chosen
 from weighbridge.watching import Hears, go_on, kept, stopped
 from weighbridge.workload import FIT
 
@@ -146,7 +146,7 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
         workload=request.settings,
         ladder=ladder,
         warnings=tuple(
-            dict.fromkeys(line for question in questions for line in _warnings(question))
+            dict.fromkeys(line for question in questions for line in _warnings(question, plan))
         ),
     )
 
@@ -336,8 +336,12 @@ def _answers_plainly(asker: Asker, request: FitRequest, name: str) -> bool:
     return True
 
 
-def _warnings(question: Question) -> tuple[str, ...]:
-    return () if question.report is None else question.report.warnings
+def _warnings(question: Question, plan: Plan) -> tuple[str, ...]:
+    """Return the warnings of a question: of inference those of the plan, where these cards have
+    one."""
+    here = question.name == "infer" and plan.here and plan.report is not None
+    report = plan.report if here else question.report
+    return () if report is None else report.warnings
 
 
 def _accelerator(questions: tuple[Question, ...]) -> Accelerator:

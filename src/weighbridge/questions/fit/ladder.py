@@ -3,7 +3,8 @@
     as published    the question of inference as it was asked, or the same of the card's engine
     8 bit, 4 bit    formats that this engine reads on the card, each asked like any other question
     3 bit, 2 bit    where four bits do not fit whole
-    another engine  where none of these does, and its format was found to fit whole on these cards
+    another engine  where none of these does, and its format was found to fit whole on these cards;
+                    or divided between card and RAM, where nothing else works
 
 Each rung is a change of the question of inference: asked alone it has the same answer. Where no
 rung fits whole, other cards are tried with the smallest rung of four bits, the smallest first.
@@ -117,25 +118,33 @@ class _Ladder:
         yield from rungs
         short = not any(rung.whole and rung.fits == "yes" for rung in rungs)
         if short and not self.request.as_published:
-            other = next(self._of_typed(), None) or next(self._of_another(), None)
+            other = next(self._of_typed(), None) or self._of_another(rungs)
             yield from self._elsewhere(_smallest(rungs)) if other is None else (other,)
 
     def _first(self) -> Rung:
         """Return the rung as published: of the card's engine, where that is a server or reads the
         format that the weights are stored in; else as it was asked."""
         kind = self._engine()
-        made = not kind.server and self._plain(kind)  # of files that nobody publishes
+        plain = self._plain(kind) and "quantization" not in self.request.settings
+        made = not kind.server and plain  # of files that nobody publishes
         if kind.name == self.asked.engine or made:
             return self._spread(self.asked)
-        return self._asked({"engine": kind.name}, PUBLISHED) or self.asked
+        return self._asked({"engine": kind.name}, self.asked.bits) or self.asked
 
     def _engine(self) -> "Engine":
         """The engine that a person with that card uses, unless the question or the name of the
         model says another."""
         said = self.request.inference is not None or self.asked.engine != usual().name
-        if said or self.room is None or not self.request.settings.keys().isdisjoint(NAMED):
+        if said or self.room is None or not self.request.settings.keys().isdisjoint(NAMED[1:]):
             return record(self.asked.engine)
-        return engine_of(self.room.choice.part)
+        kind, form = engine_of(self.room.choice.part), self.request.settings.get("quantization")
+        return kind if form is None or self._offers(kind, form) else record(self.asked.engine)
+
+    def _offers(self, kind: "Engine", form: str) -> bool:
+        """Tell whether a format that was named is one that an engine's rungs are of."""
+        assert self.room is not None  # where the card says the engine
+        forms = offered(kind, version(kind, None)[0], self.room.choice.part)
+        return self._plain(kind) and form in {kind.written.get(each, each) for each in forms}
 
     def _narrower(self, first: Rung, *, less: bool) -> Iterator[Rung]:
         tag = self.asked.bits and self.request.inference is None  # the name of the model says it
@@ -160,14 +169,17 @@ class _Ladder:
         forms = offered(kind, number, card)
         for bits in widths:
             for form in of_width(forms, bits):
-                change = {"quantization": kind.written.get(form, form)}
-                if bits in LESS and not self._may_hold(change):
-                    continue
-                if kind.name != self.asked.engine:
-                    change = {"engine": kind.name, **change}
-                rung = self._asked(change, bits)
+                rung = self._of_form(kind, form, bits)
                 if rung is not None:
                     yield rung
+
+    def _of_form(self, kind: "Engine", form: str, bits: int) -> Rung | None:
+        change = {"quantization": kind.written.get(form, form)}
+        if bits in LESS and not self._may_hold(change):
+            return None
+        if kind.name != self.asked.engine:
+            change = {"engine": kind.name, **change}
+        return self._asked(change, bits)
 
     def _plain(self, kind: "Engine") -> bool:
         return plain(self.asker.model(), kind)
@@ -229,7 +241,15 @@ class _Ladder:
                 if rung is not None and rung.whole and rung.fits == "yes":
                     yield replace(rung, undoes=remedy.flags)
 
-    def _of_another(self) -> Iterator[Rung]:
+    def _of_another(self, rungs: list[Rung]) -> Rung | None:
+        """Return the first format of another engine that has room: whole, or divided between card
+        and RAM where none of these rungs works."""
+        others = list(self._of_engines())
+        none = not any(rung.fits == "yes" for rung in rungs)
+        ranked = (*(rung for rung in others if rung.whole), *(others if none else ()))
+        return next(iter(ranked), None)
+
+    def _of_engines(self) -> Iterator[Rung]:
         """Yield formats of other engines that the search found to fit on these cards: programs of
         one user and a few, where no more than that are served at once."""
         many = int(self.asked.report.setting("batch_size") or 1) > FEW_USERS
@@ -238,7 +258,7 @@ class _Ladder:
             if bits is None or "engine" not in remedy.change or "gpu" in remedy.change:
                 continue
             rung = self._asked(remedy.change, int(bits))
-            if rung is not None and rung.whole and rung.fits == "yes":
+            if rung is not None and rung.fits == "yes":
                 yield rung
 
     def _elsewhere(self, rung: Rung) -> Iterator[Rung]:
@@ -314,8 +334,12 @@ def _weights(rung: Rung) -> int:
 
 
 def _longest(asker: Asker, report: "Report") -> int | None:
-    """Tokens of the longest context that fits; None of a model that reads no text."""
-    return report.derived.get("largest_context") or None if reads_text(asker.model()) else None
+    """Tokens of the longest context that fits: no more than the engine sizes, where those are fewer
+    than were asked for; None of a model that reads no text."""
+    longest: int | None = report.derived.get("largest_context") or None
+    if longest is None or not reads_text(asker.model()):
+        return None
+    return int(report.setting("context")) if longest == report.said.get("context") else longest
 
 
 def loss(report: "Report") -> "Finding | None":

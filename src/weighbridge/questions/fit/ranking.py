@@ -108,7 +108,7 @@ def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:
     plan = planned_or_none(asker, named)
     if plan is None or plan.rung is None:  # refused there, or no format has room
         return row | _verdict(None if plan is None else _judged(asker, named))
-    row |= _verdict(plan.report)
+    row |= _verdict(plan.report) | {"fits": plan.fits}
     if request.about == "infer":
         row |= {"format": plan.rung.format, "engine": plan.rung.engine}
     if plan.why == "divided":

@@ -98,16 +98,16 @@ def _setting(asker: Asker, request: FitRequest, answer: Fit, setting: str) -> So
         question=question.name,
         searched_to=bounds.most,
         workload={**plan.settings, setting: value} if value else None,
-        note=_under(report, setting, value)
-        if value
-        else f"not even 1 of --{setting.replace('_', '-')} fits",
+        note=_under(report, setting, value),
         peak_bytes=None if told is None else told.peak.expected,
         launch=None if told is None else told.derived.get("launch"),
     )
 
 
-def _under(report: Report, setting: str, value: int) -> str:
+def _under(report: Report, setting: str, value: int | None) -> str:
     """Name the flags under which the longest context was found, beside those that were set."""
+    if not value:
+        return f"not even 1 of --{setting.replace('_', '-')} fits"
     derived = report.derived
     if setting != "context" or derived.get("largest_context") != value:
         return ""

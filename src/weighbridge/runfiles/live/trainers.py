@@ -124,24 +124,24 @@ def from_accelerator(
     Raises:
         weighbridge.errors.WeighbridgeError: a model that has no config, or bad settings.
     """
-    told: dict[str, Value] = {"framework": "accelerate", "batch_size": batch_size}
+    live: dict[str, Value] = {"framework": "accelerate", "batch_size": batch_size}
     if seq_len is not None:
-        told["seq_len"] = seq_len
-    told["precision"] = MIXED.get(str(getattr(accelerator, "mixed_precision", "no")), "fp32")
-    told["gradient_accumulation"] = int(getattr(accelerator, "gradient_accumulation_steps", 1))
-    told["method"] = "full"
-    told |= divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
+        live["seq_len"] = seq_len
+    live["precision"] = MIXED.get(str(getattr(accelerator, "mixed_precision", "no")), "fp32")
+    live["gradient_accumulation"] = int(getattr(accelerator, "gradient_accumulation_steps", 1))
+    live["method"] = "full"
+    live |= divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
     warnings: list[str] = []
     if optimizer is not None:
         inner = getattr(optimizer, "optimizer", optimizer)
         name = type(inner).__name__
         if name == "SGD" and getattr(inner, "defaults", {}).get("momentum"):
-            told["optimizer"] = "sgd-momentum"
+            live["optimizer"] = "sgd-momentum"
         elif name in OPTIMIZERS:
-            told["optimizer"] = OPTIMIZERS[name]
+            live["optimizer"] = OPTIMIZERS[name]
         else:
             warnings.append(f"the optimizer {name} is not known: AdamW is counted")
-    return answered(_with_model(told, model, warnings), settings)
+    return answered(_with_model(live, model, warnings), settings)
 
 
 def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
@@ -182,22 +182,22 @@ def divided(accelerator: Any, ranks: int) -> dict[str, Value]:
     """Return how a model is divided over the processes of an Accelerator."""
     state = getattr(accelerator, "state", None)
     fsdp, zero = (getattr(state, f"{name}_plugin", None) for name in ("fsdp", "deepspeed"))
-    told: dict[str, Value] = {"data_parallel_size": ranks} if ranks > 1 else {}
+    settings: dict[str, Value] = {"data_parallel_size": ranks} if ranks > 1 else {}
     if fsdp is not None:
-        told |= _fsdp(fsdp)
+        settings |= _fsdp(fsdp)
     elif zero is not None:
         stage = int(getattr(zero, "zero_stage", 0) or 0)
-        told["shard"] = f"zero{stage}" if stage else "ddp"
+        settings["shard"] = f"zero{stage}" if stage else "ddp"
         devices = {
             name: getattr(zero, f"offload_{name}_device", None) for name in ("param", "optimizer")
         }
         if devices["param"] == "cpu":
-            told["offload"] = "params"
+            settings["offload"] = "params"
         elif devices["optimizer"] == "cpu":
-            told["offload"] = "optimizer"
+            settings["offload"] = "optimizer"
     elif ranks > 1:
-        told["shard"] = "ddp"
-    return told
+        settings["shard"] = "ddp"
+    return settings
 
 
 def _fsdp(plugin: Any) -> dict[str, Value]:
@@ -207,20 +207,20 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
     reshard = getattr(plugin, "reshard_after_forward", None)
     strategy = getattr(plugin, "sharding_strategy", None) or reshard
     name = str(getattr(strategy, "name", strategy)).upper()
-    told: dict[str, Value] = {"shard": "hsdp" if "HYBRID" in name else f"fsdp{version}"}
+    settings: dict[str, Value] = {"shard": "hsdp" if "HYBRID" in name else f"fsdp{version}"}
     if "NO_SHARD" in name:
-        told["shard"] = "ddp"
+        settings["shard"] = "ddp"
     elif "SHARD_GRAD_OP" in name or "ZERO2" in name or reshard is False:
-        told["reshard_after_forward"] = False
+        settings["reshard_after_forward"] = False
     ahead = getattr(plugin, "backward_prefetch", None)
-    if told["shard"] == "fsdp1" and ahead is not None:
-        told["backward_prefetch"] = arguments.AHEAD[str(ahead.name)]
+    if settings["shard"] == "fsdp1" and ahead is not None:
+        settings["backward_prefetch"] = arguments.AHEAD[str(ahead.name)]
     offload = getattr(plugin, "cpu_offload", False)
     if offload is True or getattr(offload, "offload_params", False):
-        told["offload"] = "params"
+        settings["offload"] = "params"
     if getattr(plugin, "activation_checkpointing", False) is True:
-        told |= {"checkpointing": "full", "use_reentrant": False}  # CheckpointImpl.NO_REENTRANT
-    return told
+        settings |= {"checkpointing": "full", "use_reentrant": False}  # CheckpointImpl.NO_REENTRANT
+    return settings
 
 
 # The model
@@ -230,10 +230,10 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
     """Return the run with what the model tells: its config, adapters, packing and dtype."""
     base = getattr(model, "module", model)  # of a wrapper of DDP
     adapters = getattr(base, "peft_config", None)
-    told = dict(settings)
+    live = dict(settings)
     if isinstance(adapters, Mapping) and adapters:
         adapter = next(iter(adapters.values()))
-        told |= adapted(adapter)
+        live |= adapted(adapter)
         warnings += uncounted(adapter)
         if len(adapters) > 1:
             warnings.append(f"model.peft_config: {len(adapters)} adapters, and one is counted")
@@ -243,14 +243,14 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
         raise UsageError(f"{type(base).__name__} has no config of transformers, which is needed")
     shapes = {**config.to_dict(), "architectures": [type(base).__name__]}
     shapes, packed = _packing(shapes)
-    told |= packed
-    if packed and told.get("method") == "lora" and str(packed["quantization"]).startswith("nf4"):
-        told["method"] = "qlora"
+    live |= packed
+    if packed and live.get("method") == "lora" and str(packed["quantization"]).startswith("nf4"):
+        live["method"] = "qlora"
     if dtype := _dtype(base, packed=bool(packed)):
-        told["dtype"] = dtype
-    if told.get("method") == "full" and _frozen(base):
+        live["dtype"] = dtype
+    if live.get("method") == "full" and _frozen(base):
         warnings.append("some parameters are frozen: all are counted as trained, which takes more")
-    return LiveRun(shapes, told, tuple(warnings))
+    return LiveRun(shapes, live, tuple(warnings))
 
 
 def adapted(config: Any) -> dict[str, Value]:
@@ -262,17 +262,17 @@ def adapted(config: Any) -> dict[str, Value]:
     if method is None:
         raise UsageError(f"{kind} of PEFT is not answered; known: {', '.join(METHODS)}")
     _own_sizes(kind, method, given)
-    told: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
+    live: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
         if given.get(name) and (method == "lora" or name not in OF_LORA):
-            told[setting] = given[name]
+            live[setting] = given[name]
     targets = given.get("target_modules")
     if targets:
-        told["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
+        live["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
     saved = given.get("modules_to_save")
     if saved:
-        told["modules_to_save"] = ",".join(sorted(saved))
-    return told
+        live["modules_to_save"] = ",".join(sorted(saved))
+    return live
 
 
 def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
@@ -314,11 +314,11 @@ def _packing(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Value]]:
         return plain, {"quantization": "bnb-int8"}
     kind = str(given.get("bnb_4bit_quant_type") or "fp4")
     nested = "-dq" if given.get("bnb_4bit_use_double_quant") else ""
-    told: dict[str, Value] = {"quantization": f"{kind}{nested}"}
+    settings: dict[str, Value] = {"quantization": f"{kind}{nested}"}
     storage = str(given.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
     if storage != "uint8":
-        told["bnb_4bit_quant_storage"] = storage
-    return plain, told
+        settings["bnb_4bit_quant_storage"] = storage
+    return plain, settings
 
 
 def _parameters(model: Any) -> Iterator[Any]:

@@ -308,6 +308,12 @@ def _named_in(text: str) -> str:
     return next((line for line in lines if names.search(line) and line[:1] != "#"), "")
 
 
+def _model(named: str, mounts: Mapping[str, str]) -> str:
+    if named == UNNAMED:
+        return ""
+    return model_of(named, {inside: filled(outside) for inside, outside in mounts.items()})
+
+
 def _run(
     text: str,
     name: str,
@@ -319,11 +325,7 @@ def _run(
         text, launch = _parsed(text)
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
-    model = (
-        ""
-        if launch.model == UNNAMED
-        else model_of(launch.model, {inside: filled(outside) for inside, outside in mounts.items()})
-    )
+    model = _model(launch.model, mounts)
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
     taken = tuple(

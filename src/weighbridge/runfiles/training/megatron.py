@@ -265,6 +265,10 @@ def _adapters(keys: KeyReading) -> None:
         keys.take(name, ours)
     if keys.take("lora_dropout", "lora_dropout") is None:
         keys.settings["lora_dropout"] = 0.05
+    _targets(keys)
+
+
+def _targets(keys: KeyReading) -> None:
     named = keys.value("target_modules")
     modules = [named] if isinstance(named, str) else named or []
     if all(name == "all-linear" or name in TARGETS for name in modules):

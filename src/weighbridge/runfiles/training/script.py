@@ -252,24 +252,33 @@ def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
     return ast.copy_location(ast.Call(func=call.func, args=call.args, keywords=keywords), call)
 
 
+def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
+    """Return what a name is given, where that is one thing; else the name."""
+    values = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and any(isinstance(each, ast.Name) and each.id == name.id for each in node.targets)
+    ]
+    return values[0] if len(values) == 1 else name
+
+
+def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr]]:
+    """Return the words of a mapping that the conditions of a comprehension do not drop."""
+    dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
+    keeps = all(_drops(condition) for condition in over.ifs)
+    source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
+    pairs = _pairs(source, tree) if source is not None and keeps else []
+    return [(name, value) for name, value in pairs if name not in dropped]
+
+
 def _pairs(node: ast.expr, tree: ast.AST) -> list[tuple[str, ast.expr]]:
     """Return the words of a mapping: of a literal, of a name that is given one, or of what a
     comprehension leaves of one (`{k: v for k, v in config.items() if k != "x"}`)."""
     if isinstance(node, ast.DictComp):
-        (over, *_) = node.generators
-        dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
-        keeps = all(_drops(condition) for condition in over.ifs)
-        source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
-        pairs = _pairs(source, tree) if source is not None and keeps else []
-        return [(name, value) for name, value in pairs if name not in dropped]
+        return _left_of(node.generators[0], tree)
     if isinstance(node, ast.Name):
-        assigned = [
-            one.value
-            for one in ast.walk(tree)
-            if isinstance(one, ast.Assign)
-            and any(isinstance(each, ast.Name) and each.id == node.id for each in one.targets)
-        ]
-        node = assigned[0] if len(assigned) == 1 else node
+        node = _assigned(node, tree)
     if isinstance(node, ast.Dict):
         items = zip(node.keys, node.values, strict=True)
         return [(str(key.value), value) for key, value in items if isinstance(key, ast.Constant)]

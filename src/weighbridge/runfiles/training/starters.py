@@ -112,10 +112,10 @@ def run_of(document: Document, program: str, words: Sequence[str], count: int | 
         return PlannedRun(task="train", refused=f"{name:.80} is no {starter.reader.KIND.title}")
     said = _changes(starter, name, words)
     run: PlannedRun = next(starter.reader.read(changed(found, said)))
-    own = _ranks(words)
-    run = replace(run, refused=run.refused or own.refused, unread=(*run.unread, *own.told))
-    inside = {} if own.inside is None else {"ranks_per_machine": own.inside}
-    run = ranked(run, count or own.ranks)
+    ranks = _ranks(words)
+    run = replace(run, refused=run.refused or ranks.refused, unread=(*run.unread, *ranks.told))
+    inside = {} if ranks.inside is None else {"ranks_per_machine": ranks.inside}
+    run = ranked(run, count or ranks.ranks)
     return of_another(replace(run, settings={**run.settings, **inside}), name)
 
 

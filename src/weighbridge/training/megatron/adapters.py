@@ -12,7 +12,8 @@ Source: modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py; NVIDIA-NeMo/
 067f987 src/megatron/bridge/peft/lora.py (dim 32, all four linears).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UnsupportedError
@@ -40,16 +41,21 @@ def settings(w: "Train") -> dict[str, Any]:
     that are no linears of Megatron's, and for what is not weighed with adapters."""
     if w.method != "lora":
         return {}
-    named = [t for t in w.lora_targets or (ALL,) if t != ALL]
+    parts = _targets(w.lora_targets)
+    if w.optimizer == "muon":
+        raise UnsupportedError("--optimizer muon is not weighed with --method lora; leave it out")
+    return {"lora": w.lora_r or RANK, "targets": parts, "adapter_dropout": bool(w.lora_dropout)}
+
+
+def _targets(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the linears that names of targets mean: none for all of them."""
+    named = [t for t in names or () if t != ALL]
     unknown = next((t for t in named if t not in TARGETS), None)
     if unknown is not None:
         raise UnsupportedError(
             f"--lora-targets {unknown}: Megatron's linears are {', '.join(TARGETS)}, or {ALL}"
         )
-    if w.optimizer == "muon":
-        raise UnsupportedError("--optimizer muon is not weighed with --method lora; leave it out")
-    parts = tuple(dict.fromkeys(part for t in named for part in TARGETS[t]))
-    return {"lora": w.lora_r or RANK, "targets": parts, "adapter_dropout": bool(w.lora_dropout)}
+    return tuple(dict.fromkeys(part for t in named for part in TARGETS[t]))
 
 
 def adapted(run: MegatronRun, weight: RankWeight) -> int:
@@ -66,7 +72,7 @@ def kept(model: MegatronModel, run: MegatronRun, layers: list[int]) -> Component
     kept_of = max if run.recompute != "none" else sum
     low = kept_of(WEIGHT * run.lora * sum(n for n, _ in layer) for layer in each)
     copies = kept_of(WEIGHT * sum(n * x.columns for n, x in layer) for layer in each)
-    output = max(WEIGHT * n * x.rows for layer in each for n, x in layer)
+    output = max(WEIGHT * n * x.rows for n, x in chain.from_iterable(each))
     return Component(
         name="activations",
         detail="adapters",

@@ -24,7 +24,7 @@ core/transformer/attention.py (set_save_original_input).
 """
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import FLOAT8_AS_IT_LIES
 from weighbridge.training.megatron.run import MegatronRun
@@ -32,7 +32,6 @@ from weighbridge.training.megatron.run import MegatronRun
 if TYPE_CHECKING:
     from weighbridge.training.megatron.model import MegatronModel
 
-Recipe = Literal["delayed", "tensorwise", "blockwise", "mxfp8", "nvfp4"]
 PER_TENSOR = ("delayed", "tensorwise")
 DATA = {"nvfp4": Fraction(1, 2)}  # bytes a number, but 1
 SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32), "nvfp4": Fraction(1, 16)}

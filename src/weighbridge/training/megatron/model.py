@@ -176,16 +176,19 @@ def norms(model: MegatronModel) -> list[int]:
     return [n for n in widths if n] * (2 if model.centered else 1)
 
 
+def _router(model: MegatronModel) -> list[int]:
+    return [n * model.hidden for n in (model.experts.small if model.experts else ())]
+
+
 def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
     """List the numbers of each tensor of a layer that is no linear's: norms, the router, and of
     Mamba the convolution, its bias, three numbers a head, and the norm of what it makes."""
     if not model.pattern:
-        feed = model.experts if model.routed(layer) else None
-        return norms(model) + [n * model.hidden for n in (feed.small if feed else ())]
+        return norms(model) + (_router(model) if model.routed(layer) else [])
     kind, m = model.pattern[layer], model.mamba
     own = [model.hidden] * (2 if model.centered else 1)
-    if kind == EXPERTS and model.experts is not None:
-        return [*own, *(n * model.hidden for n in model.experts.small)]
+    if kind == EXPERTS:
+        return own + _router(model)
     if kind == MAMBA and m is not None:
         channels, heads = m.channels // tensor, m.heads // tensor
         return [*own, channels * m.kernel, channels, heads, heads, heads, m.inner // tensor]

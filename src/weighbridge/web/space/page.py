@@ -38,11 +38,6 @@ CONTRAST: Mapping[str, str] = {
     "button_primary_background_fill_dark": "*primary_700",
     "button_primary_text_color": "white",
 }
-NUMBER = """(text) => {
-  const found = /^\\s*([0-9][0-9.,_]*)\\s*([kKmM]?)\\s*$/.exec(text || "");
-  const times = {k: 1000, K: 1024, m: 1000000, M: 1048576};
-  return found ? String(Number(found[1].replace(/[,_]/g, "")) * (times[found[2]] || 1)) : "";
-}"""
 MOST_NAME = 400  # characters of a model in an address
 FIRST = {"model": "llama-3.1-8b", "gpu": "4090"}  # what a first visit is answered with
 CSS = """

@@ -18,53 +18,15 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
 from weighbridge.arch.model_types import ModelType
 from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.parsed import lines_beside
 from weighbridge.records import NamedTuple
 from weighbridge.wording import shown
 
 # names -> (timm's class, "module:rule")
 RULES: dict[str, tuple[str, str]] = {
-    r"resnet(18|34|50|101|152)": ("ResNet", "convolutions:resnet"),
-    r"resnext(50)_(32)x(4)d": ("ResNet", "convolutions:resnext"),
-    r"resnext(101)_(32)x(4|8|16|32)d": ("ResNet", "convolutions:resnext"),
-    r"resnext(101)_(64)x(4)d": ("ResNet", "convolutions:resnext"),
-    r"wide_resnet(50|101)_2": ("ResNet", "convolutions:wide"),
-    r"convnext_(atto|femto|pico|nano|tiny|small|base|large|xlarge)": (
-        "ConvNeXt",
-        "convolutions:convnext",
-    ),
-    r"(?:tf_)?efficientnet_b([0-8])": ("EfficientNet", "mobile:efficientnet"),
-    r"mobilenetv2_(035|050|075|100|110d|120d|140)": ("EfficientNet", "mobile:mobilenet_v2"),
-    r"mobilenetv3_(large|small)_(075|100)": ("MobileNetV3", "mobile:mobilenet_v3"),
-    r"mobilenetv3_(small)_(050)": ("MobileNetV3", "mobile:mobilenet_v3"),
-    r"vit_(tiny)_patch(16)_(224|384)": ("VisionTransformer", "attention:vit"),
-    r"vit_(small|base|large)_patch(16|32)_(224|384)": ("VisionTransformer", "attention:vit"),
-    r"vit_(small|base)_patch(8)_(224)": ("VisionTransformer", "attention:vit"),
-    r"vit_(large|huge)_patch(14)_(224)": ("VisionTransformer", "attention:vit"),
-    r"deit_(tiny|small|base)_patch(16)_(224)": ("VisionTransformer", "attention:vit"),
-    r"deit_(base)_patch(16)_(384)": ("VisionTransformer", "attention:vit"),
-    r"deit_(tiny|small|base)_distilled_patch(16)_(224)": (
-        "VisionTransformerDistilled",
-        "attention:distilled",
-    ),
-    r"deit_(base)_distilled_patch(16)_(384)": (
-        "VisionTransformerDistilled",
-        "attention:distilled",
-    ),
-    r"swin_(tiny|small|base|large)_patch(4)_window(7)_(224)": (
-        "SwinTransformer",
-        "attention:swin",
-    ),
-    r"swin_(base|large)_patch(4)_window(12)_(384)": ("SwinTransformer", "attention:swin"),
-    r"densenet(121|161|169|201)": ("DenseNet", "convolutions:densenet"),
-    r"vgg(11|13|16|19)(_bn)?": ("VGG", "convolutions:vgg"),
-    r"regnet([xy])_(002|004|006|008|016|032|040|064|080|120|160|320)": (
-        "RegNet",
-        "convolutions:regnet",
-    ),
+    pattern: (cls, rule)
+    for pattern, cls, rule in map(str.split, lines_beside(__file__, "names.txt"))
 }
-RULES |= dict.fromkeys(
-    (r"regnet(x)_(004)(_tv)", r"regnet(y)_(008|080)(_tv)"), ("RegNet", "convolutions:regnet")
-)
 CLASSES = {  # by how a tag ends; timm's own names for subsets of ImageNet
     "in1k": 1000,
     "in12k": 11_821,
@@ -180,6 +142,4 @@ WRAPPER = Family(
     blocks=(),
 )
 
-TYPES = {
-    "timm_wrapper": ModelType(WRAPPER, no_cache="image"),
-}
+TYPES = {"timm_wrapper": ModelType(WRAPPER, no_cache="image")}
