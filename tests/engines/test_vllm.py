@@ -569,6 +569,7 @@ def test_needed_is_the_sum_of_its_parts():
     assert device.peak("driver").expected == prefill.at("driver").expected
 
 
+@pytest.mark.slow
 def test_no_more_is_taken_than_a_process_can_have():
     """0.11 does not charge graphs to its share: 0.95 of 24 GiB, and 1.3 to 2.9 GiB beside it, are
     more than the card has, and it may die while they are captured."""

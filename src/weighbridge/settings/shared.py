@@ -223,6 +223,19 @@ class ServingSettings(RequestSettings, Weighed, CacheSettings):
     """Settings that every engine takes."""
 
 
+class ProgramSettings(Settings):
+    """The program of an engine that has several."""
+
+    program: Str = word(
+        "server",
+        "cli",
+        help="Which program runs.",
+        label_zh="程序",
+        zh="运行哪个程序：server 或 cli。",
+        launch=(),
+    )
+
+
 class SightSettings(Settings):
     """Images of a request."""
 

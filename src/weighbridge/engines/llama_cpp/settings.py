@@ -17,21 +17,20 @@ from weighbridge.settings.setting import (
     whole,
     word,
 )
-from weighbridge.settings.shared import CardSettings, DraftSettings, ServingSettings, SightSettings
+from weighbridge.settings.shared import (
+    CardSettings,
+    DraftSettings,
+    ProgramSettings,
+    ServingSettings,
+    SightSettings,
+)
 
 
 class Ggml(Settings):
     """Settings of llama.cpp, and of programs that are made of it."""
 
     TITLE = "llama.cpp"
-    program: Str = word(
-        "server",
-        "cli",
-        help="Which program runs.",
-        label_zh="程序",
-        zh="运行哪个程序：server 或 cli。",
-        launch=(),
-    )
+    program: Str = ProgramSettings.program
     n_gpu_layers: Int = whole(
         -1,
         flags=("-ngl", "--gpu-layers"),

@@ -1,15 +1,14 @@
 """Settings of mlx-lm, named as its own command line has them."""
 
-from weighbridge.engines.llama_cpp.settings import Ggml
 from weighbridge.settings.setting import Int, Str, count, spelled
-from weighbridge.settings.shared import ServingSettings
+from weighbridge.settings.shared import ProgramSettings, ServingSettings
 
 
 class Mlx(ServingSettings):
     """Settings of mlx-lm."""
 
     TITLE = "MLX"
-    program: Str = Ggml.program
+    program: Str = ProgramSettings.program
     max_kv_size: Int = count(
         1,
         label="Largest cache",
