@@ -266,8 +266,8 @@ def _answer(told: Evidence) -> Iterator[str]:
 SENTENCES = {
     "en": {
         "held": "By the rules of today {inside:.1%} of {n:,} figures lie inside intervals that "
-        "were fitted to what was published before them, and {above:.1%} more than a hundredth above; "
-        "of all {all:,} by the intervals of today it is {today:.1%} and {over:.1%}.",
+        "were fitted to what was published before them, and {above:.1%} more than a hundredth "
+        "above; of all {all:,} by the intervals of today it is {today:.1%} and {over:.1%}.",
         "off": "Half of our predictions are off by less than {half:.1%}, and one in twenty by more "
         "than {worst:.1%}",
         "training": "half of the predictions of kinds that were measured are off by {near:.2%} or "
