@@ -265,16 +265,17 @@ def _answer(told: Evidence) -> Iterator[str]:
 
 SENTENCES = {
     "en": {
-        "held": "By the rules of today {inside:.1%} of {n:,} figures lie inside intervals that were "
-        "fitted to what was published before them, and {above:.1%} more than a hundredth above; of "
-        "all {all:,} by the intervals of today it is {today:.1%} and {over:.1%}.",
+        "held": "By the rules of today {inside:.1%} of {n:,} figures lie inside intervals that "
+        "were fitted to what was published before them, and {above:.1%} more than a hundredth "
+        "above; of all {all:,} by the intervals of today it is {today:.1%} and {over:.1%}.",
         "off": "Half of our predictions are off by less than {half:.1%}, and one in twenty by more "
         "than {worst:.1%}",
         "training": "half of the predictions of kinds that were measured are off by {near:.2%} or "
         "more, and of those of other kinds by {far:.2%} or more",
     },
     "zh": {
-        "held": "按今天的规则,区间只用更早公开的数据拟合:{n:,} 个实测值中,有 {inside:.1%} 落在区间内;"
+        "held": "按今天的规则,区间只用更早公开的数据拟合:"
+        "{n:,} 个实测值中,有 {inside:.1%} 落在区间内;"
         "高出上限百分之一以上的有 {above:.1%};"
         "用今天的区间看全部 {all:,} 个,分别是 {today:.1%} 和 {over:.1%}。",
         "off": "一半的预测误差小于 {half:.1%},二十个里有一个超过 {worst:.1%}",
