@@ -224,7 +224,9 @@ class ServingSettings(RequestSettings, Weighed, CacheSettings):
 
 
 class ProgramSettings(Settings):
-    """The program of an engine that has several."""
+    """The program of an engine that has several: llama.cpp and mlx-lm."""
+
+    TITLE = "llama.cpp"  # whose it was first
 
     program: Str = word(
         "server",
