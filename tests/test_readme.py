@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tools.screens import BLOCK, PAGES, printed
 
-from weighbridge.bounds.accuracy import FORWARD, NOW, held
+from weighbridge.bounds.accuracy import FORWARD, NOW, holding
 from weighbridge.cli.menu import COMMANDS, FILE
 from weighbridge.engines.table import ENGINES, NOT_YET
 
@@ -50,7 +50,7 @@ def test_what_it_is_not_good_at_has_the_figures_of_the_evidence(name):
 @pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh")])
 def test_how_intervals_hold_is_said_forward_in_time_first(name, lang):
     """Stale: run python -m tools.evidence."""
-    later, now = held(FORWARD), held(NOW)
+    later, now = holding(FORWARD), holding(NOW)
     figures = [
         f"{later['inside']:.1%}",
         f"{later['n']:,}",

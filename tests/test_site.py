@@ -283,7 +283,8 @@ def test_the_table_of_sources_has_the_figures_that_are_pinned():
     page = (DOCS / "accuracy.md").read_text()
     section = page[page.index(evidence.START) : page.index(evidence.END)]
     rows = re.findall(r"^\| (\w+) \| (\d+) \| ([\d.]+)% ", section, re.M)
-    assert {name: (int(n), share) for name, n, share in rows} == {
+    tasks = ("serving", "training")  # rows of how intervals hold
+    assert {name: (int(n), share) for name, n, share in rows if name not in tasks} == {
         name: (n, f"{inside / n * 100:.1f}") for name, (n, inside) in wanted.items()
     }
 
