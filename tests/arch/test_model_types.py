@@ -186,7 +186,6 @@ SPELLERS = {
     "engines/ollama/layer_formula.py": "GGUF architectures, by which its formulas go",
     "engines/ollama/rules.py": "GGUF architectures",
     "formats/mistral_params.py": "turns a params.json into the config of a model type",
-    "catalogue/everyday.py": "everyday names of models",
     "catalogue/__init__.py": "what transformers calls a network of timm",
     "lab/golden/__init__.py": "small models are called by what they are",
     "lab/golden/language.py": "configs of small models",

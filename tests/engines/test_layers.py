@@ -98,6 +98,7 @@ def test_imports_within_servers_point_downwards():
 OTHERS = {
     "catalogue/everyday.py": "a format of weights",
     "accelerators/diagnosis.py": "packages that a bug report lists",
+    "settings/shared.py": "the title of a setting that two engines share, whose it was first",
     "engines/launch/programs.py": "programs whose lines are not read",
     "quantization/declared.py": "a format of weights",
     "engines/format_names.py": "a format of weights",
