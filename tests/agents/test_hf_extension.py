@@ -49,7 +49,10 @@ def test_it_is_the_same_program_under_the_name_that_was_typed():
     wrong = started("load")
     assert wrong.returncode == 2
     assert "See `hf weighbridge load --help`" in wrong.stderr
-    assert started("fit", "llama-3.1-8b", "--gpu", "3060", "-q").returncode == 1
+    card = ("fit", "llama-3.1-8b", "--gpu", "3060", "-q")
+    chosen, strict = started(*card), started(*card, "--as-published")
+    assert (chosen.stdout, chosen.returncode) == ("yes\n", 0), "in a format that the card holds"
+    assert (strict.stdout, strict.returncode) == ("no\n", 1)
 
 
 def hf_with_extensions():

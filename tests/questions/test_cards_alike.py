@@ -209,7 +209,7 @@ def test_a_fact_that_is_read_and_not_noted_is_found(rule, settings, made_up, alo
 
 @pytest.mark.slow
 def test_what_is_made_for_the_cards_that_vllm_serves_on(monkeypatch):
-    """Kernels are followed for a quarter of them, and no two that need the same are made twice but
+    """Kernels are followed for a third of them, and no two that need the same are made twice but
     where an L2 cache that is no matter differs."""
     walked, held = [], []
     stand, phases = cases.standing_of, components._phases
@@ -222,7 +222,8 @@ def test_what_is_made_for_the_cards_that_vllm_serves_on(monkeypatch):
         except WeighbridgeError:
             continue
     assert len(needs) > 140
-    assert len(walked) <= len(needs) / 4
+    # Where a card of ROCm stands and whether it has memory of its own are facts that tell cards apart
+    assert len(walked) <= len(needs) / 3
     assert len(set(needs)) <= len(held) <= 0.6 * len(needs)
     assert sum(memo_of(model.model())._counts.values()) < seen.MOST, "all of them are kept"
 
