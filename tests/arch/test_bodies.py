@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.arch.test_moe_laws import small_moes
+from tests.arch.test_recent import K3, K3_TEXT
 from tests.cases import all_of
 from tests.corpus import configs
 from tests.torch import cases_encoders, cases_moe, cases_multimodal
@@ -95,6 +96,16 @@ def test_deepseek_v3():
     assert fed(found) == {(Dense(width=18_432),): 3, (experts,): 58}
     assert {block.query_rank for block in found.blocks} == {1536}
     assert {type(block.mixers[0]) for block in found.blocks} == {Latent}
+
+
+@pytest.mark.parametrize("raw", [K3, {**K3_TEXT, "model_type": "kimi_k3_text"}])
+def test_kimi_k3(raw):
+    """A dense layer first; two shared experts read the whole vector, the others 3,584 of it."""
+    found = of(raw)
+    experts = Experts(count=896, top_k=16, width=3072, shared=6144, inputs=3584)
+    assert found.blocks[0].feeds == (Dense(width=33_792),)
+    assert fed(found) == {(Dense(width=33_792),): 1, (experts,): 92}
+    assert (found.hidden, found.vocab) == (7168, 163_840)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +258,7 @@ NEEDS_MORE = {
     *("deepseek_vl_v2", "qwen3_omni_moe", "qwen3_omni_moe_talker", "phi4mm", "minimax_m1"),
     *("minimax_text_01", "deepseek", "deepseek_v2", "kimi_k2", "dots1", "step3p7_text", "rwkv5"),
     *("bailing_moe", "bailing_moe_v2", "minimax_m3", "gpt_neox_reward_model"),
+    *("kimi_k3", "kimi_k3_text"),
 }
 
 
