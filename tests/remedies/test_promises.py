@@ -75,9 +75,14 @@ def test_a_card_without_room_is_offered_smaller_weights_and_llama_cpp():
 @pytest.mark.slow
 @pytest.mark.parametrize("gpu", ["3060", "4070", "3080 12gb"])
 def test_experts_stay_on_the_host_where_the_card_is_small(gpu):
+    """With the RAM for them: without a word of it they are no tick."""
     workload = {"gpu": gpu, "engine": "llama.cpp", "engine_version": "7300"}
+    unsaid = answer("mixtral-8x7b", "infer", workload)
+    assert not any("n_cpu_moe" in r.change and r.fits == "yes" for r in unsaid.remedies)
+    holds("mixtral-8x7b", "infer", workload, unsaid)
+    workload["ram"] = "128GiB"
     report = answer("mixtral-8x7b", "infer", workload)
-    assert any("n_cpu_moe" in change for change in changes(report))
+    assert any("n_cpu_moe" in r.change and r.fits == "yes" for r in report.remedies)
     holds("mixtral-8x7b", "infer", workload, report)
 
 
@@ -468,7 +473,8 @@ def test_a_request_may_leave_them_out():
     json.dumps(told)
     assert Requests().answer(json.dumps({**request, "remedies": False}))["remedies"] == []
     refused = Requests().answer(json.dumps({**request, "remedies": "no"}))
-    assert refused["error"] == {"code": 2, "message": "remedies is true or false, not 'no'"}
+    told = "remedies is true or false, not 'no'"
+    assert refused["error"] == {"code": 2, "message": told, "ground": "contradiction"}
 
 
 @pytest.mark.slow

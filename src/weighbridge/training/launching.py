@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE
+from weighbridge.engines.transformers.rules import parse_version
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.records import dataclass
 from weighbridge.workload import Train
@@ -150,13 +151,19 @@ def unwritten(run: TrainerRun) -> str:
 
 def _beside(run: TrainerRun) -> str:
     for name in ELSEWHERE:
-        if getattr(run.asked, name) not in (None, False):
+        said = getattr(run.asked, name)
+        if said not in (None, False) and not (name == "engine_version" and _newest(said)):
             return f"--{name.replace('_', '-')} is said elsewhere"
     if any(int(run.settings[f"{name}_parallel_size"]) > 1 for name in RANKS):
         return "ranks that share a layer or a sequence are accelerate's own settings"
     if run.settings["offload"] == "optimizer" and not run.zero:
         return "only DeepSpeed keeps states alone on the host"
     return _packed(run)
+
+
+def _newest(said: str) -> bool:
+    """Tell whether a release is the one of a script that nobody named any for."""
+    return parse_version(said) == parse_version(None)
 
 
 def _packed(run: TrainerRun) -> str:

@@ -148,7 +148,7 @@ def test_the_command_line_places_a_model(capsys):
     shown = capsys.readouterr().out
     assert "by llama.cpp on GeForce RTX 4090 + GeForce RTX 3060 12GB" in shown
     assert "The first puts" in shown
-    assert "llama-server -m qwen3-30b-a3b-Q8_0.gguf -c 32768" in shown
+    assert "llama-server -hf unsloth/Qwen3-30B-A3B-GGUF:Q8_0 -c 32768" in shown
     assert run(["fit", "qwen3-30b-a3b", *said[:-1], "3060", "--ram", "4GiB"]) == 1
     assert "no way to place it fits" in capsys.readouterr().out
 

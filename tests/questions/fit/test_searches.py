@@ -113,7 +113,7 @@ def both(s, w, kind, budget):
         if kind.holds is not None and not kind.holds(there, moved, budget):
             return False
         answer = limits.answered(there, moved, kind, budget)
-        found = infer.widened(answer, limits.runs(s, kind))
+        found = infer.widened(answer, limits.runs(s, kind, moved))
         return served.verdict(found, w, kind.name, budget).fits == "yes"
 
     spare = limits._quick(s, w, kind, budget)

@@ -60,6 +60,7 @@ def test_a_larger_micro_batch_of_the_same_shape_does_not_fit(rows):
         larger = {**TITAN, "batch_size": 2 * row["batch_size"]}
         larger |= {name: row[name] for name in row if name.endswith("_parallel_size")}
         larger |= {"shard": row["shard"], "checkpointing": row["recompute"]}
+        larger["gradient_accumulation"] = row["micro_batches"] // 2  # as many tokens in a step
         report = weighbridge.prepare(MODEL).train(remedies=False, **larger)
         assert report.verdict.fits != "yes"
 

@@ -207,7 +207,7 @@ def test_the_nearest_are_those_that_take_least_where_states_may_be_less():
 
 def test_what_experts_may_be_given_is_run_where_what_is_expected_fits(monkeypatch):
     """Both are told apart by one search: all of a stage's ends are looked at before it fits."""
-    search = searching("moonlight-16b-a3b", gpu="h200:4", seq_len=16384, tensor_parallel_size=1)
+    search = searching("moonlight-16b-a3b", gpu="h200:4", seq_len=18432, tensor_parallel_size=1)
     given = []
     for name in ("run_stage", "run_stages"):
         real = getattr(answer, name)
