@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
-from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, settled
+from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, refused, settled
 from weighbridge.records import NamedTuple
 from weighbridge.render import screen_of
 from weighbridge.view.shown import ShownPage
@@ -232,7 +232,7 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     task = str(ask.get("task"))
     said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
     said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them
-    return {"error": {**failed(said, error.code)["error"], **about}}
+    return {"error": {**refused(error)["error"], **failed(said, error.code)["error"], **about}}
 
 
 def _lang(ask: Mapping[str, Any]) -> str:
