@@ -62,7 +62,7 @@ class TrainingLine:
 
 @dataclass(frozen=True, slots=True)
 class TrainerRun:
-    """One run: `settings` has every setting as it was used, `asked` what the user said."""
+    """One run: `settings` has every setting as it was used, `asked` what the user typed."""
 
     settings: Mapping[str, Any]
     asked: Train
@@ -151,8 +151,8 @@ def unwritten(run: TrainerRun) -> str:
 
 def _beside(run: TrainerRun) -> str:
     for name in ELSEWHERE:
-        said = getattr(run.asked, name)
-        if said not in (None, False) and not (name == "engine_version" and _newest(said)):
+        typed = getattr(run.asked, name)
+        if typed not in (None, False) and not (name == "engine_version" and _newest(typed)):
             return f"--{name.replace('_', '-')} is said elsewhere"
     if any(int(run.settings[f"{name}_parallel_size"]) > 1 for name in RANKS):
         return "ranks that share a layer or a sequence are accelerate's own settings"
@@ -161,9 +161,9 @@ def _beside(run: TrainerRun) -> str:
     return _packed(run)
 
 
-def _newest(said: str) -> bool:
+def _newest(typed: str) -> bool:
     """Tell whether a release is the one of a script that nobody named any for."""
-    return parse_version(said) == parse_version(None)
+    return parse_version(typed) == parse_version(None)
 
 
 def _packed(run: TrainerRun) -> str:
