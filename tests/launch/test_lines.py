@@ -368,7 +368,7 @@ def test_an_old_name_of_a_flag_is_read_as_the_new_one(old, new):
     assert len(before.warnings) == len(after.warnings) + 1
     for release, stops in (("0.5.19", ()), ("0.5.20", (("no", renamed),))):
         image = f"docker run --gpus all lmsysorg/sglang:v{release} sglang serve m"
-        assert parse(f"{image} {old}").stops == stops
+        assert tuple(each[:2] for each in parse(f"{image} {old}").stops) == stops
         assert parse(f"{image} {new}").stops == ()
 
 
