@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.parsed import text_beside
+from weighbridge.records import replace
 
 TABLE = text_beside(__file__, "flags.txt")
 # Old name -> the name that alone is taken since 0.5.20
@@ -28,4 +29,4 @@ RENAMED: Mapping[str, str] = {
 }
 NEW_NAMES_ALONE = (0, 5, 20)
 FLAGS = flags(TABLE, Sglang)
-FLAGS |= {old: FLAGS[new] for old, new in RENAMED.items()}
+FLAGS |= {old: replace(FLAGS[new], names=(*FLAGS[new].names, old)) for old, new in RENAMED.items()}
