@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import weighbridge
 from weighbridge import bounds
 from weighbridge.accelerators.parts import parts
 from weighbridge.bounds.margin import ANY, NOTHING, Margin, MarginTable
@@ -179,6 +180,30 @@ def test_a_platform_is_a_maker_and_whether_memory_is_shared(card, value):
     part = next(p for name, p in parts().items() if name.startswith(card))
     assert dict(platform(part)) == {"platform": value}
     assert list(platform(None)) == []
+
+
+def test_a_draft_model_is_a_mode_of_its_own():
+    prepared = weighbridge.prepare("qwen3-0.6b", offline=True)
+    answers = (
+        prepared.infer(engine="vllm", remedies=False, **{name: value})
+        for name, value in (("draft_model", "qwen3-0.6b"), ("context", 4096))
+    )
+    new = [
+        [
+            c.formula
+            for phase in a.devices[0].phases
+            for c in phase.components
+            if "new in" in c.formula
+        ]
+        for a in answers
+    ]
+    assert any("new in mode" in line for line in new[0])
+    assert new[1] and not any("new in mode" in line for line in new[1])
+
+
+def test_no_width_is_less_than_nothing():
+    margin = Margin(-0.0001, 0.0, runs=9, of=ASKED, near=True)
+    assert formula(margin).startswith("up to 0.0 % more and 0.0 % less than the rules say")
 
 
 def test_every_axis_has_its_sentence_in_every_language():

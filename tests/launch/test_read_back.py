@@ -39,6 +39,8 @@ def again(report, engine, workload, model=MODEL):
     assert launch.unknown == ()
     assert (launch.engine, engine) == (engine, engine) or launch.engine in LLAMA_CPP
     beside = {n: v for n, v in workload.items() if n in BESIDE}
+    if engine == "sglang":  # a line alone is asked whether it starts, and of no request
+        beside |= {"batch_size": report.workload["batch_size"] or 1}
     if "max_new_tokens" in workload:  # what is read is not in the line
         beside |= {"prompt_len": report.workload["context"] - workload["max_new_tokens"]}
     if engine in LLAMA_CPP:  # the file is yet to be made

@@ -28,7 +28,13 @@ FEW: Mapping[str, str] = {
     "release": "no published run is of so new or so old a release",
 }
 WIDE = "its interval is as wide as such answers proved to need"
-MODES = ("enable_expert_parallel", "speculative_method", "cpu_offload_gb", "max_loras")
+MODES = (
+    "enable_expert_parallel",
+    "speculative_method",
+    "draft_model",
+    "cpu_offload_gb",
+    "max_loras",
+)
 
 
 def platform(part: "Part | None") -> Iterator[tuple[str, str]]:
