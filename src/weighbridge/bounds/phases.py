@@ -385,7 +385,7 @@ def _component(name: str, high: int, margin: Margin) -> Component:
 def formula(margin: Margin) -> str:
     """Say in words what a width is made of."""
     high, low = 100 * margin.high, 100 * margin.low
-    text = f"up to {high:.1f} % more and {low:.1f} % less than the rules say"
+    text = f"up to {high:z.1f} % more and {low:z.1f} % less than the rules say"
     if margin.new:
         text = f"{text}, as answers were that are new in {' and '.join(margin.new)}"
     if margin.of is None:
