@@ -66,11 +66,11 @@ def test_lora_of_llama_factory_is_weighed_with_its_own_adapters(tmp_path, capsys
     """It adapts every linear layer where its file names none."""
     path = tmp_path / "run.yaml"
     path.write_text(FULL)
-    found = weighbridge.weigh(FULL, name="run.yaml", gpu="3090:2")
+    found = weighbridge.weigh(FULL, name="run.yaml", gpu="5090:2")
     assert patched(found) is None
-    assert menu.run([str(path), "--gpu", "3090:2", "--fix", "--write"]) == 0
+    assert menu.run([str(path), "--gpu", "5090:2", "--fix", "--write"]) == 0
     assert "finetuning_type: lora\n" in path.read_text()
-    again = weighbridge.weigh(str(path), gpu="3090:2")
+    again = weighbridge.weigh(str(path), gpu="5090:2")
     assert again.fits == "yes"
     told = capsys.readouterr().err
     assert f"takes about {again.runs[0].report.peak.expected / 2**30:.2f} GiB then" in told
