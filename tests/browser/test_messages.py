@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.browser.conftest import settled, state_of
+from tests.browser.conftest import TINY, settled, state_of
 from tests.browser.test_stopping import MOVE
 from tests.formats.build_gguf import Writer
 
@@ -84,16 +84,6 @@ args = SFTConfig(per_device_train_batch_size=4, max_length=1024, bf16=True)
 SFTTrainer(model="qwen3-0.6b", args=args, train_dataset=rows).train()
 """
 LAUNCHED = "accelerate launch train.py --model_name_or_path qwen3-0.6b --bf16 True"
-CONFIG = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 176,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 256,
-}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +92,7 @@ CONFIG = {
         (PYTHON, "infer", {"command": PYTHON.strip()}),
         (TRAINER, "train", {"framework": "trl", "model": "qwen3-0.6b", "batch_size": "4"}),
         (LAUNCHED, "train", {"framework": "trainer", "model": "qwen3-0.6b"}),
-        (json.dumps(CONFIG, indent=1), "fit", {"file": "config.json"}),
+        (json.dumps(TINY, indent=1), "fit", {"file": "config.json"}),
     ],
 )
 def test_what_the_box_promises_to_read_it_reads(opened, text, task, says):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 ASKED = "as you asked"
+NOT_STORED = "vllm 0.33 and sglang 0.5.23, get_quant_config: Cannot find the config file for awq"
 Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
@@ -181,7 +182,7 @@ def format_asked(engine: Engine, name: str | None, *, packed: bool) -> str | Non
     raise TriedError(
         f"--quantization {name}: {engine.name} reads it from a checkpoint that is stored so, and "
         "this one is not; give that repository, or a format such as awq-4bit-g128",
-        seen="vllm 0.33 and sglang 0.5.23, get_quant_config: Cannot find the config file for awq",
+        seen=NOT_STORED,
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge.accelerators.parts import Part
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.format_choice import NOT_STORED
 from weighbridge.engines.launch.record import Obstacle
 from weighbridge.engines.table import ENGINES, title
 from weighbridge.engines.weight_formats import runs_on
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from weighbridge.engines.launch import Launch
 
 ON = ("1", "true")  # of a variable of the environment
-NOT_STORED = "vllm 0.33 and sglang 0.5.23, get_quant_config: Cannot find the config file for awq"
 TOO_LONG = (
     "vllm 0.33 config/model.py: User-specified max_model_len is greater than the derived "
     "max_model_len; sglang 0.5.23: User-specified context_length is greater than the derived "

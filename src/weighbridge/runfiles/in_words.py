@@ -84,12 +84,11 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     named = programs(document)
     own = [each for each in named if each.task == "train"] or named
     program = own[0] if len(own) == 1 else None
-    taken = [of_piece("the model", models[0], "model")] if models else []
-    taken += [of_piece("the card", cards, "gpu")] if cards is not None else []
+    taken = taken_of(models[0] if models else None, cards)
     run = PlannedRun(
         task=own[0].task if own else "infer",
         model=models[0].value if models else "",
-        understood=tuple(taken),
+        understood=taken,
         words=tuple(one.setting for one in taken),
         open=True,
     )
@@ -132,6 +131,12 @@ def _ask(run: PlannedRun, program: NamedProgram | None, cards: Piece | None) -> 
         program=f" --{flag} {program.name}{METHOD if training else ''}" if program else "",
         gpu=shlex.quote(cards.value) if cards is not None else "NAME",
     )
+
+
+def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
+    """Return what a text names of its run: the model and the cards, where they are there."""
+    pieces = (("the model", model, "model"), ("the card", cards, "gpu"))
+    return tuple(of_piece(key, piece, name) for key, piece, name in pieces if piece is not None)
 
 
 def of_piece(key: str, piece: Piece, setting: str) -> Understood:

@@ -15,7 +15,7 @@ from weighbridge.runfiles import fences
 from weighbridge.runfiles.apart import apart
 from weighbridge.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.runfiles.document import Document
-from weighbridge.runfiles.in_words import in_words, of_piece, release
+from weighbridge.runfiles.in_words import in_words, of_piece, release, taken_of
 from weighbridge.runfiles.kinds import Kind
 from weighbridge.runfiles.named import (
     MOST_TEXT,
@@ -150,8 +150,7 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
         settings["context"] = int(context[1])
     elif trained := positions(file[0]):
         settings["context"] = trained  # what llama-server takes where nobody says it
-    taken = [of_piece("the model", piece_of(document, file, file[0]), "model")]
-    taken += [of_piece("the card", cards, "gpu")] if cards is not None else []
+    taken = taken_of(piece_of(document, file, file[0]), cards)
     yield PlannedRun(
         task="infer",
         model=file[0],
@@ -286,12 +285,11 @@ def _enough(cards: str, run: PlannedRun) -> str:
 
 
 def _refused(program: OtherProgram, named: list[Piece], cards: Piece | None) -> PlannedRun:
-    taken = [of_piece("the model", each, "model") for each in named[:1]]
-    taken += [of_piece("the card", cards, "gpu")] if cards is not None else []
-    model = named[0].value if named else ""
+    model = named[0] if named else None
+    name = model.value if model is not None else ""
     return PlannedRun(
         task=program.task,
-        model=model,
-        understood=tuple(taken),
-        refused=why(program, model, cards.value if cards is not None else ""),
+        model=name,
+        understood=taken_of(model, cards),
+        refused=why(program, name, cards.value if cards is not None else ""),
     )
