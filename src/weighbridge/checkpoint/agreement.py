@@ -35,6 +35,10 @@ MOST_NAMED = 3
 OTHERS = 2  # times as many values, or as few: they are of another model
 PADDED = 64  # a format that pads adds less than one in so many values (assumed)
 PADS = frozenset({"bnb 4 bit", "hqq", "quanto"})  # layouts whose shape is that of padded groups
+BY_NAME = ("dynamic", "quantized_layers")  # of GPTQModel and of modelopt: sizes by layers' names
+ZEROS = ("qzeros", "zero_point", "zero")
+SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
+NO_SCALES = ("nested", "input", "output", "global", "activation")
 
 
 class StoredParam(NamedTuple):
@@ -302,9 +306,3 @@ def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> Pac
             words = shape if one_way and end == "qweight" else ()
             total = total._replace(nbytes=nbytes, words=words)
     return total
-
-
-BY_NAME = ("dynamic", "quantized_layers")  # of GPTQModel and of modelopt: sizes by layers' names
-ZEROS = ("qzeros", "zero_point", "zero")
-SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
-NO_SCALES = ("nested", "input", "output", "global", "activation")

@@ -80,7 +80,7 @@ class Rung:
             "engine_version": w["engine_version"],
             "accelerator": v.accelerator,
             "count": v.count,
-            "fits": v.fits,
+            "fits": self.fits,
             "peak_bytes": v.per_device.expected,
             "usable_bytes": v.usable_bytes,
             "margin_bytes": v.margin_bytes,

@@ -239,6 +239,7 @@ def test_a_context_that_ollama_lowers_is_answered_by_another_engine():
     short = [r for r in found.ladder if r.engine == "ollama"]
     assert short and all((r.fits, r.short_of) == ("no", 128_000) for r in short)
     assert {r.longest for r in short} <= {None, 40_960}
+    assert {r.to_dict()["fits"] for r in short} == {"no"}
     assert (found.fits, found.plan.engine) == ("yes", "llama.cpp")
     assert found.plan.report.workload["context"] >= 128_000
 

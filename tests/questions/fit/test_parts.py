@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.errors import UsageError
 from weighbridge.memory import exactly
 from weighbridge.questions.fit import answers, request, search
@@ -158,6 +159,7 @@ def test_the_longest_context_is_that_of_what_fits(task, fits, helped, tokens):
             verdict=SimpleNamespace(fits=fits),
             remedies=remedies,
             derived={"largest_context": longest},
+            said={},
         )
 
     changed = []
@@ -167,6 +169,19 @@ def test_the_longest_context_is_that_of_what_fits(task, fits, helped, tokens):
     assert answers._longest(asker, workload, report(100, remedies if helped else ())) == tokens
     assert changed == ([{"a": 1}] if tokens == 50 else [])
     assert answers._longest(asker, workload, report(0)) is None
+
+
+@all_of(
+    ("largest", "asked", "sized", "tokens"),
+    [(9, 9, 8, 8), (9, 9, 9, 9), (9, 10, 8, 9), (0, 0, 8, None), (None, None, 8, None)],
+)
+def test_the_longest_context_is_no_more_than_the_engine_sizes(largest, asked, sized, tokens):
+    report = SimpleNamespace(
+        derived={"largest_context": largest},
+        said={"context": asked},
+        setting={"context": sized}.get,
+    )
+    assert answers.longest_context(report) == tokens
 
 
 # Searches

@@ -126,6 +126,10 @@ def test_a_plan_tells_engine_format_layout_and_settings():
         "largest_context": 4096,
         "launch": "vllm serve x",
     }
+    lowered = SimpleNamespace(**vars(report) | {"said": {"context": 9}, "setting": {}.get})
+    assert Rung(change={}, report=lowered).to_dict()["fits"] == "yes"
+    lowered.setting = {"context": 8}.get
+    assert Rung(change={}, report=lowered).to_dict()["fits"] == "no"
 
 
 @all_of(

@@ -318,8 +318,15 @@ def _longest(asker: Asker, task_workload: Any, report: Report) -> int | None:
         if report.task != "infer":
             return None
         report = asker.briefly(task_workload.but(**report.remedies[0].change), "context")
-    tokens = report.derived.get("largest_context")
-    return tokens or None
+    return longest_context(report)
+
+
+def longest_context(report: Report) -> int | None:
+    """Return the tokens of the longest context that fits: no more than the engine sizes, where
+    those are fewer than were asked for; None where nothing fits."""
+    tokens: int | None = report.derived.get("largest_context") or None
+    lowered = tokens is not None and tokens == report.said.get("context")
+    return int(report.setting("context")) if lowered else tokens
 
 
 def _answers_plainly(asker: Asker, request: FitRequest, name: str) -> bool:

@@ -19,7 +19,14 @@ from weighbridge.engines.table import at_home, record, usual, version
 from weighbridge.engines.transformers.formats import packs_on
 from weighbridge.engines.weight_formats import declared_name, offered, runs_on
 from weighbridge.errors import WeighbridgeError
-from weighbridge.questions.fit.answers import REFUSED, Asker, inference, judged, reads_text
+from weighbridge.questions.fit.answers import (
+    REFUSED,
+    Asker,
+    inference,
+    judged,
+    longest_context,
+    reads_text,
+)
 from weighbridge.questions.fit.request import FitRequest, workload
 from weighbridge.records import replace
 from weighbridge.remedies.devices import ALONE, COUNTS, LADDERS, named
@@ -98,7 +105,7 @@ class _Ladder:
             change={},
             report=report,
             bits=_named_bits(asker, report),
-            longest=_longest(asker, report),
+            longest=self._longest(report),
             quality=loss(report),
         )
         self.room = _budget(request.settings)
@@ -230,8 +237,12 @@ class _Ladder:
             return None
         if report.verdict is None:
             return None
-        longest = _longest(self.asker, report)
+        longest = self._longest(report)
         return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
+
+    def _longest(self, report: "Report") -> int | None:
+        """Return the tokens of the longest context; None of a model that reads no text."""
+        return longest_context(report) if reads_text(self.asker.model()) else None
 
     def _of_typed(self) -> Iterator[Rung]:
         """Yield what fits with another value of one setting that was typed."""
@@ -331,15 +342,6 @@ def _weights(rung: Rung) -> int:
     if bits is None:
         return weights(rung.report) * max(1, rung.verdict.devices_used)
     return int(rung.report.model.parameters * bits / 8)
-
-
-def _longest(asker: Asker, report: "Report") -> int | None:
-    """Tokens of the longest context that fits: no more than the engine sizes, where those are fewer
-    than were asked for; None of a model that reads no text."""
-    longest: int | None = report.derived.get("largest_context") or None
-    if longest is None or not reads_text(asker.model()):
-        return None
-    return int(report.setting("context")) if longest == report.said.get("context") else longest
 
 
 def loss(report: "Report") -> "Finding | None":
