@@ -19,11 +19,11 @@ NAMED = r"(?i)(?<!eos[_-])(?<!bos[_-])(?<!pad[_-])(?<!unk[_-])"  # of a tokenize
 NAMED += r"((?:signature|credential|token(?!_dispatcher)|passwd|password|passphrase|secret)[\w-]*=)"
 NAMED += r"[^\s&'\"]+"
 # Tokens that are known wherever they stand, by how they begin: of Hugging Face, OpenAI and its kin,
-# hosts of code, NVIDIA, Groq, Replicate, Slack, PyPI, npm, Docker, Google and AWS; JSON web tokens
+# hosts of code, NVIDIA, Groq, Replicate, Slack, PyPI, npm, Docker, Google and AWS; JSON web tokens,
+# which alone have dots: hf_moondream.HfMoondream is a class
 TOKEN = r"\b(hf_|api_org_|sk-|gh[opsur]_|github_pat_|glpat-|nvapi-|gsk_|r8_|xox[abprs]-|pypi-|npm_"
-TOKEN += (
-    r"|dckr_pat_|AIza(?=[\w-]{35})|A[KS]IA(?=[A-Z0-9]{16}\b)|eyJ(?=[\w-]+\.eyJ))[A-Za-z0-9_.-]{16,}"
-)
+TOKEN += r"|dckr_pat_|AIza(?=[\w-]{35})|A[KS]IA(?=[A-Z0-9]{16}\b)|eyJ(?=[\w-]+\.eyJ))"
+TOKEN += r"(?:(?<=eyJ)[A-Za-z0-9_.-]{16,}|[A-Za-z0-9_-]{16,})"
 BEGINS = (
     *("hf_", "api_", "sk-", "gh", "github_", "glpat-", "nvapi-", "gsk_", "r8_", "xox", "pypi-"),
     *("npm_", "dckr_", "AIza", "AKIA", "ASIA", "eyJ", "@"),

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE
-from weighbridge.engines.transformers.rules import parse_version
+from weighbridge.engines.transformers.rules import NEWEST
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.records import dataclass
+from weighbridge.versions import release
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS
 
@@ -163,7 +164,7 @@ def _beside(run: TrainerRun) -> str:
 
 def _newest(typed: str) -> bool:
     """Tell whether a release is the one of a script that nobody named any for."""
-    return parse_version(typed) == parse_version(None)
+    return release(typed.strip().removeprefix("v")) == release(NEWEST)
 
 
 def _packed(run: TrainerRun) -> str:
