@@ -56,7 +56,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     drafts: bool = True  # a draft model is in our rules
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
     stages: str = ""  # the one that has the layers of each stage of a pipeline
-    joins: str = ""  # what a line on several machines needs beside its flags
+    joins: str = ""  # the sentence on what a line on {count} machines needs beside its flags
     length: str = ""  # flag of the longest text, where it is not ours
     trains: str = "yes"  # else why a question about training is not asked of it
     splits: str = ""  # what lets it split a model over cards by layers

@@ -14,7 +14,6 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.machines import nodes
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
@@ -203,8 +202,12 @@ def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFac
 def _together(w: "Infer", engine: Engine) -> str:
     """Say what joins the machines that a line is for; "" where one has all of its devices."""
     budget = w.budget()
-    count = 1 if budget is None else nodes(budget.choice.part, budget.choice.count)
-    return f"for {count} machines the line needs {engine.joins}" if count > 1 else ""
+    if budget is None:
+        return ""
+    from weighbridge.accelerators.machines import nodes  # asked of a card alone
+
+    count = nodes(budget.choice.part, budget.choice.count)
+    return engine.joins.format(count=count) if count > 1 else ""
 
 
 def limits_images(subject: Subject, w: "Infer") -> bool:
