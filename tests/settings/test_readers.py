@@ -187,6 +187,7 @@ UNREAD: Mapping[str, Mapping[str, str]] = {
         "mmproj": "a file: tests/engines/test_llama_cpp_gguf.py",
         "exact": "runs the class itself: tests/torch",
     },
+    "mlx": {"program": "names the program of the line: tests/engines/test_mlx.py"},
     "llama.cpp": OF_LLAMA_CPP,
     "ik_llama.cpp": OF_LLAMA_CPP,
 }

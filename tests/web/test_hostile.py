@@ -49,7 +49,8 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 
-ERROR = {"code", "message", "setting", "wants"}
+ERROR = {"code", "message", "setting", "wants", "ground", "seen"}
+GROUNDS = {"contradiction", "tried", "gap"}
 
 
 def one_object(line):
@@ -58,6 +59,7 @@ def one_object(line):
     assert isinstance(found, dict)
     if "error" in found:
         assert {"code", "message"} <= found["error"].keys() <= ERROR
+        assert {found["error"].get("ground", "gap")} <= GROUNDS
         assert found["error"]["code"] in (2, 3)
         assert len(found["error"]["message"]) <= 300
         assert "\n" not in found["error"]["message"]
