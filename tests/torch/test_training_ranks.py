@@ -397,10 +397,9 @@ def test_frozen_units_hold_what_checkpoints_around_them_give(monkeypatch):
     for around in (True, False):
         monkeypatch.setattr(choice, "CHECKPOINTS_WITHIN", (99, 0) if around else (4, 53))
         there = real(frozen(around=around), **usual)
-        here = mine("fsdp1", lora_targets=("q_proj",), **usual, **again)
+        here = mine("fsdp1", lora_targets=("q_proj",), use_reentrant=True, **usual, **again)
         # units around which checkpoints are gather nothing ahead of the loss: we do
-        # (the units that wait for the last of backward are in the high end alone)
-        assert apart(there, here, close=0.07, skip=("load", "loss")) == []
+        assert apart(there, here, close=0.06, skip=("load", "loss")) == []
         most.append([max(m[2] for m in seen.moments if m[0] in STEP) for seen in (there, here)])
     (there, here), less = most
     assert here - less[1] == pytest.approx(there - less[0], rel=0.2)
