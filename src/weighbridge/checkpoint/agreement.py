@@ -105,13 +105,12 @@ def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def unloaded(plan: Blueprint, tensors: Sequence[CheckpointTensor]) -> Iterator[str]:
-    """Note tensors that a class does not load."""
-    if tensors:
-        nbytes = sum(t.nbytes for t in tensors)
-        yield (
-            f"{len(tensors):,} stored tensors ({nbytes:,} bytes) are not loaded by {plan.cls}: "
-            f"{_some([t.name for t in tensors], ', ')}"
-        )
+    """Note tensors that a class does not load, of which there are some."""
+    nbytes = sum(t.nbytes for t in tensors)
+    yield (
+        f"{len(tensors):,} stored tensors ({nbytes:,} bytes) are not loaded by {plan.cls}: "
+        f"{_some([t.name for t in tensors], ', ')}"
+    )
 
 
 def _some(names: Sequence[str], between: str) -> str:

@@ -20,7 +20,6 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.builder import blueprint, family, known, stems
 from weighbridge.arch.config import Config, has_sizes
 from weighbridge.arch.possible import contradictions, doubts, impossible
-from weighbridge.checkpoint import agreement
 from weighbridge.checkpoint.inventory import Inventory, StoredModel
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memo import memo
@@ -173,7 +172,10 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
         plan = _from_library(part, code, notes, base_model=base_model)
     _check_size(plan, part)
     stored, unloaded = ((), ()) if files is None else files[:2]
-    notes += agreement.unloaded(plan, unloaded)
+    if unloaded:
+        from weighbridge.checkpoint import agreement  # rules of files, which a config does without
+
+        notes += agreement.unloaded(plan, unloaded)
     if part.library == "gguf":
         from weighbridge.arch import gguf_agreement  # rules, which a config does without
 
@@ -199,6 +201,8 @@ def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
     if not unpacked(part.tensors):
         notes += _untold(part.quantization)
         return part.quantization
+    from weighbridge.checkpoint import agreement
+
     notes.append(agreement.unstored(part.quantization))
     return None
 

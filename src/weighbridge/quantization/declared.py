@@ -22,7 +22,6 @@ from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.quantization.by_name import by_name
 from weighbridge.quantization.floats import block_name
 from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
@@ -228,6 +227,8 @@ def _by_name(raw: Raw) -> Scheme | None:
     modules = _object(_object(raw, "quantization") or raw, "quantized_layers")
     if not modules:
         return None
+    from weighbridge.quantization.by_name import by_name  # few checkpoints have it
+
     names = {name: _modelopt(_object(modules, name)) for name in modules}
     return by_name({name: scheme(form) for name, form in names.items()})
 
