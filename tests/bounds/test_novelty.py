@@ -206,6 +206,19 @@ def test_no_width_is_less_than_nothing():
     assert formula(margin).startswith("up to 0.0 % more and 0.0 % less than the rules say")
 
 
+@pytest.mark.parametrize(
+    ("high", "low", "words"),
+    [
+        (0.08, 0.05, "up to 8.0 % more and 5.0 % less than the rules say"),
+        (0.08, -0.05, "5.0 to 8.0 % more than the rules say"),
+        (-0.02, 0.07, "2.0 to 7.0 % less than the rules say"),
+    ],
+)
+def test_a_width_on_one_side_is_told_as_one(high, low, words):
+    """Where all such answers were above, "-5 % less" would be a riddle."""
+    assert formula(Margin(low, high, runs=9, of=ASKED, near=True)).startswith(words)
+
+
 def test_every_axis_has_its_sentence_in_every_language():
     assert set(FEW) == set(AXES)
     for lang in LANGUAGES:

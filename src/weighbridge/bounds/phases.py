@@ -201,8 +201,8 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
             names: margin(quantity, "component")
             for quantity, names in record(runs.engine).logged.items()
         }
-        own = {LEVEL_OF[names[0]] for names in parts} - {"driver"}
-        levels = {level: NONE if level in own else margin(PEAK, level) for level in LEVELS}
+        printed = {LEVEL_OF[names[0]] for names in parts} - {"driver"}
+        levels = {level: NONE if level in printed else margin(PEAK, level) for level in LEVELS}
         return MarginSet(parts, levels)
 
     return memo(known, ("widths", runs, several), widths)
@@ -339,23 +339,12 @@ def _narrowed(
     components: Sequence[Component], loose: frozenset[int], low: int, high: int
 ) -> Iterator[Component]:
     """Bring both ends closer, of each component in proportion to how far off they are."""
-    below = [
-        component.bytes.expected - component.bytes.low if n in loose else 0
-        for n, component in enumerate(components)
-    ]
-    above = [
-        component.bytes.high - component.bytes.expected if n in loose else 0
-        for n, component in enumerate(components)
-    ]
-    for component, more, less in zip(
-        components, _dealt(low, below), _dealt(high, above), strict=True
-    ):
+    ends = [c.bytes if n in loose else Bytes(0, 0, 0) for n, c in enumerate(components)]
+    mores = _dealt(low, [end.expected - end.low for end in ends])
+    lesses = _dealt(high, [end.high - end.expected for end in ends])
+    for component, more, less in zip(components, mores, lesses, strict=True):
         least, expected, most = component.bytes
-        yield (
-            replace(component, bytes=Bytes(least + more, expected, most - less))
-            if more or less
-            else component
-        )
+        yield replace(component, bytes=Bytes(least + more, expected, most - less))
 
 
 def _lowest(component: Component) -> int:
@@ -385,7 +374,12 @@ def _component(name: str, high: int, margin: Margin) -> Component:
 def formula(margin: Margin) -> str:
     """Say in words what a width is made of."""
     high, low = 100 * margin.high, 100 * margin.low
-    text = f"up to {high:z.1f} % more and {low:z.1f} % less than the rules say"
+    if low < 0 < high:  # such answers were always more than the rules say
+        text = f"{-low:.1f} to {high:.1f} % more than the rules say"
+    elif high < 0 < low:
+        text = f"{-high:.1f} to {low:.1f} % less than the rules say"
+    else:
+        text = f"up to {high:z.1f} % more and {low:z.1f} % less than the rules say"
     if margin.new:
         text = f"{text}, as answers were that are new in {' and '.join(margin.new)}"
     if margin.of is None:

@@ -36,7 +36,6 @@ MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
-
 MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
 MOST_NAMED = 6  # sizes that a note names
 UNREAD = "keys that look like memory and were not read"  # of a config: for --details
@@ -199,19 +198,14 @@ def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
     if part.quantization is None:
         return None
     if not unpacked(part.tensors):
-        notes += _untold(part.quantization)
+        from weighbridge.quantization.declared import untold  # of packed weights
+
+        notes += filter(None, [untold(part.quantization)])
         return part.quantization
     from weighbridge.checkpoint import agreement
 
     notes.append(agreement.unstored(part.quantization))
     return None
-
-
-def _untold(quantization: Mapping[str, Any]) -> list[str]:
-    from weighbridge.quantization.declared import untold  # of packed weights
-
-    note = untold(quantization)
-    return [note] if note else []
 
 
 NO_SIZES = "drop|prob|token|std|image|patch|window"  # may be 0, whatever else their names say

@@ -398,12 +398,12 @@ def undocumented(source: bytes) -> bytes:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
             continue
-        said = node.body[0]
-        assert said.end_lineno is not None
-        begin = (lines[said.lineno - 1] or "")[: said.col_offset]
-        lines[said.lineno - 1 : said.end_lineno] = [
+        text = node.body[0]
+        assert text.end_lineno is not None
+        begin = (lines[text.lineno - 1] or "")[: text.col_offset]
+        lines[text.lineno - 1 : text.end_lineno] = [
             f'{begin}""',
-            *[None] * (said.end_lineno - said.lineno),
+            *[None] * (text.end_lineno - text.lineno),
         ]
     return "\n".join(line for line in lines if line is not None).encode()
 
