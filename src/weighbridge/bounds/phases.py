@@ -374,9 +374,9 @@ def _component(name: str, high: int, margin: Margin) -> Component:
 def formula(margin: Margin) -> str:
     """Say in words what a width is made of."""
     high, low = 100 * margin.high, 100 * margin.low
-    if low < 0 < high:  # such answers were always more than the rules say
+    if -low >= 0.05 and high > 0:  # such answers were always more than the rules say
         text = f"{-low:.1f} to {high:.1f} % more than the rules say"
-    elif high < 0 < low:
+    elif -high >= 0.05 and low > 0:
         text = f"{-high:.1f} to {low:.1f} % less than the rules say"
     else:
         text = f"up to {high:z.1f} % more and {low:z.1f} % less than the rules say"
